@@ -1,0 +1,1 @@
+"""The command line: one small module a command, and ``main`` that binds them."""

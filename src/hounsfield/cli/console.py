@@ -1,0 +1,88 @@
+"""What every command shares: where text goes, how progress is drawn, how errors end."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from rich.console import Console
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False)
+
+
+def print_json(value: Any) -> None:
+    """Write the machine-readable form of a result to standard output."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def say(text: str) -> None:
+    """Write one line of log to standard error."""
+    err.print(text, markup=False)
+
+
+class ProgressBars:
+    """A ``Progress`` that draws a bar a task with time left and the memory in use.
+
+    Where standard error is no terminal, one line is written when a task starts and one when it ends,
+    so logs stay readable.
+    """
+
+    def __init__(self) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as RichProgress
+
+        self._interactive = err.is_terminal
+        self._bars = RichProgress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[memory]}"),
+            console=err,
+            disable=not self._interactive,
+        )
+        self._tasks: dict[str, Any] = {}
+        self._started: dict[str, float] = {}
+
+    def __call__(self, task: str, done: int, total: int | None) -> None:
+        """Draw the state of one task; the first call of a name starts its bar."""
+        if task not in self._tasks:
+            self._tasks[task] = self._bars.add_task(task, total=total, memory="")
+            self._started[task] = time.monotonic()
+            if not self._interactive:
+                say(f"{task}: started" + (f" ({total:,})" if total else ""))
+        self._bars.update(self._tasks[task], completed=done, total=total, memory=_memory_in_use())
+        if not self._interactive and total is not None and done >= total and task in self._started:
+            say(f"{task}: done, {time.monotonic() - self._started.pop(task):.1f} s, {_memory_in_use()}")
+
+    def start(self) -> None:
+        """Begin to draw."""
+        self._bars.start()
+
+    def stop(self) -> None:
+        """Leave the last state on the screen."""
+        self._bars.stop()
+
+
+def _memory_in_use() -> str:
+    import psutil
+
+    return f"{psutil.Process().memory_info().rss / 2**20:,.0f} MiB"
+
+
+@contextmanager
+def progress_bars() -> Iterator[ProgressBars]:
+    """Draw progress on standard error for the length of a ``with`` block."""
+    bars = ProgressBars()
+    bars.start()
+    try:
+        yield bars
+    finally:
+        bars.stop()

@@ -1,0 +1,107 @@
+"""Every exception that Hounsfield raises on purpose, and the one place that names a missing extra.
+
+    HounsfieldError                 the data or the run is at fault (exit status 1)
+    ├── UsageError                  the call itself is wrong (exit status 2)
+    ├── ImageError                  a file is no image, is damaged, or is of a kind that cannot be read
+    ├── CohortError                 a table, a folder or a split cannot make a cohort
+    ├── PreprocessingError          a step cannot be applied or was never fitted
+    ├── PlanError                   a plan is malformed or does not fit the cohort
+    ├── RunError                    a run folder exists, is incomplete or cannot be continued
+    ├── BundleError                 a bundle is missing, damaged, or newer than this version
+    ├── EvaluationError             predictions and truths do not fit each other
+    ├── ResourceError               disk or memory is too small for the work asked for
+    └── MissingDependency           an optional package is not installed
+
+Each message is one paragraph: what was found, what was expected, what to do.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+
+class HounsfieldError(Exception):
+    """Root of every error that is raised on purpose; its message is meant for the user."""
+
+    exit_status = 1
+
+
+class UsageError(HounsfieldError):
+    """A command or a function was called in a way that it does not offer."""
+
+    exit_status = 2
+
+
+class ImageError(HounsfieldError):
+    """A file is not an image, is damaged, or is of a kind that cannot be read."""
+
+
+class CohortError(HounsfieldError):
+    """A table, a folder or a split cannot make a cohort."""
+
+
+class PreprocessingError(HounsfieldError):
+    """A preprocessing step cannot be applied to an image, or was never fitted."""
+
+
+class PlanError(HounsfieldError):
+    """A plan is malformed or does not fit the cohort."""
+
+
+class RunError(HounsfieldError):
+    """A run folder exists already, is incomplete, or cannot be continued."""
+
+
+class BundleError(HounsfieldError):
+    """A bundle is missing, damaged, or was written by a newer version."""
+
+
+class EvaluationError(HounsfieldError):
+    """Predictions and truths do not fit each other."""
+
+
+class ResourceError(HounsfieldError):
+    """The disk or the memory is too small for the work asked for."""
+
+
+class MissingDependency(HounsfieldError):
+    """A package that an optional feature needs is not installed."""
+
+
+# Package that is imported -> extra that installs it.
+EXTRAS = {
+    "tensorflow": "tensorflow",
+    "jax": "jax",
+    "torch": "torch",
+    "keras": "tensorflow",
+    "onnx": "onnx",
+    "tf2onnx": "onnx",
+    "onnxruntime": "onnx",
+    "onnxscript": "onnx",
+    "openvino": "openvino",
+    "jinja2": "report",
+    "tensorboard": "tensorflow",
+}
+
+
+def require(package: str, feature: str) -> ModuleType:
+    """Import an optional package, or say which extra installs it.
+
+    Args:
+        package: the import name, for example ``"openvino"``; a dotted name imports the submodule.
+        feature: what the caller needs it for, as the end of "… is needed for …".
+
+    Raises:
+        MissingDependency: the package is not installed.
+    """
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        root = package.partition(".")[0]
+        extra = EXTRAS.get(root)
+        remedy = f"pip install 'hounsfield[{extra}]'" if extra else f"pip install {root}"
+        raise MissingDependency(
+            f"The package '{root}' is not installed or cannot be imported ({error}), and it is needed for "
+            f"{feature}. Install it with: {remedy}"
+        ) from error
