@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from hounsfield.images import Image
+from hounsfield.images.image import Image
 
 
 def pixel_digest(image: Image) -> str:
@@ -26,5 +24,5 @@ def pixel_digest(image: Image) -> str:
     pixels = image.pixels
     little = np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("<"))
     digest = hashlib.blake2b(f"{little.dtype.str} {little.shape} ".encode(), digest_size=16)
-    digest.update(memoryview(little.reshape(-1).view(np.uint8)))
+    digest.update(little.data)
     return digest.hexdigest()

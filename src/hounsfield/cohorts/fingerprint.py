@@ -1,0 +1,248 @@
+"""What a cohort looks like in a few figures: the planner decides by them, and ``inspect`` prints them."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hounsfield.cohorts.cohort import SEPARATOR, SPLITS, Cohort
+from hounsfield.cohorts.scan import Scan, scan
+from hounsfield.errors import CohortError
+from hounsfield.progress import Progress, silent
+
+UNASSIGNED = "unassigned"
+# An image counts as clipped when more than this share of its values stands at its maximum: a detector or an export
+# that ran out of range. Air and background at the minimum are normal and are not counted.
+CLIPPED_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """Five points of a distribution over images: the extremes, percentiles 5 and 95, and the median."""
+
+    minimum: float
+    low: float
+    median: float
+    high: float
+    maximum: float
+
+    @classmethod
+    def of(cls, values: Any) -> Distribution:
+        """Describe the finite values among ``values``; all points are NaN when there is none."""
+        numbers = np.asarray(values, dtype=np.float64)
+        numbers = numbers[np.isfinite(numbers)]
+        points = np.percentile(numbers, (0, 5, 50, 95, 100)) if numbers.size else np.full(5, np.nan)
+        return cls(*(float(point) for point in points))
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """Figures of a cohort; those on pixels are over the images that could be read.
+
+    Attributes:
+        name: the cohort's name.
+        kind: the kind of data it came from.
+        task: ``binary``, ``multi-class`` or ``multi-label``.
+        labels: in class order.
+        num_images: rows of the table.
+        num_readable: rows whose image could be read.
+        num_patients: distinct patients, ``None`` where no row names one.
+        num_studies: distinct studies, ``None`` where no header names one.
+        splits: split → rows; rows without a split are under ``unassigned``.
+        balance: split → label → rows; a row with several labels counts under each.
+        rank: 2 or 3, of most images.
+        ranks: rank → images.
+        shapes: spatial shape → images, most frequent first.
+        min_shape: the smallest length of each axis, among the images of ``rank``.
+        median_shape: the median length of each axis, likewise.
+        max_shape: the greatest length of each axis, likewise.
+        spacing: one distribution an axis in mm, ``None`` where no image of ``rank`` has a spacing.
+        num_spacing: images with a known spacing.
+        orientations: three letters for (slice, row, column) → images.
+        modality: the most frequent DICOM code, ``None`` where unknown.
+        modalities: DICOM code → images.
+        channels: of most images.
+        channel_counts: channels → images.
+        num_grey: images whose channels all carry one picture, single-channel ones included.
+        dtypes: pixel type → images.
+        bits: stored bits → images.
+        minimum: each image's smallest finite value.
+        maximum: each image's greatest finite value.
+        mean: each image's mean.
+        deviation: each image's standard deviation.
+        low: each image's percentile 1.
+        high: each image's percentile 99.
+        constant: references of images of a single value.
+        clipped: references of images with more than 5 % of their values at their maximum.
+        not_finite: references of images that hold NaN or infinity.
+        bad: (reference, reason) of every image that could not be read.
+    """
+
+    name: str
+    kind: str
+    task: str
+    labels: tuple[str, ...]
+    num_images: int
+    num_readable: int
+    num_patients: int | None
+    num_studies: int | None
+    splits: dict[str, int]
+    balance: dict[str, dict[str, int]]
+    rank: int
+    ranks: dict[int, int]
+    shapes: dict[tuple[int, ...], int]
+    min_shape: tuple[int, ...]
+    median_shape: tuple[int, ...]
+    max_shape: tuple[int, ...]
+    spacing: tuple[Distribution, ...] | None
+    num_spacing: int
+    orientations: dict[str, int]
+    modality: str | None
+    modalities: dict[str, int]
+    channels: int
+    channel_counts: dict[int, int]
+    num_grey: int
+    dtypes: dict[str, int]
+    bits: dict[int, int]
+    minimum: Distribution
+    maximum: Distribution
+    mean: Distribution
+    deviation: Distribution
+    low: Distribution
+    high: Distribution
+    constant: tuple[str, ...]
+    clipped: tuple[str, ...]
+    not_finite: tuple[str, ...]
+    bad: tuple[tuple[str, str], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON: shapes are written ``rows×columns``, NaN becomes ``None``."""
+        plain: dict[str, Any] = _plain(dataclasses.asdict(self))
+        return plain
+
+
+def fingerprint(cohort: Cohort, *, scanned: Scan | None = None, progress: Progress = silent) -> Fingerprint:
+    """Describe a cohort, in one pass over its images.
+
+    Args:
+        cohort: any cohort; splits may be missing.
+        scanned: the pass, where it was made already for another check of the same cohort.
+        progress: told of every few images.
+
+    Raises:
+        CohortError: the cohort is empty, or none of its images can be read.
+    """
+    scanned = scanned if scanned is not None else scan(cohort, progress=progress)
+    table = scanned.table[scanned.readable]
+    if table.empty:
+        raise CohortError(_nothing_readable(cohort, scanned))
+    counts: dict[str, Any] = {
+        "splits": _split_counts(cohort),
+        "balance": _balance(cohort),
+        "ranks": _counts(table["shape"].map(len)),
+        "shapes": _counts(table["shape"]),
+        "orientations": _counts(table["orientation"]),
+        "modalities": _counts(table["modality"]),
+        "channel_counts": _counts(table["channels"]),
+        "dtypes": _counts(table["dtype"]),
+        "bits": _counts(table["bits"].map(int, na_action="ignore")),
+    }
+    studies = int(table["study"].nunique())
+    patients = int(scanned.patients.nunique())
+    return Fingerprint(
+        name=cohort.name,
+        kind=cohort.kind,
+        task=cohort.task,
+        labels=cohort.labels,
+        num_images=len(cohort),
+        num_readable=len(table),
+        num_patients=patients or None,
+        num_studies=studies or None,
+        modality=next(iter(counts["modalities"]), None),
+        channels=next(iter(counts["channel_counts"])),
+        num_grey=int(table["grey"].sum()),
+        bad=scanned.bad,
+        **counts,
+        **_geometry(table, next(iter(counts["ranks"]))),
+        **_distributions(table),
+        **_suspicious(scanned),
+    )
+
+
+def _nothing_readable(cohort: Cohort, scanned: Scan) -> str:
+    if not len(cohort):
+        return f"The cohort '{cohort.name}' has no rows: expected at least one image. Check the folder or the table."
+    reference, reason = scanned.bad[0]
+    return (
+        f"None of the {len(cohort):,} images of the cohort '{cohort.name}' can be read; the first, '{reference}', "
+        f"fails thus: {reason}"
+    )
+
+
+def _counts(values: pd.Series[Any]) -> dict[Any, int]:
+    """Value → how often, most frequent first and equal counts in the order of the values."""
+    counted = values.dropna().value_counts()
+    pairs = [(value, int(count)) for value, count in counted.items()]
+    return dict(sorted(pairs, key=lambda pair: (-pair[1], pair[0])))
+
+
+def _split_counts(cohort: Cohort) -> dict[str, int]:
+    splits = cohort.table["split"].astype(object).where(cohort.table["split"].notna(), UNASSIGNED)
+    return {split: int(count) for split in (*SPLITS, UNASSIGNED) if (count := (splits == split).sum())}
+
+
+def _balance(cohort: Cohort) -> dict[str, dict[str, int]]:
+    """Rows of each label in each split, by class order."""
+    table = cohort.table
+    splits = table["split"].astype(object).where(table["split"].notna(), UNASSIGNED)
+    labels = table["label"].fillna("").astype(str)
+    single = labels.str.split(SEPARATOR) if cohort.task == "multi-label" else labels.map(lambda label: [label])
+    pairs = pd.DataFrame({"split": splits, "label": single}).explode("label").value_counts()
+    return {
+        split: {label: int(pairs.get((split, label), 0)) for label in cohort.labels} for split in _split_counts(cohort)
+    }
+
+
+def _geometry(table: pd.DataFrame, rank: int) -> dict[str, Any]:
+    """Sizes and spacing over the images of one rank."""
+    same = table[table["shape"].map(len) == rank]
+    shapes = np.array(same["shape"].tolist())
+    spacings = same["spacing"].dropna().tolist()
+    return {
+        "rank": rank,
+        "min_shape": tuple(int(length) for length in shapes.min(axis=0)),
+        "median_shape": tuple(int(length) for length in np.median(shapes, axis=0)),
+        "max_shape": tuple(int(length) for length in shapes.max(axis=0)),
+        "spacing": tuple(Distribution.of(axis) for axis in zip(*spacings, strict=True)) if spacings else None,
+        "num_spacing": int(table["spacing"].notna().sum()),
+    }
+
+
+def _distributions(table: pd.DataFrame) -> dict[str, Any]:
+    names = ("minimum", "maximum", "mean", "deviation", "low", "high")
+    return {name: Distribution.of(table[name]) for name in names}
+
+
+def _suspicious(scanned: Scan) -> dict[str, Any]:
+    """References of images that are constant, clipped, or not finite."""
+    table = scanned.table
+    constant = table["minimum"] == table["maximum"]
+    two_valued = table["at_minimum"] + table["at_maximum"] > 0.999
+    clipped = (table["at_maximum"] > CLIPPED_SHARE) & ~constant & ~two_valued
+    chosen = {"constant": constant, "clipped": clipped, "not_finite": table["not_finite"] > 0}
+    references = scanned.cohort.table["image"].astype(str).to_numpy()
+    return {name: tuple(references[rows.to_numpy()]) for name, rows in chosen.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            "×".join(map(str, key)) if isinstance(key, tuple) else str(key): _plain(item) for key, item in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -1,0 +1,178 @@
+"""One streaming pass over a cohort that takes down, for each image, the few figures that every check needs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from hounsfield.cohorts.cohort import Cohort
+from hounsfield.cohorts.digest import pixel_digest
+from hounsfield.cohorts.signature import signature
+from hounsfield.images.image import Image
+from hounsfield.images.orientation import is_usable, orientation_of
+from hounsfield.progress import Progress, silent
+
+TASK = "looking at every image"
+# Values drawn for percentiles; the minimum, the maximum, the mean and the deviation use all.
+SAMPLED_VALUES = 2**16
+# Values summed at once, so that a volume needs no copy of its own size.
+CHUNK = 2**20
+
+
+HEADER_TEXTS = ("sex", "view", "laterality", "site", "manufacturer", "scanner", "body_part")
+
+
+class Facts(NamedTuple):
+    """What is kept of one image: about a kilobyte, however large it is. ``reason`` says why it could not be read."""
+
+    reason: str | None = None
+    digest: str | None = None
+    thumbnail: bytes | None = None
+    tolerance: float = 0.0
+    shape: tuple[int, ...] = ()
+    channels: int = 0
+    grey: bool = True
+    dtype: str | None = None
+    bits: int | None = None
+    minimum: float = np.nan
+    maximum: float = np.nan
+    mean: float = np.nan
+    deviation: float = np.nan
+    low: float = np.nan
+    high: float = np.nan
+    at_maximum: float = np.nan
+    at_minimum: float = np.nan
+    not_finite: int = 0
+    spacing: tuple[float, ...] | None = None
+    orientation: str | None = None
+    modality: str | None = None
+    patient: str | None = None
+    study: str | None = None
+    sex: str | None = None
+    age: float | None = None
+    view: str | None = None
+    laterality: str | None = None
+    site: str | None = None
+    manufacturer: str | None = None
+    scanner: str | None = None
+    body_part: str | None = None
+
+
+class Scan:
+    """The facts of every image of a cohort, in the order of its rows."""
+
+    def __init__(self, cohort: Cohort, facts: list[Facts]) -> None:
+        self.cohort = cohort
+        self.facts = facts
+        self.table = pd.DataFrame(facts, columns=list(Facts._fields))
+
+    @property
+    def readable(self) -> NDArray[np.bool_]:
+        """Which rows could be read."""
+        return self.table["reason"].isna().to_numpy()
+
+    @property
+    def bad(self) -> tuple[tuple[str, str], ...]:
+        """Reference and reason of every image that could not be read."""
+        pairs = zip(self.cohort.table["image"], self.facts, strict=True)
+        return tuple((str(reference), facts.reason) for reference, facts in pairs if facts.reason is not None)
+
+    @property
+    def patients(self) -> pd.Series[Any]:
+        """The patient of each row: the table's, or the header's where the table knows no patient at all."""
+        given = self.cohort.table["patient"].reset_index(drop=True)
+        return given if given.notna().any() else self.table["patient"]
+
+
+def scan(cohort: Cohort, *, progress: Progress = silent) -> Scan:
+    """Read every image of a cohort once and keep its facts; pixels are let go at once."""
+    references = [str(reference) for reference in cohort.table["image"]]
+    total = len(references)
+    progress(TASK, 0, total)
+    facts = []
+    for done, item in enumerate(cohort.source.stream(references), start=1):
+        facts.append(image_facts(item) if isinstance(item, Image) else Facts(reason=str(item)))
+        if done % 50 == 0 or done == total:
+            progress(TASK, done, total)
+    return Scan(cohort, facts)
+
+
+def image_facts(image: Image) -> Facts:
+    """Describe one image; see ``Facts``."""
+    pixels, metadata = image.pixels, image.metadata
+    marks = signature(pixels)
+    values = _describe_values(pixels)
+    affine = image.affine
+    header: dict[str, Any] = {name: _text(getattr(metadata, name)) for name in ("patient", "study", *HEADER_TEXTS)}
+    return Facts(
+        digest=pixel_digest(image),
+        thumbnail=marks.thumbnail if marks else None,
+        tolerance=marks.tolerance if marks else 0.0,
+        shape=tuple(int(length) for length in image.shape),
+        channels=image.channels,
+        grey=_is_grey(pixels, values["maximum"] - values["minimum"]),
+        dtype=sys.intern(pixels.dtype.name),
+        bits=metadata.bits or (8 * pixels.dtype.itemsize if pixels.dtype.kind in "iub" else None),
+        **values,
+        spacing=tuple(round(float(step), 4) for step in image.spacing) if image.spacing else None,
+        orientation=orientation_of(affine) if affine is not None and is_usable(affine) else None,
+        modality=_text(image.modality),
+        age=metadata.age,
+        **header,
+    )
+
+
+def _text(value: str | None) -> str | None:
+    """Keep one copy of each distinct text, however many images carry it."""
+    return sys.intern(value) if value else None
+
+
+def _describe_values(pixels: NDArray[Any]) -> dict[str, Any]:
+    """The statistics of the finite values that stand in ``Facts``; percentiles are those of an even sample."""
+    flat = pixels.reshape(-1)
+    count, total, minimum, maximum = 0, 0.0, np.inf, -np.inf
+    for values in _finite_chunks(flat):
+        count, total = count + values.size, total + float(values.sum(dtype=np.float64))
+        minimum, maximum = min(minimum, float(values.min())), max(maximum, float(values.max()))
+    if count == 0:
+        return {"not_finite": flat.size, "minimum": np.nan, "maximum": np.nan}
+    mean = total / count
+    squares = sum(float(np.square(values - mean, dtype=np.float64).sum()) for values in _finite_chunks(flat))
+    sample = next(_finite_chunks(flat[:: max(1, flat.size // SAMPLED_VALUES)]), np.array([mean]))
+    low, high = np.percentile(sample, (1, 99))
+    return {
+        "not_finite": flat.size - count,
+        "minimum": minimum,
+        "maximum": maximum,
+        "mean": mean,
+        "deviation": float(np.sqrt(squares / count)),
+        "low": float(low),
+        "high": float(high),
+        "at_minimum": float((sample == minimum).mean()),
+        "at_maximum": float((sample == maximum).mean()),
+    }
+
+
+def _finite_chunks(flat: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """The finite values, a bounded number at once and never none."""
+    for start in range(0, flat.size, CHUNK):
+        values = flat[start : start + CHUNK]
+        if flat.dtype.kind == "f":
+            values = values[np.isfinite(values)]
+        if values.size:
+            yield values
+
+
+def _is_grey(pixels: NDArray[Any], extent: float) -> bool:
+    """Whether all channels carry one picture, to within 1 % of the image's range at a sample of its pixels."""
+    if pixels.shape[-1] == 1:
+        return True
+    points = pixels.reshape(-1, pixels.shape[-1])
+    sample = points[:: max(1, len(points) // 4096)].astype(np.float32)
+    spread = sample.max(axis=1) - sample.min(axis=1)
+    return bool(np.quantile(spread, 0.99) <= 0.01 * extent)

@@ -1,0 +1,115 @@
+"""A small, standardised picture of an image, by which re-encoded and resized copies are recognised."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+# Cells along each axis of the thumbnail, by rank: 256 cells of a slice, 512 of a volume.
+CELLS = {2: 16, 3: 8}
+# A standardised grey value of 1 standard deviation is stored as 32, so int8 holds ±4 deviations.
+LEVELS = 32.0
+# What a small change of brightness or gamma does to a thumbnail (measured: 0.045 for gamma 0.9 on brain MRI).
+LEAST_TOLERANCE = 0.05
+# Above this, distinct low-resolution images of one class begin to look alike (measured: 0.29 on 28-pixel radiographs).
+GREATEST_TOLERANCE = 0.22
+# Other encoders and resampling filters than the ones tried here may change a picture somewhat more.
+MARGIN = 1.25
+TRIAL_SIDE = 256
+TRIAL_QUALITY = 50
+
+
+class Signature(NamedTuple):
+    """A thumbnail as int8 and how far from it a copy of the same picture may lie."""
+
+    thumbnail: bytes
+    tolerance: float
+
+
+def signature(pixels: NDArray[Any]) -> Signature | None:
+    """Reduce an image to its thumbnail, and try out how far re-encoding and halving move it.
+
+    The thumbnail is the mean of each cell of a fixed grid, over the channels, with mean 0 and variance 1 over the
+    grid, so that size, compression, brightness and contrast hardly change it. The tolerance is measured on the very
+    image: the distance (see ``duplicates``) to the thumbnail of its half-size copy and, in 2D, of its JPEG copy of
+    quality 50. A 28-pixel image loses far more to either than a radiograph of 2,000 pixels.
+
+    Args:
+        pixels: (rows, columns, channels) or (slices, rows, columns, channels), any real type.
+
+    Returns:
+        The signature, or ``None`` for an image without contrast, which resembles nothing.
+    """
+    grey = _cells(pixels, _trial_shape(pixels.shape[:-1]))
+    thumbnail = _standardised(grey)
+    if thumbnail is None:
+        return None
+    copies = [_reduce(grey, tuple(max(1, length // 2) for length in grey.shape))]
+    if grey.ndim == 2:
+        copies.append(_recompressed(grey))
+    changes = [
+        float(np.linalg.norm(other - thumbnail)) for copy in copies if (other := _standardised(copy)) is not None
+    ]
+    tolerance = min(max(LEAST_TOLERANCE, MARGIN * max(changes, default=0.0)), GREATEST_TOLERANCE)
+    scaled = thumbnail * (np.sqrt(thumbnail.size) * LEVELS)
+    return Signature(np.clip(np.rint(scaled), -127, 127).astype(np.int8).tobytes(), tolerance)
+
+
+def _trial_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Bound the work: no axis longer than a multiple of the grid that is far above its resolution."""
+    limit = TRIAL_SIDE if len(shape) == 2 else TRIAL_SIDE // 4
+    return tuple(min(length, limit) for length in shape)
+
+
+def _cells(pixels: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Average channels and area down to ``shape``, slice by slice so that a volume is never copied whole."""
+    if pixels.ndim == 4:
+        slices = np.stack([_cells(one, shape[1:]) for one in pixels])
+        return _reduce_axis(slices, 0, shape[0])
+    grey = pixels[..., 0] if pixels.shape[-1] == 1 else pixels.mean(axis=-1, dtype=np.float32)
+    grey = np.asarray(np.nan_to_num(grey.astype(np.float32, copy=False), posinf=0.0, neginf=0.0))
+    return grey if grey.shape == shape else _reduce(grey, shape)
+
+
+def _reduce(grey: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    for axis, cells in enumerate(shape):
+        grey = _reduce_axis(grey, axis, cells)
+    return grey
+
+
+def _reduce_axis(grey: NDArray[np.float32], axis: int, cells: int) -> NDArray[np.float32]:
+    if grey.shape[axis] == cells:
+        return grey
+    reduced = np.tensordot(_area_weights(grey.shape[axis], cells), grey, axes=(1, axis))
+    return np.asarray(np.moveaxis(reduced, 0, axis), dtype=np.float32)
+
+
+@lru_cache(maxsize=256)
+def _area_weights(length: int, cells: int) -> NDArray[np.float32]:
+    """Weights (cells, length) of the exact area average, with the fraction of each pixel that a cell covers."""
+    edges = np.arange(cells + 1) * (length / cells)
+    start, stop = edges[:-1, None], edges[1:, None]
+    covered = np.minimum(stop, np.arange(length) + 1.0) - np.maximum(start, np.arange(length))
+    return np.asarray(np.clip(covered, 0.0, None) * (cells / length), dtype=np.float32)
+
+
+def _standardised(grey: NDArray[np.float32]) -> NDArray[np.float32] | None:
+    """The thumbnail as a vector of mean 0 and length 1, or ``None`` where every cell is alike."""
+    cells = _reduce(grey, (CELLS[grey.ndim],) * grey.ndim).ravel()
+    centred = cells - cells.mean()
+    length = float(np.linalg.norm(centred))
+    if length <= 1e-6 * max(1.0, float(np.abs(cells).max())) * np.sqrt(cells.size):
+        return None
+    result: NDArray[np.float32] = centred / length
+    return result
+
+
+def _recompressed(grey: NDArray[np.float32]) -> NDArray[np.float32]:
+    low, high = float(grey.min()), float(grey.max())
+    bytes_ = np.rint((grey - low) * (255.0 / max(high - low, 1e-12))).astype(np.uint8)
+    encoded = cv2.imencode(".jpg", bytes_, [cv2.IMWRITE_JPEG_QUALITY, TRIAL_QUALITY])[1]
+    return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE), dtype=np.float32)
