@@ -1,0 +1,62 @@
+"""Which part of an image is the patient and which is air or black border."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+
+def grey(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Return the mean over channels, shape = the spatial axes; one channel is passed through without a copy."""
+    return pixels[..., 0] if pixels.shape[-1] == 1 else pixels.mean(axis=-1, dtype=np.float32)
+
+
+def otsu_threshold(values: NDArray[Any]) -> float | None:
+    """Return the value that best parts dark from bright, or ``None`` for a constant image.
+
+    Otsu, "A threshold selection method from gray-level histograms", IEEE Trans. SMC 9 (1979): the cut of a
+    256-bin histogram that has the greatest variance between the classes.
+    """
+    low, high = float(values.min()), float(values.max())
+    if high <= low:
+        return None
+    levels = ((values - np.float32(low)) * np.float32(255.999 / (high - low))).astype(np.uint8)
+    counts = np.bincount(levels.ravel(), minlength=256).astype(np.float64)
+    below = counts.cumsum()
+    above = below[-1] - below
+    moment = (counts * np.arange(256)).cumsum()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        separation = below * above * (moment / below - (moment[-1] - moment) / above) ** 2
+    cut = int(np.nan_to_num(separation[:-1]).argmax())
+    return low + (cut + 1) * (high - low) / 255.999
+
+
+def foreground_mask(pixels: NDArray[Any], threshold: float | None = None) -> NDArray[Any]:
+    """Return where the image is above ``threshold`` (Otsu's where none is given), over the spatial axes.
+
+    An image in which nothing stands out (constant, or all below the threshold) is foreground everywhere.
+    """
+    values = grey(pixels)
+    if threshold is None:
+        threshold = otsu_threshold(values)
+    if threshold is None:
+        return np.ones(values.shape, dtype=bool)
+    mask = np.asarray(values > threshold)
+    return mask if mask.any() else np.ones(values.shape, dtype=bool)
+
+
+def foreground_box(mask: NDArray[Any]) -> tuple[tuple[int, int], ...]:
+    """Return (first, last + 1) along each axis of what is foreground, specks left out.
+
+    A connected part of fewer than a twentieth of the pixels of the largest part is a speck: noise or a marker.
+    """
+    parts, count = ndimage.label(mask)
+    if count > 1:
+        sizes = np.bincount(parts.ravel())
+        sizes[0] = 0
+        mask = (sizes >= sizes.max() / 20)[parts]
+    box = ndimage.find_objects(mask.astype(np.uint8))[0]
+    return tuple((int(axis.start), int(axis.stop)) for axis in box)

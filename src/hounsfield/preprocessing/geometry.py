@@ -1,0 +1,50 @@
+"""How spacing and the affine follow when the pixel grid of an image changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hounsfield.errors import PreprocessingError
+from hounsfield.images.image import Image
+
+_Number = TypeVar("_Number", int, float)
+
+
+def regrid(image: Image, pixels: NDArray[Any], *, start: Sequence[float], scale: Sequence[float]) -> Image:
+    """Return ``image`` with ``pixels`` on a new grid whose index ``j`` lies at ``start + scale * j`` of the old one.
+
+    Both are given per spatial axis, in pixels of the old grid. A point of the patient keeps its coordinates:
+    with A the old affine, the new one is A · [[diag(scale), start], [0, 1]].
+    """
+    spacing = image.spacing
+    if spacing is not None:
+        spacing = tuple(float(mm * factor) for mm, factor in zip(spacing, scale, strict=True))
+    affine = image.affine
+    if affine is not None:
+        # In the affine the slice index comes first, also for a 2D image, whose slice index is always 0.
+        change = np.eye(4)
+        for axis, (offset, factor) in enumerate(zip(start, scale, strict=True), start=3 - image.rank):
+            change[axis, axis] = factor
+            change[axis, 3] = offset
+        affine = affine @ change
+    return image.replace(pixels=pixels, spacing=spacing, affine=affine)
+
+
+def per_axis(value: _Number | tuple[_Number, ...], rank: int, *, step: str, field: str) -> tuple[_Number, ...]:
+    """Spread one number over all spatial axes, or check that a tuple has one number an axis.
+
+    Raises:
+        PreprocessingError: the tuple has another length than the image has spatial axes.
+    """
+    if not isinstance(value, tuple):
+        return (value,) * rank
+    if len(value) != rank:
+        raise PreprocessingError(
+            f"The '{field}' of step '{step}' has {len(value)} numbers {value}, but the image has {rank} spatial axes. "
+            f"Give one number, or {rank} in the order {'slices, rows, columns' if rank == 3 else 'rows, columns'}."
+        )
+    return value

@@ -1,0 +1,129 @@
+"""An ordered list of steps: fitted on training images, saved as JSON, identified by a digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from hounsfield.errors import PreprocessingError
+from hounsfield.images.image import Image
+from hounsfield.preprocessing.registry import AnyStep
+
+
+class Pipeline(BaseModel):
+    """What is done to every image before a network sees it.
+
+    A pipeline is a value: frozen, equal to another with the same steps, and all that ``to_dict`` returns.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: tuple[AnyStep, ...] = ()
+
+    @property
+    def needs_fit(self) -> bool:
+        """Whether a step has yet to learn from training images."""
+        return any(step.needs_fit for step in self.steps)
+
+    def apply_steps(self, image: Image) -> Image:
+        """Return the image after all steps, in the pixel type that the last one left."""
+        for step in self.steps:
+            image = step.apply(image)
+        return image
+
+    def apply(self, image: Image) -> Image:
+        """Return the image after all steps with contiguous float32 pixels, as networks take them.
+
+        Raises:
+            PreprocessingError: a step cannot be applied to the image, or was never fitted.
+        """
+        result = self.apply_steps(image)
+        return result.replace(pixels=np.ascontiguousarray(result.pixels, dtype=np.float32))
+
+    def fit(self, images_factory: Callable[[], Iterable[Image]]) -> Pipeline:
+        """Return the pipeline with every learning step fitted on what the steps before it make of the images.
+
+        Args:
+            images_factory: opens the training images anew at each call; it is called once for each step that has
+                yet to learn, so the images never have to be in memory together.
+        """
+        fitted: list[Any] = []
+        for step in self.steps:
+            if step.needs_fit:
+                before = Pipeline(steps=tuple(fitted))
+                fitted.append(step.fit(before._stream(images_factory())))
+            else:
+                fitted.append(step)
+        return Pipeline(steps=tuple(fitted))
+
+    def _stream(self, images: Iterable[Image]) -> Iterator[Image]:
+        for image in images:
+            yield self.apply_steps(image)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the pipeline as plain values that JSON and YAML can hold."""
+        return self.model_dump(mode="json")
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Build a pipeline from ``to_dict``'s values.
+
+        Raises:
+            PreprocessingError: a step or a parameter is unknown, or a value does not fit.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise PreprocessingError(describe(error)) from error
+
+    def to_json(self, path: str | Path) -> None:
+        """Write the pipeline to a file; a killed write leaves the old file as it was."""
+        path = Path(path)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            temporary.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @classmethod
+    def from_json(cls, path: str | Path) -> Self:
+        """Read a pipeline from a file that ``to_json`` wrote.
+
+        Raises:
+            PreprocessingError: the file is missing, is no JSON, or holds no pipeline.
+        """
+        try:
+            values = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise PreprocessingError(
+                f"No pipeline can be read from '{path}': {error}. A JSON file as Pipeline.to_json writes it is "
+                "expected."
+            ) from error
+        return cls.from_dict(values)
+
+    def digest(self) -> str:
+        """Return a SHA-256 over all steps and their parameters, the learned ones too."""
+        canonical = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode("utf-8")).hexdigest()
+
+    @classmethod
+    def json_schema(cls) -> dict[str, Any]:
+        """Return the JSON schema of ``to_dict``'s values, for editors and other programs."""
+        return cls.model_json_schema()
+
+
+def describe(error: ValidationError) -> str:
+    """Return a pydantic error as one paragraph in plain values."""
+    faults = []
+    for fault in error.errors(include_url=False):
+        place = ".".join(str(part) for part in fault["loc"]) or "the whole"
+        faults.append(f"{place}: {fault['msg']} (got {fault['input']!r:.80})")
+    return f"The preprocessing steps do not fit their description: {'; '.join(faults)}. Correct or remove them."

@@ -1,0 +1,46 @@
+"""Every step there is, once: the union that a pipeline is read from, and the table of names."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from hounsfield.preprocessing.channels import ToChannels
+from hounsfield.preprocessing.cropping import CropBox, CropCenter, CropForeground, CropOrPad, Pad
+from hounsfield.preprocessing.normalisation import DatasetZScore, MinMax, Percentile, Window, ZScore
+from hounsfield.preprocessing.resampling import Resample, Resize
+from hounsfield.preprocessing.step import Step
+
+AnyStep = Annotated[
+    Window
+    | MinMax
+    | Percentile
+    | ZScore
+    | DatasetZScore
+    | CropCenter
+    | CropForeground
+    | CropBox
+    | Pad
+    | CropOrPad
+    | Resize
+    | Resample
+    | ToChannels,
+    Field(discriminator="name"),
+]
+
+STEPS: dict[str, type[Step]] = {
+    "window": Window,
+    "min_max": MinMax,
+    "percentile": Percentile,
+    "z_score": ZScore,
+    "dataset_z_score": DatasetZScore,
+    "crop_center": CropCenter,
+    "crop_foreground": CropForeground,
+    "crop_box": CropBox,
+    "pad": Pad,
+    "crop_or_pad": CropOrPad,
+    "resize": Resize,
+    "resample": Resample,
+    "to_channels": ToChannels,
+}

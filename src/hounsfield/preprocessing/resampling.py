@@ -1,0 +1,162 @@
+"""Steps that put an image on a grid of another size or spacing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, PositiveFloat
+
+from hounsfield.errors import PreprocessingError
+from hounsfield.images.image import Image
+from hounsfield.preprocessing.cropping import Fill, Size, padded
+from hounsfield.preprocessing.geometry import per_axis, regrid
+from hounsfield.preprocessing.interpolation import (
+    Interpolation,
+    along_axis,
+    area_matrix,
+    gaussian_matrix,
+    kernel_matrix,
+    nearest_indices,
+    to_type,
+)
+from hounsfield.preprocessing.step import Step
+
+Spacing = PositiveFloat | Annotated[tuple[PositiveFloat, ...], Field(min_length=2, max_length=3)]
+
+
+class Resize(Step):
+    """Bring the image to ``size`` pixels.
+
+    Each axis that shrinks is averaged over the area that a new pixel covers, which prevents aliasing; each that
+    grows is interpolated. ``"nearest"`` does neither, and keeps label maps what they are. The type is kept where
+    it is an integer one (values are rounded), and is float32 otherwise.
+
+    With ``letterbox`` one factor serves all axes, so nothing is distorted, and an even border of ``fill`` makes up
+    the rest. The factor counts pixels: where they are not square, put ``resample`` before.
+    """
+
+    name: Literal["resize"] = "resize"
+    size: Size
+    letterbox: bool = False
+    interpolation: Interpolation = "linear"
+    fill: Fill = "minimum"
+
+    def _apply(self, image: Image) -> Image:
+        size = per_axis(self.size, image.rank, step=self.name, field="size")
+        if not self.letterbox:
+            return _resized(image, size, self.interpolation)
+        factor = min(wanted / length for wanted, length in zip(size, image.shape, strict=True))
+        inner = [min(wanted, max(1, round(length * factor))) for wanted, length in zip(size, image.shape, strict=True)]
+        return padded(_resized(image, inner, self.interpolation), size, self.fill)
+
+
+class Resample(Step):
+    """Bring the image to pixels of ``spacing`` millimetres, one number or one an axis.
+
+    The new grid has the spacing exactly, as many pixels as fit the old extent best, and the same centre. Along an
+    axis that gets coarser by a factor k, a Gaussian goes before the interpolation that widens the point spread as
+    the coarser pixel would: sigma = sqrt(k² - 1) / (2 sqrt(2 ln 2)) old pixels (Cardoso et al., "Scale factor
+    point spread function matching", MICCAI 2015). ``"nearest"`` has none, for label maps.
+    """
+
+    name: Literal["resample"] = "resample"
+    spacing: Spacing
+    interpolation: Interpolation = "linear"
+
+    def _apply(self, image: Image) -> Image:
+        if image.spacing is None:
+            raise PreprocessingError(
+                "The step 'resample' needs to know how many millimetres a pixel of the image has, and this image does "
+                "not say. Use the step 'resize', or a file format that carries the spacing (DICOM, NIfTI)."
+            )
+        wanted = per_axis(self.spacing, image.rank, step=self.name, field="spacing")
+        scale = [new / old for new, old in zip(wanted, image.spacing, strict=True)]
+        size = [max(1, round(length / factor)) for length, factor in zip(image.shape, scale, strict=True)]
+        start = _centred_start(image.shape, size, scale)
+        if self.interpolation == "nearest":
+            pixels = _nearest(image.pixels, size, start, scale)
+        else:
+            pixels = _interpolated(image.pixels, size, start, scale, self.interpolation)
+        # The spacing is set to the number asked for, not to one that two divisions have rounded.
+        return regrid(image, pixels, start=start, scale=scale).replace(spacing=tuple(map(float, wanted)))
+
+
+def _centred_start(shape: Sequence[int], size: Sequence[int], scale: Sequence[float]) -> list[float]:
+    """Return where the first new pixel lies on the old grid when both grids have the same centre."""
+    return [
+        (length - 1) / 2 - factor * (wanted - 1) / 2 for length, wanted, factor in zip(shape, size, scale, strict=True)
+    ]
+
+
+def _resized(image: Image, size: Sequence[int], interpolation: Interpolation) -> Image:
+    if tuple(size) == image.shape:
+        return image
+    scale = [length / wanted for length, wanted in zip(image.shape, size, strict=True)]
+    start = _centred_start(image.shape, size, scale)
+    if interpolation == "nearest":
+        pixels = _nearest(image.pixels, size, start, scale)
+    elif image.rank == 2 and image.channels <= 4:
+        pixels = _resized_slice(image.pixels, size, interpolation)
+    else:
+        pixels = _resized_volume(image.pixels, size, interpolation)
+    return regrid(image, pixels, start=start, scale=scale)
+
+
+def _resized_slice(
+    pixels: NDArray[Any], size: Sequence[int], interpolation: Literal["linear", "cubic"]
+) -> NDArray[Any]:
+    dtype = pixels.dtype
+    result = pixels if dtype.name in ("uint8", "uint16", "int16", "float32") else pixels.astype(np.float64)
+    rows, columns = (min(wanted, length) for wanted, length in zip(size, pixels.shape[:2], strict=True))
+    # OpenCV averages areas only where no axis grows, so what shrinks goes first.
+    if (rows, columns) != pixels.shape[:2]:
+        result = cv2.resize(result, (columns, rows), interpolation=cv2.INTER_AREA)
+    if (rows, columns) != tuple(size):
+        growing = cv2.INTER_LINEAR if interpolation == "linear" else cv2.INTER_CUBIC
+        result = cv2.resize(result, (size[1], size[0]), interpolation=growing)
+    result = result.reshape(*size, pixels.shape[-1])
+    return result if result.dtype == dtype else to_type(result, dtype)
+
+
+def _resized_volume(
+    pixels: NDArray[Any], size: Sequence[int], interpolation: Literal["linear", "cubic"]
+) -> NDArray[Any]:
+    result = pixels.astype(np.float32, copy=False)
+    # The axis that shrinks most goes first, and leaves the least work for the others.
+    for axis in sorted(range(len(size)), key=lambda axis: size[axis] / pixels.shape[axis]):
+        length, wanted = pixels.shape[axis], size[axis]
+        if wanted < length:
+            result = along_axis(area_matrix(length, wanted), result, axis)
+        elif wanted > length:
+            scale = length / wanted
+            result = along_axis(kernel_matrix(length, wanted, scale / 2 - 0.5, scale, interpolation), result, axis)
+    return to_type(result, pixels.dtype)
+
+
+def _interpolated(
+    pixels: NDArray[Any],
+    size: Sequence[int],
+    start: Sequence[float],
+    scale: Sequence[float],
+    interpolation: Literal["linear", "cubic"],
+) -> NDArray[Any]:
+    result = pixels.astype(np.float32, copy=False)
+    for axis in sorted(range(len(size)), key=lambda axis: -scale[axis]):
+        length = pixels.shape[axis]
+        matrix = kernel_matrix(length, size[axis], start[axis], scale[axis], interpolation)
+        if scale[axis] > 1:
+            sigma = math.sqrt(scale[axis] ** 2 - 1) / (2 * math.sqrt(2 * math.log(2)))
+            matrix = matrix @ gaussian_matrix(length, sigma)
+        result = along_axis(matrix, result, axis)
+    return to_type(result, pixels.dtype)
+
+
+def _nearest(pixels: NDArray[Any], size: Sequence[int], start: Sequence[float], scale: Sequence[float]) -> NDArray[Any]:
+    """Pick pixels, so that no value arises that was not there; any type."""
+    places = zip(pixels.shape[:-1], size, start, scale, strict=True)
+    return pixels[np.ix_(*(nearest_indices(*place) for place in places))]
