@@ -1,0 +1,109 @@
+"""The phantoms by name, and the one function that writes a cohort of them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from hounsfield.cohorts.phantoms import chest
+from hounsfield.cohorts.phantoms.patients import WeakGroup
+from hounsfield.errors import CohortError, UsageError
+from hounsfield.progress import Progress, silent
+
+Row = dict[str, object]
+
+
+@dataclass(frozen=True)
+class Phantom:
+    """One kind of made-up cohort."""
+
+    title: str
+    num_patients: int
+    attributes: Mapping[str, tuple[str, ...]]  # columns that can name a weak group, with their values
+    write_patient: Callable[..., list[Row]]  # (folder, index, *, seed, marker_bias, weak) -> rows of the table
+
+
+PHANTOMS: dict[str, Phantom] = {
+    "chest": Phantom("chest radiographs with and without an opacity", 400, chest.ATTRIBUTES, chest.write_patient),
+}
+
+
+def make_phantom(
+    name: str,
+    folder: Path,
+    *,
+    seed: int = 0,
+    num_patients: int | None = None,
+    marker_bias: float = 0.0,
+    weak_group: str | None = None,
+    weak_signal: float = 0.4,
+    progress: Progress = silent,
+) -> Path:
+    """Write a cohort of simulated DICOM images and its table ``cohort.csv``.
+
+    The same arguments give the same bytes. Without a bias, label and every attribute are independent. The folder
+    appears when it is complete: a killed run leaves only ``FOLDER.partial``, which the next one replaces.
+
+    Args:
+        name: a key of ``PHANTOMS``, with or without ``phantom:`` before it.
+        folder: a folder that does not exist, or is empty.
+        seed: of everything random, 0 or above.
+        num_patients: how many patients; ``None`` takes the phantom's own number.
+        marker_bias: from -1 to 1. A burnt-in marker stands on (1 + bias)/2 of the positive images and (1 - bias)/2 of
+            the negative ones, so 0 tells nothing and 1 gives the label away.
+        weak_group: ``"column=value"``, for example ``"site=Lakeside Hospital"`` (15 % of the patients): the samples
+            whose finding is fainter.
+        weak_signal: factor on the strength of the finding in the weak group, above 0 and at most 1.
+        progress: told after each patient.
+
+    Returns:
+        The path of the table. Its columns are ``image`` (relative to the table), ``label``, ``patient``, attributes,
+        and the finding's box (empty for negatives).
+
+    Raises:
+        UsageError: no phantom has this name, or an argument is out of range.
+        CohortError: the folder has something in it.
+    """
+    phantom = find_phantom(name)
+    count = phantom.num_patients if num_patients is None else num_patients
+    if count < 1 or seed < 0 or not -1.0 <= marker_bias <= 1.0:
+        raise UsageError(
+            f"A phantom was asked for with {count} patients, seed {seed} and marker bias {marker_bias}, but it takes "
+            "at least 1 patient, a seed of at least 0 and a bias from -1 to 1. Change the one that is out of range."
+        )
+    weak = WeakGroup.parse(weak_group, weak_signal, phantom.attributes) if weak_group else None
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise CohortError(f"The phantom was to be written to {folder}, but something is there. Name an empty folder.")
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    (partial / "images").mkdir(parents=True)
+    rows: list[Row] = []
+    for index in range(count):
+        rows += phantom.write_patient(partial, index, seed=seed, marker_bias=marker_bias, weak=weak)
+        progress(f"making {phantom.title}", index + 1, count)
+    _table(rows).to_csv(partial / "cohort.csv", index=False)
+    partial.replace(folder)
+    return folder / "cohort.csv"
+
+
+def find_phantom(name: str) -> Phantom:
+    """The phantom of a name.
+
+    Raises:
+        UsageError: no phantom has this name.
+    """
+    key = name.removeprefix("phantom:")
+    if key not in PHANTOMS:
+        raise UsageError(f"There is no phantom named '{key}'. The phantoms are: {', '.join(PHANTOMS)}.")
+    return PHANTOMS[key]
+
+
+def _table(rows: list[Row]) -> pd.DataFrame:
+    """Rows as a table; the columns of boxes hold whole numbers or nothing."""
+    table = pd.DataFrame(rows)
+    boxes = [column for column in ("z0", "y0", "x0", "z1", "y1", "x1") if column in table]
+    return table.astype(dict.fromkeys(boxes, "Int64"))
