@@ -1,0 +1,202 @@
+"""Truths and scores of one test, checked once and laid out as one yes-or-no question a column."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from hounsfield.errors import EvaluationError
+
+Task = Literal["binary", "multi-class", "multi-label"]
+Floats = npt.NDArray[np.float64]
+Booleans = npt.NDArray[np.bool_]
+Integers = npt.NDArray[np.int64]
+
+MAX_SUM_ERROR = 0.05  # probabilities rounded for a table may miss 1 by this much
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What is true, what was said and what was decided, for n cases and K questions.
+
+    A binary task has one question (is it the positive label?); a multi-class task has one a class (this class
+    against the rest, with one decision a case: the largest probability); a multi-label task has one a label.
+
+    Attributes:
+        truth: (n, K).
+        scores: (n, K), probabilities in [0, 1].
+        decisions: (n, K).
+        labels: every label, also the negative one of a binary task.
+        task: the kind of task.
+    """
+
+    truth: Booleans
+    scores: Floats
+    decisions: Booleans
+    labels: tuple[str, ...]
+    task: Task
+
+    def __len__(self) -> int:
+        return len(self.truth)
+
+    @property
+    def questions(self) -> tuple[str, ...]:
+        """The label that each column asks for."""
+        return self.labels[1:] if self.task == "binary" else self.labels
+
+    @cached_property
+    def answerable(self) -> Booleans:
+        """(K,): whether a column holds both cases and non-cases, without which it cannot be ranked."""
+        positives = self.truth.sum(axis=0)
+        return np.asarray((positives > 0) & (positives < len(self)))
+
+    @cached_property
+    def confidence(self) -> Floats:
+        """(n, Q): the probabilities whose calibration is judged: of the decided class in a multi-class task."""
+        return self.scores.max(axis=1, keepdims=True) if self.task == "multi-class" else self.scores
+
+    @cached_property
+    def outcome(self) -> Booleans:
+        """(n, Q): what ``confidence`` is the probability of: that the decision is right in a multi-class task."""
+        if self.task != "multi-class":
+            return self.truth
+        return np.asarray((self.truth & self.decisions).any(axis=1, keepdims=True))
+
+    def take(self, rows: Integers) -> Answers:
+        """The same answers for some of the cases, in the order of ``rows``."""
+        return replace(self, truth=self.truth[rows], scores=self.scores[rows], decisions=self.decisions[rows])
+
+
+def as_answers(
+    y_true: npt.ArrayLike, y_score: npt.ArrayLike, *, labels: Sequence[str], task: Task, threshold: float = 0.5
+) -> Answers:
+    """Check truths and scores, and lay them out.
+
+    Args:
+        y_true: binary: (n,) or (n, 1) of 0 and 1. Multi-class: (n,) class indices or (n, C) one-hot.
+            Multi-label: (n, C) of 0 and 1.
+        y_score: probabilities: binary (n,) or (n, 1), of the positive label; otherwise (n, C).
+        labels: the label names in class order; binary: (negative, positive).
+        task: ``"binary"``, ``"multi-class"`` or ``"multi-label"``.
+        threshold: binary and multi-label: a score above it is a yes. A multi-class decision is the largest score.
+
+    Raises:
+        EvaluationError: shapes, values or the number of labels do not fit each other.
+    """
+    names = tuple(str(label) for label in labels)
+    columns = _columns(names, task)
+    scores = _scores(y_score, columns, task)
+    truth = _truth(y_true, columns, task)
+    if len(truth) != len(scores):
+        raise EvaluationError(
+            f"There are {len(truth):,} truths and {len(scores):,} predictions; one of each a case is needed. Check "
+            "that both come from the same rows of the same table."
+        )
+    if len(truth) == 0:
+        raise EvaluationError(
+            "There is no case to evaluate: the truths and predictions are empty. Give at least one row."
+        )
+    if task == "multi-class":
+        decisions = np.zeros(scores.shape, dtype=bool)
+        decisions[np.arange(len(scores)), scores.argmax(axis=1)] = True
+    else:
+        decisions = scores > threshold
+    return Answers(truth, scores, decisions, names, task)
+
+
+def _columns(labels: tuple[str, ...], task: Task) -> int:
+    if len(set(labels)) != len(labels):
+        raise EvaluationError(
+            f"The labels {list(labels)} name one label twice; each must be distinct. Rename or merge them."
+        )
+    if task == "binary" and len(labels) != 2:
+        raise EvaluationError(
+            f"A binary task has two labels (negative, positive), and {len(labels)} were given: {list(labels)}. Name "
+            "both, or choose the task 'multi-class' or 'multi-label'."
+        )
+    if task == "multi-class" and len(labels) < 2:
+        raise EvaluationError(f"A multi-class task needs two labels or more; got {list(labels)}. Name every class.")
+    if not labels:
+        raise EvaluationError("No label was given; each column of scores needs its name. Name every label.")
+    return 1 if task == "binary" else len(labels)
+
+
+def _scores(y_score: npt.ArrayLike, columns: int, task: Task) -> Floats:
+    scores = _numbers(y_score, "predictions")
+    if scores.ndim == 1 and columns == 1:
+        scores = scores[:, None]
+    if scores.ndim != 2 or scores.shape[1] != columns:
+        raise EvaluationError(
+            f"The predictions of this {task} task have the shape {scores.shape}; expected (cases, {columns}), one "
+            "probability a label. Check the label names and the columns of the predictions."
+        )
+    bad = ~np.isfinite(scores).all(axis=1)
+    if bad.any():
+        raise EvaluationError(
+            f"{int(bad.sum()):,} of {len(scores):,} predictions are missing or not finite (the first is row "
+            f"{int(bad.argmax())}); a probability is needed for each. Remove these rows or predict them again."
+        )
+    if scores.size and (scores.min() < 0 or scores.max() > 1):
+        raise EvaluationError(
+            f"The predictions range from {scores.min():.4g} to {scores.max():.4g}; expected probabilities between 0 "
+            "and 1. Apply the sigmoid or softmax to logits first."
+        )
+    if task == "multi-class" and len(scores):
+        error = float(np.abs(scores.sum(axis=1) - 1).max())
+        if error > MAX_SUM_ERROR:
+            raise EvaluationError(
+                f"The probabilities of one case must sum to 1 in a multi-class task, and a row misses it by "
+                f"{error:.3g}. Apply the softmax, or choose the task 'multi-label' when several labels hold at once."
+            )
+    return scores
+
+
+def _truth(y_true: npt.ArrayLike, columns: int, task: Task) -> Booleans:
+    values = _numbers(y_true, "truths")
+    if task == "multi-class" and (values.ndim == 1 or values.shape[1:] == (1,)):
+        return _one_hot(values.reshape(-1), columns)
+    if values.ndim == 1 and columns == 1:
+        values = values[:, None]
+    if values.ndim != 2 or values.shape[1] != columns:
+        raise EvaluationError(
+            f"The truths of this {task} task have the shape {values.shape}; expected (cases, {columns}). Check the "
+            "label names and the columns of the truths."
+        )
+    if not np.isin(values, (0, 1)).all():
+        found = sorted({float(value) for value in values[~np.isin(values, (0, 1))][:100]})[:5]
+        raise EvaluationError(
+            f"The truths hold {found}; expected only 0 and 1. Encode each label as 0 (no) or 1 (yes)."
+        )
+    truth = values.astype(bool)
+    if task == "multi-class" and (truth.sum(axis=1) != 1).any():
+        row = int((truth.sum(axis=1) != 1).argmax())
+        raise EvaluationError(
+            f"Row {row} of the truths has {int(truth[row].sum())} classes; in a multi-class task each case has exactly "
+            "one. Correct the row, or choose the task 'multi-label'."
+        )
+    return truth
+
+
+def _one_hot(indices: Floats, columns: int) -> Booleans:
+    valid = np.isin(indices, np.arange(columns))
+    if not valid.all():
+        row = int((~valid).argmax())
+        raise EvaluationError(
+            f"Row {row} of the truths holds {indices[row]:g}; expected a class index from 0 to {columns - 1}. Check "
+            "the number of labels."
+        )
+    return np.asarray(indices[:, None] == np.arange(columns))
+
+
+def _numbers(values: npt.ArrayLike | Any, what: str) -> Floats:
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise EvaluationError(
+            f"The {what} are not numbers ({error}); give labels as indices or 0 and 1, scores as decimals."
+        ) from error

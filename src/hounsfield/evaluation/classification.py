@@ -1,0 +1,340 @@
+"""One call that evaluates a classifier: every metric with its interval, the confusion matrix, the curves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hounsfield.errors import EvaluationError
+from hounsfield.evaluation.answers import Answers, Booleans, Floats, Integers, Task, as_answers
+from hounsfield.evaluation.delong import auc_interval
+from hounsfield.evaluation.intervals import (
+    Clusters,
+    Interval,
+    Sampling,
+    bca_interval,
+    bootstrap,
+    jackknife,
+    make_clusters,
+)
+from hounsfield.evaluation.metrics import METRICS, Tally, headline
+from hounsfield.evaluation.proportions import clustered_proportion
+
+NOWHERE = Interval(math.nan, math.nan)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its confidence interval.
+
+    Attributes:
+        value: the figure on these cases; ``nan`` where it is undefined.
+        low: the lower end of the interval; ``high`` the upper end.
+        n: the cases that it rests on: all, or those that stand in its denominator.
+        method: how the interval was found.
+        note: why a figure is undefined or rests on fewer labels; empty otherwise.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+    method: str = ""
+    note: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The form of ``metrics.json``; what is undefined becomes ``null``, an empty note is left out."""
+        ends = {name: _json_number(getattr(self, name)) for name in ("value", "low", "high")}
+        texts = {name: text for name in ("method", "note") if (text := getattr(self, name))}
+        return {**ends, "n": self.n, **texts}
+
+
+def _json_number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+# The share that each metric is: which cases succeed, and among which.
+_SHARES: dict[str, Callable[[Answers], tuple[Booleans, Booleans]]] = {
+    "accuracy": lambda a: (_right(a), np.ones_like(_right(a))),
+    "sensitivity": lambda a: (a.decisions, a.truth),
+    "specificity": lambda a: (~a.decisions, ~a.truth),
+    "ppv": lambda a: (a.truth, a.decisions),
+    "npv": lambda a: (~a.truth, ~a.decisions),
+    "f1": lambda a: (a.truth & a.decisions, a.truth | a.decisions),  # the Jaccard index J; F1 = 2J/(1+J)
+}
+_DENOMINATORS: dict[str, Callable[[Answers], Booleans]] = {
+    "positives": lambda a: a.truth,
+    "negatives": lambda a: ~a.truth,
+    "called": lambda a: a.decisions,
+    "left": lambda a: ~a.decisions,
+}
+
+
+def _right(answers: Answers) -> Booleans:
+    if answers.task == "multi-class":
+        return answers.outcome
+    return np.asarray(answers.truth == answers.decisions)
+
+
+def evaluate(  # noqa: PLR0913 - each is a fact of the test that only the caller knows
+    y_true: npt.ArrayLike,
+    y_score: npt.ArrayLike,
+    *,
+    labels: Sequence[str],
+    task: Task,
+    threshold: float = 0.5,
+    groups: npt.ArrayLike | None = None,
+    num_replicates: int = 2000,
+    seed: int = 0,
+    confidence: float = 0.95,
+    sampling: Sampling = "cohort",
+) -> dict[str, Estimate]:
+    """Every metric of ``METRICS`` with its confidence interval, in one dictionary.
+
+    A multi-class or multi-label task also has ``NAME_LABEL`` for the metrics that are reported for each label. The
+    interval is the one that covers best in small samples (docs/evaluation.md): Wilson's for shares, DeLong's on the
+    logit scale for AUC, both by patient where patients have several cases; the bootstrap by patient (BCa) elsewhere.
+
+    Args:
+        y_true: binary (n,) or (n, 1) of 0 and 1; multi-class (n,) indices or (n, C) one-hot; multi-label (n, C).
+        y_score: probabilities: binary (n,) or (n, 1); otherwise (n, C).
+        labels: label names in class order; binary: (negative, positive).
+        task: the kind of task.
+        threshold: a score above it is a yes (binary, multi-label).
+        groups: (n,) patient of each case; ``None`` when each case is another patient.
+        num_replicates: bootstrap replicates.
+        seed: of the bootstrap.
+        confidence: nominal coverage of each interval.
+        sampling: whether patients came as they were (``"cohort"``) or a fixed number of each label was chosen
+            (``"case-control"``); see ``resampled_weights``.
+
+    Raises:
+        EvaluationError: the arrays do not fit each other.
+    """
+    if not 0 < confidence < 1:
+        raise EvaluationError(
+            f"The confidence is {confidence:g}; expected a share strictly between 0 and 1, such as 0.95."
+        )
+    answers = as_answers(y_true, y_score, labels=labels, task=task, threshold=threshold)
+    clusters = make_clusters(answers.truth, groups)
+    order = np.argsort(-answers.scores[:, 0], kind="stable")  # sorted once, not in every replicate
+    answers, clusters = answers.take(order), Clusters(clusters.of_case[order], clusters.stratum)
+    return Evaluation(answers, clusters, num_replicates, seed, confidence, sampling).estimates()
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What ``evaluate`` works with; its one public method makes the estimates."""
+
+    answers: Answers
+    clusters: Clusters
+    num_replicates: int
+    seed: int
+    confidence: float
+    sampling: Sampling
+
+    def estimates(self) -> dict[str, Estimate]:
+        """Headline figures first, then those of each label."""
+        tally = Tally(self.answers, np.ones((len(self.answers), 1)))
+        rows = {name: metric.compute(tally) for name, metric in METRICS.items()}
+        values = self._by_label(rows)
+        intervals = self._closed(values)
+        rest = [key for key in values if key not in intervals]
+        intervals.update(self._bootstrapped(rest, values))
+        estimates = {}
+        for key in sorted(values, key=_rank):
+            note = self._note(key, rows[key[0]][:, 0])
+            estimates[_key(key)] = self._estimate(key, float(values[key][0]), *intervals[key], note)
+        return estimates
+
+    def _by_label(self, rows: dict[str, Floats]) -> dict[tuple[str, str], Floats]:
+        """The (R,) values by metric and label ("" for the headline) from the (K, R) values by metric."""
+        values: dict[tuple[str, str], Floats] = {}
+        for name, each in rows.items():
+            values[name, ""] = headline(each)
+            if METRICS[name].per_label and len(each) > 1:
+                values.update({(name, label): row for label, row in zip(self.answers.questions, each, strict=True)})
+        return values
+
+    def _closed(self, values: dict[tuple[str, str], Floats]) -> dict[tuple[str, str], tuple[Interval, str]]:
+        """The intervals that need no resampling."""
+        found: dict[tuple[str, str], tuple[Interval, str]] = {}
+        for name, label in values:
+            columns = self._columns(label)
+            if name == "auc":
+                truth, scores = self.answers.truth[:, columns], self.answers.scores[:, columns]
+                interval = auc_interval(truth, scores, self.clusters, confidence=self.confidence)
+                found[name, label] = interval, "DeLong, logit scale"
+            elif name in _SHARES:
+                hits, base = _SHARES[name](self.answers)
+                if label:
+                    hits, base = hits[:, columns], base[:, columns]
+                if hits.shape[1] == 1:
+                    interval = clustered_proportion(hits[:, 0], base[:, 0], self.clusters, confidence=self.confidence)
+                    found[name, label] = _from_jaccard(interval) if name == "f1" else interval, "Wilson"
+        by_patient = "" if self.clusters.single else ", by patient"
+        return {key: (interval, method + by_patient) for key, (interval, method) in found.items()}
+
+    def _bootstrapped(
+        self, keys: Sequence[tuple[str, str]], values: dict[tuple[str, str], Floats]
+    ) -> dict[tuple[str, str], tuple[Interval, str]]:
+        names = tuple(dict.fromkeys(name for name, _ in keys))
+
+        def statistic(weights: Floats) -> Floats:
+            tally = Tally(self.answers, weights)
+            found = self._by_label({name: METRICS[name].compute(tally) for name in names})
+            return np.stack([found[key] for key in keys])
+
+        if not keys:
+            return {}
+        if len(self.clusters) < 2:
+            return dict.fromkeys(keys, (NOWHERE, ""))
+        truth, sampling = self.answers.truth, self.sampling
+        replicates = bootstrap(
+            statistic, self.clusters, truth, num_replicates=self.num_replicates, seed=self.seed, sampling=sampling
+        )
+        left_out = jackknife(statistic, self.clusters, seed=self.seed)
+        method = f"BCa bootstrap by patient, {self.num_replicates:,} replicates"
+        return {
+            key: (bca_interval(float(values[key][0]), drawn, without, confidence=self.confidence), method)
+            for key, drawn, without in zip(keys, replicates, left_out, strict=True)
+        }
+
+    def _columns(self, label: str) -> Integers:
+        questions = self.answers.questions
+        return np.arange(len(questions)) if not label else np.array([questions.index(label)])
+
+    def _estimate(self, key: tuple[str, str], value: float, interval: Interval, method: str, note: str) -> Estimate:
+        name, label = key
+        count = len(self.answers)
+        base = _DENOMINATORS.get(METRICS[name].of)
+        columns = self._columns(label)
+        if base is not None and len(columns) == 1:
+            count = int(base(self.answers)[:, columns].sum())
+        if not math.isfinite(value):
+            return Estimate(math.nan, math.nan, math.nan, count, note=note)
+        low, high = min(interval.low, value), max(interval.high, value)
+        return Estimate(value, low, high, count, method, note)
+
+    def _note(self, key: tuple[str, str], rows: Floats) -> str:
+        """Why a figure is undefined, or over which labels its mean was taken; empty where neither is to be said."""
+        name, label = key
+        questions = self.answers.questions
+        undefined = [question for question, value in zip(questions, rows, strict=False) if not math.isfinite(value)]
+        if label and label in undefined:
+            return self._reason(name, label)
+        if label or not undefined:
+            return ""
+        if len(rows) == 1:
+            return self._reason(name, questions[0] if len(questions) == 1 else "")
+        reasons = "; ".join(self._reason(name, question) for question in undefined)
+        defined = len(rows) - len(undefined)
+        return f"mean over {defined} of {len(rows)} labels ({reasons})" if defined else reasons
+
+    def _reason(self, name: str, label: str) -> str:
+        truth = self.answers.truth[:, self._columns(label)]
+        if name in {"ppv", "npv"}:
+            return f"no decision is {'' if name == 'ppv' else 'not '}'{label}'"
+        if label and not truth.any():
+            return f"no case is '{label}'"
+        if label and truth.all():
+            return f"every case is '{label}'"
+        return "truths and decisions all name one label"
+
+
+def _key(key: tuple[str, str]) -> str:
+    name, label = key
+    return f"{name}_{label}" if label else name
+
+
+def _rank(key: tuple[str, str]) -> bool:
+    return bool(key[1])  # sorting is stable: headline figures first, otherwise in the order of METRICS
+
+
+def _from_jaccard(interval: Interval) -> Interval:
+    return Interval(*(2 * end / (1 + end) for end in interval))
+
+
+def estimates_to_dict(estimates: dict[str, Estimate]) -> dict[str, dict[str, Any]]:
+    """One split's part of ``metrics.json``."""
+    return {name: estimate.to_dict() for name, estimate in estimates.items()}
+
+
+def confusion_matrix(answers: Answers) -> Integers:
+    """Counts of cases, truth by decision.
+
+    Returns:
+        (C, C) in label order, rows the truth, columns the decision; of a multi-label task (K, 2, 2), one a label.
+    """
+    if answers.task == "multi-class":
+        return np.asarray(answers.truth.astype(np.int64).T @ answers.decisions.astype(np.int64))
+    tables = [
+        np.bincount(2 * truth + decided, minlength=4).reshape(2, 2)
+        for truth, decided in zip(answers.truth.T.astype(np.int64), answers.decisions.T.astype(np.int64), strict=True)
+    ]
+    return tables[0] if answers.task == "binary" else np.stack(tables)
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """A curve over thresholds, from the highest to the lowest.
+
+    Attributes:
+        x: false positive rate, or recall.
+        y: true positive rate, or precision.
+        thresholds: a score at or above it is a yes; the first is infinite, where nothing is.
+    """
+
+    x: Floats
+    y: Floats
+    thresholds: Floats
+
+
+def roc_curve(truth: Booleans, scores: Floats) -> Curve:
+    """True against false positive rate at each distinct score, from (0, 0) to (1, 1).
+
+    Args:
+        truth: (n,) with cases of both kinds.
+        scores: (n,).
+
+    Raises:
+        EvaluationError: every case is of one kind.
+    """
+    found, called, thresholds = _cumulative(truth, scores)
+    if found[-1] in {0, called[-1]}:
+        raise EvaluationError(
+            "A ROC curve needs cases with and without the label; all cases are of one kind. Use other data."
+        )
+    return Curve((called - found) / (called[-1] - found[-1]), found / found[-1], thresholds)
+
+
+def precision_recall_curve(truth: Booleans, scores: Floats) -> Curve:
+    """Precision (y) against recall (x) at each distinct score; the precision of no decision is 1.
+
+    Args:
+        truth: (n,) with at least one case that has the label.
+        scores: (n,).
+
+    Raises:
+        EvaluationError: no case has the label.
+    """
+    found, called, thresholds = _cumulative(truth, scores)
+    if found[-1] == 0:
+        raise EvaluationError(
+            "A precision-recall curve needs cases that have the label; there is none. Use other data."
+        )
+    precision = np.divide(found, called, out=np.ones_like(found), where=called > 0)
+    return Curve(found / found[-1], precision, thresholds)
+
+
+def _cumulative(truth: Booleans, scores: Floats) -> tuple[Floats, Floats, Floats]:
+    order = np.argsort(-scores, kind="stable")
+    ordered, hits = scores[order], truth[order].astype(np.float64)
+    ends = np.flatnonzero(np.append(np.diff(ordered) != 0, True))
+    found, called = np.cumsum(hits)[ends], (ends + 1).astype(np.float64)
+    return np.append(0.0, found), np.append(0.0, called), np.append(np.inf, ordered[ends])
