@@ -1,0 +1,325 @@
+"""NIfTI-1 and NIfTI-2, alone or as a pair, plain or gzipped; every size is checked before memory is taken.
+
+A NIfTI file stores its voxels with the first index running fastest. Read as (k, j, i) they are an ``Image``'s
+(slice, row, column) with no voxel moved. The header's fields are those of nifti1.h; nibabel decodes them.
+
+The position in the patient is taken from the sform where ``sform_code`` > 0, else from the qform where
+``qform_code`` > 0, as nibabel does; where both codes are 0 the standard gives a size of voxels and no position
+("method 1", kept for ANALYZE files), and readers disagree on one, so the affine is ``None``.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+
+import nibabel
+import numpy as np
+from nibabel.spatialimages import HeaderDataError
+from numpy.typing import NDArray
+
+from hounsfield.errors import ImageError
+from hounsfield.images.image import Image, Metadata
+from hounsfield.images.orientation import Affine, affine_from_ras, is_usable, spacing_of
+
+# datatype code -> NumPy type and channels (nifti1.h). Complex, 128-bit float and bit-packed data are not images here.
+DATATYPES = {
+    2: ("u1", 1),
+    4: ("i2", 1),
+    8: ("i4", 1),
+    16: ("f4", 1),
+    64: ("f8", 1),
+    128: ("u1", 3),
+    256: ("i1", 1),
+    512: ("u2", 1),
+    768: ("u4", 1),
+    1024: ("i8", 1),
+    1280: ("u8", 1),
+    2304: ("u1", 4),
+}
+
+# The low three bits of xyzt_units -> millimetres.
+MILLIMETRES = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
+
+# Deflate cannot shrink further than 1032 to 1 (zlib's technical details), so a small file cannot hold a large image.
+DEFLATE_LIMIT = 1032
+
+_VECTOR_INTENTS = {1006: "displacement field", 1007: "vector field"}
+_CHUNK = 2**20
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """What the header says about where the voxels are and how they are stored."""
+
+    shape: tuple[int, ...]
+    frames: int
+    dtype: np.dtype[Any]
+    channels: int
+    offset: int
+
+    @property
+    def voxels(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def bytes_a_frame(self) -> int:
+        return self.voxels * self.channels * self.dtype.itemsize
+
+
+class _Stream:
+    """Reads forward through a plain or a gzipped file, never producing more than is asked for."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file = file
+        self._inflate = zlib.decompressobj(31) if file.read(2) == b"\x1f\x8b" else None
+        self._input = b""
+        file.seek(0)
+        self.capacity = size if self._inflate is None else size * DEFLATE_LIMIT
+
+    def take(self, count: int) -> bytes | bytearray:
+        """The next ``count`` bytes, or fewer where the file ends."""
+        if self._inflate is None:
+            return self._file.read(count)
+        first = self._inflated(count)
+        if len(first) == count:
+            return first
+        taken = bytearray(first)
+        while len(taken) < count and (piece := self._inflated(count - len(taken))):
+            taken += piece
+        return taken
+
+    def skip(self, count: int) -> None:
+        """Go forward by ``count`` bytes."""
+        if self._inflate is None:
+            self._file.seek(count, 1)
+            return
+        while count > 0 and (piece := self.take(min(count, _CHUNK))):
+            count -= len(piece)
+
+    def verify(self) -> None:
+        """Let gzip compare its checksum where the end of the file is near; raises where it is wrong or missing."""
+        if self._inflate is None:
+            return
+        surplus = self.take(_CHUNK)
+        if len(surplus) < _CHUNK and not self._inflate.eof:
+            raise EOFError("the compressed data end before their checksum")
+
+    def _inflated(self, count: int) -> bytes:
+        """At least one byte and at most ``count``, or none where the data end; gzip members follow one another."""
+        while self._inflate is not None:
+            if len(self._input) < 2:
+                self._input += self._file.read(_CHUNK)
+            if self._inflate.eof:
+                self._input = self._input.lstrip(b"\0")
+                if not self._input.startswith(b"\x1f\x8b"):
+                    break
+                self._inflate = zlib.decompressobj(31)
+            ended = not self._input
+            piece = self._inflate.decompress(self._input, count)
+            self._input = self._inflate.unconsumed_tail or self._inflate.unused_data
+            if piece:
+                return piece
+            if ended and not self._inflate.eof:
+                break
+        return b""
+
+
+def read_nifti(path: Path, max_pixels: int = 2**28, frame: int | None = None) -> Image:
+    """Read a NIfTI volume (``.nii``, ``.nii.gz``, or the ``.hdr`` of a pair).
+
+    ``scl_slope`` and ``scl_inter`` are applied: voxels of up to 16 bits become float32, wider ones float64. Where they
+    say nothing, voxels keep their stored type, so label maps stay integers. Lengths in metres or micrometres become
+    millimetres.
+
+    Args:
+        path: the file.
+        max_pixels: the largest number of voxels accepted; checked, as the file's size is, before memory is taken.
+        frame: which frame of a 4D file, from 0; required where there are several.
+
+    Raises:
+        ImageError: the file is missing, damaged, truncated, too large, has several frames and none was chosen, holds a
+            displacement field, or stores a kind of number that is not an image.
+    """
+    try:
+        header = _read_header(path)
+        layout = _layout(header, path, max_pixels)
+        raw = _read_frame(_data_path(path, header), layout, _chosen_frame(layout, frame, path))
+        affine = _affine(header, len(layout.shape), path)
+        return _image(raw, layout, header, affine)
+    except FileNotFoundError as error:
+        raise ImageError(f"The file '{error.filename}' does not exist. Check the path of the NIfTI image.") from error
+    except (OSError, EOFError, zlib.error, ValueError, OverflowError, HeaderDataError, struct.error) as error:
+        raise ImageError(
+            f"'{path}' cannot be read as NIfTI: {error}. Expected an undamaged file; copy it again from its source."
+        ) from error
+
+
+def _refuse(path: Path, found: str, remedy: str) -> NoReturn:
+    raise ImageError(f"'{path}' {found}. {remedy}")
+
+
+def _read_header(path: Path) -> Any:
+    with path.open("rb") as file:
+        start = _Stream(file, path.stat().st_size).take(540)
+    sizes = {struct.unpack(order + "i", start[:4])[0] for order in "<>"} if len(start) >= 4 else set()
+    kind = nibabel.Nifti2Header if 540 in sizes else nibabel.Nifti1Header
+    length = 540 if 540 in sizes else 348
+    magic = bytes(start[4:8] if 540 in sizes else start[344:348])
+    if not sizes & {348, 540} or len(start) < length or magic[:3] not in {b"n+1", b"ni1", b"n+2", b"ni2"}:
+        _refuse(
+            path,
+            "is not NIfTI: its first bytes are no NIfTI-1 or NIfTI-2 header",
+            "Expected the size 348 or 540 and the magic 'n+1', 'ni1', 'n+2' or 'ni2'; an ANALYZE 7.5 file has no "
+            "orientation and must be converted to NIfTI first.",
+        )
+    return kind(bytes(start[:length]), check=False)
+
+
+def _data_path(path: Path, header: Any) -> Path:
+    """The file with the voxels: the header's own, or the ``.img`` beside it."""
+    if bytes(header["magic"])[:2] == b"n+":
+        return path
+    stem = path.name.removesuffix(".gz").removesuffix(".hdr")
+    beside = path.with_name(stem + ".img")
+    return beside if beside.exists() else path.with_name(stem + ".img.gz")
+
+
+def _layout(header: Any, path: Path, max_pixels: int) -> _Layout:
+    dims = [int(size) for size in header["dim"]]
+    if not 2 <= dims[0] <= 7 or min(dims[1 : dims[0] + 1]) < 1:
+        _refuse(
+            path,
+            f"declares the dimensions {dims}",
+            "Expected 2 to 7 axes of at least one voxel; the header is damaged.",
+        )
+    sizes = dims[1 : dims[0] + 1]
+    while len(sizes) > 3 and sizes[-1] == 1:
+        sizes.pop()
+    intent = int(header["intent_code"])
+    if len(sizes) > 4:
+        kind = _VECTOR_INTENTS.get(intent, "field of several values a voxel")
+        _refuse(
+            path, f"is a {len(sizes)}-D {kind} of size {sizes}", "Expected one volume; a deformation is not an image."
+        )
+    code = int(header["datatype"])
+    if code not in DATATYPES:
+        _refuse(
+            path,
+            f"stores its voxels as NIfTI datatype {code} (complex, 128-bit, packed or unknown)",
+            "Expected integers, 32- or 64-bit floats, or RGB; save the magnitude, or convert the type, first.",
+        )
+    if math.prod(sizes[:3]) > max_pixels:
+        _refuse(
+            path,
+            f"declares {' × '.join(map(str, sizes[:3]))} voxels, more than the {max_pixels:,} allowed",
+            "If the file is what it says, raise max_pixels; else its header is damaged.",
+        )
+    name, channels = DATATYPES[code]
+    offset = float(header["vox_offset"])
+    single = bytes(header["magic"])[:2] == b"n+"
+    minimum = int(header["sizeof_hdr"]) if single else 0
+    if not math.isfinite(offset) or not (0 <= offset < 2**62) or (single and 0 < offset < minimum):
+        _refuse(path, f"places its voxels at byte {offset}", "Expected a byte after the header; the header is damaged.")
+    start = int(offset) or (minimum + 4 if single else 0)
+    frames = sizes[3] if len(sizes) > 3 else 1
+    return _Layout(tuple(sizes[:3][::-1]), frames, np.dtype(header.endianness + name), channels, start)
+
+
+def _chosen_frame(layout: _Layout, frame: int | None, path: Path) -> int:
+    if frame is None and layout.frames > 1:
+        _refuse(path, f"holds {layout.frames} frames", "Expected one volume; choose one with frame=0 and so on.")
+    if frame is not None and not 0 <= frame < layout.frames:
+        _refuse(path, f"holds {layout.frames} frame(s), and frame {frame} was asked for", "Frames count from 0.")
+    return frame or 0
+
+
+def _read_frame(path: Path, layout: _Layout, frame: int) -> bytes | bytearray:
+    size = path.stat().st_size
+    before = layout.offset + frame * layout.bytes_a_frame
+    with path.open("rb") as file:
+        stream = _Stream(file, size)
+        if before + layout.bytes_a_frame > stream.capacity:
+            needed = before + layout.bytes_a_frame
+            raise EOFError(f"the header declares {needed:,} bytes, more than a file of {size:,} bytes can hold")
+        stream.skip(before)
+        raw = stream.take(layout.bytes_a_frame)
+        if len(raw) < layout.bytes_a_frame:
+            raise EOFError(f"{layout.bytes_a_frame:,} bytes of voxels are declared and {len(raw):,} are there")
+        if frame == layout.frames - 1:
+            stream.verify()
+    return raw
+
+
+def _image(raw: bytes | bytearray, layout: _Layout, header: Any, affine: Affine | None) -> Image:
+    pixels: NDArray[Any] = np.frombuffer(raw, dtype=layout.dtype).reshape(*layout.shape, layout.channels)
+    if not layout.dtype.isnative:
+        pixels = pixels.astype(layout.dtype.newbyteorder("="))
+    pixels = _scaled(pixels[..., :3], header)
+    rank = len(layout.shape)
+    spacing: tuple[float, ...] | None
+    if affine is not None:
+        spacing = spacing_of(affine)[-rank:]
+    else:
+        unit = MILLIMETRES.get(int(header["xyzt_units"]) & 7, 1.0)
+        lengths = [abs(float(length)) * unit for length in header["pixdim"][rank:0:-1]]
+        spacing = tuple(lengths) if all(math.isfinite(length) and length > 0 for length in lengths) else None
+    bits = layout.dtype.itemsize * 8 if layout.dtype.kind in "iu" else None
+    return Image(pixels=pixels, spacing=spacing, affine=affine, modality=None, metadata=Metadata(bits=bits))
+
+
+def _scaled(pixels: NDArray[Any], header: Any) -> NDArray[Any]:
+    """Apply real = slope × stored + intercept; a slope of 0 or one that is not finite means no scaling (nifti1.h)."""
+    slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+    if pixels.shape[-1] > 1 or slope == 0 or not math.isfinite(slope) or (slope, intercept) == (1.0, 0.0):
+        return pixels
+    if not math.isfinite(intercept):
+        raise ValueError(f"scl_slope is {slope} and scl_inter is {intercept}")
+    narrow = pixels.dtype.itemsize <= 2 or pixels.dtype == np.float32
+    scaled: NDArray[Any] = np.empty(pixels.shape, np.float32 if narrow else np.float64)
+    for stored, real in zip(pixels, scaled, strict=True):  # in double precision, a slice at a time
+        real[...] = stored * np.float64(slope) + intercept
+    return scaled
+
+
+def _affine(header: Any, rank: int, path: Path) -> Affine | None:
+    """The LPS affine by the precedence that this module's docstring states."""
+    codes = int(header["sform_code"]), int(header["qform_code"])
+    if max(codes) <= 0:
+        return None
+    unit = MILLIMETRES.get(int(header["xyzt_units"]) & 7, 1.0)
+    for ras in ([header.get_sform()] if codes[0] > 0 else []) + ([_qform(header)] if codes[1] > 0 else []):
+        affine = affine_from_ras(np.diag([unit, unit, unit, 1.0]) @ ras)
+        if rank == 2:
+            affine = _with_normal(affine)
+        if is_usable(affine):
+            return affine
+    _refuse(
+        path,
+        f"says that it has a position in the patient (sform_code {codes[0]}, qform_code {codes[1]}), and its matrix is "
+        "singular or not finite",
+        "Expected an invertible matrix; correct the header, or set both codes to 0 to read it without a position.",
+    )
+
+
+def _qform(header: Any) -> Affine:
+    try:
+        return np.asarray(header.get_qform(), dtype=np.float64)
+    except (HeaderDataError, ValueError):
+        return np.zeros((4, 4))
+
+
+def _with_normal(affine: Affine) -> Affine:
+    """Give a 2D image whose slice direction is empty the unit normal of its plane."""
+    if np.linalg.norm(affine[:3, 0]) > 0:
+        return affine
+    normal = np.cross(affine[:3, 2], affine[:3, 1])
+    length = np.linalg.norm(normal)
+    if length > 0:
+        affine = affine.copy()
+        affine[:3, 0] = normal / length
+    return affine

@@ -1,0 +1,448 @@
+"""NIfTI, NRRD, MetaImage and .npz volumes, each held against the other library, and files that lie."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK
+
+from hounsfield.errors import ImageError
+from hounsfield.images.image import Image
+from hounsfield.images.nifti import read_nifti
+from hounsfield.images.orientation import orientation_of, patient_coordinates
+from hounsfield.images.volume import read_metaimage, read_npz, read_nrrd
+
+RAS = np.array([[0, -2.0, 0.5, 10], [3, 0, 0, 20], [0, 0.1, 4, 30], [0, 0, 0, 1]])
+ORTHOGONAL = np.array([[0, -2.0, 0, 10], [3, 0, 0, 20], [0, 0, 4, 30], [0, 0, 0, 1]])
+
+
+def voxels(dtype: str = "int16", shape: tuple[int, ...] = (4, 3, 2)) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 100, shape).astype(dtype)
+
+
+def write_nifti(
+    path: Path, values: np.ndarray, affine: np.ndarray | None = ORTHOGONAL, kind=nibabel.Nifti1Image
+) -> Path:
+    image = kind(values, affine, dtype=values.dtype)
+    if affine is not None:
+        image.set_qform(affine, 1)
+        image.set_sform(affine, 1)
+    nibabel.save(image, path)
+    return path
+
+
+def edit_header(path: Path, offset: int, form: str, *values: float) -> Path:
+    content = bytearray(path.read_bytes())
+    struct.pack_into(form, content, offset, *values)
+    path.write_bytes(content)
+    return path
+
+
+def itk_volume(values: np.ndarray) -> SimpleITK.Image:
+    volume = SimpleITK.GetImageFromArray(values, isVector=False)
+    volume.SetSpacing([1.5, 2.0, 3.0])
+    volume.SetOrigin([10.0, -20.0, 30.0])
+    volume.SetDirection([0, 1, 0, -1, 0, 0, 0, 0, 1])
+    return volume
+
+
+def corners(image: Image) -> np.ndarray:
+    return np.array([[0, 0, 0], [size - 1 for size in image.shape], [1, 2, 0]])
+
+
+def assert_placed_as_simpleitk(image: Image, path: Path) -> None:
+    theirs = SimpleITK.ReadImage(str(path))
+    points = [
+        theirs.TransformContinuousIndexToPhysicalPoint([float(value) for value in index[::-1]])
+        for index in corners(image)
+    ]
+    np.testing.assert_allclose(patient_coordinates(image.affine, corners(image)), points, atol=1e-4)
+    np.testing.assert_allclose(image.spacing[::-1], theirs.GetSpacing(), atol=1e-4)
+
+
+def assert_placed_as_nibabel(image: Image, path: Path) -> None:
+    points = nibabel.affines.apply_affine(nibabel.load(path).affine, corners(image)[:, ::-1]) * [-1, -1, 1]
+    np.testing.assert_allclose(patient_coordinates(image.affine, corners(image)), points, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "dtype", ["uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64"]
+)
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".hdr"])
+def test_nifti_keeps_values_and_type(tmp_path, dtype, suffix):
+    values = voxels(dtype)
+    kind = nibabel.Nifti1Pair if suffix == ".hdr" else nibabel.Nifti1Image
+    image = read_nifti(write_nifti(tmp_path / f"a{suffix}", values, kind=kind))
+    assert image.pixels.dtype == np.dtype(dtype)
+    np.testing.assert_array_equal(image.pixels[..., 0].T, values)
+    assert image.pixels.flags.c_contiguous
+    assert not image.pixels.flags.writeable
+
+
+def test_nifti_2_and_big_endian(tmp_path):
+    values = voxels("int16")
+    image = read_nifti(write_nifti(tmp_path / "two.nii", values, kind=nibabel.Nifti2Image))
+    np.testing.assert_array_equal(image.pixels[..., 0].T, values)
+    header = nibabel.Nifti1Header(endianness=">")
+    nibabel.save(nibabel.Nifti1Image(values, ORTHOGONAL, header), tmp_path / "big.nii")
+    image = read_nifti(tmp_path / "big.nii")
+    assert image.pixels.dtype.isnative
+    np.testing.assert_array_equal(image.pixels[..., 0].T, values)
+    assert_placed_as_simpleitk(image, tmp_path / "big.nii")
+
+
+def test_nifti_slope_is_applied(tmp_path):
+    path = write_nifti(tmp_path / "a.nii", voxels())
+    edit_header(path, 112, "<ff", 0.5, -1024.0)
+    image = read_nifti(path)
+    assert image.pixels.dtype == np.float32
+    np.testing.assert_allclose(image.pixels[..., 0].T, nibabel.load(path).get_fdata(), rtol=1e-6)
+    np.testing.assert_allclose(
+        image.pixels[..., 0], SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path))), rtol=1e-6
+    )
+    edit_header(path, 112, "<ff", 0.0, 5.0)
+    assert read_nifti(path).pixels.dtype == np.int16
+    edit_header(path, 112, "<ff", 2.0, np.nan)
+    with pytest.raises(ImageError, match="scl_inter"):
+        read_nifti(path)
+
+
+@pytest.mark.parametrize("codes", [(1, 0), (0, 1), (1, 1), (2, 1), (1, 4)])
+def test_nifti_takes_the_sform_before_the_qform(tmp_path, codes):
+    image = nibabel.Nifti1Image(voxels(), ORTHOGONAL)
+    other = ORTHOGONAL.copy()
+    other[:3, 3] += 7
+    image.set_sform(other, codes[0])
+    image.set_qform(ORTHOGONAL, codes[1])
+    nibabel.save(image, tmp_path / "a.nii")
+    assert_placed_as_nibabel(read_nifti(tmp_path / "a.nii"), tmp_path / "a.nii")
+
+
+def test_nifti_without_codes_has_a_spacing_and_no_position(tmp_path):
+    image = nibabel.Nifti1Image(voxels(), None)
+    image.header.set_zooms((2.0, 3.0, 4.0))
+    nibabel.save(image, tmp_path / "a.nii")
+    read = read_nifti(tmp_path / "a.nii")
+    assert read.affine is None
+    assert read.spacing == (4.0, 3.0, 2.0)
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("mm", 1), ("meter", 1000), ("micron", 0.001)])
+def test_nifti_lengths_become_millimetres(tmp_path, unit, factor):
+    path = tmp_path / "a.nii"
+    image = nibabel.Nifti1Image(voxels(), ORTHOGONAL)
+    image.header.set_xyzt_units(unit)
+    nibabel.save(image, path)
+    read = read_nifti(path)
+    np.testing.assert_allclose(read.spacing, np.array([4, 2, 3]) * factor, rtol=1e-6)
+    assert_placed_as_simpleitk(read, path)
+
+
+def test_nifti_with_shear_keeps_its_matrix(tmp_path):
+    path = tmp_path / "a.nii"
+    image = nibabel.Nifti1Image(voxels(), RAS)
+    nibabel.save(image, path)
+    assert_placed_as_nibabel(read_nifti(path), path)
+
+
+def test_nifti_four_dimensions_need_a_choice(tmp_path):
+    values = voxels(shape=(4, 3, 2, 5))
+    for name in ("a.nii", "a.nii.gz"):
+        path = write_nifti(tmp_path / name, values)
+        with pytest.raises(ImageError, match="5 frames"):
+            read_nifti(path)
+        for frame in range(5):
+            np.testing.assert_array_equal(read_nifti(path, frame=frame).pixels[..., 0].T, values[..., frame])
+        with pytest.raises(ImageError, match="frame 5"):
+            read_nifti(path, frame=5)
+    path = write_nifti(tmp_path / "one.nii", values[..., :1])
+    np.testing.assert_array_equal(read_nifti(path).pixels[..., 0].T, values[..., 0])
+
+
+def test_nifti_displacement_fields_are_refused(tmp_path):
+    image = nibabel.Nifti1Image(voxels("float32", (4, 3, 2, 1, 3)), ORTHOGONAL)
+    image.header.set_intent("vector")
+    nibabel.save(image, tmp_path / "warp.nii.gz")
+    with pytest.raises(ImageError, match="5-D vector field"):
+        read_nifti(tmp_path / "warp.nii.gz")
+
+
+def test_nifti_colour_and_two_dimensions(tmp_path):
+    colour = np.zeros((4, 3, 2), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
+    for channel, name in enumerate("RGB"):
+        colour[name] = voxels("uint8") + channel
+    nibabel.save(nibabel.Nifti1Image(colour, ORTHOGONAL), tmp_path / "rgb.nii")
+    image = read_nifti(tmp_path / "rgb.nii")
+    assert image.pixels.shape == (2, 3, 4, 3)
+    np.testing.assert_array_equal(image.pixels[..., 2].T, voxels("uint8") + 2)
+    flat = read_nifti(write_nifti(tmp_path / "flat.nii", voxels(shape=(4, 3))))
+    assert (flat.rank, flat.shape, flat.spacing) == (2, (3, 4), (2.0, 3.0))
+    nibabel.save(nibabel.Nifti1Image(voxels().astype(np.complex64), ORTHOGONAL), tmp_path / "complex.nii")
+    with pytest.raises(ImageError, match="complex"):
+        read_nifti(tmp_path / "complex.nii")
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_nifti_that_is_cut_short_is_refused(tmp_path, suffix):
+    whole = write_nifti(tmp_path / f"a{suffix}", voxels(shape=(30, 30, 30))).read_bytes()
+    path = tmp_path / f"cut{suffix}"
+    for length in [0, 1, 3, 100, 347, len(whole) // 2, len(whole) - 1]:
+        path.write_bytes(whole[:length])
+        with pytest.raises(ImageError):
+            read_nifti(path)
+
+
+def test_nifti_with_a_wrong_checksum_is_refused(tmp_path):
+    path = write_nifti(tmp_path / "a.nii.gz", voxels(shape=(30, 30, 30)))
+    edit_header(path, path.stat().st_size - 6, "<B", 0x5A)
+    with pytest.raises(ImageError, match="cannot be read as NIfTI"):
+        read_nifti(path)
+
+
+def test_nifti_in_several_gzip_members_reads(tmp_path):
+    values = voxels(shape=(30, 30, 30))
+    content = write_nifti(tmp_path / "a.nii", values).read_bytes()
+    path = tmp_path / "a.nii.gz"
+    path.write_bytes(
+        gzip.compress(content[:200]) + gzip.compress(content[200:5000]) + gzip.compress(content[5000:]) + b"\0" * 9
+    )
+    np.testing.assert_array_equal(read_nifti(path).pixels[..., 0].T, values)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_nifti_that_declares_a_huge_image_is_refused_at_once(tmp_path, suffix):
+    path = edit_header(write_nifti(tmp_path / "a.nii", voxels()), 40, "<8h", 3, 32767, 32767, 32767, 1, 1, 1, 1)
+    bounded = edit_header(write_nifti(tmp_path / "b.nii", voxels()), 40, "<8h", 3, 600, 600, 600, 1, 1, 1, 1)
+    if suffix == ".nii.gz":
+        for file in (path, bounded):
+            file.write_bytes(gzip.compress(file.read_bytes()))
+    with pytest.raises(ImageError, match="more than the 268,435,456 allowed"):
+        read_nifti(path)
+    with pytest.raises(ImageError, match="more than a file of"):
+        read_nifti(bounded)
+    with pytest.raises(ImageError, match="more than the 10 allowed"):
+        read_nifti(write_nifti(tmp_path / "c.nii", voxels()), 10)
+
+
+@pytest.mark.parametrize(
+    ("offset", "form", "values", "words"),
+    [
+        (344, "<4s", (b"oops",), "is not NIfTI"),
+        (0, "<i", (7,), "is not NIfTI"),
+        (40, "<h", (9,), "dimensions"),
+        (42, "<h", (-3,), "dimensions"),
+        (70, "<h", (1,), "datatype 1"),
+        (70, "<h", (77,), "datatype 77"),
+        (108, "<f", (np.nan,), "places its voxels"),
+        (108, "<f", (1e30,), "places its voxels"),
+        (108, "<f", (1e6,), "more than a file"),
+        (280, "<12f", (0.0,) * 12, "position in the patient"),
+    ],
+)
+def test_nifti_with_a_damaged_header_is_refused(tmp_path, offset, form, values, words):
+    path = edit_header(write_nifti(tmp_path / "a.nii", voxels()), offset, form, *values)
+    edit_header(path, 252, "<h", 0)
+    with pytest.raises(ImageError, match=words):
+        read_nifti(path)
+
+
+def test_nifti_with_a_broken_sform_falls_back_on_the_qform(tmp_path):
+    path = write_nifti(tmp_path / "a.nii", voxels())
+    expected = read_nifti(path).affine
+    edit_header(path, 280, "<12f", *(0.0,) * 12)
+    np.testing.assert_allclose(read_nifti(path).affine, expected, atol=1e-5)
+
+
+def test_nifti_random_headers_raise_only_our_error(tmp_path):
+    content = write_nifti(tmp_path / "a.nii", voxels()).read_bytes()
+    random = np.random.default_rng(7)
+    outcomes = set()
+    for number in range(600):
+        mutated = bytearray(content)
+        for _ in range(random.integers(1, 5)):
+            mutated[random.integers(0, 352)] = random.integers(0, 256)
+        path = tmp_path / "m.nii"
+        path.write_bytes(gzip.compress(mutated, 1) if number % 2 else mutated)
+        try:
+            image = read_nifti(path)
+            outcomes.add("read")
+            assert image.pixels.nbytes <= 16 * len(content)
+        except ImageError:
+            outcomes.add("refused")
+    assert outcomes == {"read", "refused"}
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int16", "uint16", "int32", "uint32", "float32", "float64"])
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha", ".mhd"])
+def test_nrrd_and_metaimage_keep_values_type_and_place(tmp_path, suffix, compressed, dtype):
+    values = voxels(dtype)
+    path = tmp_path / f"a{suffix}"
+    SimpleITK.WriteImage(itk_volume(values), str(path), compressed)
+    image = read_nrrd(path) if suffix == ".nrrd" else read_metaimage(path)
+    assert image.pixels.dtype == np.dtype(dtype)
+    np.testing.assert_array_equal(image.pixels[..., 0], values)
+    assert_placed_as_simpleitk(image, path)
+    assert image.spacing == (3.0, 2.0, 1.5)
+
+
+def test_nrrd_and_metaimage_agree_with_nibabel_on_the_same_volume(tmp_path):
+    SimpleITK.WriteImage(itk_volume(voxels()), str(tmp_path / "a.nii.gz"))
+    SimpleITK.WriteImage(itk_volume(voxels()), str(tmp_path / "a.nrrd"))
+    assert_placed_as_nibabel(read_nrrd(tmp_path / "a.nrrd"), tmp_path / "a.nii.gz")
+    ours = read_nifti(tmp_path / "a.nii.gz")
+    assert orientation_of(ours.affine) == orientation_of(read_nrrd(tmp_path / "a.nrrd").affine)
+
+
+NRRD = "NRRD0004\ntype: short\ndimension: 3\n{space}sizes: 4 3 2\nencoding: raw\nendian: little\n{rest}\n"
+DIRECTIONS = "space directions: (1,0,0) (0,2,0) (0,0,3)\nspace origin: (5,6,7)\n"
+
+
+@pytest.mark.parametrize(
+    ("space", "signs"),
+    [("left-posterior-superior", (1, 1, 1)), ("right-anterior-superior", (-1, -1, 1)), ("LAS", (1, -1, 1))],
+)
+def test_nrrd_spaces_become_lps(tmp_path, space, signs):
+    path = tmp_path / "a.nrrd"
+    path.write_bytes(
+        NRRD.format(space=f"space: {space}\n", rest=DIRECTIONS).encode() + voxels(shape=(2, 3, 4)).tobytes()
+    )
+    image = read_nrrd(path)
+    np.testing.assert_allclose(image.affine[:3, 3], np.array([5, 6, 7]) * signs)
+    np.testing.assert_allclose(image.affine[:3, 2], np.array([1, 0, 0]) * signs)
+
+
+@pytest.mark.parametrize(("space", "rest"), [("", "spacings: 1 2 3\n"), ("space: scanner-xyz\n", DIRECTIONS)])
+def test_nrrd_without_a_space_of_the_patient_has_no_position(tmp_path, space, rest):
+    path = tmp_path / "a.nrrd"
+    path.write_bytes(NRRD.format(space=space, rest=rest).encode() + voxels(shape=(2, 3, 4)).tobytes())
+    image = read_nrrd(path)
+    assert image.affine is None
+    assert image.spacing == (3.0, 2.0, 1.0)
+
+
+def test_itk_frames_colour_and_vector_fields(tmp_path):
+    series = voxels(shape=(5, 2, 3, 4))
+    SimpleITK.WriteImage(
+        SimpleITK.JoinSeries([SimpleITK.GetImageFromArray(one) for one in series]), str(tmp_path / "a.mha")
+    )
+    with pytest.raises(ImageError, match="5 frames"):
+        read_metaimage(tmp_path / "a.mha")
+    np.testing.assert_array_equal(read_metaimage(tmp_path / "a.mha", frame=3).pixels[..., 0], series[3])
+    colour = voxels("uint8", (2, 3, 4, 3))
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(colour, isVector=True), str(tmp_path / "c.nrrd"))
+    np.testing.assert_array_equal(read_nrrd(tmp_path / "c.nrrd").pixels, colour)
+    field = SimpleITK.GetImageFromArray(colour.astype(np.float32), isVector=True)
+    SimpleITK.WriteImage(field, str(tmp_path / "f.mha"))
+    with pytest.raises(ImageError, match="vector field"):
+        read_metaimage(tmp_path / "f.mha")
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
+def test_itk_damage_is_refused(tmp_path, suffix, compressed):
+    read = read_nrrd if suffix == ".nrrd" else read_metaimage
+    path = tmp_path / f"a{suffix}"
+    SimpleITK.WriteImage(itk_volume(voxels(shape=(20, 30, 40))), str(path), compressed)
+    content = path.read_bytes()
+    for length in (0, 5, 60, len(content) // 2, len(content) - 9):
+        path.write_bytes(content[:length])
+        with pytest.raises(ImageError):
+            read(path)
+    if compressed:
+        damaged = bytearray(content)
+        damaged[-2000] ^= 0x55
+        path.write_bytes(damaged)
+        with pytest.raises(ImageError):
+            read(path)
+
+
+@pytest.mark.parametrize(
+    "sizes", [b"40000 40000 4000", b"800 800 400", b"0 1 1", b"-4 3 2", b"4 3", b"4 3 99999999999999999999"]
+)
+def test_itk_headers_that_lie_are_refused(tmp_path, sizes):
+    for suffix, read in ((".nrrd", read_nrrd), (".mha", read_metaimage)):
+        path = tmp_path / f"a{suffix}"
+        SimpleITK.WriteImage(itk_volume(voxels(shape=(2, 3, 4))), str(path))
+        content = path.read_bytes()
+        assert b"4 3 2" in content
+        path.write_bytes(content.replace(b"4 3 2", sizes))
+        with pytest.raises(ImageError):
+            read(path)
+
+
+def test_itk_data_files_elsewhere_are_refused(tmp_path):
+    (tmp_path / "other").mkdir()
+    SimpleITK.WriteImage(itk_volume(voxels()), str(tmp_path / "a.mhd"))
+    (tmp_path / "a.raw").rename(tmp_path / "other" / "a.raw")
+    header = tmp_path / "a.mhd"
+    with pytest.raises(ImageError, match="not there"):
+        read_metaimage(header)
+    for name in ("other/a.raw", "../a.raw", "/etc/passwd", "LIST", "a%03d.raw 1 2 1"):
+        header.write_text(header.read_text().rpartition("ElementDataFile")[0] + f"ElementDataFile = {name}\n")
+        with pytest.raises(ImageError, match="same folder"):
+            read_metaimage(header)
+
+
+def test_npz_keeps_its_geometry(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, pixels=voxels(shape=(2, 3, 4, 1)), spacing=[3.0, 2.0, 1.0], affine=RAS)
+    image = read_npz(path)
+    np.testing.assert_array_equal(image.pixels, voxels(shape=(2, 3, 4, 1)))
+    np.testing.assert_array_equal(image.affine, RAS)
+    assert image.spacing == (3.0, 2.0, 1.0)
+    np.savez(path, voxels(shape=(5, 6, 7)))
+    assert read_npz(path).shape == (5, 6, 7)
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"pixels": np.zeros((2, 2, 2, 1)), "other": np.zeros(3)},
+        {"pixels": np.zeros((2, 2, 2, 1)), "affine": np.zeros((4, 4))},
+        {"pixels": np.zeros((2, 2, 2, 1)), "affine": np.eye(3)},
+        {"pixels": np.zeros((2, 2, 2, 1)), "spacing": np.ones(2)},
+        {"pixels": np.zeros((2, 2, 2, 1)), "affine": np.zeros((400, 400))},
+        {"pixels": np.array([{}], dtype=object), "spacing": np.ones(3)},
+        {"train_images": np.zeros((2, 2, 2)), "test_images": np.zeros((2, 2, 2))},
+    ],
+)
+def test_npz_that_is_no_volume_is_refused(tmp_path, arrays):
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(ImageError):
+        read_npz(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("read", [read_nifti, read_nrrd, read_metaimage, read_npz])
+def test_missing_empty_and_foreign_files_are_refused(tmp_path, read):
+    with pytest.raises(ImageError):
+        read(tmp_path / "absent")
+    (tmp_path / "empty").touch()
+    with pytest.raises(ImageError):
+        read(tmp_path / "empty")
+    (tmp_path / "text").write_text("no image\n" * 100)
+    with pytest.raises(ImageError):
+        read(tmp_path / "text")
+    with pytest.raises(ImageError):
+        read(tmp_path)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("folder", ["nifti", "hippocampus"])
+def test_real_volumes_are_placed_as_simpleitk_and_nibabel_place_them(data_folder, folder):
+    paths = sorted((data_folder / folder).rglob("*.nii.gz"))
+    assert paths
+    for path in paths[:: max(1, len(paths) // 60)]:
+        if "warp" in path.name:
+            with pytest.raises(ImageError, match="vector field"):
+                read_nifti(path)
+            continue
+        image = read_nifti(path)
+        assert_placed_as_simpleitk(image, path)
+        assert_placed_as_nibabel(image, path)
+        np.testing.assert_allclose(image.pixels[..., 0].T, np.asanyarray(nibabel.load(path).dataobj), rtol=1e-6)
