@@ -1,1 +1,23 @@
-"""To be filled by its room."""
+"""What a run shows of itself: figures."""
+
+from hounsfield.reports.figures import (
+    confusion_figure,
+    learning_curves,
+    montage,
+    precision_recall_figure,
+    reliability_figure,
+    roc_figure,
+    save_figure,
+    score_histogram,
+)
+
+__all__ = [
+    "confusion_figure",
+    "learning_curves",
+    "montage",
+    "precision_recall_figure",
+    "reliability_figure",
+    "roc_figure",
+    "save_figure",
+    "score_histogram",
+]

@@ -1,0 +1,166 @@
+"""Whether probabilities mean what they say, and how to make them: reliability, Brier's parts, recalibration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy import optimize, special, stats
+
+from hounsfield.errors import EvaluationError
+from hounsfield.evaluation.answers import Booleans, Floats
+from hounsfield.evaluation.intervals import Interval
+from hounsfield.evaluation.metrics import ECE_BINS, SMALLEST, calibration_bins, debiased_ece
+
+
+@dataclass(frozen=True, eq=False)
+class Reliability:
+    """Observed frequency against predicted probability, a bin a row; empty bins are left out.
+
+    Attributes:
+        count: (B,) cases.
+        probability: (B,) mean predicted probability.
+        frequency: (B,) share of cases in which it came true.
+        low: (B,) lower end of the frequency's Wilson interval; ``high`` the upper end.
+    """
+
+    count: Floats
+    probability: Floats
+    frequency: Floats
+    low: Floats
+    high: Floats
+
+
+def reliability(
+    outcome: Booleans, probability: Floats, *, num_bins: int = ECE_BINS, confidence: float = 0.95
+) -> Reliability:
+    """The reliability diagram's numbers, in bins of equal mass.
+
+    Args:
+        outcome: (n,) whether it came true.
+        probability: (n,) what was predicted.
+        num_bins: bins at most; equal probabilities stay in one.
+        confidence: of the Wilson intervals.
+    """
+    mass, events, expected = _bins(outcome, probability, num_bins)
+    frequency, z = events / mass, float(stats.norm.ppf((1 + confidence) / 2))
+    centre = (frequency + z**2 / (2 * mass)) / (1 + z**2 / mass)
+    half = z * np.sqrt(frequency * (1 - frequency) / mass + z**2 / (4 * mass**2)) / (1 + z**2 / mass)
+    return Reliability(mass, expected / mass, frequency, np.maximum(centre - half, 0), np.minimum(centre + half, 1))
+
+
+def _bins(outcome: Booleans, probability: Floats, num_bins: int) -> tuple[Floats, Floats, Floats]:
+    mass, events, expected = calibration_bins(probability, outcome, np.ones((len(outcome), 1)), num_bins)
+    kept = mass[:, 0] > 0
+    return mass[kept, 0], events[kept, 0], expected[kept, 0]
+
+
+def expected_calibration_error(
+    outcome: Booleans, probability: Floats, *, num_bins: int = ECE_BINS, debiased: bool = True
+) -> float:
+    """The mean over bins of equal mass of |frequency − mean probability|, weighted by the cases.
+
+    Args:
+        outcome: (n,) whether it came true.
+        probability: (n,) what was predicted.
+        num_bins: bins at most.
+        debiased: subtract what chance alone adds (see ``metrics.ece``); ``False`` for the plain sum of Naeini,
+            Cooper, Hauskrecht 2015.
+    """
+    mass, events, expected = _bins(outcome, probability, num_bins)
+    if debiased:
+        return float(debiased_ece(mass[:, None], events[:, None], expected[:, None])[0])
+    return float(np.abs(events - expected).sum() / mass.sum())
+
+
+class BrierParts(NamedTuple):
+    """Murphy's (1973) parts: score = reliability − resolution + uncertainty + within.
+
+    ``within`` is what binning leaves over: the spread of the probabilities inside their bins (Stephenson, Coelho,
+    Jolliffe 2008); it is 0 when a bin holds one probability only.
+    """
+
+    score: float
+    reliability: float
+    resolution: float
+    uncertainty: float
+    within: float
+
+
+def brier_decomposition(outcome: Booleans, probability: Floats, *, num_bins: int = ECE_BINS) -> BrierParts:
+    """Split the Brier score of a yes-or-no question into calibration, discrimination and the question's difficulty."""
+    mass, events, expected = _bins(outcome, probability, num_bins)
+    share, frequency, mean = mass / mass.sum(), events / mass, expected / mass
+    base = float(outcome.mean())
+    score = float(np.mean((probability - outcome) ** 2))
+    miss = float(np.sum(share * (mean - frequency) ** 2))
+    gain = float(np.sum(share * (frequency - base) ** 2))
+    uncertainty = base * (1 - base)
+    return BrierParts(score, miss, gain, uncertainty, score - miss + gain - uncertainty)
+
+
+class CalibrationLine(NamedTuple):
+    """Logistic recalibration: slope (1 is perfect, below 1 too extreme) and intercept in the large (0 is perfect)."""
+
+    slope: float
+    slope_interval: Interval
+    intercept: float
+    intercept_interval: Interval
+
+
+def calibration_line(outcome: Booleans, probability: Floats, *, confidence: float = 0.95) -> CalibrationLine:
+    """Calibration slope, and calibration in the large (the intercept with the slope held at 1).
+
+    Cox 1958; Van Calster et al. 2019, "Calibration: the Achilles heel of predictive analytics". Wald intervals.
+
+    Args:
+        outcome: (n,) with cases of both kinds.
+        probability: (n,).
+        confidence: of the intervals.
+
+    Raises:
+        EvaluationError: all outcomes are alike, or all probabilities are.
+    """
+    logits = _logit(probability)
+    if outcome.all() or not outcome.any() or np.ptp(logits) == 0:
+        raise EvaluationError(
+            "A calibration slope needs cases of both kinds and probabilities that differ; these are alike. "
+            "Use other data."
+        )
+    z = float(stats.norm.ppf((1 + confidence) / 2))
+    both, covariance = _logistic_fit(np.column_stack([logits, np.ones_like(logits)]), outcome)
+    large, variance = _logistic_fit(np.ones((len(logits), 1)), outcome, offset=logits)
+    slope_half, large_half = z * np.sqrt(covariance[0, 0]), z * np.sqrt(variance[0, 0])
+    slope, intercept = float(both[0]), float(large[0])
+    return CalibrationLine(
+        slope,
+        Interval(slope - float(slope_half), slope + float(slope_half)),
+        intercept,
+        Interval(intercept - float(large_half), intercept + float(large_half)),
+    )
+
+
+def _logistic_fit(design: Floats, outcome: npt.NDArray[Any], offset: Floats | float = 0.0) -> tuple[Floats, Floats]:
+    """Maximum-likelihood coefficients and their covariance; targets may be between 0 and 1."""
+
+    def loss(coefficients: Floats) -> tuple[float, Floats]:
+        linear = design @ coefficients + offset
+        value = np.sum(np.logaddexp(0, linear) - outcome * linear)
+        return float(value), design.T @ (special.expit(linear) - outcome)
+
+    start = np.zeros(design.shape[1])
+    fitted = optimize.minimize(loss, start, jac=True, method="BFGS", options={"gtol": 1e-10 * len(design)}).x
+    for _ in range(3):  # Newton steps polish what BFGS leaves
+        mean = special.expit(design @ fitted + offset)
+        information = (design * (mean * (1 - mean))[:, None]).T @ design
+        fitted = fitted - np.linalg.pinv(information) @ (design.T @ (mean - outcome))
+    mean = special.expit(design @ fitted + offset)
+    covariance = np.linalg.pinv((design * (mean * (1 - mean))[:, None]).T @ design)
+    return np.asarray(fitted), np.asarray(covariance)
+
+
+def _logit(probability: Floats) -> Floats:
+    clipped = np.clip(probability, SMALLEST, 1 - SMALLEST)
+    return np.asarray(special.logit(clipped))

@@ -1,0 +1,285 @@
+"""Pictures of a run and of its figures; each function returns a Figure and knows nothing of files.
+
+Figures are made without pyplot, so no global state and no display is needed. Colours are Okabe and Ito's, which
+stay apart for colour-blind readers; lines of one picture differ by dash as well, for print without colour.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from hounsfield.evaluation.answers import Answers
+from hounsfield.evaluation.calibration import reliability
+from hounsfield.evaluation.classification import Curve, Estimate, precision_recall_curve, roc_curve
+from hounsfield.evaluation.metrics import METRICS
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+DASHES = ("-", "--", "-.", ":")
+GREY = "#767676"
+SIDE = 4.6  # inches of a square picture
+MAX_CURVE_POINTS = 2_000
+MAX_NAMED_CLASSES = 40
+LEGEND_INSIDE = 4
+
+
+def save_figure(figure: Figure, path: Path | str) -> None:
+    """Write a figure in the format of the path's suffix, to a temporary name first.
+
+    Raises:
+        OSError: the folder cannot be made or written to.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    os.close(handle)
+    try:
+        figure.savefig(temporary, dpi=150, bbox_inches="tight", facecolor="white")
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def learning_curves(history: pd.DataFrame) -> Figure:
+    """Draw each quantity of a training against the epoch, training beside validation.
+
+    Args:
+        history: a row an epoch; ``epoch`` where there is one, otherwise the row number counts from 1. Every column
+            ``NAME`` with a partner ``val_NAME`` gets a panel; the learning rate and other lone columns are left out.
+    """
+    names = [name for name in map(str, history.columns) if f"val_{name}" in history.columns]
+    names = names or [name for name in map(str, history.columns) if name == "loss"]
+    figure, panels = _panels(max(len(names), 1), width=SIDE, height=3.4)
+    epochs = history["epoch"] if "epoch" in history.columns else np.arange(1, len(history) + 1)
+    marker = "o" if len(history) == 1 else None
+    for axes, name in zip(panels, names, strict=False):
+        axes.plot(epochs, history[name], color=COLOURS[0], label="training", marker=marker)
+        if f"val_{name}" in history.columns:
+            validation = history[f"val_{name}"]
+            axes.plot(epochs, validation, DASHES[1], color=COLOURS[1], label="validation", marker=marker)
+            _mark_best(axes, np.asarray(epochs), validation.to_numpy(dtype=float), smallest="loss" in name)
+        title = METRICS[name].title if name in METRICS else name.replace("_", " ").capitalize()
+        _dress(axes, title, "Epoch", "")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend(frameon=False)
+    return figure
+
+
+def _mark_best(axes: Axes, epochs: npt.NDArray[Any], values: npt.NDArray[np.float64], *, smallest: bool) -> None:
+    if not np.isfinite(values).any():
+        return
+    best = int(np.nanargmin(values) if smallest else np.nanargmax(values))
+    axes.plot(epochs[best], values[best], "o", color=COLOURS[1], fillstyle="none", label=f"best: {values[best]:.3f}")
+
+
+def roc_figure(answers: Answers, estimates: Mapping[str, Estimate] | None = None) -> Figure:
+    """Draw the ROC curve, one a label where there are several; with AUC and interval where ``estimates`` are given."""
+    figure, axes = _square(answers)
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
+    for index, column in _drawable(answers):
+        curve = roc_curve(answers.truth[:, column], answers.scores[:, column])
+        _draw_curve(axes, curve, index, _legend(answers, column, "auc", estimates))
+    _mark_operating_point(axes, answers)
+    _dress(axes, "ROC curve", "1 − specificity", "Sensitivity")
+    _legend_outside(axes, answers, "lower right")
+    return figure
+
+
+def precision_recall_figure(answers: Answers, estimates: Mapping[str, Estimate] | None = None) -> Figure:
+    """Draw precision against recall, one curve a label where there are several; chance is the label's prevalence."""
+    figure, axes = _square(answers)
+    for index, column in _drawable(answers):
+        curve = precision_recall_curve(answers.truth[:, column], answers.scores[:, column])
+        _draw_curve(axes, curve, index, _legend(answers, column, "average_precision", estimates), stepped=True)
+        prevalence = float(answers.truth[:, column].mean())
+        axes.axhline(prevalence, color=COLOURS[index % len(COLOURS)], linewidth=0.8, linestyle=":")
+    _dress(axes, "Precision and recall", "Recall (sensitivity)", "Precision (PPV)")
+    _legend_outside(axes, answers, "lower left")
+    return figure
+
+
+def confusion_figure(matrix: npt.NDArray[np.int64], labels: Sequence[str]) -> Figure:
+    """Draw a confusion matrix: counts as text, the share of each true class as shade.
+
+    Args:
+        matrix: (C, C), rows the truth, columns the decision.
+        labels: the C names.
+    """
+    count = len(labels)
+    side = max(SIDE - 0.6, 0.55 * count + 2) if count <= MAX_NAMED_CLASSES else 9.0
+    figure = _figure(side, side)
+    axes = figure.add_subplot()
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    if count <= MAX_NAMED_CLASSES:
+        for row, column in np.ndindex(matrix.shape):
+            share = shares[row, column]
+            text = f"{matrix[row, column]:,}\n{share:.0%}" if count <= 8 else f"{matrix[row, column]:,}"
+            colour = "white" if share > 0.55 else "black"
+            axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=9 if count <= 8 else 7)
+        axes.set_xticks(range(count), labels, rotation=45 if count > 2 else 0, ha="right" if count > 2 else "center")
+        axes.set_yticks(range(count), labels)
+    axes.set_xlabel("Decision")
+    axes.set_ylabel("Truth")
+    axes.set_title("Confusion matrix (share of each true class)", fontsize=11)
+    return figure
+
+
+def reliability_figure(answers: Answers, num_bins: int = 10) -> Figure:
+    """Draw the observed frequency against the mean probability in bins of equal mass, with Wilson intervals."""
+    figure, axes = _square(answers)
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":", label="perfect")
+    columns = range(answers.outcome.shape[1])
+    for index, column in enumerate(columns):
+        bins = reliability(answers.outcome[:, column], answers.confidence[:, column], num_bins=num_bins)
+        spread = np.abs(np.stack([bins.low, bins.high]) - bins.frequency)
+        name = answers.questions[column] if len(columns) > 1 else None
+        style: dict[str, Any] = {
+            "color": COLOURS[index % len(COLOURS)],
+            "linestyle": DASHES[index // len(COLOURS) % len(DASHES)],
+        }
+        bars = spread if len(columns) == 1 else None
+        axes.errorbar(bins.probability, bins.frequency, bars, marker="o", markersize=4, capsize=2, label=name, **style)
+    about = "Probability of the decided class" if answers.task == "multi-class" else "Predicted probability"
+    _dress(axes, "Reliability", about, "Share right" if answers.task == "multi-class" else "Observed frequency")
+    _legend_outside(axes, answers, "upper left")
+    return figure
+
+
+def score_histogram(answers: Answers, threshold: float = 0.5) -> Figure:
+    """Draw how the scores are distributed among the cases with each label and those without it."""
+    figure, panels = _panels(answers.truth.shape[1], width=SIDE, height=3.2)
+    bins = np.linspace(0, 1, 31).tolist()
+    for column, axes in enumerate(panels):
+        truth, scores = answers.truth[:, column], answers.scores[:, column]
+        question = answers.questions[column]
+        other = answers.labels[0] if answers.task == "binary" else f"not {question}"
+        for part, name, colour, hatch in ((~truth, other, COLOURS[0], None), (truth, question, COLOURS[1], "////")):
+            if part.any():
+                label = f"{name} ({int(part.sum()):,})"
+                axes.hist(scores[part], bins, alpha=0.6, color=colour, hatch=hatch, label=label, density=True)
+        if answers.task != "multi-class":
+            axes.axvline(threshold, color="black", linewidth=0.8, linestyle="--")
+        _dress(axes, f"Probability of {question}", "Score", "Density")
+        axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def montage(images: Sequence[npt.NDArray[Any]], titles: Sequence[str] | None = None, columns: int = 6) -> Figure:
+    """Draw images side by side, each from its own 1st to its 99th percentile; of a volume its middle slice.
+
+    Args:
+        images: (rows, columns), (rows, columns, channels) or (slices, rows, columns, channels) each.
+        titles: a line above each image.
+        columns: how many stand in one row.
+    """
+    count = max(len(images), 1)
+    columns = min(columns, count)
+    rows = math.ceil(count / columns)
+    figure = _figure(1.7 * columns, 1.85 * rows)
+    for index, image in enumerate(images):
+        axes = figure.add_subplot(rows, columns, index + 1)
+        axes.imshow(_displayable(image), cmap="gray", vmin=0, vmax=1)
+        axes.set_axis_off()
+        if titles is not None:
+            axes.set_title(titles[index], fontsize=7)
+    return figure
+
+
+def _displayable(image: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    pixels = np.asarray(image, dtype=np.float64)
+    if pixels.ndim == 4:
+        pixels = pixels[len(pixels) // 2]
+    if pixels.ndim == 3 and pixels.shape[-1] != 3:
+        pixels = pixels[..., 0]
+    finite = pixels[np.isfinite(pixels)]
+    low, high = np.percentile(finite, [1, 99]) if finite.size else (0.0, 1.0)
+    scaled = (pixels - low) / (high - low) if high > low else np.full(pixels.shape, 0.5)
+    return np.clip(np.nan_to_num(scaled, nan=0.0, posinf=1.0, neginf=0.0), 0, 1)
+
+
+def _drawable(answers: Answers) -> list[tuple[int, int]]:
+    return list(enumerate(np.flatnonzero(answers.answerable).tolist()))
+
+
+def _draw_curve(axes: Axes, curve: Curve, index: int, label: str, *, stepped: bool = False) -> None:
+    kept = np.unique(np.linspace(0, len(curve.x) - 1, min(len(curve.x), MAX_CURVE_POINTS)).round().astype(int))
+    axes.plot(
+        curve.x[kept],
+        curve.y[kept],
+        color=COLOURS[index % len(COLOURS)],
+        linestyle=DASHES[index // len(COLOURS) % len(DASHES)],
+        drawstyle="steps-pre" if stepped else "default",
+        label=label,
+    )
+
+
+def _mark_operating_point(axes: Axes, answers: Answers) -> None:
+    if answers.task != "binary" or not answers.answerable.all():
+        return
+    truth, decided = answers.truth[:, 0], answers.decisions[:, 0]
+    axes.plot(decided[~truth].mean(), decided[truth].mean(), "o", color=COLOURS[1], label="operating point")
+
+
+def _legend(answers: Answers, column: int, metric: str, estimates: Mapping[str, Estimate] | None) -> str:
+    question = answers.questions[column]
+    key = metric if answers.truth.shape[1] == 1 else f"{metric}_{question}"
+    name = question if answers.truth.shape[1] > 1 else {"auc": "AUC", "average_precision": "AP"}[metric]
+    if estimates is None or key not in estimates:
+        return name
+    estimate = estimates[key]
+    return f"{name} {estimate.value:.3f} ({estimate.low:.3f}–{estimate.high:.3f})"
+
+
+def _legend_outside(axes: Axes, answers: Answers, place: Literal["lower right", "lower left", "upper left"]) -> None:
+    """A legend of few entries stands inside the picture, of many beside it."""
+    if not axes.get_legend_handles_labels()[0]:
+        return
+    if len(answers.questions) <= LEGEND_INSIDE:
+        axes.legend(frameon=False, fontsize=8, loc=place)
+    else:
+        axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.02, 0.5))
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _square(answers: Answers) -> tuple[Figure, Axes]:
+    figure = _figure(SIDE if len(answers.questions) <= LEGEND_INSIDE else 1.6 * SIDE, SIDE)
+    axes = figure.add_subplot()
+    axes.set_xlim(-0.01, 1.01)
+    axes.set_ylim(-0.01, 1.01)
+    axes.set_aspect("equal")
+    return figure, axes
+
+
+def _panels(count: int, *, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    columns = min(count, 3)
+    rows = math.ceil(count / columns)
+    figure = _figure(width * columns, height * rows)
+    return figure, [figure.add_subplot(rows, columns, index + 1) for index in range(count)]
+
+
+def _dress(axes: Axes, title: str, x_label: str, y_label: str) -> None:
+    axes.set_title(title, fontsize=11)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(visible=True, color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
