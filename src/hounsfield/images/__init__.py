@@ -1,1 +1,42 @@
-"""To be filled by its room."""
+"""Images with geometry, and the readers and writers of every format.
+
+The readers and writers of single formats load heavy packages, so they are imported when they are first used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from hounsfield.images.image import Image, Metadata
+from hounsfield.images.reading import READERS, image_files, read_image
+from hounsfield.images.windows import WINDOW_PRESETS, apply_window
+
+if TYPE_CHECKING:
+    from hounsfield.images.series import Grouping, Series, group_series, read_series
+
+# Public name -> module that it comes from.
+LAZY = {
+    "Grouping": "hounsfield.images.series",
+    "Series": "hounsfield.images.series",
+    "group_series": "hounsfield.images.series",
+    "read_series": "hounsfield.images.series",
+}
+
+__all__ = [
+    "READERS",
+    "WINDOW_PRESETS",
+    "Grouping",
+    "Image",
+    "Metadata",
+    "Series",
+    "apply_window",
+    "group_series",
+    "image_files",
+    "read_image",
+    "read_series",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in LAZY:
+        return getattr(importlib.import_module(LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

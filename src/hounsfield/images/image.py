@@ -78,7 +78,7 @@ class Image:
         if self.pixels.ndim not in (3, 4) or 0 in self.pixels.shape:
             raise ImageError(
                 f"Pixels of shape {self.pixels.shape} make no image: expected (rows, columns, channels) or "
-                "(slices, rows, columns, channels), none of them zero. Add the missing axis, for example pixels[..., None]."
+                "(slices, rows, columns, channels), none of them zero. Add the missing axis, as in pixels[..., None]."
             )
         object.__setattr__(self, "pixels", _read_only(self.pixels))
         if self.spacing is not None and len(self.spacing) != self.rank:

@@ -60,7 +60,7 @@ def _channels_last(pixels: npt.NDArray[Any], content: bytes) -> npt.NDArray[Any]
         return pixels[..., np.newaxis]
     if content.startswith(PNG_MAGIC) and content[25] == 4:  # PNG colour type 4: grey with transparency
         return np.ascontiguousarray(pixels[..., :1])
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
 
 
 def _check_size(content: bytes, path: Path, max_pixels: int) -> None:
@@ -78,8 +78,8 @@ def _check_size(content: bytes, path: Path, max_pixels: int) -> None:
         )
     if rows < 1 or columns < 1 or rows * columns * samples > max_pixels:
         raise ImageError(
-            f"{path} declares {rows} × {columns} pixels of {samples} values, which is none or more than the limit of {max_pixels} values. "
-            "Raise max_pixels if the file is to be trusted."
+            f"{path} declares {rows} × {columns} pixels of {samples} values, which is none or more than "
+            f"the limit of {max_pixels} values. Raise max_pixels if the file is to be trusted."
         )
 
 

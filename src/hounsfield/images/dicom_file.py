@@ -1,0 +1,138 @@
+"""Opening a DICOM file: what is one, what is refused before anything of it is believed, and one error boundary."""
+
+from __future__ import annotations
+
+import io
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pydicom
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+
+from hounsfield.errors import ImageError
+from hounsfield.images.dicom_header import SPECIFIC_TAGS, Header
+from hounsfield.images.formats import DICOM_MAGIC_OFFSET, is_dicom
+
+# Whatever a header may add to the pixels of a file.
+HEADER_BYTES = 2**28
+# No sample takes more bytes than a double.
+MAX_SAMPLE_BYTES = 8
+DEFLATED_MARK = DeflatedExplicitVRLittleEndian.encode()
+
+
+@contextmanager
+def refusing(path: Path) -> Iterator[None]:
+    """Turn whatever damaged input makes pydicom and its decoders raise into one ``ImageError``.
+
+    pydicom's warnings are silenced here: it also logs each of them under its own name.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except ImageError:
+        raise
+    # Deliberately broad: on damaged input pydicom and the codecs raise dozens of kinds, RecursionError and
+    # MemoryError among them. Their text stays out of the message because it may quote the file's values.
+    except Exception as error:
+        raise ImageError(
+            f"{path} is damaged or breaks the DICOM standard in a way that cannot be read ({type(error).__name__}): "
+            "expected an intact DICOM image. Export it again from its source."
+        ) from error
+
+
+def open_dicom(path: Path, max_pixels: int) -> Header:
+    """Parse a whole file, pixels included but not decoded.
+
+    Raises:
+        ImageError: the file is unreadable, too large for ``max_pixels``, or no DICOM.
+    """
+    with refusing(path):
+        size = path.stat().st_size
+        limit = max_pixels * MAX_SAMPLE_BYTES + HEADER_BYTES
+        if size > limit:
+            raise ImageError(
+                f"{path} has {size} bytes, more than an image of {max_pixels} values can need. Raise max_pixels if the "
+                "file is to be trusted."
+            )
+        content = path.read_bytes()
+        _check_kind(content, path)
+        _check_inflated_size(content, path, limit)
+        return Header(
+            _with_transfer_syntax(pydicom.dcmread(io.BytesIO(content), force=True, specific_tags=SPECIFIC_TAGS))
+        )
+
+
+def open_header(path: Path, max_pixels: int) -> Header:
+    """Parse a file up to its pixels, which are left on the disk.
+
+    Raises:
+        ImageError: the file is unreadable or no DICOM.
+    """
+    with refusing(path), path.open("rb") as stream:
+        head = stream.read(2**12)
+        _check_kind(head, path)
+        if DEFLATED_MARK in head:
+            return open_dicom(path, max_pixels)
+        stream.seek(0)
+        dataset = pydicom.dcmread(stream, force=True, stop_before_pixels=True, specific_tags=SPECIFIC_TAGS)
+        return Header(_with_transfer_syntax(dataset))
+
+
+def transfer_syntax(header: Header) -> UID:
+    """The transfer syntax that the file names or, where it names none, the one that it was found to be written in."""
+    return UID(header.dataset.file_meta.TransferSyntaxUID)
+
+
+def _check_kind(content: bytes, path: Path) -> None:
+    if not is_dicom(content[: DICOM_MAGIC_OFFSET + 4]):
+        raise ImageError(
+            f"{path} is no DICOM file: neither the mark 'DICM' nor a data set stands at its beginning. If it is of "
+            "another format, give it that format's suffix."
+        )
+
+
+def _check_inflated_size(content: bytes, path: Path, limit: int) -> None:
+    """Refuse a deflated data set that grows beyond ``limit`` bytes, before pydicom inflates it as a whole."""
+    if DEFLATED_MARK not in content[: 2**12]:
+        return
+    # PS3.10 section 7.1: the first element of the meta information is its own length, counted from its end.
+    start = (
+        DICOM_MAGIC_OFFSET + 16 + int.from_bytes(content[DICOM_MAGIC_OFFSET + 12 : DICOM_MAGIC_OFFSET + 16], "little")
+    )
+    inflate(content[start:], path, limit)
+
+
+def inflate(deflated: bytes, path: Path, limit: int) -> bytes:
+    """Inflate a raw deflate stream (RFC 1951), unless it grows beyond ``limit`` bytes."""
+    stream = zlib.decompressobj(-zlib.MAX_WBITS)
+    inflated = stream.decompress(deflated, limit + 1)
+    if len(inflated) > limit:
+        raise ImageError(
+            f"{path} inflates to more than {limit} bytes, which no image within the limit needs. Raise max_pixels if "
+            "the file is to be trusted."
+        )
+    if not stream.eof:
+        raise ImageError(f"{path} is truncated: its deflated data has no end. Copy it again from its source.")
+    return inflated
+
+
+def _with_transfer_syntax(dataset: FileDataset) -> Dataset:
+    """Name the transfer syntax that pydicom found out, where the file itself names none."""
+    if "TransferSyntaxUID" not in dataset.file_meta:
+        is_implicit, is_little_endian = dataset.original_encoding[:2]
+        if is_implicit:
+            dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+        else:
+            dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian if is_little_endian else ExplicitVRBigEndian
+    return dataset

@@ -1,0 +1,133 @@
+"""From the bytes of a DICOM pixel element to stored values: checked against the header first, decoded afterwards."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydicom.pixels import get_decoder
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    RLELossless,
+)
+
+from hounsfield.errors import ImageError
+from hounsfield.images.dicom_encapsulated import DEFLATED_IMAGE_FRAME, inflated_frames, prepare_frames, rle_bit_planes
+from hounsfield.images.dicom_file import transfer_syntax
+from hounsfield.images.dicom_header import Header
+from hounsfield.images.dicom_layout import Layout
+
+Array = npt.NDArray[Any]
+
+PLAIN_SYNTAXES = frozenset({ImplicitVRLittleEndian, ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian})
+FLOAT_ELEMENTS: dict[str, np.dtype[Any]] = {"FloatPixelData": np.dtype("<f4"), "DoubleFloatPixelData": np.dtype("<f8")}
+
+
+def stored_pixels(header: Header, layout: Layout, path: Path) -> tuple[Array, str]:
+    """Decode the pixels.
+
+    Returns:
+        The stored values (frames, rows, columns, samples) without unused bits, and the colour model that they are in:
+        YBR kinds have become RGB.
+
+    Raises:
+        ImageError: the pixels are missing, truncated or not decodable.
+    """
+    for keyword, dtype in FLOAT_ELEMENTS.items():
+        if keyword in header:
+            content = _content(header, keyword, path)
+            _check_length(len(content), layout.count * dtype.itemsize, path)
+            values = np.frombuffer(content, dtype, count=layout.count).reshape(layout.shape)
+            return values, layout.photometric
+    content = _content(header, "PixelData", path)
+    syntax = transfer_syntax(header)
+    if syntax == DEFLATED_IMAGE_FRAME:
+        return _native(inflated_frames(header, content, layout.frames, _frame_bytes(layout), path), layout, path)
+    if syntax.is_encapsulated:
+        return _encapsulated(header, content, layout, syntax, path)
+    _check_length(len(content), _native_bytes(layout), path)
+    if syntax in PLAIN_SYNTAXES and layout.bits_allocated > 1 and not layout.photometric.startswith("YBR"):
+        return _native(content, layout, path)
+    return _decoded(header, layout, syntax)
+
+
+def _content(header: Header, keyword: str, path: Path) -> bytes:
+    content = header.raw(keyword)
+    if not content:
+        raise ImageError(
+            f"{path} has no pixels: either it is no image, or it was truncated before them. Copy it again from its "
+            "source if it should have some."
+        )
+    return content
+
+
+def _frame_bytes(layout: Layout) -> int:
+    return math.ceil(layout.rows * layout.columns * layout.samples * layout.bits_allocated / 8)
+
+
+def _native_bytes(layout: Layout) -> int:
+    bits = layout.count * layout.bits_allocated
+    # PS3.3 C.7.6.3.1.2: two pixels share their chroma samples, so that four samples stand for six.
+    return math.ceil(bits / 8) if layout.photometric != "YBR_FULL_422" else math.ceil(bits / 8) * 2 // 3
+
+
+def _check_length(actual: int, needed: int, path: Path) -> None:
+    if actual < needed:
+        raise ImageError(
+            f"{path} is truncated: its header declares {needed} bytes of pixels, and there are {actual}. Copy it again "
+            "from its source."
+        )
+
+
+def _native(content: bytes, layout: Layout, path: Path) -> tuple[Array, str]:
+    """Uncompressed little-endian values; where no bit is unused, they are the file's own memory."""
+    if layout.bits_allocated == 1:
+        return _bits(content, layout), layout.photometric
+    if layout.photometric.startswith("YBR"):
+        raise ImageError(f"{path} holds uncompressed colours as {layout.photometric}, which this syntax cannot carry.")
+    dtype = np.dtype(f"<{'i' if layout.signed else 'u'}{layout.bits_allocated // 8}")
+    values = np.frombuffer(content, dtype, count=layout.count)
+    values = _without_unused_bits(values, layout)
+    if layout.planar and layout.samples > 1:
+        planes = values.reshape(layout.frames, layout.samples, layout.rows, layout.columns)
+        return np.ascontiguousarray(np.moveaxis(planes, 1, -1)), layout.photometric
+    return values.reshape(layout.shape), layout.photometric
+
+
+def _without_unused_bits(values: Array, layout: Layout) -> Array:
+    """Drop what stands above and below the stored bits: old overlays, or leftovers (PS3.5 section 8.1.1)."""
+    above = layout.bits_allocated - layout.high_bit - 1
+    below = layout.high_bit + 1 - layout.bits_stored
+    if above == below == 0:
+        return values
+    shifted = np.left_shift(values, above)
+    return np.right_shift(shifted, above + below, out=shifted)
+
+
+def _bits(content: bytes, layout: Layout) -> Array:
+    """Frames of single bits, each of them starting at a byte."""
+    per_frame = layout.rows * layout.columns
+    packed = np.frombuffer(content, np.uint8, count=layout.frames * _frame_bytes(layout)).reshape(layout.frames, -1)
+    return np.unpackbits(packed, axis=1, count=per_frame, bitorder="little").reshape(layout.shape)
+
+
+def _encapsulated(header: Header, content: bytes, layout: Layout, syntax: UID, path: Path) -> tuple[Array, str]:
+    if layout.bits_allocated == 1 and syntax == RLELossless:
+        return _bits(rle_bit_planes(header, layout.frames, _frame_bytes(layout)), layout), layout.photometric
+    repaired = prepare_frames(header, content, layout, syntax, path)
+    if repaired is not None:
+        header.dataset.PixelData = repaired
+    return _decoded(header, layout, syntax)
+
+
+def _decoded(header: Header, layout: Layout, syntax: UID) -> tuple[Array, str]:
+    """What pydicom's decoder makes of the pixels: native byte order, colours interleaved, YBR turned into RGB."""
+    values, properties = get_decoder(syntax).as_array(header.dataset, allow_excess_frames=False)
+    values = values.reshape(layout.shape)
+    return values.astype(values.dtype.newbyteorder("="), copy=False), str(properties["photometric_interpretation"])

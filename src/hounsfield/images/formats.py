@@ -1,0 +1,43 @@
+"""What the first bytes of a file say of its format."""
+
+from __future__ import annotations
+
+DICOM_MAGIC = b"DICM"
+DICOM_MAGIC_OFFSET = 128
+# First groups of a DICOM data set without preamble: file meta, identification; the latter also in big endian.
+BARE_GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
+# The first elements of a data set are short; a larger length means that these bytes are something else.
+BARE_LENGTH = 256
+
+# (offset, bytes there) -> suffix of the format.
+MAGICS: tuple[tuple[int, bytes, str], ...] = (
+    (DICOM_MAGIC_OFFSET, DICOM_MAGIC, ".dcm"),
+    (0, b"\x89PNG\r\n\x1a\n", ".png"),
+    (0, b"\xff\xd8\xff", ".jpg"),
+    (0, b"II*\x00", ".tif"),
+    (0, b"MM\x00*", ".tif"),
+    (0, b"\x93NUMPY", ".npy"),
+    (344, b"n+1\x00", ".nii"),
+    (4, b"n+2\x00", ".nii"),
+    (0, b"NRRD000", ".nrrd"),
+    (0, b"ObjectType", ".mha"),
+)
+SNIFFED_BYTES = 352
+
+
+def sniffed_suffix(head: bytes) -> str | None:
+    """The usual suffix of the format that a file's first ``SNIFFED_BYTES`` belong to."""
+    for offset, magic, suffix in MAGICS:
+        if head.startswith(magic, offset):
+            return suffix
+    return ".dcm" if is_dicom(head) else None
+
+
+def is_dicom(head: bytes) -> bool:
+    """Whether the first bytes (at least 132 of them) begin a DICOM file, with the preamble or without it."""
+    if head.startswith(DICOM_MAGIC, DICOM_MAGIC_OFFSET):
+        return True
+    if len(head) < 16 or head[:2] not in BARE_GROUPS:
+        return False
+    explicit = head[4:6].isalpha() and head[4:6].isupper()
+    return explicit or int.from_bytes(head[4:8], "little") < BARE_LENGTH

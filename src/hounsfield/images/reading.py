@@ -1,0 +1,122 @@
+"""One way to read a file: a table of suffixes, the file's first bytes where the suffix says nothing, one error."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+from hounsfield.errors import ImageError
+from hounsfield.images.formats import SNIFFED_BYTES, sniffed_suffix
+from hounsfield.images.image import Image
+
+# Suffix -> module and function that read it, as (path, max_pixels). Named, not imported: whoever reads PNG files need
+# not wait for SimpleITK to load.
+READERS: dict[str, tuple[str, str]] = {
+    ".dcm": ("hounsfield.images.dicom", "read_dicom"),
+    ".dicom": ("hounsfield.images.dicom", "read_dicom"),
+    ".ima": ("hounsfield.images.dicom", "read_dicom"),
+    ".png": ("hounsfield.images.raster", "read_raster"),
+    ".jpg": ("hounsfield.images.raster", "read_raster"),
+    ".jpeg": ("hounsfield.images.raster", "read_raster"),
+    ".tif": ("hounsfield.images.raster", "read_raster"),
+    ".tiff": ("hounsfield.images.raster", "read_raster"),
+    ".bmp": ("hounsfield.images.raster", "read_raster"),
+    ".npy": ("hounsfield.images.arrays", "read_array"),
+    ".npz": ("hounsfield.images.volume", "read_npz"),
+    ".nii": ("hounsfield.images.nifti", "read_nifti"),
+    ".nii.gz": ("hounsfield.images.nifti", "read_nifti"),
+    ".nrrd": ("hounsfield.images.volume", "read_nrrd"),
+    ".nhdr": ("hounsfield.images.volume", "read_nrrd"),
+    ".mha": ("hounsfield.images.volume", "read_metaimage"),
+    ".mhd": ("hounsfield.images.volume", "read_metaimage"),
+}
+
+# A directory of DICOM files is no image, though it is a DICOM file.
+DIRECTORIES = frozenset({"DICOMDIR", "DIRFILE"})
+
+
+def read_image(path: str | Path, *, max_pixels: int = 2**28) -> Image:
+    """Read any single image file.
+
+    The suffix decides the format; where it is none of ``READERS``, the file's first bytes do.
+
+    Args:
+        path: the file.
+        max_pixels: the most values (pixels × channels) that a file may declare; more is refused before it is allocated.
+
+    Raises:
+        ImageError: the file is missing, damaged, too large, or of a kind that cannot be read.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ImageError(
+            f"{path} is a folder: expected one image file. A folder that holds one DICOM series is read by read_series."
+        )
+    suffix = format_suffix(path)
+    if suffix is None:
+        raise ImageError(
+            f"{path} is of no known format, neither by its suffix nor by its first bytes: expected one of "
+            f"{', '.join(READERS)}. Convert it, or give it the suffix of its format."
+        )
+    return _reader(suffix)(path, max_pixels)
+
+
+def image_files(folder: str | Path) -> list[Path]:
+    """The files below a folder that look like images, sorted; hidden files and folders are skipped.
+
+    Raises:
+        ImageError: the folder does not exist or cannot be listed.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ImageError(f"{folder} is no folder: expected one with images in it. Check the path.")
+    found = []
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            path = Path(parent, name)
+            if not name.startswith(".") and name.upper() not in DIRECTORIES and _is_candidate(path):
+                found.append(path)
+    return sorted(found)
+
+
+def format_suffix(path: Path) -> str | None:
+    """The key of ``READERS`` for a file: its own suffix, or else that of the format its first bytes belong to.
+
+    Raises:
+        ImageError: the suffix is unknown and the file cannot be opened.
+    """
+    return _known_suffix(path) or _suffix_of_content(path)
+
+
+def _known_suffix(path: Path) -> str | None:
+    name = path.name.lower()
+    if name.endswith(".nii.gz"):
+        return ".nii.gz"
+    suffix = path.suffix.lower()
+    return suffix if suffix in READERS else None
+
+
+def _suffix_of_content(path: Path) -> str | None:
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(SNIFFED_BYTES)
+    except OSError as error:
+        raise ImageError(f"{path} cannot be read: {error.strerror or error}. Check the path and its rights.") from error
+    return sniffed_suffix(head)
+
+
+def _is_candidate(path: Path) -> bool:
+    try:
+        return format_suffix(path) is not None and path.is_file()
+    except ImageError:
+        # Unreadable and of unknown kind: nothing says that it is an image.
+        return False
+
+
+def _reader(suffix: str) -> Callable[[Path, int], Image]:
+    module, function = READERS[suffix]
+    return cast("Callable[[Path, int], Image]", getattr(importlib.import_module(module), function))
