@@ -1,7 +1,10 @@
 """Image operations as frozen, serialisable steps, and the pipeline that orders them."""
 
+from hounsfield.preprocessing.bias_field import BiasField
 from hounsfield.preprocessing.channels import ToChannels
 from hounsfield.preprocessing.cropping import CropBox, CropCenter, CropForeground, CropOrPad, Pad
+from hounsfield.preprocessing.enhancement import Clahe, Denoise, Gamma
+from hounsfield.preprocessing.histogram import HistogramStandard
 from hounsfield.preprocessing.normalisation import (
     WINDOW_PRESETS,
     DatasetZScore,
@@ -10,6 +13,7 @@ from hounsfield.preprocessing.normalisation import (
     Window,
     ZScore,
 )
+from hounsfield.preprocessing.orientation import Reorient
 from hounsfield.preprocessing.pipeline import Pipeline
 from hounsfield.preprocessing.registry import STEPS, AnyStep
 from hounsfield.preprocessing.resampling import Resample, Resize
@@ -19,15 +23,21 @@ __all__ = [
     "STEPS",
     "WINDOW_PRESETS",
     "AnyStep",
+    "BiasField",
+    "Clahe",
     "CropBox",
     "CropCenter",
     "CropForeground",
     "CropOrPad",
     "DatasetZScore",
+    "Denoise",
+    "Gamma",
+    "HistogramStandard",
     "MinMax",
     "Pad",
     "Percentile",
     "Pipeline",
+    "Reorient",
     "Resample",
     "Resize",
     "Step",

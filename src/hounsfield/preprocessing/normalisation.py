@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from hounsfield.errors import PreprocessingError
 from hounsfield.images.image import Image
 from hounsfield.preprocessing.foreground import foreground_mask
-from hounsfield.preprocessing.statistics import mean_and_std, percentiles
+from hounsfield.preprocessing.statistics import is_constant, mean_and_std, percentiles
 from hounsfield.preprocessing.step import Step, require_finite, with_intensities
 
 # Customary CT windows as (centre, width) in Hounsfield units.
@@ -107,7 +107,7 @@ class Percentile(Step):
 
     def _apply(self, image: Image) -> Image:
         low, high = percentiles(_considered(image, self.foreground), (self.low, self.high))
-        if high <= low:
+        if is_constant(low, high):
             low, high = float(image.pixels.min()), float(image.pixels.max())
         return with_intensities(image, rescaled(image.pixels, low, high))
 
@@ -191,7 +191,7 @@ class DatasetZScore(Step):
 
 def rescaled(pixels: NDArray[Any], low: float, high: float) -> NDArray[Any]:
     """Return float32 pixels with ``low`` at 0 and ``high`` at 1, cut outside; zeros where both are the same."""
-    if high <= low:
+    if is_constant(low, high):
         return np.zeros(pixels.shape, dtype=np.float32)
     result = np.subtract(pixels, np.float32(low), dtype=np.float32)
     result *= np.float32(1 / (high - low))

@@ -6,23 +6,33 @@ from typing import Annotated
 
 from pydantic import Field
 
+from hounsfield.preprocessing.bias_field import BiasField
 from hounsfield.preprocessing.channels import ToChannels
 from hounsfield.preprocessing.cropping import CropBox, CropCenter, CropForeground, CropOrPad, Pad
+from hounsfield.preprocessing.enhancement import Clahe, Denoise, Gamma
+from hounsfield.preprocessing.histogram import HistogramStandard
 from hounsfield.preprocessing.normalisation import DatasetZScore, MinMax, Percentile, Window, ZScore
+from hounsfield.preprocessing.orientation import Reorient
 from hounsfield.preprocessing.resampling import Resample, Resize
 from hounsfield.preprocessing.step import Step
 
 AnyStep = Annotated[
-    Window
+    Clahe
+    | Gamma
+    | Denoise
+    | BiasField
+    | Window
     | MinMax
     | Percentile
     | ZScore
     | DatasetZScore
+    | HistogramStandard
     | CropCenter
     | CropForeground
     | CropBox
     | Pad
     | CropOrPad
+    | Reorient
     | Resize
     | Resample
     | ToChannels,
@@ -30,16 +40,22 @@ AnyStep = Annotated[
 ]
 
 STEPS: dict[str, type[Step]] = {
+    "clahe": Clahe,
+    "gamma": Gamma,
+    "denoise": Denoise,
+    "bias_field": BiasField,
     "window": Window,
     "min_max": MinMax,
     "percentile": Percentile,
     "z_score": ZScore,
     "dataset_z_score": DatasetZScore,
+    "histogram_standard": HistogramStandard,
     "crop_center": CropCenter,
     "crop_foreground": CropForeground,
     "crop_box": CropBox,
     "pad": Pad,
     "crop_or_pad": CropOrPad,
+    "reorient": Reorient,
     "resize": Resize,
     "resample": Resample,
     "to_channels": ToChannels,

@@ -11,6 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 _SAMPLE = 16_384
+# Float32 interpolation of equal values leaves differences of this relative size; they are no contrast.
+_ROUNDING = 1e-6
+
+
+def is_constant(low: float, high: float) -> bool:
+    """Whether an image with this least and greatest value has no contrast beyond float32 rounding."""
+    return high - low <= _ROUNDING * max(abs(low), abs(high))
 
 
 def percentiles(values: NDArray[Any], percents: Sequence[float]) -> tuple[float, ...]:
@@ -57,9 +64,9 @@ def _selected_percentile(flat: NDArray[Any], sample: NDArray[Any], percent: floa
 def mean_and_std(values: NDArray[Any]) -> tuple[float, float]:
     """Return the mean and the population standard deviation, accumulated in double precision.
 
-    The standard deviation of equal values is exactly 0, whatever rounding does to their mean.
+    The standard deviation of a constant image is exactly 0, whatever rounding did to its values.
     """
-    if values.min() == values.max():
+    if is_constant(float(values.min()), float(values.max())):
         return float(values.flat[0]), 0.0
     if values.dtype.name not in ("uint8", "uint16", "int16", "float32"):
         return float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))

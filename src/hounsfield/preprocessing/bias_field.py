@@ -1,0 +1,55 @@
+"""The step that removes the slow shading of MR images."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813 - the name that its own manual gives it
+from numpy.typing import NDArray
+from pydantic import Field, PositiveInt
+
+from hounsfield.images.image import Image
+from hounsfield.preprocessing.foreground import foreground_mask
+from hounsfield.preprocessing.statistics import is_constant
+from hounsfield.preprocessing.step import Step
+
+# An axis is shrunk no further than to this length, so that thin volumes keep enough slices to fit a surface to.
+_LEAST_LENGTH = 8
+
+
+class BiasField(Step):
+    """N4 bias field correction (Tustison et al., IEEE Trans. Med. Imaging 29, 2010) by SimpleITK, to float32.
+
+    The field is estimated in the foreground (above Otsu's threshold) of an image shrunk by ``shrink``, with
+    ``iterations`` at each level of refinement, and divided out at full resolution. Values below zero count as zero
+    in the estimate. A constant image is left as it is; channels are corrected one by one.
+    """
+
+    name: Literal["bias_field"] = "bias_field"
+    shrink: PositiveInt = 4
+    iterations: tuple[PositiveInt, ...] = Field(default=(50, 50, 50, 50), min_length=1)
+
+    def _apply(self, image: Image) -> Image:
+        if is_constant(float(image.pixels.min()), float(image.pixels.max())):
+            return image
+        mask = foreground_mask(image.pixels)
+        channels = [self._corrected(channel, mask, image.spacing) for channel in np.moveaxis(image.pixels, -1, 0)]
+        return image.replace(pixels=np.stack(channels, axis=-1))
+
+    def _corrected(
+        self, channel: NDArray[Any], mask: NDArray[Any], spacing: tuple[float, ...] | None
+    ) -> NDArray[np.float32]:
+        full = sitk.GetImageFromArray(np.clip(channel, 0, None).astype(np.float32))
+        inside = sitk.GetImageFromArray(mask.astype(np.uint8))
+        if spacing is not None:
+            full.SetSpacing(spacing[::-1])
+            inside.SetSpacing(spacing[::-1])
+        factors = [min(self.shrink, max(1, length // _LEAST_LENGTH)) for length in full.GetSize()]
+        corrector = sitk.N4BiasFieldCorrectionImageFilter()
+        corrector.SetMaximumNumberOfIterations(list(self.iterations))
+        # One thread gives the same bits each time.
+        corrector.SetNumberOfThreads(1)
+        corrector.Execute(sitk.Shrink(full, factors), sitk.Shrink(inside, factors))
+        field = sitk.GetArrayFromImage(corrector.GetLogBiasFieldAsImage(full))
+        return np.asarray(channel / np.exp(field), dtype=np.float32)
