@@ -1,1 +1,23 @@
-"""To be filled by its room."""
+"""Cohorts: the table of samples, where they come from, how they are split, and the store of prepared images."""
+
+from hounsfield.cohorts.cohort import Cohort, ImageSource, Task
+from hounsfield.cohorts.digest import pixel_digest
+from hounsfield.cohorts.public import MEDMNIST, cache_folder, get_medmnist
+from hounsfield.cohorts.sources import KINDS, load_cohort
+from hounsfield.cohorts.split import assign_folds, assign_splits
+from hounsfield.cohorts.store import Store
+
+__all__ = [
+    "KINDS",
+    "MEDMNIST",
+    "Cohort",
+    "ImageSource",
+    "Store",
+    "Task",
+    "assign_folds",
+    "assign_splits",
+    "cache_folder",
+    "get_medmnist",
+    "load_cohort",
+    "pixel_digest",
+]

@@ -1,0 +1,158 @@
+"""The table of samples, and the contract of what turns its references into pixels."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from hounsfield.errors import CohortError, ImageError
+from hounsfield.images.image import Image
+
+Task = Literal["binary", "multi-class", "multi-label"]
+SPLITS = ("train", "validation", "test")
+# Several labels of one image stand in one cell, with this between them.
+SEPARATOR = ";"
+REQUIRED_COLUMNS = ("image", "label", "patient", "split")
+
+
+class ImageSource(Protocol):
+    """How a reference of the table becomes an image."""
+
+    def read(self, reference: str) -> Image:
+        """Read one image; raises ``ImageError`` when it cannot be read."""
+
+    def stream(self, references: Sequence[str]) -> Iterator[Image | ImageError]:
+        """Read many images in the order given, with flat memory; what cannot be read comes as the error."""
+
+    def digest(self, references: Sequence[str]) -> str:
+        """The identity of the bytes behind the references: another digest when one of them changes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """Samples with their labels, patients and splits; immutable, so that every step sees the same rows.
+
+    Attributes:
+        table: one row a sample under a RangeIndex. Columns: ``image`` (the reference that ``source`` reads), ``label``
+            (multi-label: labels with ``;`` between them, empty for none), ``patient`` (missing where unknown),
+            ``split`` (``train``, ``validation``, ``test`` or missing), then any attribute columns.
+        task: what is to be told apart: ``binary``, ``multi-class`` or ``multi-label``.
+        labels: every label in class order; of a binary task (negative, positive).
+        source: reads the references.
+        kind: the kind of data that was found.
+        name: a short name for titles and folders.
+        notes: what was detected, decided or left out, in plain words.
+
+    Raises:
+        CohortError: a column is missing, or a label of the table is not among ``labels``.
+    """
+
+    table: pd.DataFrame
+    task: Task
+    labels: tuple[str, ...]
+    source: ImageSource
+    kind: str
+    name: str
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        missing = [column for column in REQUIRED_COLUMNS if column not in self.table.columns]
+        if missing:
+            raise CohortError(
+                f"The table of the cohort '{self.name}' lacks {', '.join(missing)}: expected the columns "
+                f"{', '.join(REQUIRED_COLUMNS)}. Add them; patient and split may be empty."
+            )
+        if self.task == "binary" and len(self.labels) != 2:
+            raise CohortError(
+                f"The cohort '{self.name}' is called binary and has {len(self.labels)} labels "
+                f"({', '.join(self.labels)}): expected a negative and a positive one."
+            )
+        self._distinct_targets()
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def knows_patients(self) -> bool:
+        """Whether every row names its patient."""
+        return bool(self.table["patient"].notna().all())
+
+    def subset(self, rows: npt.ArrayLike) -> Cohort:
+        """The cohort of these rows, in the order given.
+
+        Args:
+            rows: row numbers, or one boolean a row.
+        """
+        chosen = np.asarray(rows)
+        numbers = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
+        return dataclasses.replace(self, table=self.table.iloc[numbers].reset_index(drop=True))
+
+    def rows(self, split: str) -> npt.NDArray[np.int64]:
+        """The row numbers of one split, ascending.
+
+        Raises:
+            CohortError: ``split`` is none of train, validation, test.
+        """
+        if split not in SPLITS:
+            raise CohortError(f"There is no split '{split}': the splits are {', '.join(SPLITS)}.")
+        return np.flatnonzero((self.table["split"] == split).to_numpy(dtype=bool, na_value=False))
+
+    def targets(self) -> npt.NDArray[np.float32]:
+        """What a network is to put out for each row.
+
+        Returns:
+            Float32 zeros and ones: (rows, 1) for a binary task, with one for the positive label; (rows, labels)
+            otherwise, with a single one in each row unless the task is multi-label.
+        """
+        codes, matrix = self._distinct_targets()
+        targets = matrix[codes]
+        return targets[:, 1:] if self.task == "binary" else targets
+
+    def with_splits(self, splits: Sequence[str]) -> Cohort:
+        """The same rows with other splits.
+
+        Args:
+            splits: one of train, validation, test for each row.
+
+        Raises:
+            CohortError: the count or a name is wrong.
+        """
+        wrong = sorted({str(split) for split in splits} - set(SPLITS))
+        if len(splits) != len(self) or wrong:
+            raise CohortError(
+                f"Found {len(splits)} splits for {len(self)} rows"
+                + (f", among them {', '.join(wrong)}" if wrong else "")
+                + f": expected one of {', '.join(SPLITS)} for each row."
+            )
+        return dataclasses.replace(self, table=self.table.assign(split=np.asarray(splits, dtype=object)))
+
+    def with_notes(self, *notes: str) -> Cohort:
+        """The same cohort with further notes; one that is there already is not repeated."""
+        return dataclasses.replace(self, notes=(*self.notes, *(note for note in notes if note not in self.notes)))
+
+    def _distinct_targets(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """For each row the number of its distinct label text, and for each such text its row of zeros and ones."""
+        codes, texts = pd.factorize(self.table["label"], use_na_sentinel=False)
+        index = {label: position for position, label in enumerate(self.labels)}
+        matrix = np.zeros((len(texts), len(self.labels)), np.float32)
+        for row, text in enumerate(texts):
+            parts = self._parts(text)
+            for part in parts:
+                if part not in index:
+                    raise CohortError(
+                        f"The cohort '{self.name}' has a row labelled '{part}', and its labels are "
+                        f"{', '.join(self.labels)}. Correct the label, or name it among the labels."
+                    )
+                matrix[row, index[part]] = 1
+        return np.asarray(codes, np.int64), matrix
+
+    def _parts(self, text: object) -> list[str]:
+        if self.task == "multi-label" and isinstance(text, str):
+            return [part for part in text.split(SEPARATOR) if part]
+        return [str(text)]

@@ -1,0 +1,98 @@
+"""Images that are files below one folder."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from hounsfield.cohorts.arrays import file_identity
+from hounsfield.errors import ImageError
+from hounsfield.images import read_image
+from hounsfield.images.image import Image
+
+Given = TypeVar("Given")
+Made = TypeVar("Made")
+
+
+class FileSource:
+    """Reads references that are paths relative to a folder; an absolute reference stays as it is.
+
+    Args:
+        root: the folder that references are relative to.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+
+    def read(self, reference: str) -> Image:
+        """See ``ImageSource.read``."""
+        return read_image(self.root / reference)
+
+    def stream(self, references: Sequence[str]) -> Iterator[Image | ImageError]:
+        """See ``ImageSource.stream``; a few files are decoded ahead, on all cores."""
+        return ordered_map(self._read_or_error, references)
+
+    def digest(self, references: Sequence[str]) -> str:
+        """See ``ImageSource.digest``; a file is identified by its path, size and time of change."""
+        digest = hashlib.blake2b(str(self.root.resolve()).encode(), digest_size=16)
+        for reference in references:
+            digest.update(f"{reference}|{file_identity(full_path(self.root, reference))}\n".encode())
+        return digest.hexdigest()
+
+    def _read_or_error(self, reference: str) -> Image | ImageError:
+        try:
+            return self.read(reference)
+        except ImageError as error:
+            return error
+        except OSError as error:
+            return ImageError(
+                f"{reference} cannot be opened ({error.strerror or error}). Check that it is there and readable."
+            )
+
+
+def full_path(root: str | os.PathLike[str], reference: str) -> str:
+    """Where a reference lies."""
+    return os.path.join(root, reference)  # noqa: PTH118 - called for each image: a Path would take several times as long
+
+
+def file_exists(root: str | os.PathLike[str], reference: str) -> bool:
+    """Whether a reference lies where it says."""
+    return os.path.exists(full_path(root, reference))  # noqa: PTH110 - as above
+
+
+def num_workers() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def ordered_map(function: Callable[[Given], Made], items: Iterable[Given], *, ahead: int = 2) -> Iterator[Made]:
+    """Apply a function on all cores and yield the results in order, with at most a few of them waiting.
+
+    Threads, not processes: decoding and filtering release the interpreter's lock, and processes would have to be
+    spawned (forking a program that has started TensorFlow deadlocks), which asks every user's script for a main guard.
+
+    Args:
+        function: is called in worker threads.
+        items: is consumed lazily in the caller's thread.
+        ahead: results that may wait for each worker.
+    """
+    workers = num_workers()
+    if workers == 1:
+        yield from map(function, items)
+        return
+    executor = ThreadPoolExecutor(workers)
+    waiting: deque[Future[Made]] = deque()
+    try:
+        for item in items:
+            waiting.append(executor.submit(function, item))
+            if len(waiting) > workers * ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)

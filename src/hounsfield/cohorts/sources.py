@@ -1,0 +1,252 @@
+"""What DATA is: detected, said aloud, or forced; and the one function that loads every kind."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from hounsfield.cohorts.cohort import Cohort, Task
+from hounsfield.cohorts.folders import identifier_column, load_class_folders, load_dicom_folder, subfolders
+from hounsfield.cohorts.numpy_sets import load_archive, load_pair
+from hounsfield.cohorts.phantoms import make_phantom
+from hounsfield.cohorts.public import cache_folder, get_medmnist
+from hounsfield.cohorts.tables import TABLE_SUFFIXES, Options, load_table, read_table
+from hounsfield.errors import CohortError, UsageError
+from hounsfield.images import image_files
+from hounsfield.progress import Progress, silent
+from hounsfield.version import __version__
+
+KINDS = ("class folders", "table", "dicom folder", "medmnist", "npy pair", "phantom")
+FORMS = (
+    "a folder with one sub-folder a class; a CSV or Parquet table with the columns image and label, or a folder that "
+    "holds one; DICOM files with a table keyed by PatientID, StudyInstanceUID, SeriesInstanceUID or SOPInstanceUID; a "
+    "MedMNIST .npz; IMAGES.npy,LABELS.npy; medmnist:NAME; phantom:NAME"
+)
+
+
+def load_cohort(
+    data: str | Path,
+    *,
+    kind: str | None = None,
+    images: Path | None = None,
+    label_columns: str | Sequence[str] | None = None,
+    allow_outside: bool = False,
+    labels: Sequence[str] | None = None,
+    task: Task | None = None,
+    progress: Progress = silent,
+) -> Cohort:
+    """Load the samples of any form of DATA; no pixel is read yet.
+
+    Args:
+        data: a path, ``IMAGES.npy,LABELS.npy``, ``medmnist:NAME[:SIZE]`` or ``phantom:NAME``.
+        kind: one of ``KINDS``, instead of what would be detected.
+        images: the folder of the images, where a table lies elsewhere.
+        label_columns: the label column of a table, or several columns of zeros and ones.
+        allow_outside: whether paths of a table may lead out of that folder.
+        labels: the labels to expect, in class order, such as those of a trained network; then not every one of them
+            needs to occur, and an unknown one is refused.
+        task: the task to expect together with ``labels``.
+        progress: told about downloads.
+
+    Raises:
+        CohortError: there is no such data, or it cannot make a cohort; the message says what to do.
+        UsageError: ``kind`` or the name of a public set or phantom does not exist.
+    """
+    columns = (label_columns,) if isinstance(label_columns, str) else tuple(label_columns or ())
+    options = Options(images, columns, allow_outside, tuple(labels or ()), task)
+    forced = _known_kind(kind)
+    text = os.fspath(data)
+    prefix, colon, name = text.partition(":")
+    if colon and prefix in {"medmnist", "phantom"}:
+        return _named(prefix, name, options, forced, progress)
+    if "," in text and not Path(text).exists():
+        return _pair_of(text, options, forced)
+    path = Path(text).expanduser()
+    if not path.exists():
+        raise CohortError(_not_found(path))
+    found = _kinds_at(path)
+    chosen = forced or (found[0] if found else None)
+    if chosen is None:
+        raise CohortError(
+            f"Found nothing in {path} that makes a cohort{_why_not(path)}. Expected {FORMS}. Give one of these."
+        )
+    if chosen not in LOADERS:
+        raise UsageError(f"A phantom is made by its name and not read from {path}: write phantom:NAME.")
+    cohort = LOADERS[chosen](path, options)
+    return _say_kind(cohort, found, forced)
+
+
+def _known_kind(kind: str | None) -> str | None:
+    if kind is None:
+        return None
+    plain = kind.replace("-", " ").replace("_", " ").strip().lower()
+    if plain not in KINDS:
+        raise UsageError(f"There is no kind of data '{kind}': the kinds are {', '.join(KINDS)}.")
+    return plain
+
+
+def _say_kind(cohort: Cohort, found: Sequence[str], forced: str | None) -> Cohort:
+    told = f"Read as {cohort.kind}" + (", as asked." if forced else ".")
+    others = [other for other in found if other != cohort.kind]
+    if others and not forced:
+        told = f"Read as {cohort.kind}; it could also be read as {' or '.join(others)}: ask for that with --kind."
+    return dataclasses.replace(cohort, notes=(told, *cohort.notes))
+
+
+def _kinds_at(path: Path) -> list[str]:
+    """The kinds that a path can be read as, the likeliest first."""
+    if path.is_file():
+        suffix = path.suffix.lower()
+        if suffix in TABLE_SUFFIXES:
+            return [_kind_of_table(path)]
+        if suffix == ".npz":
+            return ["medmnist"]
+        return ["npy pair"] if suffix == ".npy" and (path.parent / "labels.npy").is_file() else []
+    found = []
+    if (path / "images.npy").is_file() and (path / "labels.npy").is_file():
+        found.append("npy pair")
+    tables = _tables_in(path)
+    found += sorted({_kind_of_table(table) for table in tables}, reverse=True)
+    if any(True for _ in path.glob("*.npz")):
+        found.append("medmnist")
+    if any(any(folder.iterdir()) for folder in subfolders(path)) and _has_class_images(path):
+        found.append("class folders")
+    return found
+
+
+def _has_class_images(folder: Path) -> bool:
+    """Whether at least two sub-folders hold images, or any does when nothing else can be made of the folder."""
+    return any(True for below in subfolders(folder) if image_files(below))
+
+
+def _tables_in(folder: Path) -> list[Path]:
+    """The tables right in a folder that name images or DICOM objects."""
+    tables = sorted(
+        path for path in folder.iterdir() if path.suffix.lower() in TABLE_SUFFIXES and not path.name.startswith(".")
+    )
+    return [table for table in tables if _kind_of_table(table, strict=False)]
+
+
+def _kind_of_table(path: Path, *, strict: bool = True) -> str:
+    """``table`` or ``dicom folder``; empty for a file that is neither, unless it has to be one of them."""
+    try:
+        columns = list(read_table(path).columns)
+    except CohortError:
+        if strict:
+            raise
+        return ""
+    if "image" in columns:
+        return "table"
+    if identifier_column(columns):
+        return "dicom folder"
+    return "table" if strict else ""
+
+
+def _load_table(path: Path, options: Options) -> Cohort:
+    return load_table(_only_table(path, "table"), options)
+
+
+def _load_dicom(path: Path, options: Options) -> Cohort:
+    return load_dicom_folder(_only_table(path, "dicom folder"), options)
+
+
+def _only_table(path: Path, kind: str) -> Path:
+    if path.is_file():
+        return path
+    tables = [table for table in _tables_in(path) if _kind_of_table(table, strict=False) == kind]
+    if len(tables) != 1:
+        listed = ", ".join(table.name for table in tables) or "none"
+        raise CohortError(
+            f"Found {len(tables)} tables for the kind '{kind}' in {path} ({listed}): expected one. Give the path of "
+            "the table that is meant."
+        )
+    return tables[0]
+
+
+def _load_class_folders(path: Path, options: Options) -> Cohort:
+    if not path.is_dir():
+        raise CohortError(
+            f"{path} is a file: class folders are a folder with one sub-folder a class. Give that folder."
+        )
+    return load_class_folders(path, options)
+
+
+def _load_archive(path: Path, options: Options) -> Cohort:
+    archives = [path] if path.is_file() else sorted(path.glob("*.npz"))
+    if len(archives) != 1:
+        listed = ", ".join(archive.name for archive in archives) or "none"
+        raise CohortError(
+            f"Found {len(archives)} archives in {path} ({listed}): expected one. Give the path of the one meant."
+        )
+    return load_archive(archives[0], options)
+
+
+def _load_pair(path: Path, options: Options) -> Cohort:
+    folder = path if path.is_dir() else path.parent
+    return load_pair(folder / "images.npy" if path.is_dir() else path, folder / "labels.npy", options)
+
+
+LOADERS: dict[str, Callable[[Path, Options], Cohort]] = {
+    "class folders": _load_class_folders,
+    "table": _load_table,
+    "dicom folder": _load_dicom,
+    "medmnist": _load_archive,
+    "npy pair": _load_pair,
+}
+
+
+def _pair_of(text: str, options: Options, forced: str | None) -> Cohort:
+    parts = [Path(part.strip()).expanduser() for part in text.split(",")]
+    if len(parts) != 2 or any(part.suffix.lower() != ".npy" for part in parts):
+        raise CohortError(_not_found(Path(text)))
+    if forced not in {None, "npy pair"}:
+        raise UsageError(f"'{text}' is a pair of .npy files and cannot be read as {forced}. Leave the kind out.")
+    return _say_kind(load_pair(parts[0], parts[1], options), ["npy pair"], forced)
+
+
+def _named(prefix: str, name: str, options: Options, forced: str | None, progress: Progress) -> Cohort:
+    if forced not in {None, prefix}:
+        raise UsageError(f"'{prefix}:{name}' is a {prefix} and cannot be read as {forced}. Leave the kind out.")
+    if prefix == "phantom":
+        cohort = _load_phantom(name, options, progress)
+    else:
+        set_name, _, size = name.partition(":")
+        if size and not size.isdigit():
+            raise UsageError(f"'{size}' in 'medmnist:{name}' is no size: write medmnist:NAME or medmnist:NAME:SIZE.")
+        cohort = load_archive(get_medmnist(set_name, int(size) if size else None, progress=progress), options)
+    return _say_kind(cohort, [prefix], forced)
+
+
+def _load_phantom(name: str, options: Options, progress: Progress, *, seed: int = 0) -> Cohort:
+    """The cohort of a phantom, made in the cache when it is not there yet."""
+    table = cache_folder() / "phantoms" / f"{name}-{seed}-{__version__}" / "cohort.csv"
+    if not table.is_file():
+        make_phantom(name, table.parent, seed=seed, progress=progress)
+    cohort = LOADERS[_kind_of_table(table)](table, options)
+    return dataclasses.replace(cohort, kind="phantom", name=name)
+
+
+def _not_found(path: Path) -> str:
+    parent = path.parent
+    near = (
+        difflib.get_close_matches(path.name, [entry.name for entry in parent.iterdir()], n=1) if parent.is_dir() else []
+    )
+    hint = f" Did you mean {parent / near[0]}?" if near else ""
+    return f"There is no file or folder {path}.{hint} Expected {FORMS}. Check the path."
+
+
+def _why_not(path: Path) -> str:
+    if path.is_file():
+        return f" (a file of type '{path.suffix or 'none'}')"
+    num_entries = sum(1 for entry in os.scandir(path) if not entry.name.startswith("."))
+    if num_entries == 0:
+        return " (the folder is empty)"
+    num_images = len([image for image in image_files(path) if image.parent == path])
+    return (
+        f" ({num_images} images without labels, {num_entries} entries in all)"
+        if num_images
+        else f" ({num_entries} entries)"
+    )

@@ -1,0 +1,347 @@
+"""Preprocessed images of one shape in a file on disk, so that memory stays flat however large the cohort is."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import IO, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from hounsfield.cohorts.cohort import Cohort
+from hounsfield.cohorts.files import ordered_map
+from hounsfield.cohorts.public import cache_folder
+from hounsfield.errors import CohortError, ImageError, PreprocessingError, ResourceError
+from hounsfield.images.image import Image
+from hounsfield.preprocessing import Pipeline
+from hounsfield.progress import Progress, silent
+from hounsfield.version import __version__
+
+FORMAT_VERSION = 1
+# The header of pixels.npy has a fixed length, so that it can be written last, when the number of good images is known.
+HEADER_BYTES = 256
+# Images are prepared in groups of about so many bytes and at most so many images.
+GROUP_BYTES = 2**21
+GROUP_IMAGES = 64
+NUM_NAMED = 5
+# Kept free beside what is needed, so that the disk is never filled to its last byte.
+SPARE_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """One image after the pipeline, or the reason why there is none."""
+
+    pixels: npt.NDArray[np.float32] | None
+    reason: str = ""
+    constant: bool = False
+
+
+class Store:
+    """The images of a cohort after the pipeline: float32 rows of one shape in ``pixels.npy``.
+
+    Built by ``Store.build``, and found again as long as the sources, the pipeline and the version stay the same.
+
+    Attributes:
+        folder: where the store lies.
+        cohort: the rows that could be read; row ``i`` of the store is row ``i`` of its table.
+        shape: of one row, (spatial axes …, channels).
+        bad: reference and reason of each image that was left out.
+    """
+
+    def __init__(self, folder: Path, cohort: Cohort, shape: tuple[int, ...], bad: tuple[tuple[str, str], ...]) -> None:
+        self.folder = folder
+        self.cohort = cohort
+        self.shape = shape
+        self.bad = bad
+        self._row_bytes = int(np.prod(shape)) * 4
+        self._file: IO[bytes] | None = None
+
+    @classmethod
+    def build(
+        cls,
+        cohort: Cohort,
+        pipeline: Pipeline,
+        *,
+        folder: Path | None = None,
+        max_bad_fraction: float = 0.05,
+        progress: Progress = silent,
+    ) -> Store:
+        """Prepare every image of a cohort, or find the store in which that was done before.
+
+        Args:
+            cohort: the samples.
+            pipeline: applied to each image; must be fitted, and must end in one shape.
+            folder: where stores are kept, each in a folder named by its digest; the user's cache by default.
+            max_bad_fraction: of images that may be left out because they cannot be read.
+            progress: told about images.
+
+        Raises:
+            CohortError: more images are bad than allowed, or the pipeline leaves different shapes.
+            ResourceError: the disk has no room.
+        """
+        parent = Path(folder) if folder else cache_folder() / "stores"
+        references = cohort.table["image"].tolist()
+        final = parent / _digest(cohort, references, pipeline)
+        if not (final / "store.json").is_file():
+            _build(cohort, references, pipeline, final, max_bad_fraction=max_bad_fraction, progress=progress)
+        return cls._open(final, cohort, max_bad_fraction)
+
+    @classmethod
+    def _open(cls, folder: Path, cohort: Cohort, max_bad_fraction: float) -> Store:
+        facts = json.loads((folder / "store.json").read_text(encoding="utf-8"))
+        bad = tuple((str(reference), str(reason)) for reference, reason in facts["bad"])
+        _refuse_bad(bad, len(cohort), max_bad_fraction)
+        if bad:
+            cohort = cohort.subset(np.setdiff1d(np.arange(len(cohort)), facts["bad_rows"]))
+        notes = []
+        if bad:
+            named = "; ".join(f"{reference} ({reason})" for reference, reason in bad[:NUM_NAMED])
+            notes.append(
+                f"{len(bad)} images could not be read and were left out: {named}{'; …' if len(bad) > NUM_NAMED else ''}"
+            )
+        if facts["num_constant"]:
+            notes.append(f"{facts['num_constant']} images are constant: every pixel has the same value.")
+        return cls(folder, cohort.with_notes(*notes), tuple(facts["shape"]), bad)
+
+    @property
+    def needs(self) -> int:
+        """The bytes that the pixels take on disk."""
+        return len(self) * self._row_bytes + HEADER_BYTES
+
+    def __len__(self) -> int:
+        return len(self.cohort)
+
+    def batch(self, rows: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """Read rows in the order given.
+
+        The rows are read at their offsets, not through a mapping: pages of a mapping stay resident until the system
+        wants them back, so a training that walks through a large store would seem to hold all of it.
+
+        Args:
+            rows: (count,) row numbers.
+
+        Returns:
+            Float32 array (count, …shape), the caller's own.
+
+        Raises:
+            CohortError: a row number is negative or beyond the last row.
+        """
+        numbers = np.asarray(rows, np.int64).reshape(-1)
+        if numbers.size and (numbers.min() < 0 or numbers.max() >= len(self)):
+            raise CohortError(
+                f"Asked for rows {numbers.min()} to {numbers.max()} of a store of {len(self)}: expected 0 to "
+                f"{len(self) - 1}."
+            )
+        batch = np.empty((len(numbers), *self.shape), np.float32)
+        target = memoryview(batch.data).cast("B") if batch.size else memoryview(b"")
+        breaks = np.flatnonzero(np.diff(numbers) != 1) + 1
+        starts = [0, *breaks.tolist()] if len(numbers) else []
+        for start, stop in zip(starts, [*starts[1:], len(numbers)], strict=True):
+            span = target[start * self._row_bytes : stop * self._row_bytes]
+            self._read_at(span, HEADER_BYTES + int(numbers[start]) * self._row_bytes)
+        return batch
+
+    def _read_at(self, span: memoryview, offset: int) -> None:
+        if self._file is None:
+            self._file = (self.folder / "pixels.npy").open("rb", buffering=0)
+            weakref.finalize(self, self._file.close)
+        done = 0
+        while done < len(span):
+            count = os.preadv(self._file.fileno(), [span[done:]], offset + done)
+            if count == 0:
+                raise CohortError(
+                    f"The store {self.folder} ends too early: it was damaged. Delete that folder, and it is built anew."
+                )
+            done += count
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_file": None}
+
+
+def _digest(cohort: Cohort, references: list[str], pipeline: Pipeline) -> str:
+    parts = (
+        cohort.source.digest(references),
+        pipeline.digest(),
+        __version__,
+        str(FORMAT_VERSION),
+        str(len(references)),
+    )
+    return hashlib.blake2b("|".join(parts).encode(), digest_size=16).hexdigest()
+
+
+def _build(
+    cohort: Cohort,
+    references: list[str],
+    pipeline: Pipeline,
+    final: Path,
+    *,
+    max_bad_fraction: float,
+    progress: Progress,
+) -> None:
+    partial = final.with_name(f"{final.name}.partial-{os.getpid()}")
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(final)
+        partial.mkdir()
+        _write(cohort, references, pipeline, partial, max_bad_fraction=max_bad_fraction, progress=progress)
+        try:
+            partial.rename(final)
+        except OSError:
+            # Another process has finished the same store first: its rows are the same.
+            if not (final / "store.json").is_file():
+                raise
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        _disk_full(final.parent, error)
+    finally:
+        # Also after Ctrl-C: what is left here is never half a store.
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _disk_full(folder: Path, error: OSError) -> NoReturn:
+    raise ResourceError(
+        f"The disk of {folder} is full; what was begun there has been removed. Free space, or set HOUNSFIELD_CACHE to "
+        "a folder on a larger disk, and run the command again."
+    ) from error
+
+
+def _remove_leftovers(final: Path) -> None:
+    """Remove what killed processes left of the same store."""
+    for leftover in final.parent.glob(f"{final.name}.partial-*"):
+        process = leftover.name.rpartition("-")[2]
+        if process.isdigit() and not _is_running(int(process)):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _write(
+    cohort: Cohort,
+    references: list[str],
+    pipeline: Pipeline,
+    folder: Path,
+    *,
+    max_bad_fraction: float,
+    progress: Progress,
+) -> None:
+    shape: tuple[int, ...] | None = None
+    bad: list[tuple[int, str, str]] = []
+    num_constant = num_good = 0
+    with (folder / "pixels.npy").open("wb") as file:
+        file.write(bytes(HEADER_BYTES))
+        for row, prepared in enumerate(_prepare_all(cohort, references, pipeline)):
+            if prepared.pixels is None:
+                bad.append((row, references[row], prepared.reason))
+            else:
+                if shape is None:
+                    shape = prepared.pixels.shape
+                    _check_disk(folder, len(references), shape)
+                _check_shape(prepared.pixels.shape, shape, references[row])
+                file.write(prepared.pixels.data)
+                num_good += 1
+                num_constant += prepared.constant
+            if row % GROUP_IMAGES == 0 or row + 1 == len(references):
+                progress("preparing images", row + 1, len(references))
+        _refuse_bad(tuple((reference, reason) for _, reference, reason in bad), len(references), max_bad_fraction)
+        if shape is None:
+            raise CohortError(f"The cohort {cohort.name} has no images to prepare. Give one that has.")
+        file.seek(0)
+        file.write(_header((num_good, *shape)))
+    bad_rows = {row for row, _, _ in bad}
+    pd.DataFrame({"image": [reference for row, reference in enumerate(references) if row not in bad_rows]}).to_parquet(
+        folder / "table.parquet"
+    )
+    facts = {
+        "shape": shape,
+        "bad_rows": sorted(bad_rows),
+        "bad": [(reference, reason) for _, reference, reason in bad],
+        "num_constant": num_constant,
+    }
+    (folder / "store.json").write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
+
+
+def _prepare_all(cohort: Cohort, references: list[str], pipeline: Pipeline) -> Iterator[_Prepared]:
+    images = cohort.source.stream(references)
+
+    def prepare_group(group: list[Image | ImageError]) -> list[_Prepared]:
+        return [_prepare(image, pipeline) for image in group]
+
+    for prepared in ordered_map(prepare_group, _groups(images)):
+        yield from prepared
+
+
+def _groups(images: Iterator[Image | ImageError]) -> Iterator[list[Image | ImageError]]:
+    """Groups of images for one worker: many small ones, so that handing over costs little, but few large ones."""
+    for first in images:
+        size = first.pixels.nbytes if isinstance(first, Image) else 1
+        yield [first, *islice(images, min(GROUP_IMAGES, GROUP_BYTES // max(size, 1)))]
+
+
+def _prepare(image: Image | ImageError, pipeline: Pipeline) -> _Prepared:
+    if isinstance(image, ImageError):
+        return _Prepared(None, str(image))
+    if image.pixels.dtype.kind == "f" and not np.isfinite(image.pixels).all():
+        return _Prepared(None, f"{int((~np.isfinite(image.pixels)).sum())} of its pixels are NaN or infinite")
+    try:
+        pixels = np.ascontiguousarray(pipeline.apply(image).pixels, np.float32)
+    except (ImageError, PreprocessingError) as error:
+        return _Prepared(None, str(error))
+    if not np.isfinite(pixels).all():
+        return _Prepared(None, "after the pipeline, some of its pixels are NaN or infinite")
+    return _Prepared(pixels, constant=bool(image.pixels.min() == image.pixels.max()))
+
+
+def _check_shape(found: tuple[int, ...], expected: tuple[int, ...], reference: str) -> None:
+    if found != expected:
+        raise CohortError(
+            f"After the pipeline, the image {reference} has the shape {found}, and those before it have {expected}: "
+            "expected one shape for all. Add the steps resize and to_channels to the pipeline."
+        )
+
+
+def _check_disk(folder: Path, num_rows: int, shape: tuple[int, ...]) -> None:
+    needed = num_rows * int(np.prod(shape)) * 4 + HEADER_BYTES
+    free = shutil.disk_usage(folder).free
+    if free < needed + SPARE_BYTES:
+        raise ResourceError(
+            f"Preparing {num_rows:,} images of shape {shape} needs {needed / 2**30:.2f} GiB on the disk of "
+            f"{folder.parent}, and {free / 2**30:.2f} GiB are free. Free space, set HOUNSFIELD_CACHE to a folder on a "
+            "larger disk, or use a smaller image size."
+        )
+
+
+def _refuse_bad(bad: tuple[tuple[str, str], ...], total: int, max_bad_fraction: float) -> None:
+    if len(bad) > max_bad_fraction * total:
+        named = "; ".join(f"{reference}: {reason}" for reference, reason in bad[:NUM_NAMED])
+        raise CohortError(
+            f"Found {len(bad)} of {total} images that cannot be used, more than the {max_bad_fraction:.0%} that may be "
+            f"left out. The first are: {named} Correct or remove these images."
+        )
+
+
+def _header(shape: tuple[int, ...]) -> bytes:
+    """The header of a ``.npy`` file, version 1.0 of NumPy's format, filled to a fixed length."""
+    start = np.lib.format.magic(1, 0)
+    length = HEADER_BYTES - len(start) - 2
+    text = str({"descr": "<f4", "fortran_order": False, "shape": shape})
+    return start + length.to_bytes(2, "little") + (text.ljust(length - 1) + "\n").encode("latin1")

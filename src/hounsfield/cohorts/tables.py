@@ -1,0 +1,405 @@
+"""Reading a table of samples: its columns, its labels in one column or several, its splits and its paths."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from hounsfield.cohorts.cohort import SEPARATOR, Cohort, ImageSource, Task
+from hounsfield.cohorts.files import FileSource, file_exists, full_path
+from hounsfield.cohorts.headers import fill_from_headers
+from hounsfield.cohorts.labels import (
+    check_known,
+    check_labels,
+    class_order,
+    join_columns,
+    positive_note,
+    split_labels,
+    task_of,
+    tidy,
+)
+from hounsfield.errors import CohortError
+
+TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
+SPLIT_WORDS = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+    "testing": "test",
+}
+# Columns that are attributes by their name, so that zeros and ones in them are not taken for labels.
+ATTRIBUTES = frozenset(
+    {"image", "patient", "split", "sex", "age", "view", "site", "manufacturer", "scanner", "laterality"}
+)
+# Columns that are taken for the patient where none is called so; in lower case without spaces and underlines.
+PATIENT_COLUMNS = frozenset({"patientid", "subject", "subjectid"})
+# Names of tables that say nothing: their folder's name says more.
+PLAIN_NAMES = frozenset({"cohort", "data", "index", "labels", "metadata", "table"})
+MAX_BAD_FRACTION = 0.05
+NUM_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user said about the data, beside where it is.
+
+    Attributes:
+        images: the folder that holds the images, when it is not the table's own.
+        label_columns: the column, or columns, that hold the labels.
+        allow_outside: whether paths of a table may lead out of the folder of images.
+        labels: the labels that are expected, in class order, for example those of a trained network.
+        task: the task that is expected.
+    """
+
+    images: Path | None = None
+    label_columns: tuple[str, ...] = ()
+    allow_outside: bool = False
+    labels: tuple[str, ...] = ()
+    task: Task | None = None
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a table comes from.
+
+    Attributes:
+        source: reads its references.
+        kind: the kind of data.
+        name: a short name.
+        where: the same for messages, for example ``the table index.csv``.
+    """
+
+    source: ImageSource
+    kind: str
+    name: str
+    where: str
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a CSV, TSV or Parquet table; all of a CSV is text, so that no label such as ``None`` or ``01`` changes.
+
+    Raises:
+        CohortError: the file is no table, or it is empty.
+    """
+    try:
+        if path.suffix.lower() == ".parquet":
+            table = pd.read_parquet(path)
+        else:
+            separator = "\t" if path.suffix.lower() == ".tsv" else None
+            table = pd.read_csv(
+                path, sep=separator or _separator(path), dtype=str, keep_default_na=False, encoding="utf-8-sig"
+            )
+    except (OSError, ValueError, pd.errors.ParserError) as error:
+        reason = " ".join(str(error).split())
+        raise CohortError(
+            f"Cannot read the table {path} ({reason}): expected CSV, TSV (UTF-8) or Parquet. Save it again in one of "
+            "these."
+        ) from error
+    table.columns = [str(column).strip() for column in table.columns]
+    if table.empty:
+        raise CohortError(f"The table {path} has no rows: expected one for each image. Fill it.")
+    twice = sorted({column for column in table.columns if list(table.columns).count(column) > 1})
+    if twice:
+        raise CohortError(f"The table {path} has the column {', '.join(twice)} more than once. Rename or remove one.")
+    return table.reset_index(drop=True)
+
+
+def _separator(path: Path) -> str:
+    with path.open(encoding="utf-8-sig") as stream:
+        first = stream.readline()
+    return max((",", ";", "\t"), key=first.count)
+
+
+def load_table(path: Path, options: Options) -> Cohort:
+    """The cohort of a table with an ``image`` column.
+
+    Raises:
+        CohortError: the table cannot make a cohort; the message says why.
+    """
+    table = read_table(path)
+    if "image" not in table.columns:
+        raise CohortError(
+            f"The table {path} has no column 'image': found {', '.join(table.columns)}. Rename the column with the "
+            "paths of the images (relative to the table) to 'image'."
+        )
+    root = Path(options.images) if options.images else path.parent
+    table["image"] = _text(table["image"])
+    if os.sep == "/" and table["image"].str.contains("\\", regex=False).any():
+        table["image"] = table["image"].str.replace("\\", "/", regex=False)
+    check_inside(table["image"], root, options.allow_outside, path)
+    table, notes = drop_missing_files(table, root, f"the table {path}")
+    table = fill_from_headers(table, root)
+    name = path.resolve().parent.name if path.stem.lower() in PLAIN_NAMES else path.stem
+    return finish(table, options, Origin(FileSource(root), "table", name, f"the table {path}"), notes)
+
+
+def check_inside(images: pd.Series[str], root: Path, allow_outside: bool, table: Path) -> None:
+    """Refuse paths that lead out of the folder, by ``..``, by an absolute path or by a symbolic link.
+
+    Raises:
+        CohortError: a path is empty, or leads outside and that was not allowed.
+    """
+    empty = np.flatnonzero((images == "").to_numpy())
+    if len(empty):
+        raise CohortError(
+            f"Found no path in the column 'image' in {len(empty)} rows of {table}, the first in row {empty[0] + 1}. "
+            "Fill them or delete the rows."
+        )
+    if allow_outside:
+        return
+    inside = os.path.realpath(root)
+    resolved: dict[str, str] = {}
+    for image in images:
+        parent, name = os.path.split(full_path(root, image))
+        if parent not in resolved:
+            resolved[parent] = os.path.realpath(parent)
+        full = full_path(resolved[parent], name)
+        # Resolving every path whole would take most of the time that a large table needs.
+        if name in {"", ".", ".."} or os.path.islink(full):  # noqa: PTH114 - called for each image
+            full = os.path.realpath(full)
+        if full != inside and not full.startswith(full_path(inside, "")):
+            raise CohortError(
+                f"The table {table} names the image '{image}', which lies outside the folder {root}. Expected paths "
+                "inside it: move the images there, name their folder with --images, or allow it with --allow-outside."
+            )
+
+
+def drop_missing_files(table: pd.DataFrame, root: Path, where: str) -> tuple[pd.DataFrame, list[str]]:
+    """Leave out rows whose file does not exist, with a note.
+
+    Raises:
+        CohortError: more than 5 % of the files do not exist.
+    """
+    exists = np.fromiter((file_exists(root, image) for image in table["image"]), bool, len(table))
+    if exists.all():
+        return table, []
+    absent = table["image"][~exists]
+    named = ", ".join(absent.iloc[:NUM_NAMED]) + (", …" if len(absent) > NUM_NAMED else "")
+    if len(absent) > MAX_BAD_FRACTION * len(table):
+        raise CohortError(
+            f"Found no file for {len(absent)} of the {len(table)} images of {where}: {named}. Expected paths relative "
+            f"to {root}. Correct the paths, or name the folder of the images with --images."
+        )
+    note = f"{len(absent)} of {len(table)} images were left out, since there is no such file: {named}."
+    return table[exists].reset_index(drop=True), [note]
+
+
+def finish(table: pd.DataFrame, options: Options, origin: Origin, notes: Sequence[str]) -> Cohort:
+    """Labels, patients, splits and attributes of a table whose column ``image`` is settled.
+
+    Raises:
+        CohortError: see ``labels.check_labels``; also contradicting rows, missing labels and unknown splits.
+    """
+    table, told = drop_repeated_rows(table, origin.where)
+    table, renamed = name_patients(table)
+    labels, used, several, label_notes = _label_column(table, options, origin.where)
+    columns: dict[str, pd.Series[str]] = {"image": table["image"], "label": labels}
+    columns["patient"] = _optional(table, "patient")
+    columns["split"], split_notes = read_splits(table, origin.where)
+    attributes = [column for column in table.columns if column not in {*columns, *used}]
+    final = pd.DataFrame(columns)
+    for column in attributes:
+        final[column] = attribute(table[column])
+    found = [*notes, *told, *renamed, *label_notes, *split_notes]
+    return conclude(final, options, origin, several=several, notes=found)
+
+
+def conclude(
+    table: pd.DataFrame,
+    options: Options,
+    origin: Origin,
+    *,
+    several: bool,
+    notes: Sequence[str],
+    order: Sequence[str] = (),
+) -> Cohort:
+    """Check the labels and put the cohort together.
+
+    Args:
+        table: the columns of ``Cohort.table``.
+        options: what the user said.
+        origin: where the table comes from.
+        several: whether an image may have several labels.
+        notes: what was decided so far.
+        order: the class order, where the data has one of its own.
+
+    Raises:
+        CohortError: see ``labels.check_labels`` and ``labels.check_known``.
+    """
+    parts = table["label"].unique()
+    found = sorted({part for text in parts for part in (split_labels(text) if several else [text])})
+    if options.labels:
+        check_known(found, options.labels, origin.where)
+        labels, label_notes = options.labels, []
+        task = options.task or task_of(labels, several=several)
+    else:
+        task = task_of(found, several=several)
+        label_notes = check_labels(table, task, origin.where)
+        labels = tuple(order) or class_order(found)
+    told = [*notes, *label_notes]
+    if task == "binary":
+        told.append(positive_note(labels))
+    return Cohort(table, task, labels, origin.source, origin.kind, origin.name, tuple(told))
+
+
+def name_patients(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Take a column such as PatientID for the patient where there is no column ``patient``, with a note."""
+    if "patient" in table.columns:
+        return table, []
+    for column in table.columns:
+        if column.lower().replace("_", "").replace(" ", "") in PATIENT_COLUMNS:
+            return table.rename(columns={column: "patient"}), [f"The column '{column}' was taken for the patient."]
+    return table, []
+
+
+def attribute(values: pd.Series[str]) -> pd.Series[str]:
+    """An attribute column with its values kept: empty text is missing, and text that is all numbers becomes numbers."""
+    kept = values.where(values.astype(object) != "", None)
+    present = kept.dropna()
+    if present.empty or pd.api.types.is_numeric_dtype(kept.dtype):
+        return kept
+    numbers = pd.to_numeric(present, errors="coerce")
+    leading_zeros = present.astype(str).str.match(r"[+-]?0\d").any()
+    return kept if numbers.isna().any() or leading_zeros else pd.to_numeric(kept, errors="coerce")
+
+
+def drop_repeated_rows(table: pd.DataFrame, where: str) -> tuple[pd.DataFrame, list[str]]:
+    """Keep one of rows that are equal, with a note.
+
+    Raises:
+        CohortError: two rows of one image say different things of it.
+    """
+    distinct = table.drop_duplicates()
+    twice = distinct[distinct["image"].duplicated(keep=False)]
+    if len(twice):
+        image = twice["image"].iloc[0]
+        rows = twice[twice["image"] == image]
+        columns = [column for column in rows.columns if len(set(rows[column].astype(str))) > 1]
+        raise CohortError(
+            f"Found {twice['image'].nunique()} images in several rows of {where} that contradict each other, first "
+            f"'{image}', whose rows differ in {', '.join(columns)}. Expected one row an image; several labels of one "
+            f"image stand in one cell with '{SEPARATOR}' between them."
+        )
+    if len(distinct) == len(table):
+        return table, []
+    note = f"{len(table) - len(distinct)} repeated rows were left out; each image counts once."
+    return distinct.reset_index(drop=True), [note]
+
+
+def _label_column(
+    table: pd.DataFrame, options: Options, where: str
+) -> tuple[pd.Series[str], list[str], bool, list[str]]:
+    """The labels as text, the columns they came from, whether an image may have several, and notes."""
+    wanted = list(options.label_columns) or _find_label_columns(table, where)
+    absent = [column for column in wanted if column not in table.columns]
+    if absent:
+        raise CohortError(
+            f"There is no label column '{absent[0]}' in {where}: found {', '.join(table.columns)}. Name one of these."
+        )
+    if len(wanted) > 1:
+        return _several_columns(table, wanted, where)
+    labels, notes = tidy(table[wanted[0]])
+    several = options.task == "multi-label" or bool(labels.str.contains(SEPARATOR, regex=False).any())
+    if several:
+        labels = labels.map({text: SEPARATOR.join(sorted(set(split_labels(text)))) for text in labels.unique()})
+    elif (labels == "").any():
+        rows = table["image"][labels == ""]
+        raise CohortError(
+            f"Found no label for {len(rows)} of the {len(table)} images of {where}, first '{rows.iloc[0]}'. Expected "
+            f"one for each in the column '{wanted[0]}'. Fill them, or delete the rows."
+        )
+    return labels, wanted, several, notes
+
+
+def _find_label_columns(table: pd.DataFrame, where: str) -> list[str]:
+    if "label" in table.columns:
+        return ["label"]
+    prefixed = [column for column in table.columns if column.startswith("label_")]
+    others = [column for column in table.columns if column.lower() not in ATTRIBUTES]
+    columns = prefixed or [column for column in others if _zeros_and_ones(table[column])]
+    if len(columns) < 2:
+        raise CohortError(
+            f"Found no labels in {where}: expected a column 'label', or at least two columns of zeros and ones named "
+            f"after the labels, and found {', '.join(table.columns)}. Rename the column, or name it with "
+            "--label-columns."
+        )
+    return columns
+
+
+def _several_columns(
+    table: pd.DataFrame, columns: list[str], where: str
+) -> tuple[pd.Series[str], list[str], bool, list[str]]:
+    wrong = [column for column in columns if not _zeros_and_ones(table[column])]
+    if wrong:
+        found = ", ".join(repr(str(value)) for value in table[wrong[0]].unique()[:NUM_NAMED])
+        raise CohortError(
+            f"The label column '{wrong[0]}' of {where} holds {found}: expected 0 or 1 in each of several label "
+            "columns. Correct the values, or name a single label column."
+        )
+    values = pd.DataFrame({column.removeprefix("label_"): _as_ones(table[column]) for column in columns})
+    if any(SEPARATOR in column for column in values.columns):
+        raise CohortError(f"A label column of {where} has '{SEPARATOR}' in its name. Rename it.")
+    if (values.sum(axis=1) == 1).all():
+        note = f"Labels were read from {len(columns)} columns; each image has exactly one, so they exclude each other."
+        return join_columns(values), columns, False, [note]
+    note = f"Labels were read from {len(columns)} columns; an image may have several, or none."
+    return join_columns(values), columns, True, [note]
+
+
+def _zeros_and_ones(values: pd.Series[str]) -> bool:
+    distinct = {str(value).strip().lower() for value in values.unique()}
+    return distinct <= {"0", "1", "0.0", "1.0", "true", "false"}
+
+
+def _as_ones(values: pd.Series[str]) -> pd.Series[bool]:
+    return values.map({value: str(value).strip().lower() in {"1", "1.0", "true"} for value in values.unique()}).astype(
+        bool
+    )
+
+
+def read_splits(table: pd.DataFrame, where: str) -> tuple[pd.Series[str], list[str]]:
+    """The column ``split`` in this project's words, or nothing where there is none.
+
+    Raises:
+        CohortError: a word is not known, only some rows have a split, or none is for training.
+    """
+    splits = _optional(table, "split")
+    if splits.isna().all():
+        return splits, []
+    words = {word: SPLIT_WORDS.get(str(word).strip().lower()) for word in splits.dropna().unique()}
+    unknown = [str(word) for word, split in words.items() if split is None]
+    if unknown:
+        raise CohortError(
+            f"Found {', '.join(repr(word) for word in unknown[:NUM_NAMED])} in the column 'split' of {where}: expected "
+            "train, validation or test (training, val, valid and testing are understood too). Correct them, or rename "
+            "the column if it means something else."
+        )
+    if splits.isna().any():
+        raise CohortError(
+            f"Found {int(splits.isna().sum())} of {len(table)} rows without a split in {where}: expected one for every "
+            "row, or for none of them. Fill them, or remove the column to have splits made."
+        )
+    final = splits.map(words).astype(object)
+    sizes = final.value_counts()
+    listed = ", ".join(f"{sizes[split]} {split}" for split in ("train", "validation", "test") if split in sizes)
+    return final, [f"The splits are given: {listed}."]
+
+
+def _text(values: pd.Series[str]) -> pd.Series[str]:
+    return values.astype(object).where(values.notna(), "").astype(str).str.strip()
+
+
+def _optional(table: pd.DataFrame, column: str) -> pd.Series[str]:
+    """A column as text, None where it is empty or the table lacks it."""
+    if column not in table.columns:
+        return pd.Series([None] * len(table), index=table.index, dtype=object)
+    text, _ = tidy(table[column])
+    return text.astype(object).where(text != "", None)
