@@ -232,7 +232,11 @@ def _layout(header: Any, path: Path, max_pixels: int) -> _Layout:
 
 def _chosen_frame(layout: _Layout, frame: int | None, path: Path) -> int:
     if frame is None and layout.frames > 1:
-        _refuse(path, f"holds {layout.frames} frames", "Expected one volume; choose one with frame=0 and so on.")
+        _refuse(
+            path,
+            f"holds {layout.frames} frames",
+            "Expected one volume; choose a frame, from 0: hounsfield convert FILE OUTPUT --frame 0.",
+        )
     if frame is not None and not 0 <= frame < layout.frames:
         _refuse(path, f"holds {layout.frames} frame(s), and frame {frame} was asked for", "Frames count from 0.")
     return frame or 0

@@ -311,7 +311,11 @@ def _num_frames(size: list[int], components: int, *, floating: bool, path: Path)
 
 def _frame(frames: int, frame: int | None, path: Path) -> int:
     if frame is None and frames > 1:
-        _refuse(path, f"holds {frames} frames", "Expected one volume; choose one with frame=0 and so on.")
+        _refuse(
+            path,
+            f"holds {frames} frames",
+            "Expected one volume; choose a frame, from 0: hounsfield convert FILE OUTPUT --frame 0.",
+        )
     if frame is not None and not 0 <= frame < frames:
         _refuse(path, f"holds {frames} frame(s), and frame {frame} was asked for", "Frames count from 0.")
     return frame or 0
