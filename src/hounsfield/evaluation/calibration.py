@@ -71,7 +71,7 @@ def expected_calibration_error(
     """
     mass, events, expected = _bins(outcome, probability, num_bins)
     if debiased:
-        return float(debiased_ece(mass[:, None], events[:, None], expected[:, None])[0])
+        return max(0.0, float(debiased_ece(mass[:, None], events[:, None], expected[:, None])[0]))
     return float(np.abs(events - expected).sum() / mass.sum())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from hounsfield.evaluation.intervals import (
     bootstrap,
     jackknife,
     make_clusters,
+    recentred_interval,
 )
 from hounsfield.evaluation.metrics import METRICS, Tally, headline
 from hounsfield.evaluation.proportions import clustered_proportion
@@ -185,8 +187,8 @@ class Evaluation:
     ) -> dict[tuple[str, str], tuple[Interval, str]]:
         names = tuple(dict.fromkeys(name for name, _ in keys))
 
-        def statistic(weights: Floats) -> Floats:
-            tally = Tally(self.answers, weights)
+        def statistic(weights: Floats, *, resampled: bool = True) -> Floats:
+            tally = Tally(self.answers, weights, resampled=resampled)
             found = self._by_label({name: METRICS[name].compute(tally) for name in names})
             return np.stack([found[key] for key in keys])
 
@@ -198,12 +200,16 @@ class Evaluation:
         replicates = bootstrap(
             statistic, self.clusters, truth, num_replicates=self.num_replicates, seed=self.seed, sampling=sampling
         )
-        left_out = jackknife(statistic, self.clusters, seed=self.seed)
-        method = f"BCa bootstrap by patient, {self.num_replicates:,} replicates"
-        return {
-            key: (bca_interval(float(values[key][0]), drawn, without, confidence=self.confidence), method)
-            for key, drawn, without in zip(keys, replicates, left_out, strict=True)
-        }
+        left_out = jackknife(partial(statistic, resampled=False), self.clusters, seed=self.seed)
+        rest = zip(keys, replicates, left_out, strict=True)
+        return {key: self._interval(key[0], float(values[key][0]), drawn, without) for key, drawn, without in rest}
+
+    def _interval(self, name: str, value: float, drawn: Floats, without: Floats) -> tuple[Interval, str]:
+        if name == "ece":
+            interval, kind = recentred_interval(value, drawn, confidence=self.confidence), "recentred"
+        else:
+            interval, kind = bca_interval(value, drawn, without, confidence=self.confidence), "BCa"
+        return interval, f"{kind} bootstrap by patient, {self.num_replicates:,} replicates"
 
     def _columns(self, label: str) -> Integers:
         questions = self.answers.questions
@@ -218,8 +224,9 @@ class Evaluation:
             count = int(base(self.answers)[:, columns].sum())
         if not math.isfinite(value):
             return Estimate(math.nan, math.nan, math.nan, count, note=note)
+        clip = METRICS[name].clip
         low, high = min(interval.low, value), max(interval.high, value)
-        return Estimate(value, low, high, count, method, note)
+        return Estimate(clip(value), clip(low), clip(high), count, method, note)
 
     def _note(self, key: tuple[str, str], rows: Floats) -> str:
         """Why a figure is undefined, or over which labels its mean was taken; empty where neither is to be said."""

@@ -6,6 +6,7 @@ A replicate is not a copy of the data but a column of weights: how often each pa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -184,54 +185,65 @@ def jackknife(statistic: Statistic, clusters: Clusters, *, seed: int = 0) -> Flo
     return np.concatenate(values, axis=1)
 
 
-def percentile_interval(replicates: Floats, *, confidence: float = 0.95, num_clusters: int | None = None) -> Interval:
-    """The interval between two quantiles of (R,) replicates; undefined replicates are left out.
-
-    With ``num_clusters`` the quantiles are moved outwards to make up for the bootstrap's too small spread in small
-    samples: Φ(√(n/(n−1)) t) in place of Φ(z) (Hesterberg 2015, "What teachers should know about the bootstrap").
-    """
-    tail = _tail(confidence, num_clusters)
+def percentile_interval(replicates: Floats, *, confidence: float = 0.95) -> Interval:
+    """The interval between two quantiles of (R,) replicates; undefined replicates are left out."""
+    tail = (1 - confidence) / 2
     return _quantiles(replicates, tail, 1 - tail)
 
 
-def bca_interval(
-    value: float, replicates: Floats, left_out: Floats, *, confidence: float = 0.95, num_clusters: int | None = None
-) -> Interval:
-    """The bias-corrected and accelerated interval (Efron 1987; Efron, Tibshirani 1993, section 14.3).
+def recentred_interval(value: float, replicates: Floats, *, confidence: float = 0.95) -> Interval:
+    """The percentile interval moved so that the replicates' median is the value.
+
+    For a statistic that is an absolute deviation, whose replicates all lie too high, and which BCa over-corrects.
+    """
+    low, high = percentile_interval(replicates, confidence=confidence)
+    shift = value - percentile_interval(replicates, confidence=0.0).low
+    return Interval(low + shift, high + shift)
+
+
+def bca_interval(value: float, replicates: Floats, left_out: Floats, *, confidence: float = 0.95) -> Interval:
+    """The bias-corrected and accelerated interval, widened for small samples.
+
+    BCa: Efron 1987; Efron, Tibshirani 1993, section 14.3. The bootstrap's spread is too small where few cases carry
+    a figure; its quantiles are moved outwards to Φ(√(n/(n−1)) t) (Hesterberg 2015, "What teachers should know about
+    the bootstrap"), n − 1 being the degrees of freedom that the jackknife's own variance has (Satterthwaite).
 
     Args:
         value: the statistic on the data.
-        replicates: (R,) its bootstrap replicates.
+        replicates: (R,) its bootstrap replicates; undefined ones are left out.
         left_out: (G,) its jackknife values.
         confidence: the nominal coverage.
-        num_clusters: as in ``percentile_interval``.
     """
     replicates = replicates[np.isfinite(replicates)]
-    if not np.isfinite(value) or not len(replicates):
-        return Interval(np.nan, np.nan)
+    deviations = left_out[np.isfinite(left_out)]
+    if not math.isfinite(value) or not len(replicates) or not len(deviations):
+        return Interval(math.nan, math.nan)
+    deviations = deviations.mean() - deviations
+    tail = _widened_tail(confidence, deviations)
     below = (np.mean(replicates < value) + np.mean(replicates <= value)) / 2
     if not 0 < below < 1:
-        return percentile_interval(replicates, confidence=confidence, num_clusters=num_clusters)
+        return _quantiles(replicates, tail, 1 - tail)
     bias = stats.norm.ppf(below)
-    deviations = np.nanmean(left_out) - left_out[np.isfinite(left_out)]
     spread = np.sum(deviations**2) ** 1.5
     acceleration = np.sum(deviations**3) / (6 * spread) if spread > 0 else 0.0
-    tail = _tail(confidence, num_clusters)
     ends = bias + stats.norm.ppf([tail, 1 - tail])
     low, high = stats.norm.cdf(bias + ends / np.maximum(1 - acceleration * ends, 1e-3))
     return _quantiles(replicates, float(low), float(high))
 
 
-def _tail(confidence: float, num_clusters: int | None) -> float:
+def _widened_tail(confidence: float, deviations: Floats) -> float:
+    """The tail probability that makes up for the degrees of freedom 2V²/Var(V) of the jackknife variance V = Σd²."""
     tail = (1 - confidence) / 2
-    if num_clusters is None or num_clusters < 3:
+    squares = np.sum(deviations**2)
+    noise = np.sum(deviations**4) - squares**2 / len(deviations)
+    if squares == 0 or noise <= 0:
         return tail
-    quantile = stats.t.ppf(tail, num_clusters - 1) * np.sqrt(num_clusters / (num_clusters - 1))
-    return float(stats.norm.cdf(quantile))
+    degrees = max(2 * squares**2 / noise, 2.0)
+    return float(stats.norm.cdf(np.sqrt((degrees + 1) / degrees) * stats.t.ppf(tail, degrees)))
 
 
 def _quantiles(replicates: Floats, low: float, high: float) -> Interval:
     defined = replicates[np.isfinite(replicates)]
     if not len(defined):
-        return Interval(np.nan, np.nan)
+        return Interval(math.nan, math.nan)
     return Interval(*(float(value) for value in np.quantile(defined, [low, high])))

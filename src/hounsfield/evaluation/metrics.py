@@ -10,6 +10,7 @@ positive case, the PPV without a positive decision, Cohen's kappa when both side
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,11 +32,13 @@ class Tally:
     Args:
         answers: n cases, K questions.
         weights: (n, R), how often each case counts in each replicate; whole or real, not negative.
+        resampled: the weights are a bootstrap's, so chance came in twice: with the sample and with its resampling.
     """
 
-    def __init__(self, answers: Answers, weights: Floats) -> None:
+    def __init__(self, answers: Answers, weights: Floats, *, resampled: bool = False) -> None:
         self.answers = answers
         self.weights = weights
+        self.resampled = resampled
 
     @cached_property
     def total(self) -> Floats:
@@ -165,10 +168,12 @@ def ece(tally: Tally) -> Floats:
 
     The mean over bins of |observed frequency − mean probability| is too large even for perfect probabilities,
     because each bin's frequency is noisy. The expected excess, from the folded normal distribution, is subtracted
-    (Kumar, Liang, Ma 2019, "Verified uncertainty calibration", appendix D), and the result kept at 0 or above.
+    (Kumar, Liang, Ma 2019, "Verified uncertainty calibration", appendix D). What is left can be just below 0, which
+    is reported as 0.
     """
+    noise = 2.0 if tally.resampled else 1.0
     rows = [
-        debiased_ece(*calibration_bins(probability, outcome, tally.weights))
+        debiased_ece(*calibration_bins(probability, outcome, tally.weights), noise=noise)
         for probability, outcome in zip(tally.answers.confidence.T, tally.answers.outcome.T, strict=True)
     ]
     return np.stack(rows)
@@ -220,15 +225,22 @@ def calibration_bins(
     return mass, events, expected
 
 
-def debiased_ece(mass: Floats, events: Floats, expected: Floats) -> Floats:
-    """The debiased expected calibration error from the sums of ``calibration_bins``: (R,)."""
+def debiased_ece(mass: Floats, events: Floats, expected: Floats, *, noise: float = 1.0) -> Floats:
+    """The debiased expected calibration error from the sums of ``calibration_bins``: (R,).
+
+    Args:
+        mass: (bins, R) weight of the cases.
+        events: (bins, R) weight of those that came true.
+        expected: (bins, R) weighted sum of the probabilities.
+        noise: by how much a frequency's variance exceeds the binomial one: 2 in a bootstrap replicate.
+    """
     frequency = _ratio(events, mass, otherwise=0.0)
     gap = np.abs(frequency - _ratio(expected, mass, otherwise=0.0))
-    noise = np.sqrt(_ratio(frequency * (1 - frequency), mass, otherwise=0.0))
-    standardised = _ratio(gap, noise, otherwise=0.0)
-    folded = noise * np.sqrt(2 / np.pi) * np.exp(-(standardised**2) / 2) + gap * (1 - 2 * stats.norm.cdf(-standardised))
-    excess = np.where(noise > 0, folded - gap, 0.0)
-    return np.asarray(np.maximum(_ratio(((gap - excess) * mass).sum(axis=0), mass.sum(axis=0)), 0.0))
+    error = np.sqrt(noise * _ratio(frequency * (1 - frequency), mass, otherwise=0.0))
+    standardised = _ratio(gap, error, otherwise=0.0)
+    folded = error * np.sqrt(2 / np.pi) * np.exp(-(standardised**2) / 2) + gap * (1 - 2 * stats.norm.cdf(-standardised))
+    excess = np.where(error > 0, folded - gap, 0.0)
+    return _ratio(((gap - excess) * mass).sum(axis=0), mass.sum(axis=0))
 
 
 @dataclass(frozen=True)
@@ -267,7 +279,12 @@ class Metric:
         answers = as_answers(y_true, y_score, labels=names, task=task, threshold=threshold)
         counted = np.ones(len(answers)) if weights is None else np.asarray(weights, dtype=np.float64)
         kept = np.flatnonzero(counted > 0)
-        return float(headline(self.compute(Tally(answers.take(kept), counted[kept, None])))[0])
+        value = float(headline(self.compute(Tally(answers.take(kept), counted[kept, None])))[0])
+        return self.clip(value)
+
+    def clip(self, value: float) -> float:
+        """The nearest value that the metric can take; ``nan`` stays."""
+        return min(max(value, self.low), self.high) if math.isfinite(value) else value
 
 
 METRICS: dict[str, Metric] = {

@@ -1,0 +1,90 @@
+"""Is one network better than another on the same cases? Paired differences with intervals and p-values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from hounsfield.errors import EvaluationError
+from hounsfield.evaluation.answers import Answers, Floats
+from hounsfield.evaluation.delong import Difference, auc_difference
+from hounsfield.evaluation.intervals import bca_interval, bootstrap, jackknife, make_clusters
+from hounsfield.evaluation.metrics import METRICS, Tally, headline
+
+NOT_COMPARED = frozenset({"ece"})  # a debiased absolute deviation: its difference has no sound interval
+
+
+def compare(
+    first: Answers,
+    second: Answers,
+    *,
+    groups: npt.ArrayLike | None = None,
+    num_replicates: int = 2000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> dict[str, Difference]:
+    """The second minus the first, for each metric, on the same cases in the same order.
+
+    AUC of a binary task: DeLong, by patient. Otherwise the paired bootstrap by patient: both networks are seen on
+    the same replicates; BCa interval; the p-value is twice the smaller share of replicates on one side of 0.
+
+    Args:
+        first: answers of the one network.
+        second: answers of the other.
+        groups: (n,) patient of each case.
+        num_replicates: bootstrap replicates.
+        seed: of the bootstrap.
+        confidence: nominal coverage.
+
+    Raises:
+        EvaluationError: the truths, labels or tasks differ.
+    """
+    if first.labels != second.labels or first.task != second.task:
+        raise EvaluationError(
+            f"Two evaluations can be compared on one task alone; got {first.task} {list(first.labels)} and "
+            f"{second.task} {list(second.labels)}. Predict the same labels with both."
+        )
+    if first.truth.shape != second.truth.shape or (first.truth != second.truth).any():
+        raise EvaluationError("The truths of the two evaluations differ; give the same cases in the same order.")
+    clusters = make_clusters(first.truth, groups)
+    names = [name for name in METRICS if name not in NOT_COMPARED]
+
+    def statistic(weights: Floats) -> Floats:
+        before, after = Tally(first, weights), Tally(second, weights)
+        return np.stack(
+            [headline(METRICS[name].compute(after)) - headline(METRICS[name].compute(before)) for name in names]
+        )
+
+    values = statistic(np.ones((len(first), 1)))[:, 0]
+    replicates = bootstrap(statistic, clusters, first.truth, num_replicates=num_replicates, seed=seed)
+    left_out = jackknife(statistic, clusters, seed=seed)
+    found: dict[str, Difference] = {}
+    for name, value, drawn, without in zip(names, values, replicates, left_out, strict=True):
+        interval = bca_interval(float(value), drawn, without, confidence=confidence)
+        found[name] = Difference(float(value), interval.low, interval.high, _p_value(float(value), drawn))
+    if first.task == "binary" and first.answerable.all():
+        scores = first.scores[:, 0], second.scores[:, 0]
+        found["auc"] = auc_difference(first.truth[:, 0], *scores, clusters, confidence=confidence)
+    return found
+
+
+def _p_value(value: float, replicates: Floats) -> float:
+    defined = replicates[np.isfinite(replicates)]
+    if not math.isfinite(value) or not len(defined):
+        return math.nan
+    below, above = (np.sum(defined <= 0) + 1) / (len(defined) + 1), (np.sum(defined >= 0) + 1) / (len(defined) + 1)
+    return float(min(1.0, 2 * min(below, above)))
+
+
+def adjust_p_values(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Holm's (1979) adjustment for looking at several differences at once; ``nan`` stays."""
+    defined = sorted((value, name) for name, value in p_values.items() if math.isfinite(value))
+    adjusted = dict(p_values)
+    largest = 0.0
+    for index, (value, name) in enumerate(defined):
+        largest = max(largest, min(1.0, value * (len(defined) - index)))
+        adjusted[name] = largest
+    return adjusted

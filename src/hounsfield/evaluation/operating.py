@@ -1,0 +1,125 @@
+"""Where to draw the line between yes and no, and what that is worth: thresholds and decision curves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from hounsfield.errors import EvaluationError
+from hounsfield.evaluation.answers import Booleans, Floats
+from hounsfield.evaluation.classification import roc_curve
+
+Rule = Literal["half", "youden", "sensitivity", "specificity", "cost"]
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """A threshold and what it does on the cases that it was chosen on; a score above it is a yes."""
+
+    threshold: float
+    sensitivity: float
+    specificity: float
+    rule: str
+
+
+def choose_threshold(
+    truth: Booleans, scores: Floats, *, rule: Rule = "youden", target: float | None = None
+) -> OperatingPoint:
+    """Choose a threshold on validation cases.
+
+    Args:
+        truth: (n,) with cases of both kinds.
+        scores: (n,).
+        rule: ``"half"``: .5. ``"youden"``: the largest sensitivity + specificity. ``"sensitivity"``: the largest
+            specificity among thresholds with at least the target sensitivity; ``"specificity"`` the reverse.
+            ``"cost"``: the least cost, a missed case costing ``target`` times a false alarm.
+        target: of the last three rules.
+
+    Returns:
+        The point; its threshold lies half-way between two scores, so that rounding does not move a case.
+
+    Raises:
+        EvaluationError: a target is missing or out of range, or all cases are of one kind.
+    """
+    if rule == "half":
+        return _point(truth, scores, 0.5, rule)
+    _check_target(rule, target)
+    curve = roc_curve(truth, scores)
+    sensitivity, specificity = curve.y, 1 - curve.x
+    if rule == "youden":
+        merit = sensitivity + specificity
+    elif rule == "cost":
+        positives = float(truth.mean())
+        merit = -((1 - sensitivity) * positives * float(target or 0) + (1 - specificity) * (1 - positives))
+    else:
+        wanted, other = (sensitivity, specificity) if rule == "sensitivity" else (specificity, sensitivity)
+        merit = np.where(wanted >= float(target or 0) - 1e-12, other, -np.inf)
+    chosen = int(np.argmax(merit))
+    name = rule if target is None else f"{rule} {target:g}"
+    return _point(truth, scores, _halfway(curve.thresholds, chosen), name)
+
+
+def _check_target(rule: Rule, target: float | None) -> None:
+    if rule == "youden":
+        return
+    if target is None:
+        raise EvaluationError(f"The rule '{rule}' needs a target, and none was given. Say, for example, {rule} 0.9.")
+    if target <= 0 or (rule != "cost" and target > 1):
+        end = "" if rule == "cost" else " and at most 1"
+        raise EvaluationError(f"The target of the rule '{rule}' is {target:g}; expected a number above 0{end}.")
+
+
+def _halfway(thresholds: Floats, chosen: int) -> float:
+    """Between the lowest score that is a yes and the next one below it; the ends go half-way to 1 and to 0."""
+    upper = 1.0 if chosen == 0 else thresholds[chosen]
+    lower = 0.0 if chosen + 1 == len(thresholds) else thresholds[chosen + 1]
+    if chosen == 0:
+        return float((max(upper, lower) + lower) / 2)
+    return float((upper + lower) / 2) if upper > lower else -1.0  # only a score of 0 has nothing below it
+
+
+def _point(truth: Booleans, scores: Floats, threshold: float, rule: str) -> OperatingPoint:
+    decided = scores > threshold
+    sensitivity = float(decided[truth].mean()) if truth.any() else np.nan
+    specificity = float((~decided[~truth]).mean()) if not truth.all() else np.nan
+    return OperatingPoint(threshold, sensitivity, specificity, rule)
+
+
+@dataclass(frozen=True, eq=False)
+class DecisionCurve:
+    """Net benefit against the threshold probability (Vickers, Elkin 2006).
+
+    Attributes:
+        thresholds: (m,) the probability at which one would act.
+        model: (m,) net benefit of acting on the scores: TP/n − FP/n · t/(1 − t).
+        everyone: (m,) of acting on every case; acting on no one has 0.
+    """
+
+    thresholds: Floats
+    model: Floats
+    everyone: Floats
+
+
+def decision_curve(
+    truth: Booleans, scores: Floats, thresholds: Sequence[float] | Floats | None = None
+) -> DecisionCurve:
+    """Net benefit of using the scores, of treating everyone and (0) of treating no one.
+
+    Args:
+        truth: (n,).
+        scores: (n,) calibrated probabilities.
+        thresholds: within (0, 1); by default .01 to .99.
+    """
+    at = np.linspace(0.01, 0.99, 99) if thresholds is None else np.asarray(thresholds, dtype=np.float64)
+    if ((at <= 0) | (at >= 1)).any():
+        raise EvaluationError(
+            "The thresholds of a decision curve must lie strictly between 0 and 1. Leave out the others."
+        )
+    acted = scores[None, :] >= at[:, None]
+    odds = at / (1 - at)
+    model = (acted & truth).mean(axis=1) - (acted & ~truth).mean(axis=1) * odds
+    everyone = truth.mean() - (1 - truth.mean()) * odds
+    return DecisionCurve(at, model, everyone)
