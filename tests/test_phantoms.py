@@ -10,9 +10,9 @@ import pydicom
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydicom.uid import DigitalXRayImageStorageForPresentation
+from pydicom.uid import CTImageStorage, DigitalXRayImageStorageForPresentation
 
-from hounsfield.cohorts.phantoms import PHANTOMS, anatomy, chest, findings, make_phantom, radiograph
+from hounsfield.cohorts.phantoms import PHANTOMS, anatomy, chest, ct, findings, make_phantom, radiograph
 from hounsfield.cohorts.phantoms.patients import WeakGroup, derive_uid, draw_patient
 from hounsfield.errors import CohortError, UsageError
 
@@ -224,3 +224,94 @@ def test_progress_is_told_of_each_patient(tmp_path: Path) -> None:
     told: list[tuple[int, int | None]] = []
     make_phantom("chest", tmp_path / "new", num_patients=3, progress=lambda _, done, total: told.append((done, total)))
     assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+@pytest.fixture(scope="module")
+def ct_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_phantom("phantom:ct-nodule", tmp_path_factory.mktemp("phantom") / "ct", seed=2, num_patients=8)
+
+
+def read_series(folder: Path) -> tuple[np.ndarray, list[pydicom.Dataset]]:
+    """HU and headers of a series, sorted along its own normal."""
+    slices = [pydicom.dcmread(path) for path in sorted(folder.iterdir())]
+    orientation = np.array(slices[0].ImageOrientationPatient, float)
+    normal = np.cross(orientation[:3], orientation[3:])
+    slices.sort(key=lambda one: float(np.dot(one.ImagePositionPatient, normal)))
+    volume = np.stack([one.pixel_array * float(one.RescaleSlope) + float(one.RescaleIntercept) for one in slices])
+    return volume, slices
+
+
+def test_ct_series_have_true_geometry_and_scrambled_file_names(ct_table: Path) -> None:
+    rows = pd.read_csv(ct_table)
+    orientations = set()
+    for row in rows.itertuples():
+        _, slices = read_series(ct_table.parent / row.image)
+        assert len(slices) == ct.SHAPE[0]
+        assert {one.SeriesInstanceUID for one in slices} == {row.series}
+        assert len({one.SOPInstanceUID for one in slices}) == len(slices)
+        assert {one.SOPClassUID for one in slices} == {CTImageStorage}
+        orientation = np.array(slices[0].ImageOrientationPatient, float)
+        np.testing.assert_allclose(np.linalg.norm(orientation.reshape(2, 3), axis=1), 1, atol=1e-7)
+        assert abs(orientation[:3] @ orientation[3:]) < 1e-7
+        positions = np.array([one.ImagePositionPatient for one in slices], float)
+        steps = np.diff(positions, axis=0)
+        np.testing.assert_allclose(steps, np.cross(orientation[:3], orientation[3:])[None] * 6.0 + 0 * steps, atol=1e-5)
+        names = [Path(one.filename).name for one in slices]
+        assert names != sorted(names)
+        orientations.add(tuple(orientation.round(2)))
+    assert len(orientations) > 2
+
+
+def test_ct_values_are_hounsfield_units(ct_table: Path) -> None:
+    """Air, lung, soft tissue and bone peak where they should; the corners are air."""
+    for name in pd.read_csv(ct_table)["image"]:
+        volume, _ = read_series(ct_table.parent / name)
+        assert np.median(volume[:, :6, :6]) == pytest.approx(-1000, abs=15)
+        lung = volume[(volume > -930) & (volume < -700)]
+        assert np.median(lung) == pytest.approx(-850, abs=15)
+        soft = volume[(volume > -20) & (volume < 100)]
+        assert np.median(soft) == pytest.approx(40, abs=8)
+        assert volume.max() > 400
+
+
+def test_the_nodule_is_in_its_box_and_lung_around_it_is_darker(ct_table: Path) -> None:
+    rows = pd.read_csv(ct_table).dropna(subset="z0")
+    assert set(rows["label"]) == {"nodule"}
+    for row in rows.itertuples():
+        volume, _ = read_series(ct_table.parent / row.image)
+        box = [int(value) for value in (row.z0, row.y0, row.x0, row.z1, row.y1, row.x1)]
+        middle = tuple((box[axis] + box[axis + 3]) // 2 for axis in range(3))
+        assert volume[middle] > -300
+        assert all(0 <= box[axis] < box[axis + 3] <= ct.SHAPE[axis] for axis in range(3))
+
+
+@pytest.mark.parametrize("position", ct.POSITIONS)
+def test_every_position_sees_the_same_patient(position: str) -> None:
+    """The heart is on the patient's left and to the front, the spine at the back, whichever way the patient lies."""
+    patient, _ = draw_patient("ct-test", 0, 0, prevalence=0.0)
+    frame = ct.Frame.of(position, 0.1)
+    rng = np.random.default_rng(0)
+    volume, _ = ct.render(frame, patient, "Volumex 64", 0.0, rng)
+    x, y, z = frame.coordinates()
+
+    def mean_at(place: tuple[float, float, float]) -> float:
+        near = (x - place[0]) ** 2 + (y - place[1]) ** 2 + (z - place[2]) ** 2 < 12**2
+        return float(volume[near].mean())
+
+    assert mean_at((45, -30, -45)) > -200  # heart
+    assert mean_at((-45, -30, -45)) < -600  # right lung
+    assert mean_at((0, 66, 0)) > 250  # spine
+
+
+def test_a_frame_agrees_with_the_dicom_equation() -> None:
+    """PS3.3 C.7.6.2.1.1: position + row direction · column spacing · column + column direction · row spacing · row."""
+    frame = ct.Frame.of("FFS", 0.12)
+    x, y, z = frame.coordinates()
+    place = np.array(frame.slice_position(7)) + frame.row * 5.4 * 11 + frame.column * 5.4 * 30
+    np.testing.assert_allclose((x[7, 30, 11], y[7, 30, 11], z[7, 30, 11]), place, atol=1e-4)
+
+
+def test_a_ct_has_no_marker(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no markers"):
+        make_phantom("ct-nodule", tmp_path / "ct", num_patients=1, marker_bias=0.5)
+    assert not list(tmp_path.iterdir())

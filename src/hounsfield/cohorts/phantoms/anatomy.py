@@ -203,7 +203,7 @@ def _rib_set(thorax: Thorax, grid: Grid, drop: Array, start: float, jitter: Arra
     slope = np.gradient(drop, axis=1) / np.float32(grid.spacing)
     distance = (grid.y - start - drop - number * pitch - jitter[number]) / np.sqrt(1 + slope * slope)
     ratio = (distance / np.float32(thorax.rib_radius)) ** 2
-    return single(_cap(1 - ratio) * 6.5 - _cap(0.62 - ratio) * 3.6)
+    return single(_cap(1 - ratio) * 5.0 - _cap(0.62 - ratio) * 2.7)
 
 
 def ribs(thorax: Thorax, grid: Grid, turn: float) -> Array:

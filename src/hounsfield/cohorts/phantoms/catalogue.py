@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from hounsfield.cohorts.phantoms import chest
-from hounsfield.cohorts.phantoms.patients import WeakGroup
+from hounsfield.cohorts.phantoms import chest, ct
+from hounsfield.cohorts.phantoms.patients import Bias, WeakGroup
 from hounsfield.errors import CohortError, UsageError
 from hounsfield.progress import Progress, silent
 
@@ -24,11 +24,13 @@ class Phantom:
     title: str
     num_patients: int
     attributes: Mapping[str, tuple[str, ...]]  # columns that can name a weak group, with their values
-    write_patient: Callable[..., list[Row]]  # (folder, index, *, seed, marker_bias, weak) -> rows of the table
+    markers: bool  # whether a corner marker can be burnt in
+    write_patient: Callable[..., list[Row]]  # (folder, index, *, seed, bias) -> rows of the table
 
 
 PHANTOMS: dict[str, Phantom] = {
-    "chest": Phantom("chest radiographs with and without an opacity", 400, chest.ATTRIBUTES, chest.write_patient),
+    "chest": Phantom("chest radiographs with and without an opacity", 400, chest.ATTRIBUTES, True, chest.write_patient),
+    "ct-nodule": Phantom("chest CT volumes with and without a nodule", 160, ct.ATTRIBUTES, False, ct.write_patient),
 }
 
 
@@ -75,7 +77,10 @@ def make_phantom(
             f"A phantom was asked for with {count} patients, seed {seed} and marker bias {marker_bias}, but it takes "
             "at least 1 patient, a seed of at least 0 and a bias from -1 to 1. Change the one that is out of range."
         )
+    if marker_bias and not phantom.markers:
+        raise UsageError(f"A marker bias of {marker_bias} was asked of {name}, which has no markers. Leave it at 0.")
     weak = WeakGroup.parse(weak_group, weak_signal, phantom.attributes) if weak_group else None
+    bias = Bias(marker_bias, weak)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise CohortError(f"The phantom was to be written to {folder}, but something is there. Name an empty folder.")
     partial = folder.with_name(folder.name + ".partial")
@@ -83,7 +88,7 @@ def make_phantom(
     (partial / "images").mkdir(parents=True)
     rows: list[Row] = []
     for index in range(count):
-        rows += phantom.write_patient(partial, index, seed=seed, marker_bias=marker_bias, weak=weak)
+        rows += phantom.write_patient(partial, index, seed=seed, bias=bias)
         progress(f"making {phantom.title}", index + 1, count)
     _table(rows).to_csv(partial / "cohort.csv", index=False)
     partial.replace(folder)

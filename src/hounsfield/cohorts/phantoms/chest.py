@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 from hounsfield.cohorts.phantoms import anatomy, findings
 from hounsfield.cohorts.phantoms.anatomy import Array, Grid, Thorax
 from hounsfield.cohorts.phantoms.dicom_writing import common_elements, set_pixels, write_file
-from hounsfield.cohorts.phantoms.patients import SITES, Patient, WeakGroup, derive_uid, draw_patient
+from hounsfield.cohorts.phantoms.patients import SITES, Bias, Patient, derive_uid, draw_patient
 from hounsfield.cohorts.phantoms.radiograph import DETECTORS, LUNG_DENSITY, MAGNIFICATION, Detector, develop, expose
 
 NAME = "phantom:chest"
@@ -38,18 +38,14 @@ class Acquisition:
     contrast: float
 
 
-def write_patient(
-    folder: Path, index: int, *, seed: int, marker_bias: float, weak: WeakGroup | None
-) -> list[dict[str, object]]:
+def write_patient(folder: Path, index: int, *, seed: int, bias: Bias) -> list[dict[str, object]]:
     """Write the pictures of one patient below ``folder`` and return their rows of the table.
 
     Args:
         folder: where ``images/`` is.
         index: number of the patient.
         seed: of the cohort.
-        marker_bias: how far a burnt-in corner marker goes with the label: it stands on (1 + bias)/2 of the pictures
-            with an opacity and (1 − bias)/2 of those without.
-        weak: a group whose opacities are fainter.
+        bias: what is planted.
     """
     patient, rng = draw_patient(NAME, seed, index, prevalence=_PREVALENCE)
     thorax = anatomy.draw_thorax(rng, patient.sex, patient.age)
@@ -68,9 +64,9 @@ def write_patient(
             "scanner": acquisition.detector.model,
             "view": acquisition.view,
         }
-        marked = bool(rng.random() < 0.5 + (0.5 if positive else -0.5) * marker_bias)
+        marked = bool(rng.random() < 0.5 + (0.5 if positive else -0.5) * bias.marker)
         row["marker"] = "present" if marked else "absent"
-        strength = (weak.factor(row) if weak else 1.0) if positive else 0.0
+        strength = bias.strength(row) if positive else 0.0
         picture, box = render(thorax, acquisition, opacity, strength, rng)
         if marked:
             stamp_marker(picture)

@@ -12,7 +12,7 @@ from hounsfield.cohorts.phantoms.anatomy import Array, Grid, Thorax, heart, late
 Box = tuple[int, int, int, int]
 # A pixel belongs to the opacity's box where its path is above this part of the greatest.
 _BOX_LEVEL = 0.25
-_LEAST_AIR = 55.0  # mm of lung that an opacity is placed in, so that it can be seen at all
+_LEAST_AIR = 75.0  # mm of lung that an opacity is placed in, so that it can be seen at all
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Opacity:
     across: float  # 0 at the mediastinum, 1 at the chest wall
     height: float  # 0 at the apex, 1 at the base
     radius: float  # mm
-    density: float  # of soft tissue
+    depth: float  # front to back, as a part of its width
     lobes: Array  # (2, 5): cosine and sine amplitudes of the outline
     grains: Array  # (n, 3): acinar shadows as (x, y, relative radius); none for a solid nodule
     elongation: float
@@ -55,16 +55,16 @@ def aerated_depth(thorax: Thorax, x: float, y: float) -> float:
 
 def _draw_anywhere(rng: np.random.Generator) -> Opacity:
     solid = rng.random() < 0.4
-    radius = float(rng.uniform(9, 16) if solid else rng.uniform(14, 27))
+    radius = float(rng.uniform(13, 21) if solid else rng.uniform(19, 33))
     count = 0 if solid else int(rng.integers(14, 30))
     place, angle = np.sqrt(rng.random(count)), rng.uniform(0, 2 * np.pi, count)
-    grains = np.stack([place * np.cos(angle), place * np.sin(angle), rng.uniform(0.14, 0.34, count)], axis=1)
+    grains = np.stack([place * np.cos(angle), place * np.sin(angle), rng.uniform(0.16, 0.36, count)], axis=1)
     return Opacity(
         side=int(rng.choice([-1, 1])),
         across=float(rng.uniform(0.12, 0.9)),
         height=float(rng.uniform(0.2, 0.82)),
         radius=radius,
-        density=float(rng.uniform(0.75, 1.1) if solid else rng.uniform(0.6, 1.1)),
+        depth=float(rng.uniform(1.2, 2.0) if solid else rng.uniform(1.0, 1.8)),
         lobes=(rng.normal(0, 0.09, (2, 5)) / np.arange(1, 6) ** 0.5).astype(np.float32),
         grains=grains.astype(np.float32),
         elongation=float(rng.uniform(0.75, 1.35)),
@@ -81,10 +81,10 @@ def opacity_path(opacity: Opacity, thorax: Thorax, grid: Grid, growth: float) ->
     along = (dx * cosine + dy * sine) / np.float32(radius * opacity.elongation)
     across = (dy * cosine - dx * sine) / np.float32(radius / opacity.elongation)
     if opacity.grains.size:
-        path = _acinar(opacity.grains, along, across) * np.float32(1.1 * radius)
+        path = _acinar(opacity.grains, along, across) * np.float32(2.0 * radius)
     else:
         path = _lobulated(opacity.lobes, along, across) * np.float32(2 * radius)
-    return single(path * np.float32(opacity.density))
+    return single(path * np.float32(opacity.depth))
 
 
 def _lobulated(lobes: Array, along: Array, across: Array) -> Array:
@@ -117,7 +117,7 @@ def box_of(path: Array) -> Box:
 def haze(grid: Grid, rng: np.random.Generator) -> Array:
     """Broad soft-tissue veils (skin folds, fat, muscle, clothing) that shift brightness, in mm; sick or well alike."""
     coarse = rng.normal(0, 1, (5, 5)).astype(np.float32)
-    veil = cv2.resize(coarse, grid.x.shape[::-1], interpolation=cv2.INTER_CUBIC) * np.float32(rng.uniform(2, 7))
+    veil = cv2.resize(coarse, grid.x.shape[::-1], interpolation=cv2.INTER_CUBIC) * np.float32(rng.uniform(2, 5))
     if rng.random() < 0.2:
         angle, offset = rng.uniform(-0.5, 0.5), rng.uniform(-120, 120)
         fold = (grid.x * np.cos(angle) + grid.y * np.sin(angle) - offset).astype(np.float32)

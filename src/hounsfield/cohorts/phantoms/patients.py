@@ -60,6 +60,18 @@ class WeakGroup:
         return self.signal if row.get(self.column) == self.value else 1.0
 
 
+@dataclass(frozen=True)
+class Bias:
+    """What is planted in a cohort; by default nothing."""
+
+    marker: float = 0.0  # a corner marker is on (1 + marker)/2 of the positive images, (1 - marker)/2 of the others
+    weak: WeakGroup | None = None
+
+    def strength(self, row: Mapping[str, object]) -> float:
+        """Strength of the finding in a positive sample with these attributes."""
+        return self.weak.factor(row) if self.weak else 1.0
+
+
 def draw_patient(name: str, seed: int, index: int, *, prevalence: float) -> tuple[Patient, np.random.Generator]:
     """Draw patient ``index`` of a cohort, and the generator that everything else of this patient comes from.
 
