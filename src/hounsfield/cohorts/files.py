@@ -15,6 +15,11 @@ from hounsfield.errors import ImageError
 from hounsfield.images import read_image
 from hounsfield.images.image import Image
 
+# Files are read in groups of at most so many, and of about so many bytes.
+GROUP_FILES = 32
+GROUP_BYTES = 2**16
+MAX_WORKERS = 8
+
 Given = TypeVar("Given")
 Made = TypeVar("Made")
 
@@ -35,7 +40,8 @@ class FileSource:
 
     def stream(self, references: Sequence[str]) -> Iterator[Image | ImageError]:
         """See ``ImageSource.stream``; a few files are decoded ahead, on all cores."""
-        return ordered_map(self._read_or_error, references)
+        for images in ordered_map(self._read_all, self._groups(references)):
+            yield from images
 
     def digest(self, references: Sequence[str]) -> str:
         """See ``ImageSource.digest``; a file is identified by its path, size and time of change."""
@@ -43,6 +49,22 @@ class FileSource:
         for reference in references:
             digest.update(f"{reference}|{file_identity(full_path(self.root, reference))}\n".encode())
         return digest.hexdigest()
+
+    def _groups(self, references: Sequence[str]) -> Iterator[list[str]]:
+        """Small files together, so that handing them over costs little; a large one by itself, for the memory."""
+        group: list[str] = []
+        size = 0
+        for reference in references:
+            group.append(reference)
+            size += file_size(self.root, reference)
+            if size >= GROUP_BYTES or len(group) >= GROUP_FILES:
+                yield group
+                group, size = [], 0
+        if group:
+            yield group
+
+    def _read_all(self, references: list[str]) -> list[Image | ImageError]:
+        return [self._read_or_error(reference) for reference in references]
 
     def _read_or_error(self, reference: str) -> Image | ImageError:
         try:
@@ -65,12 +87,24 @@ def file_exists(root: str | os.PathLike[str], reference: str) -> bool:
     return os.path.exists(full_path(root, reference))  # noqa: PTH110 - as above
 
 
+def file_size(root: str | os.PathLike[str], reference: str) -> int:
+    """The bytes of a file; 0 when there is none."""
+    try:
+        return os.stat(full_path(root, reference)).st_size  # noqa: PTH116 - as above
+    except OSError:
+        return 0
+
+
 def num_workers() -> int:
-    """The cores that this process may use."""
+    """How many threads work at once: the cores that this process may use, but no more than memory is sure to allow."""
+    return min(MAX_WORKERS, _num_cores())
+
+
+def _num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def ordered_map(function: Callable[[Given], Made], items: Iterable[Given], *, ahead: int = 2) -> Iterator[Made]:
+def ordered_map(function: Callable[[Given], Made], items: Iterable[Given], *, ahead: int = 1) -> Iterator[Made]:
     """Apply a function on all cores and yield the results in order, with at most a few of them waiting.
 
     Threads, not processes: decoding and filtering release the interpreter's lock, and processes would have to be

@@ -27,6 +27,7 @@ def load_class_folders(folder: Path, options: Options) -> Cohort:
     """
     where = f"the folder {folder}"
     parents: list[tuple[Path, str | None]] = [*_split_folders(folder)] or [(folder, None)]
+    prefix = full_path(folder, "")
     parts: list[pd.DataFrame] = []
     notes: list[str] = []
     for parent, split in parents:
@@ -35,7 +36,7 @@ def load_class_folders(folder: Path, options: Options) -> Cohort:
             if not images:
                 notes.append(f"The folder '{os.path.relpath(class_folder, folder)}' holds no image, and was left out.")
                 continue
-            part = pd.DataFrame({"image": [os.path.relpath(image, folder) for image in images]})
+            part = pd.DataFrame({"image": [os.fspath(image).removeprefix(prefix) for image in images]})
             parts.append(part.assign(label=class_folder.name, split=split))
     loose = [path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
     if loose:

@@ -16,6 +16,7 @@ from hounsfield.cohorts.public import cache_folder, get_medmnist
 from hounsfield.cohorts.tables import TABLE_SUFFIXES, Options, load_table, read_table
 from hounsfield.errors import CohortError, UsageError
 from hounsfield.images import image_files
+from hounsfield.images.reading import format_suffix
 from hounsfield.progress import Progress, silent
 from hounsfield.version import __version__
 
@@ -112,14 +113,19 @@ def _kinds_at(path: Path) -> list[str]:
     found += sorted({_kind_of_table(table) for table in tables}, reverse=True)
     if any(True for _ in path.glob("*.npz")):
         found.append("medmnist")
-    if any(any(folder.iterdir()) for folder in subfolders(path)) and _has_class_images(path):
+    if any(_holds_image(folder) for folder in subfolders(path)):
         found.append("class folders")
     return found
 
 
-def _has_class_images(folder: Path) -> bool:
-    """Whether at least two sub-folders hold images, or any does when nothing else can be made of the folder."""
-    return any(True for below in subfolders(folder) if image_files(below))
+def _holds_image(folder: Path) -> bool:
+    """Whether any file below a folder is an image; the search ends with the first one."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            path = Path(parent, name)
+            if not name.startswith(".") and path.is_file() and format_suffix(path) is not None:
+                return True
+    return False
 
 
 def _tables_in(folder: Path) -> list[Path]:

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from hounsfield.cohorts.cohort import SPLITS, Cohort
 from hounsfield.cohorts.digest import pixel_digest
@@ -163,12 +161,19 @@ def _grey_once(image: Image) -> Image:
 
 
 def _join(groups: npt.NDArray[np.int64], others: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """The connected parts of two partitions of the same rows."""
-    offset = int(groups.max(initial=0)) + 1
-    size = offset + int(others.max(initial=0)) + 1
-    graph = coo_array((np.ones(len(groups), bool), (groups, others + offset)), shape=(size, size))
-    _, parts = connected_components(graph, directed=False)
-    return np.asarray(parts[groups], np.int64)
+    """The connected parts of two partitions of the same rows, numbered by the lowest group in them."""
+    joined = groups
+    while True:
+        lowered = _lowest_in(groups, _lowest_in(others, joined))
+        if np.array_equal(lowered, joined):
+            return joined
+        joined = lowered
+
+
+def _lowest_in(parts: npt.NDArray[np.int64], values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    lowest = np.full(int(parts.max(initial=-1)) + 1, np.iinfo(np.int64).max)
+    np.minimum.at(lowest, parts, values)
+    return np.asarray(lowest[parts])
 
 
 def _strata(cohort: Cohort) -> npt.NDArray[np.bool_]:
