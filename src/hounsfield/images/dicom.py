@@ -48,12 +48,12 @@ def read_dicom(path: Path, max_pixels: int) -> Image:
     with refusing(path):
         _check_has_image(header, path)
         layout = read_layout(header, path, max_pixels)
-        stored, photometric = stored_pixels(header, layout, path)
+        stored, layout = stored_pixels(header, layout, path)
         windows: tuple[tuple[float, float], ...] = ()
-        if photometric in GREY:
+        if layout.photometric in GREY:
             values, value_range = real_values(header, stored, layout)
             windows = read_windows(header, layout, value_range)
-        elif photometric == "PALETTE COLOR":
+        elif layout.photometric == "PALETTE COLOR":
             values = palette_to_rgb(header, stored, layout)
         else:
             values = stored

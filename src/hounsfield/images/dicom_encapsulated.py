@@ -179,3 +179,21 @@ def _with_full_scans(frame: bytes) -> bytes:
             end = position + 2 + int.from_bytes(frame[position + 2 : position + 4], "big")
             return frame[: end - 3] + b"\x00\x3f\x00" + frame[end:]
     return frame
+
+
+def has_signed_samples(header: Header, content: bytes, layout: Layout, path: Path) -> bool:
+    """Whether a JPEG 2000 codestream says that its samples are signed (ITU-T T.800 table A.11)."""
+    frame = split_frames(header, content, layout.frames, path)[0]
+    return bool(frame[frame.find(START_OF_CODESTREAM) + 42] & 0x80)
+
+
+def lossless_selection(header: Header, content: bytes, layout: Layout, path: Path) -> tuple[int, int]:
+    """(precision, selection value of the predictor) of a lossless JPEG (ITU-T T.81 B.2.2 and B.2.3)."""
+    precision = selection = 0
+    frame = split_frames(header, content, layout.frames, path)[0]
+    for marker, position in _segments(frame):
+        if marker in FRAME_MARKERS:
+            precision = frame[position + 4]
+        if marker == START_OF_SCAN:
+            selection = frame[position + 5 + 2 * frame[position + 4]]
+    return precision, selection

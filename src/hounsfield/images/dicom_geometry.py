@@ -14,6 +14,8 @@ Vector = npt.NDArray[np.float64]
 
 # Direction cosines may be written with few digits; beyond this they are no orthonormal pair.
 ORTHONORMAL_TOLERANCE = 1e-2
+# Two planes are parallel when their cosines and their relative spacings differ by less.
+PARALLEL_TOLERANCE = 1e-3
 # PS3.3 C.8.5.5.1.15 and C.8.5.5.1.17: 3 means centimetres.
 CENTIMETRES = 3
 # Distances between slices may differ by this share of the usual one, or this many millimetres, through rounding.
@@ -159,11 +161,9 @@ def stack_order(planes: list[Plane]) -> npt.NDArray[np.intp]:
 
 def are_parallel(first: Plane, other: Plane) -> bool:
     """Whether two planes have the same orientation and spacing, to within rounding."""
-    return (
-        np.allclose(first.along_columns, other.along_columns, atol=1e-3)
-        and np.allclose(first.along_rows, other.along_rows, atol=1e-3)
-        and np.allclose(first.spacing, other.spacing, rtol=1e-3)
-    )
+    turned = np.abs(first.along_columns - other.along_columns) + np.abs(first.along_rows - other.along_rows)
+    wider = max(abs(first.spacing[axis] / other.spacing[axis] - 1) for axis in (0, 1))
+    return bool(turned.max() < PARALLEL_TOLERANCE and wider < PARALLEL_TOLERANCE)
 
 
 def gap_tolerance(gap: float) -> float:

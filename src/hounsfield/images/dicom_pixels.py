@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,24 @@ from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEGLossless,
     RLELossless,
 )
 
 from hounsfield.errors import ImageError
-from hounsfield.images.dicom_encapsulated import DEFLATED_IMAGE_FRAME, inflated_frames, prepare_frames, rle_bit_planes
+from hounsfield.images.dicom_encapsulated import (
+    DEFLATED_IMAGE_FRAME,
+    JPEG_2000,
+    has_signed_samples,
+    inflated_frames,
+    lossless_selection,
+    prepare_frames,
+    rle_bit_planes,
+)
 from hounsfield.images.dicom_file import transfer_syntax
 from hounsfield.images.dicom_header import Header
 from hounsfield.images.dicom_layout import Layout
+from hounsfield.images.dicom_lossless import PRECISION, SELECTION, without_overflow
 
 Array = npt.NDArray[Any]
 
@@ -29,12 +40,12 @@ PLAIN_SYNTAXES = frozenset({ImplicitVRLittleEndian, ExplicitVRLittleEndian, Defl
 FLOAT_ELEMENTS: dict[str, np.dtype[Any]] = {"FloatPixelData": np.dtype("<f4"), "DoubleFloatPixelData": np.dtype("<f8")}
 
 
-def stored_pixels(header: Header, layout: Layout, path: Path) -> tuple[Array, str]:
+def stored_pixels(header: Header, layout: Layout, path: Path) -> tuple[Array, Layout]:
     """Decode the pixels.
 
     Returns:
-        The stored values (frames, rows, columns, samples) without unused bits, and the colour model that they are in:
-        YBR kinds have become RGB.
+        The stored values (frames, rows, columns, samples) without unused bits, and the layout as it was found to be:
+        YBR kinds have become RGB, and a wrong sign is put right.
 
     Raises:
         ImageError: the pixels are missing, truncated or not decodable.
@@ -44,7 +55,7 @@ def stored_pixels(header: Header, layout: Layout, path: Path) -> tuple[Array, st
             content = _content(header, keyword, path)
             _check_length(len(content), layout.count * dtype.itemsize, path)
             values = np.frombuffer(content, dtype, count=layout.count).reshape(layout.shape)
-            return values, layout.photometric
+            return values, layout
     content = _content(header, "PixelData", path)
     syntax = transfer_syntax(header)
     if syntax == DEFLATED_IMAGE_FRAME:
@@ -85,10 +96,10 @@ def _check_length(actual: int, needed: int, path: Path) -> None:
         )
 
 
-def _native(content: bytes, layout: Layout, path: Path) -> tuple[Array, str]:
+def _native(content: bytes, layout: Layout, path: Path) -> tuple[Array, Layout]:
     """Uncompressed little-endian values; where no bit is unused, they are the file's own memory."""
     if layout.bits_allocated == 1:
-        return _bits(content, layout), layout.photometric
+        return _bits(content, layout), layout
     if layout.photometric.startswith("YBR"):
         raise ImageError(f"{path} holds uncompressed colours as {layout.photometric}, which this syntax cannot carry.")
     dtype = np.dtype(f"<{'i' if layout.signed else 'u'}{layout.bits_allocated // 8}")
@@ -96,8 +107,8 @@ def _native(content: bytes, layout: Layout, path: Path) -> tuple[Array, str]:
     values = _without_unused_bits(values, layout)
     if layout.planar and layout.samples > 1:
         planes = values.reshape(layout.frames, layout.samples, layout.rows, layout.columns)
-        return np.ascontiguousarray(np.moveaxis(planes, 1, -1)), layout.photometric
-    return values.reshape(layout.shape), layout.photometric
+        return np.ascontiguousarray(np.moveaxis(planes, 1, -1)), layout
+    return values.reshape(layout.shape), layout
 
 
 def _without_unused_bits(values: Array, layout: Layout) -> Array:
@@ -117,17 +128,25 @@ def _bits(content: bytes, layout: Layout) -> Array:
     return np.unpackbits(packed, axis=1, count=per_frame, bitorder="little").reshape(layout.shape)
 
 
-def _encapsulated(header: Header, content: bytes, layout: Layout, syntax: UID, path: Path) -> tuple[Array, str]:
+def _encapsulated(header: Header, content: bytes, layout: Layout, syntax: UID, path: Path) -> tuple[Array, Layout]:
     if layout.bits_allocated == 1 and syntax == RLELossless:
-        return _bits(rle_bit_planes(header, layout.frames, _frame_bytes(layout)), layout), layout.photometric
+        return _bits(rle_bit_planes(header, layout.frames, _frame_bytes(layout)), layout), layout
     repaired = prepare_frames(header, content, layout, syntax, path)
     if repaired is not None:
         header.dataset.PixelData = repaired
-    return _decoded(header, layout, syntax)
+    if syntax in JPEG_2000 and not layout.signed and has_signed_samples(header, content, layout, path):
+        # Taken for unsigned, as this header has it, negative values would turn into the largest ones.
+        header.dataset.PixelRepresentation = 1
+        layout = replace(layout, signed=True)
+    values, layout = _decoded(header, layout, syntax)
+    if syntax == JPEGLossless and lossless_selection(header, content, layout, path) == (PRECISION, SELECTION):
+        frames = [without_overflow(values[index, :, :, 0]) for index in range(layout.frames)]
+        values = np.stack(frames)[..., np.newaxis]
+    return values, layout
 
 
-def _decoded(header: Header, layout: Layout, syntax: UID) -> tuple[Array, str]:
+def _decoded(header: Header, layout: Layout, syntax: UID) -> tuple[Array, Layout]:
     """What pydicom's decoder makes of the pixels: native byte order, colours interleaved, YBR turned into RGB."""
     values, properties = get_decoder(syntax).as_array(header.dataset, allow_excess_frames=False)
-    values = values.reshape(layout.shape)
-    return values.astype(values.dtype.newbyteorder("="), copy=False), str(properties["photometric_interpretation"])
+    values = values.reshape(layout.shape).astype(values.dtype.newbyteorder("="), copy=False)
+    return values, replace(layout, photometric=str(properties["photometric_interpretation"]))
