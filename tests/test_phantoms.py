@@ -15,6 +15,7 @@ from pydicom.uid import CTImageStorage, DigitalXRayImageStorageForPresentation
 from hounsfield.cohorts.phantoms import PHANTOMS, anatomy, chest, ct, findings, make_phantom, radiograph
 from hounsfield.cohorts.phantoms.patients import WeakGroup, derive_uid, draw_patient
 from hounsfield.errors import CohortError, UsageError
+from hounsfield.images import read_image
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +46,17 @@ def test_chest_files_are_conformant_dx_images(chest_table: Path) -> None:
         assert str(dataset.PatientName) == ""
         seen.add(dataset.SOPInstanceUID)
     assert len(seen) == len(rows)
+
+
+def test_the_reader_gives_back_what_was_simulated(chest_table: Path) -> None:
+    for row in pd.read_csv(chest_table).itertuples():
+        image = read_image(chest_table.parent / row.image)
+        expected = bright_dense(pydicom.dcmread(chest_table.parent / row.image))
+        np.testing.assert_array_equal(image.pixels[..., 0], expected)
+        assert image.spacing == (radiograph.DETECTORS[row.scanner].spacing,) * 2
+        known = image.metadata
+        assert (known.patient, known.sex, known.age, known.site) == (row.patient, row.sex, row.age, row.site)
+        assert (known.scanner, known.view, image.modality) == (row.scanner, row.view, "DX")
 
 
 def test_chest_table_has_both_classes_and_several_images_a_patient(chest_table: Path) -> None:
@@ -260,6 +272,17 @@ def test_ct_series_have_true_geometry_and_scrambled_file_names(ct_table: Path) -
         assert names != sorted(names)
         orientations.add(tuple(orientation.round(2)))
     assert len(orientations) > 2
+
+
+def test_the_reader_gives_back_hounsfield_units_and_place(ct_table: Path) -> None:
+    folder = ct_table.parent / pd.read_csv(ct_table)["image"][0]
+    volume, slices = read_series(folder)
+    image = read_image(Path(slices[9].filename))
+    np.testing.assert_array_equal(image.pixels[..., 0], volume[9])
+    orientation = np.array(slices[9].ImageOrientationPatient, float)
+    expected = np.array(slices[9].ImagePositionPatient, float) + 5.4 * (30 * orientation[3:] + 11 * orientation[:3])
+    assert image.affine is not None
+    np.testing.assert_allclose((image.affine @ (0, 30, 11, 1))[:3], expected, atol=1e-6)
 
 
 def test_ct_values_are_hounsfield_units(ct_table: Path) -> None:

@@ -197,11 +197,16 @@ def airways(thorax: Thorax, grid: Grid, turn: float) -> Array:
 
 
 def _rib_set(thorax: Thorax, grid: Grid, drop: Array, start: float, jitter: Array) -> Array:
-    """Path through a fan of ribs whose centre lines are ``start + i · pitch + drop(x)``, each off by its jitter."""
+    """Path through a fan of ribs whose centre lines are ``start + i · pitch + drop(x)``, each off by its jitter.
+
+    ``jitter`` has one row a side of the body, the patient's right first.
+    """
     pitch = np.float32(thorax.rib_pitch)
     number = np.clip(np.rint((grid.y - start - drop) / pitch), 0, 9).astype(np.intp)
     slope = np.gradient(drop, axis=1) / np.float32(grid.spacing)
-    distance = (grid.y - start - drop - number * pitch - jitter[number]) / np.sqrt(1 + slope * slope)
+    distance = (grid.y - start - drop - number * pitch - jitter[(grid.x >= 0).astype(np.intp), number]) / np.sqrt(
+        1 + slope * slope
+    )
     ratio = (distance / np.float32(thorax.rib_radius)) ** 2
     return single(_cap(1 - ratio) * 5.0 - _cap(0.62 - ratio) * 2.7)
 
@@ -215,9 +220,8 @@ def ribs(thorax: Thorax, grid: Grid, turn: float) -> Array:
     start = -0.55 * thorax.lung_height + 6
     behind = thorax.rib_drop * (1.35 * across**2 - 0.45 * across)
     before = thorax.rib_drop * (1.9 - 1.15 * across**2) + 14
-    side = np.where(grid.x < 0, 0, 1)
-    posterior = np.where(side == 0, *(_rib_set(thorax, grid, behind, start, row) for row in thorax.rib_jitter[:2]))
-    anterior = np.where(side == 0, *(_rib_set(thorax, grid, before, start, row) for row in thorax.rib_jitter[2:]))
+    posterior = _rib_set(thorax, grid, behind, start, thorax.rib_jitter[:2])
+    anterior = _rib_set(thorax, grid, before, start, thorax.rib_jitter[2:])
     return single(inside * (posterior + 0.62 * anterior * _edge((across - 0.42) * 60, 3.0)))
 
 

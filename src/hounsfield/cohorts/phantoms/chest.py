@@ -144,16 +144,18 @@ def _dataset(picture: Array, patient: Patient, taken: Acquisition, *, seed: int,
     dataset.ImageType = ["ORIGINAL", "PRIMARY"]
     dataset.PresentationIntentType = "FOR PRESENTATION"
     dataset.ImagerPixelSpacing = dataset.PixelSpacing = [detector.spacing, detector.spacing]
+    dataset.DetectorType, dataset.PositionerType = "SCINTILLATOR", ""
+    dataset.AnatomicRegionSequence = dataset.AcquisitionContextSequence = []
     dataset.RelativeXRayExposure = round(100 * taken.exposure)
     stored = stored_levels(picture)
-    dark, bright = (float(level) for level in np.percentile(stored[::2, ::2], (1, 99)))
+    dark, bright = (float(level) for level in np.percentile(stored[SIZE // 5 : -SIZE // 4 : 2, ::2], (5, 98)))
     inverse = detector.photometric == "MONOCHROME1"
     set_pixels(dataset, _LEVELS - stored if inverse else stored, bits=12, photometric=detector.photometric)
     centre = (dark + bright) / 2
     dataset.WindowCenter = round(_LEVELS - centre if inverse else centre)
     dataset.WindowWidth = max(round(bright - dark), 2)
     dataset.RescaleIntercept, dataset.RescaleSlope, dataset.RescaleType = 0, 1, "US"
-    dataset.PixelIntensityRelationship, dataset.PixelIntensityRelationshipSign = "LOG", -1 if inverse else 1
+    dataset.PixelIntensityRelationship, dataset.PixelIntensityRelationshipSign = "LOG", 1 if inverse else -1
     dataset.PresentationLUTShape = "INVERSE" if inverse else "IDENTITY"
     dataset.BurnedInAnnotation = "NO"
     dataset.LossyImageCompression = "00"

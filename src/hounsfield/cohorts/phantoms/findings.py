@@ -12,7 +12,7 @@ from hounsfield.cohorts.phantoms.anatomy import Array, Grid, Thorax, heart, late
 Box = tuple[int, int, int, int]
 # A pixel belongs to the opacity's box where its path is above this part of the greatest.
 _BOX_LEVEL = 0.25
-_LEAST_AIR = 75.0  # mm of lung that an opacity is placed in, so that it can be seen at all
+_LEAST_AIR = 85.0  # mm of lung that an opacity is placed in, so that it can be seen at all
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def aerated_depth(thorax: Thorax, x: float, y: float) -> float:
 
 def _draw_anywhere(rng: np.random.Generator) -> Opacity:
     solid = rng.random() < 0.4
-    radius = float(rng.uniform(13, 21) if solid else rng.uniform(19, 33))
+    radius = float(rng.uniform(14, 22) if solid else rng.uniform(19, 33))
     count = 0 if solid else int(rng.integers(14, 30))
     place, angle = np.sqrt(rng.random(count)), rng.uniform(0, 2 * np.pi, count)
     grains = np.stack([place * np.cos(angle), place * np.sin(angle), rng.uniform(0.16, 0.36, count)], axis=1)
@@ -117,7 +117,7 @@ def box_of(path: Array) -> Box:
 def haze(grid: Grid, rng: np.random.Generator) -> Array:
     """Broad soft-tissue veils (skin folds, fat, muscle, clothing) that shift brightness, in mm; sick or well alike."""
     coarse = rng.normal(0, 1, (5, 5)).astype(np.float32)
-    veil = cv2.resize(coarse, grid.x.shape[::-1], interpolation=cv2.INTER_CUBIC) * np.float32(rng.uniform(2, 5))
+    veil = cv2.resize(coarse, grid.x.shape[::-1], interpolation=cv2.INTER_CUBIC) * np.float32(rng.uniform(1.5, 4.5))
     if rng.random() < 0.2:
         angle, offset = rng.uniform(-0.5, 0.5), rng.uniform(-120, 120)
         fold = (grid.x * np.cos(angle) + grid.y * np.sin(angle) - offset).astype(np.float32)
