@@ -13,8 +13,8 @@ from scipy import ndimage
 
 from hounsfield.errors import PreprocessingError
 from hounsfield.images.image import Image, Metadata
+from hounsfield.images.windows import WINDOW_PRESETS
 from hounsfield.preprocessing import (
-    WINDOW_PRESETS,
     BiasField,
     Clahe,
     CropBox,

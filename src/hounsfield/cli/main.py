@@ -12,7 +12,10 @@ from hounsfield.errors import HounsfieldError
 from hounsfield.version import __version__
 
 # Command name -> module that holds a function `command` with Typer annotations (or a Typer group `app`).
-COMMANDS: dict[str, str] = {}
+COMMANDS: dict[str, str] = {
+    "data": "hounsfield.cli.data",
+    "preprocess": "hounsfield.cli.preprocess",
+}
 
 app = typer.Typer(
     name="hounsfield",
@@ -42,7 +45,7 @@ for _name, _module in COMMANDS.items():
     if hasattr(_loaded, "app"):
         app.add_typer(_loaded.app, name=_name)
     else:
-        app.command(_name)(_loaded.command)
+        app.command(_name, context_settings=getattr(_loaded, "CONTEXT_SETTINGS", None))(_loaded.command)
 
 
 def main() -> None:

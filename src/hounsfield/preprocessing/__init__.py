@@ -6,7 +6,6 @@ from hounsfield.preprocessing.cropping import CropBox, CropCenter, CropForegroun
 from hounsfield.preprocessing.enhancement import Clahe, Denoise, Gamma
 from hounsfield.preprocessing.histogram import HistogramStandard
 from hounsfield.preprocessing.normalisation import (
-    WINDOW_PRESETS,
     DatasetZScore,
     MinMax,
     Percentile,
@@ -21,7 +20,6 @@ from hounsfield.preprocessing.step import Step
 
 __all__ = [
     "STEPS",
-    "WINDOW_PRESETS",
     "AnyStep",
     "BiasField",
     "Clahe",

@@ -11,7 +11,7 @@ from pydantic import Field, PositiveInt
 
 from hounsfield.images.image import Image
 from hounsfield.preprocessing.foreground import foreground_mask
-from hounsfield.preprocessing.statistics import is_constant
+from hounsfield.preprocessing.statistics import extremes, is_constant
 from hounsfield.preprocessing.step import Step
 
 # An axis is shrunk no further than to this length, so that thin volumes keep enough slices to fit a surface to.
@@ -31,7 +31,7 @@ class BiasField(Step):
     iterations: tuple[PositiveInt, ...] = Field(default=(50, 50, 50, 50), min_length=1)
 
     def _apply(self, image: Image) -> Image:
-        if is_constant(float(image.pixels.min()), float(image.pixels.max())):
+        if is_constant(*extremes(image.pixels)):
             return image
         mask = foreground_mask(image.pixels)
         channels = [self._corrected(channel, mask, image.spacing) for channel in np.moveaxis(image.pixels, -1, 0)]

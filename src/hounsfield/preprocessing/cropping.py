@@ -73,6 +73,11 @@ class CropBox(Step):
             )
         return self
 
+    @classmethod
+    def name_values(cls, values: Sequence[Any]) -> dict[str, Any]:
+        """Name values given without names: all of them are the box."""
+        return {"box": tuple(values)} if len(values) > 1 else super().name_values(values)
+
     def _apply(self, image: Image) -> Image:
         if len(self.box) != 2 * image.rank:
             raise PreprocessingError(

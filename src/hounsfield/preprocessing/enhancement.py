@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from hounsfield.images.image import Image
 from hounsfield.preprocessing.interpolation import along_axis, gaussian_matrix, to_type
-from hounsfield.preprocessing.statistics import is_constant
+from hounsfield.preprocessing.statistics import extremes, is_constant
 from hounsfield.preprocessing.step import Step, with_intensities
 
 
@@ -33,7 +33,7 @@ class Clahe(Step):
     tiles: int = Field(default=8, ge=1)
 
     def _apply(self, image: Image) -> Image:
-        if is_constant(float(image.pixels.min()), float(image.pixels.max())):
+        if is_constant(*extremes(image.pixels)):
             return image
         levels, restore = _in_256_levels(image.pixels)
         equaliser = cv2.createCLAHE(clipLimit=self.clip_limit, tileGridSize=(self.tiles, self.tiles))
@@ -59,7 +59,7 @@ class Gamma(Step):
     gamma: PositiveFloat
 
     def _apply(self, image: Image) -> Image:
-        low, high = float(image.pixels.min()), float(image.pixels.max())
+        low, high = extremes(image.pixels)
         if is_constant(low, high):
             return image
         if image.pixels.dtype == np.uint8:
@@ -109,7 +109,7 @@ def _in_256_levels(pixels: NDArray[Any]) -> tuple[NDArray[np.uint8], Callable[[N
     """Return the pixels in 8 bits, and the way back to their own range."""
     if pixels.dtype == np.uint8:
         return pixels, lambda levels: levels
-    low, high = float(pixels.min()), float(pixels.max())
+    low, high = extremes(pixels)
     step = (high - low) / 255
     levels = np.rint((pixels - np.float32(low)) * np.float32(1 / step)).astype(np.uint8)
     return levels, lambda result: result.astype(np.float32) * np.float32(step) + np.float32(low)
@@ -171,4 +171,5 @@ def _non_local_means_of(part: NDArray[Any], height: float, norm: int) -> NDArray
 
 
 def _range_of(pixels: NDArray[Any]) -> float:
-    return float(pixels.max()) - float(pixels.min())
+    low, high = extremes(pixels)
+    return high - low

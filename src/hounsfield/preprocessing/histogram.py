@@ -12,7 +12,7 @@ from pydantic import model_validator
 from hounsfield.errors import PreprocessingError
 from hounsfield.images.image import Image
 from hounsfield.preprocessing.foreground import foreground_mask
-from hounsfield.preprocessing.statistics import is_constant, percentiles
+from hounsfield.preprocessing.statistics import extremes, is_constant, percentiles
 from hounsfield.preprocessing.step import Step, require_finite, with_intensities
 
 # The landmarks of Nyúl et al., section II: the ends of the intensities of interest, and the deciles.
@@ -69,7 +69,7 @@ class HistogramStandard(Step):
             return with_intensities(image, np.zeros(image.pixels.shape, dtype=np.float32))
         # Landmarks that coincide in this image share the mean of their standard places.
         standard = np.bincount(place, weights=np.asarray(self.landmarks)) / np.bincount(place)
-        own, standard = _with_ends(own, standard, float(image.pixels.min()), float(image.pixels.max()))
+        own, standard = _with_ends(own, standard, *extremes(image.pixels))
         pixels = np.empty(image.pixels.shape, dtype=np.float32)
         for part, result in zip(image.pixels, pixels, strict=True):
             result[...] = np.interp(part, own, standard)

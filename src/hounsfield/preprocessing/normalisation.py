@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Literal, Self
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from hounsfield.errors import PreprocessingError
 from hounsfield.images.image import Image
+from hounsfield.images.windows import WINDOW_PRESETS, apply_window
 from hounsfield.preprocessing.foreground import foreground_mask
-from hounsfield.preprocessing.statistics import is_constant, mean_and_std, percentiles
+from hounsfield.preprocessing.statistics import extremes, is_constant, mean_and_std, percentiles
 from hounsfield.preprocessing.step import Step, require_finite, with_intensities
 
-# Customary CT windows as (centre, width) in Hounsfield units.
-WINDOW_PRESETS: dict[str, tuple[float, float]] = {
-    "lung": (-600.0, 1500.0),
-    "mediastinum": (50.0, 350.0),
-    "soft_tissue": (40.0, 400.0),
-    "liver": (30.0, 150.0),
-    "bone": (400.0, 1800.0),
-    "brain": (40.0, 80.0),
-    "subdural": (75.0, 215.0),
-}
+
+def _known_preset(value: str) -> str:
+    name = value.replace("_", " ")
+    if name not in WINDOW_PRESETS:
+        raise ValueError(f"the window presets are {', '.join(WINDOW_PRESETS)}")
+    return name
+
+
+# The presets are those of the images' own table, whatever it grows to; "soft_tissue" may stand for "soft tissue".
+Preset = Annotated[str, AfterValidator(_known_preset), WithJsonSchema({"enum": list(WINDOW_PRESETS)})]
 
 
 class Window(Step):
@@ -35,14 +36,14 @@ class Window(Step):
     is 8 bits, else from its least to its greatest value.
 
     ``function`` is the standard's name (DICOM PS3.3 C.11.2.1.2): ``"linear"`` runs from ``center - width / 2``
-    to ``center + width / 2 - 1``, ``"linear_exact"`` to ``center + width / 2``. A width of 1 or less has no
+    to ``center + width / 2 - 1``, ``"linear_exact"`` to ``center + width / 2``. A width below 1 has no
     ``"linear"`` form and is taken exactly.
     """
 
     name: Literal["window"] = "window"
     center: float | None = None
     width: float | None = Field(default=None, gt=0)
-    preset: Literal["lung", "mediastinum", "soft_tissue", "liver", "bone", "brain", "subdural"] | None = None
+    preset: Preset | None = None
     function: Literal["linear", "linear_exact"] = "linear"
 
     @model_validator(mode="after")
@@ -53,28 +54,35 @@ class Window(Step):
             raise ValueError("a window is given by 'preset' or by 'center' and 'width', not by both")
         return self
 
-    def _apply(self, image: Image) -> Image:
-        return with_intensities(image, rescaled(image.pixels, *self._bounds(image)))
+    @classmethod
+    def name_values(cls, values: Sequence[Any]) -> dict[str, Any]:
+        """Name values given without names: one word is a preset."""
+        if len(values) == 1 and isinstance(values[0], str):
+            return {"preset": values[0]}
+        return super().name_values(values)
 
-    def _bounds(self, image: Image) -> tuple[float, float]:
-        if self.preset is not None:
-            if image.modality not in (None, "CT"):
-                raise PreprocessingError(
-                    f"The window preset '{self.preset}' is in Hounsfield units, but the image's modality is "
-                    f"{image.modality}. Give 'center' and 'width' instead, or use the step 'percentile'."
-                )
-            center, width = WINDOW_PRESETS[self.preset]
-        elif self.center is not None and self.width is not None:
-            center, width = self.center, self.width
-        elif image.metadata.windows:
-            center, width = image.metadata.windows[0]
-        elif image.pixels.dtype == np.uint8:
-            return 0.0, 255.0
+    def _apply(self, image: Image) -> Image:
+        chosen = self._chosen(image)
+        if chosen is None:
+            low, high = (0.0, 255.0) if image.pixels.dtype == np.uint8 else extremes(image.pixels)
         else:
-            return float(image.pixels.min()), float(image.pixels.max())
-        if self.function == "linear" and width > 1:
-            return center - width / 2, center + width / 2 - 1
-        return center - width / 2, center + width / 2
+            center, width = chosen
+            if self.function == "linear" and width >= 1:
+                return with_intensities(image, apply_window(image.pixels, center, width))
+            low, high = center - width / 2, center + width / 2
+        return with_intensities(image, rescaled(image.pixels, low, high))
+
+    def _chosen(self, image: Image) -> tuple[float, float] | None:
+        if self.center is not None and self.width is not None:
+            return self.center, self.width
+        if self.preset is None:
+            return next(iter(image.metadata.windows), None)
+        if image.modality not in (None, "CT"):
+            raise PreprocessingError(
+                f"The window preset '{self.preset}' is in Hounsfield units, but the image's modality is "
+                f"{image.modality}. Give 'center' and 'width' instead, or use the step 'percentile'."
+            )
+        return WINDOW_PRESETS[self.preset]
 
 
 class MinMax(Step):
@@ -83,7 +91,7 @@ class MinMax(Step):
     name: Literal["min_max"] = "min_max"
 
     def _apply(self, image: Image) -> Image:
-        return with_intensities(image, rescaled(image.pixels, float(image.pixels.min()), float(image.pixels.max())))
+        return with_intensities(image, rescaled(image.pixels, *extremes(image.pixels)))
 
 
 class Percentile(Step):
@@ -108,7 +116,7 @@ class Percentile(Step):
     def _apply(self, image: Image) -> Image:
         low, high = percentiles(_considered(image, self.foreground), (self.low, self.high))
         if is_constant(low, high):
-            low, high = float(image.pixels.min()), float(image.pixels.max())
+            low, high = extremes(image.pixels)
         return with_intensities(image, rescaled(image.pixels, low, high))
 
 

@@ -81,7 +81,9 @@ class Pipeline(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise PreprocessingError(describe(error)) from error
+            raise PreprocessingError(
+                f"The preprocessing steps do not fit their description: {describe(error)}. Correct or remove them."
+            ) from error
 
     def to_json(self, path: str | Path) -> None:
         """Write the pipeline to a file; a killed write leaves the old file as it was."""
@@ -121,9 +123,10 @@ class Pipeline(BaseModel):
 
 
 def describe(error: ValidationError) -> str:
-    """Return a pydantic error as one paragraph in plain values."""
+    """Return what a pydantic error found, in plain values and without its own headings."""
     faults = []
     for fault in error.errors(include_url=False):
-        place = ".".join(str(part) for part in fault["loc"]) or "the whole"
-        faults.append(f"{place}: {fault['msg']} (got {fault['input']!r:.80})")
-    return f"The preprocessing steps do not fit their description: {'; '.join(faults)}. Correct or remove them."
+        place = ".".join(str(part) for part in fault["loc"])
+        found = f" (got {fault['input']!r:.80})" if place and fault["type"] != "missing" else ""
+        faults.append((f"{place}: " if place else "") + fault["msg"].removeprefix("Value error, ") + found)
+    return "; ".join(faults)

@@ -15,6 +15,11 @@ _SAMPLE = 16_384
 _ROUNDING = 1e-6
 
 
+def extremes(values: NDArray[Any]) -> tuple[float, float]:
+    """Return the least and the greatest value."""
+    return float(values.min()), float(values.max())
+
+
 def is_constant(low: float, high: float) -> bool:
     """Whether an image with this least and greatest value has no contrast beyond float32 rounding."""
     return high - low <= _ROUNDING * max(abs(low), abs(high))
@@ -66,7 +71,7 @@ def mean_and_std(values: NDArray[Any]) -> tuple[float, float]:
 
     The standard deviation of a constant image is exactly 0, whatever rounding did to its values.
     """
-    if is_constant(float(values.min()), float(values.max())):
+    if is_constant(*extremes(values)):
         return float(values.flat[0]), 0.0
     if values.dtype.name not in ("uint8", "uint16", "int16", "float32"):
         return float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))

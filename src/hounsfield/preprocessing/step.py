@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -58,6 +58,14 @@ class Step(BaseModel):
 
     def _apply(self, image: Image) -> Image:
         raise NotImplementedError
+
+    @classmethod
+    def name_values(cls, values: Sequence[Any]) -> dict[str, Any]:
+        """Name values given without names, as on a command line: they fill the fields in their order."""
+        fields = [field for field in cls.model_fields if field != "name"]
+        if len(values) > len(fields):
+            raise ValueError(f"takes at most {len(fields)} values ({', '.join(fields) or 'none'}), got {len(values)}")
+        return dict(zip(fields, values, strict=False))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the step as plain values that JSON and YAML can hold."""

@@ -1,0 +1,138 @@
+"""``hounsfield preprocess``: the steps of the pipeline on their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from hounsfield.preprocessing import Pipeline
+    from hounsfield.preprocessing.batch import BatchResult
+
+# The options of the steps come from their registry, which is read when the command runs; until then they pass through.
+CONTEXT_SETTINGS: dict[str, Any] = {"ignore_unknown_options": True}
+
+_NUM_PAIRS = 16
+
+
+def command(
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="INPUT... [--NAME[=ARG]]...", help="Files or folders, and steps in their order."),
+    ] = None,
+    *,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the results.")] = None,
+    steps: Annotated[Path | None, typer.Option(help="YAML or JSON file of steps, applied before the options.")] = None,
+    file_format: Annotated[
+        str | None,
+        typer.Option("--format", help="Such as png, tif, npy, nii.gz or dcm; by default by the image."),
+    ] = None,
+    montage: Annotated[Path | None, typer.Option(help="PNG file for a picture of before and after.")] = None,
+    save_steps: Annotated[Path | None, typer.Option(help="JSON file for the steps with all they learned.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results of an earlier call.")] = False,
+    list_steps: Annotated[bool, typer.Option("--list-steps", help="List every step with its values, and end.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Enhance, normalise, crop or resample images, for example: scans -o out --clahe=2 --gamma=0.8 --resize=256."""
+    if list_steps:
+        _print_steps()
+        return
+    from hounsfield.cli.console import print_json, progress_bars, say
+    from hounsfield.preprocessing.batch import fit_on_files, named_sources, preprocess_files
+
+    given = inputs or []
+    pipeline = _pipeline([option for option in given if option.startswith("--")], steps)
+    sources = named_sources([Path(path) for path in given if not path.startswith("--")])
+    folder = _required_folder(out, sources)
+    if pipeline.needs_fit:
+        say(f"Some steps learn from images: they are fitted on the {len(sources):,} images given.")
+        pipeline = fit_on_files(pipeline, [source for source, _ in sources])
+    with progress_bars() as bars:
+        result = preprocess_files(
+            sources,
+            folder,
+            pipeline,
+            format=file_format,
+            overwrite=overwrite,
+            num_pairs=_NUM_PAIRS if montage else 0,
+            progress=bars,
+        )
+    if save_steps:
+        pipeline.to_json(save_steps)
+    if montage and result.pairs:
+        _write_montage(result, montage)
+    if as_json:
+        print_json(_summary(result, pipeline))
+    _report(result, folder, quiet=as_json)
+
+
+def _print_steps() -> None:
+    from hounsfield.cli.console import out as results
+    from hounsfield.preprocessing.arguments import steps_table
+
+    for option, fields, summary in steps_table():
+        results.print(f"{option}" + (f"={fields}" if fields else ""), style="bold", markup=False)
+        results.print(f"    {summary}", markup=False)
+
+
+def _pipeline(options: list[str], steps: Path | None) -> Pipeline:
+    from hounsfield.errors import UsageError
+    from hounsfield.preprocessing import Pipeline
+    from hounsfield.preprocessing.arguments import pipeline_from_file, step_from_option
+
+    chosen = [*(pipeline_from_file(steps).steps if steps else ()), *(step_from_option(option) for option in options)]
+    if not chosen:
+        raise UsageError(
+            "No step was given. Name at least one, for example --clahe or --resize=256, or a file with --steps; "
+            "'hounsfield preprocess --list-steps' lists them."
+        )
+    return Pipeline(steps=tuple(chosen))
+
+
+def _required_folder(out: Path | None, sources: list[tuple[Path, Path]]) -> Path:
+    from hounsfield.errors import UsageError
+
+    if not sources:
+        raise UsageError("No input was given. Give files or folders with images.")
+    if out is None:
+        raise UsageError("No folder for the results was given. Name one with -o.")
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"'{out}' is a file, and a folder for the results is expected. Name another with -o.")
+    return out
+
+
+def _write_montage(result: BatchResult, path: Path) -> None:
+    from hounsfield.images.writers import write_image
+    from hounsfield.preprocessing.display import contact_sheet
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_image(contact_sheet(result.pairs), path)
+
+
+def _summary(result: BatchResult, pipeline: Pipeline) -> dict[str, Any]:
+    return {
+        "written": [{"source": str(source), "result": str(target)} for source, target in result.written],
+        "bad": [{"source": str(source), "reason": reason} for source, reason in result.bad],
+        **pipeline.to_dict(),
+    }
+
+
+def _report(result: BatchResult, folder: Path, *, quiet: bool) -> None:
+    from hounsfield.cli.console import out as results
+    from hounsfield.cli.console import say
+    from hounsfield.errors import PreprocessingError
+
+    if not quiet:
+        for _, target in result.written:
+            results.print(str(target), markup=False)
+    for source, reason in result.bad:
+        say(f"{source}: {reason}")
+    total = len(result.written) + len(result.bad)
+    if result.bad:
+        raise PreprocessingError(
+            f"{len(result.bad):,} of {total:,} images could not be preprocessed and are named above; the other "
+            f"{len(result.written):,} are in '{folder}'. Repair or leave out the bad ones."
+        )
+    say(f"{total:,} images are in '{folder}'.")

@@ -1,0 +1,170 @@
+"""A pipeline over many files: what can be read is written, what cannot is named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hounsfield.errors import HounsfieldError, ImageError, PreprocessingError, UsageError
+from hounsfield.images.image import Image
+from hounsfield.images.reading import READERS, image_files, read_image
+from hounsfield.images.writers import WRITERS, write_image
+from hounsfield.preprocessing.display import to_display
+from hounsfield.preprocessing.pipeline import Pipeline
+from hounsfield.progress import Progress, silent
+
+FORMATS = (*(suffix.removeprefix(".") for suffix in WRITERS), "dcm")
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """What became of the files.
+
+    Attributes:
+        written: source and result, in the order given.
+        bad: source and reason.
+        pairs: the first images before and after, as many as were asked for.
+    """
+
+    written: tuple[tuple[Path, Path], ...]
+    bad: tuple[tuple[Path, str], ...]
+    pairs: tuple[tuple[Image, Image], ...]
+
+
+def preprocess_files(
+    sources: Sequence[tuple[Path, Path]],
+    folder: Path,
+    pipeline: Pipeline,
+    *,
+    format: str | None = None,  # noqa: A002 - the word of the command line
+    overwrite: bool = False,
+    num_pairs: int = 0,
+    progress: Progress = silent,
+) -> BatchResult:
+    """Apply a fitted pipeline to every file and write the results below ``folder``.
+
+    Args:
+        sources: files and their names below ``folder`` without suffix, as ``named_sources`` makes them.
+        folder: made where it does not exist.
+        pipeline: the steps.
+        format: of the results; by default PNG for slices, NIfTI for volumes with a geometry, else NumPy.
+        overwrite: whether a result may take the place of an older file, though never of a source.
+        num_pairs: how many images to keep for a picture of before and after.
+        progress: told of every file.
+
+    Raises:
+        UsageError: there is no such format.
+    """
+    if format is not None and format not in FORMATS:
+        raise UsageError(f"Images cannot be written as '{format}'. The formats are: {', '.join(FORMATS)}.")
+    written: list[tuple[Path, Path]] = []
+    bad: list[tuple[Path, str]] = []
+    pairs: list[tuple[Image, Image]] = []
+    originals = {source.resolve() for source, _ in sources}
+    progress("Preprocessing", 0, len(sources))
+    for done, (source, name) in enumerate(sources, start=1):
+        try:
+            before = read_image(source)
+            after = pipeline.apply_steps(before)
+            target = folder / f"{name}.{format or _default_format(after)}"
+            _require_free(target, originals, overwrite=overwrite)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            # A DICOM source lends patient and study to a DICOM result.
+            references = [source] if target.suffix == ".dcm" and before.metadata.instance is not None else []
+            write_image(_writable(after, target), target, sources=references)
+        except HounsfieldError as error:
+            bad.append((source, str(error)))
+        else:
+            written.append((source, target))
+            if len(pairs) < num_pairs:
+                pairs.append((before, after))
+        progress("Preprocessing", done, len(sources))
+    return BatchResult(tuple(written), tuple(bad), tuple(pairs))
+
+
+def fit_on_files(pipeline: Pipeline, files: Sequence[Path]) -> Pipeline:
+    """Return the pipeline fitted on the files that can be read and hold finite pixels.
+
+    Raises:
+        PreprocessingError: none can, or a step before a learning one fails.
+    """
+
+    def images() -> Iterator[Image]:
+        for file in files:
+            try:
+                image = read_image(file)
+            except ImageError:
+                continue
+            if np.isfinite(image.pixels).all():
+                yield image
+
+    return pipeline.fit(images) if pipeline.needs_fit else pipeline
+
+
+def named_sources(inputs: Sequence[Path]) -> list[tuple[Path, Path]]:
+    """Return every file of the inputs with a name for its result: its path below the folder given, without suffix.
+
+    Where two would have the same name, the later ones keep their suffix in it, or are numbered.
+
+    Raises:
+        UsageError: an input does not exist, or a folder holds no image.
+    """
+    taken: set[Path] = set()
+    sources = []
+    for given in inputs:
+        for file in _files_of(given):
+            relative = file.relative_to(given) if given.is_dir() else Path(file.name)
+            name = next(name for name in _names(relative) if name not in taken)
+            taken.add(name)
+            sources.append((file, name))
+    return sources
+
+
+def _files_of(given: Path) -> list[Path]:
+    if given.is_dir():
+        files = image_files(given)
+        if not files:
+            raise UsageError(f"The folder '{given}' holds no image file. Give a folder with images, or the files.")
+        return files
+    if not given.exists():
+        raise UsageError(
+            f"There is no file or folder '{given}'. Give existing ones; the value of a step is joined to it by '=', as "
+            "in --gamma=0.8."
+        )
+    return [given]
+
+
+def _names(relative: Path) -> Iterator[Path]:
+    suffix = next((known for known in (".nii.gz", *READERS) if relative.name.lower().endswith(known)), "")
+    stem = relative.name[: len(relative.name) - len(suffix)] or relative.name
+    yield relative.with_name(stem)
+    yield relative
+    number = 2
+    while True:
+        yield relative.with_name(f"{stem}-{number}")
+        number += 1
+
+
+def _default_format(image: Image) -> str:
+    if image.rank == 2:
+        return "png"
+    return "npy" if image.affine is None and image.spacing is None else "nii.gz"
+
+
+def _writable(image: Image, target: Path) -> Image:
+    """Pictures hold 8 or 16 bits; what has other values is brought to 8."""
+    if target.suffix in (".png", ".tif", ".tiff") and image.pixels.dtype not in (np.uint8, np.uint16):
+        return to_display(image)
+    return image
+
+
+def _require_free(target: Path, originals: set[Path], *, overwrite: bool) -> None:
+    if target.resolve() in originals:
+        raise PreprocessingError(
+            f"The result would replace the source '{target}'. Give another folder, or another --format."
+        )
+    if target.exists() and not overwrite:
+        raise PreprocessingError(f"The result '{target}' exists already. Give another folder, or --overwrite.")
