@@ -77,6 +77,18 @@ def public_set(name: str) -> PublicSet:
     return MEDMNIST[name]
 
 
+def parse_name(text: str) -> tuple[str, int | None]:
+    """The set and the size in ``NAME``, ``NAME:SIZE`` or one of these after ``medmnist:``.
+
+    Raises:
+        UsageError: the size is no number.
+    """
+    name, _, size = text.removeprefix("medmnist:").partition(":")
+    if size and not size.isdecimal():
+        raise UsageError(f"'{size}' in '{text}' is no size: write medmnist:NAME or medmnist:NAME:SIZE.")
+    return name, int(size) if size else None
+
+
 def get_medmnist(
     name: str, size: int | None = None, *, folder: Path | None = None, progress: Progress = silent
 ) -> Path:

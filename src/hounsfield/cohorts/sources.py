@@ -12,7 +12,7 @@ from hounsfield.cohorts.cohort import Cohort, Task
 from hounsfield.cohorts.folders import identifier_column, load_class_folders, load_dicom_folder, subfolders
 from hounsfield.cohorts.numpy_sets import load_archive, load_pair
 from hounsfield.cohorts.phantoms import make_phantom
-from hounsfield.cohorts.public import cache_folder, get_medmnist
+from hounsfield.cohorts.public import cache_folder, get_medmnist, parse_name
 from hounsfield.cohorts.tables import TABLE_SUFFIXES, Options, load_table, read_table
 from hounsfield.errors import CohortError, UsageError
 from hounsfield.images import image_files
@@ -219,20 +219,33 @@ def _named(prefix: str, name: str, options: Options, forced: str | None, progres
     if prefix == "phantom":
         cohort = _load_phantom(name, options, progress)
     else:
-        set_name, _, size = name.partition(":")
-        if size and not size.isdigit():
-            raise UsageError(f"'{size}' in 'medmnist:{name}' is no size: write medmnist:NAME or medmnist:NAME:SIZE.")
-        cohort = load_archive(get_medmnist(set_name, int(size) if size else None, progress=progress), options)
+        set_name, size = parse_name(name)
+        cohort = load_archive(get_medmnist(set_name, size, progress=progress), options)
     return _say_kind(cohort, [prefix], forced)
 
 
-def _load_phantom(name: str, options: Options, progress: Progress, *, seed: int = 0) -> Cohort:
-    """The cohort of a phantom, made in the cache when it is not there yet."""
-    table = cache_folder() / "phantoms" / f"{name}-{seed}-{__version__}" / "cohort.csv"
-    if not table.is_file():
-        make_phantom(name, table.parent, seed=seed, progress=progress)
+def _load_phantom(name: str, options: Options, progress: Progress) -> Cohort:
+    table = cached_phantom(name, progress=progress)
     cohort = LOADERS[_kind_of_table(table)](table, options)
     return dataclasses.replace(cohort, kind="phantom", name=name)
+
+
+def cached_phantom(name: str, *, seed: int = 0, progress: Progress = silent) -> Path:
+    """The table of a phantom in the cache, made when it is not there yet.
+
+    Args:
+        name: a key of ``PHANTOMS``, with or without ``phantom:`` before it.
+        seed: of everything random.
+        progress: told about patients.
+
+    Raises:
+        UsageError: no phantom has this name.
+    """
+    table = cache_folder() / "phantoms" / f"{name.removeprefix('phantom:')}-{seed}-{__version__}" / "cohort.csv"
+    if table.is_file():
+        return table
+    table.parent.parent.mkdir(parents=True, exist_ok=True)
+    return make_phantom(name, table.parent, seed=seed, progress=progress)
 
 
 def _not_found(path: Path) -> str:
