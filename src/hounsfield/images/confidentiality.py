@@ -14,6 +14,7 @@ where the table is applied.
 
 from __future__ import annotations
 
+# Edition 2026c of the standard.
 ACTIONS: dict[int, str] = {
     0x00001000: "X",  # Affected SOP Instance UID
     0x00001001: "U",  # Requested SOP Instance UID
