@@ -1,0 +1,134 @@
+"""From a Keras network to a checked ONNX file, by the first road that works.
+
+1. The converter of :mod:`hounsfield.onnx_export.conversion`: every network that Hounsfield builds, from every backend.
+2. Keras's own exporter, for layers that the converter does not know; through tf2onnx on TensorFlow, which alone
+   gives a graph that engines can fold. Where the running backend is another one, a fresh process with TensorFlow
+   loads the ``.keras`` file, which belongs to no backend.
+
+Either way the file is compared with Keras on random images before it takes its place.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hounsfield.errors import BundleError, require
+from hounsfield.onnx_export.conversion import INPUT, OUTPUTS, convert
+from hounsfield.onnx_export.graph import NotConvertible
+
+logger = logging.getLogger(__name__)
+
+TOLERANCE = 1e-4
+# Loads a .keras file and writes it as ONNX with Keras's exporter; run in a process whose backend is TensorFlow.
+_EXPORT_WITH_KERAS = """
+import sys
+import keras
+network = keras.saving.load_model(sys.argv[1], compile=False, safe_mode=True)
+outputs = {name: network.get_layer(name).output for name in sys.argv[3:]}
+signature = [keras.InputSpec(shape=network.inputs[0].shape, dtype="float32", name="image")]
+keras.Model(network.inputs[0], outputs).export(sys.argv[2], format="onnx", verbose=False, input_signature=signature)
+"""
+
+
+def write_onnx(network: Any, keras_file: Path, path: Path) -> None:
+    """Write a network as ONNX, after it gave what Keras gives.
+
+    Args:
+        network: the functional ``keras.Model`` in float32, with layers "features" and "probabilities".
+        keras_file: the same network as a ``.keras`` file, for the road through another process.
+        path: of the file to be written; its input is "image" (batch, *spatial, channels) and its outputs are
+            "probabilities" and "features".
+
+    Raises:
+        BundleError: no road works on this machine.
+        MissingDependency: the package onnx is not installed.
+    """
+    with tempfile.TemporaryDirectory(prefix=".onnx-", dir=path.parent) as folder:
+        temporary = Path(folder) / path.name
+        if not _write_directly(network, temporary):
+            _write_with_keras(keras_file, temporary)
+            difference = largest_difference(network, temporary)
+            if difference > TOLERANCE:
+                raise BundleError(
+                    f"The ONNX form of the network differs from Keras by {difference:.2g}, and at most {TOLERANCE:g} "
+                    "is allowed, so it was not kept. Predict with --engine keras, and report the network's layers."
+                )
+        temporary.replace(path)
+
+
+def _write_directly(network: Any, path: Path) -> bool:
+    try:
+        path.write_bytes(convert(network).SerializeToString())
+    except NotConvertible as reason:
+        logger.info("The network is exported by Keras: %s has no direct conversion.", reason)
+        return False
+    difference = largest_difference(network, path)
+    if difference > TOLERANCE:
+        logger.warning(
+            "The direct conversion differs from Keras by %.2g; the network is exported by Keras.", difference
+        )
+        return False
+    return True
+
+
+def _write_with_keras(keras_file: Path, path: Path) -> None:
+    missing = [package for package in ("tensorflow", "tf2onnx") if importlib.util.find_spec(package) is None]
+    if missing:
+        raise BundleError(
+            f"No ONNX file could be made: the network has layers that need Keras's exporter, and this needs "
+            f"{' and '.join(missing)}, not installed here. Prediction falls back to Keras; for the fast engines "
+            "install with: pip install 'hounsfield[tensorflow,onnx]' and run `hounsfield export RUN --to onnx`."
+        )
+    environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, "-c", _EXPORT_WITH_KERAS, str(keras_file), str(path), *OUTPUTS]
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603  (our own script)
+    if finished.returncode != 0:
+        reason = finished.stderr.strip().splitlines()[-1:] or ["no reason given"]
+        raise BundleError(
+            f"No ONNX file could be made: Keras's exporter failed ({reason[0]}). Prediction falls back to Keras."
+        )
+
+
+def largest_difference(network: Any, path: Path, *, num_images: int = 3) -> float:
+    """How far an ONNX file is from Keras on random images, relative to the outputs' size where that is above 1.
+
+    Not a number counts as infinitely far.
+    """
+    keras = require("keras", "checking the ONNX file")
+    images = np.random.default_rng(0).normal(size=(num_images, *network.input_shape[1:])).astype(np.float32)
+    layers = [network.get_layer(name).output for name in OUTPUTS]
+    expected = [
+        keras.ops.convert_to_numpy(values) for values in keras.Model(network.inputs[0], layers)(images, training=False)
+    ]
+    worst = 0.0
+    for found, wanted in zip(_run_onnx(path, images), expected, strict=True):
+        distance = float(np.max(np.abs(found - wanted))) / max(1.0, float(np.max(np.abs(wanted))))
+        worst = max(worst, distance if np.isfinite(distance) else np.inf)
+    return worst
+
+
+def _run_onnx(path: Path, images: npt.NDArray[np.float32]) -> Sequence[npt.NDArray[np.float32]]:
+    if importlib.util.find_spec("openvino") is not None:
+        openvino = require("openvino", "checking the ONNX file")
+        compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        outcome = compiled({INPUT: images})
+        return [outcome[name] for name in OUTPUTS]
+    if importlib.util.find_spec("onnxruntime") is not None:
+        session = require("onnxruntime", "checking the ONNX file").InferenceSession(
+            str(path), providers=["CPUExecutionProvider"]
+        )
+        return list(session.run(list(OUTPUTS), {INPUT: images}))
+    # Slow, and of the package that wrote the file: still a second implementation of every operator.
+    evaluator = require("onnx.reference", "checking the ONNX file").ReferenceEvaluator(str(path))
+    return list(evaluator.run(list(OUTPUTS), {INPUT: images}))
