@@ -1,6 +1,7 @@
 """How good a classifier is, and how sure of that one can be: pure functions of arrays, without Keras."""
 
 from hounsfield.evaluation.answers import Answers, Task, as_answers
+from hounsfield.evaluation.assessment import Assessment, assess
 from hounsfield.evaluation.calibration import (
     brier_decomposition,
     calibration_line,
@@ -22,6 +23,7 @@ from hounsfield.evaluation.delong import Difference, auc_difference, auc_interva
 from hounsfield.evaluation.intervals import Interval
 from hounsfield.evaluation.metrics import METRICS, Metric
 from hounsfield.evaluation.operating import OperatingPoint, choose_threshold, decision_curve
+from hounsfield.evaluation.predictions import Predictions, predictions_from_table, read_predictions
 from hounsfield.evaluation.proportions import predictive_values, wilson_interval
 from hounsfield.evaluation.recalibration import fit_scaling, scaling_from_dict, scaling_to_dict
 from hounsfield.evaluation.selective import abstention_threshold, decision_confidence, risk_coverage
@@ -29,6 +31,7 @@ from hounsfield.evaluation.selective import abstention_threshold, decision_confi
 __all__ = [
     "METRICS",
     "Answers",
+    "Assessment",
     "ConformalSets",
     "Curve",
     "Difference",
@@ -36,10 +39,12 @@ __all__ = [
     "Interval",
     "Metric",
     "OperatingPoint",
+    "Predictions",
     "Task",
     "abstention_threshold",
     "adjust_p_values",
     "as_answers",
+    "assess",
     "auc_difference",
     "auc_interval",
     "brier_decomposition",
@@ -55,7 +60,9 @@ __all__ = [
     "fit_scaling",
     "judge_sets",
     "precision_recall_curve",
+    "predictions_from_table",
     "predictive_values",
+    "read_predictions",
     "reliability",
     "risk_coverage",
     "roc_curve",

@@ -56,8 +56,10 @@ class Clusters:
 
     def sums(self, values: Floats) -> Floats:
         """Sum (n, J) values of the cases within each cluster: (G, J)."""
-        columns = [np.bincount(self.of_case, weights=column, minlength=len(self)) for column in values.T]
-        return np.stack(columns, axis=1)
+        totals = np.empty((len(self), values.shape[1]))
+        for index, column in enumerate(values.T):
+            totals[:, index] = np.bincount(self.of_case, weights=column, minlength=len(self))
+        return totals
 
 
 def make_clusters(truth: Booleans, groups: npt.ArrayLike | None = None) -> Clusters:

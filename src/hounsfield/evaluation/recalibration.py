@@ -12,8 +12,6 @@ from typing import Any, ClassVar, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 from scipy import optimize, special
-from sklearn.isotonic import isotonic_regression
-from sklearn.model_selection import GroupKFold
 
 from hounsfield.errors import EvaluationError
 from hounsfield.evaluation.answers import Answers, Floats, Integers, Task
@@ -126,7 +124,7 @@ class Isotonic:
         for truth, scores in zip(answers.truth.T, answers.scores.T, strict=True):
             levels, group, counts = np.unique(scores, return_inverse=True, return_counts=True)
             means = np.bincount(group, weights=truth) / counts
-            fitted = isotonic_regression(means, sample_weight=counts)
+            fitted = np.asarray(optimize.isotonic_regression(means, weights=counts).x)
             edge = 0.5 / (len(truth) + 1)
             knots = _ends_of_steps(fitted)
             inputs.append(tuple(levels[knots].tolist()))
@@ -203,9 +201,10 @@ def _held_out_losses(kind: type[Scaling], answers: Answers, of_case: Integers, s
     count = min(NUM_FOLDS, int(of_case.max()) + 1)
     if count < 2:
         return np.full(len(answers), np.inf)
-    shuffled = np.random.default_rng(seed).permutation(int(of_case.max()) + 1)[of_case]
+    fold_of = (np.random.default_rng(seed).permutation(int(of_case.max()) + 1) % count)[of_case]
     losses = np.zeros(len(answers))
-    for others, fold in GroupKFold(count).split(answers.scores, groups=shuffled):
+    for index in range(count):
+        fold, others = np.flatnonzero(fold_of == index), np.flatnonzero(fold_of != index)
         part = answers.take(fold)
         losses[fold] = _case_losses(kind.fit(answers.take(others)).apply(part.scores, part.task), part)
     return losses

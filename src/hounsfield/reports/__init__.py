@@ -1,5 +1,6 @@
 """What a run shows of itself: figures."""
 
+from hounsfield.reports.evaluation import assessment_figures, write_assessment
 from hounsfield.reports.figures import (
     confusion_figure,
     learning_curves,
@@ -12,6 +13,7 @@ from hounsfield.reports.figures import (
 )
 
 __all__ = [
+    "assessment_figures",
     "confusion_figure",
     "learning_curves",
     "montage",
@@ -20,4 +22,5 @@ __all__ = [
     "roc_figure",
     "save_figure",
     "score_histogram",
+    "write_assessment",
 ]

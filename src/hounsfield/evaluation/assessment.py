@@ -1,0 +1,84 @@
+"""All that one test says of a classifier, in the form that files, tables and reports share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hounsfield.evaluation.answers import Answers
+from hounsfield.evaluation.classification import Estimate, confusion_matrix, estimates_to_dict, evaluate
+
+
+@dataclass(frozen=True, eq=False)
+class Assessment:
+    """The outcome of one test.
+
+    Attributes:
+        answers: truths, probabilities and decisions.
+        estimates: every metric with its interval, as ``evaluate`` gives them.
+        threshold: what a score must exceed to be a yes.
+        patients: how many there are; ``None`` where unknown.
+        notes: what was detected, decided or left out.
+        split: the name under which ``metrics.json`` holds the figures.
+    """
+
+    answers: Answers
+    estimates: Mapping[str, Estimate]
+    threshold: float
+    patients: int | None
+    notes: tuple[str, ...] = ()
+    split: str = "test"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures as ``metrics.json`` has them, and beside them what they were made from."""
+        return {
+            self.split: estimates_to_dict(dict(self.estimates)),
+            "task": self.answers.task,
+            "labels": list(self.answers.labels),
+            "threshold": self.threshold,
+            "cases": len(self.answers),
+            "patients": self.patients,
+            "confusion_matrix": confusion_matrix(self.answers).tolist(),
+            "notes": list(self.notes),
+        }
+
+
+def assess(
+    answers: Answers,
+    *,
+    threshold: float = 0.5,
+    groups: npt.ArrayLike | None = None,
+    notes: Sequence[str] = (),
+    num_replicates: int = 2000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Assessment:
+    """Evaluate answers, and keep with the figures what a reader must know of them.
+
+    Args:
+        answers: truths, probabilities and decisions.
+        threshold: the one that the decisions were made with.
+        groups: (n,) patients; ``None`` where unknown.
+        notes: what was said while the answers were made.
+        num_replicates: bootstrap replicates.
+        seed: of the bootstrap.
+        confidence: nominal coverage of the intervals.
+    """
+    y_true = answers.truth.argmax(axis=1) if answers.task == "multi-class" else answers.truth
+    estimates = evaluate(
+        y_true,
+        answers.scores,
+        labels=answers.labels,
+        task=answers.task,
+        threshold=threshold,
+        groups=groups,
+        num_replicates=num_replicates,
+        seed=seed,
+        confidence=confidence,
+    )
+    patients = None if groups is None else len({str(group) for group in np.asarray(groups, dtype=object)})
+    return Assessment(answers, estimates, threshold, patients, tuple(notes))

@@ -1,0 +1,188 @@
+"""A table of predictions as anyone may have it, read and made ready to evaluate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from hounsfield.errors import EvaluationError
+from hounsfield.evaluation.answers import MAX_SUM_ERROR, Answers, Floats, Task, as_answers
+
+TRUTH_COLUMNS = ("truth", "label")
+PATIENT_COLUMN = "patient"
+PREDICTION_COLUMN = "prediction"
+PROBABILITY_PREFIX = "p_"
+SEPARATOR = ";"
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a table of predictions says, checked.
+
+    Attributes:
+        answers: truths, probabilities and decisions.
+        groups: (n,) patients, ``None`` where the table names none.
+        threshold: what a score must exceed to be a yes.
+        notes: what was detected, decided or left out.
+    """
+
+    answers: Answers
+    groups: np.ndarray | None
+    threshold: float
+    notes: tuple[str, ...]
+
+
+def read_predictions(path: Path | str, *, task: Task | None = None, threshold: float | None = None) -> Predictions:
+    """Read a CSV, Parquet or JSON table of predictions.
+
+    Its columns: the truth as ``truth`` or ``label`` (several labels joined by ``;``), a probability ``p_LABEL`` a
+    label, optionally ``prediction`` and ``patient``. Two probabilities are (negative, positive), in this order.
+
+    Args:
+        path: the table.
+        task: ``None`` to tell it from the probabilities: multi-label when they do not sum to 1.
+        threshold: ``None`` for the one that the ``prediction`` column was made with, or .5.
+
+    Raises:
+        EvaluationError: the file cannot be read as a table, or lacks what is needed.
+    """
+    table = _read_table(Path(path))
+    return predictions_from_table(table, name=Path(path).name, task=task, threshold=threshold)
+
+
+def predictions_from_table(
+    table: pd.DataFrame, *, name: str = "the table", task: Task | None = None, threshold: float | None = None
+) -> Predictions:
+    """The same from a table in memory; ``name`` stands in the messages."""
+    truth_column = next((column for column in TRUTH_COLUMNS if column in table.columns), None)
+    scored = [str(column) for column in table.columns if str(column).startswith(PROBABILITY_PREFIX)]
+    if truth_column is None or not scored:
+        raise EvaluationError(
+            f"{name} has the columns {', '.join(map(str, table.columns))}; expected the truth as 'truth' or 'label' "
+            "and a probability 'p_LABEL' for each label. Rename its columns."
+        )
+    scores = _score_table(table, scored, name)
+    task = task or _detect_task(scores, table[truth_column])
+    notes = []
+    missing = table[truth_column].isna() if task != "multi-label" else pd.Series(data=False, index=table.index)
+    if missing.any():
+        notes.append(f"{int(missing.sum()):,} of {len(table):,} rows have no truth and are left out.")
+        table, scores = table[~missing], scores[~missing.to_numpy()]
+    labels, y_true, y_score = _encode(table[truth_column], scores, scored, task, name)
+    said = task if task != "binary" else f"binary; '{labels[1]}' is the positive label"
+    notes.append(f"{len(table):,} cases, {said}.")
+    predicted = table[PREDICTION_COLUMN] if PREDICTION_COLUMN in table.columns else None
+    if threshold is None:
+        threshold, about = _decided_at(predicted, y_score, labels, task)
+        notes.extend(about)
+    groups = table[PATIENT_COLUMN].to_numpy(dtype=object) if PATIENT_COLUMN in table.columns else None
+    if groups is None:
+        notes.append("No column 'patient': every case is taken for another patient.")
+    answers = as_answers(y_true, y_score, labels=labels, task=task, threshold=threshold)
+    return Predictions(answers, groups, threshold, tuple(notes))
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    readers = {".csv": pd.read_csv, ".parquet": pd.read_parquet, ".json": pd.read_json}
+    suffix = path.suffix.lower()
+    if suffix not in readers:
+        raise EvaluationError(
+            f"{path} is not a table of predictions that can be read; expected one of {', '.join(readers)}, or a "
+            "run folder."
+        )
+    try:
+        options = {"dtype": {"truth": str, "label": str, "prediction": str, "patient": str}} if suffix == ".csv" else {}
+        return readers[suffix](path, **options)  # type: ignore[operator,no-any-return]  # three readers of one shape
+    except FileNotFoundError as error:
+        raise EvaluationError(f"There is no file {path}. Check the path.") from error
+    except (ValueError, OSError) as error:
+        raise EvaluationError(f"{path} cannot be read as a table ({error}). Write it again as {suffix}.") from error
+
+
+def _score_table(table: pd.DataFrame, columns: Sequence[str], name: str) -> Floats:
+    try:
+        return table[list(columns)].to_numpy(dtype=np.float64)
+    except ValueError as error:
+        raise EvaluationError(
+            f"A probability column of {name} holds text ({error}); expected numbers between 0 and 1. Correct the cells."
+        ) from error
+
+
+def _detect_task(scores: Floats, truth: pd.Series) -> Task:
+    if scores.shape[1] == 1:
+        return "binary"
+    joined = truth.dropna().astype(str).str.contains(SEPARATOR, regex=False).any()
+    if joined or (len(scores) and np.nanmax(np.abs(scores.sum(axis=1) - 1)) > MAX_SUM_ERROR):
+        return "multi-label"
+    return "binary" if scores.shape[1] == 2 else "multi-class"
+
+
+def _encode(
+    truth: pd.Series, scores: Floats, columns: Sequence[str], task: Task, name: str
+) -> tuple[tuple[str, ...], np.ndarray, Floats]:
+    """Label names, encoded truths and the scores that belong to them."""
+    labels = tuple(column.removeprefix(PROBABILITY_PREFIX) for column in columns)
+    if task == "multi-label":
+        wanted = [set(filter(None, str(cell).split(SEPARATOR))) if not pd.isna(cell) else set() for cell in truth]
+        _check_known({label for each in wanted for label in each}, labels, name)
+        return (
+            labels,
+            np.array([[label in each for label in labels] for each in wanted]).reshape(-1, len(labels)),
+            scores,
+        )
+    found = truth.map(_text)
+    if task == "binary" and len(labels) == 1:
+        labels = (_other_label(set(found), labels[0], name), labels[0])
+    _check_known(set(found), labels, name)
+    indices = found.map({label: index for index, label in enumerate(labels)}).to_numpy(dtype=np.int64)
+    return labels, indices, scores[:, -1:] if task == "binary" else scores
+
+
+def _text(cell: object) -> str:
+    """A label as its column name would have it: 1.0 and 1 are one label."""
+    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
+
+
+def _other_label(found: set[str], positive: str, name: str) -> str:
+    others = sorted(found - {positive})
+    if len(others) > 1:
+        raise EvaluationError(
+            f"{name} has one probability, p_{positive}, and the truths {', '.join(sorted(found))}; expected "
+            f"'{positive}' and one other label. Add a probability for each label, or merge the others."
+        )
+    return others[0] if others else f"not {positive}"
+
+
+def _check_known(found: set[str], labels: Sequence[str], name: str) -> None:
+    unknown = sorted(found - set(labels))
+    if unknown:
+        raise EvaluationError(
+            f"{name} has the truths {', '.join(repr(label) for label in unknown[:5])}, which no probability "
+            f"column names; expected {', '.join(labels)}. Correct the spelling, or add the columns."
+        )
+
+
+def _decided_at(
+    predicted: pd.Series | None, scores: Floats, labels: Sequence[str], task: Task
+) -> tuple[float, list[str]]:
+    """The threshold that the predictions were made with, and what is to be said of it."""
+    if predicted is None or task == "multi-label":
+        return 0.5, []
+    said = predicted.map(_text)
+    if task == "multi-class":
+        largest = np.array(labels, dtype=object)[scores.argmax(axis=1)]
+        differ = int((said.to_numpy(dtype=object) != largest).sum())
+        told = f"In {differ:,} rows 'prediction' is not the label of the largest probability, the latter is evaluated."
+        return 0.5, [told] if differ else []
+    yes, score = (said == labels[1]).to_numpy(), scores[:, 0]
+    if ((score > 0.5) == yes).all():
+        return 0.5, []
+    least, most = score[yes].min(initial=1.0), score[~yes].max(initial=0.0)
+    if least > most:
+        middle = float((least + most) / 2)
+        return middle, [f"'prediction' was made with a threshold of {most:.4g} to {least:.4g}; {middle:.4g} is used."]
+    return 0.5, ["No threshold gives the column 'prediction'; the decisions at .5 are evaluated instead."]
