@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
 from hounsfield.images.image import Image
-from hounsfield.preprocessing.foreground import foreground_mask
+from hounsfield.preprocessing.foreground import foreground_mask, grey
 from hounsfield.preprocessing.statistics import extremes, is_constant
 from hounsfield.preprocessing.step import Step
 
@@ -23,7 +23,8 @@ class BiasField(Step):
 
     The field is estimated in the foreground (above Otsu's threshold) of an image shrunk by ``shrink``, with
     ``iterations`` at each level of refinement, and divided out at full resolution. Values below zero count as zero
-    in the estimate. A constant image is left as it is; channels are corrected one by one.
+    in the estimate. All channels are divided by one field, that of their mean, so colours stay what they are. A
+    constant image is left as it is.
     """
 
     name: Literal["bias_field"] = "bias_field"
@@ -34,13 +35,13 @@ class BiasField(Step):
         if is_constant(*extremes(image.pixels)):
             return image
         mask = foreground_mask(image.pixels)
-        channels = [self._corrected(channel, mask, image.spacing) for channel in np.moveaxis(image.pixels, -1, 0)]
-        return image.replace(pixels=np.stack(channels, axis=-1))
+        field = self._field(grey(image.pixels), mask, image.spacing)
+        return image.replace(pixels=np.divide(image.pixels, field[..., np.newaxis], dtype=np.float32))
 
-    def _corrected(
-        self, channel: NDArray[Any], mask: NDArray[Any], spacing: tuple[float, ...] | None
+    def _field(
+        self, values: NDArray[Any], mask: NDArray[Any], spacing: tuple[float, ...] | None
     ) -> NDArray[np.float32]:
-        full = sitk.GetImageFromArray(np.clip(channel, 0, None).astype(np.float32))
+        full = sitk.GetImageFromArray(np.clip(values, 0, None).astype(np.float32))
         inside = sitk.GetImageFromArray(mask.astype(np.uint8))
         if spacing is not None:
             full.SetSpacing(spacing[::-1])
@@ -51,5 +52,4 @@ class BiasField(Step):
         # One thread gives the same bits each time.
         corrector.SetNumberOfThreads(1)
         corrector.Execute(sitk.Shrink(full, factors), sitk.Shrink(inside, factors))
-        field = sitk.GetArrayFromImage(corrector.GetLogBiasFieldAsImage(full))
-        return np.asarray(channel / np.exp(field), dtype=np.float32)
+        return np.asarray(np.exp(sitk.GetArrayFromImage(corrector.GetLogBiasFieldAsImage(full)).astype(np.float32)))

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from hounsfield.preprocessing.statistics import extremes, is_constant, percentiles
+
 
 def grey(pixels: NDArray[Any]) -> NDArray[Any]:
     """Return the mean over channels, shape = the spatial axes; one channel is passed through without a copy."""
@@ -20,8 +22,8 @@ def otsu_threshold(values: NDArray[Any]) -> float | None:
     Otsu, "A threshold selection method from gray-level histograms", IEEE Trans. SMC 9 (1979): the cut of a
     256-bin histogram that has the greatest variance between the classes.
     """
-    low, high = float(values.min()), float(values.max())
-    if high <= low:
+    low, high = extremes(values)
+    if is_constant(low, high):
         return None
     levels = ((values - np.float32(low)) * np.float32(255.999 / (high - low))).astype(np.uint8)
     counts = np.bincount(levels.ravel(), minlength=256).astype(np.float64)
@@ -30,7 +32,9 @@ def otsu_threshold(values: NDArray[Any]) -> float | None:
     moment = (counts * np.arange(256)).cumsum()
     with np.errstate(divide="ignore", invalid="ignore"):
         separation = below * above * (moment / below - (moment[-1] - moment) / above) ** 2
-    cut = int(np.nan_to_num(separation[:-1]).argmax())
+    separation = np.nan_to_num(separation[:-1])
+    # Between two modes with nothing in the middle many cuts are equally good: the middle one is farthest from both.
+    cut = float(np.flatnonzero(separation >= separation.max() * (1 - 1e-9)).mean())
     return low + (cut + 1) * (high - low) / 255.999
 
 
@@ -46,6 +50,20 @@ def foreground_mask(pixels: NDArray[Any], threshold: float | None = None) -> NDA
         return np.ones(values.shape, dtype=bool)
     mask = np.asarray(values > threshold)
     return mask if mask.any() else np.ones(values.shape, dtype=bool)
+
+
+def background_threshold(pixels: NDArray[Any]) -> float | None:
+    """Return a value between air and the faintest tissue, or ``None`` for a constant image.
+
+    Otsu's threshold would part bone from soft tissue in a radiograph; a quarter of the way to it from the darkest
+    hundredth of the pixels cuts only what is hardly brighter than air.
+    """
+    values = grey(pixels)
+    otsu = otsu_threshold(values)
+    if otsu is None:
+        return None
+    (darkest,) = percentiles(values, (1,))
+    return darkest + 0.25 * (otsu - darkest)
 
 
 def foreground_box(mask: NDArray[Any]) -> tuple[tuple[int, int], ...]:
