@@ -1,0 +1,222 @@
+"""What is wrong with a cohort, found before anything is trained on it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from hounsfield.cohorts.cohort import SEPARATOR, Cohort
+from hounsfield.cohorts.duplicates import DuplicateGroup, duplicate_groups
+from hounsfield.cohorts.fingerprint import Fingerprint, fingerprint
+from hounsfield.cohorts.leaks import Leak, describe_leaks, drop_leaks, leaks, settle_leaks
+from hounsfield.cohorts.scan import Scan, scan
+from hounsfield.cohorts.shortcuts import Shortcut, shortcuts
+from hounsfield.progress import Progress, silent
+
+__all__ = ["Audit", "Finding", "audit", "drop_leaks", "leaks", "settle_leaks"]
+
+Severity = Literal["error", "warning", "note"]
+# Cohen (1988): from here on an association is of medium size.
+MEDIUM_STRENGTH = 0.3
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One sentence of an audit.
+
+    Attributes:
+        severity: ``error`` stops a training, ``warning`` should be looked at, ``note`` is good to know.
+        title: a few words.
+        text: what was found and what follows from it.
+        rows: the rows concerned.
+    """
+
+    severity: Severity
+    title: str
+    text: str
+    rows: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Everything that was found.
+
+    Attributes:
+        fingerprint: the cohort in figures.
+        duplicates: groups of rows that show one picture.
+        contradictions: those whose rows do not carry the same label.
+        leaks: patients and pictures on two sides of given splits.
+        shortcuts: every attribute that was tested, strongest first; see ``Shortcut.at_risk``.
+        findings: the above in sentences, gravest first.
+    """
+
+    fingerprint: Fingerprint
+    duplicates: tuple[DuplicateGroup, ...]
+    contradictions: tuple[DuplicateGroup, ...]
+    leaks: tuple[Leak, ...]
+    shortcuts: tuple[Shortcut, ...]
+    findings: tuple[Finding, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        parts = {
+            name: [dataclasses.asdict(item) for item in getattr(self, name)]
+            for name in ("findings", "duplicates", "contradictions", "leaks")
+        }
+        tested = [{**dataclasses.asdict(one), "at_risk": one.at_risk} for one in self.shortcuts]
+        return {"fingerprint": self.fingerprint.to_dict(), **parts, "shortcuts": tested}
+
+
+def audit(cohort: Cohort, *, scanned: Scan | None = None, progress: Progress = silent) -> Audit:
+    """Look a cohort over in one pass: bad files, duplicates, contradictions, leaks and shortcuts.
+
+    Args:
+        cohort: with the splits that were given, if any.
+        scanned: the pass over its images, where it was made already.
+        progress: told of every few images.
+
+    Raises:
+        CohortError: the cohort is empty, or none of its images can be read.
+    """
+    scanned = scanned if scanned is not None else scan(cohort, progress=progress)
+    figures = fingerprint(cohort, scanned=scanned)
+    groups = duplicate_groups(scanned)
+    contradictions = tuple(group for group in groups if _contradicts(cohort, group))
+    leaking = leaks(cohort, scanned=scanned, groups=groups)
+    risks = shortcuts(scanned)
+    findings = [
+        *_unreadable(scanned),
+        *_leaking(leaking),
+        *_contradicting(contradictions),
+        *_duplicated(groups),
+        *_shortcuts(risks),
+        *_suspicious(cohort, figures),
+        *_unknown(cohort, figures),
+    ]
+    order = ("error", "warning", "note")
+    ranked = sorted(findings, key=lambda finding: order.index(finding.severity))
+    return Audit(figures, groups, contradictions, leaking, risks, tuple(ranked))
+
+
+def _contradicts(cohort: Cohort, group: DuplicateGroup) -> bool:
+    labels = cohort.table["label"].iloc[list(group.rows)].dropna().astype(str)
+    return len({frozenset(label.split(SEPARATOR)) if cohort.task == "multi-label" else label for label in labels}) > 1
+
+
+def _unreadable(scanned: Scan) -> list[Finding]:
+    rows = tuple(int(row) for row in (~scanned.readable).nonzero()[0])
+    if not rows:
+        return []
+    share = len(rows) / len(scanned.facts)
+    text = f"{len(rows):,} of {len(scanned.facts):,} images ({share:.1%}) cannot be read; a training leaves them out"
+    # The store refuses a cohort of which more than this share is bad.
+    grave = share > 0.05
+    text += ", but not more than 5 % of them: repair or remove them first." if grave else "."
+    return [Finding("error" if grave else "warning", "Unreadable images", text, rows)]
+
+
+def _leaking(found: tuple[Leak, ...]) -> list[Finding]:
+    findings = []
+    into_test = tuple(leak for leak in found if leak.into_test)
+    before_test = tuple(leak for leak in found if not leak.into_test)
+    if into_test:
+        text = (
+            f"Found in training or validation and in test too: {describe_leaks(into_test)}. Test figures would be too "
+            "good, so a training stops until --drop-leaks (the training side's rows go) or --allow-leaks is said."
+        )
+        findings.append(Finding("error", "Leaks into test", text, _rows_of(into_test)))
+    if before_test:
+        text = (
+            f"Found in training and in validation: {describe_leaks(before_test)}. A training leaves out the training "
+            "side's rows and says so."
+        )
+        findings.append(Finding("warning", "Leaks between training and validation", text, _rows_of(before_test)))
+    return findings
+
+
+def _rows_of(items: tuple[Leak, ...] | tuple[DuplicateGroup, ...]) -> tuple[int, ...]:
+    return tuple(sorted({row for item in items for row in item.rows}))
+
+
+def _contradicting(groups: tuple[DuplicateGroup, ...]) -> list[Finding]:
+    if not groups:
+        return []
+    exact = sum(group.exact for group in groups)
+    near = len(groups) - exact
+    parts = [f"{exact:,} with the same pixels, so that at least one label is wrong"] * bool(exact)
+    parts += [f"{near:,} with a slightly changed copy"] * bool(near)
+    text = f"Pictures with different labels: {' and '.join(parts)}. Look at them and correct the table."
+    return [Finding("warning", "Contradicting labels", text, _rows_of(groups))]
+
+
+def _duplicated(groups: tuple[DuplicateGroup, ...]) -> list[Finding]:
+    findings = []
+    for exact, title, what in (
+        (True, "Exact duplicates", "have the same pixels as another one"),
+        (
+            False,
+            "Near-duplicates",
+            "show the picture of another one, re-encoded, resized or otherwise changed a little",
+        ),
+    ):
+        chosen = tuple(group for group in groups if group.exact == exact)
+        rows = _rows_of(chosen)
+        if chosen:
+            text = f"{len(rows):,} images {what}: {len(chosen):,} groups. They count several times in every figure."
+            findings.append(Finding("note", title, text, rows))
+    return findings
+
+
+def _shortcuts(tested: tuple[Shortcut, ...]) -> list[Finding]:
+    findings = []
+    for risk in tested:
+        if risk.at_risk:
+            what = "the label" if risk.label is None else f"the label '{risk.label}'"
+            text = (
+                f"'{risk.attribute}' alone tells {what} right in {risk.accuracy:.0%} of cases where guessing gives "
+                f"{risk.chance:.0%} (Cramér's V {risk.strength:.2f}, p {_p_value(risk.p_value)}): a network may learn "
+                "it in place of the finding. Compare results within its levels."
+            )
+            severity: Severity = "warning" if risk.strength >= MEDIUM_STRENGTH else "note"
+            findings.append(Finding(severity, f"Shortcut: {risk.attribute}", text))
+    return findings
+
+
+def _p_value(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"= {value:.3f}"
+
+
+def _suspicious(cohort: Cohort, figures: Fingerprint) -> list[Finding]:
+    position = {str(reference): row for row, reference in enumerate(cohort.table["image"])}
+    cases = (
+        ("Constant images", figures.constant, "hold one single value: they show nothing."),
+        ("Values that are not finite", figures.not_finite, "hold NaN or infinity."),
+        ("Clipped images", figures.clipped, "have more than 5 % of their values at their maximum: detail was cut off."),
+    )
+    return [
+        Finding(
+            "warning", title, f"{len(images):,} images {what}", tuple(sorted({position[image] for image in images}))
+        )
+        for title, images, what in cases
+        if images
+    ]
+
+
+def _unknown(cohort: Cohort, figures: Fingerprint) -> list[Finding]:
+    findings = []
+    if figures.num_patients is None:
+        text = "Images of one patient may come to lie on both sides of a split. Name them in a column 'patient'."
+        findings.append(Finding("note", "Patients unknown", text))
+    if len(figures.ranks) > 1:
+        kinds = f"{figures.ranks.get(2, 0):,} slices and {figures.ranks.get(3, 0):,} volumes"
+        text = f"Found {kinds}: a training takes one kind. Make a cohort of each."
+        findings.append(Finding("warning", "Slices and volumes mixed", text))
+    counts = cohort.table["label"].value_counts()
+    if cohort.task != "multi-label" and len(counts) > 1 and counts.max() >= 10 * counts.min():
+        text = (
+            f"'{counts.index[0]}' has {counts.max() / counts.min():.0f} times as many images as '{counts.index[-1]}': "
+            "accuracy alone misleads."
+        )
+        findings.append(Finding("note", "Imbalance", text))
+    return findings
