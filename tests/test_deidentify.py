@@ -102,7 +102,7 @@ def test_each_action_of_the_table_is_taken():
     assert not [element for element in cleaned.iterall() if element.tag.is_private]
     assert 0x60000022 not in cleaned
     assert 0x00085555 not in cleaned
-    assert cleaned.SourceImageSequence[0].PatientName == ""
+    assert not cleaned.SourceImageSequence[0].PatientName
 
 
 def test_the_result_declares_what_was_done():

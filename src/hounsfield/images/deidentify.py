@@ -38,6 +38,9 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from hounsfield.errors import ImageError
 from hounsfield.images.confidentiality import ACTIONS
+from hounsfield.images.reading import image_files
+from hounsfield.images.writers import written_whole
+from hounsfield.progress import Progress, silent
 from hounsfield.version import __version__
 
 BurnedIn = Literal["declared", "possible", "unlikely"]
@@ -73,6 +76,21 @@ class Deidentified:
     dataset: Dataset
     patient: str
     burned_in: BurnedIn
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of the files that were to be de-identified.
+
+    Attributes:
+        written: the new files.
+        flagged: those of them whose pixels may show text, with what says so.
+        left_out: files that could not be de-identified, with the reason.
+    """
+
+    written: tuple[Path, ...]
+    flagged: dict[Path, BurnedIn]
+    left_out: tuple[tuple[Path, str], ...]
 
 
 def make_key(path: Path) -> None:
@@ -112,17 +130,55 @@ def deidentify_file(source: Path, target: Path, key: bytes, *, keep_characterist
         OSError: the target cannot be written.
     """
     result = deidentify(read_object(source), key, keep_characteristics=keep_characteristics)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pydicom on values that break their VR, which the source had before
-        try:
-            pydicom.dcmwrite(target, result.dataset, enforce_file_format=True)
-        except (ValueError, TypeError, AttributeError, KeyError, NotImplementedError) as error:
-            target.unlink(missing_ok=True)
-            raise ImageError(
-                f"'{source}' holds a value that cannot be written as DICOM again ({type(error).__name__}). "
-                "It was left out; repair it with a DICOM tool first."
-            ) from error
+    with written_whole(target, ".dcm") as temporary:
+        _write(result.dataset, temporary, source)
     return result
+
+
+def deidentify_paths(
+    source: Path, target: Path, key: bytes, *, keep_characteristics: bool = False, progress: Progress = silent
+) -> Outcome:
+    """De-identify one file into another, or every DICOM file of a folder into ``target/PSEUDONYM/INSTANCE_UID.dcm``.
+
+    Files of a folder that cannot be de-identified are left out, and named in the result.
+
+    Raises:
+        ImageError: the source does not exist, or nothing in it could be de-identified.
+        OSError: a file cannot be written.
+    """
+    if source.is_file():
+        one = deidentify_file(source, target, key, keep_characteristics=keep_characteristics)
+        return Outcome((target,), _flags(target, one), ())
+    sources = image_files(source)
+    written: list[Path] = []
+    flagged: dict[Path, BurnedIn] = {}
+    left_out: list[tuple[Path, str]] = []
+    for number, path in enumerate(sources):
+        progress("de-identifying", number, len(sources))
+        try:
+            result = deidentify(read_object(path), key, keep_characteristics=keep_characteristics)
+            written.append(_placed(result, path, target))
+            flagged |= _flags(written[-1], result)
+        except ImageError as error:
+            left_out.append((path, str(error)))
+    progress("de-identifying", len(sources), len(sources))
+    if not written:
+        reason = f" The first was refused: {left_out[0][1]}" if left_out else ""
+        raise ImageError(f"No DICOM file below '{source}' could be de-identified.{reason}")
+    return Outcome(tuple(written), flagged, tuple(left_out))
+
+
+def _placed(result: Deidentified, source: Path, target: Path) -> Path:
+    """Write an object where its new identity says."""
+    path = target / result.patient / f"{result.dataset.SOPInstanceUID}.dcm"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(path, ".dcm") as temporary:
+        _write(result.dataset, temporary, source)
+    return path
+
+
+def _flags(path: Path, result: Deidentified) -> dict[Path, BurnedIn]:
+    return {} if result.burned_in == "unlikely" else {path: result.burned_in}
 
 
 def read_object(path: Path) -> Dataset:
@@ -134,12 +190,19 @@ def read_object(path: Path) -> Dataset:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return pydicom.dcmread(path)
+            dataset = pydicom.dcmread(path)
+            named = bool(dataset.get("SOPClassUID")) and bool(dataset.get("SOPInstanceUID"))
     except (InvalidDicomError, OSError, EOFError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise ImageError(
             f"'{path}' cannot be read as DICOM ({type(error).__name__}). Expected an undamaged DICOM file; only these "
             "can be de-identified."
         ) from error
+    if not named:
+        raise ImageError(
+            f"'{path}' has no SOP class and instance UID. Expected a complete DICOM object; only these can be "
+            "de-identified."
+        )
+    return dataset
 
 
 def deidentify(dataset: Dataset, key: bytes, *, keep_characteristics: bool = False) -> Deidentified:
@@ -168,6 +231,18 @@ def deidentify(dataset: Dataset, key: bytes, *, keep_characteristics: bool = Fal
         _declare(cleaned, keep_characteristics=keep_characteristics)
         _renew_meta(cleaned, dataset)
     return Deidentified(cleaned, patient, flag)
+
+
+def _write(dataset: Dataset, path: Path, source: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom on values that break their VR, which the source had before
+        try:
+            pydicom.dcmwrite(path, dataset, enforce_file_format=True)
+        except (ValueError, TypeError, AttributeError, KeyError, NotImplementedError) as error:
+            raise ImageError(
+                f"'{source}' holds a value that cannot be written as DICOM again ({type(error).__name__}). "
+                "It was left out; repair it with a DICOM tool first."
+            ) from error
 
 
 def burned_in(dataset: Dataset) -> BurnedIn:

@@ -1,0 +1,120 @@
+"""``hounsfield convert``: between formats, geometry kept; de-identified where asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hounsfield.errors import ImageError, UsageError
+
+
+def command(
+    source: Annotated[
+        Path, typer.Argument(metavar="INPUT", help="An image, a volume, or a folder of one DICOM series.")
+    ],
+    target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="A file; or a folder for a DICOM series.")],
+    *,
+    frame: Annotated[int | None, typer.Option(help="Which frame of a 4D volume, from 0.")] = None,
+    window: Annotated[
+        str | None, typer.Option(help="CENTER,WIDTH or lung, bone, brain, 'soft tissue': for PNG and TIFF.")
+    ] = None,
+    orientation: Annotated[str | None, typer.Option(help="Turn a volume, for example to SPL.")] = None,
+    deidentify: Annotated[bool, typer.Option("--deidentify", help="By the basic profile of DICOM PS3.15.")] = False,
+    key_file: Annotated[Path | None, typer.Option(help="Secret of the pseudonyms; made where it is missing.")] = None,
+    keep_characteristics: Annotated[
+        bool, typer.Option("--keep-characteristics", help="Keep sex, age, size and weight when de-identifying.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is at OUTPUT.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Convert an image, a volume or a DICOM series to another format, its geometry kept."""
+    from hounsfield.cli.console import out, print_json
+    from hounsfield.images.conversion import holds_dicom
+
+    _check_paths(source, target, overwrite=overwrite)
+    if deidentify and holds_dicom(source):
+        asks_for_pixels = frame is not None or window is not None or orientation is not None
+        if asks_for_pixels or target.suffix.lower() not in {"", ".dcm"}:
+            raise UsageError(
+                f"De-identification keeps the pixels of a DICOM object as they are, and '{target.name}' or an option "
+                "asks for other ones. De-identify to '.dcm' or to a folder first, then convert the result."
+            )
+        result = _deidentify(source, target, key_file, keep_characteristics=keep_characteristics)
+    else:
+        result = _convert(source, target, frame, window, orientation)
+    if as_json:
+        print_json(result)
+    else:
+        out.print("\n".join(f"{name}: {value}" for name, value in result.items()), markup=False)
+
+
+def _check_paths(source: Path, target: Path, *, overwrite: bool) -> None:
+    if not source.exists():
+        raise ImageError(f"The input '{source}' does not exist. Give an image file or a folder with a DICOM series.")
+    if source.resolve() == target.resolve():
+        raise UsageError(f"INPUT and OUTPUT are both '{source}', and an input is never replaced. Name another output.")
+    if not overwrite and (target.is_file() or (target.is_dir() and any(target.iterdir()))):
+        raise UsageError(f"'{target}' exists and would be replaced. Name another output, or say --overwrite.")
+
+
+def _convert(
+    source: Path, target: Path, frame: int | None, window: str | None, orientation: str | None
+) -> dict[str, Any]:
+    from hounsfield.cli.console import progress_bars, say
+    from hounsfield.images.conversion import convert
+    from hounsfield.images.orientation import orientation_of
+
+    with progress_bars() as bars:
+        done = convert(source, target, frame=frame, window=window, orientation=orientation, progress=bars)
+    for note in done.notes:
+        say(note)
+    image = done.image
+    return {
+        "output": str(target),
+        "shape": list(image.pixels.shape),
+        "type": str(image.pixels.dtype),
+        "spacing": None if image.spacing is None else [round(length, 6) for length in image.spacing],
+        "orientation": None if image.affine is None or image.rank != 3 else orientation_of(image.affine),
+    }
+
+
+def _deidentify(source: Path, target: Path, key_file: Path | None, *, keep_characteristics: bool) -> dict[str, Any]:
+    from hounsfield.cli.console import progress_bars, say
+    from hounsfield.images.deidentify import deidentify_paths
+
+    if source.is_dir() is bool(target.suffix):
+        kinds = ("a folder", "a file") if source.is_dir() else ("one file", "a folder")
+        raise UsageError(f"'{source}' is {kinds[0]} and '{target}' names {kinds[1]}. De-identify like into like.")
+    with progress_bars() as bars:
+        done = deidentify_paths(
+            source, target, _key(key_file), keep_characteristics=keep_characteristics, progress=bars
+        )
+    for path, reason in done.left_out:
+        say(f"left out: {path}: {reason}")
+    for path, flag in done.flagged.items():
+        say(f"look at {path}: burnt-in text is {flag}")
+    return {
+        "output": str(target),
+        "files": len(done.written),
+        "left_out": len(done.left_out),
+        "burned_in": [str(path) for path in done.flagged],
+    }
+
+
+def _key(key_file: Path | None) -> bytes:
+    from hounsfield.cli.console import say
+    from hounsfield.images.deidentify import make_key, read_key
+
+    if key_file is None:
+        raise UsageError(
+            "--deidentify was given without --key-file. Name the file that holds the secret of the pseudonyms, or is "
+            "to hold it: the same key keeps a patient's objects together, and it must stay with the patients' data."
+        )
+    if not key_file.exists():
+        make_key(key_file)
+        say(
+            f"A new key was made: {key_file}. Keep it with the patients' data; without it no later file can join these."
+        )
+    return read_key(key_file)

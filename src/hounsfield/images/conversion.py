@@ -1,0 +1,145 @@
+"""From any input to any format that can hold it, with the geometry, and with a word where that gets lost."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from hounsfield.errors import ImageError, UsageError
+from hounsfield.images.dicom_writer import write_series
+from hounsfield.images.image import Image
+from hounsfield.images.nifti import read_nifti
+from hounsfield.images.orientation import reorient
+from hounsfield.images.reading import format_suffix, read_image
+from hounsfield.images.series import group_series, read_series
+from hounsfield.images.volume import read_metaimage, read_nrrd
+from hounsfield.images.windows import WINDOW_PRESETS
+from hounsfield.images.writers import suffix_of, write_image
+from hounsfield.progress import Progress, silent
+
+DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
+
+# Formats with no place for where a pixel is in the patient.
+WITHOUT_GEOMETRY = frozenset({".png", ".tif", ".tiff", ".npy"})
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What was written, and what the person should know about it."""
+
+    image: Image
+    notes: tuple[str, ...]
+
+
+def convert(
+    source: Path,
+    target: Path,
+    *,
+    frame: int | None = None,
+    window: str | None = None,
+    orientation: str | None = None,
+    progress: Progress = silent,
+) -> Conversion:
+    """Read an image, a volume or the DICOM series of a folder, and write it in the format of ``target``.
+
+    Args:
+        source: a file, or a folder with one DICOM series.
+        target: a file with a suffix of ``writers.WRITERS`` or ``.dcm``; without a suffix, a folder for a DICOM series.
+        frame: which frame of a 4D NIfTI, NRRD or MetaImage file, from 0.
+        window: ``"CENTER,WIDTH"`` or the name of a preset, for PNG and TIFF.
+        orientation: turn the volume first, for example ``"SPL"``.
+        progress: hears of the slices of a series.
+
+    Raises:
+        ImageError: the input cannot be read, or the format cannot hold it.
+        UsageError: the window is malformed, or a frame is asked of a format without frames.
+        OSError: the output cannot be written.
+    """
+    suffix = suffix_of(target) if target.suffix else ""
+    image, sources = _read(source, frame, progress)
+    if orientation is not None:
+        image = reorient(image, orientation)
+    notes = []
+    chosen = parse_window(window) if window is not None else None
+    if chosen is None and suffix == ".png" and image.metadata.windows and not _fits_png(image):
+        chosen = image.metadata.windows[0]
+        notes.append(f"A PNG cannot hold these values: the file's own window was applied, center and width {chosen}.")
+    if suffix:
+        write_image(image, target, window=chosen, sources=sources if suffix == ".dcm" else ())
+    else:
+        _write_folder(image, target, sources)
+    if suffix in WITHOUT_GEOMETRY and image.spacing is not None:
+        notes.append(f"'{suffix}' has no place for geometry: the spacing of {image.spacing} mm is not in '{target}'.")
+    return Conversion(image, tuple(notes))
+
+
+def parse_window(text: str) -> tuple[float, float]:
+    """``"CENTER,WIDTH"`` or the name of a preset, as numbers.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if text in WINDOW_PRESETS:
+        return WINDOW_PRESETS[text]
+    try:
+        center, width = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(
+            f"The window '{text}' was given, and expected is CENTER,WIDTH or one of {', '.join(WINDOW_PRESETS)}."
+        ) from error
+    return center, width
+
+
+def holds_dicom(source: Path) -> bool:
+    """Whether an input is DICOM: a file of that kind, or any folder."""
+    return source.is_dir() or format_suffix(source) in DICOM_SUFFIXES
+
+
+def _read(source: Path, frame: int | None, progress: Progress) -> tuple[Image, list[Path]]:
+    """The image, and the DICOM files that it comes from."""
+    if frame is not None:
+        return _read_frame(source, frame), []
+    if not source.is_dir():
+        return read_image(source), [source] if holds_dicom(source) else []
+    found = [one for one in group_series(source, progress=progress).series if one.kind != "localiser"]
+    if len(found) == 1:
+        return read_series(found[0], progress=progress), list(found[0].paths)
+    if not found:
+        raise ImageError(f"No DICOM series was found in '{source}'. Give a folder with the slices of one series.")
+    named = ", ".join(f"{len(one.paths)} files from {one.paths[0].name}" for one in found[:4])
+    raise ImageError(
+        f"'{source}' holds {len(found)} series or parts of them ({named}{', …' if len(found) > 4 else ''}), and one "
+        "output holds one. Put each into a folder of its own."
+    )
+
+
+def _read_frame(source: Path, frame: int) -> Image:
+    suffix = None if source.is_dir() else format_suffix(source)
+    if suffix in {".nii", ".nii.gz"}:
+        return read_nifti(source, frame=frame)
+    if suffix in {".nrrd", ".nhdr"}:
+        return read_nrrd(source, frame=frame)
+    if suffix in {".mha", ".mhd"}:
+        return read_metaimage(source, frame=frame)
+    raise UsageError(
+        f"A frame was asked of '{source}', and only NIfTI, NRRD and MetaImage files have 4D frames. Leave it out."
+    )
+
+
+def _fits_png(image: Image) -> bool:
+    return image.pixels.dtype.kind != "f" and int(image.pixels.min()) >= 0
+
+
+def _write_folder(image: Image, target: Path, sources: list[Path]) -> None:
+    """Write a series into a folder of another name, and rename it when it is complete."""
+    temporary = target.with_name(f".{target.name}.part")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        write_series(image, temporary, sources)
+        if target.is_dir():
+            shutil.rmtree(target)
+        temporary.rename(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
