@@ -99,7 +99,7 @@ def cnn_auc(pictures: np.ndarray, y: np.ndarray, split: np.ndarray, seconds: flo
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=90)
+    parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--epochs", type=int, default=30)
     arguments = parser.parse_args()
     results = []

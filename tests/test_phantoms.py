@@ -14,7 +14,7 @@ from pydicom.uid import CTImageStorage, DigitalXRayImageStorageForPresentation
 
 from hounsfield.cohorts.phantoms import PHANTOMS, anatomy, chest, ct, findings, make_phantom, radiograph
 from hounsfield.cohorts.phantoms.patients import WeakGroup, derive_uid, draw_patient
-from hounsfield.errors import CohortError, UsageError
+from hounsfield.errors import CohortError, ResourceError, UsageError
 from hounsfield.images import read_image
 
 
@@ -337,4 +337,23 @@ def test_a_frame_agrees_with_the_dicom_equation() -> None:
 def test_a_ct_has_no_marker(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no markers"):
         make_phantom("ct-nodule", tmp_path / "ct", num_patients=1, marker_bias=0.5)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_said_and_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(chest, "write_file", full)
+    with pytest.raises(ResourceError, match="No space left"):
+        make_phantom("chest", tmp_path / "new", num_patients=1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupt_leaves_nothing(tmp_path: Path) -> None:
+    def interrupt(task: str, done: int, total: int | None) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make_phantom("chest", tmp_path / "new", num_patients=2, progress=interrupt)
     assert not list(tmp_path.iterdir())

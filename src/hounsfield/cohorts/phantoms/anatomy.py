@@ -228,7 +228,7 @@ def ribs(thorax: Thorax, grid: Grid, turn: float) -> Array:
 def skeleton(thorax: Thorax, grid: Grid, turn: float) -> Array:
     """Path through ribs, spine, clavicles and shoulder blades, by the patient's bone density."""
     beat = np.cos(2 * np.pi * grid.y / np.float32(thorax.rib_pitch * 0.98))
-    spine = (11 + 3.0 * beat) * _cap(1 - ((grid.x - 0.5 * turn) / (17 + 1.5 * beat)) ** 4)
+    spine = (11 + 3.0 * beat) * _cap(1 - np.square(np.square((grid.x - 0.5 * turn) / (17 + 1.5 * beat))))
     far = np.abs(grid.x - turn)
     line = -0.55 * thorax.lung_height + 26 - thorax.clavicle_rise * np.sin((far - 14) / 62) - 0.10 * far
     tube = ((grid.y - line) / 6.2) ** 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import pandas as pd
 
 from hounsfield.cohorts.phantoms import chest, ct
 from hounsfield.cohorts.phantoms.patients import Bias, WeakGroup
-from hounsfield.errors import CohortError, UsageError
+from hounsfield.errors import CohortError, ResourceError, UsageError
 from hounsfield.progress import Progress, silent
 
 Row = dict[str, object]
@@ -48,7 +49,7 @@ def make_phantom(
     """Write a cohort of simulated DICOM images and its table ``cohort.csv``.
 
     The same arguments give the same bytes. Without a bias, label and every attribute are independent. The folder
-    appears when it is complete: a killed run leaves only ``FOLDER.partial``, which the next one replaces.
+    appears when it is complete; a failed or interrupted run leaves nothing.
 
     Args:
         name: a key of ``PHANTOMS``, with or without ``phantom:`` before it.
@@ -69,6 +70,7 @@ def make_phantom(
     Raises:
         UsageError: no phantom has this name, or an argument is out of range.
         CohortError: the folder has something in it.
+        ResourceError: the disk is full, or the folder cannot be written to.
     """
     phantom = find_phantom(name)
     count = phantom.num_patients if num_patients is None else num_patients
@@ -83,15 +85,33 @@ def make_phantom(
     bias = Bias(marker_bias, weak)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise CohortError(f"The phantom was to be written to {folder}, but something is there. Name an empty folder.")
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    (partial / "images").mkdir(parents=True)
-    rows: list[Row] = []
-    for index in range(count):
-        rows += phantom.write_patient(partial, index, seed=seed, bias=bias)
-        progress(f"making {phantom.title}", index + 1, count)
-    _table(rows).to_csv(partial / "cohort.csv", index=False)
-    partial.replace(folder)
+    try:
+        return _write_cohort(phantom, folder, range(count), seed=seed, bias=bias, progress=progress)
+    except OSError as error:
+        raise ResourceError(
+            f"The phantom could not be written to {folder}: {error}. Nothing of it was left behind. Free some disk, or "
+            "name a folder that can be written to."
+        ) from error
+
+
+def _write_cohort(
+    phantom: Phantom, folder: Path, patients: range, *, seed: int, bias: Bias, progress: Progress
+) -> Path:
+    """Write everything beside ``folder`` and rename it when it is whole; on any failure remove it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.partial-", dir=folder.parent))
+    try:
+        partial.chmod(0o755)
+        (partial / "images").mkdir()
+        rows: list[Row] = []
+        for index in patients:
+            rows += phantom.write_patient(partial, index, seed=seed, bias=bias)
+            progress(f"making {phantom.title}", index + 1, len(patients))
+        _table(rows).to_csv(partial / "cohort.csv", index=False)
+        partial.replace(folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     return folder / "cohort.csv"
 
 

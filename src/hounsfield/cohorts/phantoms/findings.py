@@ -12,6 +12,7 @@ from hounsfield.cohorts.phantoms.anatomy import Array, Grid, Thorax, heart, late
 Box = tuple[int, int, int, int]
 # A pixel belongs to the opacity's box where its path is above this part of the greatest.
 _BOX_LEVEL = 0.25
+_FAINT = 0.1  # share of opacities that are easily missed, so that nobody scores 1
 _LEAST_AIR = 85.0  # mm of lung that an opacity is placed in, so that it can be seen at all
 
 
@@ -55,8 +56,9 @@ def aerated_depth(thorax: Thorax, x: float, y: float) -> float:
 
 def _draw_anywhere(rng: np.random.Generator) -> Opacity:
     solid = rng.random() < 0.4
-    radius = float(rng.uniform(14, 22) if solid else rng.uniform(19, 33))
+    radius = float(rng.uniform(15, 23) if solid else rng.uniform(21, 34))
     count = 0 if solid else int(rng.integers(14, 30))
+    faint = float(rng.uniform(0.2, 0.5)) if rng.random() < _FAINT else 1.0
     place, angle = np.sqrt(rng.random(count)), rng.uniform(0, 2 * np.pi, count)
     grains = np.stack([place * np.cos(angle), place * np.sin(angle), rng.uniform(0.16, 0.36, count)], axis=1)
     return Opacity(
@@ -64,7 +66,7 @@ def _draw_anywhere(rng: np.random.Generator) -> Opacity:
         across=float(rng.uniform(0.12, 0.9)),
         height=float(rng.uniform(0.2, 0.82)),
         radius=radius,
-        depth=float(rng.uniform(1.2, 2.0) if solid else rng.uniform(1.0, 1.8)),
+        depth=faint * float(rng.uniform(1.3, 2.1) if solid else rng.uniform(1.2, 2.0)),
         lobes=(rng.normal(0, 0.09, (2, 5)) / np.arange(1, 6) ** 0.5).astype(np.float32),
         grains=grains.astype(np.float32),
         elongation=float(rng.uniform(0.75, 1.35)),
