@@ -215,7 +215,9 @@ def save_bundle(
     )
     _check_parts(bundle, network)
     if folder.exists() and not (folder / MANIFEST).is_file() and any(folder.iterdir()):
-        raise BundleError(f"{folder} holds other files and no bundle, so it is not replaced. Give a new or empty folder.")
+        raise BundleError(
+            f"{folder} holds other files and no bundle, so it stays as it is. Give a new or empty folder."
+        )
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
         complete = dataclasses.replace(bundle, folder=Path(temporary) / "new")

@@ -1,1 +1,17 @@
-"""To be filled by its room."""
+"""Predictions and features of a bundle, on the fastest engine that is installed."""
+
+from hounsfield.inference.decisions import decide
+from hounsfield.inference.engines import ENGINES, Engine, Outputs, check_bfloat16, open_engine
+from hounsfield.inference.predictor import BadImage, Prediction, Predictor
+
+__all__ = [
+    "ENGINES",
+    "BadImage",
+    "Engine",
+    "Outputs",
+    "Prediction",
+    "Predictor",
+    "check_bfloat16",
+    "decide",
+    "open_engine",
+]

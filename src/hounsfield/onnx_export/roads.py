@@ -26,6 +26,7 @@ import numpy.typing as npt
 from hounsfield.errors import BundleError, require
 from hounsfield.onnx_export.conversion import INPUT, OUTPUTS, convert
 from hounsfield.onnx_export.graph import NotConvertible
+from hounsfield.openvino_runtime import openvino_runtime
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +121,7 @@ def largest_difference(network: Any, path: Path, *, num_images: int = 3) -> floa
 
 def _run_onnx(path: Path, images: npt.NDArray[np.float32]) -> Sequence[npt.NDArray[np.float32]]:
     if importlib.util.find_spec("openvino") is not None:
-        openvino = require("openvino", "checking the ONNX file")
+        openvino = openvino_runtime("checking the ONNX file")
         compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         outcome = compiled({INPUT: images})
         return [outcome[name] for name in OUTPUTS]

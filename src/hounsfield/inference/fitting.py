@@ -1,0 +1,97 @@
+"""Whether an image is one that the network can judge: what must fit, and what is merely unlike training."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import numpy as np
+
+from hounsfield.bundle import Bundle, SourceRange
+from hounsfield.errors import ImageError
+from hounsfield.images import Image
+
+logger = logging.getLogger(__name__)
+
+# Sizes this many times beyond those of training are worth a word; resizing bridges less without harm.
+UNLIKE_FACTOR = 2
+
+
+def require_fit(prepared: Image, original: Image, name: str, bundle: Bundle) -> None:
+    """Check a preprocessed image against what the network takes.
+
+    Raises:
+        ImageError: the shape after preprocessing is not the network's, the units of the pixels cannot be those of
+            training, or a value is not a number.
+    """
+    if prepared.pixels.shape != bundle.input_shape:
+        raise ImageError(
+            f"{name} has {original.channels} channel(s) and a size of {_text(original.shape)}; preprocessing makes "
+            f"{_text(prepared.pixels.shape)} of it, and the network takes {_text(bundle.input_shape)}. Give images of "
+            "the kind that it was trained on."
+        )
+    if not np.isfinite(prepared.pixels).all():
+        raise ImageError(
+            f"{name} has values that are not finite numbers after preprocessing. Look at the file with "
+            "`hounsfield inspect`, and repair or leave it out."
+        )
+
+
+def require_units(image: Image, name: str, bundle: Bundle) -> None:
+    """Check that Hounsfield units are not mixed with other intensities.
+
+    Raises:
+        ImageError: the bundle was trained on CT and this is another modality, or the other way round.
+    """
+    trained = set(bundle.source_range.modalities) or ({bundle.modality} if bundle.modality else set())
+    if image.modality and trained and ("CT" in trained) != (image.modality == "CT"):
+        raise ImageError(
+            f"{name} is {image.modality}, and the network was trained on {', '.join(sorted(trained))}: the intensities "
+            "of CT are Hounsfield units, those of others are not. Give images of the modality of training."
+        )
+
+
+def differences(image: Image, trained: SourceRange) -> dict[str, str]:
+    """In what an image is unlike those of training: the kind of difference, and its wording."""
+    found = {}
+    if image.modality and trained.modalities and image.modality not in trained.modalities:
+        found["modality"] = f"is {image.modality}, and training saw {', '.join(trained.modalities)}"
+    if trained.channels and image.channels not in trained.channels:
+        seen = " and ".join(map(str, trained.channels))
+        found["channels"] = f"has {image.channels} channel(s), and the images of training had {seen}"
+    if trained.smallest and trained.largest and len(trained.smallest) == image.rank:
+        bounds = zip(image.shape, trained.smallest, trained.largest, strict=True)
+        if any(not low / UNLIKE_FACTOR <= length <= high * UNLIKE_FACTOR for length, low, high in bounds):
+            found["size"] = (
+                f"has a size of {_text(image.shape)}, far from those of training ({_text(trained.smallest)} to "
+                f"{_text(trained.largest)})"
+            )
+    return found
+
+
+class UnlikenessLog:
+    """Warns of the first image of each kind of unlikeness, and counts the others."""
+
+    def __init__(self, trained: SourceRange) -> None:
+        self._trained = trained
+        self._counts: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def note(self, image: Image, name: str) -> None:
+        """Compare one image with those of training."""
+        for kind, wording in differences(image, self._trained).items():
+            with self._lock:
+                self._counts[kind] = self._counts.get(kind, 0) + 1
+                first = self._counts[kind] == 1
+            if first:
+                logger.warning("%s %s: its prediction may not be reliable.", name, wording)
+
+    def conclude(self) -> None:
+        """Say how many more images there were of each kind."""
+        for kind, count in self._counts.items():
+            if count > 1:
+                logger.warning("%d images in all differ from those of training in their %s.", count, kind)
+
+
+def _text(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape))

@@ -1,0 +1,211 @@
+"""Predictions of files, folders and arrays: read, preprocess and run, each on every core, with flat memory."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from hounsfield.bundle import Bundle
+from hounsfield.errors import ImageError, PreprocessingError
+from hounsfield.inference.decisions import by_label, decide, label_text
+from hounsfield.inference.engines import Engine, Floats, Outputs, num_cores, open_engine
+from hounsfield.inference.fitting import UnlikenessLog, require_fit, require_units
+from hounsfield.inference.sources import Inputs, Source, frames, sources
+from hounsfield.progress import Progress, silent
+
+# So many images make a batch, fewer when they are large: engines gain nothing more, and memory stays small.
+BATCH_IMAGES = 16
+BATCH_VALUES = 2**23
+# Chunks that are worked on or wait to be taken, a core: the next one is always ready, and memory stays flat.
+AHEAD = 2
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the network says of one image.
+
+    Attributes:
+        image: its name: the path as given, with the frame in brackets where a file holds several.
+        label: the label; several with ``;`` between them, and none as "", in a multi-label task.
+        probabilities: of each label, in the bundle's order; both labels of a binary task.
+        features: the pooled vector (features,), float32.
+    """
+
+    image: str
+    label: str
+    probabilities: dict[str, float]
+    features: Floats = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class BadImage:
+    """An image that could not be predicted, and why."""
+
+    image: str
+    reason: str
+
+    def __str__(self) -> str:
+        """The reason, with the image's name in front where it does not have it."""
+        return self.reason if self.image in self.reason else f"{self.image}: {self.reason}"
+
+
+class Store(Protocol):
+    """Preprocessed images by row, as :class:`hounsfield.cohorts.Store` holds them."""
+
+    def batch(self, rows: npt.NDArray[np.intp]) -> Floats:
+        """The images of these rows, (rows, *input_shape)."""
+
+
+class Predictor:
+    """Predicts with a bundle; opened once, used for any number of inputs.
+
+    Args:
+        bundle: a loaded bundle, or the folder of a run or bundle.
+        engine: "auto", "openvino", "onnxruntime" or "keras".
+        threshold: instead of the bundle's own; for binary and multi-label tasks.
+
+    Raises:
+        BundleError, MissingDependency, UsageError: as :func:`hounsfield.inference.open_engine` does.
+    """
+
+    def __init__(self, bundle: Bundle | str | Path, engine: str = "auto", *, threshold: float | None = None) -> None:
+        self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
+        self.threshold = self.bundle.threshold if threshold is None else threshold
+        self.engine: Engine = open_engine(self.bundle, engine)
+        self._batch_size = max(1, min(BATCH_IMAGES, BATCH_VALUES // math.prod(self.bundle.input_shape)))
+
+    def predict(self, inputs: Inputs) -> list[Prediction]:
+        """Predict every image of the inputs.
+
+        Args:
+            inputs: a file, a folder, an array of one image or of several, an ``Image``, or any number of these.
+
+        Raises:
+            ImageError: an image could not be read or does not fit; the message counts them and names the first five.
+                :meth:`stream` goes on past them.
+        """
+        results = list(self.stream(inputs))
+        bad = [result for result in results if isinstance(result, BadImage)]
+        if bad:
+            named = " ".join(map(str, bad[:5]))
+            raise ImageError(f"{len(bad)} of {len(results)} images could not be predicted. {named}")
+        return [result for result in results if isinstance(result, Prediction)]
+
+    def stream(self, inputs: Inputs, *, progress: Progress = silent) -> Iterator[Prediction | BadImage]:
+        """Predict one image after another, in the order of the inputs; memory stays flat however many there are."""
+        unlikeness = UnlikenessLog(self.bundle.source_range)
+        chunks = _chunks(sources(inputs, len(self.bundle.input_shape) - 1), self._batch_size)
+        done = 0
+        for results in _on_all_cores(lambda chunk, alone: self._predict(chunk, alone, unlikeness), chunks):
+            yield from results
+            done += len(results)
+            progress("predict", done, None)
+        unlikeness.conclude()
+
+    def predict_store(self, store: Store, rows: npt.NDArray[np.intp], *, progress: Progress = silent) -> Outputs:
+        """Run the network on rows of a store, which are preprocessed already.
+
+        Returns:
+            Probabilities (rows, 1 or labels) and features (rows, features), in the order of ``rows``.
+        """
+        parts = [rows[start : start + self._batch_size] for start in range(0, len(rows), self._batch_size)]
+        outputs: list[Outputs] = []
+        for output in _on_all_cores(lambda part, alone: self.engine.run(store.batch(part), alone=alone), iter(parts)):
+            outputs.append(output)
+            progress("predict", min(len(outputs) * self._batch_size, len(rows)), len(rows))
+        if not outputs:
+            return Outputs(np.zeros((0, self.bundle.num_outputs), np.float32), np.zeros((0, 0), np.float32))
+        return Outputs(
+            np.concatenate([output.probabilities for output in outputs]),
+            np.concatenate([output.features for output in outputs]),
+        )
+
+    def _predict(self, chunk: Sequence[Source], alone: bool, unlikeness: UnlikenessLog) -> list[Prediction | BadImage]:
+        results: list[Prediction | BadImage] = []
+        waiting: list[tuple[str, Floats]] = []
+        for name, prepared in chain.from_iterable(self._prepare(source, unlikeness) for source in chunk):
+            if isinstance(prepared, str):
+                results.extend(self._run(waiting, alone))
+                waiting = []
+                results.append(BadImage(name, prepared))
+                continue
+            waiting.append((name, prepared))
+            if len(waiting) == self._batch_size:
+                results.extend(self._run(waiting, alone))
+                waiting = []
+        return [*results, *self._run(waiting, alone)]
+
+    def _prepare(self, source: Source, unlikeness: UnlikenessLog) -> Iterator[tuple[str, Floats | str]]:
+        """The network's input for each frame of a source, or the reason why there is none."""
+        try:
+            found = frames(source.load(), source.name, len(self.bundle.input_shape) - 1)
+        except ImageError as error:
+            yield source.name, str(error)
+            return
+        for name, image in found:
+            try:
+                require_units(image, name, self.bundle)
+                prepared = self.bundle.pipeline.apply(image)
+                require_fit(prepared, image, name, self.bundle)
+            except (ImageError, PreprocessingError) as error:
+                yield name, str(error)
+                continue
+            unlikeness.note(image, name)
+            yield name, prepared.pixels
+
+    def _run(self, waiting: Sequence[tuple[str, Floats]], alone: bool) -> Iterator[Prediction]:
+        if not waiting:
+            return
+        bundle = self.bundle
+        outputs = self.engine.run(np.stack([pixels for _, pixels in waiting]), alone=alone)
+        decisions = decide(outputs.probabilities, bundle.task, self.threshold)
+        for row, (name, _) in enumerate(waiting):
+            yield Prediction(
+                image=name,
+                label=label_text(decisions[row], bundle.labels, bundle.task),
+                probabilities=by_label(outputs.probabilities[row], bundle.labels, bundle.task),
+                features=outputs.features[row],
+            )
+
+
+def _chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    iterator = iter(items)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
+
+
+def _on_all_cores(work: Callable[[Item, bool], Result], items: Iterator[Item]) -> Iterator[Result]:
+    """The results of ``work`` in the order of the items, a few items ahead; a single item gets every core by itself.
+
+    ``work`` is given an item, and whether it has the machine for itself.
+    """
+    ahead = list(islice(items, 2))
+    if len(ahead) < 2:
+        for item in ahead:
+            yield work(item, True)
+        return
+    cores = num_cores()
+    pending: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(cores, thread_name_prefix="predict") as pool:
+        try:
+            for item in chain(ahead, items):
+                pending.append(pool.submit(work, item, False))
+                if len(pending) > cores * AHEAD:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()

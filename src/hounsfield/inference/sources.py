@@ -1,0 +1,143 @@
+"""From what a user points at to single images: files, folders, arrays, volumes by slice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hounsfield.errors import ImageError
+from hounsfield.images import Image, image_files, read_image
+
+# A last axis of this length means channels; of any other length it is an axis of space or counts images.
+CHANNEL_COUNTS = (1, 3, 4)
+
+Inputs = str | Path | Image | npt.NDArray[Any] | Iterable[str | Path | Image | npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """An image that can be read when its turn comes.
+
+    Attributes:
+        name: the path as given, with the number of the image in brackets where a file or an array holds several.
+        load: reads it; raises :class:`~hounsfield.errors.ImageError`.
+    """
+
+    name: str
+    load: Callable[[], Image]
+
+
+def sources(inputs: Inputs, rank: int) -> Iterator[Source]:
+    """Every image of the inputs in their order, unread.
+
+    Args:
+        inputs: a file, a folder (searched to its depths), an array, an ``Image``, or any number of these. An array is
+            one image, or a batch when it has one axis more: (n, rows, columns), (n, rows, columns, channels).
+        rank: the network's, which tells a batch of 2D images from a volume.
+    """
+    if isinstance(inputs, str | Path):
+        yield from _of_path(Path(inputs), str(inputs), rank)
+    elif isinstance(inputs, np.ndarray):
+        yield from _of_array(inputs, "array", rank)
+    elif isinstance(inputs, Image):
+        image = inputs
+        yield Source("image", lambda: image)
+    else:
+        for number, item in enumerate(inputs):
+            for source in sources(item, rank):
+                named = isinstance(item, str | Path)
+                yield source if named else Source(f"{source.name}{number}", source.load)
+
+
+def frames(image: Image, name: str, rank: int) -> Iterator[tuple[str, Image]]:
+    """The image itself, or its slices where the network takes 2D images and the file holds several.
+
+    Raises:
+        ImageError: the network takes volumes, and this is a 2D image.
+    """
+    if image.rank < rank:
+        raise ImageError(
+            f"{name} is a 2D image of {_size(image.shape)}, and the network takes volumes. Give a volume (NIfTI, NRRD, "
+            "MetaImage, multi-frame DICOM), or a bundle that was trained on 2D images."
+        )
+    return _slices(image, name) if image.rank > rank else iter([(name, image)])
+
+
+def _slices(image: Image, name: str) -> Iterator[tuple[str, Image]]:
+    spacing = image.spacing[1:] if image.spacing else None
+    several = len(image.pixels) > 1
+    for number, pixels in enumerate(image.pixels):
+        frame = image.replace(pixels=pixels, spacing=spacing, affine=None)
+        yield (f"{name}[{number}]" if several else name), frame
+
+
+def _of_path(path: Path, name: str, rank: int) -> Iterator[Source]:
+    if path.is_dir():
+        files = image_files(path)
+        if not files:
+            yield Source(name, lambda: _refuse(f"{name} is a folder without images. Give a folder that holds some."))
+        for file in files:
+            yield from _of_path(file, str(file), rank)
+        return
+    array = _mapped(path) if path.suffix.lower() == ".npy" else None
+    if array is not None and array.ndim in (rank, rank + 1, rank + 2):
+        yield from _of_array(array, name, rank)
+    else:
+        yield Source(name, lambda: read_image(path))
+
+
+def _mapped(path: Path) -> npt.NDArray[Any] | None:
+    """The array of a file without reading it; ``None`` leaves the verdict on a damaged file to its reader."""
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return array if isinstance(array, np.ndarray) and array.dtype.kind in "biuf" else None
+
+
+def _of_array(array: npt.NDArray[Any], name: str, rank: int) -> Iterator[Source]:
+    has_channels = array.ndim > rank and array.shape[-1] in CHANNEL_COUNTS
+    axes = array.ndim - has_channels
+    if axes == rank + 1:
+        for number in range(len(array)):
+            yield Source(f"{name}[{number}]", _row_loader(array, number, has_channels))
+    elif axes == rank:
+        yield Source(name, lambda: _as_image(array, has_channels))
+    else:
+        yield Source(
+            name,
+            lambda: _refuse(
+                f"{name} has the shape {array.shape}: expected one image or a batch of images with {rank} axes of "
+                "space each, and 1, 3 or 4 channels last where there is an axis for them."
+            ),
+        )
+
+
+def _row_loader(array: npt.NDArray[Any], number: int, has_channels: bool) -> Callable[[], Image]:
+    return lambda: _as_image(array[number], has_channels)
+
+
+def _as_image(values: npt.NDArray[Any], has_channels: bool) -> Image:
+    if values.dtype.kind not in "biuf":
+        raise ImageError(f"An array of type {values.dtype} is no image: expected numbers. Convert it first.")
+    pixels = np.array(values if has_channels else values[..., np.newaxis])
+    if pixels.shape[-1] == 4:
+        pixels = pixels[..., :3]
+    if pixels.dtype == np.bool_:
+        pixels = pixels.astype(np.uint8)
+    if pixels.dtype == np.float16:
+        pixels = pixels.astype(np.float32)
+    return Image(pixels=pixels)
+
+
+def _refuse(message: str) -> Image:
+    raise ImageError(message)
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape))
