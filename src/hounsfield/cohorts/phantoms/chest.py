@@ -51,9 +51,10 @@ def write_patient(folder: Path, index: int, *, seed: int, bias: Bias) -> list[di
     thorax = anatomy.draw_thorax(rng, patient.sex, patient.age)
     opacity = findings.draw_opacity(rng, thorax)
     rows = []
-    for visit in range(int(rng.choice([1, 2, 3], p=[0.35, 0.35, 0.30]))):
-        acquisition = draw_acquisition(rng)
-        positive = patient.diseased and bool(rng.random() < _VISIBLE)
+    num_visits = int(rng.choice([1, 2, 3], p=[0.35, 0.35, 0.30]))
+    for visit, draws in enumerate(rng.spawn(num_visits)):  # so that a bias in one picture leaves the next as it is
+        acquisition = draw_acquisition(draws)
+        positive = patient.diseased and bool(draws.random() < _VISIBLE)
         row: dict[str, object] = {
             "image": f"images/{patient.identifier}-{visit + 1}.dcm",
             "label": "opacity" if positive else "normal",
@@ -64,10 +65,10 @@ def write_patient(folder: Path, index: int, *, seed: int, bias: Bias) -> list[di
             "scanner": acquisition.detector.model,
             "view": acquisition.view,
         }
-        marked = bool(rng.random() < 0.5 + (0.5 if positive else -0.5) * bias.marker)
+        marked = bool(draws.random() < 0.5 + (0.5 if positive else -0.5) * bias.marker)
         row["marker"] = "present" if marked else "absent"
         strength = bias.strength(row) if positive else 0.0
-        picture, box = render(thorax, acquisition, opacity, strength, rng)
+        picture, box = render(thorax, acquisition, opacity, strength, draws)
         if marked:
             stamp_marker(picture)
         row |= dict(zip(("y0", "x0", "y1", "x1"), box or (None,) * 4, strict=True))
