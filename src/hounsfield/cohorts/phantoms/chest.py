@@ -55,16 +55,7 @@ def write_patient(folder: Path, index: int, *, seed: int, bias: Bias) -> list[di
     for visit, draws in enumerate(rng.spawn(num_visits)):  # so that a bias in one picture leaves the next as it is
         acquisition = draw_acquisition(draws)
         positive = patient.diseased and bool(draws.random() < _VISIBLE)
-        row: dict[str, object] = {
-            "image": f"images/{patient.identifier}-{visit + 1}.dcm",
-            "label": "opacity" if positive else "normal",
-            "patient": patient.identifier,
-            "sex": patient.sex,
-            "age": patient.age,
-            "site": patient.site,
-            "scanner": acquisition.detector.model,
-            "view": acquisition.view,
-        }
+        row = _row(patient, acquisition, visit=visit, positive=positive)
         marked = bool(draws.random() < 0.5 + (0.5 if positive else -0.5) * bias.marker)
         row["marker"] = "present" if marked else "absent"
         strength = bias.strength(row) if positive else 0.0
@@ -76,6 +67,20 @@ def write_patient(folder: Path, index: int, *, seed: int, bias: Bias) -> list[di
         write_file(dataset, folder / str(row["image"]))
         rows.append(row)
     return rows
+
+
+def _row(patient: Patient, taken: Acquisition, *, visit: int, positive: bool) -> dict[str, object]:
+    """What the table says of one picture, but for its marker and its box."""
+    return {
+        "image": f"images/{patient.identifier}-{visit + 1}.dcm",
+        "label": "opacity" if positive else "normal",
+        "patient": patient.identifier,
+        "sex": patient.sex,
+        "age": patient.age,
+        "site": patient.site,
+        "scanner": taken.detector.model,
+        "view": taken.view,
+    }
 
 
 def draw_acquisition(rng: np.random.Generator) -> Acquisition:
