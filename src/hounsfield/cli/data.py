@@ -9,9 +9,6 @@ import typer
 
 from hounsfield.cli import console
 
-# Wide enough for every column; a narrow terminal scrolls or folds it.
-TABLE_WIDTH = 130
-
 app = typer.Typer(help="Public data sets by name, checked by their MD5, and made-up ones.", no_args_is_help=True)
 
 
@@ -20,8 +17,6 @@ def list_sets(
     as_json: Annotated[bool, typer.Option("--json", help="Print the machine-readable form.")] = False,
 ) -> None:
     """List the data sets that DATA can name."""
-    from rich.table import Table
-
     from hounsfield.cohorts.phantoms import PHANTOMS
     from hounsfield.cohorts.public import MEDMNIST
 
@@ -29,16 +24,16 @@ def list_sets(
         sets = {f"medmnist:{name}": _facts(name) for name in MEDMNIST}
         console.print_json(sets | {f"phantom:{name}": {"title": phantom.title} for name, phantom in PHANTOMS.items()})
         return
-    table = Table(box=None, pad_edge=False)
-    for heading in ("DATA", "task", "labels", "images", "sizes", "licence"):
-        table.add_column(heading, no_wrap=True)
+    rows = [("DATA", "task", "labels", "images", "sizes", "licence")]
     for name, entry in MEDMNIST.items():
         count = f"{sum(entry.samples.values()):,}"
         sizes = " ".join(map(str, entry.sizes))
-        table.add_row(f"medmnist:{name}", entry.task, str(len(entry.labels)), count, sizes, entry.license)
+        rows.append((f"medmnist:{name}", entry.task, str(len(entry.labels)), count, sizes, entry.license))
     for name, phantom in PHANTOMS.items():
-        table.add_row(f"phantom:{name}", phantom.title, "2", f"{phantom.num_patients:,} patients", "", "made here")
-    console.out.print(table, width=TABLE_WIDTH)
+        rows.append((f"phantom:{name}", phantom.title, "", f"{phantom.num_patients} patients", "", "made here"))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        console.out.print("  ".join(map(str.ljust, row, widths)).rstrip(), markup=False)
 
 
 @app.command("get")

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from hounsfield.cohorts.arrays import file_identity
 from hounsfield.errors import ImageError
-from hounsfield.images import read_image
+from hounsfield.images import read_image, read_series
 from hounsfield.images.image import Image
 
 # Files are read in groups of at most so many, and of about so many bytes.
@@ -27,6 +27,8 @@ Made = TypeVar("Made")
 class FileSource:
     """Reads references that are paths relative to a folder; an absolute reference stays as it is.
 
+    A path that leads to a folder stands for the volume of the one DICOM series in it.
+
     Args:
         root: the folder that references are relative to.
     """
@@ -36,7 +38,8 @@ class FileSource:
 
     def read(self, reference: str) -> Image:
         """See ``ImageSource.read``."""
-        return read_image(self.root / reference)
+        path = self.root / reference
+        return read_series(path) if path.is_dir() else read_image(path)
 
     def stream(self, references: Sequence[str]) -> Iterator[Image | ImageError]:
         """See ``ImageSource.stream``; a few files are decoded ahead, on all cores."""
@@ -47,7 +50,8 @@ class FileSource:
         """See ``ImageSource.digest``; a file is identified by its path, size and time of change."""
         digest = hashlib.blake2b(str(self.root.resolve()).encode(), digest_size=16)
         for reference in references:
-            digest.update(f"{reference}|{file_identity(full_path(self.root, reference))}\n".encode())
+            for path in _files_of(full_path(self.root, reference)):
+                digest.update(f"{reference}|{file_identity(path)}\n".encode())
         return digest.hexdigest()
 
     def _groups(self, references: Sequence[str]) -> Iterator[list[str]]:
@@ -75,6 +79,13 @@ class FileSource:
             return ImageError(
                 f"{reference} cannot be opened ({error.strerror or error}). Check that it is there and readable."
             )
+
+
+def _files_of(path: str) -> list[str]:
+    """The path itself, or of a folder the files right in it."""
+    if os.path.isdir(path):  # noqa: PTH112 - called for each image
+        return sorted(entry.path for entry in os.scandir(path) if entry.is_file())
+    return [path]
 
 
 def full_path(root: str | os.PathLike[str], reference: str) -> str:

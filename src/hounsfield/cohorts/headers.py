@@ -70,11 +70,20 @@ def fill_from_headers(table: pd.DataFrame, root: Path) -> pd.DataFrame:
         table: a column ``image`` of paths relative to ``root``.
         root: the folder.
     """
-    rows = [row for row, image in enumerate(table["image"]) if is_dicom(full_path(root, image))]
-    if not rows:
-        return table
-    headers = {row: read_header(full_path(root, table["image"].iloc[row])) for row in rows}
-    return merge_headers(table, headers)
+    headers = {}
+    for row, image in enumerate(table["image"]):
+        path = _first_file(full_path(root, image))
+        if is_dicom(path):
+            headers[row] = read_header(path)
+    return merge_headers(table, headers) if headers else table
+
+
+def _first_file(path: str) -> str:
+    """The path itself, or the first file of a folder, which holds the slices of one series."""
+    if os.path.splitext(path)[1] or not os.path.isdir(path):  # noqa: PTH122, PTH112 - called for each image
+        return path
+    names = sorted(entry.name for entry in os.scandir(path) if entry.is_file() and not entry.name.startswith("."))
+    return full_path(path, names[0]) if names else path
 
 
 def merge_headers(table: pd.DataFrame, headers: dict[int, dict[str, Any]]) -> pd.DataFrame:

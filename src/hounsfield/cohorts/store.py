@@ -10,7 +10,7 @@ import shutil
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import IO, NoReturn
 
@@ -129,7 +129,7 @@ class Store:
         wants them back, so a training that walks through a large store would seem to hold all of it.
 
         Args:
-            rows: (count,) row numbers.
+            rows: (count,) row numbers, or one boolean for each row of the store.
 
         Returns:
             Float32 array (count, …shape), the caller's own.
@@ -137,17 +137,19 @@ class Store:
         Raises:
             CohortError: a row number is negative or beyond the last row.
         """
-        numbers = np.asarray(rows, np.int64).reshape(-1)
+        chosen = np.asarray(rows).reshape(-1)
+        numbers = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
         if numbers.size and (numbers.min() < 0 or numbers.max() >= len(self)):
             raise CohortError(
                 f"Asked for rows {numbers.min()} to {numbers.max()} of a store of {len(self)}: expected 0 to "
                 f"{len(self) - 1}."
             )
         batch = np.empty((len(numbers), *self.shape), np.float32)
-        target = memoryview(batch.data).cast("B") if batch.size else memoryview(b"")
+        if batch.size == 0:
+            return batch
+        target = memoryview(batch.data).cast("B")
         breaks = np.flatnonzero(np.diff(numbers) != 1) + 1
-        starts = [0, *breaks.tolist()] if len(numbers) else []
-        for start, stop in zip(starts, [*starts[1:], len(numbers)], strict=True):
+        for start, stop in pairwise([0, *breaks.tolist(), len(numbers)]):
             span = target[start * self._row_bytes : stop * self._row_bytes]
             self._read_at(span, HEADER_BYTES + int(numbers[start]) * self._row_bytes)
         return batch
