@@ -1,0 +1,130 @@
+"""``hounsfield inspect``: what is in a cohort, and what is wrong with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hounsfield.cli.data_options import AllowOutside, Data, Images, Kind, LabelColumns
+
+if TYPE_CHECKING:
+    from hounsfield.cohorts.audit import Audit
+    from hounsfield.cohorts.scan import Scan
+    from hounsfield.progress import Progress
+    from hounsfield.reports.inspection import InspectionFiles
+
+
+def command(
+    data: Data,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="Folder of the page and the montage. [default: inspection-NAME]"),
+    ] = None,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="Print everything as JSON; pictures are written only where -o names a folder."),
+    ] = False,
+    kind: Kind = None,
+    images: Images = None,
+    label_column: LabelColumns = None,
+    allow_outside: AllowOutside = False,
+) -> None:
+    """Look DATA over: balance, geometry, bad files, duplicates, leaks, shortcuts; a page with pictures."""
+    from hounsfield.cli.console import out, print_json, progress_bars, say
+    from hounsfield.cohorts import load_cohort
+    from hounsfield.cohorts.audit import audit
+    from hounsfield.cohorts.scan import scan
+
+    with progress_bars() as progress:
+        cohort = load_cohort(
+            data, kind=kind, images=images, label_columns=label_column, allow_outside=allow_outside, progress=progress
+        )
+        for note in cohort.notes:
+            say(f"Note: {note}")
+        scanned = scan(cohort, progress=progress)
+        found = audit(cohort, scanned=scanned)
+        wanted = output is not None or not as_json
+        files = _write(found, scanned, output, progress) if wanted else None
+    if as_json:
+        print_json(found.to_dict())
+        return
+    _print(found)
+    if files is not None:
+        out.print(f"Page:     {files.page}\nMontage:  {files.montage}\nFigures:  {files.data}", markup=False)
+
+
+def _write(found: Audit, scanned: Scan, output: Path | None, progress: Progress) -> InspectionFiles | None:
+    from hounsfield.cli.console import say
+    from hounsfield.errors import MissingDependency
+    from hounsfield.reports.inspection import write_inspection
+
+    folder = output or Path(f"inspection-{_file_name(found.fingerprint.name)}")
+    try:
+        return write_inspection(found, scanned, folder, progress=progress)
+    except MissingDependency as error:
+        # The table needs no extra; only a page that was asked for is owed.
+        if output is not None:
+            raise
+        say(f"No page is written. {error}")
+        return None
+
+
+def _file_name(name: str) -> str:
+    """The name with everything that is awkward in a path replaced."""
+    return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name)
+
+
+def _print(found: Audit) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from hounsfield.cli.console import out
+
+    figures = found.fingerprint
+    facts = Table(
+        "", "", title=f"{figures.name} ({figures.kind}, {figures.task})", title_justify="left", show_header=False
+    )
+    for name, value in _facts(found):
+        facts.add_row(name, Text(value))
+    out.print(facts)
+    balance = Table("split", *figures.labels, "images", title="Balance", title_justify="left")
+    for split, counts in figures.balance.items():
+        balance.add_row(split, *(f"{count:,}" for count in counts.values()), f"{figures.splits[split]:,}")
+    out.print(balance)
+    for finding in found.findings:
+        out.print(f"{finding.severity}: {finding.title}. {finding.text}", markup=False)
+    for reference, reason in figures.bad:
+        out.print(f"unreadable: {reference}: {reason}", markup=False)
+    if not found.findings:
+        out.print("Nothing was found that needs attention.")
+
+
+def _facts(found: Audit) -> list[tuple[str, str]]:
+    figures = found.fingerprint
+    exact = sum(group.exact for group in found.duplicates)
+    sizes = ["×".join(map(str, shape)) for shape in (figures.min_shape, figures.median_shape, figures.max_shape)]
+    values = (figures.minimum.minimum, figures.mean.median, figures.maximum.maximum)
+    spacing = [f"{axis.minimum:g}, {axis.median:g}, {axis.maximum:g}" for axis in figures.spacing or ()]
+    return [
+        ("images", f"{figures.num_images:,}, {len(figures.bad):,} unreadable"),
+        ("patients", "unknown" if figures.num_patients is None else f"{figures.num_patients:,}"),
+        ("studies", "unknown" if figures.num_studies is None else f"{figures.num_studies:,}"),
+        ("modality", _counted(figures.modalities)),
+        ("size (least, median, greatest)", ", ".join(sizes)),
+        ("spacing in mm (likewise, by axis)", "; ".join(spacing) or "unknown"),
+        ("orientation", _counted(figures.orientations)),
+        ("channels", f"{_counted(figures.channel_counts)}; {figures.num_grey:,} images are grey"),
+        ("values", f"{_counted(figures.dtypes)}; stored bits {_counted(figures.bits)}"),
+        ("range (least, median mean, greatest)", ", ".join(f"{value:,.5g}" for value in values)),
+        (
+            "constant, clipped, not finite",
+            f"{len(figures.constant):,}, {len(figures.clipped):,}, {len(figures.not_finite):,}",
+        ),
+        ("duplicate groups", f"{exact:,} exact, {len(found.duplicates) - exact:,} near"),
+    ]
+
+
+def _counted(counts: dict[str, int] | dict[int, int]) -> str:
+    return ", ".join(f"{name} ({count:,})" for name, count in counts.items()) or "unknown"

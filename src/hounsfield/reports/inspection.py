@@ -1,0 +1,239 @@
+"""The report of an audit: one HTML page with pictures, a montage, and the same as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from hounsfield.cohorts.audit import Audit
+from hounsfield.cohorts.cohort import Cohort
+from hounsfield.cohorts.fingerprint import Distribution
+from hounsfield.cohorts.scan import Scan
+from hounsfield.errors import ImageError, require
+from hounsfield.progress import Progress, silent
+from hounsfield.reports.figures import montage, save_figure
+from hounsfield.reports.pictures import data_address, preview
+from hounsfield.version import __version__
+
+TASK = "drawing pictures"
+TEMPLATES = Path(__file__).parent / "templates"
+PICTURE_SIDE = 128
+PICTURES_A_LABEL = 8
+MOST_LABELS = 12
+GROUPS_SHOWN = 12
+PICTURES_A_GROUP = 4
+# Files named in the page; the JSON file beside it has all.
+NAMES_SHOWN = 40
+BINS = 24
+
+
+@dataclass(frozen=True)
+class InspectionFiles:
+    """Where the parts of a report were written."""
+
+    page: Path
+    montage: Path
+    data: Path
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar of a chart: its name, its text, and its length as a percentage of the longest."""
+
+    name: str
+    text: str
+    percent: float
+
+
+def write_inspection(audit: Audit, scanned: Scan, folder: Path, *, progress: Progress = silent) -> InspectionFiles:
+    """Write ``inspection.html``, ``montage.png`` and ``inspection.json``, in place of those of an earlier report.
+
+    No patient is named: the page counts patients, and shows references of images as the table has them.
+
+    Args:
+        audit: what was found.
+        scanned: the pass over the images that it was found in.
+        folder: made when it is not there.
+        progress: told of each picture.
+
+    Raises:
+        MissingDependency: Jinja2 is not installed.
+    """
+    jinja2 = require("jinja2", "the HTML report of an inspection")
+    cohort = scanned.cohort
+    examples = example_rows(scanned)
+    groups = [(name, list(rows)) for name, rows in _pictured_groups(audit)]
+    wanted = {row for rows in (*examples.values(), *(rows for _, rows in groups)) for row in rows}
+    pictures = _previews(cohort, sorted(wanted), progress)
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
+    page = environment.get_template("inspection.html").render(
+        audit=audit,
+        figures=audit.fingerprint,
+        cohort=cohort,
+        version=__version__,
+        tiles=_tiles(audit),
+        balance=_balance(audit),
+        charts=_charts(audit),
+        histograms=_histograms(scanned),
+        examples=_labelled(examples, cohort, pictures),
+        groups=_labelled(dict(groups), cohort, pictures),
+        risks=[one for one in audit.shortcuts if one.label is None or one.at_risk][:NAMES_SHOWN],
+        bad=audit.fingerprint.bad[:NAMES_SHOWN],
+    )
+    files = InspectionFiles(folder / "inspection.html", folder / "montage.png", folder / "inspection.json")
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_text(files.data, json.dumps(audit.to_dict(), indent=2, ensure_ascii=False) + "\n")
+    shown = [(label, row) for label, rows in examples.items() for row in rows if row in pictures]
+    save_figure(montage([pictures[row] for _, row in shown], [label for label, _ in shown], 8), files.montage)
+    _write_text(files.page, page)
+    return files
+
+
+def example_rows(scanned: Scan) -> dict[str, list[int]]:
+    """A few readable rows of each label, evenly over the table, so that they come from many patients."""
+    cohort = scanned.cohort
+    targets = cohort.targets()
+    columns = np.concatenate([1 - targets, targets], axis=1) if cohort.task == "binary" else targets
+    chosen = {}
+    for position, label in enumerate(cohort.labels[:MOST_LABELS]):
+        rows = np.flatnonzero(scanned.readable & (columns[:, position] > 0))
+        evenly = np.linspace(0, max(len(rows) - 1, 0), min(PICTURES_A_LABEL, len(rows)))
+        chosen[label] = [int(rows[round(at)]) for at in evenly]
+    return chosen
+
+
+def _pictured_groups(audit: Audit) -> Iterable[tuple[str, tuple[int, ...]]]:
+    """The groups of one picture that are worth a look, the gravest first."""
+    leaking = {leak.rows for leak in audit.leaks if leak.kind != "patient"}
+    ranked = sorted(
+        audit.duplicates, key=lambda group: (group not in audit.contradictions, group.rows not in leaking, group.exact)
+    )
+    for number, group in enumerate(ranked[:GROUPS_SHOWN], start=1):
+        marks = ["exact duplicates" if group.exact else "near-duplicates"]
+        marks += ["different labels"] * (group in audit.contradictions)
+        marks += ["in two splits"] * (group.rows in leaking)
+        yield f"{number}. {', '.join(marks)} ({len(group.rows):,} images)", group.rows[:PICTURES_A_GROUP]
+
+
+def _previews(cohort: Cohort, rows: list[int], progress: Progress) -> dict[int, NDArray[np.uint8]]:
+    references = [str(cohort.table["image"].iloc[row]) for row in rows]
+    pictures = {}
+    for done, (row, item) in enumerate(zip(rows, cohort.source.stream(references), strict=True), start=1):
+        if not isinstance(item, ImageError):
+            pictures[row] = preview(item, PICTURE_SIDE)
+        progress(TASK, done, len(rows))
+    return pictures
+
+
+def _labelled(
+    groups: dict[str, list[int]], cohort: Cohort, pictures: dict[int, NDArray[np.uint8]]
+) -> list[tuple[str, list[dict[str, str]]]]:
+    """For each group its pictures with what stands below them."""
+    table = cohort.table
+    splits = table["split"].astype(object).where(table["split"].notna(), "")
+    return [
+        (
+            name,
+            [
+                {
+                    "address": data_address(pictures[row]),
+                    "reference": str(table["image"].iloc[row]),
+                    "label": str(table["label"].iloc[row]),
+                    "split": str(splits.iloc[row]),
+                }
+                for row in rows
+                if row in pictures
+            ],
+        )
+        for name, rows in groups.items()
+    ]
+
+
+def _tiles(audit: Audit) -> list[tuple[str, str]]:
+    figures = audit.fingerprint
+    smallest, largest = ("×".join(map(str, shape)) for shape in (figures.min_shape, figures.max_shape))
+    return [
+        ("images", f"{figures.num_images:,}"),
+        ("patients", "unknown" if figures.num_patients is None else f"{figures.num_patients:,}"),
+        ("studies", "unknown" if figures.num_studies is None else f"{figures.num_studies:,}"),
+        ("unreadable", f"{len(figures.bad):,}"),
+        ("modality", figures.modality or "unknown"),
+        ("size", smallest if smallest == largest else f"{smallest} to {largest}"),
+        ("channels", " or ".join(str(count) for count in figures.channel_counts)),
+        ("values", " or ".join(figures.dtypes)),
+    ]
+
+
+def _balance(audit: Audit) -> list[tuple[str, list[Bar]]]:
+    return [(split, _bars(counts)) for split, counts in audit.fingerprint.balance.items()]
+
+
+def _charts(audit: Audit) -> list[tuple[str, list[Bar]]]:
+    """The counts of every property of the files of which something is known."""
+    figures = audit.fingerprint
+    counts: dict[str, dict[Any, int]] = {
+        "Size": {"×".join(map(str, shape)): count for shape, count in figures.shapes.items()},
+        "Modality": figures.modalities,
+        "Orientation": figures.orientations,
+        "Channels": figures.channel_counts,
+        "Value type": figures.dtypes,
+        "Stored bits": figures.bits,
+    }
+    return [(name, _bars(values, most=6)) for name, values in counts.items() if values]
+
+
+def _bars(counts: dict[Any, int], most: int = 40) -> list[Bar]:
+    total, longest = max(sum(counts.values()), 1), max(counts.values(), default=1) or 1
+    shown = list(counts.items())[:most]
+    bars = [Bar(str(name), f"{count:,} ({count / total:.0%})", 100 * count / longest) for name, count in shown]
+    rest = total - sum(count for _, count in shown)
+    others = [Bar(f"{len(counts) - most:,} others", f"{rest:,} ({rest / total:.0%})", min(100.0, 100 * rest / longest))]
+    return bars + (others if len(counts) > most else [])
+
+
+def _histograms(scanned: Scan) -> list[dict[str, Any]]:
+    """The distribution over images of each statistic of their values, of their spacing and of their size."""
+    table = scanned.table[scanned.readable]
+    columns: dict[str, pd.Series[Any]] = {
+        "Mean": table["mean"],
+        "Standard deviation": table["deviation"],
+        "Percentile 1": table["low"],
+        "Percentile 99": table["high"],
+        "Rows": table["shape"].map(lambda shape: shape[-2]),
+        "Columns": table["shape"].map(lambda shape: shape[-1]),
+        "Spacing of columns (mm)": table["spacing"].map(lambda spacing: spacing[-1], na_action="ignore"),
+    }
+    return [_histogram(name, values) for name, values in columns.items() if values.min() < values.max()]
+
+
+def _histogram(name: str, values: pd.Series[Any]) -> dict[str, Any]:
+    numbers = values.dropna().to_numpy(dtype=np.float64)
+    counts, edges = np.histogram(numbers[np.isfinite(numbers)], bins=BINS)
+    heights = 100 * counts / counts.max()
+    points = Distribution.of(numbers)
+    return {
+        "name": name,
+        "heights": [round(float(height), 2) for height in heights],
+        "low": _number(float(edges[0])),
+        "high": _number(float(edges[-1])),
+        "median": _number(points.median),
+        "middle": 100 * (points.median - float(edges[0])) / float(edges[-1] - edges[0]),
+    }
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _write_text(path: Path, text: str) -> None:
+    """Write under a temporary name first, so that no half page is ever seen."""
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)

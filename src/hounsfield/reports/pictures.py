@@ -1,0 +1,57 @@
+"""Small pictures of images for a page: the way a person would look at them, as data within the page."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from hounsfield.images.image import Image
+
+JPEG_QUALITY = 85
+
+
+def preview(image: Image, side: int) -> NDArray[np.uint8]:
+    """Make an image fit to be looked at: its window applied, its pixels square, its longer side ``side``.
+
+    The first window of the header is used; without one, bytes are taken as they are and other values are shown from
+    percentile 1 to 99. Of a volume the middle slice is shown.
+
+    Returns:
+        (rows, columns) or, for colour, (rows, columns, 3) as red, green, blue.
+    """
+    pixels = image.pixels[image.shape[0] // 2] if image.rank == 3 else image.pixels
+    shown = pixels if image.channels == 3 else pixels[..., 0]
+    values = np.nan_to_num(shown.astype(np.float32), posinf=0.0, neginf=0.0)
+    low, high = _range(image, values)
+    values = np.clip((values - low) * (255.0 / max(high - low, 1e-12)), 0, 255)
+    rows, columns = _display_size(image, side)
+    return np.asarray(np.rint(cv2.resize(values, (columns, rows), interpolation=cv2.INTER_AREA)), dtype=np.uint8)
+
+
+def _range(image: Image, values: NDArray[np.float32]) -> tuple[float, float]:
+    if image.metadata.windows:
+        center, width = image.metadata.windows[0]
+        return center - width / 2, center + width / 2
+    # Bytes of a label map or a mask are few and small, and would be black as they are.
+    if image.pixels.dtype == np.uint8 and float(values.max()) > 32:
+        return 0.0, 255.0
+    low, high = (float(value) for value in np.percentile(values, (1, 99)))
+    return (low, high) if high > low else (float(values.min()), float(values.max()))
+
+
+def _display_size(image: Image, side: int) -> tuple[int, int]:
+    steps = image.spacing[-2:] if image.spacing else (1.0, 1.0)
+    height, width = (length * step for length, step in zip(image.shape[-2:], steps, strict=True))
+    scale = side / max(height, width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def data_address(picture: NDArray[Any]) -> str:
+    """A picture as a ``data:`` address, so that a page needs no other file."""
+    ordered = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR) if picture.ndim == 3 else picture
+    encoded = cv2.imencode(".jpg", ordered, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
+    return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")
