@@ -13,7 +13,14 @@ from hounsfield.version import __version__
 
 # Command name -> module that holds a function `command` with Typer annotations (or a Typer group `app`).
 COMMANDS: dict[str, str] = {
+    "predict": "hounsfield.cli.predict",
+    "features": "hounsfield.cli.features",
+    "export": "hounsfield.cli.export",
+    "convert": "hounsfield.cli.convert",
     "data": "hounsfield.cli.data",
+    "inspect": "hounsfield.cli.inspection",
+    "plan": "hounsfield.cli.plan",
+    "train": "hounsfield.cli.train",
     "preprocess": "hounsfield.cli.preprocess",
 }
 

@@ -1,0 +1,31 @@
+"""``hounsfield export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hounsfield.cli.console import print_json, say
+
+
+def command(
+    run: Annotated[Path, typer.Argument(help="The folder of a run, or of a bundle.")],
+    to: Annotated[str, typer.Option("--to", help="onnx, openvino or saved_model.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The file or folder to write; by default in the bundle.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
+) -> None:
+    """Write the network for another runtime; the preprocessing stays in the bundle's pipeline.json."""
+    from hounsfield.bundle import Bundle
+    from hounsfield.inference.export import export_bundle
+
+    bundle = Bundle.load(run)
+    path = export_bundle(bundle, to, output)
+    say(f"Input 'image': (batch, {', '.join(map(str, bundle.input_shape))}) float32, after the steps of pipeline.json.")
+    if as_json:
+        print_json({"to": to, "path": str(path)})
+    else:
+        typer.echo(str(path))

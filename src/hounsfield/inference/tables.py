@@ -1,0 +1,172 @@
+"""Tables of predictions and features as CSV, Parquet, JSON or NPZ, written under a temporary name and renamed."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from hounsfield.errors import UsageError
+from hounsfield.inference.predictor import Prediction
+
+Row = dict[str, Any]
+# Rows that are turned into columns at once when Parquet is written.
+ROW_GROUP = 1024
+FEATURE_SUFFIXES = (".npz", ".csv", ".parquet")
+
+
+def prediction_columns(labels: Sequence[str]) -> list[str]:
+    """The columns of a table of predictions, in order."""
+    return ["image", "prediction", *(f"p_{label}" for label in labels)]
+
+
+def prediction_row(prediction: Prediction) -> Row:
+    """One prediction as a row; probabilities with seven significant digits, which is all that float32 holds."""
+    probabilities = {f"p_{label}": float(f"{value:.7g}") for label, value in prediction.probabilities.items()}
+    return {"image": prediction.image, "prediction": prediction.label, **probabilities}
+
+
+def feature_columns(num_features: int) -> list[str]:
+    """The columns of a table of features, in order."""
+    return ["image", *(f"f{number}" for number in range(num_features))]
+
+
+def feature_row(prediction: Prediction) -> Row:
+    """The feature vector of one image as a row."""
+    return {"image": prediction.image, **{f"f{number}": float(v) for number, v in enumerate(prediction.features)}}
+
+
+def write_table(path: str | Path, columns: Sequence[str], rows: Iterable[Row]) -> int:
+    """Write rows as they come; the file appears when it is complete, and replaces one that was there.
+
+    Args:
+        path: its suffix decides the form: .csv, .parquet or .json.
+        columns: in order, "image" first.
+        rows: a value for each column; text in "image" and "prediction", numbers in the others.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        UsageError: the suffix is none of these.
+    """
+    path = Path(path)
+    check_table_path(path)
+    write = WRITERS[path.suffix.lower()]
+    return _atomically(path, lambda temporary: write(temporary, columns, rows))
+
+
+def write_features(path: str | Path, predictions: Iterable[Prediction]) -> int:
+    """Write feature vectors, as .csv or .parquet with the columns "image", "f0", "f1", …, or as .npz.
+
+    An ``.npz`` holds the arrays "image" (n,) and "features" (n, features), float32.
+
+    Returns:
+        The number of images.
+
+    Raises:
+        UsageError: the suffix is none of these.
+    """
+    path = Path(path)
+    check_table_path(path, FEATURE_SUFFIXES)
+    stream = iter(predictions)
+    if path.suffix.lower() == ".npz":
+        return _atomically(path, lambda temporary: _write_npz(temporary, stream))
+    first = list(islice(stream, 1))
+    columns = feature_columns(len(first[0].features) if first else 0)
+    rows = (feature_row(prediction) for part in (first, stream) for prediction in part)
+    return write_table(path, columns, rows)
+
+
+def check_table_path(path: Path, suffixes: Sequence[str] = (".csv", ".parquet", ".json")) -> None:
+    """Refuse, before any work is done, an output that could not be written at its end.
+
+    Raises:
+        UsageError: the suffix is none of ``suffixes``, or the folder does not exist.
+    """
+    if path.suffix.lower() not in suffixes:
+        raise UsageError(f"The output '{path}' ends in '{path.suffix}': expected one of {', '.join(suffixes)}.")
+    if not path.parent.is_dir():
+        raise UsageError(f"The folder {path.parent} of the output does not exist. Make it first, or choose another.")
+
+
+def _atomically(path: Path, write: Callable[[Path], int]) -> int:
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    try:
+        count = write(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return count
+
+
+def write_csv(stream: IO[str], columns: Sequence[str], rows: Iterable[Row]) -> int:
+    """Write rows as CSV into an open stream, and return their number."""
+    writer = csv.DictWriter(stream, columns, lineterminator="\n")
+    writer.writeheader()
+    count = 0
+    for row in rows:
+        writer.writerow(row)
+        count += 1
+    return count
+
+
+def _write_csv_file(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> int:
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        return write_csv(stream, columns, rows)
+
+
+def _write_json(path: Path, _columns: Sequence[str], rows: Iterable[Row]) -> int:
+    count = 0
+    with path.open("w", encoding="utf-8") as stream:
+        stream.write("[")
+        for count, row in enumerate(rows, start=1):
+            stream.write(",\n " if count > 1 else "\n ")
+            stream.write(json.dumps(row, ensure_ascii=False))
+        stream.write("\n]\n")
+    return count
+
+
+def _write_parquet(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> int:
+    # Imported when a Parquet file is asked for: it takes longer than a prediction.
+    arrow, parquet = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
+    kinds = {name: arrow.string() if name in ("image", "prediction") else arrow.float64() for name in columns}
+    schema = arrow.schema(list(kinds.items()))
+    count = 0
+    with parquet.ParquetWriter(path, schema) as writer:
+        for part in _parts(rows):
+            writer.write_table(arrow.Table.from_pylist(part, schema=schema))
+            count += len(part)
+    return count
+
+
+def _parts(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    iterator = iter(rows)
+    while part := list(islice(iterator, ROW_GROUP)):
+        yield part
+
+
+def _write_npz(path: Path, predictions: Iterable[Prediction]) -> int:
+    names, vectors = [], []
+    for prediction in predictions:
+        names.append(prediction.image)
+        vectors.append(prediction.features)
+    features = np.stack(vectors) if vectors else np.zeros((0, 0), np.float32)
+    with path.open("wb") as stream:
+        np.savez(stream, image=np.array(names, dtype=np.str_), features=features)
+    return len(names)
+
+
+# Suffix -> the function that writes such a file.
+WRITERS: dict[str, Callable[[Path, Sequence[str], Iterable[Row]], int]] = {
+    ".csv": _write_csv_file,
+    ".parquet": _write_parquet,
+    ".json": _write_json,
+}
