@@ -310,7 +310,11 @@ def export(tmp_path):
 )
 def test_a_dicom_folder(export, column, values):
     pd.DataFrame({column: values, "label": ["well", "sick", "sick"]}).to_csv(export / "labels.csv", index=False)
+    report = pydicom.dcmread(export / "study0" / "IM0")
+    del report.Rows, report.PixelData
+    report.save_as(export / "study0" / "IM_report")
     cohort = load_cohort(export, labels=("well", "sick"))
+    assert "1 DICOM files without an image, such as reports, were left out." in cohort.notes
     assert cohort.kind == "dicom folder"
     table = cohort.table
     assert table["image"].tolist() == [f"study{number // 2}/IM{number}" for number in range(6)]

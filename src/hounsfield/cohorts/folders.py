@@ -15,6 +15,7 @@ from hounsfield.cohorts.headers import IDENTIFIERS, fill_from_headers, is_dicom,
 from hounsfield.cohorts.tables import NUM_NAMED, SPLIT_WORDS, Options, Origin, finish, name_patients, read_table
 from hounsfield.errors import CohortError
 from hounsfield.images import image_files
+from hounsfield.images.reading import DIRECTORIES
 
 PLAIN_IDENTIFIERS = frozenset(identifier.lower() for identifier in IDENTIFIERS)
 
@@ -102,12 +103,15 @@ def load_dicom_folder(table_path: Path, options: Options) -> Cohort:
         )
     column, identifier = found
     root = Path(options.images) if options.images else table_path.parent
-    headers = list(_headers_below(root))
+    every = list(_headers_below(root))
+    headers = [(path, header) for path, header in every if "Rows" in header]
     files = pd.DataFrame({"image": [path for path, _ in headers], "_row": range(len(headers))})
     files[column] = pd.Series([header.get(identifier, "") for _, header in headers], dtype=object)
     table[column] = table[column].astype(str).str.strip()
     _one_row_each(table, column, where)
     matched, notes = _match(files, table, column, root, where)
+    if len(headers) < len(every):
+        notes.append(f"{len(every) - len(headers)} DICOM files without an image, such as reports, were left out.")
     facts = [headers[row][1] for row in matched.pop("_row")]
     matched, renamed = name_patients(matched)
     matched = matched.drop(columns=[name for name in matched.columns if _plain(name) in PLAIN_IDENTIFIERS])
@@ -126,7 +130,7 @@ def _headers_below(root: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             path = full_path(folder, name)
-            if not name.startswith(".") and name.upper() != "DICOMDIR" and is_dicom(path):
+            if not name.startswith(".") and name.upper() not in DIRECTORIES and is_dicom(path):
                 yield os.path.relpath(path, root), read_header(path)
 
 

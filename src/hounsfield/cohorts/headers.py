@@ -7,59 +7,49 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pydicom
-from pydicom.errors import InvalidDicomError
 
 from hounsfield.cohorts.files import full_path
+from hounsfield.errors import ImageError
+from hounsfield.images.dicom_file import open_header
+from hounsfield.images.dicom_metadata import read_metadata
+from hounsfield.images.reading import READERS, format_suffix
 
-DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
-# Column of the table -> DICOM keyword.
-KEYWORDS = {
-    "patient": "PatientID",
-    "sex": "PatientSex",
-    "age": "PatientAge",
-    "view": "ViewPosition",
-    "site": "InstitutionName",
-    "manufacturer": "Manufacturer",
-    "scanner": "ManufacturerModelName",
+# Columns that a header can fill: attributes of ``Metadata``.
+COLUMNS = ("patient", "sex", "age", "view", "site", "manufacturer", "scanner")
+# DICOM's identifiers, the most specific first, and the attributes of ``Metadata`` that hold them.
+IDENTIFIERS = {
+    "SOPInstanceUID": "instance",
+    "SeriesInstanceUID": "series",
+    "StudyInstanceUID": "study",
+    "PatientID": "patient",
 }
-IDENTIFIERS = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "PatientID")
-YEARS = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}
+MAX_PIXELS = 2**28
 
 
 def is_dicom(path: str) -> bool:
-    """Whether a file is DICOM by its suffix or, where it has none that is known, by the mark after its preamble."""
-    suffix = os.path.splitext(path)[1].lower()  # noqa: PTH122 - called for each image, as below
-    if suffix in DICOM_SUFFIXES:
-        return True
-    # A UID as file name ends in digits after a dot, which is no suffix.
-    if suffix and not suffix[1:].isdigit():
-        return False
+    """Whether a file is DICOM by its suffix or, where it has none that is known, by its first bytes."""
     try:
-        with open(path, "rb") as stream:  # noqa: PTH123
-            return stream.read(132)[128:] == b"DICM"
-    except OSError:
+        suffix = format_suffix(Path(path))
+    except ImageError:
         return False
+    return suffix is not None and READERS[suffix] == READERS[".dcm"]
 
 
 def read_header(path: str) -> dict[str, Any]:
     """Identifiers and attributes of one DICOM file; empty for what cannot be read. The patient's name is never read.
 
     Returns:
-        The text of each of ``IDENTIFIERS``, and one value for each column of ``KEYWORDS``; missing ones left out.
+        A value for each of ``IDENTIFIERS``, of ``COLUMNS`` and for ``Rows``, as far as the header has them.
     """
     try:
-        dataset = pydicom.dcmread(
-            path, stop_before_pixels=True, specific_tags=[*KEYWORDS.values(), *IDENTIFIERS], force=True
-        )
-    # What pydicom raises for damaged headers; the reader of pixels will say what is wrong with the file.
-    except (OSError, InvalidDicomError, ValueError, KeyError, TypeError, AttributeError, EOFError, NotImplementedError):
+        header = open_header(Path(path), MAX_PIXELS)
+        metadata = read_metadata(header, ())
+    except ImageError:
+        # The reader of pixels will say what is wrong with the file.
         return {}
-    values: dict[str, Any] = {keyword: _text(dataset, keyword) for keyword in IDENTIFIERS}
-    values |= {column: _text(dataset, keyword) for column, keyword in KEYWORDS.items()}
-    values["age"] = _years(values["age"])
-    if values["sex"] not in {"M", "F", "O"}:
-        values["sex"] = None
+    values = {identifier: getattr(metadata, name) for identifier, name in IDENTIFIERS.items()}
+    values["Rows"] = header.integer("Rows")
+    values |= {column: getattr(metadata, column) for column in COLUMNS}
     return {key: value for key, value in values.items() if value is not None}
 
 
@@ -89,7 +79,7 @@ def _first_file(path: str) -> str:
 def merge_headers(table: pd.DataFrame, headers: dict[int, dict[str, Any]]) -> pd.DataFrame:
     """Add header values by row number where the table's own column is absent or empty there."""
     table = table.copy()
-    for column in KEYWORDS:
+    for column in COLUMNS:
         values = pd.Series(
             [headers.get(row, {}).get(column) for row in range(len(table))], index=table.index, dtype=object
         )
@@ -99,19 +89,3 @@ def merge_headers(table: pd.DataFrame, headers: dict[int, dict[str, Any]]) -> pd
                 values = own.where(own.notna() & (own.astype(str).str.strip() != ""), values)
             table[column] = values
     return table
-
-
-def _text(dataset: pydicom.Dataset, keyword: str) -> str | None:
-    try:
-        value = dataset.get(keyword)
-    except (ValueError, KeyError, TypeError, AttributeError, NotImplementedError):
-        return None
-    text = "" if value is None else str(value).strip()
-    return text or None
-
-
-def _years(age: str | None) -> float | None:
-    """Years from DICOM's age string (PS3.5 section 6.2, AS): three digits and D, W, M or Y."""
-    if not age or not age[:-1].isdigit() or age[-1].upper() not in YEARS:
-        return None
-    return round(int(age[:-1]) * YEARS[age[-1].upper()], 3)

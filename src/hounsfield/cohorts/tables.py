@@ -329,7 +329,7 @@ def _find_label_columns(table: pd.DataFrame, where: str) -> list[str]:
         raise CohortError(
             f"Found no labels in {where}: expected a column 'label', or at least two columns of zeros and ones named "
             f"after the labels, and found {', '.join(table.columns)}. Rename the column, or name it with "
-            "--label-columns."
+            "--label-column."
         )
     return columns
 
