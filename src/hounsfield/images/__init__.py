@@ -11,14 +11,19 @@ from hounsfield.images.reading import READERS, image_files, read_image
 from hounsfield.images.windows import WINDOW_PRESETS, apply_window
 
 if TYPE_CHECKING:
+    from hounsfield.images.orientation import orientation_of, reorient
     from hounsfield.images.series import Grouping, Series, group_series, read_series
+    from hounsfield.images.writers import write_image
 
 # Public name -> module that it comes from.
 LAZY = {
     "Grouping": "hounsfield.images.series",
     "Series": "hounsfield.images.series",
     "group_series": "hounsfield.images.series",
+    "orientation_of": "hounsfield.images.orientation",
     "read_series": "hounsfield.images.series",
+    "reorient": "hounsfield.images.orientation",
+    "write_image": "hounsfield.images.writers",
 }
 
 __all__ = [
@@ -31,8 +36,11 @@ __all__ = [
     "apply_window",
     "group_series",
     "image_files",
+    "orientation_of",
     "read_image",
     "read_series",
+    "reorient",
+    "write_image",
 ]
 
 

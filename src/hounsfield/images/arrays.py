@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import tokenize
 import zipfile
+import zlib
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,6 +16,21 @@ from hounsfield.errors import ImageError
 from hounsfield.images.image import Image
 
 NUMPY_MAGIC = b"\x93NUMPY"
+# What NumPy and zipfile raise for damaged input; those of Python's grammar come from NumPy's header parser.
+DAMAGE = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    tokenize.TokenError,
+    TypeError,
+    KeyError,
+    EOFError,
+    OverflowError,
+    NotImplementedError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 # A last axis of this length means channels; of any other length it means columns.
 CHANNEL_COUNTS = (1, 3, 4)
 
@@ -35,8 +52,7 @@ def read_array(path: Path, max_pixels: int) -> Image:
                 values = _read_npy(stream, path, path.stat().st_size, max_pixels)
             else:
                 values = _read_single_member(path, max_pixels)
-    # What NumPy and zipfile raise for damaged input; SyntaxError and TokenError come from NumPy's header parser.
-    except (OSError, ValueError, SyntaxError, EOFError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+    except DAMAGE as error:
         raise ImageError(
             f"{path} is not a NumPy array that can be read ({error}): expected .npy or a single-array .npz with plain "
             "numbers. Save it again with numpy.save(path, array, allow_pickle=False)."

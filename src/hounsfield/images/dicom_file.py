@@ -21,12 +21,15 @@ from pydicom.uid import (
 
 from hounsfield.errors import ImageError
 from hounsfield.images.dicom_header import SPECIFIC_TAGS, Header
-from hounsfield.images.formats import DICOM_MAGIC_OFFSET, is_dicom
+from hounsfield.images.formats import DICOM_MAGIC, DICOM_MAGIC_OFFSET, is_dicom
 
 # Whatever a header may add to the pixels of a file.
 HEADER_BYTES = 2**28
 # No sample takes more bytes than a double.
 MAX_SAMPLE_BYTES = 8
+META_GROUP = b"\x02\x00"
+# Value representations whose length takes four bytes (PS3.5 section 7.1.2), as far as meta information has them.
+LONG_KINDS = (b"OB", b"UN", b"UT", b"SQ")
 DEFLATED_MARK = DeflatedExplicitVRLittleEndian.encode()
 
 
@@ -108,11 +111,18 @@ def _check_inflated_size(content: bytes, path: Path, limit: int) -> None:
     """Refuse a deflated data set that grows beyond ``limit`` bytes, before pydicom inflates it as a whole."""
     if DEFLATED_MARK not in content[: 2**12]:
         return
-    # PS3.10 section 7.1: the first element of the meta information is its own length, counted from its end.
-    start = (
-        DICOM_MAGIC_OFFSET + 16 + int.from_bytes(content[DICOM_MAGIC_OFFSET + 12 : DICOM_MAGIC_OFFSET + 16], "little")
-    )
-    inflate(content[start:], path, limit)
+    inflate(content[_meta_end(content) :], path, limit)
+
+
+def _meta_end(content: bytes) -> int:
+    """Where the meta information ends: its elements are explicit, little-endian and of group 2 (PS3.10 section 7.1)."""
+    position = DICOM_MAGIC_OFFSET + 4 if content.startswith(DICOM_MAGIC, DICOM_MAGIC_OFFSET) else 0
+    while content[position : position + 2] == META_GROUP:
+        if content[position + 4 : position + 6] in LONG_KINDS:
+            position += 12 + int.from_bytes(content[position + 8 : position + 12], "little")
+        else:
+            position += 8 + int.from_bytes(content[position + 6 : position + 8], "little")
+    return position
 
 
 def inflate(deflated: bytes, path: Path, limit: int) -> bytes:

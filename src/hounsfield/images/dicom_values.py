@@ -49,18 +49,16 @@ def real_values(header: Header, stored: Array, layout: Layout) -> tuple[Array, t
     Returns:
         The values and the (lowest, highest) that the stored bits could become.
     """
+    inverted = layout.photometric == "MONOCHROME1"
     table = _modality_table(header, layout)
     if table is not None:
         values = table(stored).astype(np.float32)
         low, high = float(table.entries.min()), float(table.entries.max())
-    else:
-        slopes, intercepts = _rescaling(header, layout.frames)
-        values = _rescaled(stored, slopes, intercepts)
-        ends = [slopes[0] * end + intercepts[0] for end in layout.stored_range]
-        low, high = float(min(ends)), float(max(ends))
-    if layout.photometric == "MONOCHROME1":
-        values = _mirrored(values, low, high)
-    return values, (low, high)
+        return (np.float32(low + high) - values if inverted else values), (low, high)
+    slopes, intercepts = _rescaling(header, layout.frames)
+    ends = [float(slopes[0] * end + intercepts[0]) for end in layout.stored_range]
+    # Mirrored before the rescaling, which is linear: no digit is lost on the way.
+    return _rescaled(_mirrored(stored, layout) if inverted else stored, slopes, intercepts), (min(ends), max(ends))
 
 
 def _rescaling(header: Header, num_frames: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -96,11 +94,11 @@ def _rescaled(stored: Array, slopes: npt.NDArray[np.float64], intercepts: npt.ND
     return np.add(stored, np.float32(intercepts[0]), dtype=np.float32)
 
 
-def _mirrored(values: Array, low: float, high: float) -> Array:
-    if values.dtype.kind == "f":
-        return np.asarray(np.float64(low + high) - values, dtype=values.dtype)
-    # low + high is −1 for signed values and 2ⁿ − 1 for unsigned ones: neither difference leaves the type.
-    return np.asarray(values.dtype.type(int(low + high)) - values)
+def _mirrored(stored: Array, layout: Layout) -> Array:
+    if stored.dtype.kind == "f":
+        return np.asarray(-stored)
+    # The sum of the ends is −1 for signed values and 2ⁿ − 1 for unsigned ones: no difference leaves the type.
+    return np.asarray(stored.dtype.type(sum(layout.stored_range)) - stored)
 
 
 def _modality_table(header: Header, layout: Layout) -> LookUpTable | None:
