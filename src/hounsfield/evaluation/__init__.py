@@ -8,17 +8,10 @@ from hounsfield.evaluation.calibration import (
     expected_calibration_error,
     reliability,
 )
-from hounsfield.evaluation.classification import (
-    Curve,
-    Estimate,
-    confusion_matrix,
-    estimates_to_dict,
-    evaluate,
-    precision_recall_curve,
-    roc_curve,
-)
+from hounsfield.evaluation.classification import Estimate, estimates_to_dict, evaluate, evaluate_answers
 from hounsfield.evaluation.comparison import adjust_p_values, compare
 from hounsfield.evaluation.conformal import ConformalSets, judge_sets
+from hounsfield.evaluation.curves import Curve, confusion_matrix, precision_recall_curve, roc_curve
 from hounsfield.evaluation.delong import Difference, auc_difference, auc_interval
 from hounsfield.evaluation.intervals import Interval
 from hounsfield.evaluation.metrics import METRICS, Metric
@@ -56,6 +49,7 @@ __all__ = [
     "decision_curve",
     "estimates_to_dict",
     "evaluate",
+    "evaluate_answers",
     "expected_calibration_error",
     "fit_scaling",
     "judge_sets",

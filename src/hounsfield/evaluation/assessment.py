@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from hounsfield.evaluation.answers import Answers
-from hounsfield.evaluation.classification import Estimate, confusion_matrix, estimates_to_dict, evaluate
+from hounsfield.evaluation.classification import Estimate, estimates_to_dict, evaluate_answers
+from hounsfield.evaluation.curves import confusion_matrix
+from hounsfield.evaluation.intervals import make_clusters
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,17 +69,8 @@ def assess(
         seed: of the bootstrap.
         confidence: nominal coverage of the intervals.
     """
-    y_true = answers.truth.argmax(axis=1) if answers.task == "multi-class" else answers.truth
-    estimates = evaluate(
-        y_true,
-        answers.scores,
-        labels=answers.labels,
-        task=answers.task,
-        threshold=threshold,
-        groups=groups,
-        num_replicates=num_replicates,
-        seed=seed,
-        confidence=confidence,
+    estimates = evaluate_answers(
+        answers, groups=groups, num_replicates=num_replicates, seed=seed, confidence=confidence
     )
-    patients = None if groups is None else len({str(group) for group in np.asarray(groups, dtype=object)})
+    patients = None if groups is None else len(make_clusters(answers.truth, groups))
     return Assessment(answers, estimates, threshold, patients, tuple(notes))

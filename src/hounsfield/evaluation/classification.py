@@ -25,7 +25,7 @@ from hounsfield.evaluation.intervals import (
     recentred_interval,
 )
 from hounsfield.evaluation.metrics import METRICS, Tally, headline
-from hounsfield.evaluation.proportions import clustered_proportion
+from hounsfield.evaluation.proportions import clustered_proportion, mean_of_proportions
 
 NOWHERE = Interval(math.nan, math.nan)
 
@@ -69,6 +69,7 @@ _SHARES: dict[str, Callable[[Answers], tuple[Booleans, Booleans]]] = {
     "npv": lambda a: (~a.truth, ~a.decisions),
     "f1": lambda a: (a.truth & a.decisions, a.truth | a.decisions),  # the Jaccard index J; F1 = 2J/(1+J)
 }
+_MEAN_RECALLS = {("balanced_accuracy", "binary"), ("balanced_accuracy", "multi-class"), ("sensitivity", "multi-class")}
 _DENOMINATORS: dict[str, Callable[[Answers], Booleans]] = {
     "positives": lambda a: a.truth,
     "negatives": lambda a: ~a.truth,
@@ -118,19 +119,34 @@ def evaluate(  # noqa: PLR0913 - each is a fact of the test that only the caller
     Raises:
         EvaluationError: the arrays do not fit each other.
     """
+    answers = as_answers(y_true, y_score, labels=labels, task=task, threshold=threshold)
+    return evaluate_answers(
+        answers, groups=groups, num_replicates=num_replicates, seed=seed, confidence=confidence, sampling=sampling
+    )
+
+
+def evaluate_answers(
+    answers: Answers,
+    *,
+    groups: npt.ArrayLike | None = None,
+    num_replicates: int = 2000,
+    seed: int = 0,
+    confidence: float = 0.95,
+    sampling: Sampling = "cohort",
+) -> dict[str, Estimate]:
+    """``evaluate`` for answers that are laid out already; their decisions are taken as they are."""
     if not 0 < confidence < 1:
         raise EvaluationError(
             f"The confidence is {confidence:g}; expected a share strictly between 0 and 1, such as 0.95."
         )
-    answers = as_answers(y_true, y_score, labels=labels, task=task, threshold=threshold)
     clusters = make_clusters(answers.truth, groups)
     order = np.argsort(-answers.scores[:, 0], kind="stable")  # sorted once, not in every replicate
     answers, clusters = answers.take(order), Clusters(clusters.of_case[order], clusters.stratum)
-    return Evaluation(answers, clusters, num_replicates, seed, confidence, sampling).estimates()
+    return _Evaluation(answers, clusters, num_replicates, seed, confidence, sampling).estimates()
 
 
 @dataclass(frozen=True, eq=False)
-class Evaluation:
+class _Evaluation:
     """What ``evaluate`` works with; its one public method makes the estimates."""
 
     answers: Answers
@@ -168,7 +184,10 @@ class Evaluation:
         found: dict[tuple[str, str], tuple[Interval, str]] = {}
         for name, label in values:
             columns = self._columns(label)
-            if name == "auc":
+            if not label and self._is_mean_recall(name):
+                interval = self._mean_recall()
+                found[name, label] = interval, "Wilson, combined"
+            elif name == "auc":
                 truth, scores = self.answers.truth[:, columns], self.answers.scores[:, columns]
                 interval = auc_interval(truth, scores, self.clusters, confidence=self.confidence)
                 found[name, label] = interval, "DeLong, logit scale"
@@ -181,6 +200,23 @@ class Evaluation:
                     found[name, label] = _from_jaccard(interval) if name == "f1" else interval, "Wilson"
         by_patient = "" if self.clusters.single else ", by patient"
         return {key: (interval, method + by_patient) for key, (interval, method) in found.items()}
+
+    def _is_mean_recall(self, name: str) -> bool:
+        """Whether a headline is a mean over classes of the share recognised, of classes that share no patient."""
+        if (name, self.answers.task) not in _MEAN_RECALLS:
+            return False
+        return bool((self.clusters.sums(self._classes().astype(np.float64)) > 0).sum(axis=1).max() == 1)
+
+    def _classes(self) -> Booleans:
+        """(n, C): one column a class, also in a binary task."""
+        truth = self.answers.truth
+        return np.column_stack([~truth, truth]) if self.answers.task == "binary" else truth
+
+    def _mean_recall(self) -> Interval:
+        decisions = self.answers.decisions
+        if self.answers.task == "binary":
+            decisions = np.column_stack([~decisions, decisions])
+        return mean_of_proportions(decisions, self._classes(), self.clusters, confidence=self.confidence)
 
     def _bootstrapped(
         self, keys: Sequence[tuple[str, str]], values: dict[tuple[str, str], Floats]
@@ -270,78 +306,3 @@ def _from_jaccard(interval: Interval) -> Interval:
 def estimates_to_dict(estimates: dict[str, Estimate]) -> dict[str, dict[str, Any]]:
     """One split's part of ``metrics.json``."""
     return {name: estimate.to_dict() for name, estimate in estimates.items()}
-
-
-def confusion_matrix(answers: Answers) -> Integers:
-    """Counts of cases, truth by decision.
-
-    Returns:
-        (C, C) in label order, rows the truth, columns the decision; of a multi-label task (K, 2, 2), one a label.
-    """
-    if answers.task == "multi-class":
-        return np.asarray(answers.truth.astype(np.int64).T @ answers.decisions.astype(np.int64))
-    tables = [
-        np.bincount(2 * truth + decided, minlength=4).reshape(2, 2)
-        for truth, decided in zip(answers.truth.T.astype(np.int64), answers.decisions.T.astype(np.int64), strict=True)
-    ]
-    return tables[0] if answers.task == "binary" else np.stack(tables)
-
-
-@dataclass(frozen=True, eq=False)
-class Curve:
-    """A curve over thresholds, from the highest to the lowest.
-
-    Attributes:
-        x: false positive rate, or recall.
-        y: true positive rate, or precision.
-        thresholds: a score at or above it is a yes; the first is infinite, where nothing is.
-    """
-
-    x: Floats
-    y: Floats
-    thresholds: Floats
-
-
-def roc_curve(truth: Booleans, scores: Floats) -> Curve:
-    """True against false positive rate at each distinct score, from (0, 0) to (1, 1).
-
-    Args:
-        truth: (n,) with cases of both kinds.
-        scores: (n,).
-
-    Raises:
-        EvaluationError: every case is of one kind.
-    """
-    found, called, thresholds = _cumulative(truth, scores)
-    if found[-1] in {0, called[-1]}:
-        raise EvaluationError(
-            "A ROC curve needs cases with and without the label; all cases are of one kind. Use other data."
-        )
-    return Curve((called - found) / (called[-1] - found[-1]), found / found[-1], thresholds)
-
-
-def precision_recall_curve(truth: Booleans, scores: Floats) -> Curve:
-    """Precision (y) against recall (x) at each distinct score; the precision of no decision is 1.
-
-    Args:
-        truth: (n,) with at least one case that has the label.
-        scores: (n,).
-
-    Raises:
-        EvaluationError: no case has the label.
-    """
-    found, called, thresholds = _cumulative(truth, scores)
-    if found[-1] == 0:
-        raise EvaluationError(
-            "A precision-recall curve needs cases that have the label; there is none. Use other data."
-        )
-    precision = np.divide(found, called, out=np.ones_like(found), where=called > 0)
-    return Curve(found / found[-1], precision, thresholds)
-
-
-def _cumulative(truth: Booleans, scores: Floats) -> tuple[Floats, Floats, Floats]:
-    order = np.argsort(-scores, kind="stable")
-    ordered, hits = scores[order], truth[order].astype(np.float64)
-    ends = np.flatnonzero(np.append(np.diff(ordered) != 0, True))
-    found, called = np.cumsum(hits)[ends], (ends + 1).astype(np.float64)
-    return np.append(0.0, found), np.append(0.0, called), np.append(np.inf, ordered[ends])

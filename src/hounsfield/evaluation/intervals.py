@@ -207,8 +207,8 @@ def bca_interval(value: float, replicates: Floats, left_out: Floats, *, confiden
     """The bias-corrected and accelerated interval, widened for small samples.
 
     BCa: Efron 1987; Efron, Tibshirani 1993, section 14.3. The bootstrap's spread is too small where few cases carry
-    a figure; its quantiles are moved outwards to Φ(√(n/(n−1)) t) (Hesterberg 2015, "What teachers should know about
-    the bootstrap"), n − 1 being the degrees of freedom that the jackknife's own variance has (Satterthwaite).
+    a figure; its quantiles are moved outwards from Φ(z) to Φ(t) (after Hesterberg 2015, "What teachers should know
+    about the bootstrap"), with the degrees of freedom that the jackknife's own variance has (Satterthwaite).
 
     Args:
         value: the statistic on the data.
@@ -241,7 +241,7 @@ def _widened_tail(confidence: float, deviations: Floats) -> float:
     if squares == 0 or noise <= 0:
         return tail
     degrees = max(2 * squares**2 / noise, 2.0)
-    return float(stats.norm.cdf(np.sqrt((degrees + 1) / degrees) * stats.t.ppf(tail, degrees)))
+    return float(stats.norm.cdf(stats.t.ppf(tail, degrees)))
 
 
 def _quantiles(replicates: Floats, low: float, high: float) -> Interval:

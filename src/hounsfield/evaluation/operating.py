@@ -10,7 +10,7 @@ import numpy as np
 
 from hounsfield.errors import EvaluationError
 from hounsfield.evaluation.answers import Booleans, Floats
-from hounsfield.evaluation.classification import roc_curve
+from hounsfield.evaluation.curves import roc_curve
 
 Rule = Literal["half", "youden", "sensitivity", "specificity", "cost"]
 

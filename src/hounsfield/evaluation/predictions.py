@@ -116,7 +116,7 @@ def _detect_task(scores: Floats, truth: pd.Series) -> Task:
     if scores.shape[1] == 1:
         return "binary"
     joined = truth.dropna().astype(str).str.contains(SEPARATOR, regex=False).any()
-    if joined or (len(scores) and np.nanmax(np.abs(scores.sum(axis=1) - 1)) > MAX_SUM_ERROR):
+    if joined or (np.abs(scores.sum(axis=1) - 1) > MAX_SUM_ERROR).any():
         return "multi-label"
     return "binary" if scores.shape[1] == 2 else "multi-class"
 

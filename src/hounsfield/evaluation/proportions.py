@@ -56,6 +56,27 @@ def clustered_proportion(hits: Booleans, base: Booleans, clusters: Clusters, *, 
     return wilson_interval(share * effective, effective, quantile=quantile)
 
 
+def mean_of_proportions(hits: Booleans, bases: Booleans, clusters: Clusters, *, confidence: float = 0.95) -> Interval:
+    """The interval of the mean of independent shares, from the Wilson interval of each (MOVER; Zou, Donner 2008).
+
+    Args:
+        hits: (n, K) successes.
+        bases: (n, K) the cases that count for each share; no patient may count for two of them. Empty ones are
+            left out.
+        clusters: the patient of each case.
+        confidence: the nominal coverage.
+    """
+    columns = [column for column in range(bases.shape[1]) if bases[:, column].any()]
+    if not columns:
+        return Interval(np.nan, np.nan)
+    shares = np.array([hits[bases[:, column], column].mean() for column in columns])
+    ends = [clustered_proportion(hits[:, c], bases[:, c], clusters, confidence=confidence) for c in columns]
+    low, high = np.array(ends).T
+    centre, count = shares.mean(), len(columns)
+    below, above = np.sqrt(np.sum((shares - low) ** 2)) / count, np.sqrt(np.sum((high - shares) ** 2)) / count
+    return Interval(float(centre - below), float(centre + above))
+
+
 def _design_effect(hits: Booleans, base: Booleans, clusters: Clusters, share: float, count: int) -> float | None:
     total = int(base.sum())
     binomial = share * (1 - share) / total

@@ -10,7 +10,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from hounsfield.evaluation.assessment import Assessment
-from hounsfield.evaluation.classification import confusion_matrix
+from hounsfield.evaluation.curves import confusion_matrix
 from hounsfield.reports.figures import (
     confusion_figure,
     precision_recall_figure,

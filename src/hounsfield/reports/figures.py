@@ -23,7 +23,8 @@ from matplotlib.ticker import MaxNLocator
 
 from hounsfield.evaluation.answers import Answers
 from hounsfield.evaluation.calibration import reliability
-from hounsfield.evaluation.classification import Curve, Estimate, precision_recall_curve, roc_curve
+from hounsfield.evaluation.classification import Estimate
+from hounsfield.evaluation.curves import Curve, precision_recall_curve, roc_curve
 from hounsfield.evaluation.metrics import METRICS
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

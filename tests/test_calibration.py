@@ -1,0 +1,170 @@
+"""Calibration: its measures against loops, its scalings against what they must do."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from scipy import special
+from sklearn.isotonic import IsotonicRegression
+from sklearn.linear_model import LogisticRegression
+
+from hounsfield.errors import EvaluationError
+from hounsfield.evaluation import (
+    as_answers,
+    brier_decomposition,
+    calibration_line,
+    expected_calibration_error,
+    fit_scaling,
+    reliability,
+    scaling_from_dict,
+    scaling_to_dict,
+    wilson_interval,
+)
+from hounsfield.evaluation.metrics import METRICS
+from hounsfield.evaluation.recalibration import SCALINGS
+
+
+def overconfident(num_cases: int = 2000, temperature: float = 2.5, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Outcomes of known log odds, and probabilities whose log odds are that many times too large."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(-0.5, 1.2, num_cases)
+    return rng.random(num_cases) < special.expit(logits), special.expit(temperature * logits)
+
+
+def answers_of(truth, score, task="binary"):
+    labels = [str(index) for index in range(2 if task == "binary" else np.shape(score)[1])]
+    return as_answers(truth, score, labels=labels, task=task)
+
+
+def test_reliability_equals_a_loop() -> None:
+    truth, score = overconfident(300)
+    found = reliability(truth, score, num_bins=5)
+    order = np.argsort(score)
+    for index, rows in enumerate(np.array_split(order, 5)):
+        assert found.count[index] == 60
+        assert found.probability[index] == pytest.approx(score[rows].mean())
+        assert found.frequency[index] == pytest.approx(truth[rows].mean())
+        expected = wilson_interval(int(truth[rows].sum()), 60)
+        assert (found.low[index], found.high[index]) == pytest.approx(expected)
+
+
+def test_plain_error_equals_a_loop_and_debiasing_removes_what_chance_adds() -> None:
+    truth, score = overconfident(300)
+    parts = np.array_split(np.argsort(score), 10)
+    plain = sum(abs(truth[rows].mean() - score[rows].mean()) * len(rows) / 300 for rows in parts)
+    assert expected_calibration_error(truth, score, debiased=False) == pytest.approx(plain, abs=1e-12)
+    errors = []
+    for seed in range(60):
+        truth, score = overconfident(300, temperature=1.0, seed=seed)
+        errors.append([expected_calibration_error(truth, score, debiased=each) for each in (False, True)])
+    plain_mean, debiased_mean = np.mean(errors, axis=0)
+    assert debiased_mean < 0.65 * plain_mean  # perfectly calibrated: both should be 0
+
+
+def test_the_metric_is_the_debiased_error() -> None:
+    truth, score = overconfident(300)
+    assert METRICS["ece"](truth, score) == pytest.approx(expected_calibration_error(truth, score), abs=1e-12)
+
+
+def test_brier_parts_add_up_and_are_exact_for_few_probabilities() -> None:
+    truth, score = overconfident(400)
+    parts = brier_decomposition(truth, score)
+    total = parts.reliability - parts.resolution + parts.uncertainty + parts.within
+    assert parts.score == pytest.approx(np.mean((score - truth) ** 2), abs=1e-12)
+    assert total == pytest.approx(parts.score, abs=1e-12)
+    parts = brier_decomposition(truth, np.where(score > 0.5, 0.8, 0.2))
+    assert parts.within == pytest.approx(0, abs=1e-12)
+
+
+def test_slope_equals_an_unpenalised_logistic_regression() -> None:
+    truth, score = overconfident(500)
+    line = calibration_line(truth, score)
+    model = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(special.logit(score)[:, None], truth)
+    assert line.slope == pytest.approx(model.coef_[0, 0], abs=1e-5)
+    mean = special.expit(special.logit(score) + line.intercept).mean()
+    assert mean == pytest.approx(truth.mean(), abs=1e-9)  # what defines calibration in the large
+
+
+def test_slope_and_its_interval_find_the_known_slope_again() -> None:
+    lines = [calibration_line(*overconfident(500, seed=seed)) for seed in range(100, 300)]  # made 2.5 times too extreme
+    assert np.mean([line.slope for line in lines]) == pytest.approx(0.4, abs=0.02)
+    assert 182 <= sum(line.slope_interval.low < 0.4 < line.slope_interval.high for line in lines) <= 198
+
+
+def test_a_slope_of_equal_probabilities_is_refused() -> None:
+    with pytest.raises(EvaluationError, match="alike"):
+        calibration_line(np.array([True, False]), np.array([0.4, 0.4]))
+
+
+def test_temperature_is_found_again() -> None:
+    truth, score = overconfident(20_000)
+    scaling = SCALINGS["temperature"].fit(answers_of(truth, score))
+    assert scaling.temperature == pytest.approx(2.5, rel=0.05)
+    rng = np.random.default_rng(1)
+    logits = rng.normal(size=(20_000, 3)) * 1.5
+    classes = (special.softmax(logits, axis=1).cumsum(axis=1) > rng.random((20_000, 1))).argmax(axis=1)
+    sharp = special.softmax(3 * logits, axis=1)
+    assert SCALINGS["temperature"].fit(answers_of(classes, sharp, "multi-class")).temperature == pytest.approx(
+        3, rel=0.05
+    )
+
+
+def test_platt_equals_a_logistic_regression() -> None:
+    truth, score = overconfident(4000)
+    score = special.expit(special.logit(score) + 1)
+    scaling = SCALINGS["platt"].fit(answers_of(truth, score))
+    model = LogisticRegression(C=np.inf, tol=1e-10).fit(special.logit(score)[:, None], truth)
+    assert scaling.slopes[0] == pytest.approx(model.coef_[0, 0], abs=0.01)
+    assert scaling.intercepts[0] == pytest.approx(model.intercept_[0], abs=0.01)
+
+
+def test_isotonic_equals_scikit_learn_away_from_the_ends() -> None:
+    truth, score = overconfident(500)
+    score = score.round(2)
+    fresh = np.linspace(0.05, 0.95, 50)[:, None]
+    found = SCALINGS["isotonic"].fit(answers_of(truth, score)).apply(fresh, "binary")[:, 0]
+    expected = IsotonicRegression(out_of_bounds="clip").fit(score, truth).predict(fresh[:, 0])
+    np.testing.assert_allclose(found, np.clip(expected, 0.5 / 501, 1 - 0.5 / 501), atol=1e-9)
+
+
+@pytest.mark.parametrize("task", ["binary", "multi-class", "multi-label"])
+@pytest.mark.parametrize("name", SCALINGS)
+def test_every_scaling_gives_probabilities_and_survives_a_file(name: str, task: str) -> None:
+    rng = np.random.default_rng(0)
+    if task == "multi-class":
+        truth, score = rng.integers(0, 3, 200), special.softmax(rng.normal(size=(200, 3)), axis=1)
+    else:
+        shape = (200, 1) if task == "binary" else (200, 3)
+        truth, score = rng.random(shape) < 0.4, rng.random(shape)
+    scaling = SCALINGS[name].fit(answers_of(truth, score, task))
+    scaled = scaling.apply(score, task)
+    assert scaled.shape == score.shape
+    assert ((scaled >= 0) & (scaled <= 1)).all()
+    if task == "multi-class":
+        np.testing.assert_allclose(scaled.sum(axis=1), 1, atol=1e-9)
+    stored = json.loads(json.dumps(scaling_to_dict(scaling)))
+    assert scaling_from_dict(stored) == scaling
+
+
+def test_a_scaling_is_chosen_when_it_helps() -> None:
+    truth, score = overconfident(800)
+    scaling, losses = fit_scaling(answers_of(truth, score))
+    assert scaling.name in {"temperature", "platt"}
+    assert losses[scaling.name] < losses["none"]
+    truth, score = overconfident(2000, seed=9)
+    before, after = (METRICS["ece"](truth, each) for each in (score, scaling.apply(score[:, None], "binary")))
+    assert after < before / 3
+
+
+def test_honest_probabilities_are_left_alone() -> None:
+    kept = [fit_scaling(answers_of(*overconfident(400, 1.0, seed)))[0].name == "none" for seed in range(20)]
+    assert sum(kept) >= 16
+
+
+def test_an_unknown_scaling_is_refused() -> None:
+    with pytest.raises(EvaluationError, match="not one of"):
+        scaling_from_dict({"name": "beta"})
+    with pytest.raises(EvaluationError, match="not one of"):
+        scaling_from_dict({"name": "platt", "slope": 1})
