@@ -28,7 +28,9 @@ from hounsfield.preprocessing import (
     MinMax,
     Pad,
     Percentile,
+    Resample,
     Resize,
+    Step,
     ToChannels,
     Window,
     ZScore,
@@ -409,3 +411,18 @@ def test_numbers_for_another_rank_are_refused() -> None:
         PreprocessingError, match=r"'size' of step 'resize' has 3 numbers \(4, 4, 4\), but the image has 2"
     ):
         Resize(size=(4, 4, 4)).apply(Image(random_pixels(9, 9)))
+
+
+def test_numbers_beyond_float32_count_as_infinite() -> None:
+    with pytest.raises(PreprocessingError, match="2 NaN or infinite values"):
+        MinMax().apply(row(1e300, -1e300, 3, dtype=np.float64))
+    # A sum beyond float32 is no proof of infinite values.
+    np.testing.assert_allclose(MinMax().apply(row(3e38, 3e38, 1)).pixels.ravel(), [1, 1, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "step", [Resize(size=10**6), Resample(spacing=1e-6), Pad(size=10**6), CropOrPad(size=10**6)], ids=str
+)
+def test_results_of_absurd_size_are_refused_before_memory_is_asked_for(step: Step) -> None:
+    with pytest.raises(PreprocessingError, match=r"from one of 4×5: [\d,]+ values, and at most 1,073,741,824"):
+        step.apply(Image(random_pixels(4, 5), spacing=(1.0, 1.0)))

@@ -12,7 +12,7 @@ from pydantic import Field, PositiveInt, model_validator
 from hounsfield.errors import PreprocessingError
 from hounsfield.images.image import Image
 from hounsfield.preprocessing.foreground import background_threshold, foreground_box, foreground_mask
-from hounsfield.preprocessing.geometry import per_axis, regrid
+from hounsfield.preprocessing.geometry import per_axis, regrid, require_room
 from hounsfield.preprocessing.step import Step
 
 # One length for all spatial axes, or one an axis in the order (slices,) rows, columns.
@@ -132,6 +132,7 @@ def padded(image: Image, size: Sequence[int], fill: Fill) -> Image:
     missing = [max(0, wanted - length) for wanted, length in zip(size, image.shape, strict=True)]
     if not any(missing):
         return image
+    require_room([max(pair) for pair in zip(size, image.shape, strict=True)], image, step="pad")
     before = [count // 2 for count in missing]
     after = [count - count // 2 for count in missing]
     pixels = bordered(image.pixels, before, after, fill)

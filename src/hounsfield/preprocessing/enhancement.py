@@ -30,7 +30,7 @@ class Clahe(Step):
 
     name: Literal["clahe"] = "clahe"
     clip_limit: PositiveFloat = 2.0
-    tiles: int = Field(default=8, ge=1)
+    tiles: int = Field(default=8, ge=1, le=256)
 
     def _apply(self, image: Image) -> Image:
         if is_constant(*extremes(image.pixels)):
@@ -85,7 +85,7 @@ class Denoise(Step):
 
     name: Literal["denoise"] = "denoise"
     method: Literal["median", "gaussian", "bilateral", "non_local_means"] = "median"
-    strength: PositiveFloat = 1.0
+    strength: float = Field(default=1.0, gt=0, le=20)
 
     def _apply(self, image: Image) -> Image:
         smooth: dict[str, Callable[[NDArray[Any], float], NDArray[Any]]] = {

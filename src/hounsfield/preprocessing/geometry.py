@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 
 from hounsfield.errors import PreprocessingError
 from hounsfield.images.image import Image
+
+_MOST_VALUES = 2**30
 
 _Number = TypeVar("_Number", int, float)
 
@@ -32,6 +35,21 @@ def regrid(image: Image, pixels: NDArray[Any], *, start: Sequence[float], scale:
             change[axis, 3] = offset
         affine = affine @ change
     return image.replace(pixels=pixels, spacing=spacing, affine=affine)
+
+
+def require_room(size: Sequence[int], image: Image, *, step: str) -> None:
+    """Refuse a result that nobody means, before memory is asked for it.
+
+    Raises:
+        PreprocessingError: the result would hold more than 2**30 values.
+    """
+    num_values = math.prod(size) * image.channels
+    if num_values > _MOST_VALUES:
+        raise PreprocessingError(
+            f"The step '{step}' would make an image of {'×'.join(map(str, size))} pixels from one of "
+            f"{'×'.join(map(str, image.shape))}: {num_values:,} values, and at most {_MOST_VALUES:,} are allowed. "
+            "Choose a smaller size or a coarser spacing."
+        )
 
 
 def per_axis(value: _Number | tuple[_Number, ...], rank: int, *, step: str, field: str) -> tuple[_Number, ...]:

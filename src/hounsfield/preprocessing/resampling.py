@@ -14,7 +14,7 @@ from pydantic import Field, PositiveFloat
 from hounsfield.errors import PreprocessingError
 from hounsfield.images.image import Image
 from hounsfield.preprocessing.cropping import Fill, Size, padded
-from hounsfield.preprocessing.geometry import per_axis, regrid
+from hounsfield.preprocessing.geometry import per_axis, regrid, require_room
 from hounsfield.preprocessing.interpolation import (
     Interpolation,
     along_axis,
@@ -48,6 +48,7 @@ class Resize(Step):
 
     def _apply(self, image: Image) -> Image:
         size = per_axis(self.size, image.rank, step=self.name, field="size")
+        require_room(size, image, step=self.name)
         if not self.letterbox:
             return _resized(image, size, self.interpolation)
         factor = min(wanted / length for wanted, length in zip(size, image.shape, strict=True))
@@ -77,6 +78,7 @@ class Resample(Step):
         wanted = per_axis(self.spacing, image.rank, step=self.name, field="spacing")
         scale = [new / old for new, old in zip(wanted, image.spacing, strict=True)]
         size = [max(1, round(length / factor)) for length, factor in zip(image.shape, scale, strict=True)]
+        require_room(size, image, step=self.name)
         start = _centred_start(image.shape, size, scale)
         if self.interpolation == "nearest":
             pixels = _nearest(image.pixels, size, start, scale)
