@@ -128,7 +128,8 @@ def _report(result: BatchResult, folder: Path, *, quiet: bool) -> None:
         for _, target in result.written:
             results.print(str(target), markup=False)
     for source, reason in result.bad:
-        say(f"{source}: {reason}")
+        # Readers name the file themselves.
+        say(reason if str(source) in reason else f"{source}: {reason}")
     total = len(result.written) + len(result.bad)
     if result.bad:
         raise PreprocessingError(
