@@ -32,8 +32,9 @@ def referenced_files(header: Header, path: Path) -> list[Path]:
     with refusing(path):
         names = [record.text("ReferencedFileID") for record in header.items("DirectoryRecordSequence")]
         files = [_located(path.parent, name.split("\\")) for name in names if name]
-    folder = path.parent.resolve()
-    if any(folder not in file.resolve().parents for file in files):
+        folder = path.parent.resolve()
+        is_inside = all(folder in file.resolve().parents for file in files)
+    if not is_inside:
         raise ImageError(
             f"{path} names files outside its own folder, which a table of contents cannot. Read the files themselves "
             "instead."

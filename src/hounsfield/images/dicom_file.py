@@ -45,11 +45,11 @@ def refusing(path: Path) -> Iterator[None]:
             yield
     except ImageError:
         raise
-    except OSError as error:
-        raise ImageError(f"{path} cannot be read: {error.strerror or error}. Check the path and its rights.") from error
     # Deliberately broad: on damaged input pydicom and the codecs raise dozens of kinds, RecursionError and
     # MemoryError among them. Their text stays out of the message because it may quote the file's values.
     except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise ImageError(f"{path} cannot be read: {error.strerror}. Check the path and its rights.") from error
         raise ImageError(
             f"{path} is damaged or breaks the DICOM standard in a way that cannot be read ({type(error).__name__}): "
             "expected an intact DICOM image. Export it again from its source."
