@@ -548,6 +548,15 @@ def test_the_kind_is_said_and_can_be_forced(tmp_path):
         load_cohort(tmp_path, kind="medmnist")
 
 
+def test_images_beside_label_maps_are_no_classes(tmp_path):
+    for name in ("images", "labels"):
+        for number in range(3):
+            image(tmp_path / name / f"{number}.png")
+    with pytest.raises(CohortError, match="Found nothing"):
+        load_cohort(tmp_path)
+    assert load_cohort(tmp_path, kind="class folders").labels == ("images", "labels")
+
+
 def test_two_tables_in_one_folder_are_ambiguous(tmp_path):
     table_of(tmp_path, pairs(), "one.csv")
     table_of(tmp_path, pairs(), "two.csv")

@@ -11,11 +11,12 @@ import pandas as pd
 
 from hounsfield.cohorts.cohort import SEPARATOR, Cohort
 from hounsfield.cohorts.files import FileSource, full_path
-from hounsfield.cohorts.headers import IDENTIFIERS, fill_from_headers, is_dicom, merge_headers, read_header
+from hounsfield.cohorts.headers import IDENTIFIERS, READING, fill_from_headers, is_dicom, merge_headers, read_header
 from hounsfield.cohorts.tables import NUM_NAMED, SPLIT_WORDS, Options, Origin, finish, name_patients, read_table
 from hounsfield.errors import CohortError
 from hounsfield.images import image_files
 from hounsfield.images.reading import DIRECTORIES
+from hounsfield.progress import Progress
 
 PLAIN_IDENTIFIERS = frozenset(identifier.lower() for identifier in IDENTIFIERS)
 
@@ -54,7 +55,7 @@ def load_class_folders(folder: Path, options: Options) -> Cohort:
         raise CohortError(
             f"A class folder of {folder} has '{SEPARATOR}' in its name, which separates labels. Rename it."
         )
-    table = fill_from_headers(table, folder)
+    table = fill_from_headers(table, folder, options.progress)
     return finish(table, options, Origin(FileSource(folder), "class folders", folder.resolve().name, where), notes)
 
 
@@ -103,7 +104,7 @@ def load_dicom_folder(table_path: Path, options: Options) -> Cohort:
         )
     column, identifier = found
     root = Path(options.images) if options.images else table_path.parent
-    every = list(_headers_below(root))
+    every = list(_headers_below(root, options.progress))
     headers = [(path, header) for path, header in every if "Rows" in header]
     files = pd.DataFrame({"image": [path for path, _ in headers], "_row": range(len(headers))})
     files[column] = pd.Series([header.get(identifier, "") for _, header in headers], dtype=object)
@@ -125,13 +126,16 @@ def _plain(column: str) -> str:
     return column.lower().replace("_", "").replace(" ", "")
 
 
-def _headers_below(root: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _headers_below(root: Path, progress: Progress) -> Iterator[tuple[str, dict[str, Any]]]:
+    count = 0
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             path = full_path(folder, name)
             if not name.startswith(".") and name.upper() not in DIRECTORIES and is_dicom(path):
                 yield os.path.relpath(path, root), read_header(path)
+                count += 1
+                progress(READING, count, None)
 
 
 def _one_row_each(table: pd.DataFrame, column: str, where: str) -> None:

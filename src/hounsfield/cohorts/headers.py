@@ -13,6 +13,7 @@ from hounsfield.errors import ImageError
 from hounsfield.images.dicom_file import open_header
 from hounsfield.images.dicom_metadata import read_metadata
 from hounsfield.images.reading import READERS, format_suffix
+from hounsfield.progress import Progress, silent
 
 # Columns that a header can fill: attributes of ``Metadata``.
 COLUMNS = ("patient", "sex", "age", "view", "site", "manufacturer", "scanner")
@@ -24,12 +25,15 @@ IDENTIFIERS = {
     "PatientID": "patient",
 }
 MAX_PIXELS = 2**28
+# The name under which progress is told.
+READING = "reading DICOM headers"
 
 
 def is_dicom(path: str) -> bool:
     """Whether a file is DICOM by its suffix or, where it has none that is known, by its first bytes."""
+    suffix: str | None = os.path.splitext(path)[1].lower()  # noqa: PTH122 - called for each image, as below
     try:
-        suffix = format_suffix(Path(path))
+        suffix = suffix if suffix in READERS else format_suffix(Path(path))
     except ImageError:
         return False
     return suffix is not None and READERS[suffix] == READERS[".dcm"]
@@ -53,18 +57,20 @@ def read_header(path: str) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
 
 
-def fill_from_headers(table: pd.DataFrame, root: Path) -> pd.DataFrame:
+def fill_from_headers(table: pd.DataFrame, root: Path, progress: Progress = silent) -> pd.DataFrame:
     """Fill what the table does not say of its DICOM images from their headers; what it says is kept.
 
     Args:
         table: a column ``image`` of paths relative to ``root``.
         root: the folder.
+        progress: told about files.
     """
     headers = {}
     for row, image in enumerate(table["image"]):
         path = _first_file(full_path(root, image))
         if is_dicom(path):
             headers[row] = read_header(path)
+            progress(READING, row + 1, len(table))
     return merge_headers(table, headers) if headers else table
 
 

@@ -21,6 +21,10 @@ from hounsfield.progress import Progress, silent
 from hounsfield.version import __version__
 
 KINDS = ("class folders", "table", "dicom folder", "medmnist", "npy pair", "phantom")
+# Folders of these names hold parts of a data set with boxes or label maps, and are no classes unless that is asked for.
+LAYOUT_FOLDERS = frozenset(
+    {"annotations", "images", "imagesets", "imagestr", "imagests", "jpegimages", "labels", "labelstr", "masks"}
+)
 FORMS = (
     "a folder with one sub-folder a class; a CSV or Parquet table with the columns image and label, or a folder that "
     "holds one; DICOM files with a table keyed by PatientID, StudyInstanceUID, SeriesInstanceUID or SOPInstanceUID; a "
@@ -50,19 +54,19 @@ def load_cohort(
         labels: the labels to expect, in class order, such as those of a trained network; then not every one of them
             needs to occur, and an unknown one is refused.
         task: the task to expect together with ``labels``.
-        progress: told about downloads.
+        progress: told about downloads and DICOM headers.
 
     Raises:
         CohortError: there is no such data, or it cannot make a cohort; the message says what to do.
         UsageError: ``kind`` or the name of a public set or phantom does not exist.
     """
     columns = (label_columns,) if isinstance(label_columns, str) else tuple(label_columns or ())
-    options = Options(images, columns, allow_outside, tuple(labels or ()), task)
+    options = Options(images, columns, allow_outside, tuple(labels or ()), task, progress)
     forced = _known_kind(kind)
     text = os.fspath(data)
     prefix, colon, name = text.partition(":")
     if colon and prefix in {"medmnist", "phantom"}:
-        return _named(prefix, name, options, forced, progress)
+        return _named(prefix, name, options, forced)
     if "," in text and not Path(text).exists():
         return _pair_of(text, options, forced)
     path = Path(text).expanduser()
@@ -113,7 +117,8 @@ def _kinds_at(path: Path) -> list[str]:
     found += sorted({_kind_of_table(table) for table in tables}, reverse=True)
     if any(True for _ in path.glob("*.npz")):
         found.append("medmnist")
-    if any(_holds_image(folder) for folder in subfolders(path)):
+    below = [folder for folder in subfolders(path) if folder.name.lower() not in LAYOUT_FOLDERS]
+    if any(_holds_image(folder) for folder in below):
         found.append("class folders")
     return found
 
@@ -213,19 +218,19 @@ def _pair_of(text: str, options: Options, forced: str | None) -> Cohort:
     return _say_kind(load_pair(parts[0], parts[1], options), ["npy pair"], forced)
 
 
-def _named(prefix: str, name: str, options: Options, forced: str | None, progress: Progress) -> Cohort:
+def _named(prefix: str, name: str, options: Options, forced: str | None) -> Cohort:
     if forced not in {None, prefix}:
         raise UsageError(f"'{prefix}:{name}' is a {prefix} and cannot be read as {forced}. Leave the kind out.")
     if prefix == "phantom":
-        cohort = _load_phantom(name, options, progress)
+        cohort = _load_phantom(name, options)
     else:
         set_name, size = parse_name(name)
-        cohort = load_archive(get_medmnist(set_name, size, progress=progress), options)
+        cohort = load_archive(get_medmnist(set_name, size, progress=options.progress), options)
     return _say_kind(cohort, [prefix], forced)
 
 
-def _load_phantom(name: str, options: Options, progress: Progress) -> Cohort:
-    table = cached_phantom(name, progress=progress)
+def _load_phantom(name: str, options: Options) -> Cohort:
+    table = cached_phantom(name, progress=options.progress)
     cohort = LOADERS[_kind_of_table(table)](table, options)
     return dataclasses.replace(cohort, kind="phantom", name=name)
 

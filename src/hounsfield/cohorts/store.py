@@ -17,6 +17,7 @@ from typing import IO, NoReturn
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import psutil
 
 from hounsfield.cohorts.cohort import Cohort
 from hounsfield.cohorts.files import ordered_map
@@ -223,18 +224,8 @@ def _remove_leftovers(final: Path) -> None:
     """Remove what killed processes left of the same store."""
     for leftover in final.parent.glob(f"{final.name}.partial-*"):
         process = leftover.name.rpartition("-")[2]
-        if process.isdigit() and not _is_running(int(process)):
+        if process.isdigit() and not psutil.pid_exists(int(process)):
             shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def _write(

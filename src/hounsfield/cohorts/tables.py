@@ -24,6 +24,7 @@ from hounsfield.cohorts.labels import (
     tidy,
 )
 from hounsfield.errors import CohortError
+from hounsfield.progress import Progress, silent
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 SPLIT_WORDS = {
@@ -57,6 +58,7 @@ class Options:
         allow_outside: whether paths of a table may lead out of the folder of images.
         labels: the labels that are expected, in class order, for example those of a trained network.
         task: the task that is expected.
+        progress: is told about headers and downloads.
     """
 
     images: Path | None = None
@@ -64,6 +66,7 @@ class Options:
     allow_outside: bool = False
     labels: tuple[str, ...] = ()
     task: Task | None = None
+    progress: Progress = silent
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,7 @@ def load_table(path: Path, options: Options) -> Cohort:
         table["image"] = table["image"].str.replace("\\", "/", regex=False)
     check_inside(table["image"], root, options.allow_outside, path)
     table, notes = drop_missing_files(table, root, f"the table {path}")
-    table = fill_from_headers(table, root)
+    table = fill_from_headers(table, root, options.progress)
     name = path.resolve().parent.name if path.stem.lower() in PLAIN_NAMES else path.stem
     return finish(table, options, Origin(FileSource(root), "table", name, f"the table {path}"), notes)
 
