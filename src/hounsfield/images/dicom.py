@@ -44,7 +44,11 @@ def read_dicom(path: Path, max_pixels: int) -> Image:
         ImageError: the file is damaged, holds no image, declares more than ``max_pixels`` values, or is of a kind that
             cannot be read.
     """
-    header = open_dicom(path, max_pixels)
+    return decode(open_dicom(path, max_pixels), path, max_pixels)
+
+
+def decode(header: Header, path: Path, max_pixels: int) -> Image:
+    """Make the image of a file that has been opened with its pixels; as ``read_dicom``."""
     with refusing(path):
         _check_has_image(header, path)
         layout = read_layout(header, path, max_pixels)

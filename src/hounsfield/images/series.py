@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hounsfield.errors import ImageError
-from hounsfield.images.dicom import read_dicom
+from hounsfield.images.dicom import decode, read_dicom
 from hounsfield.images.dicom_directory import is_directory, referenced_files
-from hounsfield.images.dicom_file import open_header, refusing
+from hounsfield.images.dicom_file import open_dicom, open_header, refusing
 from hounsfield.images.dicom_geometry import are_parallel
 from hounsfield.images.dicom_header import Header
 from hounsfield.images.image import Image
@@ -34,6 +34,9 @@ from hounsfield.progress import Progress, silent
 logger = logging.getLogger(__name__)
 
 Kind = Literal["volume", "localiser", "image"]
+
+# Files of up to this many bytes together are read once and kept until they are decoded, larger series twice.
+KEPT_BYTES = 2**29
 
 
 @dataclass(frozen=True)
@@ -84,28 +87,7 @@ def group_series(
     Raises:
         ImageError: a folder does not exist.
     """
-    refused: list[tuple[Path, str]] = []
-    slices: list[Slice] = []
-    waiting = _listed(paths)
-    known = set(waiting)
-    for done, path in enumerate(waiting):
-        progress("reading headers", done, len(waiting))
-        try:
-            header = open_header(path, max_pixels)
-            if is_directory(header):
-                named = [file for file in referenced_files(header, path) if file not in known]
-                known.update(named)
-                waiting.extend(named)
-            else:
-                slices.append(_checked_slice(header, path))
-        except ImageError as error:
-            refused.append((path, str(error)))
-    progress("reading headers", len(waiting), len(waiting))
-    groups: dict[tuple[Any, ...], list[Slice]] = defaultdict(list)
-    for one in slices:
-        groups[one.key].append(one)
-    series = [found for group in groups.values() for found in _split(group)]
-    return Grouping(tuple(series), tuple(refused))
+    return _grouped(_listed(paths), max_pixels, progress, None)
 
 
 def read_series(
@@ -131,9 +113,20 @@ def read_series(
         ImageError: there is no series or more than one; slices are missing, double or unevenly spaced; a file is
             damaged.
     """
-    series = paths if isinstance(paths, Series) else _only_series(group_series(paths, max_pixels=max_pixels))
+    opened: dict[Path, Header] = {}
+    if isinstance(paths, Series):
+        series = paths
+    else:
+        files = _listed(paths)
+        keep = opened if _total_bytes(files) <= KEPT_BYTES else None
+        series = _only_series(_grouped(files, max_pixels, silent, keep))
     if series.kind == "image":
         return read_dicom(series.paths[0], max_pixels)
+    _check_readable(series, tilt)
+    return _volume(series, opened, max_pixels, progress)
+
+
+def _check_readable(series: Series, tilt: str) -> None:
     if series.kind == "localiser":
         raise ImageError(
             f"The {len(series.paths)} localisers of {series.paths[0].parent} make no volume: read each as an image."
@@ -148,13 +141,39 @@ def read_series(
             f"The series in {series.paths[0].parent} was taken with a tilted gantry, so that its slices are not "
             "straight above one another. Read it with tilt='resample' to have them shifted into place."
         )
-    return _volume(series, max_pixels, progress)
 
 
 def _listed(paths: str | Path | Iterable[str | Path]) -> list[Path]:
     if isinstance(paths, str | Path):
         return image_files(paths) if Path(paths).is_dir() else [Path(paths)]
     return list(dict.fromkeys(Path(path) for path in paths))
+
+
+def _grouped(waiting: list[Path], max_pixels: int, progress: Progress, opened: dict[Path, Header] | None) -> Grouping:
+    """As ``group_series``; files are kept in ``opened``, pixels included, where it is given."""
+    refused: list[tuple[Path, str]] = []
+    slices: list[Slice] = []
+    known = set(waiting)
+    for done, path in enumerate(waiting):
+        progress("reading headers", done, len(waiting))
+        try:
+            header = open_header(path, max_pixels) if opened is None else open_dicom(path, max_pixels)
+            if is_directory(header):
+                named = [file for file in referenced_files(header, path) if file not in known]
+                known.update(named)
+                waiting.extend(named)
+            else:
+                slices.append(_checked_slice(header, path))
+                if opened is not None:
+                    opened[path] = header
+        except ImageError as error:
+            refused.append((path, str(error)))
+    progress("reading headers", len(waiting), len(waiting))
+    groups: dict[tuple[Any, ...], list[Slice]] = defaultdict(list)
+    for one in slices:
+        groups[one.key].append(one)
+    series = [found for group in groups.values() for found in _split(group)]
+    return Grouping(tuple(series), tuple(refused))
 
 
 def _checked_slice(header: Header, path: Path) -> Slice:
@@ -217,6 +236,10 @@ def _series(
     )
 
 
+def _total_bytes(files: Iterable[Path]) -> int:
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
 def _only_series(grouping: Grouping) -> Series:
     for path, reason in grouping.refused:
         logger.warning("%s was left out of the series: %s", path, reason)
@@ -233,13 +256,14 @@ def _only_series(grouping: Grouping) -> Series:
     )
 
 
-def _volume(series: Series, max_pixels: int, progress: Progress) -> Image:
+def _volume(series: Series, opened: dict[Path, Header], max_pixels: int, progress: Progress) -> Image:
     planes = []
     pixels: npt.NDArray[Any] | None = None
     first: Image | None = None
     for index, path in enumerate(series.paths):
         progress("reading slices", index, len(series.paths))
-        image = read_dicom(path, max_pixels)
+        header = opened.pop(path, None)
+        image = decode(header, path, max_pixels) if header else read_dicom(path, max_pixels)
         if first is None or pixels is None:
             first = image
             _check_total(series, image, max_pixels)
