@@ -19,6 +19,7 @@ COMMANDS: dict[str, str] = {
     "convert": "hounsfield.cli.convert",
     "data": "hounsfield.cli.data",
     "inspect": "hounsfield.cli.inspection",
+    "evaluate": "hounsfield.cli.evaluate",
     "plan": "hounsfield.cli.plan",
     "train": "hounsfield.cli.train",
     "preprocess": "hounsfield.cli.preprocess",
@@ -42,7 +43,9 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """From a folder of medical images to a trained, evaluated, explained and served network."""
 
@@ -66,5 +69,7 @@ def main() -> None:
         sys.stderr.close()
         sys.exit(1)
     except OSError as error:
-        sys.stderr.write(f"hounsfield: the operating system refused: {error}. Free space or change the permissions, then run the command again; nothing that was there has been changed.\n")
+        sys.stderr.write(
+            f"hounsfield: the operating system refused: {error}. Free space or change the permissions, then run the command again; nothing that was there has been changed.\n"
+        )
         sys.exit(1)

@@ -1,6 +1,6 @@
 """Predictions and features of a bundle, on the fastest engine that is installed."""
 
-from hounsfield.inference.decisions import decide
+from hounsfield.inference.decisions import decide, label_text
 from hounsfield.inference.engines import ENGINES, Engine, Outputs, check_bfloat16, open_engine
 from hounsfield.inference.predictor import BadImage, Prediction, Predictor
 
@@ -13,5 +13,6 @@ __all__ = [
     "Predictor",
     "check_bfloat16",
     "decide",
+    "label_text",
     "open_engine",
 ]

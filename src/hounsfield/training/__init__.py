@@ -1,1 +1,6 @@
-"""To be filled by its room."""
+"""A plan and a cohort make a run."""
+
+from hounsfield.training.preparation import DataRequest, Prepared, prepare
+from hounsfield.training.run import Run, resume, train
+
+__all__ = ["DataRequest", "Prepared", "Run", "prepare", "resume", "train"]

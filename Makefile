@@ -1,0 +1,37 @@
+# Everything a newcomer needs: `make demo` shows the main job, `make test` runs the tests.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+# One fixed version: an open range would fetch whatever build is newest, with gigabytes of CUDA.
+TORCH := 2.13.0
+STAMP := $(VENV)/.installed
+TORCH_STAMP := $(VENV)/.installed-torch
+
+.PHONY: install demo test test-torch check clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[tensorflow,jax,onnx,openvino,report,dev]'
+	touch $@
+
+$(TORCH_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet 'torch==$(TORCH)' onnxscript
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/hounsfield demo
+
+test: $(STAMP)
+	scripts/test tensorflow jax
+
+test-torch: $(TORCH_STAMP)
+	scripts/test torch
+
+check: $(STAMP)
+	scripts/check
+
+clean:
+	rm -rf $(VENV) dist runs

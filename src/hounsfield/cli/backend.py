@@ -1,0 +1,42 @@
+"""Choosing and naming the Keras backend before anything imports Keras."""
+
+from __future__ import annotations
+
+import os
+
+from hounsfield.cli.console import say
+from hounsfield.errors import MissingDependency, UsageError
+
+BACKENDS = ("tensorflow", "jax", "torch")
+
+
+def announce_backend() -> None:
+    """Settle on a backend, keep its start-up chatter off the screen, and say which it is.
+
+    ``KERAS_BACKEND`` decides; without it TensorFlow, or else the first backend that is installed.
+
+    Raises:
+        UsageError: ``KERAS_BACKEND`` names none of the three.
+        MissingDependency: the backend is not installed.
+    """
+    from importlib.util import find_spec
+
+    wanted = os.environ.get("KERAS_BACKEND")
+    if wanted is not None and wanted not in BACKENDS:
+        raise UsageError(
+            f"KERAS_BACKEND is '{wanted}', but networks are trained on one of {', '.join(BACKENDS)}. Set it to one of these."
+        )
+    installed = [name for name in BACKENDS if find_spec(name) is not None]
+    if not installed or (wanted is not None and wanted not in installed):
+        name = wanted or "tensorflow"
+        raise MissingDependency(
+            f"The Keras backend '{name}' is not installed; found: {', '.join(installed) or 'none'}. Install it with: "
+            f"pip install 'hounsfield[{name}]'" + (f", or set KERAS_BACKEND to {installed[0]}." if installed else "")
+        )
+    os.environ["KERAS_BACKEND"] = wanted or installed[0]
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if find_spec("keras") is None:
+        raise MissingDependency(
+            f"Keras is not installed. Install it with: pip install 'hounsfield[{os.environ['KERAS_BACKEND']}]'"
+        )
+    say(f"Backend: Keras on {os.environ['KERAS_BACKEND']}")

@@ -1,0 +1,59 @@
+"""``hounsfield plan``: decide and explain, without training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from hounsfield.cli.data_options import AllowLeaks, AllowOutside, Data, DropLeaks, Images, Kind, LabelColumns
+
+
+def command(
+    data: Data,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Write the plan here instead of printing it.")
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Network instead of the planner's choice.")] = None,
+    effort: Annotated[
+        Literal["quick", "standard", "thorough"], typer.Option(help="How much time the training may take.")
+    ] = "standard",
+    seed: Annotated[int, typer.Option(min=0, help="Of the split and the training.")] = 0,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", help="Set a field of the plan, as FIELD=VALUE; repeatable.")
+    ] = None,
+    kind: Kind = None,
+    images: Images = None,
+    label_column: LabelColumns = None,
+    allow_outside: AllowOutside = False,
+    drop_leaks: DropLeaks = False,
+    allow_leaks: AllowLeaks = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
+) -> None:
+    """Decide how to train on DATA, and say why; nothing is trained."""
+    from hounsfield.cli.backend import announce_backend
+    from hounsfield.cli.console import print_json, progress_bars, say
+
+    announce_backend()
+    from hounsfield.planning import make_plan
+    from hounsfield.planning.planner import with_expectations_here
+    from hounsfield.training import DataRequest, prepare
+
+    request = DataRequest(
+        data, kind, str(images) if images else None, tuple(label_column or ()), allow_outside, drop_leaks, allow_leaks
+    )
+    with progress_bars() as progress:
+        prepared = prepare(request, seed=seed, progress=progress)
+    for note in prepared.cohort.notes:
+        say(f"Note: {note}")
+    plan = make_plan(prepared.fingerprint, effort=effort, network=model, seed=seed)
+    if change:
+        plan = with_expectations_here(plan.changed(change), prepared.fingerprint)
+    if output is not None:
+        plan.save(output)
+        say(f"Plan: {output}")
+    elif as_json:
+        print_json(plan.model_dump(mode="json"))
+    else:
+        typer.echo(plan.to_yaml(), nl=False)

@@ -1,0 +1,94 @@
+"""``hounsfield train``: from DATA to a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from hounsfield.cli.data_options import AllowLeaks, AllowOutside, Data, DropLeaks, Images, Kind, LabelColumns
+
+
+def command(
+    data: Annotated[Data | None, typer.Argument(help="DATA to train on; not needed with --resume.")] = None,
+    plan: Annotated[
+        Path | None, typer.Option("--plan", help="A plan made by 'hounsfield plan' and perhaps edited.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", help="Network instead of the planner's choice, e.g. resnet34, simple_cnn, efficientnetv2b0."
+        ),
+    ] = None,
+    effort: Annotated[
+        Literal["quick", "standard", "thorough"], typer.Option(help="How much time the training may take.")
+    ] = "standard",
+    seed: Annotated[int, typer.Option(min=0, help="Of the split and the training.")] = 0,
+    out: Annotated[Path | None, typer.Option("--out", help="The run folder; by default runs/NAME-DATE.")] = None,
+    resume: Annotated[Path | None, typer.Option("--resume", help="Continue a run that was stopped.")] = None,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", help="Set a field of the plan, as FIELD=VALUE; repeatable.")
+    ] = None,
+    kind: Kind = None,
+    images: Images = None,
+    label_column: LabelColumns = None,
+    allow_outside: AllowOutside = False,
+    drop_leaks: DropLeaks = False,
+    allow_leaks: AllowLeaks = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON.")] = False,
+) -> None:
+    """Train a network on DATA; evaluate, bundle and diagnose it."""
+    from hounsfield.cli.backend import announce_backend
+    from hounsfield.cli.console import print_json, progress_bars, say
+    from hounsfield.cli.summary import print_run
+    from hounsfield.errors import UsageError
+
+    if (data is None) == (resume is None):
+        raise UsageError("Give either DATA to train on, or --resume RUN to continue a run.")
+    if plan is not None and (model is not None or effort != "standard"):
+        raise UsageError(
+            "A plan has its own network and effort: give --plan, or --model and --effort; single fields change with --set."
+        )
+    announce_backend()
+    from hounsfield import training
+    from hounsfield.planning import Plan
+
+    with progress_bars() as progress:
+        if resume is not None:
+            run = training.resume(resume, progress=progress)
+        else:
+            request = training.DataRequest(
+                str(data),
+                kind,
+                str(images) if images else None,
+                tuple(label_column or ()),
+                allow_outside,
+                drop_leaks,
+                allow_leaks,
+            )
+            loaded = Plan.load(plan) if plan is not None else None
+            folder = out or _new_folder(str(data))
+            say(f"Run folder: {folder}")
+            run = training.train(
+                request,
+                folder,
+                plan=loaded,
+                effort=effort,
+                network=model,
+                seed=seed,
+                changes=change or (),
+                progress=progress,
+            )
+    if as_json:
+        print_json(run.metrics)
+    else:
+        print_run(run)
+
+
+def _new_folder(data: str) -> Path:
+    import re
+    import time
+
+    name = re.sub(r"[^A-Za-z0-9]+", "-", Path(data.split(",")[0]).stem or data).strip("-") or "run"
+    return Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"

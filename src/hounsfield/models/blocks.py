@@ -1,0 +1,48 @@
+"""The pieces that networks of rank 2 and rank 3 are put together from."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import keras
+from keras import layers
+
+Task = Literal["binary", "multi-class", "multi-label"]
+
+CONVOLUTIONS = {2: layers.Conv2D, 3: layers.Conv3D}
+MAX_POOLINGS = {2: layers.MaxPooling2D, 3: layers.MaxPooling3D}
+GLOBAL_AVERAGE_POOLINGS = {2: layers.GlobalAveragePooling2D, 3: layers.GlobalAveragePooling3D}
+
+
+def convolution(filters: int, kernel: int, rank: int, *, strides: int = 1, name: str, **options: Any) -> keras.Layer:
+    """A convolution of rank 2 or 3 with "same" padding, He initialisation and no bias.
+
+    He et al., "Delving deep into rectifiers", 2015 (arXiv:1502.01852), equation 10, with fan-out.
+    """
+    settings: dict[str, Any] = {
+        "padding": "same",
+        "use_bias": False,
+        "kernel_initializer": keras.initializers.VarianceScaling(2.0, "fan_out", "truncated_normal"),
+    }
+    return CONVOLUTIONS[rank](filters, kernel, strides=strides, name=name, **(settings | options))
+
+
+def normalised(inputs: Any, layer: keras.Layer, *, relu: bool = True, gamma: str = "ones") -> Any:
+    """Convolution → batch normalisation → optional ReLU, named after the convolution."""
+    outputs = layers.BatchNormalization(
+        momentum=0.9, epsilon=1e-5, gamma_initializer=gamma, name=f"{layer.name}_normalisation"
+    )(layer(inputs))
+    return layers.ReLU(name=f"{layer.name}_relu")(outputs) if relu else outputs
+
+
+def classification_head(features: Any, num_labels: int, task: Task, *, dropout: float = 0.0) -> Any:
+    """Dropout and the dense layer "probabilities" on a tensor of pooled vectors (batch, features).
+
+    One sigmoid unit for a binary task (probability of the second label), one softmax unit a label for
+    a multi-class task, one sigmoid unit a label for a multi-label task. Always computed in float32.
+    """
+    if dropout:
+        features = layers.Dropout(dropout, name="dropout")(features)
+    units = 1 if task == "binary" else num_labels
+    activation = "softmax" if task == "multi-class" else "sigmoid"
+    return layers.Dense(units, activation=activation, dtype="float32", name="probabilities")(features)

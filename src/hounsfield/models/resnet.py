@@ -1,0 +1,125 @@
+"""Residual networks of any width, in 2D and in 3D, with a stem that suits the input's size.
+
+He et al., "Deep residual learning for image recognition", 2015 (arXiv:1512.03385), with the stride of a
+bottleneck on its 3×3 convolution and the last normalisation of each block starting at zero
+(Goyal et al., 2017, arXiv:1706.02677, section 5.1).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import keras
+from keras import layers
+
+from hounsfield.errors import UsageError
+from hounsfield.models.blocks import (
+    GLOBAL_AVERAGE_POOLINGS,
+    MAX_POOLINGS,
+    Task,
+    classification_head,
+    convolution,
+    normalised,
+)
+
+Stem = Literal["small", "medium", "large"]
+
+# Depth -> (blocks a stage, whether blocks are bottlenecks).
+DEPTHS: dict[int, tuple[tuple[int, int, int, int], bool]] = {
+    10: ((1, 1, 1, 1), False),
+    18: ((2, 2, 2, 2), False),
+    34: ((3, 4, 6, 3), False),
+    50: ((3, 4, 6, 3), True),
+}
+EXPANSION = 4
+# Stem -> by how much it reduces the resolution.
+STEM_REDUCTION: dict[Stem, int] = {"small": 1, "medium": 2, "large": 4}
+
+
+def fitting_stem(spatial_shape: tuple[int, ...]) -> Stem:
+    """The stem for an input size: the last stage then sees 4 to 16 positions along the longest axis."""
+    longest = max(spatial_shape)
+    return "small" if longest <= 48 else "medium" if longest <= 112 else "large"
+
+
+def resnet(
+    input_shape: tuple[int, ...],
+    num_labels: int,
+    task: Task,
+    *,
+    depth: int = 18,
+    width: int = 64,
+    stem: Stem | None = None,
+    dropout: float = 0.0,
+) -> keras.Model:
+    """A residual network for classification.
+
+    Args:
+        input_shape: (rows, columns, channels) or (slices, rows, columns, channels).
+        num_labels: number of labels of the task.
+        task: decides the last layer's units and activation.
+        depth: 10, 18, 34 (two 3×3 convolutions a block) or 50 (bottlenecks).
+        width: channels of the first stage; each of the three later stages doubles them.
+        stem: "small" keeps the resolution, "medium" halves it, "large" quarters it (the paper's 7×7 and
+            pooling); chosen by the input's size where not given.
+        dropout: share of the pooled features that is dropped in training.
+
+    Returns:
+        A ``keras.Model`` from (batch, \\*input_shape) to (batch, 1) or (batch, num_labels), whose layer
+        "features" gives the pooled vector of width × 8 (× 4 for depth 50) values.
+
+    Raises:
+        UsageError: the depth is none of 10, 18, 34, 50.
+    """
+    if depth not in DEPTHS:
+        raise UsageError(f"The depth of a resnet must be one of {sorted(DEPTHS)}. Got {depth} instead.")
+    rank = len(input_shape) - 1
+    inputs = keras.Input(input_shape, name="image")
+    hidden = _stem(inputs, width, rank, stem or fitting_stem(input_shape[:-1]))
+    for stage in feature_stages(hidden, rank, depth=depth, width=width):
+        hidden = stage
+    features = GLOBAL_AVERAGE_POOLINGS[rank](name="features")(hidden)
+    outputs = classification_head(features, num_labels, task, dropout=dropout)
+    return keras.Model(inputs, outputs, name=f"resnet{depth}")
+
+
+def feature_stages(hidden: Any, rank: int, *, depth: int, width: int) -> list[Any]:
+    """The outputs of the four residual stages, at 1, 1/2, 1/4 and 1/8 of the stem's resolution."""
+    repeats, bottleneck = DEPTHS[depth]
+    stages = []
+    for stage, count in enumerate(repeats):
+        for block in range(count):
+            strides = 2 if stage and not block else 1
+            build_block = _bottleneck_block if bottleneck else _basic_block
+            hidden = build_block(hidden, width * 2**stage, rank, strides, name=f"stage{stage + 1}_block{block + 1}")
+        stages.append(hidden)
+    return stages
+
+
+def _stem(inputs: Any, width: int, rank: int, stem: Stem) -> Any:
+    if stem == "small":
+        return normalised(inputs, convolution(width, 3, rank, name="stem"))
+    if stem == "medium":
+        return normalised(inputs, convolution(width, 5, rank, strides=2, name="stem"))
+    hidden = normalised(inputs, convolution(width, 7, rank, strides=2, name="stem"))
+    return MAX_POOLINGS[rank](3, strides=2, padding="same", name="stem_pooling")(hidden)
+
+
+def _basic_block(inputs: Any, filters: int, rank: int, strides: int, *, name: str) -> Any:
+    hidden = normalised(inputs, convolution(filters, 3, rank, strides=strides, name=f"{name}_1"))
+    hidden = normalised(hidden, convolution(filters, 3, rank, name=f"{name}_2"), relu=False, gamma="zeros")
+    return _add_shortcut(inputs, hidden, rank, strides, name=name)
+
+
+def _bottleneck_block(inputs: Any, filters: int, rank: int, strides: int, *, name: str) -> Any:
+    hidden = normalised(inputs, convolution(filters, 1, rank, name=f"{name}_1"))
+    hidden = normalised(hidden, convolution(filters, 3, rank, strides=strides, name=f"{name}_2"))
+    last = convolution(filters * EXPANSION, 1, rank, name=f"{name}_3")
+    return _add_shortcut(inputs, normalised(hidden, last, relu=False, gamma="zeros"), rank, strides, name=name)
+
+
+def _add_shortcut(inputs: Any, hidden: Any, rank: int, strides: int, *, name: str) -> Any:
+    filters = hidden.shape[-1]
+    if strides != 1 or inputs.shape[-1] != filters:
+        inputs = normalised(inputs, convolution(filters, 1, rank, strides=strides, name=f"{name}_shortcut"), relu=False)
+    return layers.ReLU(name=f"{name}_relu")(layers.Add(name=f"{name}_sum")([inputs, hidden]))

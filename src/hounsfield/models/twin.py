@@ -1,0 +1,99 @@
+"""The network as it is trained: the plain network's layers with a precision, and with faster normalisation.
+
+Networks are built plain and in float32, and are saved so. For training they are cloned layer by layer; the
+clone has the same weights in the same order, so what it learned goes back by ``set_weights``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import keras
+from keras import layers
+
+from hounsfield.errors import require
+from hounsfield.models.devices import accelerators
+
+Precision = Literal["float32", "mixed_bfloat16"]
+
+
+def training_twin(network: keras.Model, precision: Precision, augmentation: list[keras.Layer]) -> keras.Model:
+    """A copy of ``network`` for training, with the augmentation in front and the same weights.
+
+    Args:
+        network: a plain functional network in float32.
+        precision: of all layers but the head and the augmentation.
+        augmentation: random layers that act on the input in training.
+
+    Returns:
+        A model with the same input and output. Its layer "network" is the copy without augmentation.
+    """
+    fused = keras.backend.backend() == "tensorflow"
+
+    def clone_layer(layer: keras.Layer) -> keras.Layer:
+        config = layer.get_config()
+        if layer.name != "probabilities":
+            config["dtype"] = precision
+        kind = layer.__class__
+        if fused and kind is layers.BatchNormalization:
+            kind = FusedBatchNormalization
+        return kind.from_config(config)
+
+    copy = keras.models.clone_model(network, clone_function=clone_layer)
+    copy.name = "network"
+    copy.set_weights(network.get_weights())
+    inputs = keras.Input(network.input_shape[1:], name="image")
+    hidden = inputs
+    for layer in augmentation:
+        hidden = layer(hidden)
+    return keras.Model(inputs, copy(hidden), name="training_twin")
+
+
+def jit_compilation() -> bool | str:
+    """What ``compile(jit_compile=…)`` is to be given on this backend and device.
+
+    XLA's convolutions on CPUs are several times slower than those of oneDNN, which TensorFlow uses without
+    it; JAX has nothing else.
+    """
+    if keras.backend.backend() == "jax":
+        return True
+    return "auto" if accelerators() else False
+
+
+@keras.saving.register_keras_serializable("hounsfield")
+class FusedBatchNormalization(layers.BatchNormalization):
+    """Batch normalisation by TensorFlow's fused kernel, which Keras does not use.
+
+    On CPUs Keras composes the layer from elementary operations, each of which reads the whole tensor; the
+    fused kernel reads it twice forward. Results agree to the precision of the tensor's type.
+    """
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """Normalise by the batch's statistics in training, by the moving ones otherwise."""
+        if not training or mask is not None or not self.trainable or not (self.center and self.scale):
+            return super().call(inputs, training=training, mask=mask)
+        if len(inputs.shape) not in (4, 5) or self.axis not in (-1, len(inputs.shape) - 1):
+            return super().call(inputs, training=training, mask=mask)
+        tensorflow = require("tensorflow", "training on the TensorFlow backend")
+        shape = tensorflow.shape(inputs)
+        # The kernel knows images only: the two first axes of a volume are laid end to end.
+        images = (
+            inputs
+            if len(inputs.shape) == 4
+            else tensorflow.reshape(inputs, [shape[0], shape[1] * shape[2], shape[3], inputs.shape[-1]])
+        )
+        outputs, mean, variance, *_ = tensorflow.raw_ops.FusedBatchNormV3(
+            x=images,
+            scale=tensorflow.cast(self.gamma, "float32"),
+            offset=tensorflow.cast(self.beta, "float32"),
+            mean=[],
+            variance=[],
+            epsilon=self.epsilon,
+            is_training=True,
+        )
+        # The kernel returns the unbiased variance, Keras keeps the biased one.
+        count = tensorflow.cast(tensorflow.size(images) // images.shape[-1], "float32")
+        variance = variance * ((count - 1) / count)
+        self.moving_mean.assign(self.moving_mean * self.momentum + mean * (1 - self.momentum))
+        self.moving_variance.assign(self.moving_variance * self.momentum + variance * (1 - self.momentum))
+        return outputs if len(inputs.shape) == 4 else tensorflow.reshape(outputs, shape)

@@ -1,0 +1,107 @@
+"""What this machine can do, and which precision pays on it, by a short measurement."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import psutil
+from keras import layers
+
+from hounsfield.models.blocks import GLOBAL_AVERAGE_POOLINGS, convolution, normalised
+from hounsfield.models.devices import accelerators
+from hounsfield.models.resnet import STEM_REDUCTION, fitting_stem
+from hounsfield.models.twin import Precision, jit_compilation, training_twin
+
+PRECISIONS: tuple[Precision, ...] = ("float32", "mixed_bfloat16")
+# A lower precision has to be worth its rounding.
+WORTHWHILE = 1.1
+PROBE_BLOCKS = 3
+PROBE_STEPS = 4
+PROBE_VALUES = 2**22  # activations a probed layer holds at most: enough to fill the cores, little enough to be quick
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Cores this process may use, memory in bytes, accelerators by name."""
+
+    cores: int
+    memory: int
+    accelerators: tuple[str, ...]
+
+    @classmethod
+    def here(cls) -> Hardware:
+        """Look at this machine."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return cls(cores, psutil.virtual_memory().total, accelerators())
+
+    def describe(self) -> str:
+        """One line for reasons and reports."""
+        accelerators = ", ".join(self.accelerators) or "no accelerator"
+        return f"{self.cores} cores, {self.memory / 2**30:.0f} GiB memory, {accelerators}"
+
+
+@dataclass(frozen=True)
+class Speed:
+    """The precision that pays, and multiply-adds a second in training that each precision reached."""
+
+    precision: Precision
+    rates: dict[str, float]
+
+    def describe(self) -> str:
+        """One line for the plan."""
+        measured = ", ".join(f"{name} {rate / 1e9:.0f}" for name, rate in self.rates.items())
+        return f"measured here with {keras.backend.backend()}, in 10⁹ multiply-adds/s of training: {measured}"
+
+
+def measure_speed(input_shape: tuple[int, ...], width: int, batch_size: int) -> Speed:
+    """Train a few convolutions of the network's first stage in each precision, for about two seconds each.
+
+    Args:
+        input_shape: of the network: spatial axes, channels.
+        width: channels of the network's first stage.
+        batch_size: of the training.
+    """
+    rank = len(input_shape) - 1
+    reduction = STEM_REDUCTION[fitting_stem(input_shape[:-1])]
+    spatial = tuple(max(1, size // reduction) for size in input_shape[:-1])
+    batch_size = int(np.clip(PROBE_VALUES // (int(np.prod(spatial)) * width), 1, batch_size))
+    rates = {precision: _probe(spatial, width, rank, batch_size, precision) for precision in PRECISIONS}
+    faster: Precision = "mixed_bfloat16" if rates["mixed_bfloat16"] > WORTHWHILE * rates["float32"] else "float32"
+    return Speed(faster, rates)
+
+
+def _probe(spatial: tuple[int, ...], width: int, rank: int, batch_size: int, precision: Precision) -> float:
+    inputs = keras.Input((*spatial, width))
+    hidden = inputs
+    for number in range(PROBE_BLOCKS):
+        hidden = normalised(hidden, convolution(width, 3, rank, name=f"probe{number}"))
+    outputs = layers.Dense(1, name="probabilities")(GLOBAL_AVERAGE_POOLINGS[rank]()(hidden))
+    twin = training_twin(keras.Model(inputs, outputs), precision, [])
+    twin.compile("sgd", "mean_squared_error", jit_compile=jit_compilation())
+    generator = np.random.default_rng(0)
+    images = generator.normal(size=(batch_size, *spatial, width)).astype(np.float32)
+    targets = np.zeros((batch_size, 1), np.float32)
+    float(twin.train_on_batch(images, targets))
+    durations = []
+    for _ in range(PROBE_STEPS):
+        started = time.perf_counter()
+        float(twin.train_on_batch(images, targets))
+        durations.append(time.perf_counter() - started)
+    # The fastest step is the one that other work on the machine disturbed least.
+    return batch_size * PROBE_BLOCKS * int(np.prod(spatial)) * 3**rank * width**2 / min(durations)
+
+
+def multiply_adds(network: keras.Model) -> int:
+    """Multiply-adds of one image's forward pass through the convolutions and dense layers of a plain network."""
+    total = 0
+    for layer in network.layers:
+        kernel = getattr(layer, "kernel", None)
+        if kernel is None:
+            continue
+        positions = int(np.prod(layer.output.shape[1:-1])) if len(layer.output.shape) > 2 else 1
+        total += positions * int(np.prod(kernel.shape))
+    return total

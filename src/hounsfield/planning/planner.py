@@ -1,0 +1,279 @@
+"""From a cohort's fingerprint and this machine to a plan; each rule says why it decided as it did."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hounsfield.augmentation.policy import STRENGTHS, Augmentation, Strength
+from hounsfield.cohorts.fingerprint import Fingerprint
+from hounsfield.models import build
+from hounsfield.planning.hardware import Hardware, Speed, measure_speed, multiply_adds
+from hounsfield.planning.plan import Effort, Plan
+from hounsfield.preprocessing import Pipeline
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What an effort may spend: by rank the longest side of the input and the network's width, and passes.
+
+    ``images`` is how often an image is seen in one network's training, all passes together; ``epochs`` the
+    fewest and the most passes.
+    """
+
+    network: str
+    longest_side: dict[int, int]
+    width: dict[int, int]
+    images: int
+    epochs: tuple[int, int]
+    augmentation: Strength
+    folds: int = 1
+
+
+BUDGETS: dict[Effort, Budget] = {
+    "quick": Budget("resnet10", {2: 96, 3: 32}, {2: 16, 3: 8}, 40_000, (6, 40), "medium"),
+    "standard": Budget("resnet18", {2: 160, 3: 64}, {2: 32, 3: 16}, 120_000, (15, 60), "strong"),
+    "thorough": Budget("resnet18", {2: 224, 3: 96}, {2: 32, 3: 16}, 120_000, (15, 60), "strong", folds=5),
+}
+# On an accelerator the same time buys a network of twice the width.
+ACCELERATED_WIDTH = 2
+# Images of more different proportions than this are letterboxed, so that nothing is squeezed.
+SQUEEZE = 1.15
+# Modalities in which any turn of the image is as likely as another: slides, micrographs, photographs of the skin.
+UNORIENTED = ("SM", "GM", "XC", "EM")
+SIDED = re.compile(r"(?i)\b(left|right|sinistral|dextral|links|rechts|gauche|droite)\b|_[lr]$")
+
+
+def make_plan(seen: Fingerprint, *, effort: Effort = "standard", network: str | None = None, seed: int = 0) -> Plan:
+    """Decide everything about a training, with reasons; nothing is trained.
+
+    Args:
+        seen: the fingerprint of the training rows, and of no others.
+        effort: how much time the training may take.
+        network: overrides the choice of the network.
+        seed: of the training.
+    """
+    budget, hardware = BUDGETS[effort], Hardware.here()
+    reasons: dict[str, str] = {"effort": "asked for: the dial from which the rest follows"}
+    input_shape = _input_shape(seen, budget, reasons)
+    width = _width(network, seen, budget, hardware, reasons)
+    batch_size = _batch_size(input_shape, seen, reasons)
+    epochs = _epochs(seen, budget, reasons)
+    speed = measure_speed(input_shape, width or budget.width[seen.rank], batch_size)
+    reasons["precision"] = speed.describe()
+    plan = Plan(
+        effort=effort,
+        seed=seed,
+        task=seen.task,
+        labels=seen.labels,
+        input_shape=input_shape,
+        pipeline=_pipeline(seen, input_shape, reasons),
+        network=_network(network, budget, seen, reasons),
+        width=width,
+        dropout=0.2,
+        augmentation=_augmentation(seen, budget, seen.labels, reasons),
+        batch_size=batch_size,
+        epochs=epochs,
+        patience=max(5, epochs // 3),
+        learning_rate=2e-3,
+        warmup=0.1,
+        weight_decay=0.05,
+        label_smoothing=0.05,
+        balance_classes=_balance(seen, reasons),
+        average_decay=0.7,
+        folds=_folds(budget, seen, reasons),
+        test_time_flips=(),
+        precision=speed.precision,
+        reasons=reasons | _constant_reasons(epochs),
+    )
+    return with_expectations(_with_flips(plan, budget), seen, speed, hardware)
+
+
+def _constant_reasons(epochs: int) -> dict[str, str]:
+    return {
+        "labels": "class order everywhere; of a binary task the second label is the positive one",
+        "dropout": "of the pooled features: a light guard against overfitting beside the augmentation",
+        "learning_rate": "peak for AdamW on normalised residual networks; gradients are clipped at norm 5",
+        "warmup": "the rate rises over the first tenth of the steps, then falls as a cosine",
+        "weight_decay": "decoupled; biases and normalisation scales are left alone",
+        "label_smoothing": "labels of images carry errors, and confident networks generalise worse across scanners",
+        "average_decay": "weights are averaged over about the last three epochs, which validates better than the last alone",
+        "patience": f"a third of {epochs} epochs without a better validation loss ends the training",
+        "threshold": "classes are balanced in the loss, so .5 treats both kinds of error alike",
+    }
+
+
+def _input_shape(seen: Fingerprint, budget: Budget, reasons: dict[str, str]) -> tuple[int, ...]:
+    grey = seen.num_grey >= 0.99 * seen.num_readable
+    channels = 1 if grey else 3
+    longest, cap = max(seen.median_shape), budget.longest_side[seen.rank]
+    factor = min(1.0, cap / longest)
+    # Multiples of 8 keep the stages' grids even; small images stay exactly as they are.
+    spatial = (
+        seen.median_shape if factor == 1 else tuple(max(8, round(size * factor / 8) * 8) for size in seen.median_shape)
+    )
+    told = "×".join(map(str, seen.median_shape))
+    reasons["input_shape"] = (
+        f"the median image is {told}"
+        + (f", brought to at most {cap} along its longest side by the effort" if factor < 1 else "")
+        + (", and grey (equal channels count as grey)" if grey else ", and in colour")
+    )
+    return (*spatial, channels)
+
+
+def _pipeline(seen: Fingerprint, input_shape: tuple[int, ...], reasons: dict[str, str]) -> Pipeline:
+    steps: list[dict[str, Any]] = [{"name": "to_channels", "channels": input_shape[-1]}]
+    why = []
+    if seen.rank == 3 and seen.orientations:
+        steps.append({"name": "reorient"})
+        why.append("volumes are brought to one orientation")
+    proportions = [np.array(shape) / max(shape) for shape in seen.shapes]
+    spread = max(float(np.max(np.max(proportions, 0) / np.min(proportions, 0))), 1.0)
+    letterbox = spread > SQUEEZE and len(seen.shapes) > 1
+    steps.append({"name": "resize", "size": list(input_shape[:-1]), "letterbox": letterbox})
+    why.append(
+        f"proportions differ by a factor of {spread:.2f}, so images are {'padded' if letterbox else 'resized without padding'}"
+    )
+    normalisation, told = _normalisation(seen, input_shape[-1])
+    reasons["pipeline"] = "; ".join([*why, told])
+    return Pipeline.from_dict({"steps": steps + normalisation})
+
+
+def _normalisation(seen: Fingerprint, channels: int) -> tuple[list[dict[str, Any]], str]:
+    if seen.modality == "CT":
+        low, high = (float(round(value, -1)) for value in (seen.low.low, seen.high.high))
+        window = {
+            "name": "window",
+            "center": (low + high) / 2,
+            "width": max(high - low, 1.0),
+            "function": "linear_exact",
+        }
+        return [
+            window,
+            {"name": "dataset_z_score"},
+        ], f"CT is absolute: one window for all, {low:.0f} to {high:.0f} HU, where training images have their values"
+    if channels == 3:
+        return [
+            {"name": "dataset_z_score"}
+        ], "colours mean something: one mean and deviation a channel, learned from the training images"
+    return (
+        [{"name": "percentile", "low": 0.5, "high": 99.5}, {"name": "z_score"}],
+        "grey values have no absolute scale here, so each image is normalised by itself, whatever its exposure or scanner",
+    )
+
+
+def _network(asked: str | None, budget: Budget, seen: Fingerprint, reasons: dict[str, str]) -> str:
+    if asked is not None:
+        reasons["network"] = "asked for"
+        return asked
+    reasons["network"] = (
+        f"a residual network from scratch suits {seen.num_readable:,} training images of this size at this effort"
+    )
+    return budget.network
+
+
+def _width(
+    asked: str | None, seen: Fingerprint, budget: Budget, hardware: Hardware, reasons: dict[str, str]
+) -> int | None:
+    if asked is not None and not asked.startswith("resnet"):
+        return None
+    width = budget.width[seen.rank] * (ACCELERATED_WIDTH if hardware.accelerators else 1)
+    reasons["width"] = (
+        f"channels of the first stage that this machine trains in the effort's time ({hardware.describe()})"
+    )
+    return width
+
+
+def _batch_size(input_shape: tuple[int, ...], seen: Fingerprint, reasons: dict[str, str]) -> int:
+    """Small batches for small cohorts: at least some 15 steps an epoch; at most 64."""
+    wanted = 2 ** int(np.clip(math.log2(max(seen.num_readable / 15, 1)), 3, 6))
+    largest = max(4, 2 ** int(math.log2(max(2**24 / np.prod(input_shape), 4))))
+    reasons["batch_size"] = (
+        "large enough for steady batch statistics, small enough for many steps an epoch and for the memory"
+    )
+    return int(min(wanted, largest))
+
+
+def _epochs(seen: Fingerprint, budget: Budget, reasons: dict[str, str]) -> int:
+    epochs = int(np.clip(round(budget.images / seen.num_readable), *budget.epochs))
+    reasons["epochs"] = (
+        f"{seen.num_readable:,} training images; the effort sees {budget.images:,} images, in {budget.epochs[0]} to {budget.epochs[1]} passes"
+    )
+    return epochs
+
+
+def _augmentation(seen: Fingerprint, budget: Budget, labels: tuple[str, ...], reasons: dict[str, str]) -> Augmentation:
+    sided = any(SIDED.search(label) for label in labels)
+    axes = tuple(range(seen.rank)) if seen.modality in UNORIENTED else (seen.rank - 1,)
+    reasons["augmentation"] = (
+        f"'{budget.augmentation}': the smaller the cohort for its network, the more its images are varied; "
+        + (
+            "never mirrored, since a label names a side"
+            if sided
+            else f"mirrored along axis {', '.join(map(str, axes))}"
+        )
+    )
+    return STRENGTHS[budget.augmentation].model_copy(update={"flip_axes": () if sided else axes})
+
+
+def _balance(seen: Fingerprint, reasons: dict[str, str]) -> bool:
+    if seen.task == "multi-label":
+        reasons["balance_classes"] = "several labels an image: rows cannot be weighted by one of them"
+        return False
+    counts = [max(count, 1) for count in next(iter(seen.balance.values())).values()]
+    ratio = max(counts) / min(counts)
+    reasons["balance_classes"] = f"the most frequent label has {ratio:.1f} times the images of the rarest"
+    return ratio > 1.2
+
+
+def _folds(budget: Budget, seen: Fingerprint, reasons: dict[str, str]) -> int:
+    if budget.folds == 1:
+        reasons["folds"] = "one network at this effort"
+        return 1
+    units = seen.num_patients or seen.num_readable
+    reasons["folds"] = "the mean of several networks, each trained without another part of the data, errs less than one"
+    return max(1, min(budget.folds, units // 4))
+
+
+def _with_flips(plan: Plan, budget: Budget) -> Plan:
+    if budget.folds == 1 or not plan.augmentation.flip_axes:
+        reason = "the mirrored image costs a second prediction: only at effort thorough"
+        return plan.model_copy(update={"reasons": plan.reasons | {"test_time_flips": reason}})
+    reason = "trained on mirrored images, so both views are averaged"
+    return plan.model_copy(
+        update={"test_time_flips": plan.augmentation.flip_axes, "reasons": plan.reasons | {"test_time_flips": reason}}
+    )
+
+
+def with_expectations_here(plan: Plan, seen: Fingerprint) -> Plan:
+    """The expectations of a plan that was changed by hand, measured anew."""
+    width = plan.width or BUDGETS[plan.effort].width[len(plan.input_shape) - 1]
+    speed = measure_speed(plan.input_shape, width, plan.batch_size)
+    return with_expectations(plan, seen, speed, Hardware.here())
+
+
+def with_expectations(plan: Plan, seen: Fingerprint, speed: Speed, hardware: Hardware) -> Plan:
+    """The plan with the time, memory and disk that it should take on this machine."""
+    network = build(plan.network, plan.input_shape, len(plan.labels), plan.task, **plan.network_options())
+    passes = plan.epochs * plan.folds * seen.num_readable
+    seconds = passes * multiply_adds(network) / speed.rates[plan.precision] + 20
+    values = sum(int(np.prod(layer.output.shape[1:])) for layer in network.layers)
+    memory = 900 + (plan.batch_size * values * 4 * 2 + network.count_params() * 16) / 2**20
+    disk = seen.num_readable * int(np.prod(plan.input_shape)) * 4 / 2**20
+    reasons = {
+        "expected_seconds": f"{passes:,} images at {multiply_adds(network) / 1e6:.0f} million multiply-adds on {hardware.describe()}",
+        "expected_memory_mb": "the backend, one batch's activations, weights and optimiser; it does not grow with the cohort",
+        "expected_disk_mb": "the prepared training images",
+    }
+    return plan.model_copy(
+        update={
+            "expected_seconds": float(round(seconds)),
+            "expected_memory_mb": float(round(memory)),
+            "expected_disk_mb": float(round(disk, 1)),
+            "reasons": plan.reasons | reasons,
+        }
+    )

@@ -1,0 +1,93 @@
+"""Batches of prepared images: the order is a function of the seed and the epoch, so it can be replayed."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+
+
+class PixelSource(Protocol):
+    """Where prepared pixels come from; a ``Store`` is one."""
+
+    def batch(self, rows: np.ndarray) -> np.ndarray:
+        """The pixels of some rows: float32 (rows, \\*spatial, channels)."""
+
+
+class TrainingBatches(keras.utils.PyDataset):
+    """One epoch of shuffled batches (images, targets, weights).
+
+    Args:
+        pixels: where the images come from.
+        rows: rows of the cohort that are trained on.
+        targets: (cohort, outputs), float32, for all rows of the cohort.
+        weights: (cohort,), float32: how much each row counts.
+        batch_size: images a batch; the last, smaller batch of an epoch is left out, since its batch
+            statistics would be noisier than all others.
+        mixup: α of the Beta distribution of mixing shares, 0 for none.
+        seed: of the order and of the mixing.
+        epoch: number of the epoch, from 0.
+    """
+
+    def __init__(
+        self,
+        pixels: PixelSource,
+        rows: np.ndarray,
+        targets: np.ndarray,
+        weights: np.ndarray,
+        *,
+        batch_size: int,
+        mixup: float = 0.0,
+        seed: int = 0,
+        epoch: int = 0,
+    ) -> None:
+        super().__init__(workers=1, max_queue_size=4)
+        self._pixels = pixels
+        self._targets = targets
+        self._weights = weights
+        self._mixup = mixup
+        self._seed = (seed, epoch)
+        order = np.random.default_rng(self._seed).permutation(rows)
+        batch_size = min(batch_size, len(order))
+        self._batches = [
+            order[start : start + batch_size] for start in range(0, len(order) - batch_size + 1, batch_size)
+        ]
+
+    def __len__(self) -> int:
+        """Number of batches in the epoch."""
+        return len(self._batches)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Images (batch, \\*spatial, channels), targets (batch, outputs), weights (batch,)."""
+        rows = np.sort(self._batches[index])
+        images, targets, weights = self._pixels.batch(rows), self._targets[rows], self._weights[rows]
+        if not self._mixup:
+            return images, targets, weights
+        generator = np.random.default_rng((*self._seed, index))
+        share = generator.beta(self._mixup, self._mixup, size=len(rows)).astype(np.float32)
+        partner = generator.permutation(len(rows))
+        wide = share.reshape(-1, *[1] * (images.ndim - 1))
+        return (
+            wide * images + (1 - wide) * images[partner],
+            share[:, None] * targets + (1 - share[:, None]) * targets[partner],
+            share * weights + (1 - share) * weights[partner],
+        )
+
+
+class PredictionBatches(keras.utils.PyDataset):
+    """Batches of images in the order of ``rows``, for validation."""
+
+    def __init__(self, pixels: PixelSource, rows: np.ndarray, *, batch_size: int) -> None:
+        super().__init__(workers=1, max_queue_size=4)
+        self._pixels = pixels
+        self._rows = rows
+        self._batch_size = batch_size
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        return -(-len(self._rows) // self._batch_size)
+
+    def __getitem__(self, index: int) -> tuple[Any]:
+        """Images (batch, \\*spatial, channels)."""
+        return (self._pixels.batch(self._rows[index * self._batch_size : (index + 1) * self._batch_size]),)

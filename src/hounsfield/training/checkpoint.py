@@ -1,0 +1,62 @@
+"""The state of a training after an epoch, as one file of plain arrays."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import keras
+import numpy as np
+
+from hounsfield.errors import RunError
+
+if TYPE_CHECKING:
+    from hounsfield.training.averaging import WeightAverage
+    from hounsfield.training.loop import Fitted
+
+
+def save_checkpoint(path: Path, twin: keras.Model, average: WeightAverage, fitted: Fitted) -> None:
+    """Write weights, optimiser, random states, average, best weights and history; never half a file."""
+    arrays: dict[str, np.ndarray] = {"history": np.array(json.dumps(fitted.history)), "count": np.array(average.count)}
+    groups = {
+        "variable": [keras.ops.convert_to_numpy(variable) for variable in _variables(twin)],
+        "average": average.values,
+        "best": fitted.weights,
+    }
+    for group, values in groups.items():
+        arrays |= {f"{group}{number:05d}": np.asarray(value) for number, value in enumerate(values)}
+    temporary = path.with_name(path.name + ".part")
+    with temporary.open("wb") as file:
+        np.savez(file, **arrays)
+    os.replace(temporary, path)
+
+
+def load_checkpoint(path: Path, twin: keras.Model, average: WeightAverage, fitted: Fitted) -> None:
+    """Put everything back where ``save_checkpoint`` found it.
+
+    Raises:
+        RunError: the file is damaged or belongs to another network.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            groups = {
+                group: [archive[key] for key in sorted(archive) if key.startswith(group)]
+                for group in ("variable", "average", "best")
+            }
+            fitted.history[:] = json.loads(str(archive["history"]))
+            average.count = int(archive["count"])
+        for variable, value in zip(_variables(twin), groups["variable"], strict=True):
+            variable.assign(value)
+    except (OSError, ValueError, KeyError) as error:
+        raise RunError(
+            f"The checkpoint {path.name} cannot be continued from ({error}). It was expected to be the state of this "
+            "plan's network. Start the run anew in another folder, or restore the file."
+        ) from error
+    average.values, fitted.weights = groups["average"], groups["best"]
+
+
+def _variables(twin: keras.Model) -> list[keras.Variable]:
+    twin.optimizer.build(twin.trainable_variables)
+    return [*twin.variables, *twin.optimizer.variables]

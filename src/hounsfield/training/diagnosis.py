@@ -1,0 +1,135 @@
+"""Did the network overfit, what does the plan do against it already, and what is to be tried next."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from hounsfield.planning import Plan
+
+Verdict = Literal["overfitting", "underfitting", "balanced"]
+# Differences of log-loss under this are within what another seed would give.
+NOTABLE_GAP = 0.08
+# Training images that a network of these plans should have learned by the end have less loss than this share of
+# what guessing by frequency would have.
+LEARNED_SHARE = 0.45
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """Something to try next, and the command that tries it."""
+
+    what: str
+    command: str
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """The gap between training and validation, on unchanged images and with the final weights.
+
+    Attributes:
+        train_loss: log-loss on training rows, without augmentation.
+        val_loss: log-loss on validation rows.
+        gap: their difference.
+        chance_loss: log-loss of guessing by the labels' frequency.
+        verdict: "overfitting", "underfitting" or "balanced".
+        already: what the plan does against overfitting.
+        remedies: what to try next.
+    """
+
+    train_loss: float
+    val_loss: float
+    gap: float
+    chance_loss: float
+    verdict: Verdict
+    already: tuple[str, ...]
+    remedies: tuple[Remedy, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """The diagnosis in words, a line a thought."""
+        meaning = {
+            "overfitting": "the network knows its training images better than it understands them",
+            "underfitting": "the network has not yet learned its training images",
+            "balanced": "training and validation agree",
+        }[self.verdict]
+        head = f"Overfitting: {self.verdict} (log-loss {self.train_loss:.3f} in training, {self.val_loss:.3f} in validation, gap {self.gap:+.3f}): {meaning}."
+        return [
+            head,
+            f"  The plan already uses: {'; '.join(self.already)}.",
+            *(f"  Try: {remedy.what}: {remedy.command}" for remedy in self.remedies),
+        ]
+
+
+def diagnose(
+    plan: Plan, data: str, *, train_loss: float, val_loss: float, chance_loss: float, best_epoch: int
+) -> Diagnosis:
+    """Judge a finished training.
+
+    Args:
+        plan: of the training.
+        data: DATA as the user gave it, for the commands.
+        train_loss: log-loss of the final network on training rows, without augmentation.
+        val_loss: the same on rows it was not trained on.
+        chance_loss: log-loss of guessing each label by its frequency.
+        best_epoch: epoch of the smallest validation loss.
+    """
+    gap = val_loss - train_loss
+    if gap > NOTABLE_GAP:
+        verdict: Verdict = "overfitting"
+    elif train_loss > LEARNED_SHARE * chance_loss:
+        verdict = "underfitting"
+    else:
+        verdict = "balanced"
+    return Diagnosis(
+        train_loss, val_loss, gap, chance_loss, verdict, _already(plan, best_epoch), _remedies(plan, verdict, data)
+    )
+
+
+def _already(plan: Plan, best_epoch: int) -> tuple[str, ...]:
+    changes = plan.augmentation.model_dump()
+    used = [name for name, value in changes.items() if value]
+    measures = [
+        (used, f"augmentation ({', '.join(used)})"),
+        (plan.weight_decay, f"weight decay {plan.weight_decay:g}"),
+        (plan.dropout, f"dropout {plan.dropout:g}"),
+        (plan.label_smoothing, f"label smoothing {plan.label_smoothing:g}"),
+        (plan.average_decay, "averaged weights"),
+        (True, f"the weights of the best epoch ({best_epoch} of {plan.epochs})"),
+        (plan.folds > 1, f"an ensemble of {plan.folds}"),
+    ]
+    return tuple(told for wanted, told in measures if wanted)
+
+
+def _remedies(plan: Plan, verdict: Verdict, data: str) -> tuple[Remedy, ...]:
+    base = f"hounsfield train {data} --effort {plan.effort} --seed {plan.seed}"
+    wider = f"--set width={(plan.width or 16) * 2}" if plan.width else "--model resnet34"
+    narrower = f"--set width={max(8, (plan.width or 16) // 2)}" if plan.width else "--model resnet10"
+    if verdict == "overfitting":
+        return (
+            Remedy(
+                "more data is the surest remedy; how much it would bring shows in a run on half of what there is",
+                f"{base} --set train_share=0.5",
+            ),
+            Remedy("stronger augmentation", f"{base} --set augmentation=strong"),
+            Remedy(
+                "more regularisation",
+                f"{base} --set weight_decay={2 * plan.weight_decay:g} --set dropout={min(0.5, plan.dropout + 0.2):g}",
+            ),
+            Remedy("a smaller network", f"{base} {narrower}"),
+        )
+    if verdict == "underfitting":
+        return (
+            Remedy("a longer training", f"{base} --set epochs={2 * plan.epochs}"),
+            Remedy("a larger network", f"{base} {wider}"),
+            Remedy("weaker augmentation", f"{base} --set augmentation=light"),
+        )
+    efforts = {"quick": "standard", "standard": "thorough"}
+    if plan.effort in efforts:
+        return (
+            Remedy("more of the same", f"hounsfield train {data} --effort {efforts[plan.effort]} --seed {plan.seed}"),
+        )
+    return (Remedy("more data, or a larger network", f"{base} {wider}"),)

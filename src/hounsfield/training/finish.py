@@ -1,0 +1,204 @@
+"""What follows the last epoch: the bundle, the figures on validation and test, the diagnosis."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+
+from hounsfield.bundle import Bundle, SourceRange, export_onnx, save_bundle
+from hounsfield.cohorts import Cohort, Store
+from hounsfield.cohorts.fingerprint import Fingerprint
+from hounsfield.errors import BundleError, MissingDependency
+from hounsfield.evaluation import as_answers, confusion_matrix, estimates_to_dict, evaluate
+from hounsfield.inference import Engine, check_bfloat16, decide, label_text, open_engine
+from hounsfield.models import flip_averaged
+from hounsfield.planning import Plan
+from hounsfield.progress import Progress
+from hounsfield.reports import figures
+from hounsfield.training.batches import PredictionBatches
+from hounsfield.training.diagnosis import Diagnosis, diagnose
+from hounsfield.training.loop import Examples, Fitted, validation_scores
+from hounsfield.training.preparation import DataRequest
+from hounsfield.training.run_folder import RunFolder, atomically, write_json
+
+logger = logging.getLogger(__name__)
+
+BATCH = 64
+# Training rows on which the gap is judged: enough for a log-loss to two digits.
+DIAGNOSED_ROWS = 1000
+CHECKED_ROWS = 256
+MONTAGE_IMAGES = 24
+
+
+@dataclass(frozen=True)
+class Member:
+    """One trained network, what it was trained on, and how that went."""
+
+    network: keras.Model
+    examples: Examples
+    fitted: Fitted
+
+
+def finish(
+    folder: RunFolder,
+    plan: Plan,
+    store: Store,
+    members: list[Member],
+    network: keras.Model,
+    request: DataRequest,
+    seen: Fingerprint,
+    progress: Progress,
+) -> tuple[dict[str, Any], Diagnosis]:
+    """Write the bundle, metrics, predictions and figures of a training.
+
+    Validation figures are those of each network on the rows it was not trained on; test figures are those of
+    the bundle, run by the engine that will run it later.
+
+    Returns:
+        The content of ``metrics.json``, and the diagnosis.
+    """
+    bundle, engine = _deploy(folder, plan, store, members, network, seen)
+    predicted = {"validation": _validation_predictions(members, plan)}
+    test = store.cohort.rows("test")
+    if len(test):
+        predicted["test"] = (test, run_engine(engine, store, test, progress, "predicting test images"))
+    metrics = {split: evaluate_rows(store.cohort, rows, scores, bundle) for split, (rows, scores) in predicted.items()}
+    diagnosis = _diagnose(plan, store, members, engine, predicted["validation"], request)
+    write_json(folder.metrics, metrics | {"engine": engine.name, "diagnosis": diagnosis.to_dict()})
+    table = pd.concat([prediction_table(store.cohort, rows, scores, bundle) for rows, scores in predicted.values()])
+    atomically(folder.predictions, lambda path: table.to_csv(path, index=False))
+    draw_figures(folder, store, predicted, bundle)
+    figures.save_figure(figures.learning_curves(pd.read_csv(folder.history)), folder.figures / "learning_curves.png")
+    return metrics, diagnosis
+
+
+def _deploy(
+    folder: RunFolder, plan: Plan, store: Store, members: list[Member], network: keras.Model, seen: Fingerprint
+) -> tuple[Bundle, Engine]:
+    modalities = tuple(sorted(seen.modalities))
+    bundle = save_bundle(
+        folder.bundle,
+        network,
+        pipeline=plan.pipeline,
+        labels=plan.labels,
+        task=plan.task,
+        threshold=plan.threshold,
+        modality=modalities[0] if len(modalities) == 1 else None,
+        source_range=SourceRange(
+            smallest=seen.min_shape,
+            largest=seen.max_shape,
+            channels=tuple(sorted(seen.channel_counts)),
+            modalities=modalities,
+        ),
+    )
+    try:
+        export_onnx(bundle)
+        same = check_bfloat16(bundle, store.batch(members[0].examples.validation[:CHECKED_ROWS]))
+        folder.record("engine check", bfloat16_same_decisions=same)
+        bundle = Bundle.load(folder.bundle)
+    except (BundleError, MissingDependency) as error:
+        folder.record("warning", text=str(error))
+        logger.warning("%s", error)
+    engine = open_engine(bundle)
+    folder.record("engine", name=engine.name)
+    return bundle, engine
+
+
+def _validation_predictions(members: list[Member], plan: Plan) -> tuple[np.ndarray, np.ndarray]:
+    """Each validation row's probabilities from the network that did not train on it, in the order of rows."""
+    rows, scores = [], []
+    for member in members:
+        network = flip_averaged(member.network, plan.test_time_flips)
+        validation = member.examples.validation
+        rows.append(validation)
+        scores.append(
+            network.predict(PredictionBatches(member.examples.pixels, validation, batch_size=BATCH), verbose=0)
+        )
+    order = np.argsort(np.concatenate(rows), kind="stable")
+    return np.concatenate(rows)[order], np.concatenate(scores)[order]
+
+
+def run_engine(engine: Engine, store: Store, rows: np.ndarray, progress: Progress, name: str) -> np.ndarray:
+    """Probabilities (rows, outputs) of prepared images."""
+    scores = []
+    for start in range(0, len(rows), BATCH):
+        scores.append(engine.run(store.batch(rows[start : start + BATCH])).probabilities)
+        progress(name, min(start + BATCH, len(rows)), len(rows))
+    return np.concatenate(scores)
+
+
+def evaluate_rows(cohort: Cohort, rows: np.ndarray, scores: np.ndarray, bundle: Bundle) -> dict[str, Any]:
+    """Metrics with intervals by patient, in the form of ``metrics.json``."""
+    patients = cohort.table["patient"].iloc[rows]
+    estimates = evaluate(
+        cohort.targets()[rows],
+        scores,
+        labels=bundle.labels,
+        task=bundle.task,
+        threshold=bundle.threshold,
+        groups=patients.to_numpy() if patients.notna().all() else None,
+    )
+    return estimates_to_dict(estimates)
+
+
+def prediction_table(cohort: Cohort, rows: np.ndarray, scores: np.ndarray, bundle: Bundle) -> pd.DataFrame:
+    """One row an image: ``image``, ``prediction``, ``p_LABEL`` …, and what is known of it."""
+    probabilities = np.concatenate([1 - scores, scores], axis=1) if bundle.task == "binary" else scores
+    known = cohort.table.iloc[rows][["image", "split", "label", "patient"]].reset_index(drop=True)
+    said = decide(scores, bundle.task, bundle.threshold)
+    known.insert(1, "prediction", [label_text(row, bundle.labels, bundle.task) for row in said])
+    return known.join(pd.DataFrame(probabilities, columns=[f"p_{label}" for label in bundle.labels]))
+
+
+def draw_figures(
+    folder: RunFolder, store: Store, predicted: dict[str, tuple[np.ndarray, np.ndarray]], bundle: Bundle
+) -> None:
+    """ROC, precision and recall, confusion and reliability on the last split, and a montage of its images."""
+    split, (rows, scores) = list(predicted.items())[-1]
+    answers = as_answers(
+        store.cohort.targets()[rows], scores, labels=bundle.labels, task=bundle.task, threshold=bundle.threshold
+    )
+    pictures = {
+        f"roc_{split}": figures.roc_figure(answers),
+        f"precision_recall_{split}": figures.precision_recall_figure(answers),
+        f"reliability_{split}": figures.reliability_figure(answers),
+        f"scores_{split}": figures.score_histogram(answers, bundle.threshold),
+    }
+    if bundle.task != "multi-label":
+        pictures[f"confusion_{split}"] = figures.confusion_figure(confusion_matrix(answers), bundle.labels)
+    shown = rows[np.linspace(0, len(rows) - 1, min(MONTAGE_IMAGES, len(rows))).astype(int)]
+    table = prediction_table(store.cohort, shown, scores[np.searchsorted(rows, shown)], bundle)
+    titles = [f"{truth} → {said}" for truth, said in zip(table["label"], table["prediction"], strict=True)]
+    pictures[f"images_{split}"] = figures.montage(list(store.batch(shown)), titles)
+    for name, figure in pictures.items():
+        figures.save_figure(figure, folder.figures / f"{name}.png")
+
+
+def _diagnose(
+    plan: Plan,
+    store: Store,
+    members: list[Member],
+    engine: Engine,
+    validation: tuple[np.ndarray, np.ndarray],
+    request: DataRequest,
+) -> Diagnosis:
+    targets = store.cohort.targets()
+    train = members[0].examples.train
+    train = train[:: -(-len(train) // DIAGNOSED_ROWS)]
+    frequency = np.tile(targets[train].mean(0), (len(train), 1))
+    scores = np.concatenate(
+        [engine.run(store.batch(train[i : i + BATCH])).probabilities for i in range(0, len(train), BATCH)]
+    )
+    return diagnose(
+        plan,
+        request.data,
+        train_loss=validation_scores(targets[train], scores)["val_loss"],
+        val_loss=validation_scores(targets[validation[0]], validation[1])["val_loss"],
+        chance_loss=validation_scores(targets[train], frequency)["val_loss"],
+        best_epoch=members[0].fitted.best_epoch,
+    )

@@ -1,0 +1,251 @@
+"""From a plan and a cohort to a finished run."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+
+from hounsfield.cohorts import Cohort, Store, assign_folds
+from hounsfield.errors import PlanError, RunError
+from hounsfield.images import Image
+from hounsfield.models import build, ensemble, flip_averaged
+from hounsfield.planning import Effort, Plan, make_plan
+from hounsfield.planning.planner import with_expectations_here
+from hounsfield.progress import Progress, silent
+from hounsfield.training.finish import Member, finish
+from hounsfield.training.loop import Examples, Schedule, fit
+from hounsfield.training.preparation import DataRequest, Prepared, prepare
+from hounsfield.training.run_folder import RunFolder, atomically
+from hounsfield.training.tensorboard import ScalarLog
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training.
+
+    Attributes:
+        folder: what it wrote.
+        metrics: the content of ``metrics.json``.
+        diagnosis: lines on overfitting.
+        notes: what was decided about the data.
+    """
+
+    folder: Path
+    metrics: dict[str, Any]
+    diagnosis: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def train(
+    request: DataRequest | str | Path,
+    out: Path | str,
+    *,
+    plan: Plan | None = None,
+    effort: Effort = "standard",
+    network: str | None = None,
+    seed: int = 0,
+    changes: Sequence[str] = (),
+    progress: Progress = silent,
+) -> Run:
+    """Train, evaluate and bundle a classifier.
+
+    Args:
+        request: DATA, or a request with its options.
+        out: the run folder, which must not exist or be empty.
+        plan: made by the planner where not given.
+        effort: the planner's dial.
+        network: overrides the planner's network.
+        seed: of the split and the training; a given plan has its own.
+        changes: ``field=value`` of the plan, set by hand.
+        progress: told of all that takes long.
+
+    Raises:
+        CohortError, PlanError, RunError, ResourceError, UsageError: see their messages.
+    """
+    if not isinstance(request, DataRequest):
+        request = DataRequest(str(request))
+    seed = plan.seed if plan is not None else seed
+    folder = RunFolder.create(Path(out))
+    try:
+        prepared = prepare(request, seed=seed, progress=progress)
+        plan = plan or make_plan(prepared.fingerprint, effort=effort, network=network, seed=seed)
+        if changes:
+            plan = with_expectations_here(plan.changed(changes), prepared.fingerprint)
+        _check_fit(plan, prepared.cohort)
+    except BaseException:
+        # Nothing was trained: the user may want to run the same command again.
+        folder.path.rmdir()
+        raise
+    plan.save(folder.plan)
+    folder.write_environment(request.to_dict())
+    atomically(folder.cohort, lambda path: prepared.cohort.table.to_parquet(path))
+    return _run(folder, plan, prepared, request, progress)
+
+
+def resume(path: Path | str, *, progress: Progress = silent) -> Run:
+    """Continue a run that was killed, to what it would have become.
+
+    Raises:
+        RunError: there is no such run, or its data has changed.
+    """
+    folder = RunFolder.open(Path(path))
+    plan = Plan.load(folder.plan)
+    request = DataRequest.from_dict(folder.read_environment()["data"])
+    prepared = prepare(request, seed=plan.seed, progress=progress)
+    if folder.cohort.is_file() and not pd.read_parquet(folder.cohort).astype(str).equals(
+        prepared.cohort.table.astype(str)
+    ):
+        raise RunError(
+            f"The data of the run {path} has changed since it was begun: {folder.cohort.name} holds other rows or splits than "
+            f"{request.data} gives now. Restore the data, or start a new run."
+        )
+    return _run(folder, plan, prepared, request, progress)
+
+
+def _check_fit(plan: Plan, cohort: Cohort) -> None:
+    if (plan.task, plan.labels) != (cohort.task, cohort.labels):
+        raise PlanError(
+            f"The plan is for a {plan.task} task with the labels {', '.join(plan.labels)}, but the data has a {cohort.task} task "
+            f"with {', '.join(cohort.labels)}. Make a plan for this data with 'hounsfield plan DATA'."
+        )
+
+
+def _run(folder: RunFolder, plan: Plan, prepared: Prepared, request: DataRequest, progress: Progress) -> Run:
+    started = time.monotonic()
+    cohort = prepared.cohort
+    for note in cohort.notes:
+        folder.record("note", text=note)
+    plan = fitted_plan(plan, cohort)
+    store = Store.build(cohort, plan.pipeline, progress=progress)
+    if store.shape != plan.input_shape:
+        raise PlanError(
+            f"The pipeline makes images of shape {store.shape}, but the plan's input_shape is {plan.input_shape}. Mend one of them in the plan."
+        )
+    members, interrupted = _train_members(folder, plan, store, progress)
+    folder.record("trained", seconds=round(time.monotonic() - started, 1), interrupted=interrupted)
+    network = members[0].network if len(members) == 1 else ensemble([member.network for member in members])
+    metrics, diagnosis = finish(
+        folder,
+        plan,
+        store,
+        members,
+        flip_averaged(network, plan.test_time_flips),
+        request,
+        prepared.fingerprint,
+        progress,
+    )
+    shutil.rmtree(folder.checkpoints, ignore_errors=True)
+    folder.record("finished", seconds=round(time.monotonic() - started, 1))
+    return Run(folder.path, metrics, tuple(diagnosis.lines()), store.cohort.notes)
+
+
+def fitted_plan(plan: Plan, cohort: Cohort) -> Plan:
+    """The plan with its pipeline fitted on the training rows, if it has anything to learn."""
+    if not plan.pipeline.needs_fit:
+        return plan
+    references = [str(reference) for reference in cohort.table["image"].iloc[cohort.rows("train")]]
+    fitted = plan.pipeline.fit(
+        lambda: (image for image in cohort.source.stream(references) if isinstance(image, Image))
+    )
+    return plan.model_copy(update={"pipeline": fitted})
+
+
+def _train_members(folder: RunFolder, plan: Plan, store: Store, progress: Progress) -> tuple[list[Member], bool]:
+    """Train one network, or one a fold."""
+    folder.checkpoints.mkdir(exist_ok=True)
+    cohort = store.cohort
+    folds = assign_folds(cohort, plan.folds, seed=plan.seed) if plan.folds > 1 else None
+    members: list[Member] = []
+    records: list[dict[str, Any]] = []
+    scalars = ScalarLog(folder.tensorboard)
+    for number in range(plan.folds):
+        try:
+            member = _train_member(folder, plan, store, folds, number, records, scalars, progress)
+        except KeyboardInterrupt:
+            if not members:
+                raise
+            return members, True
+        members.append(member)
+        if member.fitted.interrupted:
+            return members, True
+    return members, False
+
+
+def _train_member(
+    folder: RunFolder,
+    plan: Plan,
+    store: Store,
+    folds: np.ndarray | None,
+    number: int,
+    records: list[dict[str, Any]],
+    scalars: ScalarLog,
+    progress: Progress,
+) -> Member:
+    examples = _examples(plan, store, folds, number)
+    keras.utils.set_random_seed(plan.seed + number)
+    network = build(plan.network, plan.input_shape, len(plan.labels), plan.task, **plan.network_options())
+    name = "training" if plan.folds == 1 else f"training network {number + 1} of {plan.folds}"
+    total = plan.epochs * max(1, len(examples.train) // plan.batch_size)
+
+    def on_batch(epoch: int, batch: int, batches: int) -> None:
+        progress(name, min((epoch - 1) * batches + batch, total - 1), total)
+
+    def on_epoch(history: list[dict[str, Any]]) -> None:
+        folder.write_history(records + [{"member": number + 1} | record for record in history])
+        folder.record("epoch", member=number + 1, **history[-1])
+        scalars.write(number + 1, history[-1])
+
+    fitted = fit(
+        network,
+        examples,
+        _schedule(plan),
+        plan.augmentation,
+        seed=plan.seed + number,
+        checkpoint=folder.checkpoints / f"member{number + 1}.npz",
+        on_batch=on_batch,
+        on_epoch=on_epoch,
+    )
+    records += [{"member": number + 1} | record for record in fitted.history]
+    folder.write_history(records)
+    progress(name, total, total)
+    return Member(network, examples, fitted)
+
+
+def _schedule(plan: Plan) -> Schedule:
+    return Schedule(**{name: getattr(plan, name) for name in Schedule.__dataclass_fields__})
+
+
+def _examples(plan: Plan, store: Store, folds: np.ndarray | None, number: int) -> Examples:
+    """Rows, targets and weights of one member."""
+    cohort = store.cohort
+    if folds is None:
+        train, validation = cohort.rows("train"), cohort.rows("validation")
+    else:
+        train, validation = np.flatnonzero((folds >= 0) & (folds != number)), np.flatnonzero(folds == number)
+    train = _share(cohort, train, plan.train_share, plan.seed)
+    targets = cohort.targets()
+    weights = np.ones(len(cohort), np.float32)
+    if plan.balance_classes:
+        codes = targets[:, 0].astype(int) if plan.task == "binary" else targets.argmax(1)
+        counts = np.bincount(codes[train], minlength=len(plan.labels)).clip(1)
+        weights = (len(train) / len(plan.labels) / counts)[codes].astype(np.float32)
+    return Examples(store, targets, weights, train, validation)
+
+
+def _share(cohort: Cohort, rows: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """The rows of a share of the patients, each label's taken alike."""
+    if share == 1:
+        return rows
+    table = cohort.table.iloc[rows]
+    unit = table["patient"].where(table["patient"].notna(), table["image"])
+    label_of_unit = table["label"].groupby(unit).first()
+    chosen = label_of_unit.groupby(label_of_unit).sample(frac=share, random_state=seed).index
+    return rows[unit.isin(chosen).to_numpy()]

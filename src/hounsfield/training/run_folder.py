@@ -1,0 +1,142 @@
+"""The folder that one training writes: where each file is, and how it is written without ever being half there."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+import keras
+import pandas as pd
+
+from hounsfield.errors import RunError
+from hounsfield.planning import Hardware
+from hounsfield.version import __version__
+
+RECORDED_PACKAGES = (
+    "jax",
+    "keras",
+    "nibabel",
+    "numpy",
+    "onnxruntime",
+    "opencv-python-headless",
+    "openvino",
+    "pydicom",
+    "scikit-learn",
+    "scipy",
+    "simpleitk",
+    "tensorflow",
+    "tensorflow-cpu",
+    "torch",
+)
+
+
+class RunFolder:
+    """Paths and writers of a run folder; see design "A run folder".
+
+    Args:
+        path: of the folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.plan = path / "plan.yaml"
+        self.cohort = path / "cohort.parquet"
+        self.history = path / "history.csv"
+        self.log = path / "log.jsonl"
+        self.environment = path / "environment.json"
+        self.bundle = path / "bundle"
+        self.metrics = path / "metrics.json"
+        self.predictions = path / "predictions.csv"
+        self.figures = path / "figures"
+        self.tensorboard = path / "tensorboard"
+        self.checkpoints = path / "checkpoints"
+
+    @classmethod
+    def create(cls, path: Path) -> RunFolder:
+        """Make a new run folder.
+
+        Raises:
+            RunError: the folder exists and is not empty.
+        """
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise RunError(
+                f"The run folder {path} exists already and is not empty; nothing in it has been changed. Choose another "
+                f"with --out, or continue an unfinished run with --resume {path}."
+            )
+        path.mkdir(parents=True, exist_ok=True)
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """Find an existing run folder.
+
+        Raises:
+            RunError: it is not there, or holds no plan.
+        """
+        folder = cls(path)
+        if not folder.plan.is_file() or not folder.environment.is_file():
+            raise RunError(
+                f"{path} is no run folder: plan.yaml and environment.json were expected in it. Give the folder that "
+                "'hounsfield train' wrote."
+            )
+        return folder
+
+    def record(self, event: str, **facts: Any) -> None:
+        """Append one line to the log."""
+        line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event} | facts, ensure_ascii=False)
+        with self.log.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def write_environment(self, data: dict[str, Any]) -> None:
+        """Write where the data came from and on what the training ran."""
+        hardware = Hardware.here()
+        packages = {
+            name: found.version
+            for found in distributions()
+            if (name := (found.name or "").lower()) in RECORDED_PACKAGES
+        }
+        facts = {
+            "data": data,
+            "hounsfield": __version__,
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "backend": keras.backend.backend(),
+            "packages": dict(sorted(packages.items())),
+            "cores": hardware.cores,
+            "memory_bytes": hardware.memory,
+            "accelerators": hardware.accelerators,
+            "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        }
+        write_json(self.environment, facts)
+
+    def read_environment(self) -> dict[str, Any]:
+        """What :meth:`write_environment` wrote."""
+        environment: dict[str, Any] = json.loads(self.environment.read_text(encoding="utf-8"))
+        return environment
+
+    def write_history(self, records: list[dict[str, Any]]) -> None:
+        """Write one row an epoch and member."""
+        atomically(self.history, lambda temporary: pd.DataFrame(records).to_csv(temporary, index=False))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON; never half a file."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    atomically(path, lambda temporary: temporary.write_text(text + "\n", encoding="utf-8"))
+
+
+def atomically(path: Path, write: Callable[[Path], Any]) -> None:
+    """Let ``write`` make a file under a temporary name, then give it its own."""
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,180 @@
+"""Networks: their exact shape, their numerics, and the laws that all of them obey."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from hounsfield.errors import UsageError
+from hounsfield.models import build, ensemble, flip_averaged, network_names
+from hounsfield.models.twin import training_twin
+
+pytestmark = pytest.mark.network
+
+SHAPES = {2: (16, 16, 1), 3: (8, 8, 8, 1)}
+
+
+def logits(probabilities: np.ndarray) -> np.ndarray:
+    return np.log(probabilities / (1 - probabilities))
+
+
+def images(shape: tuple[int, ...], count: int = 4) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(count, *shape)).astype(np.float32)
+
+
+def test_simple_cnn_is_exactly_the_textbook_network() -> None:
+    network = build("simple_cnn", (64, 64, 3), 2, "binary")
+    kinds = [type(layer) for layer in network.layers[1:]]
+    assert kinds == [layers.Conv2D, layers.MaxPooling2D, layers.Flatten, layers.Dense, layers.Dense]
+    convolution, pooling, _, hidden, last = network.layers[1:]
+    assert (convolution.filters, convolution.kernel_size, convolution.padding) == (32, (3, 3), "valid")
+    assert convolution.activation is keras.activations.relu
+    assert pooling.pool_size == (2, 2)
+    assert (hidden.units, hidden.activation) == (128, keras.activations.relu)
+    assert (last.units, last.activation) == (1, keras.activations.sigmoid)
+    assert network.count_params() == 32 * (27 + 1) + 128 * (31 * 31 * 32 + 1) + 129
+    assert isinstance(network.optimizer, keras.optimizers.Adam)
+    assert network.loss == "binary_crossentropy"
+
+
+def test_convolution_is_a_sum_over_the_flipped_kernel() -> None:
+    """y(i,j) = ΣΣ x(i−k, j−l)·w(k,l) holds for Keras with w flipped: Keras computes a cross-correlation."""
+    generator = np.random.default_rng(1)
+    x, w = generator.normal(size=(6, 7)), generator.normal(size=(3, 3))
+    expected = np.zeros((6, 7))
+    for i, j in np.ndindex(6, 7):
+        for k, m in np.ndindex(3, 3):
+            # k and m count from the kernel's centre, as "same" padding places it.
+            row, column = i - (k - 1), j - (m - 1)
+            if 0 <= row < 6 and 0 <= column < 7:
+                expected[i, j] += x[row, column] * w[k, m]
+    layer = layers.Conv2D(1, 3, padding="same", use_bias=False)
+    layer.build((None, 6, 7, 1))
+    layer.set_weights([w[::-1, ::-1, None, None]])
+    found = keras.ops.convert_to_numpy(layer(x[None, ..., None].astype(np.float32)))[0, ..., 0]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_dense_is_a_weighted_sum_and_a_bias() -> None:
+    generator = np.random.default_rng(2)
+    x, w, b = generator.normal(size=5), generator.normal(size=(5, 2)), generator.normal(size=2)
+    expected = [sum(w[i, unit] * x[i] for i in range(5)) + b[unit] for unit in range(2)]
+    layer = layers.Dense(2)
+    layer.build((None, 5))
+    layer.set_weights([w, b])
+    found = keras.ops.convert_to_numpy(layer(x[None].astype(np.float32)))[0]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("rank", [2, 3])
+@pytest.mark.parametrize("name", ["simple_cnn", "resnet10"])
+def test_every_network_saves_reloads_and_trains_a_step(name: str, rank: int, tmp_path) -> None:
+    options = {"width": 4} if name.startswith("resnet") else {}
+    network = build(name, SHAPES[rank], 3, "multi-class", **options)
+    before = network.predict(images(SHAPES[rank]), verbose=0)
+    np.testing.assert_allclose(before.sum(1), 1, atol=1e-5)
+    network.save(tmp_path / "network.keras")
+    reloaded = keras.saving.load_model(tmp_path / "network.keras", compile=False, safe_mode=True)
+    np.testing.assert_array_equal(reloaded.predict(images(SHAPES[rank]), verbose=0), before)
+    twin = training_twin(network, "float32", [])
+    twin.compile("sgd", "categorical_crossentropy")
+    weights = [value.copy() for value in twin.get_weights()]
+    assert np.isfinite(float(twin.train_on_batch(images(SHAPES[rank]), np.eye(3, dtype=np.float32)[[0, 1, 2, 0]])))
+    assert any((old != new).any() for old, new in zip(weights, twin.get_weights(), strict=True))
+
+
+@pytest.mark.parametrize(("task", "units"), [("binary", 1), ("multi-class", 4), ("multi-label", 4)])
+def test_the_head_fits_the_task(task, units: int) -> None:
+    labels = 2 if task == "binary" else 4
+    network = build("resnet10", (16, 16, 1), labels, task, width=4)
+    assert network.output_shape == (None, units)
+    assert network.get_layer("features").output.shape == (None, 32)
+
+
+@pytest.mark.parametrize(("depth", "parameters"), [(18, 11_174_000), (34, 21_283_000), (50, 23_507_000)])
+def test_depths_have_the_papers_size(depth: int, parameters: int) -> None:
+    """He et al., table 1, by the sum of convolution, normalisation and dense weights at width 64."""
+    network = build(f"resnet{depth}", (32, 32, 3), 2, "binary")
+    assert network.count_params() == pytest.approx(parameters, rel=0.01)
+
+
+@pytest.mark.parametrize(("size", "positions"), [(28, 4), (64, 4), (224, 7), (512, 16)])
+def test_the_stem_suits_the_input_size(size: int, positions: int) -> None:
+    network = build("resnet10", (size, size, 1), 2, "binary", width=4)
+    assert network.layers[-3].output.shape[1:3] == (positions, positions)
+
+
+def test_the_twin_computes_what_the_plain_network_computes() -> None:
+    network = build("resnet10", (16, 16, 1), 2, "binary", width=4)
+    twin = training_twin(network, "float32", [])
+    x = images((16, 16, 1), 8)
+    np.testing.assert_allclose(twin.predict(x, verbose=0), network.predict(x, verbose=0), atol=1e-6)
+    plain = keras.ops.convert_to_numpy(network(x, training=True))
+    fast = keras.ops.convert_to_numpy(twin(x, training=True))
+    np.testing.assert_allclose(fast, plain, atol=1e-5)
+    for expected, found in zip(network.get_weights(), twin.get_weights(), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_the_twin_normalises_volumes_as_the_plain_network_does() -> None:
+    network = build("resnet10", (8, 8, 8, 1), 2, "binary", width=4)
+    twin = training_twin(network, "float32", [])
+    x = images((8, 8, 8, 1))
+    plain = keras.ops.convert_to_numpy(network(x, training=True))
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(twin(x, training=True)), plain, atol=1e-5)
+    for expected, found in zip(network.get_weights(), twin.get_weights(), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def randomised(seed: int) -> keras.Model:
+    keras.utils.set_random_seed(seed)
+    network = build("resnet10", (16, 16, 1), 2, "binary", width=4)
+    generator = np.random.default_rng(seed)
+    network.set_weights(
+        [w + generator.normal(0, 0.05, w.shape) * (w.ndim > 1) + 0.1 * (w.ndim == 1) for w in network.get_weights()]
+    )
+    return network
+
+
+def test_an_ensemble_of_flips_averages_logits(tmp_path) -> None:
+    first, second = randomised(1), randomised(2)
+    x = images((16, 16, 1))
+    mirrored = x[:, :, ::-1]
+    expected = sum(logits(member.predict(view, verbose=0)) for member in (first, second) for view in (x, mirrored)) / 4
+    merged = flip_averaged(ensemble([first, second]), (1,))
+    np.testing.assert_allclose(logits(merged.predict(x, verbose=0)), expected, atol=1e-3)
+    merged.save(tmp_path / "merged.keras")
+    reloaded = keras.saving.load_model(tmp_path / "merged.keras", safe_mode=True)
+    np.testing.assert_array_equal(reloaded.predict(x, verbose=0), merged.predict(x, verbose=0))
+    assert reloaded.get_layer("features").output.shape == (None, 64)
+
+
+def test_applications_take_grey_input() -> None:
+    network = build("mobilenetv3small", (32, 32, 1), 3, "multi-class")
+    assert network.predict(images((32, 32, 1), 1), verbose=0).shape == (1, 3)
+    assert len(network_names()) > 30
+
+
+def test_pretrained_weights_that_cannot_be_had_are_an_error_in_one_sentence(monkeypatch) -> None:
+    def refuse(*args, **kwargs):
+        raise Exception("URL fetch failure on https://example.org: None -- unreachable")  # noqa: TRY002 - as Keras does
+
+    monkeypatch.setattr("keras.src.utils.file_utils.get_file", refuse)
+    with pytest.raises(UsageError, match=r"could not be downloaded.*pretrained: false"):
+        build("mobilenetv2", (96, 96, 1), 2, "binary", pretrained=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "options", "message"),
+    [
+        ("resnet99", (16, 16, 1), {}, "No network is called 'resnet99'"),
+        ("resnet10", (16, 16, 1), {"pretrained": True}, "does not take these options"),
+        ("vgg16", (8, 8, 8, 1), {}, "take 2D images"),
+        ("vgg16", (8, 8, 1), {}, "cannot be built"),
+    ],
+)
+def test_wrong_requests_are_told_apart(name: str, shape: tuple[int, ...], options: dict, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        build(name, shape, 2, "binary", **options)
