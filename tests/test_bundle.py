@@ -1,0 +1,201 @@
+"""The bundle's round trip, its refusals, and one bundle on every backend."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hounsfield.bundle import Bundle, SourceRange, save_bundle
+from hounsfield.errors import BundleError
+from hounsfield.images import Image
+from hounsfield.preprocessing import DatasetZScore, Pipeline
+from networks import LABELS, keras_outputs, tiny_bundle, tiny_network, tiny_pipeline
+
+pytestmark = pytest.mark.network
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return tiny_bundle(tmp_path_factory.mktemp("run") / "bundle", modality="DX", threshold=0.4)
+
+
+@pytest.fixture
+def copy(bundle: Bundle, tmp_path: Path) -> Path:
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    for path in bundle.folder.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
+def edit(folder: Path, **changes: object) -> None:
+    path = folder / "bundle.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_loads_what_was_saved_from_the_run_and_from_its_own_folder(bundle: Bundle) -> None:
+    for folder in (bundle.folder, bundle.folder.parent):
+        loaded = Bundle.load(folder)
+        assert loaded.folder == bundle.folder
+        assert loaded.pipeline == bundle.pipeline
+        assert (loaded.labels, loaded.task, loaded.threshold) == (LABELS["binary"], "binary", 0.4)
+        assert (loaded.input_shape, loaded.modality) == ((12, 10, 1), "DX")
+        assert loaded.source_range == bundle.source_range
+        assert {"hounsfield", "keras", "python", "backend"} <= set(loaded.versions)
+
+
+def test_network_gives_the_same_after_loading(bundle: Bundle) -> None:
+    images = np.random.default_rng(1).random((3, 12, 10, 1))
+    for found, expected in zip(
+        keras_outputs(bundle.network(), images), keras_outputs(tiny_network(), images), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_nothing_but_the_bundle_is_left_behind(bundle: Bundle) -> None:
+    names = sorted(path.name for path in bundle.folder.iterdir())
+    assert names == ["bundle.json", "model.keras", "model.onnx", "pipeline.json"]
+    assert [path.name for path in bundle.folder.parent.iterdir()] == ["bundle"]
+
+
+def test_a_failed_save_keeps_the_old_bundle(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {path.name: path.read_bytes() for path in copy.iterdir()}
+
+    def full_disk(self: Pipeline, path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Pipeline, "to_json", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        save_bundle(copy, tiny_network(seed=1), pipeline=tiny_pipeline(), labels=LABELS["binary"], task="binary")
+    assert {path.name: path.read_bytes() for path in copy.iterdir()} == before
+    assert [path.name for path in copy.parent.iterdir()] == ["copy"]
+
+
+def test_saving_again_replaces_the_network_and_drops_its_old_onnx(copy: Path) -> None:
+    network = tiny_network(seed=1)
+    saved = save_bundle(copy, network, pipeline=tiny_pipeline(), labels=LABELS["binary"], task="binary")
+    assert not saved.onnx.exists()
+    images = np.ones((1, 12, 10, 1))
+    np.testing.assert_allclose(
+        keras_outputs(Bundle.load(copy).network(), images)[0], keras_outputs(network, images)[0], atol=1e-6
+    )
+
+
+def test_a_folder_with_other_files_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(BundleError, match="other files"):
+        save_bundle(tmp_path, tiny_network(), pipeline=tiny_pipeline(), labels=LABELS["binary"], task="binary")
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_network_of_mixed_precision_is_saved_in_float32(tmp_path: Path) -> None:
+    network = tiny_network(dtype="mixed_bfloat16")
+    saved = save_bundle(tmp_path / "b", network, pipeline=tiny_pipeline(), labels=LABELS["binary"], task="binary")
+    loaded = saved.network()
+    assert {layer.compute_dtype for layer in loaded.layers} == {"float32"}
+    images = np.random.default_rng(0).random((2, 12, 10, 1))
+    np.testing.assert_allclose(keras_outputs(loaded, images)[1], keras_outputs(tiny_network(), images)[1], atol=1e-6)
+
+
+def test_a_newer_format_says_to_upgrade(copy: Path) -> None:
+    edit(copy, format_version=2, versions={"hounsfield": "9.1"})
+    with pytest.raises(BundleError, match=r"format 2, written by Hounsfield 9\.1.*Upgrade"):
+        Bundle.load(copy)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda folder: (folder / "bundle.json").write_text("{"), "damaged"),
+        (lambda folder: (folder / "bundle.json").write_text("[]"), "damaged or was edited"),
+        (lambda folder: edit(folder, threshold=7), "threshold"),
+        (lambda folder: edit(folder, surprise=1), "surprise"),
+        (lambda folder: (folder / "pipeline.json").unlink(), r"lacks pipeline\.json"),
+        (lambda folder: (folder / "model.keras").write_bytes(b"PK"), "2 bytes"),
+        (lambda folder: (folder / "bundle.json").unlink(), "no bundle"),
+    ],
+)
+def test_damage_is_named(copy: Path, damage: object, words: str) -> None:
+    damage(copy)  # type: ignore[operator]  # parametrize knows no types
+    with pytest.raises(BundleError, match=words):
+        Bundle.load(copy)
+
+
+def test_a_pipeline_of_unknown_steps_is_refused(copy: Path) -> None:
+    path = copy / "pipeline.json"
+    path.write_text(path.read_text().replace("min_max", "xin_max"))
+    with pytest.raises(BundleError, match="preprocessing"):
+        Bundle.load(copy)
+
+
+def test_a_damaged_network_of_the_right_size_is_refused(copy: Path) -> None:
+    path = copy / "model.keras"
+    path.write_bytes(bytes(path.stat().st_size))
+    with pytest.raises(BundleError, match=r"model\.keras cannot be loaded"):
+        Bundle.load(copy).network()
+
+
+def test_a_deployment_without_the_keras_file_loads(copy: Path) -> None:
+    (copy / "model.keras").unlink()
+    assert Bundle.load(copy).onnx.is_file()
+    (copy / "model.onnx").unlink()
+    with pytest.raises(BundleError, match=r"lacks model\.keras"):
+        Bundle.load(copy)
+
+
+def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="does not exist"):
+        Bundle.load(tmp_path / "nowhere")
+
+
+def test_parts_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    network = tiny_network("multi-class")
+    with pytest.raises(BundleError, match="gives 3 probabilities"):
+        save_bundle(tmp_path / "a", network, pipeline=tiny_pipeline(), labels=("a", "b"), task="multi-class")
+    unfitted = Pipeline(steps=(DatasetZScore(),))
+    with pytest.raises(BundleError, match="never fitted"):
+        save_bundle(tmp_path / "b", network, pipeline=unfitted, labels=("a", "b", "c"), task="multi-class")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_checks_are_recorded(copy: Path) -> None:
+    assert Bundle.load(copy).with_check("bfloat16", True).engine_checks == {"bfloat16": True}
+    assert Bundle.load(copy).engine_checks == {"bfloat16": True}
+
+
+def test_source_range_collects_what_occurred() -> None:
+    kinds = [((4, 9, 1), "DX"), ((6, 3, 3), None)]
+    images = [Image(pixels=np.zeros(shape), modality=modality) for shape, modality in kinds]
+    found = SourceRange.of(images)
+    assert (found.smallest, found.largest, found.channels, found.modalities) == ((4, 3), (6, 9), (1, 3), ("DX",))
+    assert SourceRange.of([]) == SourceRange()
+
+
+PREDICT = """
+import sys
+import numpy as np
+from hounsfield.inference import Predictor
+images = np.load(sys.argv[2])
+np.save(sys.argv[3], [list(p.probabilities.values()) for p in Predictor(sys.argv[1], "keras").predict(images)])
+"""
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+def test_a_bundle_predicts_the_same_on_every_backend(bundle: Bundle, backend: str, tmp_path: Path) -> None:
+    if find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    images = np.random.default_rng(0).random((4, 12, 10))
+    np.save(tmp_path / "images.npy", images)
+    environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(Path(__file__).parents[1] / "src")}
+    arguments = [str(bundle.folder), str(tmp_path / "images.npy"), str(tmp_path / "found.npy")]
+    subprocess.run([sys.executable, "-c", PREDICT, *arguments], env=environment, check=True, capture_output=True)  # noqa: S603  (our own script)
+    prepared = np.stack([bundle.pipeline.apply(Image(pixels=image[..., None])).pixels for image in images])
+    positive, _ = keras_outputs(tiny_network(), prepared)
+    np.testing.assert_allclose(np.load(tmp_path / "found.npy"), np.hstack([1 - positive, positive]), atol=1e-4)

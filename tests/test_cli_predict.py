@@ -1,0 +1,153 @@
+"""The commands predict, features and export from the outside: output, exit status, files."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import cv2
+import keras
+import numpy as np
+import pytest
+
+from hounsfield.cli import main as cli
+from hounsfield.openvino_runtime import openvino_runtime
+from networks import tiny_bundle
+
+pytestmark = pytest.mark.network
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("run")
+    tiny_bundle(run / "bundle")
+    for number in range(3):
+        picture = np.random.default_rng(number).integers(0, 255, (12, 10), np.uint8)
+        (run / "pictures").mkdir(exist_ok=True)
+        cv2.imwrite(str(run / "pictures" / f"{number}.png"), picture)
+    (run / "torn.png").write_bytes((run / "pictures" / "0.png").read_bytes()[:40])
+    return run
+
+
+def hounsfield(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["hounsfield", *map(str, arguments)])
+    with pytest.raises(SystemExit) as outcome:
+        cli.main()
+    return int(outcome.value.code or 0)
+
+
+def test_a_table_on_standard_output(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert hounsfield(monkeypatch, "predict", run, run / "pictures") == 0
+    captured = capsys.readouterr()
+    rows = list(csv.DictReader(captured.out.splitlines()))
+    assert [row["image"] for row in rows] == [str(run / "pictures" / f"{number}.png") for number in range(3)]
+    for row in rows:
+        assert row["prediction"] == ("opacity" if float(row["p_opacity"]) > 0.5 else "normal")
+    assert "Engine: OpenVINO" in captured.err
+
+
+def test_bad_images_end_with_status_1_after_the_good_ones(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "table.csv"
+    assert hounsfield(monkeypatch, "predict", run, run / "torn.png", run / "pictures", "-o", table) == 1
+    captured = capsys.readouterr()
+    assert "1 of 4 images" in captured.err
+    assert "torn.png" in captured.err
+    assert len(table.read_text().splitlines()) == 4
+
+
+def test_no_good_image_writes_nothing(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("old")
+    assert hounsfield(monkeypatch, "predict", run, run / "torn.png", "-o", table) == 1
+    assert table.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
+
+
+def test_json_is_the_only_output(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        hounsfield(monkeypatch, "predict", run, run / "pictures", run / "torn.png", "--json", "--engine", "keras") == 1
+    )
+    found = json.loads(capsys.readouterr().out)
+    assert found["engine"].startswith("Keras")
+    assert found["count"] == len(found["predictions"]) == 3
+    assert set(found["predictions"][0]) == {"image", "prediction", "p_normal", "p_opacity"}
+    assert found["bad"][0]["image"] == str(run / "torn.png")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("-o", "table.xlsx"), ".parquet"),
+        (("--engine", "abacus"), "abacus"),
+        (("--threshold", "2"), "threshold"),
+        (("-o", "absent/table.csv"), "does not exist"),
+    ],
+)
+def test_wrong_usage_has_status_2(
+    run: Path,
+    arguments: tuple[str, ...],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert hounsfield(monkeypatch, "predict", run, run / "pictures", *arguments) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_run_without_a_bundle_has_status_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert hounsfield(monkeypatch, "predict", tmp_path, tmp_path / "a.png") == 1
+    error = capsys.readouterr().err
+    assert "has no bundle" in error
+    assert "Traceback" not in error
+
+
+def test_a_multi_class_network_takes_no_threshold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny_bundle(tmp_path / "bundle", "multi-class")
+    assert hounsfield(monkeypatch, "predict", tmp_path, "a.png", "--threshold", "0.3") == 2
+
+
+def test_features(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert hounsfield(monkeypatch, "features", run, run / "pictures", "-o", tmp_path / "f.npz") == 0
+    with np.load(tmp_path / "f.npz", allow_pickle=False) as archive:
+        assert archive["features"].shape == (3, 4)
+        assert archive["image"].tolist()[2] == str(run / "pictures" / "2.png")
+
+
+def test_export_to_onnx_and_openvino(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert hounsfield(monkeypatch, "export", run, "--to", "onnx", "-o", tmp_path / "m.onnx") == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "m.onnx")
+    assert (tmp_path / "m.onnx").read_bytes() == (run / "bundle" / "model.onnx").read_bytes()
+    assert hounsfield(monkeypatch, "export", run, "--to", "openvino", "-o", tmp_path / "m.xml") == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.bin", "m.onnx", "m.xml"]
+    core = openvino_runtime("a test").Core()
+    outputs = core.compile_model(tmp_path / "m.xml", "CPU")({"image": np.ones((2, 12, 10, 1), np.float32)})
+    assert outputs["probabilities"].shape == (2, 1)
+
+
+def test_export_to_saved_model(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = hounsfield(monkeypatch, "export", run, "--to", "saved_model", "-o", tmp_path / "saved")
+    if keras.backend.backend() == "tensorflow":
+        assert status == 0
+        assert (tmp_path / "saved" / "saved_model.pb").is_file()
+    else:
+        assert status == 1
+        assert "KERAS_BACKEND=tensorflow" in capsys.readouterr().err
+
+
+def test_export_to_nowhere(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert hounsfield(monkeypatch, "export", run, "--to", "coreml") == 2
+    assert hounsfield(monkeypatch, "export", run, "--to", "onnx", "-o", tmp_path / "m.pb") == 2
