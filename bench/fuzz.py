@@ -211,7 +211,7 @@ def with_right_checksums(content: bytearray) -> bytearray:
 def worker(pipe: multiprocessing.connection.Connection, seeds: list[Seed], base: int, folder: str) -> None:
     """Read mutated files, an index at a time; answer with the outcome, its words, the time and the memory."""
     logging.disable(logging.CRITICAL)
-    warnings.simplefilter("ignore")
+    warnings.simplefilter("error")  # a warning of another library is one of the things that must not come out
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     for seed in seeds[:1]:  # loads what is loaded lazily, so that the limit is on the reading alone
         try_read(seed.content, seed.suffix, folder)

@@ -242,10 +242,23 @@ def test_no_listed_text_survives():
 
 def test_what_cannot_be_read_is_refused(tmp_path):
     (tmp_path / "a").write_bytes(b"nothing" * 50)
-    for source in (tmp_path / "a", tmp_path / "absent", tmp_path):
-        with pytest.raises(ImageError, match="cannot be read as DICOM"):
-            deidentify_file(source, tmp_path / "b.dcm", KEY)
-    assert not (tmp_path / "b.dcm").exists()
+    nameless = study_object()
+    write(nameless, tmp_path / "whole")
+    content = (tmp_path / "whole").read_bytes()
+    (tmp_path / "nameless").write_bytes(content.replace(b"\x08\0\x18\0UI", b"\x08\0\x19\0UI"))
+    (tmp_path / "strange").write_bytes(content.replace(b"\x08\0\x60\0CS", b"\x08\0\x60\0QQ"))
+    (tmp_path / "odd").write_bytes(content.replace(b"\x28\0\x10\0US\2\0", b"\x28\0\x10\0US\3\0"))
+    for source in ("a", "absent", ".", "nameless", "strange", "odd"):
+        with pytest.raises(ImageError):
+            deidentify_file(tmp_path / source, tmp_path / "b.dcm", KEY)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "nameless", "odd", "strange", "whole"]
+
+
+def test_a_file_without_preamble_is_deidentified(tmp_path):
+    write(study_object(), tmp_path / "a.dcm")
+    (tmp_path / "b.dcm").write_bytes((tmp_path / "a.dcm").read_bytes()[132:])
+    deidentify_file(tmp_path / "b.dcm", tmp_path / "c.dcm", KEY)
+    assert pydicom.dcmread(tmp_path / "c.dcm").PatientID.startswith("HF-")
 
 
 def test_keys(tmp_path):

@@ -258,25 +258,6 @@ def test_nifti_with_a_broken_sform_falls_back_on_the_qform(tmp_path):
     np.testing.assert_allclose(read_nifti(path).affine, expected, atol=1e-5)
 
 
-def test_nifti_random_headers_raise_only_our_error(tmp_path):
-    content = write_nifti(tmp_path / "a.nii", voxels()).read_bytes()
-    random = np.random.default_rng(7)
-    outcomes = set()
-    for number in range(600):
-        mutated = bytearray(content)
-        for _ in range(random.integers(1, 5)):
-            mutated[random.integers(0, 352)] = random.integers(0, 256)
-        path = tmp_path / "m.nii"
-        path.write_bytes(gzip.compress(mutated, 1) if number % 2 else mutated)
-        try:
-            image = read_nifti(path)
-            outcomes.add("read")
-            assert image.pixels.nbytes <= 16 * len(content)
-        except ImageError:
-            outcomes.add("refused")
-    assert outcomes == {"read", "refused"}
-
-
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "int16", "uint16", "int32", "uint32", "float32", "float64"])
 @pytest.mark.parametrize("compressed", [False, True])
 @pytest.mark.parametrize("suffix", [".nrrd", ".mha", ".mhd"])

@@ -20,10 +20,12 @@ import copy
 import datetime as dt
 import hashlib
 import hmac
+import io
 import secrets
 import uuid
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -32,12 +34,13 @@ import pydicom
 from pydicom.datadict import dictionary_has_tag
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.errors import InvalidDicomError
 from pydicom.tag import BaseTag
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from hounsfield.errors import ImageError
 from hounsfield.images.confidentiality import ACTIONS
+from hounsfield.images.dicom_file import refusing
+from hounsfield.images.formats import is_dicom
 from hounsfield.images.reading import image_files
 from hounsfield.images.writers import written_whole
 from hounsfield.progress import Progress, silent
@@ -131,7 +134,7 @@ def deidentify_file(source: Path, target: Path, key: bytes, *, keep_characterist
     """
     result = deidentify(read_object(source), key, keep_characteristics=keep_characteristics)
     with written_whole(target, ".dcm") as temporary:
-        _write(result.dataset, temporary, source)
+        _write(result.dataset, temporary)
     return result
 
 
@@ -157,7 +160,7 @@ def deidentify_paths(
         progress("de-identifying", number, len(sources))
         try:
             result = deidentify(read_object(path), key, keep_characteristics=keep_characteristics)
-            written.append(_placed(result, path, target))
+            written.append(_placed(result, target))
             flagged |= _flags(written[-1], result)
         except ImageError as error:
             left_out.append((path, str(error)))
@@ -168,12 +171,12 @@ def deidentify_paths(
     return Outcome(tuple(written), flagged, tuple(left_out))
 
 
-def _placed(result: Deidentified, source: Path, target: Path) -> Path:
+def _placed(result: Deidentified, target: Path) -> Path:
     """Write an object where its new identity says."""
     path = target / result.patient / f"{result.dataset.SOPInstanceUID}.dcm"
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path, ".dcm") as temporary:
-        _write(result.dataset, temporary, source)
+        _write(result.dataset, temporary)
     return path
 
 
@@ -187,16 +190,12 @@ def read_object(path: Path) -> Dataset:
     Raises:
         ImageError: the file is no DICOM.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            dataset = pydicom.dcmread(path)
-            named = bool(dataset.get("SOPClassUID")) and bool(dataset.get("SOPInstanceUID"))
-    except (InvalidDicomError, OSError, EOFError, ValueError, TypeError, AttributeError, KeyError) as error:
-        raise ImageError(
-            f"'{path}' cannot be read as DICOM ({type(error).__name__}). Expected an undamaged DICOM file; only these "
-            "can be de-identified."
-        ) from error
+    with refusing(path):
+        content = path.read_bytes()
+        if not is_dicom(content[:132]):
+            raise ImageError(f"'{path}' is no DICOM file, and only these can be de-identified. Convert it instead.")
+        dataset = pydicom.dcmread(io.BytesIO(content), force=True)
+        named = bool(dataset.get("SOPClassUID")) and bool(dataset.get("SOPInstanceUID"))
     if not named:
         raise ImageError(
             f"'{path}' has no SOP class and instance UID. Expected a complete DICOM object; only these can be "
@@ -219,8 +218,7 @@ def deidentify(dataset: Dataset, key: bytes, *, keep_characteristics: bool = Fal
         ImageError: the key is too short, or an attribute cannot be decoded, so that nothing can be said about it.
     """
     _check_key(key)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _decoding():
         flag = burned_in(dataset)
         cleaned = copy.deepcopy(dataset)
         identity = _identity(dataset)
@@ -233,16 +231,26 @@ def deidentify(dataset: Dataset, key: bytes, *, keep_characteristics: bool = Fal
     return Deidentified(cleaned, patient, flag)
 
 
-def _write(dataset: Dataset, path: Path, source: Path) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pydicom on values that break their VR, which the source had before
-        try:
-            pydicom.dcmwrite(path, dataset, enforce_file_format=True)
-        except (ValueError, TypeError, AttributeError, KeyError, NotImplementedError) as error:
-            raise ImageError(
-                f"'{source}' holds a value that cannot be written as DICOM again ({type(error).__name__}). "
-                "It was left out; repair it with a DICOM tool first."
-            ) from error
+def _write(dataset: Dataset, path: Path) -> None:
+    with _decoding():
+        pydicom.dcmwrite(path, dataset, enforce_file_format=True)
+
+
+@contextmanager
+def _decoding() -> Iterator[None]:
+    """Silence pydicom's warnings on values that break their VR, and turn what it raises on them into one error."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (ImageError, OSError):
+        raise
+    # Deliberately broad, as in dicom_file: pydicom raises dozens of kinds, and their text may quote values.
+    except Exception as error:
+        raise ImageError(
+            f"The object has an attribute that cannot be decoded ({type(error).__name__}), so nobody can say what it "
+            "holds. Expected a conformant object; repair or remove the attribute first."
+        ) from error
 
 
 def burned_in(dataset: Dataset) -> BurnedIn:
@@ -268,16 +276,8 @@ class _Rules:
             if self._is_unwanted(tag):
                 del dataset[tag]
                 continue
-            try:
-                element = dataset[tag]
-                if not self._treat(element):
-                    del dataset[tag]
-            # Everything that pydicom raises for a value that does not fit its VR.
-            except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, EOFError, OSError) as error:
-                raise ImageError(
-                    f"The attribute {tag} cannot be decoded ({type(error).__name__}), so nobody can say what it holds. "
-                    "Expected a conformant object; repair or remove the attribute first."
-                ) from error
+            if not self._treat(dataset[tag]):
+                del dataset[tag]
 
     @staticmethod
     def _is_unwanted(tag: BaseTag) -> bool:

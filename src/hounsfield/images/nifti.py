@@ -146,14 +146,15 @@ def read_nifti(path: Path, max_pixels: int = 2**28, frame: int | None = None) ->
             displacement field, or stores a kind of number that is not an image.
     """
     try:
-        header = _read_header(path)
-        layout = _layout(header, path, max_pixels)
-        raw = _read_frame(_data_path(path, header), layout, _chosen_frame(layout, frame, path))
-        affine = _affine(header, len(layout.shape), path)
-        return _image(raw, layout, header, affine)
+        with np.errstate(all="ignore"):  # damaged numbers are refused by what they lead to, below
+            header = _read_header(path)
+            layout = _layout(header, path, max_pixels)
+            raw = _read_frame(_data_path(path, header), layout, _chosen_frame(layout, frame, path))
+            affine = _affine(header, len(layout.shape), path)
+            return _image(raw, layout, header, affine)
     except FileNotFoundError as error:
         raise ImageError(f"The file '{error.filename}' does not exist. Check the path of the NIfTI image.") from error
-    except (OSError, EOFError, zlib.error, ValueError, OverflowError, HeaderDataError, struct.error) as error:
+    except (OSError, EOFError, zlib.error, ValueError, ArithmeticError, HeaderDataError, struct.error) as error:
         raise ImageError(
             f"'{path}' cannot be read as NIfTI: {error}. Expected an undamaged file; copy it again from its source."
         ) from error
@@ -285,8 +286,9 @@ def _scaled(pixels: NDArray[Any], header: Any) -> NDArray[Any]:
         raise ValueError(f"scl_slope is {slope} and scl_inter is {intercept}")
     narrow = pixels.dtype.itemsize <= 2 or pixels.dtype == np.float32
     scaled: NDArray[Any] = np.empty(pixels.shape, np.float32 if narrow else np.float64)
-    for stored, real in zip(pixels, scaled, strict=True):  # in double precision, a slice at a time
-        real[...] = stored * np.float64(slope) + intercept
+    with np.errstate(over="raise"):
+        for stored, real in zip(pixels, scaled, strict=True):  # in double precision, a slice at a time
+            real[...] = stored * np.float64(slope) + intercept
     return scaled
 
 
@@ -298,8 +300,7 @@ def _affine(header: Any, rank: int, path: Path) -> Affine | None:
     unit = MILLIMETRES.get(int(header["xyzt_units"]) & 7, 1.0)
     for ras in ([header.get_sform()] if codes[0] > 0 else []) + ([_qform(header)] if codes[1] > 0 else []):
         affine = affine_from_ras(np.diag([unit, unit, unit, 1.0]) @ ras)
-        if rank == 2:
-            affine = _with_normal(affine)
+        affine = _with_normal(affine) if rank == 2 else affine
         if is_usable(affine):
             return affine
     _refuse(

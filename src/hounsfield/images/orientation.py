@@ -26,6 +26,9 @@ SIDES = {"L": (0, 1), "R": (0, -1), "P": (1, 1), "A": (1, -1), "S": (2, 1), "I":
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _REVERSE = np.array([[0, 0, 1, 0], [0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]], dtype=np.float64)
 
+# Millimetres; beyond is damage, and its square would leave the range of numbers.
+_FARTHEST = 1e12
+
 Affine = NDArray[np.float64]
 
 
@@ -69,9 +72,9 @@ def patient_coordinates(affine: NDArray[np.floating], indices: NDArray[np.number
 
 def is_usable(affine: NDArray[np.floating]) -> bool:
     """Whether the affine is finite and gives each index a direction of its own."""
-    linear = np.asarray(affine, dtype=np.float64)[:3, :3]
-    if not np.isfinite(affine).all():
+    if not np.isfinite(affine).all() or np.abs(affine).max() > _FARTHEST:
         return False
+    linear = np.asarray(affine, dtype=np.float64)[:3, :3]
     lengths = np.linalg.norm(linear, axis=0)
     return bool((lengths > 0).all() and abs(np.linalg.det(linear / lengths)) > 1e-4)
 
