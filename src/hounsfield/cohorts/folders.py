@@ -40,11 +40,7 @@ def load_class_folders(folder: Path, options: Options) -> Cohort:
                 continue
             part = pd.DataFrame({"image": [os.fspath(image).removeprefix(prefix) for image in images]})
             parts.append(part.assign(label=class_folder.name, split=split))
-    loose = [path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
-    if loose:
-        notes.append(
-            f"{len(loose)} files beside the class folders were left out: {', '.join(sorted(loose)[:NUM_NAMED])}."
-        )
+    notes += _loose_files(folder)
     if not parts:
         raise CohortError(
             f"Found no images in {where}: expected one sub-folder a class with images in it. Check the path, or give a "
@@ -57,6 +53,13 @@ def load_class_folders(folder: Path, options: Options) -> Cohort:
         )
     table = fill_from_headers(table, folder, options.progress)
     return finish(table, options, Origin(FileSource(folder), "class folders", folder.resolve().name, where), notes)
+
+
+def _loose_files(folder: Path) -> list[str]:
+    loose = sorted(path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    if not loose:
+        return []
+    return [f"{len(loose)} files beside the class folders were left out: {', '.join(loose[:NUM_NAMED])}."]
 
 
 def subfolders(folder: Path) -> list[Path]:

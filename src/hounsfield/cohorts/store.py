@@ -260,10 +260,16 @@ def _write(
             raise CohortError(f"The cohort {cohort.name} has no images to prepare. Give one that has.")
         file.seek(0)
         file.write(_header((num_good, *shape)))
+    _write_facts(folder, references, shape, bad, num_constant)
+
+
+def _write_facts(
+    folder: Path, references: list[str], shape: tuple[int, ...], bad: list[tuple[int, str, str]], num_constant: int
+) -> None:
+    """Write which image each row is, and what is known of the images that are none."""
     bad_rows = {row for row, _, _ in bad}
-    pd.DataFrame({"image": [reference for row, reference in enumerate(references) if row not in bad_rows]}).to_parquet(
-        folder / "table.parquet"
-    )
+    good = [reference for row, reference in enumerate(references) if row not in bad_rows]
+    pd.DataFrame({"image": good}).to_parquet(folder / "table.parquet")
     facts = {
         "shape": shape,
         "bad_rows": sorted(bad_rows),
