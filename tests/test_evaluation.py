@@ -134,6 +134,25 @@ def test_one_case_alone_is_no_crash() -> None:
     assert math.isnan(found["brier"].low)
 
 
+def test_a_perfect_test_of_a_few_cases_claims_no_certainty() -> None:
+    truth = np.arange(25) >= 20
+    found = run(truth, np.where(truth, 0.99, 0.01))
+    for name in ("auc", "accuracy", "balanced_accuracy", "sensitivity", "ppv", "f1"):
+        assert found[name].value == 1.0
+        assert found[name].low < 0.92, name
+    for name in ("average_precision", "kappa", "brier"):
+        assert math.isnan(found[name].low)
+        assert "no interval" in found[name].note
+
+
+def test_one_patient_a_class_is_no_certainty_either() -> None:
+    truth = np.arange(20) >= 10
+    score = np.random.default_rng(0).random(20)
+    found = run(truth, score, groups=truth)
+    assert found["auc"].high - found["auc"].low > 0.5
+    assert math.isnan(found["kappa"].low)
+
+
 def test_multi_label_answers_are_judged_label_by_label() -> None:
     rng = np.random.default_rng(0)
     truth = rng.random((200, 2)) < 0.4

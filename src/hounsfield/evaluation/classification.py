@@ -28,6 +28,7 @@ from hounsfield.evaluation.metrics import METRICS, Tally, headline
 from hounsfield.evaluation.proportions import clustered_proportion, mean_of_proportions
 
 NOWHERE = Interval(math.nan, math.nan)
+FLAT = 1e-12  # replicates that differ by less differ by rounding alone
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,10 @@ class Estimate:
 
     Attributes:
         value: the figure on these cases; ``nan`` where it is undefined.
-        low: the lower end of the interval; ``high`` the upper end.
+        low: the lower end of the interval; ``high`` the upper end; ``nan`` where none can be found.
         n: the cases that it rests on: all, or those that stand in its denominator.
         method: how the interval was found.
-        note: why a figure is undefined or rests on fewer labels; empty otherwise.
+        note: why a figure or its interval is undefined, or rests on fewer labels; empty otherwise.
     """
 
     value: float
@@ -241,6 +242,9 @@ class _Evaluation:
         return {key: self._interval(key[0], float(values[key][0]), drawn, without) for key, drawn, without in rest}
 
     def _interval(self, name: str, value: float, drawn: Floats, without: Floats) -> tuple[Interval, str]:
+        defined = drawn[np.isfinite(drawn)]
+        if not len(defined) or np.ptp(defined) <= FLAT:
+            return NOWHERE, ""
         if name == "ece":
             interval, kind = recentred_interval(value, drawn, confidence=self.confidence), "recentred"
         else:
@@ -260,6 +264,8 @@ class _Evaluation:
             count = int(base(self.answers)[:, columns].sum())
         if not math.isfinite(value):
             return Estimate(math.nan, math.nan, math.nan, count, note=note)
+        if not math.isfinite(interval.low):
+            note = note or "no interval: resampling these patients does not change the value"
         clip = METRICS[name].clip
         low, high = min(interval.low, value), max(interval.high, value)
         return Estimate(clip(value), clip(low), clip(high), count, method, note)

@@ -78,7 +78,7 @@ def auc_interval(truth: Booleans, scores: Floats, clusters: Clusters, *, confide
     variance = influence_variance(influence, clusters)
     positives = float(np.mean([len(np.unique(clusters.of_case[truth[:, column]])) for column in columns]))
     negatives = float(np.mean([len(np.unique(clusters.of_case[~truth[:, column]])) for column in columns]))
-    if variance <= 0 or not 0 < value < 1:
+    if variance <= 0 or not 0 < value < 1 or (not clusters.single and min(positives, negatives) < 2):
         return hanley_interval(value, positives, negatives, confidence=confidence)
     quantile = stats.t.ppf((1 + confidence) / 2, max(min(positives, negatives) - 1, 1.0))
     centre, half = np.log(value / (1 - value)), quantile * np.sqrt(variance) / (value * (1 - value))

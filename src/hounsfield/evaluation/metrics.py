@@ -95,10 +95,15 @@ def average_precision(tally: Tally) -> Floats:
     rows = []
     for column in range(tally.answers.truth.shape[1]):
         positive, every = tally.ranked(column)
-        found, called = np.cumsum(positive, axis=0), np.cumsum(every, axis=0)
-        some = np.flatnonzero(positive.any(axis=1))
-        precision = _ratio(found[some], called[some], otherwise=0.0)
-        rows.append(_ratio(np.einsum("gr,gr->r", positive[some], precision), positive.sum(axis=0)))
+        steps = np.flatnonzero(positive.any(axis=1))
+        if not len(steps):
+            rows.append(np.full(every.shape[1], np.nan))
+            continue
+        gained = positive[steps]  # recall steps at these scores only, so what lies between is summed, not accumulated
+        starts = np.append(0, steps[:-1] + 1)
+        called = np.cumsum(np.add.reduceat(every[: steps[-1] + 1], starts, axis=0), axis=0)
+        precision = _ratio(np.cumsum(gained, axis=0), called, otherwise=0.0)
+        rows.append(_ratio(np.einsum("gr,gr->r", gained, precision), gained.sum(axis=0)))
     return np.stack(rows)
 
 

@@ -242,7 +242,8 @@ def _legend(answers: Answers, column: int, metric: str, estimates: Mapping[str, 
     if estimates is None or key not in estimates:
         return name
     estimate = estimates[key]
-    return f"{name} {estimate.value:.3f} ({estimate.low:.3f}–{estimate.high:.3f})"
+    interval = f" ({estimate.low:.3f}–{estimate.high:.3f})" if math.isfinite(estimate.low) else ""
+    return f"{name} {estimate.value:.3f}{interval}"
 
 
 def _legend_outside(axes: Axes, answers: Answers, place: Literal["lower right", "lower left", "upper left"]) -> None:
