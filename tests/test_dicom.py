@@ -265,6 +265,17 @@ def test_metadata(tmp_path) -> None:
     assert PATIENT_NAME not in repr(facts)
 
 
+@pytest.mark.parametrize("character_set", ["ISO_IR 999", "ISO_IR 100", None])
+def test_a_wrong_character_set_does_not_cost_the_image(character_set, tmp_path) -> None:
+    path = make_dicom(tmp_path / "a.dcm", STORED, InstitutionName="Klinik Koeln", SpecificCharacterSet="ISO_IR 100")
+    named = (character_set or "").encode().ljust(10)
+    path.write_bytes(path.read_bytes().replace(b"Koeln", b"K\xf6lln").replace(b"ISO_IR 100", named))
+    image = read_image(path)
+    np.testing.assert_array_equal(image.pixels[..., 0], STORED)
+    assert image.metadata.site is not None
+    assert image.metadata.site.startswith("Klinik K")
+
+
 # --- several frames ---------------------------------------------------------------------------------------------------
 
 FRAMES = RANDOM.integers(0, 1000, (4, 7, 5), np.uint16)

@@ -136,12 +136,19 @@ class Header:
             return None
         if isinstance(element.value, bytes):
             if not element.value.isascii() or b"\x1b" in element.value:
-                # Foreign characters: pydicom knows the character sets.
-                return str(self.dataset[TAGS[keyword]].value).strip(" \x00") or None
+                return self._foreign_text(keyword, element.value)
             return element.value.decode("ascii").strip(" \x00") or None
         if isinstance(element.value, str):
             return element.value.strip(" \x00") or None
         return "\\".join(str(value) for value in element.value) if hasattr(element.value, "__iter__") else None
+
+    def _foreign_text(self, keyword: str, content: bytes) -> str | None:
+        """Text beyond ASCII: pydicom knows the character sets; where the file names a wrong one, Latin letters."""
+        try:
+            text = str(self.dataset[TAGS[keyword]].value)
+        except (LookupError, ValueError):
+            text = content.decode("latin-1")
+        return text.strip(" \x00") or None
 
     def decimals(self, keyword: str) -> tuple[float, ...]:
         """Every value of a DS, IS, FD or FL element; empty if one of them is no finite number."""

@@ -117,6 +117,9 @@ def _without_unused_bits(values: Array, layout: Layout) -> Array:
     below = layout.high_bit + 1 - layout.bits_stored
     if above == below == 0:
         return values
+    if below == 0 and not layout.signed and int(values.max()) <= layout.stored_range[1]:
+        # The usual case: nothing stands there, so the file's own memory will do.
+        return values
     shifted = np.left_shift(values, above)
     return np.right_shift(shifted, above + below, out=shifted)
 
