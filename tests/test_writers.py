@@ -228,6 +228,17 @@ def test_a_secondary_capture_reads_in_pydicom_and_here(tmp_path):
     np.testing.assert_array_equal(read_dicom(tmp_path / "c.dcm", LIMIT).pixels, picture("uint8", 3).pixels)
 
 
+def test_a_slice_keeps_its_place(tmp_path):
+    slice_of_ct = picture("int16").replace(affine=AFFINE * np.array([[-1], [-1], [-1], [1]]), spacing=(0.8, 0.7))
+    write_image(slice_of_ct, tmp_path / "a.dcm")
+    again = read_dicom(tmp_path / "a.dcm", LIMIT)
+    corners = [[0, 0, 0], [0, 4, 3]]
+    expected = patient_coordinates(slice_of_ct.affine, corners)
+    np.testing.assert_allclose(patient_coordinates(again.affine, corners), expected, atol=1e-4)
+    assert again.spacing == (0.8, 0.7)
+    np.testing.assert_allclose(spacing_of(again.affine), (4.0, 0.8, 0.7), atol=1e-6)
+
+
 def test_hounsfield_units_are_stored_exactly_and_other_floats_to_half_a_step(tmp_path):
     whole = picture("float32").replace(pixels=picture("float32").pixels * 10 - 1000)
     write_image(whole, tmp_path / "a.dcm")

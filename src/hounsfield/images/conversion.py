@@ -97,11 +97,12 @@ def holds_dicom(source: Path) -> bool:
 
 
 def _read(source: Path, frame: int | None, progress: Progress) -> tuple[Image, list[Path]]:
-    """The image, and the DICOM files that it comes from."""
+    """The image, and the DICOM objects that it comes from and that can be referred to."""
     if frame is not None:
         return _read_frame(source, frame), []
     if not source.is_dir():
-        return read_image(source), [source] if holds_dicom(source) else []
+        image = read_image(source)
+        return image, [source] if image.metadata.instance else []
     found = [one for one in group_series(source, progress=progress).series if one.kind != "localiser"]
     if len(found) == 1:
         return read_series(found[0], progress=progress), list(found[0].paths)

@@ -17,7 +17,6 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.errors import InvalidDicomError
 from pydicom.uid import (
     CTImageStorage,
     ExplicitVRLittleEndian,
@@ -31,6 +30,7 @@ from pydicom.uid import (
 from pydicom.valuerep import format_number_as_ds
 
 from hounsfield.errors import ImageError
+from hounsfield.images.dicom_file import refusing
 from hounsfield.images.image import Image
 from hounsfield.images.orientation import spacing_of
 from hounsfield.version import __version__
@@ -131,7 +131,6 @@ def write_series(image: Image, folder: Path, sources: Sequence[Path] = ()) -> li
         template.SOPInstanceUID = generate_uid(None)
         template.InstanceNumber = index + 1
         _place_slice(template, affine, index)
-        template.SliceThickness = template.SpacingBetweenSlices = _number(spacing_of(affine)[0])
         paths.append(folder / f"{index + 1:05d}.dcm")
         _write(template, stored, pixels, paths[-1])
     return paths
@@ -201,7 +200,8 @@ def _refer(dataset: Dataset, sources: Sequence[Path]) -> None:
         if number == 0:
             for keyword in INHERITED:
                 if keyword in header:
-                    dataset[keyword] = header[keyword]
+                    with refusing(path):
+                        dataset[keyword] = header[keyword]
         reference = Dataset()
         reference.ReferencedSOPClassUID = header.SOPClassUID
         reference.ReferencedSOPInstanceUID = header.SOPInstanceUID
@@ -215,13 +215,15 @@ def _refer(dataset: Dataset, sources: Sequence[Path]) -> None:
 
 
 def _read_source(path: Path) -> Dataset:
-    try:
-        header = pydicom.dcmread(path, stop_before_pixels=True)
-        if "SOPClassUID" in header and "SOPInstanceUID" in header:
-            return header
-    except (InvalidDicomError, OSError, ValueError, EOFError) as error:
-        raise ImageError(f"'{path}' was given as a source and cannot be read as DICOM: {error}.") from error
-    raise ImageError(f"'{path}' was given as a source and has no SOP class and instance UID to refer to.")
+    with refusing(path):
+        header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
+        named = bool(header.get("SOPClassUID")) and bool(header.get("SOPInstanceUID"))
+    if not named:
+        raise ImageError(
+            f"'{path}' was given as a source and has no SOP class and instance UID to refer to. Leave it out, or give "
+            "a complete DICOM object."
+        )
+    return header
 
 
 def _code(value: str, scheme: str, meaning: str) -> Dataset:
@@ -243,7 +245,8 @@ def _rigid(affine: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _place_slice(dataset: Dataset, affine: NDArray[np.float64], index: int) -> None:
     """Image Plane module, PS3.3 C.7.6.2."""
-    _, rows, columns = spacing_of(affine)
+    slices, rows, columns = spacing_of(affine)
+    dataset.SliceThickness = dataset.SpacingBetweenSlices = _number(slices)
     dataset.ImagePositionPatient = _numbers(affine[:3, 3] + index * affine[:3, 0])
     dataset.ImageOrientationPatient = _numbers([*(affine[:3, 2] / columns), *(affine[:3, 1] / rows)])
     dataset.PixelSpacing = _numbers([rows, columns])
@@ -268,7 +271,7 @@ def _place_frames(dataset: Dataset, image: Image) -> None:
         frames.append(frame)
     measures, orientation, shared = Dataset(), Dataset(), Dataset()
     measures.PixelSpacing = whole.PixelSpacing
-    measures.SliceThickness = measures.SpacingBetweenSlices = _number(spacing_of(affine)[0])
+    measures.SliceThickness, measures.SpacingBetweenSlices = whole.SliceThickness, whole.SpacingBetweenSlices
     orientation.ImageOrientationPatient = whole.ImageOrientationPatient
     shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [measures], [orientation]
     dataset.SharedFunctionalGroupsSequence = [shared]
