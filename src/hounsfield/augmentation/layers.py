@@ -16,7 +16,7 @@ from keras import ops
 from hounsfield.augmentation.sampling import centred_grid, linear_upsampling, sample_linearly
 
 
-class RandomLayer(keras.layers.Layer):
+class RandomLayer(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
     """What the random layers share: a seed that is a saved state, and ``sample`` before ``apply``."""
 
     def __init__(self, *, seed: int | None = None, **options: Any) -> None:
@@ -25,7 +25,7 @@ class RandomLayer(keras.layers.Layer):
         self.seed_generator = keras.random.SeedGenerator(seed)
 
     def call(self, images: Any, training: bool = False) -> Any:
-        """Images (batch, \\*spatial, channels) changed at random in training, unchanged otherwise."""
+        r"""Images (batch, \*spatial, channels) changed at random in training, unchanged otherwise."""
         if not training:
             return images
         return self.apply(images, self.sample(images))
@@ -89,7 +89,8 @@ class RandomSpatial(RandomLayer):
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         names = ("flip_axes", "rotation", "scale", "stretch", "shear", "translation", "elastic", "seed")
-        return super().get_config() | {name: getattr(self, name) for name in names}
+        config: dict[str, Any] = super().get_config()
+        return config | {name: getattr(self, name) for name in names}
 
     def sample(self, images: Any) -> dict[str, Any]:
         """Draw ``matrix`` (batch, rank, rank), ``shift`` (batch, rank) and, if asked for, ``field``."""
@@ -181,7 +182,8 @@ class RandomIntensity(RandomLayer):
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         names = ("brightness", "contrast", "gamma", "sharpness", "noise", "seed")
-        return super().get_config() | {name: getattr(self, name) for name in names}
+        config: dict[str, Any] = super().get_config()
+        return config | {name: getattr(self, name) for name in names}
 
     def sample(self, images: Any) -> dict[str, Any]:
         """Draw one value of each parameter an image, and the noise itself."""
@@ -237,7 +239,8 @@ class RandomErase(RandomLayer):
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return super().get_config() | {"size": self.size, "seed": self.seed}
+        config: dict[str, Any] = super().get_config()
+        return config | {"size": self.size, "seed": self.seed}
 
     def sample(self, images: Any) -> dict[str, Any]:
         """Draw ``centre`` and ``half_side`` (batch, rank) as shares of each axis."""

@@ -16,10 +16,10 @@ def centred_grid(spatial_shape: tuple[int, ...]) -> np.ndarray:
 
 
 def sample_linearly(images: Any, coordinates: Any) -> Any:
-    """Linear interpolation with mirrored borders.
+    r"""Linear interpolation with mirrored borders.
 
     Args:
-        images: (batch, \\*spatial, channels), float.
+        images: (batch, \*spatial, channels), float.
         coordinates: (batch, pixels, rank) in index units from the first pixel's centre; whatever lies
             outside is read from the image mirrored at its border pixels.
 
@@ -58,4 +58,5 @@ def _mirror(position: Any, size: int) -> Any:
 def linear_upsampling(coarse: int, fine: int) -> np.ndarray:
     """The matrix (fine, coarse) that interpolates ``coarse`` values linearly at ``fine`` equally spaced places."""
     position = np.linspace(0, coarse - 1, fine, dtype=np.float32)
-    return np.maximum(0, 1 - np.abs(position[:, None] - np.arange(coarse, dtype=np.float32)))
+    weights: np.ndarray = np.maximum(0, 1 - np.abs(position[:, None] - np.arange(coarse, dtype=np.float32)))
+    return weights

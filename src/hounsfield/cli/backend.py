@@ -24,7 +24,8 @@ def announce_backend() -> None:
     wanted = os.environ.get("KERAS_BACKEND")
     if wanted is not None and wanted not in BACKENDS:
         raise UsageError(
-            f"KERAS_BACKEND is '{wanted}', but networks are trained on one of {', '.join(BACKENDS)}. Set it to one of these."
+            f"KERAS_BACKEND is '{wanted}', but networks are trained on one of {', '.join(BACKENDS)}. "
+            "Set it to one of these."
         )
     installed = [name for name in BACKENDS if find_spec(name) is not None]
     if not installed or (wanted is not None and wanted not in installed):

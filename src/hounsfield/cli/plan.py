@@ -12,6 +12,7 @@ from hounsfield.cli.data_options import AllowLeaks, AllowOutside, Data, DropLeak
 
 def command(
     data: Data,
+    *,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write the plan here instead of printing it.")
     ] = None,

@@ -12,6 +12,7 @@ from hounsfield.cli.data_options import AllowLeaks, AllowOutside, Data, DropLeak
 
 def command(
     data: Annotated[Data | None, typer.Argument(help="DATA to train on; not needed with --resume.")] = None,
+    *,
     plan: Annotated[
         Path | None, typer.Option("--plan", help="A plan made by 'hounsfield plan' and perhaps edited.")
     ] = None,
@@ -48,7 +49,8 @@ def command(
         raise UsageError("Give either DATA to train on, or --resume RUN to continue a run.")
     if plan is not None and (model is not None or effort != "standard"):
         raise UsageError(
-            "A plan has its own network and effort: give --plan, or --model and --effort; single fields change with --set."
+            "A plan has its own network and effort: give --plan, or --model and --effort; single fields "
+            "change with --set."
         )
     announce_backend()
     from hounsfield import training
@@ -90,5 +92,5 @@ def _new_folder(data: str) -> Path:
     import re
     import time
 
-    name = re.sub(r"[^A-Za-z0-9]+", "-", Path(data.split(",")[0]).stem or data).strip("-") or "run"
+    name = re.sub(r"[^A-Za-z0-9]+", "-", Path(data.partition(",")[0]).stem or data).strip("-") or "run"
     return Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"

@@ -86,6 +86,6 @@ def _backbone(name: str, constructor: Any, inputs: Any, pretrained: bool) -> Any
         if not pretrained:
             raise
         raise UsageError(
-            f"The ImageNet weights of '{name}' could not be downloaded ({error}). Connect to the internet once, put the "
-            "file into Keras's cache folder, or train from scratch with 'pretrained: false' in the plan."
+            f"The ImageNet weights of '{name}' could not be downloaded ({error}). Connect to the internet once, "
+            "put the file into Keras's cache folder, or train from scratch with 'pretrained: false' in the plan."
         ) from error

@@ -52,7 +52,7 @@ def resnet(
     stem: Stem | None = None,
     dropout: float = 0.0,
 ) -> keras.Model:
-    """A residual network for classification.
+    r"""A residual network for classification.
 
     Args:
         input_shape: (rows, columns, channels) or (slices, rows, columns, channels).
@@ -65,7 +65,7 @@ def resnet(
         dropout: share of the pooled features that is dropped in training.
 
     Returns:
-        A ``keras.Model`` from (batch, \\*input_shape) to (batch, 1) or (batch, num_labels), whose layer
+        A ``keras.Model`` from (batch, \*input_shape) to (batch, 1) or (batch, num_labels), whose layer
         "features" gives the pooled vector of width × 8 (× 4 for depth 50) values.
 
     Raises:

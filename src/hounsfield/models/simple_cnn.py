@@ -11,7 +11,7 @@ from hounsfield.models.blocks import CONVOLUTIONS, MAX_POOLINGS, Task, classific
 def simple_cnn(
     input_shape: tuple[int, ...] = (64, 64, 3), num_labels: int = 2, task: Task = "binary", *, dropout: float = 0.0
 ) -> keras.Model:
-    """Conv(32, 3) → ReLU → MaxPooling(2) → Flatten → Dense(128, ReLU) → Dense.
+    r"""Conv(32, 3) → ReLU → MaxPooling(2) → Flatten → Dense(128, ReLU) → Dense.
 
     At the default arguments exactly ``Conv2D(32, (3, 3), activation="relu")``, ``MaxPooling2D((2, 2))``,
     ``Flatten()``, ``Dense(128, activation="relu")``, ``Dense(1, activation="sigmoid")`` on 64×64×3, compiled
@@ -24,7 +24,7 @@ def simple_cnn(
         dropout: share of the 128 features that is dropped in training.
 
     Returns:
-        A compiled ``keras.Model`` from (batch, \\*input_shape) to (batch, 1) or (batch, num_labels).
+        A compiled ``keras.Model`` from (batch, \*input_shape) to (batch, 1) or (batch, num_labels).
     """
     rank = len(input_shape) - 1
     inputs = keras.Input(input_shape, name="image")

@@ -61,7 +61,7 @@ def jit_compilation() -> bool | str:
 
 
 @keras.saving.register_keras_serializable("hounsfield")
-class FusedBatchNormalization(layers.BatchNormalization):
+class FusedBatchNormalization(layers.BatchNormalization):  # type: ignore[misc]  # Keras has no types
     """Batch normalisation by TensorFlow's fused kernel, which Keras does not use.
 
     On CPUs Keras composes the layer from elementary operations, each of which reads the whole tensor; the

@@ -69,7 +69,9 @@ def measure_speed(input_shape: tuple[int, ...], width: int, batch_size: int) -> 
     reduction = STEM_REDUCTION[fitting_stem(input_shape[:-1])]
     spatial = tuple(max(1, size // reduction) for size in input_shape[:-1])
     batch_size = int(np.clip(PROBE_VALUES // (int(np.prod(spatial)) * width), 1, batch_size))
-    rates = {precision: _probe(spatial, width, rank, batch_size, precision) for precision in PRECISIONS}
+    rates: dict[str, float] = {
+        precision: _probe(spatial, width, rank, batch_size, precision) for precision in PRECISIONS
+    }
     faster: Precision = "mixed_bfloat16" if rates["mixed_bfloat16"] > WORTHWHILE * rates["float32"] else "float32"
     return Speed(faster, rates)
 
@@ -92,7 +94,7 @@ def _probe(spatial: tuple[int, ...], width: int, rank: int, batch_size: int, pre
         float(twin.train_on_batch(images, targets))
         durations.append(time.perf_counter() - started)
     # The fastest step is the one that other work on the machine disturbed least.
-    return batch_size * PROBE_BLOCKS * int(np.prod(spatial)) * 3**rank * width**2 / min(durations)
+    return float(batch_size * PROBE_BLOCKS * int(np.prod(spatial)) * 3**rank * width**2 / min(durations))
 
 
 def multiply_adds(network: keras.Model) -> int:

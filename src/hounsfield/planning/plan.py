@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -141,7 +140,7 @@ class Plan(BaseModel):
         """Write the plan; never half a file."""
         temporary = path.with_name(path.name + ".part")
         temporary.write_text(self.to_yaml(), encoding="utf-8")
-        os.replace(temporary, path)
+        temporary.replace(path)
 
     @classmethod
     def from_yaml(cls, text: str, *, overrides: Mapping[str, Any] | None = None, origin: str = "the plan") -> Plan:
@@ -154,11 +153,13 @@ class Plan(BaseModel):
             values = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise PlanError(
-                f"{origin} is not YAML: {' '.join(str(error).split())}. Mend the line it names, or make a new plan with 'hounsfield plan DATA'."
+                f"{origin} is not YAML: {' '.join(str(error).split())}. Mend the line it names, or make a new plan "
+                "with 'hounsfield plan DATA'."
             ) from error
         if not isinstance(values, dict):
             raise PlanError(
-                f"{origin} holds no mapping of fields. A plan as 'hounsfield plan DATA -o plan.yaml' writes it was expected."
+                f"{origin} holds no mapping of fields. A plan as 'hounsfield plan DATA -o plan.yaml' writes it was "
+                "expected."
             )
         try:
             return cls.model_validate(values | dict(overrides or {}) | {"reasons": _comments(text)})
@@ -168,7 +169,8 @@ class Plan(BaseModel):
                 for item in error.errors()
             )
             raise PlanError(
-                f"{origin} cannot be used: {problems}. Mend these fields, or make a new plan with 'hounsfield plan DATA'."
+                f"{origin} cannot be used: {problems}. Mend these fields, or make a new plan with "
+                "'hounsfield plan DATA'."
             ) from error
 
     @classmethod
@@ -182,7 +184,8 @@ class Plan(BaseModel):
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise PlanError(
-                f"The plan {path} cannot be read ({error}). Give the path of a file that 'hounsfield plan DATA -o {path.name}' wrote."
+                f"The plan {path} cannot be read ({error}). Give the path of a file that "
+                f"'hounsfield plan DATA -o {path.name}' wrote."
             ) from error
         return cls.from_yaml(text, origin=f"The plan {path}")
 
@@ -203,7 +206,8 @@ def _read_value(name: str, text: str, augmentation: Augmentation) -> Any:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise PlanError(
-            f"The value of '{name}={text}' is not YAML ({' '.join(str(error).split())}). Write a number, true, false, null or a list."
+            f"The value of '{name}={text}' is not YAML ({' '.join(str(error).split())}). Write a number, true, "
+            "false, null or a list."
         ) from error
 
 

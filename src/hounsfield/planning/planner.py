@@ -101,7 +101,9 @@ def _constant_reasons(epochs: int) -> dict[str, str]:
         "warmup": "the rate rises over the first tenth of the steps, then falls as a cosine",
         "weight_decay": "decoupled; biases and normalisation scales are left alone",
         "label_smoothing": "labels of images carry errors, and confident networks generalise worse across scanners",
-        "average_decay": "weights are averaged over about the last three epochs, which validates better than the last alone",
+        "average_decay": (
+            "weights are averaged over about the last three epochs, which validates better than the last alone"
+        ),
         "patience": f"a third of {epochs} epochs without a better validation loss ends the training",
         "threshold": "classes are balanced in the loss, so .5 treats both kinds of error alike",
     }
@@ -136,7 +138,8 @@ def _pipeline(seen: Fingerprint, input_shape: tuple[int, ...], reasons: dict[str
     letterbox = spread > SQUEEZE and len(seen.shapes) > 1
     steps.append({"name": "resize", "size": list(input_shape[:-1]), "letterbox": letterbox})
     why.append(
-        f"proportions differ by a factor of {spread:.2f}, so images are {'padded' if letterbox else 'resized without padding'}"
+        f"proportions differ by a factor of {spread:.2f}, so images are "
+        + ("padded" if letterbox else "resized without padding")
     )
     normalisation, told = _normalisation(seen, input_shape[-1])
     reasons["pipeline"] = "; ".join([*why, told])
@@ -162,7 +165,7 @@ def _normalisation(seen: Fingerprint, channels: int) -> tuple[list[dict[str, Any
         ], "colours mean something: one mean and deviation a channel, learned from the training images"
     return (
         [{"name": "percentile", "low": 0.5, "high": 99.5}, {"name": "z_score"}],
-        "grey values have no absolute scale here, so each image is normalised by itself, whatever its exposure or scanner",
+        "grey values have no absolute scale here: each image is normalised by itself, whatever its exposure or scanner",
     )
 
 
@@ -201,7 +204,8 @@ def _batch_size(input_shape: tuple[int, ...], seen: Fingerprint, reasons: dict[s
 def _epochs(seen: Fingerprint, budget: Budget, reasons: dict[str, str]) -> int:
     epochs = int(np.clip(round(budget.images / seen.num_readable), *budget.epochs))
     reasons["epochs"] = (
-        f"{seen.num_readable:,} training images; the effort sees {budget.images:,} images, in {budget.epochs[0]} to {budget.epochs[1]} passes"
+        f"{seen.num_readable:,} training images; the effort sees {budget.images:,} images, in "
+        f"{budget.epochs[0]} to {budget.epochs[1]} passes"
     )
     return epochs
 
@@ -265,8 +269,12 @@ def with_expectations(plan: Plan, seen: Fingerprint, speed: Speed, hardware: Har
     memory = 900 + (plan.batch_size * values * 4 * 2 + network.count_params() * 16) / 2**20
     disk = seen.num_readable * int(np.prod(plan.input_shape)) * 4 / 2**20
     reasons = {
-        "expected_seconds": f"{passes:,} images at {multiply_adds(network) / 1e6:.0f} million multiply-adds on {hardware.describe()}",
-        "expected_memory_mb": "the backend, one batch's activations, weights and optimiser; it does not grow with the cohort",
+        "expected_seconds": (
+            f"{passes:,} images at {multiply_adds(network) / 1e6:.0f} million multiply-adds on {hardware.describe()}"
+        ),
+        "expected_memory_mb": (
+            "the backend, one batch's activations, weights and optimiser; it does not grow with the cohort"
+        ),
         "expected_disk_mb": "the prepared training images",
     }
     return plan.model_copy(

@@ -55,8 +55,8 @@ def averaged_weights(
 def recalibrate(model: keras.Model, batches: TrainingBatches, num_batches: int) -> None:
     """Set the moving statistics of each batch normalisation to those of the model's present weights.
 
-    ``model`` is a training twin. Starting from zero, k batches at momentum m leave (1 − m^k) of their weighted mean: dividing by that gives
-    the mean itself, as in the bias correction of Adam (Kingma & Ba, 2014, section 3).
+    ``model`` is a training twin. Starting from zero, k batches at momentum m leave (1 − m^k) of their weighted
+    mean: dividing by that gives the mean itself, as in the bias correction of Adam (Kingma & Ba, 2014, section 3).
     """
     layers = model.get_layer("network").layers
     normalisations = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Protocol
 
 import keras
@@ -12,10 +13,10 @@ class PixelSource(Protocol):
     """Where prepared pixels come from; a ``Store`` is one."""
 
     def batch(self, rows: np.ndarray) -> np.ndarray:
-        """The pixels of some rows: float32 (rows, \\*spatial, channels)."""
+        r"""The pixels of some rows: float32 (rows, \*spatial, channels)."""
 
 
-class TrainingBatches(keras.utils.PyDataset):
+class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no types
     """One epoch of shuffled batches (images, targets, weights).
 
     Args:
@@ -49,17 +50,15 @@ class TrainingBatches(keras.utils.PyDataset):
         self._mixup = mixup
         self._seed = (seed, epoch)
         order = np.random.default_rng(self._seed).permutation(rows)
-        batch_size = min(batch_size, len(order))
-        self._batches = [
-            order[start : start + batch_size] for start in range(0, len(order) - batch_size + 1, batch_size)
-        ]
+        self.batch_size = size = min(batch_size, len(order))
+        self._batches = [order[start : start + size] for start in range(0, len(order) - size + 1, size)]
 
     def __len__(self) -> int:
         """Number of batches in the epoch."""
         return len(self._batches)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Images (batch, \\*spatial, channels), targets (batch, outputs), weights (batch,)."""
+        r"""Images (batch, \*spatial, channels), targets (batch, outputs), weights (batch,)."""
         rows = np.sort(self._batches[index])
         images, targets, weights = self._pixels.batch(rows), self._targets[rows], self._weights[rows]
         if not self._mixup:
@@ -75,7 +74,7 @@ class TrainingBatches(keras.utils.PyDataset):
         )
 
 
-class PredictionBatches(keras.utils.PyDataset):
+class PredictionBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no types
     """Batches of images in the order of ``rows``, for validation."""
 
     def __init__(self, pixels: PixelSource, rows: np.ndarray, *, batch_size: int) -> None:
@@ -86,8 +85,8 @@ class PredictionBatches(keras.utils.PyDataset):
 
     def __len__(self) -> int:
         """Number of batches."""
-        return -(-len(self._rows) // self._batch_size)
+        return math.ceil(len(self._rows) / self._batch_size)
 
     def __getitem__(self, index: int) -> tuple[Any]:
-        """Images (batch, \\*spatial, channels)."""
+        r"""Images (batch, \*spatial, channels)."""
         return (self._pixels.batch(self._rows[index * self._batch_size : (index + 1) * self._batch_size]),)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,8 +28,8 @@ def save_checkpoint(path: Path, twin: keras.Model, average: WeightAverage, fitte
         arrays |= {f"{group}{number:05d}": np.asarray(value) for number, value in enumerate(values)}
     temporary = path.with_name(path.name + ".part")
     with temporary.open("wb") as file:
-        np.savez(file, **arrays)
-    os.replace(temporary, path)
+        np.savez(file, **arrays)  # type: ignore[arg-type]  # the stub takes the arrays for allow_pickle
+    temporary.replace(path)
 
 
 def load_checkpoint(path: Path, twin: keras.Model, average: WeightAverage, fitted: Fitted) -> None:

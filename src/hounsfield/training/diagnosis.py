@@ -56,7 +56,10 @@ class Diagnosis:
             "underfitting": "the network has not yet learned its training images",
             "balanced": "training and validation agree",
         }[self.verdict]
-        head = f"Overfitting: {self.verdict} (log-loss {self.train_loss:.3f} in training, {self.val_loss:.3f} in validation, gap {self.gap:+.3f}): {meaning}."
+        head = (
+            f"Overfitting: {self.verdict} (log-loss {self.train_loss:.3f} in training, {self.val_loss:.3f} in "
+            f"validation, gap {self.gap:+.3f}): {meaning}."
+        )
         return [
             head,
             f"  The plan already uses: {'; '.join(self.already)}.",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -12,7 +11,6 @@ import pandas as pd
 
 from hounsfield.bundle import Bundle, SourceRange, export_onnx, save_bundle
 from hounsfield.cohorts import Cohort, Store
-from hounsfield.cohorts.fingerprint import Fingerprint
 from hounsfield.errors import BundleError, MissingDependency
 from hounsfield.evaluation import as_answers, confusion_matrix, estimates_to_dict, evaluate
 from hounsfield.inference import Engine, check_bfloat16, decide, label_text, open_engine
@@ -22,8 +20,8 @@ from hounsfield.progress import Progress
 from hounsfield.reports import figures
 from hounsfield.training.batches import PredictionBatches
 from hounsfield.training.diagnosis import Diagnosis, diagnose
-from hounsfield.training.loop import Examples, Fitted, validation_scores
-from hounsfield.training.preparation import DataRequest
+from hounsfield.training.job import Job, Member
+from hounsfield.training.loop import validation_scores
 from hounsfield.training.run_folder import RunFolder, atomically, write_json
 
 logger = logging.getLogger(__name__)
@@ -35,25 +33,7 @@ CHECKED_ROWS = 256
 MONTAGE_IMAGES = 24
 
 
-@dataclass(frozen=True)
-class Member:
-    """One trained network, what it was trained on, and how that went."""
-
-    network: keras.Model
-    examples: Examples
-    fitted: Fitted
-
-
-def finish(
-    folder: RunFolder,
-    plan: Plan,
-    store: Store,
-    members: list[Member],
-    network: keras.Model,
-    request: DataRequest,
-    seen: Fingerprint,
-    progress: Progress,
-) -> tuple[dict[str, Any], Diagnosis]:
+def finish(job: Job, members: list[Member], network: keras.Model) -> tuple[dict[str, Any], Diagnosis]:
     """Write the bundle, metrics, predictions and figures of a training.
 
     Validation figures are those of each network on the rows it was not trained on; test figures are those of
@@ -62,13 +42,14 @@ def finish(
     Returns:
         The content of ``metrics.json``, and the diagnosis.
     """
-    bundle, engine = _deploy(folder, plan, store, members, network, seen)
-    predicted = {"validation": _validation_predictions(members, plan)}
+    folder, store = job.folder, job.store
+    bundle, engine = _deploy(job, members, network)
+    predicted = {"validation": _validation_predictions(members, job.plan)}
     test = store.cohort.rows("test")
     if len(test):
-        predicted["test"] = (test, run_engine(engine, store, test, progress, "predicting test images"))
+        predicted["test"] = (test, run_engine(engine, store, test, job.progress, "predicting test images"))
     metrics = {split: evaluate_rows(store.cohort, rows, scores, bundle) for split, (rows, scores) in predicted.items()}
-    diagnosis = _diagnose(plan, store, members, engine, predicted["validation"], request)
+    diagnosis = _diagnose(job, members, engine, predicted["validation"])
     write_json(folder.metrics, metrics | {"engine": engine.name, "diagnosis": diagnosis.to_dict()})
     table = pd.concat([prediction_table(store.cohort, rows, scores, bundle) for rows, scores in predicted.values()])
     atomically(folder.predictions, lambda path: table.to_csv(path, index=False))
@@ -77,9 +58,8 @@ def finish(
     return metrics, diagnosis
 
 
-def _deploy(
-    folder: RunFolder, plan: Plan, store: Store, members: list[Member], network: keras.Model, seen: Fingerprint
-) -> tuple[Bundle, Engine]:
+def _deploy(job: Job, members: list[Member], network: keras.Model) -> tuple[Bundle, Engine]:
+    folder, plan, seen = job.folder, job.plan, job.seen
     modalities = tuple(sorted(seen.modalities))
     bundle = save_bundle(
         folder.bundle,
@@ -98,7 +78,7 @@ def _deploy(
     )
     try:
         export_onnx(bundle)
-        same = check_bfloat16(bundle, store.batch(members[0].examples.validation[:CHECKED_ROWS]))
+        same = check_bfloat16(bundle, job.store.batch(members[0].examples.validation[:CHECKED_ROWS]))
         folder.record("engine check", bfloat16_same_decisions=same)
         bundle = Bundle.load(folder.bundle)
     except (BundleError, MissingDependency) as error:
@@ -179,15 +159,8 @@ def draw_figures(
         figures.save_figure(figure, folder.figures / f"{name}.png")
 
 
-def _diagnose(
-    plan: Plan,
-    store: Store,
-    members: list[Member],
-    engine: Engine,
-    validation: tuple[np.ndarray, np.ndarray],
-    request: DataRequest,
-) -> Diagnosis:
-    targets = store.cohort.targets()
+def _diagnose(job: Job, members: list[Member], engine: Engine, validation: tuple[np.ndarray, np.ndarray]) -> Diagnosis:
+    store, targets = job.store, job.store.cohort.targets()
     train = members[0].examples.train
     train = train[:: -(-len(train) // DIAGNOSED_ROWS)]
     frequency = np.tile(targets[train].mean(0), (len(train), 1))
@@ -195,8 +168,8 @@ def _diagnose(
         [engine.run(store.batch(train[i : i + BATCH])).probabilities for i in range(0, len(train), BATCH)]
     )
     return diagnose(
-        plan,
-        request.data,
+        job.plan,
+        job.data,
         train_loss=validation_scores(targets[train], scores)["val_loss"],
         val_loss=validation_scores(targets[validation[0]], validation[1])["val_loss"],
         chance_loss=validation_scores(targets[train], frequency)["val_loss"],

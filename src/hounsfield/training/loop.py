@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -74,6 +75,10 @@ BatchReport = Callable[[int, int, int], None]
 EpochReport = Callable[[list[dict[str, Any]]], None]
 
 
+def _ignore(*_: object) -> None:
+    """Listen to nothing."""
+
+
 def fit(
     network: keras.Model,
     examples: Examples,
@@ -82,8 +87,8 @@ def fit(
     *,
     seed: int,
     checkpoint: Path | None = None,
-    on_batch: BatchReport = lambda epoch, batch, total: None,
-    on_epoch: EpochReport = lambda history: None,
+    on_batch: BatchReport = _ignore,
+    on_epoch: EpochReport = _ignore,
 ) -> Fitted:
     """Train a network and leave the best averaged weights in it.
 
@@ -118,9 +123,17 @@ def fit(
         for epoch in range(len(fitted.history), schedule.epochs):
             if _exhausted(fitted, schedule.patience):
                 break
-            _run_epoch(
-                twin, examples, schedule, augmentation, average, fitted, seed=seed, epoch=epoch, on_batch=on_batch
+            batches = TrainingBatches(
+                examples.pixels,
+                examples.train,
+                examples.targets,
+                examples.weights,
+                batch_size=schedule.batch_size,
+                mixup=augmentation.mixup,
+                seed=seed,
+                epoch=epoch,
             )
+            _run_epoch(twin, examples, batches, average, fitted, on_batch=on_batch)
             if checkpoint is not None:
                 save_checkpoint(checkpoint, twin, average, fitted)
             on_epoch(fitted.history)
@@ -163,34 +176,23 @@ def _exhausted(fitted: Fitted, patience: int) -> bool:
 def _run_epoch(
     twin: keras.Model,
     examples: Examples,
-    schedule: Schedule,
-    augmentation: Augmentation,
+    batches: TrainingBatches,
     average: WeightAverage,
     fitted: Fitted,
     *,
-    seed: int,
-    epoch: int,
     on_batch: BatchReport,
 ) -> None:
     """Train one epoch, take its weights into the average, and judge the average on the validation rows."""
-    started = time.monotonic()
-    batches = TrainingBatches(
-        examples.pixels,
-        examples.train,
-        examples.targets,
-        examples.weights,
-        batch_size=schedule.batch_size,
-        mixup=augmentation.mixup,
-        seed=seed,
-        epoch=epoch,
-    )
-    reporter = keras.callbacks.LambdaCallback(
-        on_train_batch_end=lambda batch, logs: on_batch(epoch + 1, batch + 1, len(batches))
-    )
+    started, epoch = time.monotonic(), len(fitted.history)
+
+    def report(batch: int, logs: object) -> None:  # noqa: ARG001 - Keras gives the logs by this name
+        on_batch(epoch + 1, batch + 1, len(batches))
+
+    reporter = keras.callbacks.LambdaCallback(on_train_batch_end=report)
     log = twin.fit(batches, epochs=epoch + 1, initial_epoch=epoch, shuffle=False, verbose=0, callbacks=[reporter])
     average.update(twin)
     record: dict[str, Any] = {"epoch": epoch + 1, "loss": float(log.history["loss"][-1])}
-    with averaged_weights(twin, average, batches, -(-RECALIBRATION_IMAGES // schedule.batch_size)):
+    with averaged_weights(twin, average, batches, math.ceil(RECALIBRATION_IMAGES / batches.batch_size)):
         predicted = twin.predict(PredictionBatches(examples.pixels, examples.validation, batch_size=128), verbose=0)
         record |= validation_scores(examples.targets[examples.validation], predicted)
         if not fitted.history or record["val_loss"] < min(past["val_loss"] for past in fitted.history):

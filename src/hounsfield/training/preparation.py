@@ -96,6 +96,7 @@ def _check_trainable(cohort: Cohort) -> None:
         absent = [label for label, count in zip(cohort.labels, complete, strict=True) if count == 0]
         if absent and (split == "train" or cohort.task != "multi-label"):
             raise CohortError(
-                f"The {split} split of the cohort '{cohort.name}' has no image of {', '.join(absent)}: at least one of each "
-                "label is needed there. Add images of more patients, or leave the column 'split' out to have the split made."
+                f"The {split} split of the cohort '{cohort.name}' has no image of {', '.join(absent)}: at least one of "
+                "each label is needed there. Add images of more patients, or leave the column 'split' out to have the "
+                "split made."
             )

@@ -20,7 +20,8 @@ from hounsfield.models import build, ensemble, flip_averaged
 from hounsfield.planning import Effort, Plan, make_plan
 from hounsfield.planning.planner import with_expectations_here
 from hounsfield.progress import Progress, silent
-from hounsfield.training.finish import Member, finish
+from hounsfield.training.finish import finish
+from hounsfield.training.job import Job, Member
 from hounsfield.training.loop import Examples, Schedule, fit
 from hounsfield.training.preparation import DataRequest, Prepared, prepare
 from hounsfield.training.run_folder import RunFolder, atomically
@@ -86,7 +87,7 @@ def train(
         raise
     plan.save(folder.plan)
     folder.write_environment(request.to_dict())
-    atomically(folder.cohort, lambda path: prepared.cohort.table.to_parquet(path))
+    atomically(folder.cohort, prepared.cohort.table.to_parquet)
     return _run(folder, plan, prepared, request, progress)
 
 
@@ -104,8 +105,8 @@ def resume(path: Path | str, *, progress: Progress = silent) -> Run:
         prepared.cohort.table.astype(str)
     ):
         raise RunError(
-            f"The data of the run {path} has changed since it was begun: {folder.cohort.name} holds other rows or splits than "
-            f"{request.data} gives now. Restore the data, or start a new run."
+            f"The data of the run {path} has changed since it was begun: {folder.cohort.name} holds other rows "
+            f"or splits than {request.data} gives now. Restore the data, or start a new run."
         )
     return _run(folder, plan, prepared, request, progress)
 
@@ -113,8 +114,9 @@ def resume(path: Path | str, *, progress: Progress = silent) -> Run:
 def _check_fit(plan: Plan, cohort: Cohort) -> None:
     if (plan.task, plan.labels) != (cohort.task, cohort.labels):
         raise PlanError(
-            f"The plan is for a {plan.task} task with the labels {', '.join(plan.labels)}, but the data has a {cohort.task} task "
-            f"with {', '.join(cohort.labels)}. Make a plan for this data with 'hounsfield plan DATA'."
+            f"The plan is for a {plan.task} task with the labels {', '.join(plan.labels)}, but the data has a "
+            f"{cohort.task} task with {', '.join(cohort.labels)}. Make a plan for this data with 'hounsfield plan "
+            "DATA'."
         )
 
 
@@ -127,21 +129,14 @@ def _run(folder: RunFolder, plan: Plan, prepared: Prepared, request: DataRequest
     store = Store.build(cohort, plan.pipeline, progress=progress)
     if store.shape != plan.input_shape:
         raise PlanError(
-            f"The pipeline makes images of shape {store.shape}, but the plan's input_shape is {plan.input_shape}. Mend one of them in the plan."
+            f"The pipeline makes images of shape {store.shape}, but the plan's input_shape is "
+            f"{plan.input_shape}. Mend one of them in the plan."
         )
-    members, interrupted = _train_members(folder, plan, store, progress)
+    job = Job(folder, plan, store, prepared.fingerprint, request.data, progress)
+    members, interrupted = _train_members(job)
     folder.record("trained", seconds=round(time.monotonic() - started, 1), interrupted=interrupted)
     network = members[0].network if len(members) == 1 else ensemble([member.network for member in members])
-    metrics, diagnosis = finish(
-        folder,
-        plan,
-        store,
-        members,
-        flip_averaged(network, plan.test_time_flips),
-        request,
-        prepared.fingerprint,
-        progress,
-    )
+    metrics, diagnosis = finish(job, members, flip_averaged(network, plan.test_time_flips))
     shutil.rmtree(folder.checkpoints, ignore_errors=True)
     folder.record("finished", seconds=round(time.monotonic() - started, 1))
     return Run(folder.path, metrics, tuple(diagnosis.lines()), store.cohort.notes)
@@ -158,17 +153,17 @@ def fitted_plan(plan: Plan, cohort: Cohort) -> Plan:
     return plan.model_copy(update={"pipeline": fitted})
 
 
-def _train_members(folder: RunFolder, plan: Plan, store: Store, progress: Progress) -> tuple[list[Member], bool]:
+def _train_members(job: Job) -> tuple[list[Member], bool]:
     """Train one network, or one a fold."""
-    folder.checkpoints.mkdir(exist_ok=True)
-    cohort = store.cohort
-    folds = assign_folds(cohort, plan.folds, seed=plan.seed) if plan.folds > 1 else None
+    job.folder.checkpoints.mkdir(exist_ok=True)
+    plan = job.plan
+    folds = assign_folds(job.store.cohort, plan.folds, seed=plan.seed) if plan.folds > 1 else None
     members: list[Member] = []
     records: list[dict[str, Any]] = []
-    scalars = ScalarLog(folder.tensorboard)
+    scalars = ScalarLog(job.folder.tensorboard)
     for number in range(plan.folds):
         try:
-            member = _train_member(folder, plan, store, folds, number, records, scalars, progress)
+            member = _train_member(job, _examples(plan, job.store, folds, number), number, records, scalars)
         except KeyboardInterrupt:
             if not members:
                 raise
@@ -180,23 +175,16 @@ def _train_members(folder: RunFolder, plan: Plan, store: Store, progress: Progre
 
 
 def _train_member(
-    folder: RunFolder,
-    plan: Plan,
-    store: Store,
-    folds: np.ndarray | None,
-    number: int,
-    records: list[dict[str, Any]],
-    scalars: ScalarLog,
-    progress: Progress,
+    job: Job, examples: Examples, number: int, records: list[dict[str, Any]], scalars: ScalarLog
 ) -> Member:
-    examples = _examples(plan, store, folds, number)
+    plan, folder = job.plan, job.folder
     keras.utils.set_random_seed(plan.seed + number)
     network = build(plan.network, plan.input_shape, len(plan.labels), plan.task, **plan.network_options())
     name = "training" if plan.folds == 1 else f"training network {number + 1} of {plan.folds}"
     total = plan.epochs * max(1, len(examples.train) // plan.batch_size)
 
     def on_batch(epoch: int, batch: int, batches: int) -> None:
-        progress(name, min((epoch - 1) * batches + batch, total - 1), total)
+        job.progress(name, min((epoch - 1) * batches + batch, total - 1), total)
 
     def on_epoch(history: list[dict[str, Any]]) -> None:
         folder.write_history(records + [{"member": number + 1} | record for record in history])
@@ -215,7 +203,7 @@ def _train_member(
     )
     records += [{"member": number + 1} | record for record in fitted.history]
     folder.write_history(records)
-    progress(name, total, total)
+    job.progress(name, total, total)
     return Member(network, examples, fitted)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import sys
 import time
@@ -67,8 +66,8 @@ class RunFolder:
         """
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise RunError(
-                f"The run folder {path} exists already and is not empty; nothing in it has been changed. Choose another "
-                f"with --out, or continue an unfinished run with --resume {path}."
+                f"The run folder {path} exists already and is not empty; nothing in it has been changed. Choose "
+                f"another with --out, or continue an unfinished run with --resume {path}."
             )
         path.mkdir(parents=True, exist_ok=True)
         return cls(path)
@@ -137,6 +136,6 @@ def atomically(path: Path, write: Callable[[Path], Any]) -> None:
     temporary = path.with_name(f".{path.name}.part")
     try:
         write(temporary)
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
