@@ -388,6 +388,7 @@ def test_npz_keeps_its_geometry(tmp_path):
         {"pixels": np.zeros((2, 2, 2, 1)), "affine": np.zeros((4, 4))},
         {"pixels": np.zeros((2, 2, 2, 1)), "affine": np.eye(3)},
         {"pixels": np.zeros((2, 2, 2, 1)), "spacing": np.ones(2)},
+        {"pixels": np.zeros((2, 2, 2, 1)), "spacing": np.array([1.0, 0.0, np.nan])},
         {"pixels": np.zeros((2, 2, 2, 1)), "affine": np.zeros((400, 400))},
         {"pixels": np.array([{}], dtype=object), "spacing": np.ones(3)},
         {"train_images": np.zeros((2, 2, 2)), "test_images": np.zeros((2, 2, 2))},

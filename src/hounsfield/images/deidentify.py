@@ -248,8 +248,8 @@ def _decoding() -> Iterator[None]:
     # Deliberately broad, as in dicom_file: pydicom raises dozens of kinds, and their text may quote values.
     except Exception as error:
         raise ImageError(
-            f"The object has an attribute that cannot be decoded ({type(error).__name__}), so nobody can say what it "
-            "holds. Expected a conformant object; repair or remove the attribute first."
+            f"The object has an attribute that cannot be decoded or written again ({type(error).__name__}), so nobody "
+            "can say what it holds. Expected a conformant object; repair it, or remove the attribute, first."
         ) from error
 
 

@@ -50,6 +50,8 @@ DEFLATE_LIMIT = 1032
 
 _VECTOR_INTENTS = {1006: "displacement field", 1007: "vector field"}
 _CHUNK = 2**20
+# Between the header and the voxels stand extensions, which are small; skipping through a compressed file takes time.
+_FARTHEST_VOXELS = 2**28
 
 
 @dataclass(frozen=True)
@@ -224,7 +226,7 @@ def _layout(header: Any, path: Path, max_pixels: int) -> _Layout:
     offset = float(header["vox_offset"])
     single = bytes(header["magic"])[:2] == b"n+"
     minimum = int(header["sizeof_hdr"]) if single else 0
-    if not math.isfinite(offset) or not (0 <= offset < 2**62) or (single and 0 < offset < minimum):
+    if not math.isfinite(offset) or not 0 <= offset <= _FARTHEST_VOXELS or (single and 0 < offset < minimum):
         _refuse(path, f"places its voxels at byte {offset}", "Expected a byte after the header; the header is damaged.")
     start = int(offset) or (minimum + 4 if single else 0)
     frames = sizes[3] if len(sizes) > 3 else 1

@@ -170,6 +170,8 @@ def _read_archive(path: Path, size: int, max_pixels: int) -> Image:
         pixels = arrays["pixels"]
     if affine is not None and not (affine.shape == (4, 4) and is_usable(affine)):
         _refuse(path, f"holds the affine {affine.tolist()}", "Expected an invertible 4×4 matrix.")
+    if spacing is not None and not all(math.isfinite(length) and length > 0 for length in spacing):
+        _refuse(path, f"holds the spacing {spacing}", "Expected a positive number of millimetres for each axis.")
     return Image(pixels=pixels, spacing=spacing, affine=affine)
 
 
