@@ -23,7 +23,7 @@ NEIGHBOURS = 16
 # The look-up is done in groups of like tolerance, since the tree takes one radius at a time.
 RADII = (LEAST_TOLERANCE, 0.1, 0.15, GREATEST_TOLERANCE)
 # Images looked up at once, which bounds the memory of the comparison.
-BLOCK = 4096
+BLOCK = 512
 # From this frequency on a thumbnail shows detail, and copies correlate at least so much in it (measured: 0.90 and more
 # after JPEG or halving at 28 pixels, 0.99 at 224; at most 0.77 for equal backdrops under different noise).
 DETAIL_FREQUENCY = 6
@@ -55,18 +55,23 @@ def duplicate_groups(scanned: Scan) -> tuple[DuplicateGroup, ...]:
     apart than the thumbnails do. A group with changed copies holds the exact duplicates of its members as well.
     """
     codes = pd.factorize(scanned.table["digest"])[0]
-    same = _members(codes)
-    first = np.array([rows[0] for rows in same], dtype=np.int64)
-    alike = _members(_connected(len(first), near_pairs(scanned, first)))
-    exact = [DuplicateGroup(tuple(rows), exact=True) for rows in same if len(rows) > 1]
-    near = [sorted(row for at in members for row in same[at]) for members in alike if len(members) > 1]
-    return (*exact, *(DuplicateGroup(tuple(rows), exact=False) for rows in sorted(near)))
+    first = np.unique(codes[codes >= 0], return_index=True)[1]
+    first = np.flatnonzero(codes >= 0)[first]
+    picture = _connected(len(first), near_pairs(scanned, first))
+    # Only pictures with several digests have changed copies; −1 also keeps what could not be read out.
+    several = np.bincount(picture, minlength=1) > 1
+    changed = np.where((codes >= 0) & several[picture[codes]], picture[codes], -1) if len(first) else codes
+    exact = [DuplicateGroup(rows, exact=True) for rows in _repeated(codes)]
+    return (*exact, *(DuplicateGroup(rows, exact=False) for rows in _repeated(changed)))
 
 
-def _members(codes: NDArray[np.integer[Any]]) -> list[list[int]]:
-    """For each code the positions where it stands, both ascending by first occurrence; −1 is no code."""
-    positions = pd.Series(np.flatnonzero(codes >= 0))
-    return [group.tolist() for _, group in positions.groupby(codes[codes >= 0], sort=False)]
+def _repeated(codes: NDArray[np.integer[Any]]) -> list[tuple[int, ...]]:
+    """The positions of each code that stands twice or more, ascending; −1 is no code."""
+    known = np.flatnonzero(codes >= 0)
+    repeated = known[np.bincount(codes[known], minlength=1)[codes[known]] > 1]
+    order = repeated[np.argsort(codes[repeated], kind="stable")]
+    parts = np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
+    return sorted(tuple(part.tolist()) for part in parts if len(part))
 
 
 def near_pairs(scanned: Scan, rows: NDArray[np.int64]) -> NDArray[np.int64]:

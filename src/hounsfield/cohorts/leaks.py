@@ -151,9 +151,7 @@ def settle_leaks(
     if not into_test or drop:
         return drop_leaks(cohort, found=found)
     if allow:
-        note = (
-            f"Test figures are too good: {describe_leaks(into_test)} stand in training or validation and in test too."
-        )
+        note = f"Test figures are too good: {describe_leaks(into_test)} in training or validation and in test too."
         return drop_leaks(cohort, found=found, keep_test_leaks=True).with_notes(note)
     leaving = leaking_rows(cohort, into_test)
     raise CohortError(
