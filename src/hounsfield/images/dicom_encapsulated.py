@@ -46,7 +46,9 @@ START_OF_SCAN = 0xDA
 RLE_EXPANSION = 64
 
 
-def prepare_frames(header: Header, content: bytes, layout: Layout, syntax: UID, path: Path) -> bytes | None:
+def prepare_frames(
+    header: Header, content: bytes | memoryview, layout: Layout, syntax: UID, path: Path
+) -> bytes | None:
     """Hold every frame's own header against the file's, so that no decoder allocates what the file does not declare.
 
     Returns:
@@ -75,12 +77,12 @@ def prepare_frames(header: Header, content: bytes, layout: Layout, syntax: UID, 
     return encapsulate(repaired) if repaired != frames else None
 
 
-def split_frames(header: Header, content: bytes, num_frames: int, path: Path) -> list[bytes]:
+def split_frames(header: Header, content: bytes | memoryview, num_frames: int, path: Path) -> list[bytes]:
     """The compressed frames, as many as the file declares."""
     offsets, lengths = header.raw("ExtendedOffsetTable"), header.raw("ExtendedOffsetTableLengths")
-    table = (offsets, lengths) if offsets and lengths and len(offsets) == len(lengths) else None
+    table = (bytes(offsets), bytes(lengths)) if offsets and lengths and len(offsets) == len(lengths) else None
     frames: list[bytes] = []
-    for frame in generate_frames(content, number_of_frames=num_frames, extended_offsets=table):
+    for frame in generate_frames(bytes(content), number_of_frames=num_frames, extended_offsets=table):
         frames.append(frame)
         if len(frames) == num_frames:
             return frames
@@ -90,7 +92,9 @@ def split_frames(header: Header, content: bytes, num_frames: int, path: Path) ->
     )
 
 
-def inflated_frames(header: Header, content: bytes, num_frames: int, frame_bytes: int, path: Path) -> bytes:
+def inflated_frames(
+    header: Header, content: bytes | memoryview, num_frames: int, frame_bytes: int, path: Path
+) -> bytes:
     """Frames of the Deflated Image Frame Compression syntax, one after the other."""
     frames = []
     for frame in split_frames(header, content, num_frames, path):
@@ -181,13 +185,13 @@ def _with_full_scans(frame: bytes) -> bytes:
     return frame
 
 
-def has_signed_samples(header: Header, content: bytes, layout: Layout, path: Path) -> bool:
+def has_signed_samples(header: Header, content: bytes | memoryview, layout: Layout, path: Path) -> bool:
     """Whether a JPEG 2000 codestream says that its samples are signed (ITU-T T.800 table A.11)."""
     frame = split_frames(header, content, layout.frames, path)[0]
     return bool(frame[frame.find(START_OF_CODESTREAM) + 42] & 0x80)
 
 
-def lossless_selection(header: Header, content: bytes, layout: Layout, path: Path) -> tuple[int, int]:
+def lossless_selection(header: Header, content: bytes | memoryview, layout: Layout, path: Path) -> tuple[int, int]:
     """(precision, selection value of the predictor) of a lossless JPEG (ITU-T T.81 B.2.2 and B.2.3)."""
     precision = selection = 0
     frame = split_frames(header, content, layout.frames, path)[0]

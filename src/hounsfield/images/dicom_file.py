@@ -27,6 +27,8 @@ from hounsfield.images.formats import DICOM_MAGIC, DICOM_MAGIC_OFFSET, is_dicom
 HEADER_BYTES = 2**28
 # No sample takes more bytes than a double.
 MAX_SAMPLE_BYTES = 8
+# Values of more bytes are not copied out of the file's content.
+LONG_VALUE = 2**14
 META_GROUP = b"\x02\x00"
 # Value representations whose length takes four bytes (PS3.5 section 7.1.2), as far as meta information has them.
 LONG_KINDS = (b"OB", b"UN", b"UT", b"SQ")
@@ -73,9 +75,11 @@ def open_dicom(path: Path, max_pixels: int) -> Header:
         content = path.read_bytes()
         _check_kind(content, path)
         _check_inflated_size(content, path, limit)
-        return Header(
-            _with_transfer_syntax(pydicom.dcmread(io.BytesIO(content), force=True, specific_tags=SPECIFIC_TAGS))
-        )
+        is_deflated = DEFLATED_MARK in content[: 2**12]
+        # Positions in an inflated data set are not positions in the file, so nothing can be left there.
+        long_value = None if is_deflated else LONG_VALUE
+        dataset = pydicom.dcmread(io.BytesIO(content), force=True, specific_tags=SPECIFIC_TAGS, defer_size=long_value)
+        return Header(_with_transfer_syntax(dataset), b"" if is_deflated else content)
 
 
 def open_header(path: Path, max_pixels: int) -> Header:

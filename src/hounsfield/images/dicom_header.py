@@ -101,6 +101,8 @@ TAGS |= {
         "ReferencedFileID",
     )
 }
+# Compressed pixels end with a delimiter instead (PS3.5 section A.4).
+UNDEFINED_LENGTH = 2**32 - 1
 BINARY_FORMATS = {"FD": ("d", 8), "FL": ("f", 4)}
 
 
@@ -111,17 +113,23 @@ class Header:
     pixels; what this fast way does not know is left to pydicom.
     """
 
-    __slots__ = ("dataset",)
+    __slots__ = ("content", "dataset")
 
-    def __init__(self, dataset: Dataset) -> None:
+    def __init__(self, dataset: Dataset, content: bytes = b"") -> None:
         self.dataset = dataset
+        self.content = content
 
     def __contains__(self, keyword: str) -> bool:
         return TAGS[keyword] in self.dataset
 
-    def raw(self, keyword: str) -> bytes | None:
-        """The bytes of a value as they stand in the file, or ``None``."""
-        element = self.dataset.get_item(TAGS[keyword])
+    def raw(self, keyword: str) -> bytes | memoryview | None:
+        """The bytes of a value as they stand in the file, or ``None``; long ones are a view of the file's content."""
+        element = self.dataset.get_item(TAGS[keyword], keep_deferred=bool(self.content))
+        if self.content and element is not None and element.value is None and element.length:
+            if element.length == UNDEFINED_LENGTH:
+                value = self.dataset[TAGS[keyword]].value
+                return value if isinstance(value, bytes) else None
+            return memoryview(self.content)[element.value_tell : element.value_tell + element.length]
         return element.value if element is not None and isinstance(element.value, bytes) else None
 
     def value(self, keyword: str) -> Any:

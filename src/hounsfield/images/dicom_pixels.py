@@ -35,6 +35,7 @@ from hounsfield.images.dicom_layout import Layout
 from hounsfield.images.dicom_lossless import PRECISION, SELECTION, without_overflow
 
 Array = npt.NDArray[Any]
+Content = bytes | memoryview
 
 PLAIN_SYNTAXES = frozenset({ImplicitVRLittleEndian, ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian})
 FLOAT_ELEMENTS: dict[str, np.dtype[Any]] = {"FloatPixelData": np.dtype("<f4"), "DoubleFloatPixelData": np.dtype("<f8")}
@@ -68,7 +69,7 @@ def stored_pixels(header: Header, layout: Layout, path: Path) -> tuple[Array, La
     return _decoded(header, layout, syntax)
 
 
-def _content(header: Header, keyword: str, path: Path) -> bytes:
+def _content(header: Header, keyword: str, path: Path) -> Content:
     content = header.raw(keyword)
     if not content:
         raise ImageError(
@@ -96,7 +97,7 @@ def _check_length(actual: int, needed: int, path: Path) -> None:
         )
 
 
-def _native(content: bytes, layout: Layout, path: Path) -> tuple[Array, Layout]:
+def _native(content: Content, layout: Layout, path: Path) -> tuple[Array, Layout]:
     """Uncompressed little-endian values; where no bit is unused, they are the file's own memory."""
     if layout.bits_allocated == 1:
         return _bits(content, layout), layout
@@ -124,14 +125,14 @@ def _without_unused_bits(values: Array, layout: Layout) -> Array:
     return np.right_shift(shifted, above + below, out=shifted)
 
 
-def _bits(content: bytes, layout: Layout) -> Array:
+def _bits(content: Content, layout: Layout) -> Array:
     """Frames of single bits, each of them starting at a byte."""
     per_frame = layout.rows * layout.columns
     packed = np.frombuffer(content, np.uint8, count=layout.frames * _frame_bytes(layout)).reshape(layout.frames, -1)
     return np.unpackbits(packed, axis=1, count=per_frame, bitorder="little").reshape(layout.shape)
 
 
-def _encapsulated(header: Header, content: bytes, layout: Layout, syntax: UID, path: Path) -> tuple[Array, Layout]:
+def _encapsulated(header: Header, content: Content, layout: Layout, syntax: UID, path: Path) -> tuple[Array, Layout]:
     if layout.bits_allocated == 1 and syntax == RLELossless:
         return _bits(rle_bit_planes(header, layout.frames, _frame_bytes(layout)), layout), layout
     repaired = prepare_frames(header, content, layout, syntax, path)
