@@ -250,7 +250,7 @@ def debiased_ece(mass: Floats, events: Floats, expected: Floats, *, noise: float
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric: its name for people, its function, and how its interval is found.
+    """One metric: its name for people, its function, and the values that it can take.
 
     Attributes:
         title: how a table or a figure calls it.
