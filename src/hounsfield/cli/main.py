@@ -13,6 +13,7 @@ from hounsfield.version import __version__
 
 # Command name -> module that holds a function `command` with Typer annotations (or a Typer group `app`).
 COMMANDS: dict[str, str] = {
+    "demo": "hounsfield.cli.demo",
     "predict": "hounsfield.cli.predict",
     "features": "hounsfield.cli.features",
     "export": "hounsfield.cli.export",
@@ -70,6 +71,7 @@ def main() -> None:
         sys.exit(1)
     except OSError as error:
         sys.stderr.write(
-            f"hounsfield: the operating system refused: {error}. Free space or change the permissions, then run the command again; nothing that was there has been changed.\n"
+            f"hounsfield: the operating system refused: {error}. Free space or change the permissions, then run the "
+            "command again; nothing that was there has been changed.\n"
         )
         sys.exit(1)
