@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml
 	touch $@
 
 $(TORCH_STAMP): $(STAMP)
-	$(BIN)/python -m pip install --quiet 'torch==$(TORCH)' onnxscript
+	$(BIN)/python -m pip install --quiet 'torch==$(TORCH)'
 	touch $@
 
 demo: $(STAMP)
