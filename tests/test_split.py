@@ -167,7 +167,7 @@ def test_exact_duplicates_stay_together_when_patients_are_unknown():
     done = assign_splits(make(labels, images=images))
     sides = done.table.groupby(done.table["image"].str.split(".").str[0])["split"].nunique()
     assert sides.max() == 1
-    assert any("Patients are unknown" in note and "60 exact duplicates" in note for note in done.notes)
+    assert any("Patients are unknown" in note and "60 duplicates" in note for note in done.notes)
 
 
 def test_a_duplicate_of_a_known_patient_joins_that_patient():

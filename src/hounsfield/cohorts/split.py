@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ def assign_splits(
     *,
     seed: int = 0,
     fractions: tuple[float, float, float] = (0.7, 0.1, 0.2),
+    pictures: Mapping[str, int] | None = None,
     progress: Progress = silent,
 ) -> Cohort:
     """Give every row a split; splits that the data has are kept, and validation is taken out of training when missing.
@@ -33,6 +34,8 @@ def assign_splits(
         cohort: any cohort.
         seed: the same seed gives the same splits.
         fractions: of rows in train, validation and test.
+        pictures: reference → a number that images of the same picture share, where duplicates were looked for already;
+            otherwise the images are read to find those with the same pixels.
         progress: told about the images read to find duplicates.
 
     Raises:
@@ -44,7 +47,7 @@ def assign_splits(
         )
     given = cohort.table["split"]
     if given.isna().all():
-        return _split_all(cohort, seed, fractions, progress)
+        return _split_all(cohort, seed, fractions, pictures, progress)
     if given.isna().any():
         raise CohortError(
             f"Found {int(given.isna().sum())} of {len(cohort)} rows without a split: expected one for all or none. "
@@ -57,11 +60,17 @@ def assign_splits(
         )
     if len(cohort.rows("validation")):
         return cohort
-    return _carve_validation(cohort, seed, fractions, progress)
+    return _carve_validation(cohort, seed, fractions, pictures, progress)
 
 
-def _split_all(cohort: Cohort, seed: int, fractions: tuple[float, float, float], progress: Progress) -> Cohort:
-    groups, note = row_groups(cohort, progress=progress)
+def _split_all(
+    cohort: Cohort,
+    seed: int,
+    fractions: tuple[float, float, float],
+    pictures: Mapping[str, int] | None,
+    progress: Progress,
+) -> Cohort:
+    groups, note = row_groups(cohort, pictures=pictures, progress=progress)
     sides = distribute(_strata(cohort), groups, fractions, seed=seed, coverage_order=COVERAGE_ORDER)
     splits = [SPLITS[side] for side in sides]
     counts = ", ".join(f"{splits.count(split)} {split}" for split in SPLITS)
@@ -69,10 +78,16 @@ def _split_all(cohort: Cohort, seed: int, fractions: tuple[float, float, float],
     return cohort.with_splits(splits).with_notes(told, note)
 
 
-def _carve_validation(cohort: Cohort, seed: int, fractions: tuple[float, float, float], progress: Progress) -> Cohort:
+def _carve_validation(
+    cohort: Cohort,
+    seed: int,
+    fractions: tuple[float, float, float],
+    pictures: Mapping[str, int] | None,
+    progress: Progress,
+) -> Cohort:
     rows = cohort.rows("train")
     train = cohort.subset(rows)
-    groups, note = row_groups(train, progress=progress)
+    groups, note = row_groups(train, pictures=pictures, progress=progress)
     part = fractions[1] / (fractions[0] + fractions[1])
     sides = distribute(_strata(train), groups, (1 - part, part), seed=seed)
     splits = cohort.table["split"].to_numpy(dtype=object).copy()
@@ -85,9 +100,14 @@ def _carve_validation(cohort: Cohort, seed: int, fractions: tuple[float, float, 
 
 
 def assign_folds(
-    cohort: Cohort, num_folds: int, *, seed: int = 0, progress: Progress = silent
+    cohort: Cohort,
+    num_folds: int,
+    *,
+    seed: int = 0,
+    pictures: Mapping[str, int] | None = None,
+    progress: Progress = silent,
 ) -> npt.NDArray[np.int64]:
-    """Distribute the training and validation rows over folds, by patient and stratified as in ``assign_splits``.
+    """Distribute the training and validation rows over folds; see ``assign_splits`` for how and for ``pictures``.
 
     Returns:
         The fold of each row from 0 to ``num_folds`` − 1; −1 for rows of the test split.
@@ -101,7 +121,7 @@ def assign_folds(
             "Found rows without a split: folds are made of training and validation rows. Call assign_splits first."
         )
     part = cohort.subset(rows)
-    groups, _ = row_groups(part, progress=progress)
+    groups, _ = row_groups(part, pictures=pictures, progress=progress)
     num_groups = len(np.unique(groups))
     if num_folds < 2 or num_groups < num_folds:
         raise CohortError(
@@ -113,17 +133,23 @@ def assign_folds(
     return folds
 
 
-def row_groups(cohort: Cohort, *, progress: Progress = silent) -> tuple[npt.NDArray[np.int64], str]:
+def row_groups(
+    cohort: Cohort, *, pictures: Mapping[str, int] | None = None, progress: Progress = silent
+) -> tuple[npt.NDArray[np.int64], str]:
     """Number the groups of rows that must stay together, and say in words what they are.
 
-    A group is a patient. When any row has no patient, rows with the same pixels are joined to one group as well.
+    A group is a patient. When any row has no patient, rows of the same picture are joined to one group as well.
     """
     patients = cohort.table["patient"]
     codes, names = pd.factorize(patients)
     groups = np.where(codes >= 0, codes, len(names) + np.arange(len(codes)))
     if cohort.knows_patients:
         return groups, f"Rows were grouped by patient: {len(names)} patients."
-    joined = _join(groups, same_pixels(cohort, progress=progress))
+    if pictures is None:
+        alike = same_pixels(cohort, progress=progress)
+    else:
+        alike = np.array([pictures[reference] for reference in cohort.table["image"]], np.int64)
+    joined = _join(groups, alike)
     num_joined = len(np.unique(groups)) - len(np.unique(joined))
     unknown = int(patients.isna().sum())
     who = (
@@ -132,7 +158,7 @@ def row_groups(cohort: Cohort, *, progress: Progress = silent) -> tuple[npt.NDAr
         else f"The patients of {unknown} of {len(cohort)} rows are unknown"
     )
     return joined, (
-        f"{who}: images of one patient may lie on several sides, and test figures may be too good. {num_joined} exact "
+        f"{who}: images of one patient may lie on several sides, and test figures may be too good. {num_joined} "
         "duplicates were kept on the side of their first image."
     )
 

@@ -35,9 +35,9 @@ class Budget:
 
 
 BUDGETS: dict[Effort, Budget] = {
-    "quick": Budget("resnet10", {2: 96, 3: 32}, {2: 16, 3: 8}, 40_000, (6, 40), "medium"),
-    "standard": Budget("resnet18", {2: 160, 3: 64}, {2: 32, 3: 16}, 120_000, (15, 60), "strong"),
-    "thorough": Budget("resnet18", {2: 224, 3: 96}, {2: 32, 3: 16}, 120_000, (15, 60), "strong", folds=5),
+    "quick": Budget("resnet10", {2: 64, 3: 32}, {2: 16, 3: 8}, 40_000, (6, 30), "medium"),
+    "standard": Budget("resnet18", {2: 128, 3: 48}, {2: 32, 3: 16}, 100_000, (15, 50), "strong"),
+    "thorough": Budget("resnet18", {2: 128, 3: 48}, {2: 32, 3: 16}, 100_000, (15, 50), "strong", folds=4),
 }
 # On an accelerator the same time buys a network of twice the width.
 ACCELERATED_WIDTH = 2

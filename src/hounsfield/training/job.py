@@ -23,7 +23,8 @@ class Job:
         plan: with its pipeline fitted.
         store: the prepared images.
         seen: the fingerprint of the training rows.
-        data: DATA as the user gave it.
+        pictures: reference → a number that images of the same picture share.
+        data: DATA and its options, as they stand in a command.
         progress: told of all that takes long.
     """
 
@@ -31,6 +32,7 @@ class Job:
     plan: Plan
     store: Store
     seen: Fingerprint
+    pictures: dict[str, int]
     data: str
     progress: Progress
 

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from hounsfield.augmentation import Augmentation
+from hounsfield.errors import RunError
 from hounsfield.models.twin import Precision, jit_compilation, training_twin
 from hounsfield.training.averaging import WeightAverage, averaged_weights
 from hounsfield.training.batches import PixelSource, PredictionBatches, TrainingBatches
@@ -21,7 +22,10 @@ from hounsfield.training.checkpoint import load_checkpoint, save_checkpoint
 
 logger = logging.getLogger(__name__)
 
+# Images on which batch-norm statistics are taken anew after an epoch: enough for steady means, and never so many that
+# this costs a small cohort as much as its training.
 RECALIBRATION_IMAGES = 1024
+RECALIBRATION_SHARE = 0.25
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ class Fitted:
     @property
     def best_epoch(self) -> int:
         """Epoch (from 1) of the smallest validation loss."""
-        return int(np.argmin([record["val_loss"] for record in self.history])) + 1
+        return min(range(len(self.history)), key=lambda index: float(self.history[index]["val_loss"])) + 1
 
 
 # Called after each batch: (epoch from 1, batch from 1, batches an epoch).
@@ -106,6 +110,9 @@ def fit(
     Returns:
         The weights and the history. An interrupt (Ctrl-C) ends the training after the last whole epoch;
         before the first one it is passed on.
+
+    Raises:
+        RunError: the loss is no number before one epoch could be kept.
     """
     keras.utils.set_random_seed(seed)
     twin = training_twin(network, schedule.precision, augmentation.layers(seed))
@@ -133,7 +140,9 @@ def fit(
                 seed=seed,
                 epoch=epoch,
             )
-            _run_epoch(twin, examples, batches, average, fitted, on_batch=on_batch)
+            if not _run_epoch(twin, examples, batches, average, fitted, on_batch=on_batch):
+                logger.warning("The loss is no number any more: the best of %d epochs is kept.", len(fitted.history))
+                break
             if checkpoint is not None:
                 save_checkpoint(checkpoint, twin, average, fitted)
             on_epoch(fitted.history)
@@ -147,7 +156,9 @@ def fit(
 
 
 def _compile(twin: keras.Model, schedule: Schedule, steps: int, *, binary_outputs: bool) -> None:
-    total = max(1, schedule.epochs * steps // schedule.accumulate)
+    # An epoch with fewer batches than are to be accumulated would never change a weight.
+    accumulate = min(schedule.accumulate, steps)
+    total = max(1, schedule.epochs * steps // accumulate)
     warmup = min(total - 1, max(1, round(schedule.warmup * total)))
     rate = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=schedule.learning_rate / 25,
@@ -161,7 +172,7 @@ def _compile(twin: keras.Model, schedule: Schedule, steps: int, *, binary_output
         weight_decay=schedule.weight_decay,
         beta_2=0.99,
         global_clipnorm=5.0,
-        gradient_accumulation_steps=schedule.accumulate if schedule.accumulate > 1 else None,
+        gradient_accumulation_steps=accumulate if accumulate > 1 else None,
     )
     # One-dimensional weights are biases and normalisation scales, which decay only harms.
     optimizer.exclude_from_weight_decay([weight for weight in twin.trainable_variables if len(weight.shape) < 2])
@@ -181,8 +192,12 @@ def _run_epoch(
     fitted: Fitted,
     *,
     on_batch: BatchReport,
-) -> None:
-    """Train one epoch, take its weights into the average, and judge the average on the validation rows."""
+) -> bool:
+    """Train one epoch, take its weights into the average, and judge the average on the validation rows.
+
+    Returns:
+        Whether the training can go on; an epoch whose loss is no number leaves no trace.
+    """
     started, epoch = time.monotonic(), len(fitted.history)
 
     def report(batch: int, logs: object) -> None:  # noqa: ARG001 - Keras gives the logs by this name
@@ -192,14 +207,28 @@ def _run_epoch(
     log = twin.fit(batches, epochs=epoch + 1, initial_epoch=epoch, shuffle=False, verbose=0, callbacks=[reporter])
     average.update(twin)
     record: dict[str, Any] = {"epoch": epoch + 1, "loss": float(log.history["loss"][-1])}
-    with averaged_weights(twin, average, batches, math.ceil(RECALIBRATION_IMAGES / batches.batch_size)):
+    images = min(RECALIBRATION_IMAGES, RECALIBRATION_SHARE * len(examples.train))
+    with averaged_weights(twin, average, batches, math.ceil(images / batches.batch_size)):
         predicted = twin.predict(PredictionBatches(examples.pixels, examples.validation, batch_size=128), verbose=0)
         record |= validation_scores(examples.targets[examples.validation], predicted)
+        if not np.isfinite([record["loss"], record["val_loss"]]).all():
+            return _diverged(fitted, epoch)
         if not fitted.history or record["val_loss"] < min(past["val_loss"] for past in fitted.history):
             fitted.weights = twin.get_layer("network").get_weights()
     record["learning_rate"] = float(keras.ops.convert_to_numpy(twin.optimizer.learning_rate))
     record["seconds"] = time.monotonic() - started
     fitted.history.append(record)
+    return True
+
+
+def _diverged(fitted: Fitted, epoch: int) -> bool:
+    if not fitted.history:
+        raise RunError(
+            f"The loss of epoch {epoch + 1} is no number: the training diverged. A smaller learning rate was needed, "
+            "or images without NaN: train again with '--set learning_rate=…' at a tenth of the plan's, or with '--set "
+            "precision=float32'."
+        )
+    return False
 
 
 def validation_scores(targets: np.ndarray, predicted: np.ndarray) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from hounsfield.cohorts import Cohort, assign_splits, load_cohort
+from hounsfield.cohorts.duplicates import duplicate_groups
 from hounsfield.cohorts.fingerprint import Fingerprint, fingerprint
 from hounsfield.cohorts.leaks import settle_leaks
 from hounsfield.cohorts.scan import Scan, scan
@@ -41,8 +43,8 @@ class DataRequest:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; a path is made absolute, so that a run can be continued from anywhere."""
         values = asdict(self)
-        if Path(self.data).exists():
-            values["data"] = str(Path(self.data).resolve())
+        values["data"] = ",".join(_absolute(part) for part in _parts(self.data))
+        values["images"] = _absolute(self.images) if self.images else None
         return values
 
     @classmethod
@@ -50,13 +52,39 @@ class DataRequest:
         """The inverse of :meth:`to_dict`."""
         return cls(**(values | {"label_columns": tuple(values["label_columns"])}))
 
+    def command_line(self) -> str:
+        """DATA and its options as a shell takes them."""
+        options = {"--kind": self.kind, "--images": self.images}
+        words = [self.data, *(word for name, value in options.items() if value for word in (name, value))]
+        words += [word for column in self.label_columns for word in ("--label-column", column)]
+        switches = {"--allow-outside": self.allow_outside, "--drop-leaks": self.drop_leaks}
+        switches["--allow-leaks"] = self.allow_leaks
+        return shlex.join([*words, *(name for name, wanted in switches.items() if wanted)])
+
+
+def _parts(data: str) -> list[str]:
+    """The two paths of ``IMAGES.npy,LABELS.npy``; DATA itself otherwise."""
+    parts = data.split(",")
+    return parts if not Path(data).exists() and all(Path(part).exists() for part in parts) else [data]
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).resolve()) if Path(path).exists() else path
+
 
 @dataclass(frozen=True)
 class Prepared:
-    """A cohort with splits, and the fingerprint of its training rows."""
+    """A cohort ready to be trained on.
+
+    Attributes:
+        cohort: with splits.
+        fingerprint: of its training rows.
+        pictures: reference → a number that images of the same picture share.
+    """
 
     cohort: Cohort
     fingerprint: Fingerprint
+    pictures: dict[str, int]
 
 
 def prepare(request: DataRequest, *, seed: int, progress: Progress = silent) -> Prepared:
@@ -77,10 +105,20 @@ def prepare(request: DataRequest, *, seed: int, progress: Progress = silent) -> 
     cohort = settle_leaks(
         cohort, drop=request.drop_leaks, allow=request.allow_leaks, scanned=scanned, progress=progress
     )
-    cohort = assign_splits(cohort, seed=seed, progress=progress)
-    _check_trainable(cohort)
+    pictures = _pictures(scanned)
+    cohort = assign_splits(cohort, seed=seed, pictures=pictures, progress=progress)
+    check_trainable(cohort)
     train = cohort.subset(cohort.rows("train"))
-    return Prepared(cohort, fingerprint(train, scanned=_scan_of(train, scanned), progress=progress))
+    return Prepared(cohort, fingerprint(train, scanned=_scan_of(train, scanned), progress=progress), pictures)
+
+
+def _pictures(scanned: Scan) -> dict[str, int]:
+    """Number the pictures: an exact or a changed copy has the number of the first image of its group."""
+    numbers = np.arange(len(scanned.cohort))
+    # Groups with changed copies hold the exact ones too and come last, so theirs is the number that stays.
+    for group in duplicate_groups(scanned):
+        numbers[list(group.rows)] = group.rows[0]
+    return dict(zip(scanned.cohort.table["image"], numbers.tolist(), strict=True))
 
 
 def _scan_of(part: Cohort, scanned: Scan) -> Scan:
@@ -88,7 +126,12 @@ def _scan_of(part: Cohort, scanned: Scan) -> Scan:
     return Scan(part, [facts[reference] for reference in part.table["image"]])
 
 
-def _check_trainable(cohort: Cohort) -> None:
+def check_trainable(cohort: Cohort) -> None:
+    """Look whether each label has an image in training and, unless labels are independent, in validation.
+
+    Raises:
+        CohortError: a label has none.
+    """
     targets = cohort.targets()
     for split in ("train", "validation"):
         counts = targets[cohort.rows(split)].sum(0)

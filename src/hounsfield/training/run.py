@@ -14,16 +14,16 @@ import numpy as np
 import pandas as pd
 
 from hounsfield.cohorts import Cohort, Store, assign_folds
-from hounsfield.errors import PlanError, RunError
+from hounsfield.errors import PlanError, RunError, UsageError
 from hounsfield.images import Image
-from hounsfield.models import build, ensemble, flip_averaged
+from hounsfield.models import build, ensemble, flip_averaged, network_names
 from hounsfield.planning import Effort, Plan, make_plan
 from hounsfield.planning.planner import with_expectations_here
 from hounsfield.progress import Progress, silent
 from hounsfield.training.finish import finish
 from hounsfield.training.job import Job, Member
 from hounsfield.training.loop import Examples, Schedule, fit
-from hounsfield.training.preparation import DataRequest, Prepared, prepare
+from hounsfield.training.preparation import DataRequest, Prepared, check_trainable, prepare
 from hounsfield.training.run_folder import RunFolder, atomically
 from hounsfield.training.tensorboard import ScalarLog
 
@@ -52,7 +52,7 @@ def train(
     plan: Plan | None = None,
     effort: Effort = "standard",
     network: str | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     changes: Sequence[str] = (),
     progress: Progress = silent,
 ) -> Run:
@@ -64,7 +64,7 @@ def train(
         plan: made by the planner where not given.
         effort: the planner's dial.
         network: overrides the planner's network.
-        seed: of the split and the training; a given plan has its own.
+        seed: of the split and the training; where not given, that of the plan, or 0.
         changes: ``field=value`` of the plan, set by hand.
         progress: told of all that takes long.
 
@@ -73,29 +73,36 @@ def train(
     """
     if not isinstance(request, DataRequest):
         request = DataRequest(str(request))
-    seed = plan.seed if plan is not None else seed
+    if any(change.partition("=")[0].strip() == "seed" for change in changes):
+        raise UsageError(
+            "The seed decides the split before there is a plan: give it as the seed (--seed), not as a change."
+        )
+    if network is not None and network not in network_names():
+        raise UsageError(f"No network is called '{network}'. Known are: {', '.join(network_names())}.")
+    seed = seed if seed is not None else plan.seed if plan is not None else 0
     folder = RunFolder.create(Path(out))
     try:
         prepared = prepare(request, seed=seed, progress=progress)
         plan = plan or make_plan(prepared.fingerprint, effort=effort, network=network, seed=seed)
+        plan = plan.model_copy(update={"seed": seed})
         if changes:
             plan = with_expectations_here(plan.changed(changes), prepared.fingerprint)
-        _check_fit(plan, prepared.cohort)
+        plan.save(folder.plan)
+        folder.write_environment(request.to_dict())
+        atomically(folder.cohort, prepared.cohort.table.to_parquet)
+        job = _job(folder, plan, prepared, request, progress)
     except BaseException:
         # Nothing was trained: the user may want to run the same command again.
-        folder.path.rmdir()
+        folder.discard()
         raise
-    plan.save(folder.plan)
-    folder.write_environment(request.to_dict())
-    atomically(folder.cohort, prepared.cohort.table.to_parquet)
-    return _run(folder, plan, prepared, request, progress)
+    return _run(job)
 
 
 def resume(path: Path | str, *, progress: Progress = silent) -> Run:
     """Continue a run that was killed, to what it would have become.
 
     Raises:
-        RunError: there is no such run, or its data has changed.
+        RunError: there is no such run, it is finished, or its data has changed.
     """
     folder = RunFolder.open(Path(path))
     plan = Plan.load(folder.plan)
@@ -108,7 +115,7 @@ def resume(path: Path | str, *, progress: Progress = silent) -> Run:
             f"The data of the run {path} has changed since it was begun: {folder.cohort.name} holds other rows "
             f"or splits than {request.data} gives now. Restore the data, or start a new run."
         )
-    return _run(folder, plan, prepared, request, progress)
+    return _run(_job(folder, plan, prepared, request, progress))
 
 
 def _check_fit(plan: Plan, cohort: Cohort) -> None:
@@ -118,28 +125,48 @@ def _check_fit(plan: Plan, cohort: Cohort) -> None:
             f"{cohort.task} task with {', '.join(cohort.labels)}. Make a plan for this data with 'hounsfield plan "
             "DATA'."
         )
+    if plan.task == "multi-label" and plan.balance_classes:
+        raise PlanError(
+            "The plan has balance_classes: true, but rows with several labels cannot be weighted by one of them. Set "
+            "it to false."
+        )
+    axes = {*plan.test_time_flips, *plan.augmentation.flip_axes}
+    rank = len(plan.input_shape) - 1
+    if not axes <= set(range(rank)):
+        raise PlanError(
+            f"The plan mirrors along axis {max(axes)}, but its images have the spatial axes 0 to {rank - 1}. Mend "
+            "test_time_flips or augmentation.flip_axes."
+        )
+    # An option that the network does not take is better found now than after the images are prepared.
+    build(plan.network, plan.input_shape, len(plan.labels), plan.task, **plan.network_options())
 
 
-def _run(folder: RunFolder, plan: Plan, prepared: Prepared, request: DataRequest, progress: Progress) -> Run:
-    started = time.monotonic()
-    cohort = prepared.cohort
-    for note in cohort.notes:
-        folder.record("note", text=note)
-    plan = fitted_plan(plan, cohort)
-    store = Store.build(cohort, plan.pipeline, progress=progress)
+def _job(folder: RunFolder, plan: Plan, prepared: Prepared, request: DataRequest, progress: Progress) -> Job:
+    """Everything that can fail before the first step of training."""
+    _check_fit(plan, prepared.cohort)
+    plan = fitted_plan(plan, prepared.cohort)
+    store = Store.build(prepared.cohort, plan.pipeline, progress=progress)
     if store.shape != plan.input_shape:
         raise PlanError(
             f"The pipeline makes images of shape {store.shape}, but the plan's input_shape is "
             f"{plan.input_shape}. Mend one of them in the plan."
         )
-    job = Job(folder, plan, store, prepared.fingerprint, request.data, progress)
+    check_trainable(store.cohort)
+    return Job(folder, plan, store, prepared.fingerprint, prepared.pictures, request.command_line(), progress)
+
+
+def _run(job: Job) -> Run:
+    started, folder, plan = time.monotonic(), job.folder, job.plan
+    for note in job.store.cohort.notes:
+        folder.record("note", text=note)
     members, interrupted = _train_members(job)
     folder.record("trained", seconds=round(time.monotonic() - started, 1), interrupted=interrupted)
     network = members[0].network if len(members) == 1 else ensemble([member.network for member in members])
     metrics, diagnosis = finish(job, members, flip_averaged(network, plan.test_time_flips))
-    shutil.rmtree(folder.checkpoints, ignore_errors=True)
+    if not interrupted:
+        shutil.rmtree(folder.checkpoints, ignore_errors=True)
     folder.record("finished", seconds=round(time.monotonic() - started, 1))
-    return Run(folder.path, metrics, tuple(diagnosis.lines()), store.cohort.notes)
+    return Run(folder.path, metrics, tuple(diagnosis.lines()), job.store.cohort.notes)
 
 
 def fitted_plan(plan: Plan, cohort: Cohort) -> Plan:
@@ -157,7 +184,9 @@ def _train_members(job: Job) -> tuple[list[Member], bool]:
     """Train one network, or one a fold."""
     job.folder.checkpoints.mkdir(exist_ok=True)
     plan = job.plan
-    folds = assign_folds(job.store.cohort, plan.folds, seed=plan.seed) if plan.folds > 1 else None
+    folds = None
+    if plan.folds > 1:
+        folds = assign_folds(job.store.cohort, plan.folds, seed=plan.seed, pictures=job.pictures)
     members: list[Member] = []
     records: list[dict[str, Any]] = []
     scalars = ScalarLog(job.folder.tensorboard)
@@ -235,5 +264,8 @@ def _share(cohort: Cohort, rows: np.ndarray, share: float, seed: int) -> np.ndar
     table = cohort.table.iloc[rows]
     unit = table["patient"].where(table["patient"].notna(), table["image"])
     label_of_unit = table["label"].groupby(unit).first()
-    chosen = label_of_unit.groupby(label_of_unit).sample(frac=share, random_state=seed).index
-    return rows[unit.isin(chosen).to_numpy()]
+    chosen = [
+        units.sample(n=max(1, round(share * len(units))), random_state=seed).index
+        for _, units in label_of_unit.groupby(label_of_unit)
+    ]
+    return rows[unit.isin(np.concatenate(chosen)).to_numpy()]
