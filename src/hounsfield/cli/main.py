@@ -14,16 +14,16 @@ from hounsfield.version import __version__
 # Command name -> module that holds a function `command` with Typer annotations (or a Typer group `app`).
 COMMANDS: dict[str, str] = {
     "demo": "hounsfield.cli.demo",
+    "inspect": "hounsfield.cli.inspection",
+    "plan": "hounsfield.cli.plan",
+    "train": "hounsfield.cli.train",
+    "evaluate": "hounsfield.cli.evaluate",
     "predict": "hounsfield.cli.predict",
     "features": "hounsfield.cli.features",
     "export": "hounsfield.cli.export",
+    "preprocess": "hounsfield.cli.preprocess",
     "convert": "hounsfield.cli.convert",
     "data": "hounsfield.cli.data",
-    "inspect": "hounsfield.cli.inspection",
-    "evaluate": "hounsfield.cli.evaluate",
-    "plan": "hounsfield.cli.plan",
-    "train": "hounsfield.cli.train",
-    "preprocess": "hounsfield.cli.preprocess",
 }
 
 app = typer.Typer(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from hounsfield.cli.console import out, say
-from hounsfield.training import Run
+
+if TYPE_CHECKING:
+    from hounsfield.training import Run
 
 SHOWN = (
     "auc",
