@@ -54,5 +54,5 @@ def tiny_bundle(folder: Path, task: str = "binary", shape: tuple[int, ...] = SHA
 def keras_outputs(network: Any, images: Any) -> tuple[Any, Any]:
     """Probabilities and features as plain Keras gives them."""
     both = keras.Model(network.inputs[0], [network.get_layer(name).output for name in ("probabilities", "features")])
-    probabilities, features = both(np.asarray(images, np.float32), training=False)
-    return keras.ops.convert_to_numpy(probabilities), keras.ops.convert_to_numpy(features)
+    probabilities, features = both.predict_on_batch(np.asarray(images, np.float32))
+    return np.asarray(probabilities), np.asarray(features)
