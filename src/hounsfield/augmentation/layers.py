@@ -20,7 +20,7 @@ class RandomLayer(keras.layers.Layer):  # type: ignore[misc]  # Keras has no typ
     """What the random layers share: a seed that is a saved state, and ``sample`` before ``apply``."""
 
     def __init__(self, *, seed: int | None = None, **options: Any) -> None:
-        super().__init__(dtype="float32", **options)
+        super().__init__(**({"dtype": "float32"} | options))
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -25,7 +27,9 @@ def command(
     effort: Annotated[
         Literal["quick", "standard", "thorough"], typer.Option(help="How much time the training may take.")
     ] = "standard",
-    seed: Annotated[int, typer.Option(min=0, help="Of the split and the training.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Of the split and the training; by default the plan's, or 0.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="The run folder; by default runs/NAME-DATE.")] = None,
     resume: Annotated[Path | None, typer.Option("--resume", help="Continue a run that was stopped.")] = None,
     change: Annotated[
@@ -52,11 +56,14 @@ def command(
             "A plan has its own network and effort: give --plan, or --model and --effort; single fields "
             "change with --set."
         )
+    if resume is not None and (out is not None or plan is not None or model is not None or change or seed is not None):
+        raise UsageError("A run that is resumed keeps its plan, seed and folder: give --resume RUN alone.")
     announce_backend()
     from hounsfield import training
     from hounsfield.planning import Plan
 
-    with progress_bars() as progress:
+    folder = resume or out or _new_folder(str(data))
+    with progress_bars() as progress, _resumable(folder):
         if resume is not None:
             run = training.resume(resume, progress=progress)
         else:
@@ -70,7 +77,6 @@ def command(
                 allow_leaks,
             )
             loaded = Plan.load(plan) if plan is not None else None
-            folder = out or _new_folder(str(data))
             say(f"Run folder: {folder}")
             run = training.train(
                 request,
@@ -86,6 +92,21 @@ def command(
         print_json(run.metrics)
     else:
         print_run(run)
+
+
+@contextmanager
+def _resumable(folder: Path) -> Iterator[None]:
+    """Say how a run that was interrupted is continued, where the interrupt left nothing that can be used."""
+    from hounsfield.errors import RunError
+
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        kept = (folder / "environment.json").is_file()
+        raise RunError(
+            "Interrupted before the run was complete. "
+            + (f"Continue with: hounsfield train --resume {folder}" if kept else "Nothing was written.")
+        ) from interrupt
 
 
 def _new_folder(data: str) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import keras
@@ -20,7 +21,7 @@ PRECISIONS: tuple[Precision, ...] = ("float32", "mixed_bfloat16")
 # A lower precision has to be worth its rounding.
 WORTHWHILE = 1.1
 PROBE_BLOCKS = 3
-PROBE_STEPS = 4
+PROBE_STEPS = 8
 PROBE_VALUES = 2**22  # activations a probed layer holds at most: enough to fill the cores, little enough to be quick
 
 
@@ -58,7 +59,7 @@ class Speed:
 
 
 def measure_speed(input_shape: tuple[int, ...], width: int, batch_size: int) -> Speed:
-    """Train a few convolutions of the network's first stage in each precision, for about two seconds each.
+    """Train a few convolutions of the network's first stage in each precision, for a second or two each.
 
     Args:
         input_shape: of the network: spatial axes, channels.
@@ -69,14 +70,24 @@ def measure_speed(input_shape: tuple[int, ...], width: int, batch_size: int) -> 
     reduction = STEM_REDUCTION[fitting_stem(input_shape[:-1])]
     spatial = tuple(max(1, size // reduction) for size in input_shape[:-1])
     batch_size = int(np.clip(PROBE_VALUES // (int(np.prod(spatial)) * width), 1, batch_size))
-    rates: dict[str, float] = {
-        precision: _probe(spatial, width, rank, batch_size, precision) for precision in PRECISIONS
-    }
+    steps = {precision: _probe(spatial, width, rank, batch_size, precision) for precision in PRECISIONS}
+    durations: dict[str, list[float]] = {precision: [] for precision in PRECISIONS}
+    for _ in range(PROBE_STEPS):
+        # In turn, so that other work on the machine disturbs both alike; the fastest step is the least disturbed.
+        for precision, step in steps.items():
+            started = time.perf_counter()
+            step()
+            durations[precision].append(time.perf_counter() - started)
+    work = batch_size * PROBE_BLOCKS * int(np.prod(spatial)) * 3**rank * width**2
+    rates = {precision: work / min(taken) for precision, taken in durations.items()}
     faster: Precision = "mixed_bfloat16" if rates["mixed_bfloat16"] > WORTHWHILE * rates["float32"] else "float32"
     return Speed(faster, rates)
 
 
-def _probe(spatial: tuple[int, ...], width: int, rank: int, batch_size: int, precision: Precision) -> float:
+def _probe(
+    spatial: tuple[int, ...], width: int, rank: int, batch_size: int, precision: Precision
+) -> Callable[[], float]:
+    """A training step of a few convolutions that has been run once."""
     inputs = keras.Input((*spatial, width))
     hidden = inputs
     for number in range(PROBE_BLOCKS):
@@ -84,17 +95,14 @@ def _probe(spatial: tuple[int, ...], width: int, rank: int, batch_size: int, pre
     outputs = layers.Dense(1, name="probabilities")(GLOBAL_AVERAGE_POOLINGS[rank]()(hidden))
     twin = training_twin(keras.Model(inputs, outputs), precision, [])
     twin.compile("sgd", "mean_squared_error", jit_compile=jit_compilation())
-    generator = np.random.default_rng(0)
-    images = generator.normal(size=(batch_size, *spatial, width)).astype(np.float32)
+    images = np.random.default_rng(0).normal(size=(batch_size, *spatial, width)).astype(np.float32)
     targets = np.zeros((batch_size, 1), np.float32)
-    float(twin.train_on_batch(images, targets))
-    durations = []
-    for _ in range(PROBE_STEPS):
-        started = time.perf_counter()
-        float(twin.train_on_batch(images, targets))
-        durations.append(time.perf_counter() - started)
-    # The fastest step is the one that other work on the machine disturbed least.
-    return float(batch_size * PROBE_BLOCKS * int(np.prod(spatial)) * 3**rank * width**2 / min(durations))
+
+    def step() -> float:
+        return float(twin.train_on_batch(images, targets))
+
+    step()
+    return step
 
 
 def multiply_adds(network: keras.Model) -> int:

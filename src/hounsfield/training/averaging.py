@@ -6,8 +6,9 @@ instead of a plain mean, so that it can be used and judged after every epoch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import keras
 import numpy as np
@@ -25,38 +26,45 @@ class WeightAverage:
     def __init__(self, decay: float) -> None:
         self.decay = decay
         self.count = 0
-        self.values: list[np.ndarray] = []
+        self.weights: list[np.ndarray] = []
 
     def update(self, model: keras.Model) -> None:
         """Take in the weights that the model has now."""
         values = model.get_weights()
         decay = min(self.decay, self.count / (self.count + 1)) if self.count else 0.0
-        self.values = [
+        self.weights = [
             (decay * old + (1 - decay) * new).astype(new.dtype)
-            for old, new in zip(self.values or values, values, strict=True)
+            for old, new in zip(self.weights or values, values, strict=True)
         ]
         self.count += 1
 
 
 @contextmanager
 def averaged_weights(
-    model: keras.Model, average: WeightAverage, batches: TrainingBatches, num_batches: int
+    model: keras.Model,
+    forward: Callable[[np.ndarray], Any],
+    average: WeightAverage,
+    batches: TrainingBatches,
+    num_batches: int,
 ) -> Iterator[None]:
     """Let the model carry the averaged weights, with recalibrated statistics, for the length of a block."""
     current = model.get_weights()
-    model.set_weights(average.values)
-    recalibrate(model, batches, num_batches)
     try:
+        model.set_weights(average.weights)
+        recalibrate(model, forward, batches, num_batches)
         yield
     finally:
         model.set_weights(current)
 
 
-def recalibrate(model: keras.Model, batches: TrainingBatches, num_batches: int) -> None:
+def recalibrate(
+    model: keras.Model, forward: Callable[[np.ndarray], Any], batches: TrainingBatches, num_batches: int
+) -> None:
     """Set the moving statistics of each batch normalisation to those of the model's present weights.
 
-    ``model`` is a training twin. Starting from zero, k batches at momentum m leave (1 − m^k) of their weighted
-    mean: dividing by that gives the mean itself, as in the bias correction of Adam (Kingma & Ba, 2014, section 3).
+    ``model`` is a training twin, ``forward`` its ``training_forward``. Starting from zero, k batches at momentum m
+    leave (1 − m^k) of their weighted mean: dividing by that gives the mean itself, as in the bias correction of Adam
+    (Kingma & Ba, 2014, section 3).
     """
     layers = model.get_layer("network").layers
     normalisations = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
@@ -67,7 +75,7 @@ def recalibrate(model: keras.Model, batches: TrainingBatches, num_batches: int) 
         layer.moving_variance.assign(keras.ops.zeros_like(layer.moving_variance))
     num_batches = min(num_batches, len(batches))
     for index in range(num_batches):
-        model(batches[index][0], training=True)
+        forward(batches[index][0])
     for layer in normalisations:
         share = 1 - layer.momentum**num_batches
         layer.moving_mean.assign(layer.moving_mean / share)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zipfile import BadZipFile
 
 import keras
 import numpy as np
 
 from hounsfield.errors import RunError
+from hounsfield.training.run_folder import atomically
 
 if TYPE_CHECKING:
     from hounsfield.training.averaging import WeightAverage
@@ -21,15 +23,12 @@ def save_checkpoint(path: Path, twin: keras.Model, average: WeightAverage, fitte
     arrays: dict[str, np.ndarray] = {"history": np.array(json.dumps(fitted.history)), "count": np.array(average.count)}
     groups = {
         "variable": [keras.ops.convert_to_numpy(variable) for variable in _variables(twin)],
-        "average": average.values,
+        "average": average.weights,
         "best": fitted.weights,
     }
     for group, values in groups.items():
         arrays |= {f"{group}{number:05d}": np.asarray(value) for number, value in enumerate(values)}
-    temporary = path.with_name(path.name + ".part")
-    with temporary.open("wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]  # the stub takes the arrays for allow_pickle
-    temporary.replace(path)
+    atomically(path, lambda temporary: _write(temporary, arrays))
 
 
 def load_checkpoint(path: Path, twin: keras.Model, average: WeightAverage, fitted: Fitted) -> None:
@@ -39,7 +38,7 @@ def load_checkpoint(path: Path, twin: keras.Model, average: WeightAverage, fitte
         RunError: the file is damaged or belongs to another network.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             groups = {
                 group: [archive[key] for key in sorted(archive) if key.startswith(group)]
                 for group in ("variable", "average", "best")
@@ -48,12 +47,17 @@ def load_checkpoint(path: Path, twin: keras.Model, average: WeightAverage, fitte
             average.count = int(archive["count"])
         for variable, value in zip(_variables(twin), groups["variable"], strict=True):
             variable.assign(value)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
         raise RunError(
             f"The checkpoint {path.name} cannot be continued from ({error}). It was expected to be the state of this "
             "plan's network. Start the run anew in another folder, or restore the file."
         ) from error
-    average.values, fitted.weights = groups["average"], groups["best"]
+    average.weights, fitted.weights = groups["average"], groups["best"]
+
+
+def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    with path.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]  # the stub takes the arrays for allow_pickle
 
 
 def _variables(twin: keras.Model) -> list[keras.Variable]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from hounsfield.planning import Plan
@@ -68,13 +70,14 @@ class Diagnosis:
 
 
 def diagnose(
-    plan: Plan, data: str, *, train_loss: float, val_loss: float, chance_loss: float, best_epoch: int
+    plan: Plan, data: str, plan_file: Path, *, train_loss: float, val_loss: float, chance_loss: float, best_epoch: int
 ) -> Diagnosis:
     """Judge a finished training.
 
     Args:
         plan: of the training.
-        data: DATA as the user gave it, for the commands.
+        data: DATA and its options, as they stand in a command.
+        plan_file: where the plan lies; the remedies train by it again with one thing changed.
         train_loss: log-loss of the final network on training rows, without augmentation.
         val_loss: the same on rows it was not trained on.
         chance_loss: log-loss of guessing each label by its frequency.
@@ -88,7 +91,13 @@ def diagnose(
     else:
         verdict = "balanced"
     return Diagnosis(
-        train_loss, val_loss, gap, chance_loss, verdict, _already(plan, best_epoch), _remedies(plan, verdict, data)
+        train_loss,
+        val_loss,
+        gap,
+        chance_loss,
+        verdict,
+        _already(plan, best_epoch),
+        _remedies(plan, verdict, data, plan_file),
     )
 
 
@@ -107,32 +116,30 @@ def _already(plan: Plan, best_epoch: int) -> tuple[str, ...]:
     return tuple(told for wanted, told in measures if wanted)
 
 
-def _remedies(plan: Plan, verdict: Verdict, data: str) -> tuple[Remedy, ...]:
-    base = f"hounsfield train {data} --effort {plan.effort} --seed {plan.seed}"
-    wider = f"--set width={(plan.width or 16) * 2}" if plan.width else "--model resnet34"
-    narrower = f"--set width={max(8, (plan.width or 16) // 2)}" if plan.width else "--model resnet10"
+def _remedies(plan: Plan, verdict: Verdict, data: str, plan_file: Path) -> tuple[Remedy, ...]:
+    def remedy(what: str, *changes: str) -> Remedy:
+        again = f"hounsfield train {data} --plan {shlex.quote(str(plan_file))}"
+        return Remedy(what, " ".join([again, *(f"--set {change}" for change in changes)]))
+
+    wider = f"width={plan.width * 2}" if plan.width else "network=resnet34"
+    narrower = f"width={max(4, plan.width // 2)}" if plan.width else "network=resnet10"
+    decay, dropout = max(2 * plan.weight_decay, 0.01), min(0.5, plan.dropout + 0.2)
     if verdict == "overfitting":
+        told = "more data is the surest remedy; how much it would bring shows in a run on half of what there is"
         return (
-            Remedy(
-                "more data is the surest remedy; how much it would bring shows in a run on half of what there is",
-                f"{base} --set train_share=0.5",
-            ),
-            Remedy("stronger augmentation", f"{base} --set augmentation=strong"),
-            Remedy(
-                "more regularisation",
-                f"{base} --set weight_decay={2 * plan.weight_decay:g} --set dropout={min(0.5, plan.dropout + 0.2):g}",
-            ),
-            Remedy("a smaller network", f"{base} {narrower}"),
+            remedy(told, f"train_share={plan.train_share / 2:g}"),
+            remedy("stronger augmentation", "augmentation=strong"),
+            remedy("more regularisation", f"weight_decay={decay:g}", f"dropout={dropout:g}"),
+            remedy("a smaller network", narrower),
         )
     if verdict == "underfitting":
         return (
-            Remedy("a longer training", f"{base} --set epochs={2 * plan.epochs}"),
-            Remedy("a larger network", f"{base} {wider}"),
-            Remedy("weaker augmentation", f"{base} --set augmentation=light"),
+            remedy("a longer training", f"epochs={2 * plan.epochs}", f"patience={2 * plan.patience}"),
+            remedy("a larger network", wider),
+            remedy("weaker augmentation", "augmentation=light"),
         )
     efforts = {"quick": "standard", "standard": "thorough"}
     if plan.effort in efforts:
-        return (
-            Remedy("more of the same", f"hounsfield train {data} --effort {efforts[plan.effort]} --seed {plan.seed}"),
-        )
-    return (Remedy("more data, or a larger network", f"{base} {wider}"),)
+        more = f"hounsfield train {data} --effort {efforts[plan.effort]} --seed {plan.seed}"
+        return (Remedy("more effort", more),)
+    return (remedy("more data, or a larger network", wider),)

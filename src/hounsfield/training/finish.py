@@ -50,11 +50,13 @@ def finish(job: Job, members: list[Member], network: keras.Model) -> tuple[dict[
         predicted["test"] = (test, run_engine(engine, store, test, job.progress, "predicting test images"))
     metrics = {split: evaluate_rows(store.cohort, rows, scores, bundle) for split, (rows, scores) in predicted.items()}
     diagnosis = _diagnose(job, members, engine, predicted["validation"])
-    write_json(folder.metrics, metrics | {"engine": engine.name, "diagnosis": diagnosis.to_dict()})
+    folder.record("diagnosis", **diagnosis.to_dict())
     table = pd.concat([prediction_table(store.cohort, rows, scores, bundle) for rows, scores in predicted.values()])
     atomically(folder.predictions, lambda path: table.to_csv(path, index=False))
     draw_figures(folder, store, predicted, bundle)
     figures.save_figure(figures.learning_curves(pd.read_csv(folder.history)), folder.figures / "learning_curves.png")
+    # Written last: a run that has its metrics has all else.
+    write_json(folder.metrics, metrics)
     return metrics, diagnosis
 
 
@@ -170,6 +172,7 @@ def _diagnose(job: Job, members: list[Member], engine: Engine, validation: tuple
     return diagnose(
         job.plan,
         job.data,
+        job.folder.plan,
         train_loss=validation_scores(targets[train], scores)["val_loss"],
         val_loss=validation_scores(targets[validation[0]], validation[1])["val_loss"],
         chance_loss=validation_scores(targets[train], frequency)["val_loss"],

@@ -15,7 +15,7 @@ import numpy as np
 
 from hounsfield.augmentation import Augmentation
 from hounsfield.errors import RunError
-from hounsfield.models.twin import Precision, jit_compilation, training_twin
+from hounsfield.models.twin import Precision, jit_compilation, training_forward, training_twin
 from hounsfield.training.averaging import WeightAverage, averaged_weights
 from hounsfield.training.batches import PixelSource, PredictionBatches, TrainingBatches
 from hounsfield.training.checkpoint import load_checkpoint, save_checkpoint
@@ -123,6 +123,7 @@ def fit(
         steps,
         binary_outputs=network.get_layer("probabilities").activation is not keras.activations.softmax,
     )
+    forward = training_forward(twin)
     average, fitted = WeightAverage(schedule.average_decay), Fitted([])
     if checkpoint is not None and checkpoint.exists():
         load_checkpoint(checkpoint, twin, average, fitted)
@@ -140,7 +141,7 @@ def fit(
                 seed=seed,
                 epoch=epoch,
             )
-            if not _run_epoch(twin, examples, batches, average, fitted, on_batch=on_batch):
+            if not _run_epoch(twin, forward, examples, batches, average, fitted, on_batch=on_batch):
                 logger.warning("The loss is no number any more: the best of %d epochs is kept.", len(fitted.history))
                 break
             if checkpoint is not None:
@@ -158,7 +159,8 @@ def fit(
 def _compile(twin: keras.Model, schedule: Schedule, steps: int, *, binary_outputs: bool) -> None:
     # An epoch with fewer batches than are to be accumulated would never change a weight.
     accumulate = min(schedule.accumulate, steps)
-    total = max(1, schedule.epochs * steps // accumulate)
+    # Keras counts batches in its schedules, not the steps that accumulated gradients make.
+    total = schedule.epochs * steps
     warmup = min(total - 1, max(1, round(schedule.warmup * total)))
     rate = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=schedule.learning_rate / 25,
@@ -186,6 +188,7 @@ def _exhausted(fitted: Fitted, patience: int) -> bool:
 
 def _run_epoch(
     twin: keras.Model,
+    forward: Callable[[np.ndarray], Any],
     examples: Examples,
     batches: TrainingBatches,
     average: WeightAverage,
@@ -208,7 +211,7 @@ def _run_epoch(
     average.update(twin)
     record: dict[str, Any] = {"epoch": epoch + 1, "loss": float(log.history["loss"][-1])}
     images = min(RECALIBRATION_IMAGES, RECALIBRATION_SHARE * len(examples.train))
-    with averaged_weights(twin, average, batches, math.ceil(images / batches.batch_size)):
+    with averaged_weights(twin, forward, average, batches, math.ceil(images / batches.batch_size)):
         predicted = twin.predict(PredictionBatches(examples.pixels, examples.validation, batch_size=128), verbose=0)
         record |= validation_scores(examples.targets[examples.validation], predicted)
         if not np.isfinite([record["loss"], record["val_loss"]]).all():

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import pandas as pd
 
 from hounsfield.cohorts import Cohort, Store, assign_folds
@@ -24,6 +23,7 @@ from hounsfield.training.finish import finish
 from hounsfield.training.job import Job, Member
 from hounsfield.training.loop import Examples, Schedule, fit
 from hounsfield.training.preparation import DataRequest, Prepared, check_trainable, prepare
+from hounsfield.training.rows import member_examples
 from hounsfield.training.run_folder import RunFolder, atomically
 from hounsfield.training.tensorboard import ScalarLog
 
@@ -105,6 +105,11 @@ def resume(path: Path | str, *, progress: Progress = silent) -> Run:
         RunError: there is no such run, it is finished, or its data has changed.
     """
     folder = RunFolder.open(Path(path))
+    if folder.finished:
+        raise RunError(
+            f"The run {path} is finished: there is nothing to continue, and nothing in it has been changed. To train "
+            f"longer, begin a new run with: hounsfield train DATA --plan {folder.plan} --set epochs=N"
+        )
     plan = Plan.load(folder.plan)
     request = DataRequest.from_dict(folder.read_environment()["data"])
     prepared = prepare(request, seed=plan.seed, progress=progress)
@@ -192,7 +197,7 @@ def _train_members(job: Job) -> tuple[list[Member], bool]:
     scalars = ScalarLog(job.folder.tensorboard)
     for number in range(plan.folds):
         try:
-            member = _train_member(job, _examples(plan, job.store, folds, number), number, records, scalars)
+            member = _train_member(job, member_examples(plan, job.store, folds, number), number, records, scalars)
         except KeyboardInterrupt:
             if not members:
                 raise
@@ -238,34 +243,3 @@ def _train_member(
 
 def _schedule(plan: Plan) -> Schedule:
     return Schedule(**{name: getattr(plan, name) for name in Schedule.__dataclass_fields__})
-
-
-def _examples(plan: Plan, store: Store, folds: np.ndarray | None, number: int) -> Examples:
-    """Rows, targets and weights of one member."""
-    cohort = store.cohort
-    if folds is None:
-        train, validation = cohort.rows("train"), cohort.rows("validation")
-    else:
-        train, validation = np.flatnonzero((folds >= 0) & (folds != number)), np.flatnonzero(folds == number)
-    train = _share(cohort, train, plan.train_share, plan.seed)
-    targets = cohort.targets()
-    weights = np.ones(len(cohort), np.float32)
-    if plan.balance_classes:
-        codes = targets[:, 0].astype(int) if plan.task == "binary" else targets.argmax(1)
-        counts = np.bincount(codes[train], minlength=len(plan.labels)).clip(1)
-        weights = (len(train) / len(plan.labels) / counts)[codes].astype(np.float32)
-    return Examples(store, targets, weights, train, validation)
-
-
-def _share(cohort: Cohort, rows: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """The rows of a share of the patients, each label's taken alike."""
-    if share == 1:
-        return rows
-    table = cohort.table.iloc[rows]
-    unit = table["patient"].where(table["patient"].notna(), table["image"])
-    label_of_unit = table["label"].groupby(unit).first()
-    chosen = [
-        units.sample(n=max(1, round(share * len(units))), random_state=seed).index
-        for _, units in label_of_unit.groupby(label_of_unit)
-    ]
-    return rows[unit.isin(np.concatenate(chosen)).to_numpy()]

@@ -41,10 +41,12 @@ class RunFolder:
 
     Args:
         path: of the folder.
+        made: whether the folder was made for this run.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, made: bool = False) -> None:
         self.path = path
+        self._made = made
         self.plan = path / "plan.yaml"
         self.cohort = path / "cohort.parquet"
         self.history = path / "history.csv"
@@ -69,8 +71,21 @@ class RunFolder:
                 f"The run folder {path} exists already and is not empty; nothing in it has been changed. Choose "
                 f"another with --out, or continue an unfinished run with --resume {path}."
             )
+        folder = cls(path, made=not path.exists())
         path.mkdir(parents=True, exist_ok=True)
-        return cls(path)
+        return folder
+
+    @property
+    def finished(self) -> bool:
+        """Whether the training came to its end, and all was written."""
+        return self.metrics.is_file() and not self.checkpoints.is_dir()
+
+    def discard(self) -> None:
+        """Take a new run folder back, as if it had never been made: nothing was trained in it."""
+        for file in self.path.iterdir():
+            file.unlink()
+        if self._made:
+            self.path.rmdir()
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
@@ -116,8 +131,18 @@ class RunFolder:
         write_json(self.environment, facts)
 
     def read_environment(self) -> dict[str, Any]:
-        """What :meth:`write_environment` wrote."""
-        environment: dict[str, Any] = json.loads(self.environment.read_text(encoding="utf-8"))
+        """What :meth:`write_environment` wrote.
+
+        Raises:
+            RunError: the file is damaged.
+        """
+        try:
+            environment: dict[str, Any] = json.loads(self.environment.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise RunError(
+                f"{self.environment} is damaged ({error}): it was expected to say which data the run is trained on. "
+                "Restore it, or begin a new run."
+            ) from error
         return environment
 
     def write_history(self, records: list[dict[str, Any]]) -> None:

@@ -1,0 +1,52 @@
+"""A small plan made by hand, and a small cohort that it fits, for tests of planning and training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hounsfield.augmentation import Augmentation
+from hounsfield.planning import Plan
+from hounsfield.preprocessing import Pipeline
+
+
+def hand_made_plan(**changes: Any) -> Plan:
+    """A plan for the pair of ``write_pair``: a tiny residual network, three epochs."""
+    pipeline = Pipeline.from_dict({"steps": [{"name": "to_channels", "channels": 1}, {"name": "dataset_z_score"}]})
+    usual: dict[str, Any] = {
+        "effort": "quick",
+        "seed": 0,
+        "task": "binary",
+        "labels": ("0", "1"),
+        "input_shape": (16, 16, 1),
+        "pipeline": pipeline,
+        "network": "resnet10",
+        "width": 8,
+        "dropout": 0.1,
+        "augmentation": Augmentation(flip_axes=(1,), translation=0.05, noise=0.1),
+        "batch_size": 8,
+        "epochs": 3,
+        "patience": 5,
+        "learning_rate": 0.003,
+        "warmup": 0.1,
+        "weight_decay": 0.01,
+        "label_smoothing": 0.05,
+        "balance_classes": True,
+        "average_decay": 0.5,
+        "precision": "float32",
+    }
+    return Plan(**usual | changes)
+
+
+def write_pair(folder: Path, count: int = 60, labels: int = 2) -> str:
+    """Images with a bright patch that grows with the label; returns DATA."""
+    generator = np.random.default_rng(1)
+    classes = np.arange(count) % labels
+    images = generator.normal(100, 15, size=(count, 16, 16))
+    for number, label in enumerate(classes):
+        images[number, 3 : 3 + 3 * label, 3:9] += 60
+    np.save(folder / "images.npy", images.clip(0, 255).astype(np.uint8))
+    np.save(folder / "labels.npy", classes)
+    return f"{folder / 'images.npy'},{folder / 'labels.npy'}"

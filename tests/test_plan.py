@@ -1,0 +1,297 @@
+"""Plans: the file that a person reads and edits, and the planner's decisions on fingerprints."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from hounsfield.augmentation import STRENGTHS
+from hounsfield.cohorts.fingerprint import Distribution, Fingerprint
+from hounsfield.errors import HounsfieldError, PlanError, UsageError
+from hounsfield.planning import Hardware, Plan, make_plan
+from hounsfield.planning.hardware import Speed
+from hounsfield.planning.planner import BUDGETS, with_expectations_here
+from plans import hand_made_plan
+
+pytestmark = pytest.mark.network
+
+
+# The file
+
+
+def test_a_plan_survives_its_file(tmp_path: Path) -> None:
+    reasons = {"width": "as wide as " + "very " * 40 + "wide", "epochs": "three: enough", "pipeline": "grey"}
+    plan = hand_made_plan(reasons=reasons, labels=("no", "1: yes, 'quoted'"), augmentation=STRENGTHS["strong"])
+    plan.save(tmp_path / "plan.yaml")
+    assert Plan.load(tmp_path / "plan.yaml") == plan
+    assert [path.name for path in tmp_path.iterdir()] == ["plan.yaml"]
+
+
+def test_the_file_is_plain_yaml_with_each_reason_above_its_field() -> None:
+    text = hand_made_plan(reasons={"width": "because"}).to_yaml()
+    assert "# because\nwidth: 8\n" in text
+    values = yaml.safe_load(text)
+    assert values["labels"] == ["0", "1"]
+    assert values["pipeline"]["steps"][0] == {"name": "to_channels", "channels": 1}
+    assert "reasons" not in values
+
+
+def test_a_file_edited_by_hand_keeps_the_other_reasons(tmp_path: Path) -> None:
+    text = hand_made_plan(reasons={"width": "because", "epochs": "three"}).to_yaml()
+    (tmp_path / "plan.yaml").write_text(text.replace("epochs: 3", "epochs: 7"))
+    found = Plan.load(tmp_path / "plan.yaml")
+    assert found.epochs == 7
+    assert found.reasons["width"] == "because"
+
+
+def test_fields_are_set_by_hand() -> None:
+    plan = hand_made_plan(reasons={"width": "because", "epochs": "three"})
+    found = plan.changed(["epochs=9", "learning_rate=2e-3", "width=null", "test_time_flips=[0, 1]"])
+    assert (found.epochs, found.learning_rate, found.width, found.test_time_flips) == (9, 0.002, None, (0, 1))
+    assert found.reasons == {"width": "set by hand", "epochs": "set by hand"} | dict.fromkeys(
+        ("learning_rate", "test_time_flips"), "set by hand"
+    )
+    assert (plan.epochs, plan.batch_size) == (3, found.batch_size)
+
+
+def test_a_strength_of_augmentation_keeps_the_axes_of_mirroring() -> None:
+    found = hand_made_plan().changed(["augmentation=strong"]).augmentation
+    assert found == STRENGTHS["strong"].model_copy(update={"flip_axes": (1,)})
+    assert hand_made_plan().changed(["augmentation={noise: 0.3}"]).augmentation.noise == 0.3
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("epochs", "Write field=value"),
+        ("epoch=3", "the fields are"),
+        ("reasons={}", "the fields are"),
+        ("epochs=0", "'epochs'"),
+        ("epochs=[", "is not YAML"),
+        ("dropout=1.5", "'dropout'"),
+        ("augmentation=enormous", "'augmentation'"),
+        ("precision=float16", "'precision'"),
+    ],
+)
+def test_a_change_that_cannot_be_made_is_named(assignment: str, message: str) -> None:
+    with pytest.raises(PlanError, match=message):
+        hand_made_plan().changed([assignment])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "holds no mapping"),
+        (b"- 1\n- 2\n", "holds no mapping"),
+        (b"epochs: [", "is not YAML"),
+        (b"epochs: 3\n", "'effort': Field required"),
+        (b"\xff\xfe", "cannot be read"),
+    ],
+)
+def test_a_file_that_is_no_plan_is_one_paragraph(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "plan.yaml").write_bytes(content)
+    with pytest.raises(PlanError, match=message) as caught:
+        Plan.load(tmp_path / "plan.yaml")
+    assert "\n" not in str(caught.value)
+    assert "hounsfield plan DATA" in str(caught.value)
+    assert caught.value.exit_status == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("epochs: 3", "epochs: many"), ("epochs: 3", "epochs: 3\nepoch: 3"), ("version: 1", "version: 2")],
+)
+def test_a_wrong_field_is_named_with_its_value(tmp_path: Path, old: str, new: str) -> None:
+    (tmp_path / "plan.yaml").write_text(hand_made_plan().to_yaml().replace(old, new))
+    with pytest.raises(PlanError, match=new.rpartition("\n")[2].partition(":")[0]):
+        Plan.load(tmp_path / "plan.yaml")
+
+
+def test_an_unknown_step_of_the_pipeline_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "plan.yaml").write_text(hand_made_plan().to_yaml().replace("to_channels", "to_chanels"))
+    with pytest.raises(HounsfieldError, match="to_chanels"):
+        Plan.load(tmp_path / "plan.yaml")
+
+
+def test_a_plan_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match=r"nowhere\.yaml cannot be read"):
+        Plan.load(tmp_path / "nowhere.yaml")
+
+
+# The planner
+
+
+def seen(**changes: Any) -> Fingerprint:
+    """The fingerprint of 1,000 grey radiographs of 400×320 of 500 patients."""
+    values = Distribution.of([0.0, 100.0, 200.0])
+    usual: dict[str, Any] = dict.fromkeys(("constant", "clipped", "not_finite", "bad"), ())
+    usual |= dict.fromkeys(("minimum", "maximum", "mean", "deviation", "low", "high"), values)
+    usual |= {
+        "name": "cohort",
+        "kind": "table",
+        "task": "binary",
+        "labels": ("normal", "opacity"),
+        "num_images": 1000,
+        "num_readable": 1000,
+        "num_patients": 500,
+        "num_studies": None,
+        "splits": {"train": 1000},
+        "balance": {"train": {"normal": 500, "opacity": 500}},
+        "rank": 2,
+        "ranks": {2: 1000},
+        "shapes": {(400, 320): 1000},
+        "min_shape": (400, 320),
+        "median_shape": (400, 320),
+        "max_shape": (400, 320),
+        "spacing": None,
+        "num_spacing": 0,
+        "orientations": {},
+        "modality": "DX",
+        "modalities": {"DX": 1000},
+        "channels": 1,
+        "channel_counts": {1: 1000},
+        "num_grey": 1000,
+        "dtypes": {"uint8": 1000},
+        "bits": {8: 1000},
+    }
+    return Fingerprint(**usual | changes)
+
+
+@pytest.fixture(autouse=True)
+def _this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    speed = Speed("mixed_bfloat16", {"float32": 1e10, "mixed_bfloat16": 2e10})
+    monkeypatch.setattr("hounsfield.planning.planner.measure_speed", lambda *_: speed)
+    monkeypatch.setattr(Hardware, "here", classmethod(lambda cls: cls(2, 2**33, ())))
+
+
+def steps(plan: Plan) -> list[str]:
+    return [step["name"] for step in plan.pipeline.to_dict()["steps"]]
+
+
+def test_every_decision_has_its_reason() -> None:
+    plan = make_plan(seen())
+    decided = set(Plan.model_fields) - {"version", "seed", "task", "reasons"}
+    # Decisions of a person, never of the planner.
+    unasked = {"pretrained", "accumulate", "train_share"}
+    assert decided - unasked <= set(plan.reasons)
+    assert Plan.from_yaml(plan.to_yaml()) == plan
+
+
+@pytest.mark.parametrize("effort", ["quick", "standard", "thorough"])
+def test_the_input_keeps_its_proportions_within_the_effort(effort: Any) -> None:
+    rows, columns, channels = make_plan(seen(), effort=effort).input_shape
+    assert max(rows, columns) == BUDGETS[effort].longest_side[2]
+    assert abs(rows / columns - 400 / 320) < 0.1
+    assert channels == 1
+
+
+def test_small_images_stay_as_they_are() -> None:
+    small = {"shapes": {(28, 28): 1000}, "median_shape": (28, 28), "min_shape": (28, 28), "max_shape": (28, 28)}
+    assert make_plan(seen(**small)).input_shape == (28, 28, 1)
+
+
+def test_effort_is_one_dial() -> None:
+    quick, standard, thorough = (make_plan(seen(), effort=effort) for effort in ("quick", "standard", "thorough"))
+    assert quick.expected_seconds < standard.expected_seconds < thorough.expected_seconds
+    assert (quick.folds, standard.folds) == (1, 1)
+    assert thorough.folds > 1
+    assert thorough.test_time_flips == (1,)
+    assert standard.test_time_flips == ()
+
+
+def test_expected_time_is_work_over_speed() -> None:
+    plan = make_plan(seen())
+    longer = with_expectations_here(plan.changed([f"epochs={2 * plan.epochs}"]), seen())
+    assert longer.expected_seconds - 20 == pytest.approx(2 * (plan.expected_seconds - 20), rel=0.01)
+    assert plan.expected_disk_mb == pytest.approx(1000 * 4 * plan.input_shape[0] * plan.input_shape[1] / 2**20, rel=0.1)
+
+
+def test_ct_has_one_window_for_all() -> None:
+    low, high = (Distribution.of([value]) for value in (-1000.0, 1200.0))
+    plan = make_plan(seen(modality="CT", modalities={"CT": 1000}, low=low, high=high))
+    assert steps(plan)[-2:] == ["window", "dataset_z_score"]
+    window = plan.pipeline.to_dict()["steps"][-2]
+    assert (window["center"], window["width"]) == (100, 2200)
+    assert "HU" in plan.reasons["pipeline"]
+
+
+def test_colour_keeps_its_three_channels_and_one_scale() -> None:
+    plan = make_plan(seen(channels=3, channel_counts={3: 1000}, num_grey=0, modality=None))
+    assert plan.input_shape[-1] == 3
+    assert steps(plan)[0] == "to_channels"
+    assert steps(plan)[-1] == "dataset_z_score"
+    grey = make_plan(seen(channels=3, channel_counts={3: 1000}, num_grey=1000, modality=None))
+    assert grey.input_shape[-1] == 1
+
+
+def test_images_of_different_proportions_are_padded() -> None:
+    mixed = make_plan(seen(shapes={(400, 320): 600, (300, 500): 400}))
+    resize = next(step for step in mixed.pipeline.to_dict()["steps"] if step["name"] == "resize")
+    assert resize["letterbox"]
+    alike = make_plan(seen(shapes={(400, 320): 600, (200, 160): 400}))
+    resize = next(step for step in alike.pipeline.to_dict()["steps"] if step["name"] == "resize")
+    assert not resize["letterbox"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "mirrored"),
+    [
+        (("normal", "opacity"), True),
+        (("left lung", "right lung"), False),
+        (("hippocampus_l", "hippocampus_r"), False),
+        (("bright", "leftover"), True),
+    ],
+)
+def test_sided_labels_are_never_mirrored(labels: tuple[str, ...], mirrored: bool) -> None:
+    plan = make_plan(seen(labels=labels, balance={"train": dict.fromkeys(labels, 500)}), effort="thorough")
+    assert bool(plan.augmentation.flip_axes) == bool(plan.test_time_flips) == mirrored
+
+
+def test_slides_are_mirrored_along_both_axes() -> None:
+    assert make_plan(seen(modality="SM")).augmentation.flip_axes == (0, 1)
+
+
+def test_rare_labels_are_balanced_and_several_labels_are_not() -> None:
+    assert not make_plan(seen()).balance_classes
+    rare = {"train": {"normal": 900, "opacity": 100}}
+    plan = make_plan(seen(balance=rare))
+    assert plan.balance_classes
+    assert "9.0 times" in plan.reasons["balance_classes"]
+    assert not make_plan(seen(balance=rare, task="multi-label")).balance_classes
+
+
+def test_small_cohorts_have_small_batches_and_fewer_folds() -> None:
+    few = replace(
+        seen(), num_images=40, num_readable=40, num_patients=10, balance={"train": {"normal": 20, "opacity": 20}}
+    )
+    plan = make_plan(few, effort="thorough")
+    assert plan.batch_size == 8
+    assert plan.folds == 2
+    assert plan.epochs == BUDGETS["thorough"].epochs[1]
+
+
+def test_volumes_are_planned_as_volumes() -> None:
+    shape = (60, 100, 100)
+    volumes = {"rank": 3, "ranks": {3: 1000}, "shapes": {shape: 1000}, "orientations": {"SPL": 1000}}
+    plan = make_plan(seen(**volumes, median_shape=shape, min_shape=shape, max_shape=shape, modality="MR"))
+    assert len(plan.input_shape) == 4
+    assert max(plan.input_shape) <= BUDGETS["standard"].longest_side[3]
+    assert "reorient" in steps(plan)
+    assert plan.augmentation.flip_axes == (2,)
+
+
+def test_an_accelerator_buys_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = make_plan(seen()).width
+    monkeypatch.setattr(Hardware, "here", classmethod(lambda cls: cls(16, 2**36, ("GPU",))))
+    assert make_plan(seen()).width == 2 * alone
+
+
+def test_a_network_that_is_asked_for_is_taken() -> None:
+    plan = make_plan(seen(), network="simple_cnn")
+    assert (plan.network, plan.width, plan.reasons["network"]) == ("simple_cnn", None, "asked for")
+    with pytest.raises(UsageError, match="No network is called"):
+        make_plan(seen(), network="resnet99")

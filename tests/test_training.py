@@ -1,0 +1,519 @@
+"""Training: its batches, its averages, its loop, and the run folder that it leaves."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from keras import layers
+
+from hounsfield.augmentation import Augmentation
+from hounsfield.bundle import Bundle
+from hounsfield.cohorts import Store, load_cohort
+from hounsfield.errors import CohortError, PlanError, RunError, UsageError
+from hounsfield.models.twin import training_forward, training_twin
+from hounsfield.planning import Plan
+from hounsfield.preprocessing import Pipeline
+from hounsfield.training import resume, train
+from hounsfield.training.averaging import WeightAverage, averaged_weights, recalibrate
+from hounsfield.training.batches import PredictionBatches, TrainingBatches
+from hounsfield.training.loop import Examples, Fitted, Schedule, fit, validation_scores
+from hounsfield.training.preparation import DataRequest
+from hounsfield.training.rows import member_examples
+from plans import hand_made_plan, write_pair
+
+pytestmark = [
+    pytest.mark.network,
+    # Keras under PyTorch says this of its own optimiser and of NumPy 2.
+    pytest.mark.filterwarnings("ignore:.*__array_wrap__.*:DeprecationWarning"),
+]
+
+SHAPE = (8, 8, 1)
+EXACT = keras.backend.backend() == "tensorflow"
+
+
+class Pixels:
+    """Prepared images in memory."""
+
+    def __init__(self, images: np.ndarray) -> None:
+        self.images = images
+
+    def batch(self, rows: np.ndarray) -> np.ndarray:
+        return self.images[rows]
+
+
+def examples(count: int = 40) -> Examples:
+    generator = np.random.default_rng(0)
+    targets = (np.arange(count) % 2).astype(np.float32)[:, None]
+    images = generator.normal(size=(count, *SHAPE)).astype(np.float32)
+    images[:, 2:5, 2:5] += 2 * targets[:, :, None, None]
+    rows = np.arange(count)
+    return Examples(Pixels(images), targets, np.ones(count, np.float32), rows[:-12], rows[-12:])
+
+
+def schedule(**changes: Any) -> Schedule:
+    usual: dict[str, Any] = {
+        "epochs": 3,
+        "batch_size": 8,
+        "learning_rate": 0.01,
+        "weight_decay": 0.05,
+        "warmup": 0.1,
+        "label_smoothing": 0.05,
+        "accumulate": 1,
+        "average_decay": 0.7,
+        "patience": 10,
+        "precision": "float32",
+    }
+    return Schedule(**usual | changes)
+
+
+def small_network(*, dropout: float = 0.2, normalised: bool = True) -> keras.Model:
+    keras.utils.set_random_seed(3)
+    inputs = keras.Input(SHAPE, name="image")
+    hidden = layers.Conv2D(4, 3, name="convolution")(inputs)
+    if normalised:
+        hidden = layers.BatchNormalization(momentum=0.9, name="normalisation")(hidden)
+    features = layers.GlobalAveragePooling2D(name="features")(layers.ReLU()(hidden))
+    dropped = layers.Dropout(dropout, name="dropout")(features)
+    return keras.Model(inputs, layers.Dense(1, "sigmoid", name="probabilities")(dropped))
+
+
+VARIED = Augmentation(flip_axes=(1,), rotation=10, noise=0.1, erase=0.3, mixup=0.2)
+
+
+def same(found: Any, expected: Any) -> None:
+    if EXACT:
+        np.testing.assert_array_equal(found, expected)
+    else:
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+# Batches
+
+
+def test_an_epoch_holds_each_row_once_in_an_order_of_seed_and_epoch() -> None:
+    rows = np.arange(5, 29)
+    pixels = Pixels(np.arange(40, dtype=np.float32).reshape(-1, 1, 1, 1))
+    targets, weights = np.zeros((40, 1), np.float32), np.ones(40, np.float32)
+
+    def order(**options: int) -> list[float]:
+        batches = TrainingBatches(pixels, rows, targets, weights, batch_size=8, **options)
+        return [float(value) for index in range(len(batches)) for value in batches[index][0].ravel()]
+
+    assert sorted(order()) == rows.tolist()
+    assert order(seed=1, epoch=2) == order(seed=1, epoch=2)
+    assert order(seed=1, epoch=2) != order(seed=1, epoch=3) != order(seed=2, epoch=3)
+
+
+def test_a_batch_larger_than_the_cohort_holds_the_cohort() -> None:
+    data = examples()
+    batches = TrainingBatches(data.pixels, data.train[:5], data.targets, data.weights, batch_size=64)
+    assert len(batches) == 1
+    assert len(batches[0][0]) == 5
+
+
+def test_mixup_mixes_images_targets_and_weights_by_one_share() -> None:
+    """With images that hold their own target and weight, the mixture must hold them too."""
+    targets = np.linspace(0, 1, 16, dtype=np.float32)[:, None]
+    weights = np.linspace(1, 2, 16, dtype=np.float32)
+    images = np.stack([targets[:, 0], weights], axis=-1).reshape(16, 1, 1, 2)
+    batches = TrainingBatches(Pixels(images), np.arange(16), targets, weights, batch_size=16, mixup=0.4)
+    mixed, mixed_targets, mixed_weights = batches[0]
+    np.testing.assert_allclose(mixed[:, 0, 0, 0], mixed_targets[:, 0], atol=1e-6)
+    np.testing.assert_allclose(mixed[:, 0, 0, 1], mixed_weights, atol=1e-6)
+    assert np.abs(mixed_targets - targets).max() > 0.01
+
+
+def test_prediction_batches_keep_the_order_and_the_rest() -> None:
+    rows = np.array([7, 3, 9, 1, 0])
+    batches = PredictionBatches(Pixels(np.arange(10).reshape(-1, 1, 1, 1)), rows, batch_size=2)
+    assert len(batches) == 3
+    assert [int(value) for index in range(3) for value in batches[index][0].ravel()] == rows.tolist()
+
+
+# Averages
+
+
+def test_the_average_of_weights_is_exponential_and_forgets_its_start() -> None:
+    network = keras.Sequential([keras.Input((1,)), layers.Dense(1, use_bias=False)])
+    average = WeightAverage(0.6)
+    expected = None
+    for number, value in enumerate((1.0, 3.0, -2.0, 5.0)):
+        network.set_weights([np.full((1, 1), value, np.float32)])
+        average.update(network)
+        decay = min(0.6, number / (number + 1))
+        expected = value if expected is None else decay * expected + (1 - decay) * value
+        np.testing.assert_allclose(average.weights[0], expected, rtol=1e-6)
+
+
+def test_recalibration_gives_the_statistics_of_the_present_weights() -> None:
+    """Moving statistics are the momentum-weighted means of the batches' own mean and variance, over k batches."""
+    data, network = examples(), small_network(dropout=0.0)
+    twin = training_twin(network, "float32", [])
+    batches = TrainingBatches(data.pixels, data.train, data.targets, data.weights, batch_size=8)
+    recalibrate(twin, training_forward(twin), batches, 3)
+    before = keras.Model(network.inputs[0], network.get_layer("convolution").output)
+    means, variances = [], []
+    for index in range(3):
+        values = keras.ops.convert_to_numpy(before(batches[index][0]))
+        means.append(values.mean((0, 1, 2)))
+        variances.append(values.var((0, 1, 2)))
+    share = 0.9 ** np.arange(2, -1, -1)[:, None]
+    layer = twin.get_layer("network").get_layer("normalisation")
+    found_mean, found_variance = (
+        keras.ops.convert_to_numpy(value) for value in (layer.moving_mean, layer.moving_variance)
+    )
+    np.testing.assert_allclose(found_mean, (share * means).sum(0) / share.sum(), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found_variance, (share * variances).sum(0) / share.sum(), rtol=1e-4, atol=1e-5)
+
+
+def test_averaged_weights_are_lent_for_a_block_only() -> None:
+    data, network = examples(), small_network()
+    twin = training_twin(network, "float32", [])
+    average = WeightAverage(0.5)
+    average.update(twin)
+    own = [weight + 1 for weight in twin.get_weights()]
+    twin.set_weights(own)
+    batches = TrainingBatches(data.pixels, data.train, data.targets, data.weights, batch_size=8)
+    with averaged_weights(twin, training_forward(twin), average, batches, 1):
+        np.testing.assert_array_equal(twin.get_weights()[0], average.weights[0])
+    for found, expected in zip(twin.get_weights(), own, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+# The loop
+
+
+class KilledError(Exception):
+    """Stands for the death of the process: nothing catches it."""
+
+
+def stop_at(epoch: int, error: type[BaseException]) -> Any:
+    def on_batch(now: int, batch: int, total: int) -> None:
+        if (now, batch) == (epoch, 2):
+            raise error
+
+    return on_batch
+
+
+def test_a_broken_training_continues_to_what_it_would_have_become(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"schedule": schedule(epochs=4), "augmentation": VARIED, "seed": 5}
+    unbroken, broken = small_network(), small_network()
+    whole = fit(unbroken, examples(), **options)
+    with pytest.raises(KilledError):
+        fit(broken, examples(), **options, checkpoint=tmp_path / "state.npz", on_batch=stop_at(2, KilledError))
+    interrupted = fit(
+        small_network(),
+        examples(),
+        **options,
+        checkpoint=tmp_path / "state.npz",
+        on_batch=stop_at(4, KeyboardInterrupt),
+    )
+    assert interrupted.interrupted
+    assert len(interrupted.history) == 3
+    continued = fit(broken, examples(), **options, checkpoint=tmp_path / "state.npz")
+    for name in ("loss", "val_loss", "learning_rate"):
+        same([record[name] for record in continued.history], [record[name] for record in whole.history])
+    for found, expected in zip(broken.get_weights(), unbroken.get_weights(), strict=True):
+        same(found, expected)
+
+
+def test_an_interrupt_before_the_first_epoch_is_passed_on() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        fit(small_network(), examples(), schedule(), VARIED, seed=0, on_batch=stop_at(1, KeyboardInterrupt))
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off", b"no archive"])
+def test_a_damaged_checkpoint_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "state.npz").write_bytes(content)
+    with pytest.raises(RunError, match=r"state\.npz cannot be continued from"):
+        fit(small_network(), examples(), schedule(), VARIED, seed=0, checkpoint=tmp_path / "state.npz")
+
+
+def test_training_learns_and_leaves_the_best_weights_in_the_plain_network() -> None:
+    data, network = examples(), small_network(dropout=0.0)
+    fitted = fit(network, data, schedule(epochs=8, learning_rate=0.03), Augmentation(), seed=0)
+    losses = [record["val_loss"] for record in fitted.history]
+    assert min(losses) < 0.8 * losses[0]
+    predicted = network.predict(data.pixels.batch(data.validation), verbose=0)
+    score = validation_scores(data.targets[data.validation], predicted)["val_loss"]
+    assert score == pytest.approx(losses[fitted.best_epoch - 1], abs=1e-5)
+
+
+def test_training_stops_when_patience_is_exhausted() -> None:
+    data = examples()
+    # Labels of validation are wrong, so learning makes its loss worse.
+    wrong = data.targets.copy()
+    wrong[data.validation] = 1 - wrong[data.validation]
+    network = small_network(dropout=0.0)
+    plan = schedule(epochs=40, learning_rate=0.1, patience=2)
+    fitted = fit(network, replace(data, targets=wrong), plan, Augmentation(), seed=0)
+    assert len(fitted.history) == fitted.best_epoch + 2 < 40
+
+
+def test_a_loss_that_is_no_number_is_an_error_with_a_remedy() -> None:
+    data = examples()
+    images = data.pixels.batch(np.arange(40)) * np.float32(np.nan)
+    with pytest.raises(RunError, match="learning_rate"):
+        fit(small_network(), replace(data, pixels=Pixels(images)), schedule(), Augmentation(), seed=0)
+
+
+def test_accumulated_batches_make_the_step_of_one_large_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keras.optimizers.schedules, "CosineDecay", lambda **_: 0.01)
+    data = examples(count=28)
+    networks = []
+    for batch_size, accumulate in ((8, 1), (4, 2)):
+        networks.append(small_network(dropout=0.0, normalised=False))
+        plan = schedule(batch_size=batch_size, accumulate=accumulate, average_decay=0.0)
+        fit(networks[-1], data, plan, Augmentation(), seed=0)
+    start = small_network(dropout=0.0, normalised=False).get_weights()
+    for large, accumulated, old in zip(*(network.get_weights() for network in networks), start, strict=True):
+        np.testing.assert_allclose(accumulated, large, atol=1e-5)
+        assert np.abs(large - old).max() > 1e-3
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_the_rate_rises_to_its_peak_and_falls_as_a_cosine(accumulate: int) -> None:
+    """Half of four epochs of four batches is warm-up from a 25th; the rest is half a cosine to 0.5 %."""
+    plan = schedule(epochs=4, batch_size=4, warmup=0.5, accumulate=accumulate, learning_rate=0.1)
+    network = small_network(dropout=0.0, normalised=False)
+    history = fit(network, examples(count=28), plan, Augmentation(), seed=0).history
+    found = [record["learning_rate"] for record in history]
+    middle = 0.1 * (0.995 * 0.5 * (1 + np.cos(np.pi / 2)) + 0.005)
+    np.testing.assert_allclose(found, [0.004 + 0.096 / 2, 0.1, middle, 0.0005], rtol=1e-4)
+
+
+def test_more_batches_to_accumulate_than_an_epoch_has_still_train() -> None:
+    network = small_network(dropout=0.0)
+    before = network.get_weights()[0].copy()
+    fit(network, examples(), schedule(accumulate=100, epochs=2), Augmentation(), seed=0)
+    assert np.abs(network.get_weights()[0] - before).max() > 1e-5
+
+
+def test_rows_without_weight_teach_nothing() -> None:
+    data = examples()
+    weights = data.weights * 0
+    network = small_network(dropout=0.0)
+    before = network.get_weights()[0].copy()
+    fit(network, replace(data, weights=weights), schedule(weight_decay=0.0), Augmentation(), seed=0)
+    np.testing.assert_allclose(network.get_weights()[0], before, atol=1e-7)
+
+
+def test_validation_scores_against_hand_computed_ones() -> None:
+    binary = validation_scores(np.array([[1.0], [0.0]]), np.array([[0.8], [0.6]]))
+    assert binary["val_loss"] == pytest.approx(-(np.log(0.8) + np.log(0.4)) / 2)
+    assert binary["val_accuracy"] == 0.5
+    several = validation_scores(np.eye(3)[[0, 2]], np.array([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3]]))
+    assert several["val_loss"] == pytest.approx(-(np.log(0.7) + np.log(0.3)) / 2)
+    assert several["val_accuracy"] == 0.5
+
+
+def test_the_best_epoch_has_the_smallest_loss() -> None:
+    assert Fitted([], [{"val_loss": loss} for loss in (0.5, 0.3, 0.4)]).best_epoch == 2
+
+
+# Whole runs
+
+
+def small_plan(**changes: Any) -> Plan:
+    return hand_made_plan(**{"width": 4} | changes)
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOUNSFIELD_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_pair(tmp_path_factory.mktemp("pair"))
+
+
+@pytest.fixture(scope="module")
+def unbroken(data: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "unbroken"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOUNSFIELD_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        train(data, folder, plan=small_plan())
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_run_folder_is_complete(unbroken: Path) -> None:
+    names = {path.name for path in unbroken.iterdir()}
+    assert {"plan.yaml", "cohort.parquet", "history.csv", "log.jsonl", "environment.json", "bundle"} <= names
+    assert {"metrics.json", "predictions.csv", "figures"} <= names
+    assert "checkpoints" not in names
+    assert not [name for name in contents(unbroken) if name.endswith(".part")]
+    assert {"model.keras", "model.onnx", "pipeline.json", "bundle.json"} <= {
+        path.name for path in (unbroken / "bundle").iterdir()
+    }
+    assert Plan.load(unbroken / "plan.yaml").width == 4
+    assert pd.read_csv(unbroken / "history.csv")["epoch"].tolist() == [1, 2, 3]
+    events = [json.loads(line)["event"] for line in (unbroken / "log.jsonl").read_text().splitlines()]
+    assert [events.count(name) for name in ("epoch", "trained", "engine", "diagnosis", "finished")] == [3, 1, 1, 1, 1]
+    assert json.loads((unbroken / "environment.json").read_text())["backend"] == keras.backend.backend()
+
+
+def test_metrics_have_the_declared_form_and_agree_with_the_predictions(unbroken: Path) -> None:
+    metrics = json.loads((unbroken / "metrics.json").read_text())
+    assert set(metrics) == {"test", "validation"}
+    table = pd.read_csv(unbroken / "predictions.csv")
+    assert list(table.columns[:2]) == ["image", "prediction"]
+    np.testing.assert_allclose(table["p_0"] + table["p_1"], 1, atol=1e-6)
+    for split, estimates in metrics.items():
+        rows = table[table["split"] == split]
+        accuracy = estimates["accuracy"]
+        assert set(accuracy) >= {"value", "low", "high", "n"}
+        assert accuracy["n"] == len(rows)
+        assert accuracy["value"] == pytest.approx((rows["label"] == rows["prediction"]).mean())
+        assert estimates["auc"]["low"] <= estimates["auc"]["value"] <= estimates["auc"]["high"]
+
+
+def test_an_interrupted_run_can_be_used_and_continued_to_the_unbroken_one(
+    data: str, unbroken: Path, tmp_path: Path
+) -> None:
+    def interrupt(task: str, done: int, total: int | None) -> None:
+        if task == "training" and done == 7:
+            raise KeyboardInterrupt
+
+    folder = tmp_path / "run"
+    run = train(data, folder, plan=small_plan(), progress=interrupt)
+    assert run.metrics["test"]["auc"]["n"] == 12
+    assert len(pd.read_csv(folder / "history.csv")) == 1
+    assert Bundle.load(folder).labels == ("0", "1")
+    resume(folder)
+    numbers = ["epoch", "loss", "val_loss", "val_accuracy", "learning_rate"]
+    same(pd.read_csv(folder / "history.csv")[numbers], pd.read_csv(unbroken / "history.csv")[numbers])
+    weights = [Bundle.load(path).network().get_weights() for path in (folder, unbroken)]
+    for found, expected in zip(*weights, strict=True):
+        same(found, expected)
+    assert not (folder / "checkpoints").exists()
+
+
+def test_a_finished_run_is_not_trained_again(unbroken: Path) -> None:
+    before = contents(unbroken)
+    with pytest.raises(RunError, match="is finished"):
+        resume(unbroken)
+    assert contents(unbroken) == before
+
+
+def test_a_run_folder_that_exists_is_left_alone(data: str, unbroken: Path) -> None:
+    before = contents(unbroken)
+    with pytest.raises(RunError, match="exists already"):
+        train(data, unbroken, plan=small_plan())
+    assert contents(unbroken) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        (["labels=[a, b]"], PlanError, "labels a, b"),
+        (["input_shape=[8, 8, 1]"], PlanError, r"\(16, 16, 1\)"),
+        (["test_time_flips=[2]"], PlanError, "axis 2"),
+        (["network=simple_cnn"], UsageError, "does not take these options"),
+        (["seed=3"], UsageError, "--seed"),
+        (["epochs=0"], PlanError, "epochs"),
+    ],
+)
+def test_a_plan_that_does_not_fit_leaves_nothing_behind(
+    data: str, tmp_path: Path, changes: list[str], error: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hounsfield.training.run.with_expectations_here", lambda plan, _: plan)
+    with pytest.raises(error, match=message):
+        train(data, tmp_path / "run", plan=small_plan(), changes=changes)
+    assert not (tmp_path / "run").exists()
+
+
+def test_data_that_changed_is_not_trained_on(data: str, tmp_path: Path) -> None:
+    def kill(task: str, done: int, total: int | None) -> None:
+        if task == "training":
+            raise KilledError
+
+    own = write_pair(tmp_path)
+    with pytest.raises(KilledError):
+        train(own, tmp_path / "run", plan=small_plan(), progress=kill)
+    write_pair(tmp_path, count=50)
+    with pytest.raises(RunError, match="has changed"):
+        resume(tmp_path / "run")
+
+
+def test_an_empty_folder_that_was_there_stays_there(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with pytest.raises(CohortError):
+        train(tmp_path / "nowhere", tmp_path / "run", plan=small_plan())
+    assert (tmp_path / "run").is_dir()
+
+
+def test_three_classes_in_folds_with_mirrored_views(tmp_path: Path) -> None:
+    plan = small_plan(
+        task="multi-class", labels=("0", "1", "2"), folds=2, test_time_flips=(1,), epochs=1, train_share=0.7
+    )
+    run = train(write_pair(tmp_path, labels=3), tmp_path / "run", plan=plan)
+    assert pd.read_csv(run.folder / "history.csv")["member"].tolist() == [1, 2]
+    # Each row of training and validation is predicted by the network that has not seen it.
+    assert run.metrics["validation"]["accuracy"]["n"] == 48
+    assert Bundle.load(run.folder).network().get_layer("features").output.shape == (None, 2 * 32)
+
+
+# Rows and weights
+
+
+def store_of(tmp_path: Path, table: dict[str, list[Any]], **options: Any) -> Store:
+    for name in table["image"]:
+        np.save(tmp_path / name, np.random.default_rng(len(name)).normal(size=(16, 16)).astype(np.float32))
+    pd.DataFrame(table).to_csv(tmp_path / "index.csv", index=False)
+    cohort = load_cohort(tmp_path / "index.csv", **options)
+    return Store.build(cohort, Pipeline.from_dict({"steps": [{"name": "to_channels", "channels": 1}]}))
+
+
+def test_class_weights_let_each_label_count_the_same(tmp_path: Path) -> None:
+    labels = ["0"] * 12 + ["1"] * 4
+    table = {
+        "image": [f"{number}.npy" for number in range(16)],
+        "label": labels,
+        "patient": [f"p{number}" for number in range(16)],
+        "split": (["train"] * 9 + ["validation"] * 3) + (["train"] * 3 + ["validation"]),
+    }
+    found = member_examples(small_plan(), store_of(tmp_path, table), None, 0)
+    weights, positive = found.weights[found.train], found.targets[found.train, 0] == 1
+    np.testing.assert_allclose(weights[positive], 12 / 2 / 3)
+    np.testing.assert_allclose(weights[~positive], 12 / 2 / 9)
+    assert weights.mean() == pytest.approx(1)
+
+
+def test_a_share_of_training_takes_whole_patients_of_each_label(tmp_path: Path) -> None:
+    table = {
+        "image": [f"{number}.npy" for number in range(24)],
+        "label": ["0"] * 20 + ["1"] * 4,
+        "patient": [f"p{number // 2}" for number in range(24)],
+        "split": ["train"] * 18 + ["validation"] * 2 + ["train"] * 2 + ["validation"] * 2,
+    }
+    store = store_of(tmp_path, table)
+    found = member_examples(small_plan(train_share=0.3), store, None, 0)
+    patients = store.cohort.table["patient"]
+    chosen = set(patients.iloc[found.train])
+    # 0.3 of 9 and of 1 patients: 3, and at least one.
+    assert len(chosen) == 4
+    whole = patients.isin(chosen) & (store.cohort.table["split"] == "train")
+    assert whole.sum() == len(found.train)
+    assert found.targets[found.train].sum() == 2
+
+
+def test_a_request_becomes_absolute_and_a_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_pair(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    request = DataRequest("images.npy,labels.npy", label_columns=("a b",), drop_leaks=True)
+    kept = DataRequest.from_dict(json.loads(json.dumps(request.to_dict())))
+    assert kept.data == f"{tmp_path / 'images.npy'},{tmp_path / 'labels.npy'}"
+    assert kept.command_line() == f"{kept.data} --label-column 'a b' --drop-leaks"
+    assert DataRequest("phantom:chest").to_dict()["data"] == "phantom:chest"
