@@ -118,6 +118,21 @@ def test_the_twin_computes_what_the_plain_network_computes() -> None:
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(16, 16, 1), (8, 8, 8, 1)])
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="only TensorFlow has another normalisation")
+def test_a_step_of_the_twin_is_a_step_of_the_plain_network(shape: tuple[int, ...]) -> None:
+    """Gradients through the fused kernel are those of Keras's layer."""
+    network = build("resnet10", shape, 2, "binary", width=4)
+    twin = training_twin(network, "float32", [])
+    before = [weight.copy() for weight in network.get_weights()]
+    for model in (network, twin):
+        model.compile(keras.optimizers.SGD(0.1), "binary_crossentropy")
+        model.train_on_batch(images(shape, 8), np.arange(8)[:, None] % 2)
+    for expected, found in zip(network.get_weights(), twin.get_weights(), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert max(np.abs(new - old).max() for new, old in zip(network.get_weights(), before, strict=True)) > 1e-3
+
+
 def test_the_twin_normalises_volumes_as_the_plain_network_does() -> None:
     network = build("resnet10", (8, 8, 8, 1), 2, "binary", width=4)
     twin = training_twin(network, "float32", [])

@@ -465,14 +465,52 @@ def test_three_classes_in_folds_with_mirrored_views(tmp_path: Path) -> None:
     assert Bundle.load(run.folder).network().get_layer("features").output.shape == (None, 2 * 32)
 
 
+def test_several_labels_few_images_no_patients_and_no_test_split(tmp_path: Path) -> None:
+    """Eight training images in a batch of 64; figures are those of validation."""
+    table = {
+        "image": [f"{number}.npy" for number in range(14)],
+        "a": [0, 1] * 7,
+        "b": [1, 1, 0, 0] * 3 + [1, 0],
+        "split": ["train"] * 8 + ["validation"] * 6,
+    }
+    write_table(tmp_path, table)
+    pipeline = Pipeline.from_dict({"steps": [{"name": "to_channels", "channels": 1}]})
+    plan = hand_made_plan(
+        task="multi-label",
+        labels=("a", "b"),
+        network="simple_cnn",
+        width=None,
+        batch_size=64,
+        epochs=1,
+        balance_classes=False,
+        pipeline=pipeline,
+    )
+    run = train(DataRequest(str(tmp_path / "index.csv"), label_columns=("a", "b")), tmp_path / "run", plan=plan)
+    assert set(run.metrics) == {"validation"}
+    assert run.metrics["validation"]["accuracy"]["n"] == 6
+    assert list(pd.read_csv(run.folder / "predictions.csv").columns[-2:]) == ["p_a", "p_b"]
+    assert (run.folder / "figures" / "roc_validation.png").is_file()
+    with pytest.raises(PlanError, match="balance_classes"):
+        train(
+            DataRequest(str(tmp_path / "index.csv"), label_columns=("a", "b")),
+            tmp_path / "other",
+            plan=plan.model_copy(update={"balance_classes": True}),
+        )
+
+
 # Rows and weights
 
 
-def store_of(tmp_path: Path, table: dict[str, list[Any]], **options: Any) -> Store:
+def write_table(folder: Path, table: dict[str, list[Any]]) -> None:
+    generator = np.random.default_rng(0)
     for name in table["image"]:
-        np.save(tmp_path / name, np.random.default_rng(len(name)).normal(size=(16, 16)).astype(np.float32))
-    pd.DataFrame(table).to_csv(tmp_path / "index.csv", index=False)
-    cohort = load_cohort(tmp_path / "index.csv", **options)
+        np.save(folder / name, generator.normal(size=(16, 16)).astype(np.float32))
+    pd.DataFrame(table).to_csv(folder / "index.csv", index=False)
+
+
+def store_of(tmp_path: Path, table: dict[str, list[Any]]) -> Store:
+    write_table(tmp_path, table)
+    cohort = load_cohort(tmp_path / "index.csv")
     return Store.build(cohort, Pipeline.from_dict({"steps": [{"name": "to_channels", "channels": 1}]}))
 
 

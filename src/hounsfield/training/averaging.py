@@ -71,8 +71,8 @@ def recalibrate(
     if not normalisations:
         return
     for layer in normalisations:
-        layer.moving_mean.assign(keras.ops.zeros_like(layer.moving_mean))
-        layer.moving_variance.assign(keras.ops.zeros_like(layer.moving_variance))
+        layer.moving_mean.assign(np.zeros(layer.moving_mean.shape))
+        layer.moving_variance.assign(np.zeros(layer.moving_variance.shape))
     num_batches = min(num_batches, len(batches))
     for index in range(num_batches):
         forward(batches[index][0])
