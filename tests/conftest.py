@@ -15,7 +15,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if _data_folder() is not None:
         return
     if os.environ.get("HOUNSFIELD_REQUIRE_DATA") == "1":
-        raise pytest.UsageError("HOUNSFIELD_REQUIRE_DATA=1, but neither HOUNSFIELD_DATA nor ../shared/data is a folder.")
+        raise pytest.UsageError(
+            "HOUNSFIELD_REQUIRE_DATA=1, but neither HOUNSFIELD_DATA nor ../shared/data is a folder."
+        )
     absent = pytest.mark.skip(reason="the real images are not here (set HOUNSFIELD_DATA to their folder)")
     for item in items:
         if item.get_closest_marker("data"):

@@ -47,6 +47,7 @@ LAYERS = {
 }
 LAYERS["training"] = set(LAYERS) - {"explanation"}
 LAYERS["cli"] = set(LAYERS)
+LAYERS["__main__"] = {"cli"}
 LIGHT_ROOMS = (
     "errors",
     "progress",
