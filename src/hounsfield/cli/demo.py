@@ -102,13 +102,14 @@ def _compare(predictions: Path, truth: Path) -> None:
 
     said = pd.read_csv(predictions)
     said = said.assign(file=[Path(image).name for image in said["image"]])
-    both = said.merge(pd.read_csv(truth)[["image", "label", "patient"]], left_on="file", right_on="image")
+    both = said.merge(pd.read_csv(truth)[["image", "label"]], left_on="file", right_on="image")
     positive = next(column for column in reversed(said.columns) if column.startswith("p_"))
     right = both["prediction"] == both["label"]
-    table = Table("patient", "file", "truth", "prediction", positive.replace("p_", "probability of "), "")
+    table = Table("file", "truth", "prediction", positive.replace("_", "(") + ")", "")
     for row in _spread(both).index:
-        values = both.loc[row, ["patient", "file", "label", "prediction"]].astype(str)
-        table.add_row(*values, f"{both.loc[row, positive]:.3f}", "right" if right[row] else "wrong")
+        file, label, prediction = both.loc[row, ["file", "label", "prediction"]].astype(str)
+        probability = f"{both.loc[row, positive]:.3f}"
+        table.add_row(file, label, prediction, probability, "right" if right[row] else "wrong")
     out.print(table)
     out.print(f"{right.sum()} of {len(both)} held-out images are right (all are in {predictions}).", markup=False)
 
