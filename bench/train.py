@@ -42,12 +42,12 @@ def main() -> None:
             for name in CONTESTANTS:
                 speeds[name].append(in_own_process(name, number, arguments.seconds))
         print(
-            f"ResNet-18 at {case[0]}, batch {case[3]}, images/s (median, range of {arguments.rounds}), and the ratio to torch:"
+            f"ResNet-18 at {case[0]}, batch {case[3]}: images/s, median and range of {arguments.rounds}, ratio to PyTorch bfloat16"
         )
         peer = statistics.median(speeds["torch bfloat16"])
         for name, values in speeds.items():
             median = statistics.median(values)
-            print(f"  {name:27s} {median:7.1f}  ({min(values):.1f}–{max(values):.1f})  {median / peer:.2f} of torch's")
+            print(f"  {name:27s} {median:7.1f}  ({min(values):.1f}–{max(values):.1f})  {median / peer:.2f}")
 
 
 def in_own_process(name: str, case: int, seconds: float) -> float:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
+import tempfile
 
 from hounsfield.cli.console import say
-from hounsfield.errors import MissingDependency, UsageError
+from hounsfield.errors import MissingDependency, UsageError, require
 
 BACKENDS = ("tensorflow", "jax", "torch")
 
@@ -41,3 +43,17 @@ def announce_backend() -> None:
             f"Keras is not installed. Install it with: pip install 'hounsfield[{os.environ['KERAS_BACKEND']}]'"
         )
     say(f"Backend: Keras on {os.environ['KERAS_BACKEND']}")
+    _import_quietly()
+
+
+def _import_quietly() -> None:
+    """Import Keras with file descriptor 2 put aside: TensorFlow writes notes there that no setting of it stops."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with tempfile.TemporaryFile() as aside:
+            os.dup2(aside.fileno(), 2)
+            require("keras", "training networks")
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

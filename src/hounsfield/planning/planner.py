@@ -36,8 +36,8 @@ class Budget:
 
 BUDGETS: dict[Effort, Budget] = {
     "quick": Budget("resnet10", {2: 64, 3: 32}, {2: 16, 3: 8}, 40_000, (6, 30), "medium"),
-    "standard": Budget("resnet18", {2: 128, 3: 48}, {2: 32, 3: 16}, 100_000, (15, 50), "strong"),
-    "thorough": Budget("resnet18", {2: 128, 3: 48}, {2: 32, 3: 16}, 100_000, (15, 50), "strong", folds=4),
+    "standard": Budget("resnet18", {2: 128, 3: 48}, {2: 32, 3: 16}, 100_000, (15, 50), "medium"),
+    "thorough": Budget("resnet18", {2: 128, 3: 48}, {2: 32, 3: 16}, 100_000, (15, 50), "medium", folds=4),
 }
 # On an accelerator the same time buys a network of twice the width.
 ACCELERATED_WIDTH = 2
