@@ -42,7 +42,7 @@ def main() -> None:
             for name in CONTESTANTS:
                 speeds[name].append(in_own_process(name, number, arguments.seconds))
         print(
-            f"ResNet-18 at {case[0]}, batch {case[3]}: images/s, median and range of {arguments.rounds}, ratio to PyTorch bfloat16"
+            f"ResNet-18 at {case[0]}, batch {case[3]}: images/s (median, range of {arguments.rounds}) and ratio to torch bf16"
         )
         peer = statistics.median(speeds["torch bfloat16"])
         for name, values in speeds.items():
