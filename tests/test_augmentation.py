@@ -59,7 +59,9 @@ def test_training_changes_images_and_nothing_else_does(kind: Any, rank: int) -> 
     assert changed.shape == batch.shape
     assert changed.dtype == np.float32
     assert np.isfinite(changed).all()
-    assert all(np.abs(new - old).max() > 1e-3 for new, old in zip(changed, batch, strict=True))
+    moved = [np.abs(new - old).max() > 1e-3 for new, old in zip(changed, batch, strict=True)]
+    # A small box may lie between the pixels of a coarse image.
+    assert all(moved) or (kind is RandomErase and any(moved))
 
 
 @each_layer

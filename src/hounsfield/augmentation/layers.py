@@ -98,7 +98,7 @@ class RandomSpatial(RandomLayer):
         lengths = np.asarray(images.shape[1:-1], np.float32)
         parameters = {
             "matrix": self._matrix(images, rank),
-            "shift": self._uniform(images, self.translation, rank) * lengths,
+            "shift": self._uniform(images, self.translation, rank) * ops.convert_to_tensor(lengths),
         }
         if self.elastic:
             nodes = (self.ELASTIC_NODES,) * rank
@@ -108,8 +108,8 @@ class RandomSpatial(RandomLayer):
     def apply(self, images: Any, parameters: dict[str, Any]) -> Any:
         """Read each image where the inverse transformation points."""
         spatial_shape = tuple(images.shape[1:-1])
-        grid = centred_grid(spatial_shape)
-        centre = (np.asarray(spatial_shape, np.float32) - 1) / 2
+        grid = ops.convert_to_tensor(centred_grid(spatial_shape))
+        centre = ops.convert_to_tensor((np.asarray(spatial_shape, np.float32) - 1) / 2)
         coordinates = ops.matmul(grid, ops.transpose(parameters["matrix"], (0, 2, 1)))
         coordinates = coordinates + ops.expand_dims(parameters["shift"], 1) + centre
         if "field" in parameters:
@@ -124,18 +124,17 @@ class RandomSpatial(RandomLayer):
         """Flip × scale × shear × rotations, as (batch, rank, rank)."""
         factors = ops.exp(self._uniform(images, float(np.log1p(self.stretch)), rank))
         factors = factors * ops.exp(self._uniform(images, float(np.log1p(self.scale)), 1))
-        matrix = ops.expand_dims(factors * self._signs(images, rank), -1) * np.eye(rank, dtype=np.float32)
-        off_diagonal = 1 - np.eye(rank, dtype=np.float32)
-        matrix = ops.matmul(
-            matrix, np.eye(rank, dtype=np.float32) + self._uniform(images, self.shear, rank, rank) * off_diagonal
-        )
+        identity = ops.eye(rank, dtype="float32")
+        matrix = ops.expand_dims(factors * self._signs(images, rank), -1) * identity
+        shear = self._uniform(images, self.shear, rank, rank) * (1 - identity)
+        matrix = ops.matmul(matrix, identity + shear)
         for first, second in itertools.combinations(range(rank), 2):
             angle = self._uniform(images, float(np.deg2rad(self.rotation)), 1, 1)
             matrix = ops.matmul(matrix, _plane_rotation(angle, first, second, rank))
         return matrix
 
     def _signs(self, images: Any, rank: int) -> Any:
-        flippable = np.asarray([axis in self.flip_axes for axis in range(rank)], np.float32)
+        flippable = ops.convert_to_tensor([float(axis in self.flip_axes) for axis in range(rank)], dtype="float32")
         drawn = ops.sign(self._uniform(images, 1.0, rank) + 1e-9)
         return flippable * drawn + (1 - flippable)
 
@@ -145,7 +144,9 @@ def _plane_rotation(angle: Any, first: int, second: int, rank: int) -> Any:
     inside, skew = np.zeros((rank, rank), np.float32), np.zeros((rank, rank), np.float32)
     inside[first, first] = inside[second, second] = 1
     skew[first, second], skew[second, first] = -1, 1
-    return np.eye(rank, dtype=np.float32) - inside + ops.cos(angle) * inside + ops.sin(angle) * skew
+    outside = ops.convert_to_tensor(np.eye(rank, dtype=np.float32) - inside)
+    inside, skew = ops.convert_to_tensor(inside), ops.convert_to_tensor(skew)
+    return outside + ops.cos(angle) * inside + ops.sin(angle) * skew
 
 
 @keras.saving.register_keras_serializable("hounsfield")
@@ -256,7 +257,7 @@ class RandomErase(RandomLayer):
         inside = 1.0
         for axis in range(rank):
             size = images.shape[axis + 1]
-            position = (np.arange(size, dtype=np.float32) + 0.5) / size
+            position = ops.convert_to_tensor((np.arange(size, dtype=np.float32) + 0.5) / size)
             centre, half = parameters["centre"][:, axis : axis + 1], parameters["half_side"][:, axis : axis + 1]
             along = ops.cast(ops.abs(position - centre) < half, "float32")
             shape = [-1] + [1] * (rank + 1)
