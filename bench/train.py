@@ -3,7 +3,7 @@
     python bench/train.py [--rounds 3] [--seconds 8]
 
 Every contestant runs in a process of its own, in turn, so that thread pools do not meet; the median over the
-rounds is printed, with its range.
+rounds is printed with its range, and its ratio to PyTorch in bfloat16.
 """
 
 from __future__ import annotations
@@ -41,9 +41,7 @@ def main() -> None:
         for _ in range(arguments.rounds):
             for name in CONTESTANTS:
                 speeds[name].append(in_own_process(name, number, arguments.seconds))
-        print(
-            f"ResNet-18 at {case[0]}, batch {case[3]}: images/s (median, range of {arguments.rounds}) and ratio to torch bf16"
-        )
+        print(f"ResNet-18 at {case[0]}, batch {case[3]}, images/s (median, range of {arguments.rounds}), ratio:")
         peer = statistics.median(speeds["torch bfloat16"])
         for name, values in speeds.items():
             median = statistics.median(values)

@@ -322,6 +322,10 @@ def test_the_best_epoch_has_the_smallest_loss() -> None:
 # Whole runs
 
 
+# Compiles in a moment, where a test is not about the network.
+PLAIN = {"network": "simple_cnn", "width": None}
+
+
 def small_plan(**changes: Any) -> Plan:
     return hand_made_plan(**{"width": 4} | changes)
 
@@ -442,7 +446,7 @@ def test_data_that_changed_is_not_trained_on(data: str, tmp_path: Path) -> None:
 
     own = write_pair(tmp_path)
     with pytest.raises(KilledError):
-        train(own, tmp_path / "run", plan=small_plan(), progress=kill)
+        train(own, tmp_path / "run", plan=small_plan(**PLAIN), progress=kill)
     write_pair(tmp_path, count=50)
     with pytest.raises(RunError, match="has changed"):
         resume(tmp_path / "run")
@@ -457,13 +461,13 @@ def test_an_empty_folder_that_was_there_stays_there(tmp_path: Path) -> None:
 
 def test_three_classes_in_folds_with_mirrored_views(tmp_path: Path) -> None:
     plan = small_plan(
-        task="multi-class", labels=("0", "1", "2"), folds=2, test_time_flips=(1,), epochs=1, train_share=0.7
+        task="multi-class", labels=("0", "1", "2"), folds=2, test_time_flips=(1,), epochs=1, train_share=0.7, **PLAIN
     )
     run = train(write_pair(tmp_path, labels=3), tmp_path / "run", plan=plan)
     assert pd.read_csv(run.folder / "history.csv")["member"].tolist() == [1, 2]
     # Each row of training and validation is predicted by the network that has not seen it.
     assert run.metrics["validation"]["accuracy"]["n"] == 48
-    assert Bundle.load(run.folder).network().get_layer("features").output.shape == (None, 2 * 32)
+    assert Bundle.load(run.folder).network().get_layer("features").output.shape == (None, 2 * 128)
 
 
 def test_several_labels_few_images_no_patients_and_no_test_split(tmp_path: Path) -> None:
@@ -479,12 +483,11 @@ def test_several_labels_few_images_no_patients_and_no_test_split(tmp_path: Path)
     plan = hand_made_plan(
         task="multi-label",
         labels=("a", "b"),
-        network="simple_cnn",
-        width=None,
         batch_size=64,
         epochs=1,
         balance_classes=False,
         pipeline=pipeline,
+        **PLAIN,
     )
     run = train(DataRequest(str(tmp_path / "index.csv"), label_columns=("a", "b")), tmp_path / "run", plan=plan)
     assert set(run.metrics) == {"validation"}

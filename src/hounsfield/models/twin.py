@@ -6,6 +6,7 @@ clone has the same weights in the same order, so what it learned goes back by ``
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -19,23 +20,30 @@ from hounsfield.models.devices import accelerators
 Precision = Literal["float32", "mixed_bfloat16"]
 
 
-def training_twin(network: keras.Model, precision: Precision, augmentation: list[keras.Layer]) -> keras.Model:
+def training_twin(
+    network: keras.Model, precision: Precision, augmentation: list[keras.Layer], *, seed: int = 0
+) -> keras.Model:
     """A copy of ``network`` for training, with the augmentation in front and the same weights.
 
     Args:
         network: a plain functional network in float32.
         precision: of all layers but the head and the augmentation.
         augmentation: random layers that act on the input in training.
+        seed: of dropout.
 
     Returns:
         A model with the same input and output. Its layer "network" is the copy without augmentation.
     """
     fused = keras.backend.backend() == "tensorflow"
+    seeds = itertools.count(seed)
 
     def clone_layer(layer: keras.Layer) -> keras.Layer:
         config = layer.get_config()
         if layer.name != "probabilities":
             config["dtype"] = precision
+        if config.get("seed", seed) is None:
+            # Without a seed, PyTorch's dropout draws from a state of the process, which no checkpoint holds.
+            config["seed"] = next(seeds)
         kind = layer.__class__
         if fused and kind is layers.BatchNormalization:
             kind = FusedBatchNormalization

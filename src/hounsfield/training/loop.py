@@ -115,7 +115,7 @@ def fit(
         RunError: the loss is no number before one epoch could be kept.
     """
     keras.utils.set_random_seed(seed)
-    twin = training_twin(network, schedule.precision, augmentation.layers(seed))
+    twin = training_twin(network, schedule.precision, augmentation.layers(seed), seed=seed)
     steps = max(1, len(examples.train) // min(schedule.batch_size, len(examples.train)))
     _compile(
         twin,
