@@ -128,7 +128,7 @@ def _say_places(folder: Path) -> None:
     _title("What to look at")
     run = folder / "run"
     places = {
-        "The data, as a page": folder / "inspection",
+        "The data, as a page": folder / "inspection" / "inspection.html",
         "Pictures of the data": folder / "inspection" / "montage.png",
         "The run": run,
         "Its plan, with reasons": run / "plan.yaml",
