@@ -10,10 +10,10 @@ import pandas as pd
 from hounsfield.bundle import Bundle
 from hounsfield.cohorts import Cohort, Store, load_cohort
 from hounsfield.errors import RunError
-from hounsfield.evaluation import Assessment, as_answers, assess
+from hounsfield.evaluation import Assessment
 from hounsfield.inference import open_engine
 from hounsfield.progress import Progress, silent
-from hounsfield.training.finish import run_engine
+from hounsfield.training.finish import assess_rows, run_engine
 from hounsfield.training.preparation import DataRequest
 from hounsfield.training.run_folder import RunFolder
 
@@ -50,13 +50,14 @@ def evaluate_run(
     store = Store.build(cohort, bundle.pipeline, progress=progress)
     engine = open_engine(bundle)
     scores = run_engine(engine, store, np.arange(len(store)), progress, "predicting")
-    threshold = bundle.threshold if threshold is None else threshold
-    patients = store.cohort.table["patient"]
-    return assess(
-        as_answers(store.cohort.targets(), scores, labels=bundle.labels, task=bundle.task, threshold=threshold),
+    notes = (*store.cohort.notes, note, f"Predicted by {engine.description}.")
+    return assess_rows(
+        store.cohort,
+        np.arange(len(store)),
+        scores,
+        bundle,
         threshold=threshold,
-        groups=patients.to_numpy() if patients.notna().all() else None,
-        notes=(*store.cohort.notes, note, f"Predicted by {engine.description}."),
+        notes=notes,
         num_replicates=num_replicates,
         confidence=confidence,
         seed=seed,

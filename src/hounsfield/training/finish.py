@@ -8,21 +8,23 @@ from typing import Any
 import keras
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from hounsfield.bundle import Bundle, SourceRange, export_onnx, save_bundle
 from hounsfield.cohorts import Cohort, Store
 from hounsfield.errors import BundleError, MissingDependency
-from hounsfield.evaluation import as_answers, confusion_matrix, estimates_to_dict, evaluate
+from hounsfield.evaluation import Assessment, as_answers, assess, estimates_to_dict
 from hounsfield.inference import Engine, check_bfloat16, decide, label_text, open_engine
 from hounsfield.models import flip_averaged
 from hounsfield.planning import Plan
 from hounsfield.progress import Progress
-from hounsfield.reports import figures
+from hounsfield.reports.evaluation import assessment_figures
+from hounsfield.reports.figures import learning_curves, montage, save_figure
 from hounsfield.training.batches import PredictionBatches
 from hounsfield.training.diagnosis import Diagnosis, diagnose
 from hounsfield.training.job import Job, Member
 from hounsfield.training.loop import validation_scores
-from hounsfield.training.run_folder import RunFolder, atomically, write_json
+from hounsfield.training.run_folder import atomically, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -48,13 +50,18 @@ def finish(job: Job, members: list[Member], network: keras.Model) -> tuple[dict[
     test = store.cohort.rows("test")
     if len(test):
         predicted["test"] = (test, run_engine(engine, store, test, job.progress, "predicting test images"))
-    metrics = {split: evaluate_rows(store.cohort, rows, scores, bundle) for split, (rows, scores) in predicted.items()}
+    assessed = {split: assess_rows(store.cohort, rows, scores, bundle) for split, (rows, scores) in predicted.items()}
+    metrics = {split: estimates_to_dict(dict(assessment.estimates)) for split, assessment in assessed.items()}
     diagnosis = _diagnose(job, members, engine, predicted["validation"])
     folder.record("diagnosis", **diagnosis.to_dict())
     table = pd.concat([prediction_table(store.cohort, rows, scores, bundle) for rows, scores in predicted.values()])
     atomically(folder.predictions, lambda path: table.to_csv(path, index=False))
-    draw_figures(folder, store, predicted, bundle)
-    figures.save_figure(figures.learning_curves(pd.read_csv(folder.history)), folder.figures / "learning_curves.png")
+    split = list(predicted)[-1]
+    pictures = {f"{name}_{split}": figure for name, figure in assessment_figures(assessed[split]).items()}
+    pictures[f"images_{split}"] = _montage(store, *predicted[split], bundle)
+    pictures["learning_curves"] = learning_curves(pd.read_csv(folder.history))
+    for name, figure in pictures.items():
+        save_figure(figure, folder.figures / f"{name}.png")
     # Written last: a run that has its metrics has all else.
     write_json(folder.metrics, metrics)
     return metrics, diagnosis
@@ -114,18 +121,24 @@ def run_engine(engine: Engine, store: Store, rows: np.ndarray, progress: Progres
     return np.concatenate(scores)
 
 
-def evaluate_rows(cohort: Cohort, rows: np.ndarray, scores: np.ndarray, bundle: Bundle) -> dict[str, Any]:
-    """Metrics with intervals by patient, in the form of ``metrics.json``."""
+def assess_rows(
+    cohort: Cohort,
+    rows: np.ndarray,
+    scores: np.ndarray,
+    bundle: Bundle,
+    *,
+    threshold: float | None = None,
+    **options: Any,
+) -> Assessment:
+    """Measure the scores (rows, outputs) of some rows, with intervals by patient where patients are known.
+
+    ``threshold`` is the bundle's where not given; ``options`` are those of ``evaluation.assess``.
+    """
+    threshold = bundle.threshold if threshold is None else threshold
     patients = cohort.table["patient"].iloc[rows]
-    estimates = evaluate(
-        cohort.targets()[rows],
-        scores,
-        labels=bundle.labels,
-        task=bundle.task,
-        threshold=bundle.threshold,
-        groups=patients.to_numpy() if patients.notna().all() else None,
-    )
-    return estimates_to_dict(estimates)
+    answers = as_answers(cohort.targets()[rows], scores, labels=bundle.labels, task=bundle.task, threshold=threshold)
+    groups = patients.to_numpy() if patients.notna().all() else None
+    return assess(answers, threshold=threshold, groups=groups, **options)
 
 
 def prediction_table(cohort: Cohort, rows: np.ndarray, scores: np.ndarray, bundle: Bundle) -> pd.DataFrame:
@@ -137,28 +150,12 @@ def prediction_table(cohort: Cohort, rows: np.ndarray, scores: np.ndarray, bundl
     return known.join(pd.DataFrame(probabilities, columns=[f"p_{label}" for label in bundle.labels]))
 
 
-def draw_figures(
-    folder: RunFolder, store: Store, predicted: dict[str, tuple[np.ndarray, np.ndarray]], bundle: Bundle
-) -> None:
-    """ROC, precision and recall, confusion and reliability on the last split, and a montage of its images."""
-    split, (rows, scores) = list(predicted.items())[-1]
-    answers = as_answers(
-        store.cohort.targets()[rows], scores, labels=bundle.labels, task=bundle.task, threshold=bundle.threshold
-    )
-    pictures = {
-        f"roc_{split}": figures.roc_figure(answers),
-        f"precision_recall_{split}": figures.precision_recall_figure(answers),
-        f"reliability_{split}": figures.reliability_figure(answers),
-        f"scores_{split}": figures.score_histogram(answers, bundle.threshold),
-    }
-    if bundle.task != "multi-label":
-        pictures[f"confusion_{split}"] = figures.confusion_figure(confusion_matrix(answers), bundle.labels)
-    shown = rows[np.linspace(0, len(rows) - 1, min(MONTAGE_IMAGES, len(rows))).astype(int)]
-    table = prediction_table(store.cohort, shown, scores[np.searchsorted(rows, shown)], bundle)
+def _montage(store: Store, rows: np.ndarray, scores: np.ndarray, bundle: Bundle) -> Figure:
+    """Prepared images of some rows, each under its truth and what was said of it."""
+    chosen = np.linspace(0, len(rows) - 1, min(MONTAGE_IMAGES, len(rows))).astype(int)
+    table = prediction_table(store.cohort, rows[chosen], scores[chosen], bundle)
     titles = [f"{truth} → {said}" for truth, said in zip(table["label"], table["prediction"], strict=True)]
-    pictures[f"images_{split}"] = figures.montage(list(store.batch(shown)), titles)
-    for name, figure in pictures.items():
-        figures.save_figure(figure, folder.figures / f"{name}.png")
+    return montage(list(store.batch(rows[chosen])), titles)
 
 
 def _diagnose(job: Job, members: list[Member], engine: Engine, validation: tuple[np.ndarray, np.ndarray]) -> Diagnosis:
