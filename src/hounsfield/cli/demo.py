@@ -12,9 +12,6 @@ if TYPE_CHECKING:
 
 # Of each so many patients one is held out: nothing of it is seen before the prediction.
 HELD_OUT_SHARE = 10
-# Set by hand: opacities are small and faint, so many steps with little change of the images learn them soonest
-# (chosen by the validation loss).
-SETTINGS = ("--set", "batch_size=16", "--set", "augmentation=light")
 # Predictions that are shown; the file has all.
 SHOWN = 8
 
@@ -40,7 +37,7 @@ def command(
     table = folder / "predictions.csv"
     steps = {
         "Look the data over": ("inspect", folder / "chest", "-o", folder / "inspection"),
-        "Train a network": ("train", folder / "chest", "--effort", "quick", *SETTINGS, "--seed", seed, "--out", run),
+        "Train a network": ("train", folder / "chest", "--effort", "quick", "--seed", seed, "--out", run),
         "Evaluate it on its test patients": ("evaluate", run, "-o", run / "evaluation"),
         "Predict the files of patients held out": ("predict", run, folder / "held-out", "-o", table),
     }

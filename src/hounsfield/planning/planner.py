@@ -35,9 +35,16 @@ class Budget:
 
 
 BUDGETS: dict[Effort, Budget] = {
-    "quick": Budget("resnet10", {2: 64, 3: 32}, {2: 16, 3: 8}, 40_000, (6, 30), "medium"),
+    "quick": Budget("resnet10", {2: 64, 3: 32}, {2: 16, 3: 8}, 40_000, (6, 60), "light"),
     "standard": Budget("resnet18", {2: 128, 3: 48}, {2: 32, 3: 16}, 100_000, (15, 50), "medium"),
     "thorough": Budget("resnet18", {2: 128, 3: 48}, {2: 32, 3: 16}, 100_000, (15, 50), "medium", folds=4),
+}
+# Why an effort varies its images as it does.
+VARIATION: dict[Strength, str] = {
+    "none": "images are taken as they are",
+    "light": "few passes leave little room to overfit, and images that vary more are learned more slowly",
+    "medium": "in many passes each image should look different every time",
+    "strong": "the cohort is small for its network",
 }
 # On an accelerator the same time buys a network of twice the width.
 ACCELERATED_WIDTH = 2
@@ -192,8 +199,8 @@ def _width(
 
 
 def _batch_size(input_shape: tuple[int, ...], seen: Fingerprint, reasons: dict[str, str]) -> int:
-    """Small batches for small cohorts: at least some 15 steps an epoch; at most 64."""
-    wanted = 2 ** int(np.clip(math.log2(max(seen.num_readable / 15, 1)), 3, 6))
+    """Small batches for small cohorts: some 30 steps an epoch or more; from 8 to 64 images."""
+    wanted = 2 ** int(np.clip(math.log2(max(seen.num_readable / 30, 1)), 3, 6))
     largest = max(4, 2 ** int(math.log2(max(2**24 / np.prod(input_shape), 4))))
     reasons["batch_size"] = (
         "large enough for steady batch statistics, small enough for many steps an epoch and for the memory"
@@ -213,13 +220,8 @@ def _epochs(seen: Fingerprint, budget: Budget, reasons: dict[str, str]) -> int:
 def _augmentation(seen: Fingerprint, budget: Budget, labels: tuple[str, ...], reasons: dict[str, str]) -> Augmentation:
     sided = any(SIDED.search(label) for label in labels)
     axes = tuple(range(seen.rank)) if seen.modality in UNORIENTED else (seen.rank - 1,)
-    reasons["augmentation"] = (
-        f"'{budget.augmentation}': the smaller the cohort for its network, the more its images are varied; "
-        + (
-            "never mirrored, since a label names a side"
-            if sided
-            else f"mirrored along axis {', '.join(map(str, axes))}"
-        )
+    reasons["augmentation"] = f"'{budget.augmentation}': {VARIATION[budget.augmentation]}; " + (
+        "never mirrored, since a label names a side" if sided else f"mirrored along axis {', '.join(map(str, axes))}"
     )
     return STRENGTHS[budget.augmentation].model_copy(update={"flip_axes": () if sided else axes})
 

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 # Images on which batch-norm statistics are taken anew after an epoch: enough for steady means, and never so many that
 # this costs a small cohort as much as its training.
-RECALIBRATION_IMAGES = 1024
+RECALIBRATION_IMAGES = (256, 1024)
 RECALIBRATION_SHARE = 0.25
 
 
@@ -210,7 +210,7 @@ def _run_epoch(
     log = twin.fit(batches, epochs=epoch + 1, initial_epoch=epoch, shuffle=False, verbose=0, callbacks=[reporter])
     average.update(twin)
     record: dict[str, Any] = {"epoch": epoch + 1, "loss": float(log.history["loss"][-1])}
-    images = min(RECALIBRATION_IMAGES, RECALIBRATION_SHARE * len(examples.train))
+    images = min(RECALIBRATION_IMAGES[1], max(RECALIBRATION_IMAGES[0], RECALIBRATION_SHARE * len(examples.train)))
     with averaged_weights(twin, forward, average, batches, math.ceil(images / batches.batch_size)):
         predicted = twin.predict(PredictionBatches(examples.pixels, examples.validation, batch_size=128), verbose=0)
         record |= validation_scores(examples.targets[examples.validation], predicted)
