@@ -36,15 +36,13 @@ class Budget:
 
 BUDGETS: dict[Effort, Budget] = {
     "quick": Budget("resnet10", {2: 64, 3: 32}, {2: 16, 3: 8}, 40_000, (6, 60), "light"),
-    "standard": Budget("resnet18", {2: 128, 3: 48}, {2: 32, 3: 16}, 100_000, (15, 50), "medium"),
-    "thorough": Budget("resnet18", {2: 128, 3: 48}, {2: 32, 3: 16}, 100_000, (15, 50), "medium", folds=4),
+    "standard": Budget("resnet18", {2: 128, 3: 48}, {2: 32, 3: 16}, 100_000, (15, 80), "medium"),
+    "thorough": Budget("resnet18", {2: 128, 3: 48}, {2: 32, 3: 16}, 100_000, (15, 80), "medium", folds=4),
 }
 # Why an effort varies its images as it does.
 VARIATION: dict[Strength, str] = {
-    "none": "images are taken as they are",
     "light": "few passes leave little room to overfit, and images that vary more are learned more slowly",
     "medium": "in many passes each image should look different every time",
-    "strong": "the cohort is small for its network",
 }
 # On an accelerator the same time buys a network of twice the width.
 ACCELERATED_WIDTH = 2
