@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pandas as pd
@@ -33,8 +34,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOUNSFIELD_CACHE", str(folder.parent / "cache"))
         patch.setitem(planner.BUDGETS, "quick", tiny)
-        with (folder.parent / "printed.txt").open("w", encoding="utf-8") as printed:
-            patch.setattr("hounsfield.cli.console.out.file", printed)
+        with (folder.parent / "printed.txt").open("w", encoding="utf-8") as printed, redirect_stdout(printed):
             assert hounsfield(patch, "demo", "--out", folder, "--patients", PATIENTS, "--seed", 3) == 0
     return folder
 
