@@ -223,7 +223,7 @@ def test_a_backend_that_is_not_installed_is_named(
     environment = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
     if backend is not None:
         environment["KERAS_BACKEND"] = backend
-    done = subprocess.run(  # noqa: S603 - our own interpreter on our own text
+    done = subprocess.run(
         [sys.executable, "-c", HIDE.format(hidden=hidden)], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == status

@@ -148,7 +148,7 @@ def test_prediction_needs_no_backend(bundle: Bundle, engine: str) -> None:
     script = BLOCKED if engine == "openvino" else BLOCKED.replace('"keras",', '"keras", "openvino",')
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "src")}
     command = [sys.executable, "-c", script, str(bundle.folder)]
-    finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603  (our own script)
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert finished.stdout.split() == [engine, "3"], finished.stderr
 
 
@@ -159,5 +159,5 @@ def test_openvino_is_imported_without_its_telemetry() -> None:
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "src")}
     command = [sys.executable, "-c", script]
-    finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)  # noqa: S603  (our own script)
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert finished.stdout.strip() == "[]"

@@ -139,7 +139,7 @@ def test_cycles_are_seen() -> None:
 
 
 def python(code: str, *arguments: str) -> str:
-    finished = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)  # noqa: S603 - our own code
+    finished = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
     return finished.stdout
 
