@@ -82,9 +82,10 @@ def test_the_seed_decides_and_the_next_batch_differs(kind: Any) -> None:
 
 @each_layer
 def test_each_image_of_a_batch_has_its_own_draw(kind: Any) -> None:
-    batch = np.repeat(images(2)[:1], 4, axis=0)
+    batch = np.repeat(images(2)[:1], 16, axis=0)
     changed = array(kind(seed=2, **STRONG[kind])(batch, training=True))
-    assert all(np.abs(changed[number] - changed[0]).max() > 1e-3 for number in range(1, 4))
+    # An erased box can be too small to hold a pixel, so a few may look alike.
+    assert len({image.tobytes() for image in changed}) >= 12
 
 
 @each_layer
