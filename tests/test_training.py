@@ -257,7 +257,6 @@ def test_training_stops_when_patience_is_exhausted() -> None:
     assert len(fitted.history) == fitted.best_epoch + 2 < 40
 
 
-@pytest.mark.skipif(keras.backend.backend() == "torch", reason="PyTorch's cross-entropy refuses NaN by itself")
 def test_a_loss_that_is_no_number_is_an_error_with_a_remedy() -> None:
     data = examples()
     images = data.pixels.batch(np.arange(40)) * np.float32(np.nan)

@@ -207,7 +207,13 @@ def _run_epoch(
         on_batch(epoch + 1, batch + 1, len(batches))
 
     reporter = keras.callbacks.LambdaCallback(on_train_batch_end=report)
-    log = twin.fit(batches, epochs=epoch + 1, initial_epoch=epoch, shuffle=False, verbose=0, callbacks=[reporter])
+    try:
+        log = twin.fit(batches, epochs=epoch + 1, initial_epoch=epoch, shuffle=False, verbose=0, callbacks=[reporter])
+    except RuntimeError as error:
+        # PyTorch's cross-entropy refuses NaN by itself, where the others return it.
+        if "between 0 and 1" not in str(error):
+            raise
+        return _diverged(fitted, epoch)
     average.update(twin)
     record: dict[str, Any] = {"epoch": epoch + 1, "loss": float(log.history["loss"][-1])}
     images = min(RECALIBRATION_IMAGES[1], max(RECALIBRATION_IMAGES[0], RECALIBRATION_SHARE * len(examples.train)))
