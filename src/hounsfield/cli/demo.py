@@ -23,7 +23,7 @@ def command(
         Path | None, typer.Option("--out", help="A new or empty folder. [default: runs/demo-DATE]", show_default=False)
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the images, the split and the training.")] = 0,
-    patients: Annotated[int, typer.Option(min=40, help="How many patients to make; fewer are quicker.")] = 600,
+    patients: Annotated[int, typer.Option(min=40, help="How many patients to make; fewer are quicker.")] = 500,
 ) -> None:
     """Make chest radiographs as DICOM files, then inspect, train, evaluate and predict; about a minute."""
     import time

@@ -35,7 +35,7 @@ class Budget:
 
 
 BUDGETS: dict[Effort, Budget] = {
-    "quick": Budget("resnet10", {2: 64, 3: 32}, {2: 16, 3: 8}, 40_000, (6, 60), "light"),
+    "quick": Budget("resnet10", {2: 64, 3: 32}, {2: 16, 3: 8}, 40_000, (6, 45), "light"),
     "standard": Budget("resnet18", {2: 128, 3: 48}, {2: 32, 3: 16}, 100_000, (15, 80), "medium"),
     "thorough": Budget("resnet18", {2: 128, 3: 48}, {2: 32, 3: 16}, 100_000, (15, 80), "medium", folds=4),
 }
