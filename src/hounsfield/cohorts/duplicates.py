@@ -101,7 +101,7 @@ def _pairs_of_rank(thumbnails: NDArray[np.int8], tolerances: NDArray[np.float64]
         members = np.flatnonzero((tolerances > least) & (tolerances <= radius))
         for start in range(0, len(members), BLOCK):
             left = members[start : start + BLOCK]
-            _, right = tree.query(hashes[left], k=NEIGHBOURS + 1, distance_upper_bound=radius)
+            _, right = tree.query(hashes[left], k=NEIGHBOURS + 1, distance_upper_bound=radius, workers=-1)
             candidates = np.stack([np.repeat(left, NEIGHBOURS + 1), right.ravel()], axis=1)
             found = (candidates[:, 1] < len(thumbnails)) & (candidates[:, 0] != candidates[:, 1])
             pairs.append(_confirmed(thumbnails, tolerances, candidates[found]))

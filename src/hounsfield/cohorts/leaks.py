@@ -129,6 +129,7 @@ def settle_leaks(
     drop: bool = False,
     allow: bool = False,
     scanned: Scan | None = None,
+    groups: Sequence[DuplicateGroup] | None = None,
     progress: Progress = silent,
 ) -> Cohort:
     """Decide, before a training, about the leaks of splits that came with the data.
@@ -141,12 +142,13 @@ def settle_leaks(
         drop: ``--drop-leaks``: the training side's rows go.
         allow: ``--allow-leaks``: train all the same; the notes say that test figures are too good.
         scanned: the pass over its images, where it was made already.
+        groups: its duplicates, where they were looked for already.
         progress: told of every few images.
 
     Raises:
         CohortError: something leaks into test, and neither was said.
     """
-    found = leaks(cohort, scanned=scanned, progress=progress)
+    found = leaks(cohort, scanned=scanned, groups=groups, progress=progress)
     into_test = [leak for leak in found if leak.into_test]
     if not into_test or drop:
         return drop_leaks(cohort, found=found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hounsfield.cohorts import Cohort, assign_splits, load_cohort
-from hounsfield.cohorts.duplicates import duplicate_groups
+from hounsfield.cohorts.duplicates import DuplicateGroup, duplicate_groups
 from hounsfield.cohorts.fingerprint import Fingerprint, fingerprint
 from hounsfield.cohorts.leaks import settle_leaks
 from hounsfield.cohorts.scan import Scan, scan
@@ -102,23 +103,31 @@ def prepare(request: DataRequest, *, seed: int, progress: Progress = silent) -> 
         progress=progress,
     )
     scanned = scan(cohort, progress=progress)
+    # Rows of known patients that have no split yet stay together by patient: their pictures need no comparing.
+    compared = cohort.table["split"].notna().any() or not cohort.knows_patients
+    groups = duplicate_groups(scanned) if compared else ()
+    pictures = _pictures(cohort, groups)
     cohort = settle_leaks(
-        cohort, drop=request.drop_leaks, allow=request.allow_leaks, scanned=scanned, progress=progress
+        cohort,
+        drop=request.drop_leaks,
+        allow=request.allow_leaks,
+        scanned=scanned,
+        groups=groups,
+        progress=progress,
     )
-    pictures = _pictures(scanned)
     cohort = assign_splits(cohort, seed=seed, pictures=pictures, progress=progress)
     check_trainable(cohort)
     train = cohort.subset(cohort.rows("train"))
     return Prepared(cohort, fingerprint(train, scanned=_scan_of(train, scanned), progress=progress), pictures)
 
 
-def _pictures(scanned: Scan) -> dict[str, int]:
+def _pictures(cohort: Cohort, groups: Sequence[DuplicateGroup]) -> dict[str, int]:
     """Number the pictures: an exact or a changed copy has the number of the first image of its group."""
-    numbers = np.arange(len(scanned.cohort))
+    numbers = np.arange(len(cohort))
     # Groups with changed copies hold the exact ones too and come last, so theirs is the number that stays.
-    for group in duplicate_groups(scanned):
+    for group in groups:
         numbers[list(group.rows)] = group.rows[0]
-    return dict(zip(scanned.cohort.table["image"], numbers.tolist(), strict=True))
+    return dict(zip(cohort.table["image"], numbers.tolist(), strict=True))
 
 
 def _scan_of(part: Cohort, scanned: Scan) -> Scan:
