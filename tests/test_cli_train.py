@@ -68,6 +68,8 @@ def test_a_plan_is_printed_as_yaml_or_json_or_written(
     assert hounsfield(monkeypatch, "plan", data, "-o", tmp_path / "plan.yaml", "--seed", 3) == 0
     assert Plan.load(tmp_path / "plan.yaml").seed == 3
     assert capsys.readouterr().out == ""
+    assert hounsfield(monkeypatch, "plan", data, "-o", tmp_path / "both.yaml", "--model", "simple_cnn", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["network"] == Plan.load(tmp_path / "both.yaml").network == "simple_cnn"
 
 
 def test_train_prints_metrics_and_places(

@@ -78,7 +78,6 @@ EXTRAS = {
     "onnx": "onnx",
     "tf2onnx": "onnx",
     "onnxruntime": "onnx",
-    "onnxscript": "onnx",
     "openvino": "openvino",
     "jinja2": "report",
     "tensorboard": "tensorflow",

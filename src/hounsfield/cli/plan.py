@@ -54,7 +54,7 @@ def command(
     if output is not None:
         plan.save(output)
         say(f"Plan: {output}")
-    elif as_json:
+    if as_json:
         print_json(plan.model_dump(mode="json"))
-    else:
+    elif output is None:
         typer.echo(plan.to_yaml(), nl=False)
