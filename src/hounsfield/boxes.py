@@ -2,8 +2,8 @@
 
 A box is ``(y0, x0, y1, x1)`` or ``(z0, y0, x0, z1, y1, x1)`` in pixels, half-open: its first pixel is inside, its last
 coordinate is one past the last pixel inside, so a side is an end less a start. Boxes stand in the last axis of an
-array; its length, 4 or 6, tells the rank. Coordinates are signed and may have fractions. A box whose end lies before its
-start counts as empty.
+array; its length, 4 or 6, tells the rank. Coordinates are signed and may have fractions. A box whose end lies before
+its start counts as empty.
 
 Every function of arrays takes ``namespace``: ``numpy``, which is the default, or ``keras.ops``, with tensors of the
 backend that runs. Compute in float32 or better: bfloat16 has three digits.
