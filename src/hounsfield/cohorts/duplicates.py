@@ -22,6 +22,8 @@ HASH_LENGTH = 16
 NEIGHBOURS = 16
 # The look-up is done in groups of like tolerance, since the tree takes one radius at a time.
 RADII = (LEAST_TOLERANCE, 0.1, 0.15, GREATEST_TOLERANCE)
+# Images a leaf of the tree: where all lie about equally far apart, as noise does, comparing beats descending.
+LEAF_SIZE = 64
 # Images looked up at once, which bounds the memory of the comparison.
 BLOCK = 512
 # From this frequency on a thumbnail shows detail, and copies correlate at least so much in it (measured: 0.90 and more
@@ -95,7 +97,7 @@ def _has_thumbnail(scanned: Scan, row: int, rank: int) -> bool:
 def _pairs_of_rank(thumbnails: NDArray[np.int8], tolerances: NDArray[np.float64]) -> NDArray[np.int64]:
     blocks = range(0, len(thumbnails), BLOCK)
     hashes = np.concatenate([perceptual_hashes(thumbnails[start : start + BLOCK]) for start in blocks])
-    tree = KDTree(hashes)
+    tree = KDTree(hashes, leafsize=LEAF_SIZE)
     pairs = [np.empty((0, 2), dtype=np.int64)]
     for least, radius in zip((0.0, *RADII), RADII, strict=False):
         members = np.flatnonzero((tolerances > least) & (tolerances <= radius))
