@@ -38,7 +38,7 @@ def table(tmp_path: Path) -> Path:
 
 def test_prints_the_table_and_writes_the_page(table: Path, tmp_path: Path) -> None:
     folder = tmp_path / "out"
-    result = runner.invoke(app, ["inspect", str(table), "-o", str(folder)])
+    result = runner.invoke(app, ["inspect", "--no-cost", str(table), "-o", str(folder)])
     assert result.exit_code == 0, result.output
     assert "Leaks into test" in result.stdout
     assert "unreadable: image5.png" in result.stdout
@@ -55,7 +55,7 @@ def test_json_alone_writes_nothing(table: Path, tmp_path: Path, monkeypatch: pyt
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
-    result = runner.invoke(app, ["inspect", str(table), "--json"])
+    result = runner.invoke(app, ["inspect", "--no-cost", str(table), "--json"])
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert found["fingerprint"]["num_readable"] == 11
@@ -66,7 +66,7 @@ def test_json_alone_writes_nothing(table: Path, tmp_path: Path, monkeypatch: pyt
 
 def test_the_default_folder_bears_the_name(table: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    assert runner.invoke(app, ["inspect", str(table)]).exit_code == 0
+    assert runner.invoke(app, ["inspect", "--no-cost", str(table)]).exit_code == 0
     assert (tmp_path / "inspection-scans" / "inspection.html").is_file()
 
 
@@ -76,7 +76,9 @@ def test_names_in_the_data_are_shown_as_text(tmp_path: Path) -> None:
         for number in range(3):
             pixels = np.random.default_rng(number).integers(0, 255, (16, 16)).astype(np.uint8)
             cv2.imwrite(str(tmp_path / "set" / label / f"{number}.png"), pixels)
-    assert runner.invoke(app, ["inspect", str(tmp_path / "set"), "-o", str(tmp_path / "out")]).exit_code == 0
+    assert (
+        runner.invoke(app, ["inspect", "--no-cost", str(tmp_path / "set"), "-o", str(tmp_path / "out")]).exit_code == 0
+    )
     page = (tmp_path / "out" / "inspection.html").read_text(encoding="utf-8")
     assert "<b>ill" not in page
     assert "&lt;b&gt;ill" in page

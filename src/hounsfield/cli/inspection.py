@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ from hounsfield.cli.data_options import AllowOutside, Data, Images, Kind, LabelC
 if TYPE_CHECKING:
     from hounsfield.cohorts.audit import Audit
     from hounsfield.cohorts.scan import Scan
+    from hounsfield.planning.costs import Cost
     from hounsfield.progress import Progress
     from hounsfield.reports.inspection import InspectionFiles
 
@@ -30,6 +32,9 @@ def command(
     images: Images = None,
     label_column: LabelColumns = None,
     allow_outside: AllowOutside = False,
+    cost: Annotated[
+        bool, typer.Option("--cost/--no-cost", help="Estimate what a training would take on this machine.")
+    ] = True,
 ) -> None:
     """Look DATA over: balance, geometry, bad files, duplicates, leaks, shortcuts; a page with pictures."""
     from hounsfield.cli.console import out, print_json, progress_bars, say
@@ -45,24 +50,45 @@ def command(
             say(f"Note: {note}")
         scanned = scan(cohort, progress=progress)
         found = audit(cohort, scanned=scanned)
+        costs = _costs(found) if cost else ()
         wanted = output is not None or not as_json
-        files = _write(found, scanned, output, progress) if wanted else None
+        files = _write(found, scanned, output, costs, progress) if wanted else None
     if as_json:
-        print_json(found.to_dict())
+        print_json(found.to_dict() | {"costs": [dataclasses.asdict(one) for one in costs]})
         return
     _print(found)
+    if costs:
+        _print_costs(costs)
     if files is not None:
         out.print(f"Page:     {files.page}\nMontage:  {files.montage}\nFigures:  {files.data}", markup=False)
 
 
-def _write(found: Audit, scanned: Scan, output: Path | None, progress: Progress) -> InspectionFiles | None:
+def _costs(found: Audit) -> tuple[Cost, ...]:
+    """What a training would take, or none where nothing is installed that could train."""
+    from hounsfield.cli.backend import announce_backend
+    from hounsfield.cli.console import say
+    from hounsfield.errors import MissingDependency
+
+    try:
+        announce_backend()
+    except MissingDependency as error:
+        say(f"What a training would take is not estimated. {error}")
+        return ()
+    from hounsfield.planning.costs import training_costs
+
+    return training_costs(found.fingerprint)
+
+
+def _write(
+    found: Audit, scanned: Scan, output: Path | None, costs: tuple[Cost, ...], progress: Progress
+) -> InspectionFiles | None:
     from hounsfield.cli.console import say
     from hounsfield.errors import MissingDependency
     from hounsfield.reports.inspection import write_inspection
 
     folder = output or Path(f"inspection-{_file_name(found.fingerprint.name)}")
     try:
-        return write_inspection(found, scanned, folder, progress=progress)
+        return write_inspection(found, scanned, folder, costs=costs, progress=progress)
     except MissingDependency as error:
         # The table needs no extra; only a page that was asked for is owed.
         if output is not None:
@@ -99,6 +125,17 @@ def _print(found: Audit) -> None:
         out.print(f"unreadable: {reference}: {reason}", markup=False)
     if not found.findings:
         out.print("Nothing was found that needs attention.")
+
+
+def _print_costs(costs: tuple[Cost, ...]) -> None:
+    from rich.table import Table
+
+    from hounsfield.cli.console import out
+
+    table = Table("effort", "time", "memory", "disk", title="A training on this machine, at most", title_justify="left")
+    for cost in costs:
+        table.add_row(cost.effort, *cost.words())
+    out.print(table)
 
 
 def _facts(found: Audit) -> list[tuple[str, str]]:

@@ -17,12 +17,15 @@ from hounsfield.progress import Progress, silent
 # Where a class has too few patients for every side: the order in which sides get one.
 COVERAGE_ORDER = (0, 2, 1)
 
+# Of rows in train, validation and test, where no split is given.
+FRACTIONS = (0.7, 0.1, 0.2)
+
 
 def assign_splits(
     cohort: Cohort,
     *,
     seed: int = 0,
-    fractions: tuple[float, float, float] = (0.7, 0.1, 0.2),
+    fractions: tuple[float, float, float] = FRACTIONS,
     pictures: Mapping[str, int] | None = None,
     progress: Progress = silent,
 ) -> Cohort:
@@ -202,17 +205,17 @@ def _lowest_in(parts: npt.NDArray[np.int64], values: npt.NDArray[np.int64]) -> n
     return np.asarray(lowest[parts])
 
 
-def _strata(cohort: Cohort) -> npt.NDArray[np.bool_]:
-    """(rows, strata): the labels of each row; a row without any is a stratum of its own kind."""
-    targets = cohort.targets().astype(bool)
+def _strata(cohort: Cohort) -> npt.NDArray[np.int64]:
+    """(rows, strata): the labels of each row, or its objects by class; a row without any is a stratum of its own."""
+    targets = cohort.box_counts() if cohort.task == "detection" else cohort.targets().astype(np.int64)
     if cohort.task == "binary":
-        return np.concatenate([~targets, targets], axis=1)
+        return np.concatenate([1 - targets, targets], axis=1)
     none = ~targets.any(axis=1, keepdims=True)
     return np.concatenate([targets, none], axis=1)
 
 
 def distribute(
-    strata: npt.NDArray[np.bool_],
+    strata: npt.NDArray[np.bool_] | npt.NDArray[np.int64],
     groups: npt.NDArray[np.int64],
     fractions: Sequence[float],
     *,
@@ -227,7 +230,7 @@ def distribute(
     without any.
 
     Args:
-        strata: (rows, strata) booleans.
+        strata: (rows, strata) booleans, or how often each row counts.
         groups: (rows,) numbers of groups that stay whole.
         fractions: of each side; they sum to one.
         seed: of the draw.

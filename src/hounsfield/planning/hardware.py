@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import keras
 import numpy as np
@@ -58,8 +59,11 @@ class Speed:
         return f"measured here with {keras.backend.backend()}, in 10⁹ multiply-adds/s of training: {measured}"
 
 
+@cache
 def measure_speed(input_shape: tuple[int, ...], width: int, batch_size: int) -> Speed:
     """Train a few convolutions of the network's first stage in each precision, for a second or two each.
+
+    A process measures once for like arguments.
 
     Args:
         input_shape: of the network: spatial axes, channels.

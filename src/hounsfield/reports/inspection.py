@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,10 @@ from hounsfield.progress import Progress, silent
 from hounsfield.reports.figures import montage, save_figure
 from hounsfield.reports.pictures import data_address, preview
 from hounsfield.version import __version__
+
+if TYPE_CHECKING:
+    # Whoever estimates has Keras; the page itself needs none.
+    from hounsfield.planning.costs import Cost
 
 TASK = "drawing pictures"
 TEMPLATES = Path(__file__).parent / "templates"
@@ -52,7 +56,9 @@ class Bar:
     percent: float
 
 
-def write_inspection(audit: Audit, scanned: Scan, folder: Path, *, progress: Progress = silent) -> InspectionFiles:
+def write_inspection(
+    audit: Audit, scanned: Scan, folder: Path, *, costs: Sequence[Cost] = (), progress: Progress = silent
+) -> InspectionFiles:
     """Write ``inspection.html``, ``montage.png`` and ``inspection.json``, in place of those of an earlier report.
 
     No patient is named: the page counts patients, and shows references of images as the table has them.
@@ -61,6 +67,7 @@ def write_inspection(audit: Audit, scanned: Scan, folder: Path, *, progress: Pro
         audit: what was found.
         scanned: the pass over the images that it was found in.
         folder: made when it is not there.
+        costs: what a training would take, by effort.
         progress: told of each picture.
 
     Raises:
@@ -75,6 +82,7 @@ def write_inspection(audit: Audit, scanned: Scan, folder: Path, *, progress: Pro
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
     page = environment.get_template("inspection.html").render(
         audit=audit,
+        costs=costs,
         figures=audit.fingerprint,
         cohort=cohort,
         version=__version__,
@@ -89,7 +97,8 @@ def write_inspection(audit: Audit, scanned: Scan, folder: Path, *, progress: Pro
     )
     files = InspectionFiles(folder / "inspection.html", folder / "montage.png", folder / "inspection.json")
     folder.mkdir(parents=True, exist_ok=True)
-    _write_text(files.data, json.dumps(audit.to_dict(), indent=2, ensure_ascii=False) + "\n")
+    found = audit.to_dict() | {"costs": [asdict(cost) for cost in costs]}
+    _write_text(files.data, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
     shown = [(label, row) for label, rows in examples.items() for row in rows if row in pictures]
     save_figure(montage([pictures[row] for _, row in shown], [label for label, _ in shown], 8), files.montage)
     _write_text(files.page, page)

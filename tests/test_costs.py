@@ -1,0 +1,59 @@
+"""What a training would take: estimated for each effort, and shown by ``inspect``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from hounsfield.cli.main import app
+from hounsfield.cohorts import load_cohort
+from hounsfield.cohorts.fingerprint import fingerprint
+from hounsfield.planning.costs import Cost, training_costs
+
+pytestmark = pytest.mark.network
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    """Twenty images of 16×16 in two class folders."""
+    generator = np.random.default_rng(0)
+    for number in range(20):
+        path = tmp_path / "set" / ("ill" if number % 2 else "normal") / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), generator.integers(0, 255, (16, 16), np.uint8))
+    return tmp_path / "set"
+
+
+def test_every_effort_has_its_cost(folders: Path) -> None:
+    quick, standard, thorough = training_costs(fingerprint(load_cohort(folders)))
+    assert [cost.effort for cost in (quick, standard, thorough)] == ["quick", "standard", "thorough"]
+    assert 0 < quick.seconds < standard.seconds < thorough.seconds
+    # 20 images of 16 × 16 float32 values; no more is kept by a larger effort.
+    assert quick.disk_mb == pytest.approx(20 * 16 * 16 * 4 / 2**20, abs=0.05 / 0.7)
+    assert quick.memory_mb < standard.memory_mb
+
+
+def test_inspect_shows_the_costs(folders: Path, tmp_path: Path) -> None:
+    shown = CliRunner().invoke(app, ["inspect", str(folders), "-o", str(tmp_path / "out")])
+    assert shown.exit_code == 0, shown.output
+    assert "A training on this machine" in shown.stdout
+    assert "of memory" in (tmp_path / "out" / "inspection.html").read_text(encoding="utf-8")
+    costs = json.loads((tmp_path / "out" / "inspection.json").read_text(encoding="utf-8"))["costs"]
+    assert [cost["effort"] for cost in costs] == ["quick", "standard", "thorough"]
+
+
+@pytest.mark.parametrize(
+    ("cost", "words"),
+    [
+        (Cost("quick", 45.4, 1016.6, 18.2), ("45 s", "1,017 MB", "18 MB")),
+        (Cost("standard", 600, 1300, 12_000), ("10 min", "1,300 MB", "12 GB")),
+        (Cost("thorough", 9000, 1300, 9_999), ("2.5 h", "1,300 MB", "9,999 MB")),
+    ],
+)
+def test_costs_in_words(cost: Cost, words: tuple[str, str, str]) -> None:
+    assert cost.words() == words
