@@ -101,7 +101,7 @@ def audit(cohort: Cohort, *, scanned: Scan | None = None, progress: Progress = s
 
 def _contradicts(cohort: Cohort, group: DuplicateGroup) -> bool:
     labels = cohort.table["label"].iloc[list(group.rows)].dropna().astype(str)
-    return len({frozenset(label.split(SEPARATOR)) if cohort.task == "multi-label" else label for label in labels}) > 1
+    return len({frozenset(label.split(SEPARATOR)) if cohort.several else label for label in labels}) > 1
 
 
 def _unreadable(scanned: Scan) -> list[Finding]:
@@ -213,7 +213,7 @@ def _unknown(cohort: Cohort, figures: Fingerprint) -> list[Finding]:
         text = f"Found {kinds}: a training takes one kind. Make a cohort of each."
         findings.append(Finding("warning", "Slices and volumes mixed", text))
     counts = cohort.table["label"].value_counts()
-    if cohort.task != "multi-label" and len(counts) > 1 and counts.max() >= 10 * counts.min():
+    if not cohort.several and len(counts) > 1 and counts.max() >= 10 * counts.min():
         text = (
             f"'{counts.index[0]}' has {counts.max() / counts.min():.0f} times as many images as '{counts.index[-1]}': "
             "accuracy alone misleads."

@@ -1,8 +1,18 @@
-"""The table of samples, and the contract of what turns its references into pixels."""
+"""The table of samples, and the contract of what turns its references into pixels.
+
+A cohort of the task ``detection`` carries a second table, ``box_table``, with one row a box (``cohorts.box_table``
+names its columns); the first one keeps a row an image, also for images without any object. For a network::
+
+    boxes, classes = cohort.boxes(row)  # float32 (n, 2·rank) in pixels of the image as read, int64 (n,) class indices
+    cohort.box_rank  # 2 or 3
+    cohort.box_counts()  # int64 (rows, labels): objects of each class in each image
+    cohort.targets()  # float32 (rows, labels): which classes are present
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -11,10 +21,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from hounsfield.cohorts import box_table as box_tables
 from hounsfield.errors import CohortError, ImageError
 from hounsfield.images.image import Image
 
-Task = Literal["binary", "multi-class", "multi-label"]
+Task = Literal["binary", "multi-class", "multi-label", "detection"]
 SPLITS = ("train", "validation", "test")
 # Several labels of one image stand in one cell, with this between them.
 SEPARATOR = ";"
@@ -40,17 +51,19 @@ class Cohort:
 
     Attributes:
         table: one row a sample under a RangeIndex. Columns: ``image`` (the reference that ``source`` reads), ``label``
-            (multi-label: labels with ``;`` between them, empty for none), ``patient`` (missing where unknown),
-            ``split`` (``train``, ``validation``, ``test`` or missing), then any attribute columns.
-        task: what is to be told apart: ``binary``, ``multi-class`` or ``multi-label``.
+            (multi-label: labels with ``;`` between them, empty for none; detection: the classes of its boxes likewise),
+            ``patient`` (missing where unknown), ``split`` (``train``, ``validation``, ``test`` or missing), then any
+            attribute columns.
+        task: what is to be told: ``binary``, ``multi-class``, ``multi-label`` or ``detection``.
         labels: every label in class order; of a binary task (negative, positive).
         source: reads the references.
         kind: the kind of data that was found.
         name: a short name for titles and folders.
         notes: what was detected, decided or left out, in plain words.
+        box_table: of a detection cohort, one row a box; see ``cohorts.box_table``. ``None`` for every other task.
 
     Raises:
-        CohortError: a column is missing, or a label of the table is not among ``labels``.
+        CohortError: a column is missing, a label is not among ``labels``, or a box is not valid.
     """
 
     table: pd.DataFrame
@@ -60,6 +73,7 @@ class Cohort:
     kind: str
     name: str
     notes: tuple[str, ...] = ()
+    box_table: pd.DataFrame | None = None
 
     def __post_init__(self) -> None:
         missing = [column for column in REQUIRED_COLUMNS if column not in self.table.columns]
@@ -74,6 +88,14 @@ class Cohort:
                 f"({', '.join(self.labels)}): expected a negative and a positive one."
             )
         self._distinct_targets()
+        if (self.task == "detection") != (self.box_table is not None):
+            raise CohortError(
+                f"The cohort '{self.name}' is of the task '{self.task}' and has "
+                f"{'no' if self.box_table is None else 'a'} table of boxes: detection needs one, and no other task "
+                "has one."
+            )
+        if self.box_table is not None:
+            box_tables.check_boxes(self.box_table, self.table["image"], self.labels, self.name)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -83,6 +105,43 @@ class Cohort:
         """Whether every row names its patient."""
         return bool(self.table["patient"].notna().all())
 
+    @property
+    def several(self) -> bool:
+        """Whether an image may have several labels, or none."""
+        return self.task in {"multi-label", "detection"}
+
+    @property
+    def box_rank(self) -> int:
+        """2 or 3: the rank of the boxes.
+
+        Raises:
+            CohortError: the task is not detection.
+        """
+        return box_tables.box_rank(self._known_boxes(), self.name)
+
+    def boxes(self, row: int) -> box_tables.ImageBoxes:
+        """The boxes of one image in pixels of the image as it is read, half-open, and their classes.
+
+        Returns:
+            Float32 (n, 2·rank), and int64 (n,) indices into ``labels``; n is 0 for an image without objects.
+
+        Raises:
+            CohortError: the task is not detection.
+        """
+        return self._boxes_by_image.get(str(self.table["image"].iloc[row]), box_tables.no_boxes(self.box_rank))
+
+    def box_counts(self) -> npt.NDArray[np.int64]:
+        """How many objects of each class each image has: (rows, labels).
+
+        Raises:
+            CohortError: the task is not detection.
+        """
+        known = self._known_boxes()
+        counts = np.zeros((len(self), len(self.labels)), np.int64)
+        rows = pd.Index(self.table["image"]).get_indexer(pd.Index(known["image"]))
+        np.add.at(counts, (rows, pd.Index(self.labels).get_indexer(pd.Index(known["label"]))), 1)
+        return counts
+
     def subset(self, rows: npt.ArrayLike) -> Cohort:
         """The cohort of these rows, in the order given.
 
@@ -91,7 +150,11 @@ class Cohort:
         """
         chosen = np.asarray(rows)
         numbers = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
-        return dataclasses.replace(self, table=self.table.iloc[numbers].reset_index(drop=True))
+        table = self.table.iloc[numbers].reset_index(drop=True)
+        if self.box_table is None:
+            return dataclasses.replace(self, table=table)
+        kept = self.box_table[self.box_table["image"].isin(table["image"])].reset_index(drop=True)
+        return dataclasses.replace(self, table=table, box_table=kept)
 
     def rows(self, split: str) -> npt.NDArray[np.int64]:
         """The row numbers of one split, ascending.
@@ -108,7 +171,7 @@ class Cohort:
 
         Returns:
             Float32 zeros and ones: (rows, 1) for a binary task, with one for the positive label; (rows, labels)
-            otherwise, with a single one in each row unless the task is multi-label.
+            otherwise, with a single one in each row unless an image may have several.
         """
         codes, matrix = self._distinct_targets()
         targets = matrix[codes]
@@ -153,6 +216,18 @@ class Cohort:
         return np.asarray(codes, np.int64), matrix
 
     def _parts(self, text: object) -> list[str]:
-        if self.task == "multi-label" and isinstance(text, str):
+        if self.several and isinstance(text, str):
             return [part for part in text.split(SEPARATOR) if part]
         return [str(text)]
+
+    @functools.cached_property
+    def _boxes_by_image(self) -> dict[str, box_tables.ImageBoxes]:
+        return box_tables.boxes_by_image(self._known_boxes(), self.labels, self.box_rank)
+
+    def _known_boxes(self) -> pd.DataFrame:
+        if self.box_table is None:
+            raise CohortError(
+                f"The cohort '{self.name}' is of the task '{self.task}' and has no boxes: expected the task detection. "
+                "Give data with boxes, or force how it is read with --kind."
+            )
+        return self.box_table

@@ -46,7 +46,7 @@ class Fingerprint:
     Attributes:
         name: the cohort's name.
         kind: the kind of data it came from.
-        task: ``binary``, ``multi-class`` or ``multi-label``.
+        task: ``binary``, ``multi-class``, ``multi-label`` or ``detection``.
         labels: in class order.
         num_images: rows of the table.
         num_readable: rows whose image could be read.
@@ -200,7 +200,7 @@ def _balance(cohort: Cohort) -> dict[str, dict[str, int]]:
     table = cohort.table
     splits = table["split"].astype(object).where(table["split"].notna(), UNASSIGNED)
     labels = table["label"].fillna("").astype(str)
-    single = labels.str.split(SEPARATOR) if cohort.task == "multi-label" else labels.map(lambda label: [label])
+    single = labels.str.split(SEPARATOR) if cohort.several else labels.map(lambda label: [label])
     pairs = pd.DataFrame({"split": splits, "label": single}).explode("label").value_counts()
     return {
         split: {label: int(pairs.get((split, label), 0)) for label in cohort.labels} for split in _split_counts(cohort)
