@@ -8,7 +8,7 @@ from typing import get_args
 
 from hounsfield.cohorts.fingerprint import Fingerprint
 from hounsfield.cohorts.split import FRACTIONS
-from hounsfield.planning.plan import Effort
+from hounsfield.planning.plan import Effort, Plan
 from hounsfield.planning.planner import make_plan
 
 
@@ -46,9 +46,12 @@ def training_costs(seen: Fingerprint) -> tuple[Cost, ...]:
     given = seen.splits.get("train", 0)
     share = given / max(seen.num_images, 1) if given else FRACTIONS[0]
     training = dataclasses.replace(seen, num_readable=max(1, round(seen.num_readable * share)))
-    plans = [make_plan(training, effort=effort) for effort in get_args(Effort)]
-    return tuple(
-        # The store keeps every row, not only those that are trained on.
-        Cost(plan.effort, plan.expected_seconds, plan.expected_memory_mb, plan.expected_disk_mb / share)
-        for plan in plans
+    return tuple(_cost(make_plan(training, effort=effort), share) for effort in get_args(Effort))
+
+
+def _cost(plan: Plan, share: float) -> Cost:
+    seconds, memory, disk = (
+        value or 0.0 for value in (plan.expected_seconds, plan.expected_memory_mb, plan.expected_disk_mb)
     )
+    # The store keeps every row, not only those that are trained on.
+    return Cost(plan.effort, seconds, memory, disk / share)
