@@ -326,6 +326,59 @@ def test_a_dicom_folder(export, column, values):
     np.testing.assert_array_equal(cohort.source.read("study0/IM1").pixels[0, :, 0], [1, 2, 3, 4, 5])
 
 
+def series(folder: Path, number: int, names: str = "{}") -> list[Path]:
+    """Four axial CT slices 2 mm apart, written in an order that is not theirs."""
+    paths = []
+    for place, depth in enumerate((4.0, 0.0, 6.0, 2.0)):
+        paths.append(folder / names.format(place))
+        dicom(
+            paths[-1],
+            patient=f"P{number}",
+            study=f"1.2.3.{number}",
+            number=10 * number + place,
+            Modality="CT",
+            ImageOrientationPatient=[1, 0, 0, 0, 1, 0],
+            ImagePositionPatient=[0, 0, depth],
+            PixelSpacing=[1, 1],
+        )
+    return paths
+
+
+def test_slices_of_a_series_are_one_volume_unless_instances_are_named(tmp_path):
+    for number in range(3):
+        series(tmp_path / f"ct{number}", number)
+    # Two series lie in one folder, and one folder holds a localiser besides.
+    series(tmp_path / "both", 3, "a{}")
+    series(tmp_path / "both", 4, "b{}")
+    scout = {"Modality": "CT", "SeriesInstanceUID": "1.2.3.0.9", "ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}
+    dicom(tmp_path / "ct0" / "scout", patient="P0", study="1.2.3.0", number=99, **scout)
+    names = [f"P{number}" for number in range(5)]
+    pd.DataFrame({"PatientID": names, "label": ["a", "b"] * 2 + ["b"]}).to_csv(tmp_path / "labels.csv", index=False)
+    cohort = load_cohort(tmp_path)
+    images = ["both/1.2.3.3.1", "both/1.2.3.4.1", "ct0/1.2.3.0.1", "ct1", "ct2"]
+    assert cohort.table["image"].tolist() == images
+    assert cohort.table["patient"].tolist() == ["P3", "P4", "P0", "P1", "P2"]
+    text = " ".join(cohort.notes)
+    assert "20 slices of CT, MR or PET were stacked into the 5 volumes" in text
+    assert "1 localisers were left out" in text
+    for image, number in zip(images, (3, 4, 0, 1, 2), strict=True):
+        volume = cohort.source.read(image)
+        assert volume.shape == (4, 4, 5)
+        assert volume.spacing == (2, 1, 1)
+        # The first value of a file is its number; the slices at 0, 2, 4 and 6 mm were written 2nd, 4th, 1st and 3rd.
+        assert volume.pixels[:, 0, 0, 0].tolist() == [10 * number + place for place in (1, 3, 0, 2)]
+    before = cohort.source.digest(images)
+    with (tmp_path / "both" / "a0").open("ab") as stream:
+        stream.write(b"\0\0")
+    assert cohort.source.digest(images) != before
+
+    instances = [f"1.2.826.0.1.3680043.8.498.{number + 1}" for number in (0, 1, 10, 11)]
+    pd.DataFrame({"SOPInstanceUID": instances, "label": ["a", "b", "a", "b"]}).to_csv(
+        tmp_path / "labels.csv", index=False
+    )
+    assert load_cohort(tmp_path).table["image"].tolist() == ["ct0/0", "ct0/1", "ct1/0", "ct1/1"]
+
+
 def test_instances_of_a_dicom_folder_and_the_tables_own_facts(export):
     identifiers = [f"1.2.826.0.1.3680043.8.498.{number + 1}" for number in range(4)] + ["9.9"]
     table = pd.DataFrame(
@@ -336,7 +389,7 @@ def test_instances_of_a_dicom_folder_and_the_tables_own_facts(export):
     assert len(cohort) == 4
     assert cohort.table["sex"].tolist() == ["O", "F", "M", "M"]
     text = " ".join(cohort.notes)
-    assert "2 DICOM files are not named in the table" in text
+    assert "2 DICOM images are not named in the table" in text
     assert "1 rows of the table fit no DICOM file" in text
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -31,13 +31,17 @@ class FileSource:
 
     Args:
         root: the folder that references are relative to.
+        series: references of volumes whose files are known, with those files.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, series: Mapping[str, Sequence[str]] | None = None) -> None:
         self.root = Path(root)
+        self.series = dict(series or {})
 
     def read(self, reference: str) -> Image:
         """See ``ImageSource.read``."""
+        if reference in self.series:
+            return read_series([self.root / name for name in self.series[reference]])
         path = self.root / reference
         return read_series(path) if path.is_dir() else read_image(path)
 
@@ -50,9 +54,18 @@ class FileSource:
         """See ``ImageSource.digest``; a file is identified by its path, size and time of change."""
         digest = hashlib.blake2b(str(self.root.resolve()).encode(), digest_size=16)
         for reference in references:
-            for path in _files_of(full_path(self.root, reference)):
+            for path in self._files_of(reference):
                 digest.update(f"{reference}|{file_identity(path)}\n".encode())
         return digest.hexdigest()
+
+    def _files_of(self, reference: str) -> list[str]:
+        """The files of a volume: those that are known, or else those right in its folder; else the path itself."""
+        path = full_path(self.root, reference)
+        if reference in self.series:
+            return [full_path(self.root, name) for name in self.series[reference]]
+        if os.path.isdir(path):  # noqa: PTH112 - called for each image
+            return sorted(entry.path for entry in os.scandir(path) if entry.is_file())
+        return [path]
 
     def _groups(self, references: Sequence[str]) -> Iterator[list[str]]:
         """Small files together, so that handing them over costs little; a large one by itself, for the memory."""
@@ -60,7 +73,7 @@ class FileSource:
         size = 0
         for reference in references:
             group.append(reference)
-            size += file_size(self.root, reference)
+            size += sum(file_size(path) for path in self._files_of(reference))
             if size >= GROUP_BYTES or len(group) >= GROUP_FILES:
                 yield group
                 group, size = [], 0
@@ -81,13 +94,6 @@ class FileSource:
             )
 
 
-def _files_of(path: str) -> list[str]:
-    """The path itself, or of a folder the files right in it."""
-    if os.path.isdir(path):  # noqa: PTH112 - called for each image
-        return sorted(entry.path for entry in os.scandir(path) if entry.is_file())
-    return [path]
-
-
 def full_path(root: str | os.PathLike[str], reference: str) -> str:
     """Where a reference lies."""
     return os.path.join(root, reference)  # noqa: PTH118 - called for each image: a Path would take several times as long
@@ -98,10 +104,10 @@ def file_exists(root: str | os.PathLike[str], reference: str) -> bool:
     return os.path.exists(full_path(root, reference))  # noqa: PTH110 - as above
 
 
-def file_size(root: str | os.PathLike[str], reference: str) -> int:
+def file_size(path: str) -> int:
     """The bytes of a file; 0 when there is none."""
     try:
-        return os.stat(full_path(root, reference)).st_size  # noqa: PTH116 - as above
+        return os.stat(path).st_size  # noqa: PTH116 - as above
     except OSError:
         return 0
 

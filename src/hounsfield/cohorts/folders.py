@@ -12,6 +12,7 @@ import pandas as pd
 from hounsfield.cohorts.cohort import SEPARATOR, Cohort
 from hounsfield.cohorts.files import FileSource, full_path
 from hounsfield.cohorts.headers import IDENTIFIERS, READING, fill_from_headers, is_dicom, merge_headers, read_header
+from hounsfield.cohorts.stacks import Stacks, stack_series
 from hounsfield.cohorts.tables import NUM_NAMED, SPLIT_WORDS, Options, Origin, finish, name_patients, read_table
 from hounsfield.errors import CohortError
 from hounsfield.images import image_files
@@ -92,7 +93,8 @@ def load_dicom_folder(table_path: Path, options: Options) -> Cohort:
     """The cohort of DICOM files and a table keyed by SOPInstanceUID, SeriesInstanceUID, StudyInstanceUID or PatientID.
 
     The files are searched below ``options.images``, or else below the table's own folder. A row of the table speaks of
-    every file that carries its identifier.
+    every image that carries its identifier; the files of a CT, MR or PET series are one image, a volume, unless the
+    table names single instances.
 
     Raises:
         CohortError: the table has no identifier, or it fits none of the files.
@@ -109,19 +111,25 @@ def load_dicom_folder(table_path: Path, options: Options) -> Cohort:
     root = Path(options.images) if options.images else table_path.parent
     every = list(_headers_below(root, options.progress))
     headers = [(path, header) for path, header in every if "Rows" in header]
-    files = pd.DataFrame({"image": [path for path, _ in headers], "_row": range(len(headers))})
-    files[column] = pd.Series([header.get(identifier, "") for _, header in headers], dtype=object)
+    stacks = Stacks(headers, {}, []) if identifier == "SOPInstanceUID" else stack_series(headers)
+    samples = stacks.samples
+    files = pd.DataFrame({"image": [reference for reference, _ in samples], "_row": range(len(samples))})
+    files[column] = pd.Series([header.get(identifier, "") for _, header in samples], dtype=object)
     table[column] = table[column].astype(str).str.strip()
     _one_row_each(table, column, where)
     matched, notes = _match(files, table, column, root, where)
     if len(headers) < len(every):
         notes.append(f"{len(every) - len(headers)} DICOM files without an image, such as reports, were left out.")
-    facts = [headers[row][1] for row in matched.pop("_row")]
+    notes.extend(stacks.notes)
+    facts = [samples[row][1] for row in matched.pop("_row")]
     matched, renamed = name_patients(matched)
     matched = matched.drop(columns=[name for name in matched.columns if _plain(name) in PLAIN_IDENTIFIERS])
     matched = merge_headers(matched, dict(enumerate(facts)))
     return finish(
-        matched, options, Origin(FileSource(root), "dicom folder", root.resolve().name, where), notes + renamed
+        matched,
+        options,
+        Origin(FileSource(root, stacks.series), "dicom folder", root.resolve().name, where),
+        notes + renamed,
     )
 
 
@@ -164,7 +172,7 @@ def _match(
         )
     notes = [f"DICOM files were joined to the table by {column}: {len(matched)} images."]
     if len(matched) < len(files):
-        notes.append(f"{len(files) - len(matched)} DICOM files are not named in the table, and were left out.")
+        notes.append(f"{len(files) - len(matched)} DICOM images are not named in the table, and were left out.")
     unused = int((~table[column].isin(matched[column])).sum())
     if unused:
         notes.append(f"{unused} rows of the table fit no DICOM file, and were left out.")

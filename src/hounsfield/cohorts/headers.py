@@ -13,6 +13,7 @@ from hounsfield.errors import ImageError
 from hounsfield.images.dicom_file import open_header
 from hounsfield.images.dicom_metadata import read_metadata
 from hounsfield.images.reading import READERS, format_suffix
+from hounsfield.images.series_geometry import is_localiser
 from hounsfield.progress import Progress, silent
 
 # Columns that a header can fill: attributes of ``Metadata``.
@@ -43,7 +44,8 @@ def read_header(path: str) -> dict[str, Any]:
     """Identifiers and attributes of one DICOM file; empty for what cannot be read. The patient's name is never read.
 
     Returns:
-        A value for each of ``IDENTIFIERS``, of ``COLUMNS`` and for ``Rows``, as far as the header has them.
+        A value for each of ``IDENTIFIERS``, of ``COLUMNS``, for ``Rows`` and ``modality``, as far as the header has
+        them, and ``localiser`` where it is one.
     """
     try:
         header = open_header(Path(path), MAX_PIXELS)
@@ -53,6 +55,8 @@ def read_header(path: str) -> dict[str, Any]:
         return {}
     values = {identifier: getattr(metadata, name) for identifier, name in IDENTIFIERS.items()}
     values["Rows"] = header.integer("Rows")
+    values["modality"] = header.text("Modality")
+    values["localiser"] = is_localiser(header) or None
     values |= {column: getattr(metadata, column) for column in COLUMNS}
     return {key: value for key, value in values.items() if value is not None}
 

@@ -56,7 +56,7 @@ def read_slice(header: Header, path: Path) -> Slice | None:
     if not rows or not columns:
         return None
     series = header.text("SeriesInstanceUID") or ""
-    localiser = "LOCALIZER" in (header.text("ImageType") or "").upper().split("\\")
+    localiser = is_localiser(header)
     # A multi-frame file is a series by itself.
     is_single = (header.integer("NumberOfFrames") or 1) == 1 and "PerFrameFunctionalGroupsSequence" not in header
     return Slice(
@@ -69,6 +69,11 @@ def read_slice(header: Header, path: Path) -> Slice | None:
         plane=read_plane(header, header, header) if is_single else None,
         separators=tuple(header.text(keyword) for keyword in SEPARATORS),
     )
+
+
+def is_localiser(header: Header) -> bool:
+    """Whether a file is a localiser (scout) by its Image Type (PS3.3 section C.7.6.1.1.2)."""
+    return "LOCALIZER" in (header.text("ImageType") or "").upper().split("\\")
 
 
 def without_copies(slices: Sequence[Slice]) -> tuple[list[Slice], list[Slice]]:
