@@ -23,7 +23,7 @@ from hounsfield.evaluation import (
     wilson_interval,
 )
 from hounsfield.evaluation.metrics import METRICS
-from hounsfield.evaluation.recalibration import SCALINGS
+from hounsfield.evaluation.recalibration import FITS, SCALINGS, carried_threshold
 
 
 def overconfident(num_cases: int = 2000, temperature: float = 2.5, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -100,13 +100,13 @@ def test_a_slope_of_equal_probabilities_is_refused() -> None:
 
 def test_temperature_is_found_again() -> None:
     truth, score = overconfident(20_000)
-    scaling = SCALINGS["temperature"].fit(answers_of(truth, score))
+    scaling = FITS["temperature"](answers_of(truth, score))
     assert scaling.temperature == pytest.approx(2.5, rel=0.05)
     rng = np.random.default_rng(1)
     logits = rng.normal(size=(20_000, 3)) * 1.5
     classes = (special.softmax(logits, axis=1).cumsum(axis=1) > rng.random((20_000, 1))).argmax(axis=1)
     sharp = special.softmax(3 * logits, axis=1)
-    assert SCALINGS["temperature"].fit(answers_of(classes, sharp, "multi-class")).temperature == pytest.approx(
+    assert FITS["temperature"](answers_of(classes, sharp, "multi-class")).temperature == pytest.approx(
         3, rel=0.05
     )
 
@@ -114,7 +114,7 @@ def test_temperature_is_found_again() -> None:
 def test_platt_equals_a_logistic_regression() -> None:
     truth, score = overconfident(4000)
     score = special.expit(special.logit(score) + 1)
-    scaling = SCALINGS["platt"].fit(answers_of(truth, score))
+    scaling = FITS["platt"](answers_of(truth, score))
     model = LogisticRegression(C=np.inf, tol=1e-10).fit(special.logit(score)[:, None], truth)
     assert scaling.slopes[0] == pytest.approx(model.coef_[0, 0], abs=0.01)
     assert scaling.intercepts[0] == pytest.approx(model.intercept_[0], abs=0.01)
@@ -124,9 +124,9 @@ def test_isotonic_equals_scikit_learn_away_from_the_ends() -> None:
     truth, score = overconfident(500)
     score = score.round(2)
     fresh = np.linspace(0.05, 0.95, 50)[:, None]
-    found = SCALINGS["isotonic"].fit(answers_of(truth, score)).apply(fresh, "binary")[:, 0]
+    found = FITS["isotonic"](answers_of(truth, score)).apply(fresh, "binary")[:, 0]
     expected = IsotonicRegression(out_of_bounds="clip").fit(score, truth).predict(fresh[:, 0])
-    np.testing.assert_allclose(found, np.clip(expected, 0.5 / 501, 1 - 0.5 / 501), atol=1e-9)
+    np.testing.assert_allclose(found, 0.99 * np.clip(expected, 0.5 / 501, 1 - 0.5 / 501) + 0.01 * fresh[:, 0], atol=1e-9)
 
 
 @pytest.mark.parametrize("task", ["binary", "multi-class", "multi-label"])
@@ -138,7 +138,7 @@ def test_every_scaling_gives_probabilities_and_survives_a_file(name: str, task: 
     else:
         shape = (200, 1) if task == "binary" else (200, 3)
         truth, score = rng.random(shape) < 0.4, rng.random(shape)
-    scaling = SCALINGS[name].fit(answers_of(truth, score, task))
+    scaling = FITS[name](answers_of(truth, score, task))
     scaled = scaling.apply(score, task)
     assert scaled.shape == score.shape
     assert ((scaled >= 0) & (scaled <= 1)).all()
@@ -150,17 +150,63 @@ def test_every_scaling_gives_probabilities_and_survives_a_file(name: str, task: 
 
 def test_a_scaling_is_chosen_when_it_helps() -> None:
     truth, score = overconfident(800)
-    scaling, losses = fit_scaling(answers_of(truth, score))
-    assert scaling.name in {"temperature", "platt"}
-    assert losses[scaling.name] < losses["none"]
+    found = fit_scaling(answers_of(truth, score))
+    assert found.scaling.name in {"temperature", "platt"}
+    assert found.losses[found.scaling.name] < found.losses["none"]
     truth, score = overconfident(2000, seed=9)
-    before, after = (METRICS["ece"](truth, each) for each in (score, scaling.apply(score[:, None], "binary")))
+    before, after = (METRICS["ece"](truth, each) for each in (score, found.scaling.apply(score[:, None], "binary")))
     assert after < before / 3
 
 
 def test_honest_probabilities_are_left_alone() -> None:
-    kept = [fit_scaling(answers_of(*overconfident(400, 1.0, seed)))[0].name == "none" for seed in range(20)]
+    kept = [fit_scaling(answers_of(*overconfident(400, 1.0, seed))).scaling.name == "none" for seed in range(20)]
     assert sum(kept) >= 16
+
+
+def test_the_simplest_of_equally_good_scalings_is_taken() -> None:
+    """A temperature is what is wrong here, so neither slope with intercept nor a curve may take its place often."""
+    names = [fit_scaling(answers_of(*overconfident(600, 2.5, seed))).scaling.name for seed in range(12)]
+    assert names.count("temperature") >= 9
+    truth, score = overconfident(600)
+    shifted = special.expit(special.logit(score) + 1.5)
+    assert fit_scaling(answers_of(truth, shifted)).scaling.name == "platt"
+    only = fit_scaling(answers_of(truth, shifted), candidates=("none", "temperature"))
+    assert set(only.losses) == {"none", "temperature"}
+
+
+def test_held_out_probabilities_never_saw_their_own_patient() -> None:
+    """Outcomes of one patient are turned round: the probabilities of that patient must not notice."""
+    truth, score = overconfident(300)
+    patients = np.arange(300) // 3
+    other = truth.copy()
+    other[patients == 7] = ~other[patients == 7]
+    first, second = (fit_scaling(answers_of(each, score), groups=patients) for each in (truth, other))
+    assert first.scaling.name == second.scaling.name != "none"
+    np.testing.assert_array_equal(first.held_out[patients == 7], second.held_out[patients == 7])
+    assert np.abs(first.held_out - second.held_out).max() > 0
+
+
+@pytest.mark.parametrize("name", SCALINGS)
+@pytest.mark.parametrize("threshold", [0.2, 0.5, 0.83])
+def test_a_carried_threshold_decides_as_before_and_the_ranking_stays(name: str, threshold: float) -> None:
+    truth, score = overconfident(500)
+    scaling = FITS[name](answers_of(truth, special.expit(special.logit(score) + 1)))
+    fresh = np.random.default_rng(5).random((2000, 1))
+    scaled = scaling.apply(fresh, "binary")
+    np.testing.assert_array_equal(scaled > carried_threshold(scaling, threshold), fresh > threshold)
+    assert (np.diff(scaled[np.argsort(fresh[:, 0]), 0]) > 0).all()
+    if name == "temperature":
+        assert carried_threshold(scaling, 0.5) == 0.5
+
+
+def test_a_scaling_that_would_lower_an_accuracy_is_passed_over() -> None:
+    """Scores of balanced classes on unbalanced cases: shifting them gains log loss and costs balanced accuracy."""
+    rng = np.random.default_rng(0)
+    truth = rng.choice(3, 1500, p=[0.8, 0.15, 0.05])
+    score = special.softmax(rng.normal(size=(1500, 3)) + 2 * np.eye(3)[truth], axis=1)
+    found = fit_scaling(answers_of(truth, score, "multi-class"))
+    assert found.losses["platt"] < min(found.losses["none"], found.losses["temperature"]) - 0.05
+    assert found.scaling.name in {"none", "temperature"}
 
 
 def test_an_unknown_scaling_is_refused() -> None:

@@ -1,25 +1,80 @@
-"""How good a classifier is, and how sure of that one can be: pure functions of arrays, without Keras."""
+"""How good a classifier is, and how sure of that one can be: pure functions of arrays, without Keras.
 
-from hounsfield.evaluation.answers import Answers, Task, as_answers
-from hounsfield.evaluation.assessment import Assessment, assess
-from hounsfield.evaluation.calibration import (
-    brier_decomposition,
-    calibration_line,
-    expected_calibration_error,
-    reliability,
-)
-from hounsfield.evaluation.classification import Estimate, estimates_to_dict, evaluate, evaluate_answers
-from hounsfield.evaluation.comparison import adjust_p_values, compare
-from hounsfield.evaluation.conformal import ConformalSets, judge_sets
-from hounsfield.evaluation.curves import Curve, confusion_matrix, precision_recall_curve, roc_curve
-from hounsfield.evaluation.delong import Difference, auc_difference, auc_interval
-from hounsfield.evaluation.intervals import Interval
-from hounsfield.evaluation.metrics import METRICS, Metric
-from hounsfield.evaluation.operating import OperatingPoint, choose_threshold, decision_curve
-from hounsfield.evaluation.predictions import Predictions, predictions_from_table, read_predictions
-from hounsfield.evaluation.proportions import predictive_values, wilson_interval
-from hounsfield.evaluation.recalibration import fit_scaling, scaling_from_dict, scaling_to_dict
-from hounsfield.evaluation.selective import abstention_threshold, decision_confidence, risk_coverage
+The names below are imported when they are first used: a prediction needs a few small modules and no tables.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hounsfield.evaluation.answers import Answers, Task, as_answers
+    from hounsfield.evaluation.assessment import Assessment, assess
+    from hounsfield.evaluation.calibration import (
+        brier_decomposition,
+        calibration_line,
+        expected_calibration_error,
+        reliability,
+    )
+    from hounsfield.evaluation.classification import Estimate, estimates_to_dict, evaluate, evaluate_answers
+    from hounsfield.evaluation.comparison import adjust_p_values, compare
+    from hounsfield.evaluation.conformal import ConformalSets, judge_sets
+    from hounsfield.evaluation.curves import Curve, confusion_matrix, precision_recall_curve, roc_curve
+    from hounsfield.evaluation.delong import Difference, auc_difference, auc_interval
+    from hounsfield.evaluation.intervals import Interval
+    from hounsfield.evaluation.metrics import METRICS, Metric
+    from hounsfield.evaluation.operating import OperatingPoint, choose_threshold, decision_curve
+    from hounsfield.evaluation.predictions import Predictions, predictions_from_table, read_predictions
+    from hounsfield.evaluation.proportions import predictive_values, wilson_interval
+    from hounsfield.evaluation.recalibration import ScalingChoice, carried_threshold, fit_scaling
+    from hounsfield.evaluation.scaling import scaling_from_dict, scaling_to_dict
+    from hounsfield.evaluation.selective import abstention_threshold, decision_confidence, risk_coverage
+
+# Public name -> module that it comes from.
+LAZY = {
+    "METRICS": "hounsfield.evaluation.metrics",
+    "Answers": "hounsfield.evaluation.answers",
+    "Assessment": "hounsfield.evaluation.assessment",
+    "ConformalSets": "hounsfield.evaluation.conformal",
+    "Curve": "hounsfield.evaluation.curves",
+    "Difference": "hounsfield.evaluation.delong",
+    "Estimate": "hounsfield.evaluation.classification",
+    "Interval": "hounsfield.evaluation.intervals",
+    "Metric": "hounsfield.evaluation.metrics",
+    "OperatingPoint": "hounsfield.evaluation.operating",
+    "Predictions": "hounsfield.evaluation.predictions",
+    "ScalingChoice": "hounsfield.evaluation.recalibration",
+    "Task": "hounsfield.evaluation.answers",
+    "abstention_threshold": "hounsfield.evaluation.selective",
+    "adjust_p_values": "hounsfield.evaluation.comparison",
+    "as_answers": "hounsfield.evaluation.answers",
+    "assess": "hounsfield.evaluation.assessment",
+    "auc_difference": "hounsfield.evaluation.delong",
+    "auc_interval": "hounsfield.evaluation.delong",
+    "brier_decomposition": "hounsfield.evaluation.calibration",
+    "calibration_line": "hounsfield.evaluation.calibration",
+    "carried_threshold": "hounsfield.evaluation.recalibration",
+    "choose_threshold": "hounsfield.evaluation.operating",
+    "compare": "hounsfield.evaluation.comparison",
+    "confusion_matrix": "hounsfield.evaluation.curves",
+    "decision_confidence": "hounsfield.evaluation.selective",
+    "decision_curve": "hounsfield.evaluation.operating",
+    "estimates_to_dict": "hounsfield.evaluation.classification",
+    "evaluate": "hounsfield.evaluation.classification",
+    "evaluate_answers": "hounsfield.evaluation.classification",
+    "expected_calibration_error": "hounsfield.evaluation.calibration",
+    "fit_scaling": "hounsfield.evaluation.recalibration",
+    "judge_sets": "hounsfield.evaluation.conformal",
+    "precision_recall_curve": "hounsfield.evaluation.curves",
+    "predictions_from_table": "hounsfield.evaluation.predictions",
+    "predictive_values": "hounsfield.evaluation.proportions",
+    "read_predictions": "hounsfield.evaluation.predictions",
+    "reliability": "hounsfield.evaluation.calibration",
+    "risk_coverage": "hounsfield.evaluation.selective",
+    "roc_curve": "hounsfield.evaluation.curves",
+    "scaling_from_dict": "hounsfield.evaluation.scaling",
+    "scaling_to_dict": "hounsfield.evaluation.scaling",
+    "wilson_interval": "hounsfield.evaluation.proportions",
+}
 
 __all__ = [
     "METRICS",
@@ -33,6 +88,7 @@ __all__ = [
     "Metric",
     "OperatingPoint",
     "Predictions",
+    "ScalingChoice",
     "Task",
     "abstention_threshold",
     "adjust_p_values",
@@ -42,6 +98,7 @@ __all__ = [
     "auc_interval",
     "brier_decomposition",
     "calibration_line",
+    "carried_threshold",
     "choose_threshold",
     "compare",
     "confusion_matrix",
@@ -64,3 +121,9 @@ __all__ = [
     "scaling_to_dict",
     "wilson_interval",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(LAZY[name]), name)

@@ -12,7 +12,8 @@ from scipy import optimize, special, stats
 from hounsfield.errors import EvaluationError
 from hounsfield.evaluation.answers import Booleans, Floats
 from hounsfield.evaluation.intervals import Interval
-from hounsfield.evaluation.metrics import ECE_BINS, SMALLEST, calibration_bins, debiased_ece
+from hounsfield.evaluation.metrics import ECE_BINS, calibration_bins, debiased_ece
+from hounsfield.evaluation.scaling import logits_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +124,7 @@ def calibration_line(outcome: Booleans, probability: Floats, *, confidence: floa
     Raises:
         EvaluationError: all outcomes are alike, or all probabilities are.
     """
-    logits = _logit(probability)
+    logits = logits_of(probability, "binary")
     if outcome.all() or not outcome.any() or np.ptp(logits) == 0:
         raise EvaluationError(
             "A calibration slope needs cases of both kinds and probabilities that differ; these are alike. "
@@ -159,8 +160,3 @@ def _logistic_fit(design: Floats, outcome: npt.NDArray[Any], offset: Floats | fl
     mean = special.expit(design @ fitted + offset)
     covariance = np.linalg.pinv((design * (mean * (1 - mean))[:, None]).T @ design)
     return np.asarray(fitted), np.asarray(covariance)
-
-
-def _logit(probability: Floats) -> Floats:
-    clipped = np.clip(probability, SMALLEST, 1 - SMALLEST)
-    return np.asarray(special.logit(clipped))

@@ -21,9 +21,9 @@ import numpy.typing as npt
 from scipy import sparse, stats
 
 from hounsfield.evaluation.answers import Answers, Booleans, Floats, Integers, Task, as_answers
+from hounsfield.evaluation.scaling import SMALLEST
 
 ECE_BINS = 10
-SMALLEST = float(np.finfo(np.float64).eps)  # scikit-learn's clipping in log_loss
 
 
 class Tally:

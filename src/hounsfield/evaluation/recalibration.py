@@ -1,240 +1,186 @@
-"""Make probabilities honest: temperature, Platt and isotonic scaling, fitted and chosen on validation cases.
-
-Each scaling is a small frozen object that a bundle can store as JSON and apply to any later prediction.
-"""
+"""Temperature, Platt and isotonic scaling, fitted and chosen on validation cases."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Protocol, Self
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, special
+from scipy import optimize
 
-from hounsfield.errors import EvaluationError
-from hounsfield.evaluation.answers import Answers, Floats, Integers, Task
+from hounsfield.evaluation.answers import Answers, Floats, Integers
 from hounsfield.evaluation.intervals import make_clusters
-from hounsfield.evaluation.metrics import SMALLEST
+from hounsfield.evaluation.metrics import Tally, accuracy, balanced_accuracy, headline, log_losses
+from hounsfield.evaluation.scaling import (
+    SCALINGS,
+    Isotonic,
+    Platt,
+    Scaling,
+    Temperature,
+    Unscaled,
+    logits_of,
+    probabilities_of,
+)
 
 RIDGE = 1e-3  # keeps separable validation cases from sending a slope to infinity
 NUM_FOLDS = 5
+# Scalings that leave every decision of every task as it was.
+DECISION_KEEPING = ("none", "temperature")
 
 
-class Scaling(Protocol):
-    """What turns a network's probabilities into calibrated ones."""
+@dataclass(frozen=True, eq=False)
+class ScalingChoice:
+    """The scaling that was chosen, and what the others would have done.
 
-    name: ClassVar[str]
-
-    @classmethod
-    def fit(cls, answers: Answers) -> Self:
-        """Learn from cases that the network was not trained on."""
-
-    def apply(self, scores: Floats, task: Task) -> Floats:
-        """Calibrated probabilities of the same shape, (n, K)."""
-
-
-@dataclass(frozen=True)
-class Unscaled:
-    """The probabilities as they are."""
-
-    name: ClassVar[str] = "none"
-
-    @classmethod
-    def fit(cls, answers: Answers) -> Self:  # noqa: ARG003 - the shape of every scaling
-        """Nothing is learned."""
-        return cls()
-
-    def apply(self, scores: Floats, task: Task) -> Floats:  # noqa: ARG002 - the shape of every scaling
-        """The scores themselves."""
-        return scores
-
-
-@dataclass(frozen=True)
-class Temperature:
-    """All logits divided by one number (Guo et al. 2017); no decision at .5 and no ranking within a column changes."""
-
-    name: ClassVar[str] = "temperature"
-    temperature: float
-
-    @classmethod
-    def fit(cls, answers: Answers) -> Self:
-        """The temperature with the least log loss, between 1/20 and 20."""
-
-        def loss(log_temperature: float) -> float:
-            return _log_loss(cls(float(np.exp(log_temperature))).apply(answers.scores, answers.task), answers)
-
-        found = optimize.minimize_scalar(
-            loss, bounds=(-np.log(20), np.log(20)), method="bounded", options={"xatol": 1e-8}
-        )
-        return cls(float(np.exp(found.x)))
-
-    def apply(self, scores: Floats, task: Task) -> Floats:
-        """Softmax or sigmoid of the divided logits."""
-        return _probabilities(_logits(scores, task) / self.temperature, task)
-
-
-@dataclass(frozen=True)
-class Platt:
-    """A slope and an intercept for each column of logits (Platt 1999); vector scaling in a multi-class task."""
-
-    name: ClassVar[str] = "platt"
-    slopes: tuple[float, ...]
-    intercepts: tuple[float, ...]
-
-    @classmethod
-    def fit(cls, answers: Answers) -> Self:
-        """Slopes and intercepts with the least log loss, held near 1 and 0 by a light ridge."""
-        logits, truth = _logits(answers.scores, answers.task), answers.truth.astype(np.float64)
-        columns, count = logits.shape[1], len(logits)
-
-        def loss(parameters: Floats) -> tuple[float, Floats]:
-            slopes, intercepts = parameters[:columns], parameters[columns:]
-            scaled = _probabilities(logits * slopes + intercepts, answers.task)
-            value = _log_loss(scaled, answers) + RIDGE * (np.sum((slopes - 1) ** 2) + np.sum(intercepts**2)) / 2
-            residual = (scaled - truth) / (count if answers.task == "multi-class" else count * columns)
-            gradient = np.concatenate([(residual * logits).sum(axis=0), residual.sum(axis=0)])
-            return value, gradient + RIDGE * np.concatenate([slopes - 1, intercepts])
-
-        start = np.concatenate([np.ones(columns), np.zeros(columns)])
-        found = optimize.minimize(loss, start, jac=True, method="L-BFGS-B").x
-        return cls(tuple(map(float, found[:columns])), tuple(map(float, found[columns:])))
-
-    def apply(self, scores: Floats, task: Task) -> Floats:
-        """Softmax or sigmoid of the scaled and shifted logits."""
-        return _probabilities(_logits(scores, task) * np.array(self.slopes) + np.array(self.intercepts), task)
-
-
-@dataclass(frozen=True)
-class Isotonic:
-    """A rising step curve for each column (Zadrozny, Elkan 2002), joined by straight lines; rows are renormalised.
-
-    The curve is kept away from 0 and 1 by half a case, so that no later case can have an infinite loss.
+    Attributes:
+        scaling: fitted on all cases.
+        losses: the log loss of each scaling that was considered, in cases left out of its fit.
+        held_out: (n, K) the probabilities of each case under the chosen kind, fitted without the case's fold; what is
+            measured on them is not flattered by the fit.
     """
 
-    name: ClassVar[str] = "isotonic"
-    inputs: tuple[tuple[float, ...], ...]
-    outputs: tuple[tuple[float, ...], ...]
-
-    @classmethod
-    def fit(cls, answers: Answers) -> Self:
-        """Pool adjacent violators in each column."""
-        inputs, outputs = [], []
-        for truth, scores in zip(answers.truth.T, answers.scores.T, strict=True):
-            levels, group, counts = np.unique(scores, return_inverse=True, return_counts=True)
-            means = np.bincount(group, weights=truth) / counts
-            fitted = np.asarray(optimize.isotonic_regression(means, weights=counts).x)
-            edge = 0.5 / (len(truth) + 1)
-            knots = _ends_of_steps(fitted)
-            inputs.append(tuple(levels[knots].tolist()))
-            outputs.append(tuple(np.clip(fitted[knots], edge, 1 - edge).tolist()))
-        return cls(tuple(inputs), tuple(outputs))
-
-    def apply(self, scores: Floats, task: Task) -> Floats:
-        """Read each column from its curve."""
-        curves = zip(scores.T, self.inputs, self.outputs, strict=True)
-        scaled = np.column_stack([np.interp(column, xs, ys) for column, xs, ys in curves])
-        return scaled / scaled.sum(axis=1, keepdims=True) if task == "multi-class" else scaled
-
-
-SCALINGS: dict[str, type[Unscaled | Temperature | Platt | Isotonic]] = {
-    "none": Unscaled,
-    "temperature": Temperature,
-    "platt": Platt,
-    "isotonic": Isotonic,
-}
-
-
-def scaling_to_dict(scaling: Scaling) -> dict[str, Any]:
-    """The form that a bundle stores."""
-    return {"name": scaling.name, **asdict(scaling)}  # type: ignore[call-overload]  # every scaling is a dataclass
-
-
-def scaling_from_dict(stored: Mapping[str, Any]) -> Scaling:
-    """The scaling that ``scaling_to_dict`` wrote.
-
-    Raises:
-        EvaluationError: the name is unknown, or the parameters do not fit it.
-    """
-    parameters = {key: _frozen(value) for key, value in stored.items() if key != "name"}
-    try:
-        return SCALINGS[stored["name"]](**parameters)
-    except (KeyError, TypeError) as error:
-        raise EvaluationError(
-            f"The stored calibration {dict(stored)} is not one of {', '.join(SCALINGS)} with its parameters ({error}). "
-            "Fit it again on validation cases."
-        ) from error
+    scaling: Scaling
+    losses: dict[str, float]
+    held_out: Floats
 
 
 def fit_scaling(
-    answers: Answers, *, groups: npt.ArrayLike | None = None, seed: int = 0
-) -> tuple[Scaling, dict[str, float]]:
-    """Fit every scaling on validation cases, and choose one there.
+    answers: Answers,
+    *,
+    groups: npt.ArrayLike | None = None,
+    candidates: Sequence[str] = tuple(SCALINGS),
+    seed: int = 0,
+) -> ScalingChoice:
+    """Fit scalings on validation cases, and choose one there.
 
-    Each is judged by its log loss in five folds of these cases, patients kept together. The probabilities stay as
-    they are unless the best scaling beats them by more than one standard error of the difference, so noise alone
-    does not change a network's output.
+    Each is judged by its log loss in five folds of these cases, patients kept together. From the simplest to the most
+    flexible, one takes the place of the one before only where it is better by more than a standard error of the
+    difference, so noise alone does not change a network's output. In tasks of several labels it must besides leave
+    neither accuracy nor balanced accuracy lower, since there a scaling can change decisions; in a binary task the
+    threshold is carried along (:func:`carried_threshold`), and decisions stay.
 
     Args:
         answers: validation cases.
         groups: (n,) their patients.
+        candidates: names in ``SCALINGS``.
         seed: of the folds.
-
-    Returns:
-        The chosen scaling, fitted on all cases, and the cross-validated log loss of each by name.
     """
     of_case = make_clusters(answers.truth, groups).of_case
-    losses = {name: _held_out_losses(kind, answers, of_case, seed) for name, kind in SCALINGS.items()}
-    means = {name: float(each.mean()) for name, each in losses.items()}
-    best = min(means, key=lambda name: means[name])
-    gain = losses["none"] - losses[best]
-    if means["none"] - means[best] <= float(gain.std()) / np.sqrt(len(gain)):
-        best = "none"
-    return SCALINGS[best].fit(answers), means
+    chosen, held_out = Unscaled.name, answers.scores
+    losses = {chosen: _case_losses(held_out, answers)}
+    for name in SCALINGS:
+        if name == chosen or name not in candidates:
+            continue
+        scores = _held_out(name, answers, of_case, seed)
+        losses[name] = _case_losses(scores, answers)
+        gain = losses[chosen] - losses[name]
+        if gain.mean() > _standard_error(gain, of_case) and _decides_as_well(scores, answers):
+            chosen, held_out = name, scores
+    return ScalingChoice(FITS[chosen](answers), {name: float(each.mean()) for name, each in losses.items()}, held_out)
 
 
-def _held_out_losses(kind: type[Scaling], answers: Answers, of_case: Integers, seed: int) -> Floats:
-    """(n,) log loss of each case under a scaling that was fitted without its fold."""
-    if kind is Unscaled:
-        return _case_losses(answers.scores, answers)
+def carried_threshold(scaling: Scaling, threshold: float) -> float:
+    """The threshold on the calibrated probability of a binary task that decides as ``threshold`` did before."""
+    return float(scaling.apply(np.array([[threshold]]), "binary")[0, 0])
+
+
+def _held_out(name: str, answers: Answers, of_case: Integers, seed: int) -> Floats:
+    """(n, K) scores of each case under a scaling that was fitted without its fold; unchanged for a lone patient."""
     count = min(NUM_FOLDS, int(of_case.max()) + 1)
+    scores = answers.scores.astype(np.float64)
     if count < 2:
-        return np.full(len(answers), np.inf)
+        return scores
     fold_of = (np.random.default_rng(seed).permutation(int(of_case.max()) + 1) % count)[of_case]
-    losses = np.zeros(len(answers))
     for index in range(count):
         fold, others = np.flatnonzero(fold_of == index), np.flatnonzero(fold_of != index)
-        part = answers.take(fold)
-        losses[fold] = _case_losses(kind.fit(answers.take(others)).apply(part.scores, part.task), part)
-    return losses
+        scores[fold] = FITS[name](answers.take(others)).apply(answers.scores[fold], answers.task)
+    return scores
+
+
+def _standard_error(gain: Floats, of_case: Integers) -> float:
+    """Of the mean of (n,) differences, the cases of one patient summed before they are squared."""
+    sums = np.bincount(of_case, weights=gain - gain.mean())
+    return float(np.sqrt(np.square(sums).sum()) / len(gain))
+
+
+def _decides_as_well(scores: Floats, answers: Answers) -> bool:
+    if answers.task == "binary":
+        return True
+    before, after = (_accuracies(_rescored(answers, each)) for each in (answers.scores, scores))
+    return bool((after >= before - 1e-12).all())
+
+
+def _accuracies(answers: Answers) -> Floats:
+    tally = Tally(answers, np.ones((len(answers), 1)))
+    return np.array([headline(metric(tally))[0] for metric in (accuracy, balanced_accuracy)])
+
+
+def _rescored(answers: Answers, scores: Floats) -> Answers:
+    """The same cases with other probabilities, decided at .5 or by the largest."""
+    largest = scores.argmax(axis=1)[:, None] == np.arange(scores.shape[1])
+    return replace(answers, scores=scores, decisions=largest if answers.task == "multi-class" else scores > 0.5)
+
+
+def _fit_temperature(answers: Answers) -> Temperature:
+    """The temperature with the least log loss, between 1/20 and 20."""
+    logits = logits_of(answers.scores, answers.task)
+
+    def loss(log_temperature: float) -> float:
+        scores = probabilities_of(logits / np.exp(log_temperature), answers.task)
+        return float(_case_losses(scores, answers).mean())
+
+    found = optimize.minimize_scalar(loss, bounds=(-np.log(20), np.log(20)), method="bounded", options={"xatol": 1e-8})
+    return Temperature(float(np.exp(found.x)))
+
+
+def _fit_platt(answers: Answers) -> Platt:
+    """Slopes and intercepts with the least log loss, held near 1 and 0 by a light ridge."""
+    logits, truth = logits_of(answers.scores, answers.task), answers.truth.astype(np.float64)
+    columns, count = logits.shape[1], len(logits)
+
+    def loss(parameters: Floats) -> tuple[float, Floats]:
+        slopes, intercepts = parameters[:columns], parameters[columns:]
+        scaled = probabilities_of(logits * slopes + intercepts, answers.task)
+        value = float(_case_losses(scaled, answers).mean())
+        value += RIDGE * float(np.sum((slopes - 1) ** 2) + np.sum(intercepts**2)) / 2
+        residual = (scaled - truth) / (count if answers.task == "multi-class" else count * columns)
+        gradient = np.concatenate([(residual * logits).sum(axis=0), residual.sum(axis=0)])
+        return value, gradient + RIDGE * np.concatenate([slopes - 1, intercepts])
+
+    start = np.concatenate([np.ones(columns), np.zeros(columns)])
+    found = optimize.minimize(loss, start, jac=True, method="L-BFGS-B").x
+    return Platt(tuple(map(float, found[:columns])), tuple(map(float, found[columns:])))
+
+
+def _fit_isotonic(answers: Answers) -> Isotonic:
+    """Pool adjacent violators in each column."""
+    inputs, outputs = [], []
+    for truth, scores in zip(answers.truth.T, answers.scores.T, strict=True):
+        levels, group, counts = np.unique(scores, return_inverse=True, return_counts=True)
+        means = np.bincount(group, weights=truth) / counts
+        fitted = np.asarray(optimize.isotonic_regression(means, weights=counts).x)
+        edge = 0.5 / (len(truth) + 1)
+        knots = _ends_of_steps(fitted)
+        inputs.append(tuple(levels[knots].tolist()))
+        outputs.append(tuple(np.clip(fitted[knots], edge, 1 - edge).tolist()))
+    return Isotonic(tuple(inputs), tuple(outputs))
+
+
+FITS: dict[str, Callable[[Answers], Scaling]] = {
+    "none": lambda _: Unscaled(),
+    "temperature": _fit_temperature,
+    "platt": _fit_platt,
+    "isotonic": _fit_isotonic,
+}
 
 
 def _case_losses(scores: Floats, answers: Answers) -> Floats:
-    clipped = np.clip(scores, SMALLEST, 1 - SMALLEST)
-    if answers.task == "multi-class":
-        return np.asarray(-np.log(clipped[answers.truth]))
-    return np.asarray(-np.log(np.where(answers.truth, clipped, 1 - clipped)).mean(axis=1))
-
-
-def _log_loss(scores: Floats, answers: Answers) -> float:
-    return float(_case_losses(scores, answers).mean())
-
-
-def _logits(scores: Floats, task: Task) -> Floats:
-    clipped = np.clip(scores, SMALLEST, 1 - SMALLEST)
-    return np.asarray(np.log(clipped) if task == "multi-class" else special.logit(clipped))
-
-
-def _probabilities(logits: Floats, task: Task) -> Floats:
-    return np.asarray(special.softmax(logits, axis=1) if task == "multi-class" else special.expit(logits))
+    """(n,) log loss of each case, the mean over the labels of a multi-label task."""
+    return np.asarray(log_losses(replace(answers, scores=scores)).mean(axis=1))
 
 
 def _ends_of_steps(values: Floats) -> Integers:
     """The first and the last index of each run of equal values."""
     change = np.flatnonzero(np.diff(values) != 0)
     return np.unique(np.concatenate([[0], change, change + 1, [len(values) - 1]]))
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(_frozen(each) for each in value) if isinstance(value, (list, tuple)) else value
