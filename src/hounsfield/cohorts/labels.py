@@ -95,7 +95,7 @@ def check_labels(table: pd.DataFrame, task: Task, name: str) -> list[str]:
     grouped = long.groupby("label")["patient"]
     sizes = {str(label): int(size) for label, size in grouped.size().sort_values(ascending=False).items()}
     patients_of = {str(label): int(number) for label, number in grouped.nunique().items()}
-    notes = _misspellings(sizes, patients_of, name)
+    notes = misspellings(sizes, patients_of, name)
     if len(sizes) < (1 if task == "multi-label" else 2):
         found = f"only the label '{next(iter(sizes))}'" if sizes else "no label at all"
         raise CohortError(
@@ -113,7 +113,7 @@ def check_labels(table: pd.DataFrame, task: Task, name: str) -> list[str]:
     return notes
 
 
-def _misspellings(sizes: dict[str, int], patients_of: dict[str, int], name: str) -> list[str]:
+def misspellings(sizes: dict[str, int], patients_of: dict[str, int], name: str) -> list[str]:
     """Notes on labels that may be misspelt; raises for one that surely is. ``sizes`` is in descending order."""
     notes = []
     frequent: list[str] = []

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from hounsfield.cohorts import box_rows, detection_sources
 from hounsfield.cohorts.cohort import Cohort, Task
 from hounsfield.cohorts.folders import identifier_column, load_class_folders, load_dicom_folder, subfolders
 from hounsfield.cohorts.numpy_sets import load_archive, load_pair
@@ -20,7 +21,7 @@ from hounsfield.images.reading import format_suffix
 from hounsfield.progress import Progress, silent
 from hounsfield.version import __version__
 
-KINDS = ("class folders", "table", "dicom folder", "medmnist", "npy pair", "phantom")
+KINDS = ("class folders", "table", "dicom folder", "medmnist", "npy pair", "phantom", *detection_sources.BOX_KINDS)
 # Folders of these names hold parts of a data set with boxes or label maps, and are no classes unless that is asked for.
 LAYOUT_FOLDERS = frozenset(
     {"annotations", "images", "imagesets", "imagestr", "imagests", "jpegimages", "labels", "labelstr", "masks"}
@@ -28,7 +29,7 @@ LAYOUT_FOLDERS = frozenset(
 FORMS = (
     "a folder with one sub-folder a class; a CSV or Parquet table with the columns image and label, or a folder that "
     "holds one; DICOM files with a table keyed by PatientID, StudyInstanceUID, SeriesInstanceUID or SOPInstanceUID; a "
-    "MedMNIST .npz; IMAGES.npy,LABELS.npy; medmnist:NAME; phantom:NAME"
+    f"MedMNIST .npz; IMAGES.npy,LABELS.npy; medmnist:NAME; phantom:NAME; {detection_sources.BOX_FORMS}"
 )
 
 
@@ -106,15 +107,18 @@ def _kinds_at(path: Path) -> list[str]:
     if path.is_file():
         suffix = path.suffix.lower()
         if suffix in TABLE_SUFFIXES:
-            return [_kind_of_table(path)]
+            return _kinds_of_table(path)
         if suffix == ".npz":
             return ["medmnist"]
-        return ["npy pair"] if suffix == ".npy" and (path.parent / "labels.npy").is_file() else []
+        if suffix == ".npy" and (path.parent / "labels.npy").is_file():
+            return ["npy pair"]
+        return detection_sources.kinds_with_boxes(path)
     found = []
     if (path / "images.npy").is_file() and (path / "labels.npy").is_file():
         found.append("npy pair")
     tables = _tables_in(path)
-    found += sorted({_kind_of_table(table) for table in tables}, reverse=True)
+    found += dict.fromkeys(kind for table in tables for kind in _kinds_of_table(table))
+    found += detection_sources.kinds_with_boxes(path)
     if any(True for _ in path.glob("*.npz")):
         found.append("medmnist")
     below = [folder for folder in subfolders(path) if folder.name.lower() not in LAYOUT_FOLDERS]
@@ -138,26 +142,32 @@ def _tables_in(folder: Path) -> list[Path]:
     tables = sorted(
         path for path in folder.iterdir() if path.suffix.lower() in TABLE_SUFFIXES and not path.name.startswith(".")
     )
-    return [table for table in tables if _kind_of_table(table, strict=False)]
+    return [table for table in tables if _kinds_of_table(table, strict=False)]
 
 
-def _kind_of_table(path: Path, *, strict: bool = True) -> str:
-    """``table`` or ``dicom folder``; empty for a file that is neither, unless it has to be one of them."""
+def _kinds_of_table(path: Path, *, strict: bool = True) -> list[str]:
+    """What a table can be read as, the likeliest first; nothing for another file, unless it has to be a table."""
     try:
-        columns = list(read_table(path).columns)
+        table = read_table(path)
     except CohortError:
         if strict:
             raise
-        return ""
+        return []
+    columns = list(table.columns)
     if "image" in columns:
-        return "table"
+        boxes = [box_rows.KIND] if box_rows.box_columns(columns) else []
+        return [*boxes, "table"] if box_rows.is_box_table(table) else ["table", *boxes]
     if identifier_column(columns):
-        return "dicom folder"
-    return "table" if strict else ""
+        return ["dicom folder"]
+    return ["table"] if strict else []
 
 
 def _load_table(path: Path, options: Options) -> Cohort:
     return load_table(_only_table(path, "table"), options)
+
+
+def _load_boxes(path: Path, options: Options) -> Cohort:
+    return box_rows.load_box_table(_only_table(path, box_rows.KIND), options)
 
 
 def _load_dicom(path: Path, options: Options) -> Cohort:
@@ -167,7 +177,7 @@ def _load_dicom(path: Path, options: Options) -> Cohort:
 def _only_table(path: Path, kind: str) -> Path:
     if path.is_file():
         return path
-    tables = [table for table in _tables_in(path) if _kind_of_table(table, strict=False) == kind]
+    tables = [table for table in _tables_in(path) if kind in _kinds_of_table(table, strict=False)]
     if len(tables) != 1:
         listed = ", ".join(table.name for table in tables) or "none"
         raise CohortError(
@@ -206,6 +216,8 @@ LOADERS: dict[str, Callable[[Path, Options], Cohort]] = {
     "dicom folder": _load_dicom,
     "medmnist": _load_archive,
     "npy pair": _load_pair,
+    **detection_sources.LOADERS,
+    box_rows.KIND: _load_boxes,
 }
 
 
@@ -219,19 +231,20 @@ def _pair_of(text: str, options: Options, forced: str | None) -> Cohort:
 
 
 def _named(prefix: str, name: str, options: Options, forced: str | None) -> Cohort:
-    if forced not in {None, prefix}:
+    if forced not in {None, prefix} and (prefix, forced) != ("phantom", box_rows.KIND):
         raise UsageError(f"'{prefix}:{name}' is a {prefix} and cannot be read as {forced}. Leave the kind out.")
     if prefix == "phantom":
-        cohort = _load_phantom(name, options)
+        cohort = _load_phantom(name, options, forced)
     else:
         set_name, size = parse_name(name)
         cohort = load_archive(get_medmnist(set_name, size, progress=options.progress), options)
     return _say_kind(cohort, [prefix], forced)
 
 
-def _load_phantom(name: str, options: Options) -> Cohort:
+def _load_phantom(name: str, options: Options, forced: str | None) -> Cohort:
     table = cached_phantom(name, progress=options.progress)
-    cohort = LOADERS[_kind_of_table(table)](table, options)
+    chosen = box_rows.KIND if forced == box_rows.KIND else _kinds_of_table(table)[0]
+    cohort = LOADERS[chosen](table, options)
     return dataclasses.replace(cohort, kind="phantom", name=name)
 
 

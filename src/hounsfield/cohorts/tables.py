@@ -201,7 +201,7 @@ def finish(table: pd.DataFrame, options: Options, origin: Origin, notes: Sequenc
     table, renamed = name_patients(table)
     labels, used, several, label_notes = read_labels(table, options.label_columns, options.task, origin.where)
     columns: dict[str, pd.Series[str]] = {"image": table["image"], "label": labels}
-    columns["patient"] = _optional(table, "patient")
+    columns["patient"] = optional_column(table, "patient")
     columns["split"], split_notes = read_splits(table, origin.where)
     attributes = [column for column in table.columns if column not in {*columns, *used}]
     final = pd.DataFrame(columns)
@@ -299,7 +299,7 @@ def read_splits(table: pd.DataFrame, where: str) -> tuple[pd.Series[str], list[s
     Raises:
         CohortError: a word is not known, only some rows have a split, or none is for training.
     """
-    splits = _optional(table, "split")
+    splits = optional_column(table, "split")
     if splits.isna().all():
         return splits, []
     words = {word: SPLIT_WORDS.get(str(word).strip().lower()) for word in splits.dropna().unique()}
@@ -325,7 +325,7 @@ def _text(values: pd.Series[str]) -> pd.Series[str]:
     return values.astype(object).where(values.notna(), "").astype(str).str.strip()
 
 
-def _optional(table: pd.DataFrame, column: str) -> pd.Series[str]:
+def optional_column(table: pd.DataFrame, column: str) -> pd.Series[str]:
     """A column as text, None where it is empty or the table lacks it."""
     if column not in table.columns:
         return pd.Series([None] * len(table), index=table.index, dtype=object)

@@ -1,0 +1,138 @@
+"""Cohorts from a table with one row a box: an image, a label, and the box's columns in pixels.
+
+An image without objects stands in one row whose box is empty. What a row says of its image (patient, split, attributes)
+must be the same in every row of that image.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from hounsfield.boxes import from_xywh, reversed_axes
+from hounsfield.cohorts.annotations import Annotations, conclude_detection
+from hounsfield.cohorts.box_table import BOX_COLUMNS
+from hounsfield.cohorts.cohort import Cohort
+from hounsfield.cohorts.tables import PLAIN_NAMES, Options, name_patients, read_table
+from hounsfield.errors import CohortError
+
+KIND = "box table"
+CORNERS, SIZES = "corners", "sizes"
+# The columns of a box under the names that tables give them, x before y before z; ours are looked for first.
+OTHER_COLUMNS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    (CORNERS, ("xmin", "ymin", "zmin", "xmax", "ymax", "zmax")),
+    (CORNERS, ("xmin", "ymin", "xmax", "ymax")),
+    (CORNERS, ("x1", "y1", "z1", "x2", "y2", "z2")),
+    (CORNERS, ("x1", "y1", "x2", "y2")),
+    (SIZES, ("x", "y", "z", "width", "height", "depth")),
+    (SIZES, ("x", "y", "width", "height")),
+    (SIZES, ("x", "y", "z", "w", "h", "d")),
+    (SIZES, ("x", "y", "w", "h")),
+)
+LABEL_COLUMNS = ("label", "class", "class_name", "category")
+# The class of every box of a table that names none.
+OBJECT = "object"
+
+
+def box_columns(columns: Sequence[str]) -> tuple[str, ...]:
+    """The columns of a table that hold a box, as the table calls them; empty where it has none."""
+    return _form(columns)[1]
+
+
+def _form(columns: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+    plain = {column.lower().replace("_", "").replace(" ", ""): column for column in columns}
+    for rank in (3, 2):
+        if set(BOX_COLUMNS[rank]) <= set(plain):
+            return "", tuple(plain[column] for column in BOX_COLUMNS[rank])
+    for form, names in OTHER_COLUMNS:
+        if set(names) <= set(plain):
+            return form, tuple(plain[name] for name in names)
+    return "", ()
+
+
+def is_box_table(table: pd.DataFrame) -> bool:
+    """Whether a table of images rather speaks of boxes than of images.
+
+    It does where it has a box in every row, or an image in several rows. Otherwise labels are of the images.
+    """
+    columns = list(box_columns(list(table.columns)))
+    if not columns or "image" not in table.columns:
+        return False
+    if not table["image"].is_unique:
+        return True
+    filled = (table[columns].notna() & (table[columns].astype(str) != "")).all(axis=1)
+    return bool(filled.all())
+
+
+def load_box_table(path: Path, options: Options) -> Cohort:
+    """The cohort of a table of boxes.
+
+    Raises:
+        CohortError: the table has no box, or its boxes cannot make a cohort.
+    """
+    table = read_table(path)
+    form, columns = _form(list(table.columns))
+    if "image" not in table.columns or not columns:
+        raise CohortError(
+            f"The table {path} has the columns {', '.join(table.columns)}: expected image, label and a box in pixels, "
+            f"such as {', '.join(BOX_COLUMNS[2])} or x, y, width, height. Rename them."
+        )
+    table["image"] = table["image"].astype(object).where(table["image"].notna(), "").astype(str).str.strip()
+    if os.sep == "/":
+        table["image"] = table["image"].str.replace("\\", "/", regex=False)
+    table, notes = name_patients(table)
+    values, stated = _values(table, columns)
+    rank = len(columns) // 2
+    if form:
+        values = reversed_axes(values) if form == CORNERS else from_xywh(values)
+        notes.append(f"Boxes were read from the columns {', '.join(columns)}.")
+    boxes = pd.DataFrame(values, columns=list(BOX_COLUMNS[rank]))
+    boxes.insert(0, "image", table["image"])
+    label = _label_column(table, options)
+    boxes["label"] = table[label].astype(object).where(table[label].notna(), "") if label else OBJECT
+    boxes["place"] = [f"row {row + 1} of {path.name}" for row in range(len(table))]
+    images, told = _images(table.drop(columns=[*columns, *([label] if label else [])]), path)
+    found = Annotations(images, boxes[stated].reset_index(drop=True), notes=(*notes, *told))
+    name = path.resolve().parent.name if path.stem.lower() in PLAIN_NAMES else path.stem
+    return conclude_detection(found, options, root=Path(options.images or path.parent), kind=KIND, name=name)
+
+
+def _values(table: pd.DataFrame, columns: Sequence[str]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """The numbers of the boxes, not-a-number for what is none, and which rows state a box at all."""
+    raw = table[list(columns)].astype(object)
+    empty = raw.isna() | raw.astype(str).apply(lambda column: column.str.strip().str.lower().isin(["", "nan"]))
+    numbers = raw.apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
+    return numbers, ~empty.to_numpy().all(axis=1)
+
+
+def _label_column(table: pd.DataFrame, options: Options) -> str | None:
+    if options.label_columns:
+        wanted = options.label_columns[0]
+        if len(options.label_columns) > 1 or wanted not in table.columns:
+            raise CohortError(
+                f"Found no single label column {', '.join(options.label_columns)} in the table of boxes: its columns "
+                f"are {', '.join(table.columns)}. Name the one that holds the class of each box."
+            )
+        return wanted
+    return next((column for column in table.columns if column.lower() in LABEL_COLUMNS), None)
+
+
+def _images(table: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[str]]:
+    """One row an image, with what its rows agree on."""
+    grouped = table.groupby("image", sort=False)
+    kinds = {column: grouped[column].nunique(dropna=False) for column in table.columns if column != "image"}
+    varying = [column for column, counts in kinds.items() if counts.max() > 1]
+    for column in ("patient", "split"):
+        if column in varying:
+            raise CohortError(
+                f"Found rows of one image with different values of '{column}' in {path}, first "
+                f"'{kinds[column].idxmax()}'. Expected the same in every row of an image. Correct them."
+            )
+    images = table.drop(columns=varying).drop_duplicates("image", ignore_index=True)
+    notes = [f"The columns {', '.join(varying)} differ within an image and were left out."] if varying else []
+    return images, notes

@@ -1,0 +1,209 @@
+"""Cohorts from COCO's JSON: ``images``, ``annotations`` with ``bbox`` [x, y, width, height], ``categories``."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from hounsfield.boxes import from_xywh
+from hounsfield.cohorts.annotations import Annotations, conclude_detection
+from hounsfield.cohorts.box_table import BOX_COLUMNS
+from hounsfield.cohorts.cohort import Cohort
+from hounsfield.cohorts.tables import SPLIT_WORDS, Options
+from hounsfield.errors import CohortError
+
+KIND = "coco"
+# Where the keys that make a JSON file COCO's are looked for: this much of its start and of its end.
+HEAD_BYTES = 2**20
+KEYS = re.compile(rb'"(images|annotations|categories)"\s*:')
+# Folders that file names may be relative to, as seen from the JSON file; the JSON's stem and split come besides.
+IMAGE_FOLDERS = (".", "images", "..", "../images", "../JPEGImages")
+TRIED = 20
+# What COCO says of an image that is no attribute of the sample.
+NO_ATTRIBUTES = frozenset({"id", "file_name", "width", "height", "license", "flickr_url", "coco_url", "date_captured"})
+
+
+@dataclass(frozen=True)
+class _Document:
+    """One JSON file, with its parts checked as far as their types go."""
+
+    path: Path
+    images: list[dict[str, Any]]
+    annotations: list[dict[str, Any]]
+    categories: dict[Any, str]
+
+
+def coco_files(path: Path) -> list[Path]:
+    """The COCO files that DATA names: itself, or those in a folder, its ``annotations`` or its folders of splits."""
+    if path.is_file():
+        return [path] if path.suffix.lower() == ".json" else []
+    named = [path, path / "annotations", *(path / word for word in SPLIT_WORDS)]
+    found = [file for folder in named if folder.is_dir() for file in sorted(folder.glob("*.json"))]
+    return [file for file in found if not file.name.startswith(".") and _looks_like_coco(file)]
+
+
+def _looks_like_coco(path: Path) -> bool:
+    with path.open("rb") as stream:
+        head = stream.read(HEAD_BYTES)
+        stream.seek(max(len(head), path.stat().st_size - HEAD_BYTES))
+        return len(set(KEYS.findall(head + stream.read()))) >= 2
+
+
+def load_coco(path: Path, options: Options) -> Cohort:
+    """The cohort of one COCO file, or of a folder with one for each split.
+
+    The split is told by the file's name or its folder's (``train.json``, ``instances_val2017.json``,
+    ``test/_annotations.coco.json``); a single file has no split.
+
+    Raises:
+        CohortError: a file is no COCO JSON, or the boxes cannot make a cohort.
+    """
+    files = coco_files(path)
+    root = path if path.is_dir() else _root_of(path)
+    if not files:
+        raise CohortError(
+            f"Found no COCO JSON in {path}: expected a file with images, annotations and categories, or a folder with "
+            "such a file for each split. Check the path."
+        )
+    splits = _splits(files, root)
+    parts = [_read_part(_read(file), split, root, options) for file, split in zip(files, splits, strict=True)]
+    found = Annotations(
+        images=pd.concat([part.images for part in parts], ignore_index=True),
+        boxes=pd.concat([part.boxes for part in parts], ignore_index=True),
+        order=tuple(dict.fromkeys(label for part in parts for label in part.order)),
+        sizes={image: size for part in parts for image, size in part.sizes.items()},
+        notes=tuple(note for part in parts for note in part.notes),
+    )
+    name = path.resolve().name if path.is_dir() else path.stem
+    return conclude_detection(found, options, root=Path(options.images or root), kind=KIND, name=name)
+
+
+def _root_of(file: Path) -> Path:
+    """The folder of a data set, seen from one of its files."""
+    return file.parent.parent if file.parent.name.lower() == "annotations" else file.parent
+
+
+def _splits(files: Sequence[Path], root: Path) -> list[str | None]:
+    if len(files) == 1:
+        return [None]
+    splits = [split_in(file.stem) or split_in(file.parent.name if file.parent != root else "") for file in files]
+    if None in splits:
+        raise CohortError(
+            f"Found {len(files)} COCO files in {root} ({', '.join(os.path.relpath(file, root) for file in files)}): "
+            "expected one, or one for each split with train, val or test in its name. Give the path of the one meant, "
+            "or rename them."
+        )
+    return list(splits)
+
+
+def split_in(name: str) -> str | None:
+    """The split that a name such as ``instances_train2017`` speaks of, if any."""
+    words = [SPLIT_WORDS[word] for word in re.findall(r"[a-z]+", name.lower()) if word in SPLIT_WORDS]
+    return words[0] if len(set(words)) == 1 else None
+
+
+def _read(path: Path) -> _Document:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise CohortError(f"Cannot read {path} as JSON ({reason}). Expected COCO's JSON: export it again.") from error
+    parts: dict[str, list[dict[str, Any]]] = {}
+    for key in ("images", "annotations", "categories"):
+        part = content.get(key) if isinstance(content, dict) else None
+        if not isinstance(part, list) or not all(isinstance(item, dict) for item in part):
+            has = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
+            raise CohortError(
+                f"Found no list of {key} in {path} (it has {has[:200] or 'nothing'}): expected COCO's images, "
+                "annotations and categories. Export it again as COCO detection JSON."
+            )
+        parts[key] = part
+    if not parts["images"]:
+        raise CohortError(f"Found no images in {path}: its list is empty. Expected those that the boxes are of.")
+    categories = {item.get("id"): str(item.get("name")) for item in parts["categories"]}
+    return _Document(path, parts["images"], parts["annotations"], categories)
+
+
+def _read_part(document: _Document, split: str | None, root: Path, options: Options) -> Annotations:
+    names = _names(document)
+    prefix = "" if options.images else _image_folder(document, list(names.values()), split, root)
+    references = {key: os.path.normpath(os.path.join(prefix, name)) for key, name in names.items()}  # noqa: PTH118 - references are text, and stay relative
+    rows, sizes = [], {}
+    for image in document.images:
+        reference = references[image["id"]]
+        extra = {key: value for key, value in image.items() if key not in NO_ATTRIBUTES and _is_plain(value)}
+        rows.append({**extra, "image": reference} | ({"split": split} if split else {}))
+        if all(isinstance(image.get(key), int) for key in ("height", "width")):
+            sizes[reference] = (image["height"], image["width"])
+    boxes, notes = _boxes(document, references)
+    order = tuple(dict.fromkeys(document.categories.values()))
+    return Annotations(pd.DataFrame(rows), boxes, order, sizes, tuple(notes))
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, (str, int, float, bool))
+
+
+def _names(document: _Document) -> dict[Any, str]:
+    """Image identifier → file name."""
+    names: dict[Any, str] = {}
+    for number, image in enumerate(document.images):
+        name, key = image.get("file_name"), image.get("id")
+        if not isinstance(name, str) or not name or not isinstance(key, (str, int)) or key in names:
+            raise CohortError(
+                f"Found image {number} of {document.path} with the id {key!r} and the file name {name!r}: expected an "
+                "id of its own and the path of a file. Export it again as COCO detection JSON."
+            )
+        names[key] = name.replace("\\", "/")
+    return names
+
+
+def _image_folder(document: _Document, names: Sequence[str], split: str | None, root: Path) -> str:
+    """The folder, relative to the root, that the file names are relative to: the one with most of the first files."""
+    here = document.path.parent
+    stem = document.path.stem.removeprefix("instances_")
+    words = [stem, *([word for word, meant in SPLIT_WORDS.items() if meant == split] if split else [])]
+    below = [f"{parent}/{word}" for parent in IMAGE_FOLDERS for word in words]
+    candidates = [os.path.relpath((here / folder).resolve(), root.resolve()) for folder in (*IMAGE_FOLDERS, *below)]
+    inside = [folder for folder in dict.fromkeys(candidates) if not folder.startswith("..")]
+    hits = [sum((root / folder / name).is_file() for name in names[:TRIED]) for folder in inside]
+    return inside[int(np.argmax(hits))]
+
+
+def _boxes(document: _Document, references: dict[Any, str]) -> tuple[pd.DataFrame, list[str]]:
+    crowds = sum(bool(item.get("iscrowd")) for item in document.annotations)
+    single = [item for item in document.annotations if not item.get("iscrowd")]
+    note = f"{crowds} crowd regions of {document.path.name} were left out: they outline groups and no single object."
+    corners = from_xywh(np.array([_numbers(item.get("bbox")) for item in single], np.float64).reshape(-1, 4))
+    frame = pd.DataFrame(corners, columns=list(BOX_COLUMNS[2]))
+    identified = [item.get("image_id") for item in single]
+    known = [references.get(key) if isinstance(key, (str, int)) else None for key in identified]
+    frame["image"] = [
+        image if image is not None else f"image {key}" for image, key in zip(known, identified, strict=True)
+    ]
+    labels = [_category(document, item.get("category_id")) for item in single]
+    frame["label"] = pd.Series(labels, dtype=object)
+    where = document.path.name
+    frame["place"] = [f"annotation {item.get('id', number)} of {where}" for number, item in enumerate(single)]
+    return frame, [note] if crowds else []
+
+
+def _category(document: _Document, key: Any) -> str | None:
+    return document.categories.get(key) if isinstance(key, (str, int)) else None
+
+
+def _numbers(bbox: Any) -> npt.NDArray[np.float64]:
+    """Four numbers; not-a-number where there are no four, so that the box is named as invalid."""
+    fits = isinstance(bbox, list) and len(bbox) == 4
+    if not fits or not all(isinstance(value, (int, float)) for value in bbox):
+        return np.full(4, np.nan)
+    return np.array(bbox, np.float64)

@@ -1,0 +1,192 @@
+"""Cohorts from images with label maps: 3D boxes (or 2D ones) around what each map marks.
+
+``label maps`` takes one box around each value of a map; ``label components`` one around each connected part of it,
+where parts that touch by a corner are one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import ndimage
+
+from hounsfield.cohorts.annotations import Annotations, conclude_detection
+from hounsfield.cohorts.box_table import BOX_COLUMNS
+from hounsfield.cohorts.cohort import Cohort
+from hounsfield.cohorts.files import ordered_map
+from hounsfield.cohorts.tables import MAX_BAD_FRACTION, NUM_NAMED, Options
+from hounsfield.errors import CohortError, ImageError
+from hounsfield.images import image_files, read_image
+from hounsfield.images.image import Image
+
+KINDS = ("label maps", "label components")
+# Names of the folder of images and of the folder of maps.
+PAIRS = (("imagesTr", "labelsTr"), ("images", "labels"), ("images", "masks"), ("image", "label"), ("img", "seg"))
+# nnU-Net numbers the channels of an image; its map has no such number.
+FIRST_CHANNEL = "_0000"
+MILLIMETRES = 1e-2
+
+
+@dataclass(frozen=True)
+class _Marked:
+    """The boxes of one map, each with its value, or why there are none."""
+
+    shape: tuple[int, ...] = ()
+    boxes: tuple[tuple[int, ...], ...] = ()
+    values: tuple[int, ...] = ()
+    reason: str = ""
+
+
+def map_folders(path: Path) -> tuple[Path, Path] | None:
+    """The folders of images and of maps below a folder, where it has both and maps are images."""
+    for images, maps in PAIRS:
+        if (path / images).is_dir() and (path / maps).is_dir() and image_files(path / maps):
+            return path / images, path / maps
+    return None
+
+
+def load_label_maps(path: Path, options: Options, *, kind: str = KINDS[0]) -> Cohort:
+    """The cohort of a folder with images and label maps of the same names.
+
+    Args:
+        path: has one of ``PAIRS`` of folders, and may have nnU-Net's ``dataset.json`` with the names of the labels.
+        options: what the user said.
+        kind: one of ``KINDS``.
+
+    Raises:
+        CohortError: there are no such folders, or more than 5 % of the maps cannot be used.
+    """
+    folders = map_folders(path)
+    if folders is None:
+        raise CohortError(
+            f"Found no folders of images and of label maps in {path}: expected one of "
+            f"{', '.join(' and '.join(pair) for pair in PAIRS)}. Rename them."
+        )
+    pairs, notes = _pairs(*folders)
+    images = [os.path.relpath(image, path) for image, _ in pairs]
+    separate = kind == KINDS[1]
+    marked = list(ordered_map(lambda pair: _mark(*pair, separate=separate), pairs))
+    options.progress("reading label maps", len(pairs), len(pairs))
+    good, told = _usable(images, marked, path)
+    names = _names(path)
+    rows = [
+        (images[row], names.get(value, str(value)), *box, f"value {value} of the map of {images[row]}")
+        for row in good
+        for box, value in zip(marked[row].boxes, marked[row].values, strict=True)
+    ]
+    rank = len(marked[good[0]].shape)
+    frame = pd.DataFrame(rows, columns=["image", "label", *BOX_COLUMNS[rank], "place"])
+    what = "each connected part of a value" if separate else "each value"
+    other = KINDS[1 - KINDS.index(kind)]
+    notes += [f"Boxes are around {what} of the label maps; '--kind \"{other}\"' takes them otherwise.", *told]
+    used = set(frame["label"])
+    order = tuple(name for _, name in sorted(names.items()) if name in used) if used <= set(names.values()) else ()
+    table = pd.DataFrame({"image": [images[row] for row in good]})
+    found = Annotations(table, frame, order, {images[row]: marked[row].shape for row in good}, tuple(notes))
+    return conclude_detection(found, options, root=path, kind=kind, name=path.resolve().name)
+
+
+def _pairs(images: Path, maps: Path) -> tuple[list[tuple[Path, Path]], list[str]]:
+    """Each image that has a map, with it."""
+    by_name = {_stem(file): file for file in image_files(maps)}
+    found, without = [], []
+    for image in image_files(images):
+        partner = by_name.get(_stem(image)) or by_name.get(_stem(image).removesuffix(FIRST_CHANNEL))
+        if partner is None:
+            without.append(image.name)
+        else:
+            found.append((image, partner))
+    if not found:
+        raise CohortError(
+            f"Found no image in {images} that has a label map of its name in {maps}. Expected the same names in both."
+        )
+    named = ", ".join(without[:NUM_NAMED])
+    return found, [f"{len(without)} images have no label map and were left out: {named}."] if without else []
+
+
+def _stem(path: Path) -> str:
+    return path.name.removesuffix(".gz").rpartition(".")[0]
+
+
+def _mark(image_path: Path, map_path: Path, *, separate: bool) -> _Marked:
+    try:
+        image, labels = read_image(image_path), read_image(map_path)
+    except ImageError as error:
+        return _Marked(reason=str(error))
+    reason = _mismatch(image, labels)
+    if reason:
+        return _Marked(reason=reason)
+    values = labels.pixels[..., 0]
+    if not np.array_equal(values, np.rint(values)):
+        return _Marked(reason="its label map holds values that are no whole numbers")
+    found = list(_parts(values.astype(np.int64), separate=separate))
+    return _Marked(image.shape, tuple(box for _, box in found), tuple(value for value, _ in found))
+
+
+def _mismatch(image: Image, labels: Image) -> str:
+    """Why a map does not lie on its image; empty where it does."""
+    if labels.shape != image.shape or labels.channels != 1:
+        return f"its label map has the shape {labels.shape} and {labels.channels} channels, the image {image.shape}"
+    known = image.affine is not None and labels.affine is not None
+    if known and not np.allclose(image.affine, labels.affine, atol=MILLIMETRES):  # type: ignore[arg-type]  # both are there
+        return "its label map lies elsewhere in the patient (another affine)"
+    return ""
+
+
+def _parts(values: npt.NDArray[np.int64], *, separate: bool) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """(value, box) of what a map marks; 0 and what is below it is background."""
+    marked = [int(value) for value in np.unique(values) if value > 0]
+    codes = np.searchsorted(marked, values) + 1
+    # find_objects wants small numbers without gaps, and a map may hold any.
+    compact = np.where(np.isin(values, marked), codes, 0).astype(np.int32)
+    for value, window in zip(marked, ndimage.find_objects(compact), strict=True):
+        if not separate:
+            yield value, _box(window)
+            continue
+        touching = np.ones((3,) * values.ndim, bool)
+        parts, _ = ndimage.label(values[window] == value, structure=touching)
+        for part in ndimage.find_objects(parts):
+            starts = [outer.start for outer in window]
+            yield value, _box([slice(s + p.start, s + p.stop) for s, p in zip(starts, part, strict=True)])
+
+
+def _box(window: Any) -> tuple[int, ...]:
+    return (*(int(part.start) for part in window), *(int(part.stop) for part in window))
+
+
+def _usable(images: list[str], marked: list[_Marked], path: Path) -> tuple[list[int], list[str]]:
+    good = [row for row, found in enumerate(marked) if not found.reason]
+    bad = [row for row, found in enumerate(marked) if found.reason]
+    if not bad:
+        return good, []
+    named = "; ".join(f"{images[row]} ({marked[row].reason})" for row in bad[:NUM_NAMED])
+    if len(bad) > MAX_BAD_FRACTION * len(images):
+        raise CohortError(
+            f"Found {len(bad)} of {len(images)} images of {path} whose label map cannot be used: {named}. Expected "
+            "maps of whole numbers that lie on their images. Correct or remove them."
+        )
+    return good, [f"{len(bad)} images were left out, since their label map cannot be used: {named}."]
+
+
+def _names(path: Path) -> dict[int, str]:
+    """Value → name by nnU-Net's or the Decathlon's ``dataset.json``; empty where there is none."""
+    sheet = path / "dataset.json"
+    if not sheet.is_file():
+        return {}
+    try:
+        labels = json.loads(sheet.read_text(encoding="utf-8-sig")).get("labels", {})
+        pairs = [(key, value) if str(key).isdecimal() else (value, key) for key, value in labels.items()]
+        return {int(value): str(name) for value, name in pairs if int(value) > 0}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise CohortError(
+            f"Cannot read the names of the labels in {sheet} ({error}): expected 'labels' with a number for each name. "
+            "Mend it, or remove it to call labels by number."
+        ) from error

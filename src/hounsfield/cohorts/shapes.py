@@ -1,0 +1,79 @@
+"""The shape that an image will have when it is read, told from its header wherever that is enough."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+
+import nibabel
+from nibabel.filebasedimages import ImageFileError
+
+from hounsfield.cohorts.files import ordered_map
+from hounsfield.cohorts.headers import MAX_PIXELS
+from hounsfield.errors import ImageError
+from hounsfield.images import read_image
+from hounsfield.images.dicom_file import open_header
+from hounsfield.images.raster import HEADERS, JPEG_MAGIC, PNG_MAGIC
+from hounsfield.images.reading import READERS, format_suffix
+
+# An orientation in a header may turn the picture when it is decoded; such files are decoded to know.
+TURNING = (b"Exif\x00\x00", b"eXIf")
+# Files are looked at in groups of so many.
+GROUP_FILES = 32
+
+
+def image_shapes(root: Path, references: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """The spatial shape of each image, without those that are unreadable and those that are folders of slices.
+
+    Args:
+        root: the folder that references are relative to.
+        references: paths.
+    """
+    groups = [references[start : start + GROUP_FILES] for start in range(0, len(references), GROUP_FILES)]
+    shapes: dict[str, tuple[int, ...]] = {}
+    found = ordered_map(lambda paths: [_shape(root / path) for path in paths], groups)
+    for group, known in zip(groups, found, strict=True):
+        shapes |= {path: shape for path, shape in zip(group, known, strict=True) if shape is not None}
+    return shapes
+
+
+def _shape(path: Path) -> tuple[int, ...] | None:
+    try:
+        suffix = None if path.is_dir() else format_suffix(path)
+        if suffix is None:
+            return None
+        quick = _from_header(path, suffix)
+        return quick if quick is not None else read_image(path).shape
+    except ImageError:
+        # Whoever reads its pixels will say what is wrong with it.
+        return None
+
+
+def _from_header(path: Path, suffix: str) -> tuple[int, ...] | None:
+    """The shape by the header alone, or ``None`` where only decoding tells it."""
+    reader = READERS[suffix]
+    if reader == READERS[".png"]:
+        return _raster_shape(path.read_bytes())
+    if reader == READERS[".dcm"]:
+        header = open_header(path, MAX_PIXELS)
+        rows, columns, frames = (header.integer(name) for name in ("Rows", "Columns", "NumberOfFrames"))
+        return (rows, columns) if rows and columns and (frames or 1) == 1 else None
+    if reader == READERS[".nii"]:
+        try:
+            shape = nibabel.load(path).shape
+        except (ImageFileError, OSError, ValueError):
+            return None
+        return tuple(int(length) for length in reversed(shape)) if len(shape) == 3 else None
+    return None
+
+
+def _raster_shape(content: bytes) -> tuple[int, int] | None:
+    if not content.startswith((PNG_MAGIC, JPEG_MAGIC)) or any(mark in content for mark in TURNING):
+        return None
+    declared = next(size for magics, size in HEADERS if content.startswith(magics))
+    try:
+        rows, columns, _ = declared(content)
+    except (struct.error, IndexError, ValueError):
+        return None
+    return rows, columns
