@@ -19,7 +19,7 @@ from hounsfield.preprocessing import Pipeline
 
 @dataclass(frozen=True)
 class Budget:
-    """What an effort may spend: by rank the longest side of the input and the network's width, and passes.
+    """What an effort may spend: by rank the input's longest side, the network's width and the images seen.
 
     ``images`` is how often an image is seen in one network's training, all passes together; ``epochs`` the
     fewest and the most passes.
@@ -28,16 +28,18 @@ class Budget:
     network: str
     longest_side: dict[int, int]
     width: dict[int, int]
-    images: int
+    images: dict[int, int]
     epochs: tuple[int, int]
     augmentation: Strength
     folds: int = 1
 
 
 BUDGETS: dict[Effort, Budget] = {
-    "quick": Budget("resnet10", {2: 64, 3: 32}, {2: 16, 3: 8}, 40_000, (6, 45), "light"),
-    "standard": Budget("resnet18", {2: 128, 3: 48}, {2: 32, 3: 16}, 100_000, (15, 80), "medium"),
-    "thorough": Budget("resnet18", {2: 128, 3: 48}, {2: 32, 3: 16}, 100_000, (15, 80), "medium", folds=4),
+    "quick": Budget("resnet10", {2: 64, 3: 48}, {2: 16, 3: 8}, {2: 40_000, 3: 20_000}, (6, 45), "light"),
+    "standard": Budget("resnet18", {2: 128, 3: 64}, {2: 32, 3: 16}, {2: 100_000, 3: 50_000}, (15, 80), "medium"),
+    "thorough": Budget(
+        "resnet18", {2: 128, 3: 64}, {2: 32, 3: 16}, {2: 100_000, 3: 50_000}, (15, 80), "medium", folds=4
+    ),
 }
 # Why an effort varies its images as it does.
 VARIATION: dict[Strength, str] = {
@@ -207,9 +209,10 @@ def _batch_size(input_shape: tuple[int, ...], seen: Fingerprint, reasons: dict[s
 
 
 def _epochs(seen: Fingerprint, budget: Budget, reasons: dict[str, str]) -> int:
-    epochs = int(np.clip(round(budget.images / seen.num_readable), *budget.epochs))
+    images = budget.images[seen.rank]
+    epochs = int(np.clip(round(images / seen.num_readable), *budget.epochs))
     reasons["epochs"] = (
-        f"{seen.num_readable:,} training images; the effort sees {budget.images:,} images, in "
+        f"{seen.num_readable:,} training images; the effort sees {images:,} images, in "
         f"{budget.epochs[0]} to {budget.epochs[1]} passes"
     )
     return epochs
