@@ -1,0 +1,253 @@
+"""What a bias audit found: groups and their figures, gaps, findings; as plain values for JSON and in plain words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from hounsfield.evaluation.classification import Estimate
+from hounsfield.evaluation.group_figures import GROUP_METRICS, LEAST_PATIENTS
+from hounsfield.evaluation.opportunity import Opportunity
+from hounsfield.evaluation.subgroups import Attribute
+
+SIGNIFICANCE = 0.01  # family-wise: of a hundred classifiers that are fair to all groups, at most one is accused
+SINGLES_SHARE = 0.75  # of the significance goes to single attributes, the rest to pairs
+LISTED = 6
+
+
+@dataclass(frozen=True)
+class Gap:
+    """How a group differs from other cases in one figure.
+
+    Attributes:
+        group: its name.
+        parts: its (column, level) pairs.
+        metric: a key of ``GROUP_METRICS``.
+        question: the label that is asked for.
+        against: whom it is compared with.
+        value: the figure of the group minus that of the others; for scores, by how much the share of comparisons in
+            which the group scores higher exceeds one half.
+        low: lower end of the interval of ``value``, by itself; ``high`` the upper end.
+        p_value: of no difference.
+        adjusted: the same after Holm (1979) over all that the audit tested.
+        inside: the figure in the group; ``nan`` for scores.
+        outside: the figure among those compared with.
+    """
+
+    group: str
+    parts: tuple[tuple[str, str], ...]
+    metric: str
+    question: str
+    against: str
+    value: float
+    low: float
+    high: float
+    p_value: float
+    adjusted: float = math.nan
+    inside: float = math.nan
+    outside: float = math.nan
+
+    @property
+    def title(self) -> str:
+        """The figure's name within a sentence."""
+        title = GROUP_METRICS[self.metric].title
+        return title if title.isupper() else title[0].lower() + title[1:]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; what is undefined becomes ``None``."""
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "parts"}
+        plain = {name: _plain(value) for name, value in values.items()}
+        return {**plain, "attributes": dict(self.parts)}
+
+    def text(self) -> str:
+        """The gap in words, without the group's name and without a full stop."""
+        sure = f"adjusted p {_p_text(self.adjusted)}"
+        if math.isnan(self.inside):
+            low, share, high = (f"{100 * (end + 0.5):.0f}" for end in (self.low, self.value, self.high))
+            of = "cases" if self.metric == "case_scores" else "non-cases"
+            return (
+                f"{of} of '{self.question}' score higher than those of {self.against} in {share} % of comparisons "
+                f"({low} to {high} %; 50 % would be alike), {sure}"
+            )
+        return (
+            f"{self.title} of '{self.question}' {self.inside:.3f} against {self.outside:.3f} in {self.against}, "
+            f"gap {self.value:+.3f} ({self.low:+.3f} to {self.high:+.3f}), {sure}"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class GroupReport:
+    """One group and its figures.
+
+    Attributes:
+        group: its name.
+        parts: its (column, level) pairs; none for all cases.
+        cases: how many it has.
+        patients: how many it has.
+        figures: by metric, and with ``_LABEL`` behind it where there are several questions; a figure on too few
+            patients carries a note that says so.
+    """
+
+    group: str
+    parts: tuple[tuple[str, str], ...]
+    cases: int
+    patients: int
+    figures: dict[str, Estimate]
+
+    @property
+    def judged(self) -> bool:
+        """Whether at least one figure rests on enough patients."""
+        return any(not estimate.note for estimate in self.figures.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "group": self.group,
+            "attributes": dict(self.parts),
+            "cases": self.cases,
+            "patients": self.patients,
+            "judged": self.judged,
+            "figures": {name: estimate.to_dict() for name, estimate in self.figures.items()},
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class BiasAudit:
+    """The outcome of an audit.
+
+    Attributes:
+        attributes: the columns that were looked at.
+        overall: the figures of all cases.
+        groups: every group of one attribute, then every pair that has a case.
+        gaps: every difference that was tested, surest first.
+        opportunity: what equal sensitivity for all groups would take.
+        notes: what was left out, decided, or could not be judged.
+        significance: the family-wise error of ``findings``.
+        confidence: nominal coverage of each interval.
+    """
+
+    attributes: tuple[Attribute, ...]
+    overall: GroupReport
+    groups: tuple[GroupReport, ...]
+    gaps: tuple[Gap, ...]
+    opportunity: tuple[Opportunity, ...]
+    notes: tuple[str, ...]
+    significance: float = SIGNIFICANCE
+    confidence: float = 0.95
+
+    @property
+    def findings(self) -> tuple[Gap, ...]:
+        """The gaps that are beyond chance and not negligible, surest first."""
+        return tuple(
+            each
+            for each in self.gaps
+            if each.adjusted < self.significance and abs(each.value) >= GROUP_METRICS[each.metric].least
+        )
+
+    @property
+    def too_small(self) -> tuple[GroupReport, ...]:
+        """The groups of which nothing can be judged."""
+        return tuple(group for group in self.groups if not group.judged)
+
+    @property
+    def worst(self) -> dict[str, GroupReport]:
+        """By figure, the group of one attribute in which it is lowest, among groups large enough to judge by it."""
+        found: dict[str, GroupReport] = {}
+        for group in self.groups:
+            for name, estimate in group.figures.items():
+                if len(group.parts) > 1 or estimate.note or name.startswith("calibration"):
+                    continue
+                if name not in found or estimate.value < found[name].figures[name].value:
+                    found[name] = group
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of ``bias.json``, but for what is read from the network's features."""
+        return {
+            "significance": self.significance,
+            "confidence": self.confidence,
+            "correction": f"Holm; {SINGLES_SHARE:.0%} of the significance for single attributes, the rest for pairs",
+            "least_patients": LEAST_PATIENTS,
+            "attributes": {
+                each.name: {"levels": list(each.levels), "binning": each.binning} for each in self.attributes
+            },
+            "overall": self.overall.to_dict(),
+            "groups": [group.to_dict() for group in self.groups],
+            "findings": [each.to_dict() for each in self.findings],
+            "gaps": [each.to_dict() for each in self.gaps],
+            "worst": {name: group.group for name, group in self.worst.items()},
+            "too_small": [group.group for group in self.too_small],
+            "opportunity": [row.to_dict() for row in self.opportunity],
+            "notes": list(self.notes),
+            "lines": self.lines(),
+        }
+
+    def lines(self) -> list[str]:
+        """The outcome in words, a line a thought."""
+        if not self.attributes:
+            told = "Subgroups: there is no column such as sex, age, site or scanner by which groups could be compared."
+            return [told, *self.notes]
+        pairs = sum(len(group.parts) == 2 for group in self.groups)
+        names = ", ".join(each.name for each in self.attributes)
+        error = f"family-wise error {self.significance * 100:g} %"
+        told = (
+            f"beyond chance ({error}):"
+            if self.findings
+            else f"none beyond chance ({error}). That is no proof that groups are served alike: see the intervals."
+        )
+        head = (
+            f"Subgroups: {len(self.groups) - pairs} groups by {names} and {pairs} pairs, {len(self.gaps):,} "
+            f"comparisons; {told}"
+        )
+        return [head, *self._finding_lines(), *self._worst_lines(), *self._small_lines(), *self.notes]
+
+    def _finding_lines(self) -> Iterator[str]:
+        """One line a group: its largest gap, and which other figures differ."""
+        groups: dict[str, list[Gap]] = {}
+        for each in self.findings:
+            groups.setdefault(each.group, []).append(each)
+        for name, found in list(groups.items())[:LISTED]:
+            largest, *others = sorted(found, key=_telling)
+            also = ", ".join(f"{each.title} ({each.value:+.2f})" for each in others if not math.isnan(each.inside))
+            yield f"  {name}: {largest.text()}{f'; also {also}' if also else ''}."
+        if len(groups) > LISTED:
+            yield f"  and {len(groups) - LISTED} groups more."
+
+    def _worst_lines(self) -> Iterator[str]:
+        name = next((name for name in self.worst if name.startswith("auc")), None)
+        if name is not None:
+            group = self.worst[name]
+            estimate = group.figures[name]
+            yield (
+                f"Worst group by AUC: {group.group} with {estimate.value:.3f} ({estimate.low:.3f} to "
+                f"{estimate.high:.3f}), {group.patients:,} patients; the lowest of several is partly low by chance."
+            )
+
+    def _small_lines(self) -> Iterator[str]:
+        small = self.too_small
+        single = [group for group in small if len(group.parts) == 1]
+        if small:
+            named = ", ".join(f"{group.group} ({group.patients} patients)" for group in single[:LISTED])
+            others = len(small) - len(single[:LISTED])
+            told = " and ".join(filter(None, [named, f"{others} {'others' if single else 'pairs'}" if others else ""]))
+            yield f"Too small to judge: {told}."
+
+
+def _telling(each: Gap) -> tuple[bool, float]:
+    """Figures that a reader knows before shifts of scores, and the largest gap first."""
+    return math.isnan(each.inside), -abs(each.value)
+
+
+def json_number(value: float) -> float | None:
+    """A number as JSON can hold it: ``None`` where it is undefined."""
+    return value if math.isfinite(value) else None
+
+
+def _plain(value: Any) -> Any:
+    return json_number(value) if isinstance(value, float) else value
+
+
+def _p_text(value: float) -> str:
+    return "below .0001" if value < 1e-4 else f"{value:.4f}"

@@ -1,0 +1,183 @@
+"""Which cases belong together: every attribute column as groups, numbers in bins, and the pairs of two columns."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations, pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hounsfield.errors import EvaluationError
+from hounsfield.evaluation.answers import Booleans, Integers
+
+# What a table of samples or predictions holds beside attributes of its cases.
+NO_ATTRIBUTES = frozenset(
+    {"image", "label", "truth", "prediction", "patient", "split", "score", "z0", "y0", "x0", "z1", "y1", "x1"}
+)
+PROBABILITY = re.compile(r"^p_")
+IDENTIFIER = re.compile(r"(?i)(^|[_ .-])u?id$|(study|series|instance)uid$")
+AGE = re.compile(r"(?i)(^|[_ .-])age($|[_ .-])")
+AGE_EDGES = (18.0, 40.0, 60.0, 80.0)
+OLDEST = 125.0
+MAX_LEVELS = 20  # more distinct texts than this are names, not groups
+MAX_NUMBERS = 10  # more distinct numbers than this are cut in bins
+NUM_BINS = 4
+UNKNOWN = "not recorded"
+
+
+@dataclass(frozen=True, eq=False)
+class Attribute:
+    """One column as groups.
+
+    Attributes:
+        name: of the column.
+        levels: the name of each group; a missing value is a group of its own.
+        codes: (n,) the level of each case.
+        binning: how numbers were cut; empty where they were not.
+    """
+
+    name: str
+    levels: tuple[str, ...]
+    codes: Integers
+    binning: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Subgroup:
+    """The cases that share the level of one attribute, or of two.
+
+    Attributes:
+        parts: (column, level) of each attribute.
+        rows: (n,) whether a case belongs to it.
+    """
+
+    parts: tuple[tuple[str, str], ...]
+    rows: Booleans
+
+    @property
+    def name(self) -> str:
+        """How a table or a sentence calls it."""
+        return " and ".join(f"{column} = {level}" for column, level in self.parts)
+
+
+def read_attributes(table: pd.DataFrame) -> tuple[tuple[Attribute, ...], tuple[str, ...]]:
+    """Make groups of every column that describes the cases.
+
+    Columns that belong to the table of samples itself (paths, labels, probabilities, boxes, identifiers) are passed
+    over. Numbers with more than ten distinct values are cut in bins: ages at 18, 40, 60 and 80 years, others in four
+    bins of equal size.
+
+    Args:
+        table: one row a case.
+
+    Returns:
+        The attributes, and what was left out or decided, in plain words.
+    """
+    found, notes = [], []
+    for column in map(str, table.columns):
+        if column in NO_ATTRIBUTES or PROBABILITY.search(column) or IDENTIFIER.search(column):
+            continue
+        attribute = make_attribute(column, table[column])
+        if len(attribute.levels) > MAX_LEVELS:
+            notes.append(
+                f"'{column}' has {len(attribute.levels):,} distinct texts, too many to be groups: it is left out."
+            )
+        elif len(attribute.levels) > 1:
+            found.append(attribute)
+            notes += [f"'{column}' is cut in bins: {attribute.binning}."] if attribute.binning else []
+    return tuple(found), tuple(notes)
+
+
+def make_attribute(name: str, values: pd.Series[Any]) -> Attribute:
+    """Make groups of one column.
+
+    Args:
+        name: of the column.
+        values: (n,) of any type.
+    """
+    values = values.reset_index(drop=True)
+    numbers = pd.to_numeric(values, errors="coerce") if values.dtype != bool else pd.Series(np.nan, values.index)
+    known = values.notna()
+    binning = ""
+    if known.any() and bool((numbers.notna() == known).all()) and numbers.nunique() > MAX_NUMBERS:
+        edges, binning = _edges(name, numbers[known])
+        names = _bin_names(edges)
+        codes = np.searchsorted(edges, numbers.fillna(0).to_numpy(dtype=np.float64), side="right")
+        texts = pd.Series(np.array(names, dtype=object)[codes], values.index)
+    else:
+        names = None
+        texts = values.map(_text)
+    texts = texts.where(known, UNKNOWN)
+    present = set(texts.unique())
+    order = [each for each in names if each in present] if names else sorted(present - {UNKNOWN}, key=_natural)
+    levels = [*order, *([UNKNOWN] if UNKNOWN in present else [])]
+    index = {level: position for position, level in enumerate(levels)}
+    return Attribute(name, tuple(levels), texts.map(index).to_numpy(dtype=np.int64), binning)
+
+
+def _text(value: Any) -> str:
+    """A level as a person writes it: 1.0 and 1 are one level."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+
+
+def _natural(text: str) -> tuple[bool, float, str]:
+    """Numbers in their order, then texts in theirs."""
+    try:
+        return False, float(text), text
+    except ValueError:
+        return True, 0.0, text
+
+
+def _edges(name: str, numbers: pd.Series[Any]) -> tuple[list[float], str]:
+    """Inner edges of the bins, and how they were chosen."""
+    if AGE.search(name) and numbers.between(0, OLDEST).all():
+        inner = [edge for edge in AGE_EDGES if numbers.min() < edge <= numbers.max()]
+        return inner, f"years, at {', '.join(f'{edge:g}' for edge in inner)}"
+    quantiles = np.quantile(numbers.to_numpy(dtype=np.float64), np.arange(1, NUM_BINS) / NUM_BINS)
+    inner = sorted({float(f"{edge:.3g}") for edge in quantiles if edge > numbers.min()})
+    return inner, f"{len(inner) + 1} of about equal size, at {', '.join(f'{edge:g}' for edge in inner)}"
+
+
+def _bin_names(edges: Sequence[float]) -> list[str]:
+    if not edges:
+        return ["all"]
+    middle = [f"{low:g} to below {high:g}" for low, high in pairwise(edges)]
+    return [f"below {edges[0]:g}", *middle, f"{edges[-1]:g} and above"]
+
+
+def single_groups(attributes: Iterable[Attribute]) -> list[Subgroup]:
+    """The groups of each attribute by itself."""
+    return [
+        Subgroup(((attribute.name, level),), attribute.codes == code)
+        for attribute in attributes
+        for code, level in enumerate(attribute.levels)
+    ]
+
+
+def paired_groups(attributes: Sequence[Attribute]) -> list[Subgroup]:
+    """The groups that two attributes make together; those without a case are left out."""
+    found = []
+    for first, second in combinations(attributes, 2):
+        for one, level in enumerate(first.levels):
+            for two, other in enumerate(second.levels):
+                rows = (first.codes == one) & (second.codes == two)
+                if rows.any():
+                    found.append(Subgroup(((first.name, level), (second.name, other)), rows))
+    return found
+
+
+def check_rows(table: pd.DataFrame, num_cases: int) -> None:
+    """Look whether a table has one row a case.
+
+    Raises:
+        EvaluationError: it has not.
+    """
+    if len(table) != num_cases:
+        raise EvaluationError(
+            f"The table of attributes has {len(table):,} rows for {num_cases:,} cases; one a case is needed, in the "
+            "same order. Take both from the same table."
+        )
