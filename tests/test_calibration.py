@@ -106,9 +106,7 @@ def test_temperature_is_found_again() -> None:
     logits = rng.normal(size=(20_000, 3)) * 1.5
     classes = (special.softmax(logits, axis=1).cumsum(axis=1) > rng.random((20_000, 1))).argmax(axis=1)
     sharp = special.softmax(3 * logits, axis=1)
-    assert FITS["temperature"](answers_of(classes, sharp, "multi-class")).temperature == pytest.approx(
-        3, rel=0.05
-    )
+    assert FITS["temperature"](answers_of(classes, sharp, "multi-class")).temperature == pytest.approx(3, rel=0.05)
 
 
 def test_platt_equals_a_logistic_regression() -> None:
@@ -126,7 +124,8 @@ def test_isotonic_equals_scikit_learn_away_from_the_ends() -> None:
     fresh = np.linspace(0.05, 0.95, 50)[:, None]
     found = FITS["isotonic"](answers_of(truth, score)).apply(fresh, "binary")[:, 0]
     expected = IsotonicRegression(out_of_bounds="clip").fit(score, truth).predict(fresh[:, 0])
-    np.testing.assert_allclose(found, 0.99 * np.clip(expected, 0.5 / 501, 1 - 0.5 / 501) + 0.01 * fresh[:, 0], atol=1e-9)
+    expected = np.clip(expected, 0.5 / 501, 1 - 0.5 / 501)
+    np.testing.assert_allclose(found, 0.99 * expected + 0.01 * fresh[:, 0], atol=1e-9)
 
 
 @pytest.mark.parametrize("task", ["binary", "multi-class", "multi-label"])

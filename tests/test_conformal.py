@@ -18,6 +18,7 @@ from hounsfield.evaluation import (
     judge_sets,
     risk_coverage,
 )
+from hounsfield.evaluation.doubt import Doubt
 
 
 def answers(num_cases: int, rng: np.random.Generator, num_classes: int = 4):
@@ -98,6 +99,60 @@ def test_abstaining_keeps_the_risk_below_the_limit() -> None:
     assert (~right).mean() > 0.1
     with pytest.raises(EvaluationError, match="risk"):
         abstention_threshold(np.array([0.9, 0.8]), np.array([False, False]), 0.1)
+
+
+def sorted_cases(num_cases: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Confidences, and whether right: ever likelier as confidence grows, from half to always."""
+    confidence = rng.random(num_cases)
+    return confidence, rng.random(num_cases) < 0.5 + confidence / 2
+
+
+def test_a_promised_risk_is_kept_on_new_cases_too() -> None:
+    """The true risk of answering above c is (1 − c) / 4: promises are broken in at most 5 % of draws."""
+    broken, bare = 0, 0
+    for seed in range(400):
+        confidence, right = sorted_cases(1000, np.random.default_rng(seed))
+        least = abstention_threshold(confidence, right, 0.2, certainty=0.95)
+        broken += (1 - least) / 4 > 0.2
+        bare += (1 - abstention_threshold(confidence, right, 0.2)) / 4 > 0.2
+    assert broken <= 20
+    assert bare > 100
+
+
+def test_a_promise_by_hand_and_by_patient() -> None:
+    """Without an error among m, Clopper and Pearson's bound at level α is 1 − α^(1/m)."""
+    confidence, right = np.linspace(0.5, 1, 400), np.ones(400, dtype=bool)
+    bound = 1 - (0.05 / 20) ** (1 / 400)
+    assert abstention_threshold(confidence, right, bound + 1e-6, certainty=0.95) == 0.5
+    with pytest.raises(EvaluationError, match="cannot be promised"):
+        abstention_threshold(confidence, right, bound - 1e-6, certainty=0.95)
+    patients = np.arange(400) // 4
+    fewer = 1 - (0.05 / 20) ** (1 / 100)
+    assert abstention_threshold(confidence, right, fewer + 1e-6, certainty=0.95, patients=patients) == 0.5
+    with pytest.raises(EvaluationError, match="cannot be promised"):
+        abstention_threshold(confidence, right, fewer - 1e-6, certainty=0.95, patients=patients)
+    with pytest.raises(EvaluationError, match="strictly between"):
+        abstention_threshold(confidence, right, 5)
+
+
+def test_what_a_bundle_keeps_gives_the_same_sets_and_thresholds() -> None:
+    case = answers(600, np.random.default_rng(4))
+    kept = Doubt.from_arrays(Doubt.of(case, np.arange(600)).to_arrays())
+    for by_class in (False, True):
+        found = kept.conformal(case.labels, case.task, coverage=0.8, by_class=by_class)
+        expected = ConformalSets.fit(case, coverage=0.8, by_class=by_class)
+        assert found.thresholds == pytest.approx(expected.thresholds, abs=1e-6)
+    confidence, right = decision_confidence(case)
+    least = kept.least_confidence(case.labels, case.task, threshold=0.5, max_risk=0.3)
+    assert least == pytest.approx(abstention_threshold(confidence, right, 0.3, certainty=0.95), abs=1e-6)
+    assert kept.novelty is None
+
+
+def test_a_bundle_keeps_a_bounded_number_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hounsfield.evaluation.doubt.MAX_ROWS", 50)
+    kept = Doubt.of(answers(600, np.random.default_rng(4)), np.arange(600) // 2 + 1000)
+    assert len(kept.truth) == len(kept.scores) == 50
+    assert kept.patients.max() == 49
 
 
 def test_confidence_is_the_way_from_the_threshold_to_the_end() -> None:

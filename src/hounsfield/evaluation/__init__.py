@@ -17,11 +17,14 @@ if TYPE_CHECKING:
     )
     from hounsfield.evaluation.classification import Estimate, estimates_to_dict, evaluate, evaluate_answers
     from hounsfield.evaluation.comparison import adjust_p_values, compare
-    from hounsfield.evaluation.conformal import ConformalSets, judge_sets
+    from hounsfield.evaluation.conformal import ConformalSets
+    from hounsfield.evaluation.conformal_report import ConformalReport, judge_sets
     from hounsfield.evaluation.curves import Curve, confusion_matrix, precision_recall_curve, roc_curve
     from hounsfield.evaluation.delong import Difference, auc_difference, auc_interval
+    from hounsfield.evaluation.doubt import Doubt
     from hounsfield.evaluation.intervals import Interval
     from hounsfield.evaluation.metrics import METRICS, Metric
+    from hounsfield.evaluation.novelty import Novelty
     from hounsfield.evaluation.operating import OperatingPoint, choose_threshold, decision_curve
     from hounsfield.evaluation.predictions import Predictions, predictions_from_table, read_predictions
     from hounsfield.evaluation.proportions import predictive_values, wilson_interval
@@ -34,12 +37,15 @@ LAZY = {
     "METRICS": "hounsfield.evaluation.metrics",
     "Answers": "hounsfield.evaluation.answers",
     "Assessment": "hounsfield.evaluation.assessment",
+    "ConformalReport": "hounsfield.evaluation.conformal_report",
     "ConformalSets": "hounsfield.evaluation.conformal",
     "Curve": "hounsfield.evaluation.curves",
     "Difference": "hounsfield.evaluation.delong",
+    "Doubt": "hounsfield.evaluation.doubt",
     "Estimate": "hounsfield.evaluation.classification",
     "Interval": "hounsfield.evaluation.intervals",
     "Metric": "hounsfield.evaluation.metrics",
+    "Novelty": "hounsfield.evaluation.novelty",
     "OperatingPoint": "hounsfield.evaluation.operating",
     "Predictions": "hounsfield.evaluation.predictions",
     "ScalingChoice": "hounsfield.evaluation.recalibration",
@@ -63,7 +69,7 @@ LAZY = {
     "evaluate_answers": "hounsfield.evaluation.classification",
     "expected_calibration_error": "hounsfield.evaluation.calibration",
     "fit_scaling": "hounsfield.evaluation.recalibration",
-    "judge_sets": "hounsfield.evaluation.conformal",
+    "judge_sets": "hounsfield.evaluation.conformal_report",
     "precision_recall_curve": "hounsfield.evaluation.curves",
     "predictions_from_table": "hounsfield.evaluation.predictions",
     "predictive_values": "hounsfield.evaluation.proportions",
@@ -80,12 +86,15 @@ __all__ = [
     "METRICS",
     "Answers",
     "Assessment",
+    "ConformalReport",
     "ConformalSets",
     "Curve",
     "Difference",
+    "Doubt",
     "Estimate",
     "Interval",
     "Metric",
+    "Novelty",
     "OperatingPoint",
     "Predictions",
     "ScalingChoice",

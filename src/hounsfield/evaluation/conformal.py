@@ -11,8 +11,6 @@ import numpy as np
 
 from hounsfield.errors import EvaluationError
 from hounsfield.evaluation.answers import Answers, Booleans, Floats, Task
-from hounsfield.evaluation.intervals import Interval, make_clusters
-from hounsfield.evaluation.proportions import clustered_proportion
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ class ConformalSets:
             raise EvaluationError(
                 f"The coverage is {coverage:g}; expected a share strictly between 0 and 1, such as 0.9."
             )
-        truth, scores = _by_class(answers)
+        truth, scores = class_columns(answers)
         misfit = 1 - scores[truth]
         if not by_class:
             return cls(answers.labels, coverage, (_quantile(misfit, coverage),) * len(answers.labels), by_class)
@@ -81,46 +79,12 @@ class ConformalSets:
         return cls(tuple(stored["labels"]), float(stored["coverage"]), thresholds, bool(stored["by_class"]))
 
 
-@dataclass(frozen=True)
-class ConformalReport:
-    """How the sets did on a test.
+def class_columns(answers: Answers) -> tuple[Booleans, Floats]:
+    """Truth and probability of every class, (n, C) each, also of the negative one of a binary task.
 
-    Attributes:
-        coverage: share of cases whose set holds the true label, and its interval.
-        by_class: the same within each true class; ``nan`` for a class without cases.
-        mean_size: labels in a set, on average.
-        single: share of sets of exactly one label; ``empty`` of none.
+    Raises:
+        EvaluationError: the task is multi-label.
     """
-
-    coverage: tuple[float, Interval]
-    by_class: dict[str, tuple[float, Interval]]
-    mean_size: float
-    single: float
-    empty: float
-
-
-def judge_sets(conformal: ConformalSets, answers: Answers, *, confidence: float = 0.95) -> ConformalReport:
-    """Measure coverage and size of the sets on test cases."""
-    truth, _ = _by_class(answers)
-    sets = conformal.sets(answers.scores, answers.task)
-    held: Booleans = np.asarray((sets & truth).any(axis=1))
-    clusters = make_clusters(answers.truth)
-
-    def share(base: Booleans) -> tuple[float, Interval]:
-        value = float(held[base].mean()) if base.any() else math.nan
-        return value, clustered_proportion(held, base, clusters, confidence=confidence)
-
-    size = sets.sum(axis=1)
-    return ConformalReport(
-        coverage=share(np.ones(len(held), dtype=np.bool_)),
-        by_class={label: share(truth[:, index]) for index, label in enumerate(answers.labels)},
-        mean_size=float(size.mean()),
-        single=float((size == 1).mean()),
-        empty=float((size == 0).mean()),
-    )
-
-
-def _by_class(answers: Answers) -> tuple[Booleans, Floats]:
     if answers.task == "multi-label":
         raise EvaluationError(
             "Conformal sets are made for tasks with one true label a case, and this one is multi-label. Take one label "

@@ -1,0 +1,73 @@
+"""What a bundle keeps of its validation images, so that it knows when not to answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from hounsfield.evaluation.answers import Answers, Booleans, Integers, Task, as_answers
+from hounsfield.evaluation.conformal import ConformalSets
+from hounsfield.evaluation.novelty import Novelty
+from hounsfield.evaluation.selective import abstention_threshold, decision_confidence
+
+# Rows kept at most, evenly drawn: enough for any quantile, and a small file.
+MAX_ROWS = 20_000
+# How sure the promise of an abstaining network is.
+CERTAINTY = 0.95
+
+
+@dataclass(frozen=True, eq=False)
+class Doubt:
+    """Truths and calibrated probabilities of validation images, and where images like those of training lie.
+
+    Attributes:
+        truth: (n, K).
+        scores: (n, K) float32, calibrated.
+        patients: (n,) codes that stand for patients in the order of their coming; one a row where unknown.
+        novelty: tells unlike images; ``None`` where it was not fitted.
+    """
+
+    truth: Booleans
+    scores: npt.NDArray[np.float32]
+    patients: Integers
+    novelty: Novelty | None = None
+
+    @classmethod
+    def of(cls, answers: Answers, patients: Integers, novelty: Novelty | None = None) -> Self:
+        """Keep what is needed of validation answers, of at most 20,000 rows."""
+        rows = np.unique(np.linspace(0, len(answers) - 1, min(len(answers), MAX_ROWS)).round().astype(np.int64))
+        codes = np.unique(patients[rows], return_inverse=True)[1].astype(np.int64)
+        return cls(answers.truth[rows], answers.scores[rows].astype(np.float32), codes, novelty)
+
+    def conformal(
+        self, labels: tuple[str, ...], task: Task, *, coverage: float = 0.9, by_class: bool = False
+    ) -> ConformalSets:
+        """Sets of labels that hold the true one with this probability; see :class:`ConformalSets`."""
+        return ConformalSets.fit(self._answers(labels, task), coverage=coverage, by_class=by_class)
+
+    def least_confidence(self, labels: tuple[str, ...], task: Task, *, threshold: float, max_risk: float) -> float:
+        """The confidence below which to abstain, so that at most ``max_risk`` of the answers are wrong (95 % sure)."""
+        confidence, right = decision_confidence(self._answers(labels, task, threshold), threshold)
+        return abstention_threshold(confidence, right, max_risk, certainty=CERTAINTY, patients=self.patients)
+
+    def _answers(self, labels: tuple[str, ...], task: Task, threshold: float = 0.5) -> Answers:
+        return as_answers(self.truth, self.scores, labels=labels, task=task, threshold=threshold)
+
+    def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Plain arrays for a file."""
+        arrays = {"truth": self.truth, "scores": self.scores, "patients": self.patients}
+        return arrays | (self.novelty.to_arrays() if self.novelty else {})
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Self:
+        """What ``to_arrays`` gave.
+
+        Raises:
+            KeyError: an array is missing.
+        """
+        novelty = Novelty.from_arrays(arrays) if any(key.startswith("novelty/") for key in arrays) else None
+        return cls(arrays["truth"], arrays["scores"], arrays["patients"], novelty)
