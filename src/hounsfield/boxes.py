@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+# The columns of a box in tables, by rank.
+COLUMNS: dict[int, tuple[str, ...]] = {2: ("y0", "x0", "y1", "x1"), 3: ("z0", "y0", "x0", "z1", "y1", "x1")}
 # An array of the namespace at hand: NumPy's, or a tensor of a Keras backend.
 Array = Any
 

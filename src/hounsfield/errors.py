@@ -81,6 +81,7 @@ EXTRAS = {
     "openvino": "openvino",
     "jinja2": "report",
     "tensorboard": "tensorflow",
+    "faster_coco_eval": "detection",
 }
 
 

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from hounsfield.boxes import COLUMNS as BOX_COLUMNS
 from hounsfield.boxes import are_valid
 from hounsfield.errors import CohortError
 
-BOX_COLUMNS: dict[int, tuple[str, ...]] = {2: ("y0", "x0", "y1", "x1"), 3: ("z0", "y0", "x0", "z1", "y1", "x1")}
 # What is known of one image: its boxes, float32 (n, 2·rank), and the class index of each.
 ImageBoxes = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
 
