@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hounsfield.bundle import Bundle, SourceRange, save_bundle
+from hounsfield.bundle import Bundle, save_bundle
 from hounsfield.errors import BundleError
+from hounsfield.evaluation import Doubt, Novelty, as_answers
+from hounsfield.evaluation.scaling import Platt
 from hounsfield.images import Image
 from hounsfield.preprocessing import DatasetZScore, Pipeline
 from networks import LABELS, keras_outputs, tiny_bundle, tiny_network, tiny_pipeline
@@ -117,6 +119,7 @@ def test_a_newer_format_says_to_upgrade(copy: Path) -> None:
         (lambda folder: (folder / "bundle.json").write_text("[]"), "damaged or was edited"),
         (lambda folder: edit(folder, threshold=7), "threshold"),
         (lambda folder: edit(folder, surprise=1), "surprise"),
+        (lambda folder: edit(folder, scaling={"name": "beta"}), "not one of"),
         (lambda folder: (folder / "pipeline.json").unlink(), r"lacks pipeline\.json"),
         (lambda folder: (folder / "model.keras").write_bytes(b"PK"), "2 bytes"),
         (lambda folder: (folder / "bundle.json").unlink(), "no bundle"),
@@ -170,12 +173,48 @@ def test_checks_are_recorded(copy: Path) -> None:
     assert Bundle.load(copy).engine_checks == {"bfloat16": True}
 
 
-def test_source_range_collects_what_occurred() -> None:
-    kinds = [((4, 9, 1), "DX"), ((6, 3, 3), None)]
-    images = [Image(pixels=np.zeros(shape), modality=modality) for shape, modality in kinds]
-    found = SourceRange.of(images)
-    assert (found.smallest, found.largest, found.channels, found.modalities) == ((4, 3), (6, 9), (1, 3), ("DX",))
-    assert SourceRange.of([]) == SourceRange()
+def test_what_validation_taught_is_kept(copy: Path) -> None:
+    rng = np.random.default_rng(0)
+    answers = as_answers(rng.random(40) < 0.5, rng.random(40), labels=LABELS["binary"], task="binary")
+    novelty = Novelty.fit({"features": rng.normal(size=(30, 4))}, {"features": rng.normal(size=(10, 4))})
+    platt = Platt(slopes=(2.0,), intercepts=(-1.0,))
+    Bundle.load(copy).with_doubt(
+        Doubt.of(answers, np.arange(40), novelty), scaling=platt, threshold=0.3, calibration={"cases": 40}
+    )
+    loaded = Bundle.load(copy)
+    assert (loaded.scaling, loaded.threshold, loaded.calibration) == (platt, 0.3, {"cases": 40})
+    raw = np.array([[0.2], [0.9]], np.float32)
+    expected = 1 / (1 + np.exp(1 - 2 * np.log(raw / (1 - raw))))
+    np.testing.assert_allclose(loaded.calibrated(raw), expected, rtol=1e-6)
+    assert loaded.doubt is not None
+    assert loaded.doubt.novelty is not None
+    np.testing.assert_array_equal(loaded.doubt.truth, answers.truth)
+    rows = rng.normal(size=(5, 4))
+    for name, ratios in novelty.ratios({"features": rows}).items():
+        np.testing.assert_array_equal(loaded.doubt.novelty.ratios({"features": rows})[name], ratios)
+    assert loaded.with_check("bfloat16", True).scaling == Bundle.load(copy).scaling == platt
+    assert sorted(path.name for path in copy.iterdir())[1] == "doubt.npz"
+
+
+def test_a_bundle_without_doubt_gives_the_networks_own_probabilities(copy: Path) -> None:
+    loaded = Bundle.load(copy)
+    raw = np.array([[0.2]], np.float32)
+    assert loaded.doubt is None
+    assert loaded.calibrated(raw) is raw
+
+
+def test_damaged_doubt_is_named(copy: Path) -> None:
+    rng = np.random.default_rng(0)
+    answers = as_answers(rng.random(40) < 0.5, rng.random(40), labels=LABELS["binary"], task="binary")
+    bundle = Bundle.load(copy)
+    bundle.with_doubt(Doubt.of(answers, np.arange(40)), scaling=bundle.scaling, threshold=0.5)
+    path = copy / "doubt.npz"
+    path.write_bytes(bytes(path.stat().st_size))
+    with pytest.raises(BundleError, match=r"doubt\.npz is damaged"):
+        _ = Bundle.load(copy).doubt
+    path.unlink()
+    with pytest.raises(BundleError, match=r"lacks doubt\.npz"):
+        Bundle.load(copy)
 
 
 PREDICT = """

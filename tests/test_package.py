@@ -40,8 +40,8 @@ LAYERS = {
     "models": {"augmentation"},
     "detection": {"augmentation", "models"},
     "onnx_export": {"openvino_runtime"},
-    "bundle": {"images", "preprocessing", "onnx_export"},
-    "inference": {"images", "preprocessing", "onnx_export", "openvino_runtime", "bundle"},
+    "bundle": {"images", "preprocessing", "evaluation", "onnx_export"},
+    "inference": {"images", "preprocessing", "evaluation", "onnx_export", "openvino_runtime", "bundle"},
     "explanation": {"images", "preprocessing", "bundle", "inference"},
     "planning": {"images", "preprocessing", "cohorts", "augmentation", "models", "detection"},
 }

@@ -1,0 +1,17 @@
+"""The deployable part of a run: a folder with the network, its preprocessing, its labels and its threshold.
+
+    bundle.json     labels, task, threshold, input shape, what the training images were like, versions, checks
+    pipeline.json   the preprocessing, with what it learned
+    model.keras     the network, float32, loadable with plain Keras on any backend
+    model.onnx      the same network for OpenVINO and ONNX Runtime, with the outputs "probabilities" and "features"
+    doubt.npz       truths and calibrated probabilities of validation images; where images like those of training lie
+
+The two networks give their own probabilities; what is predicted are those after the bundle's scaling. Reading a bundle
+imports no Keras.
+"""
+
+from hounsfield.bundle.bundle import Bundle
+from hounsfield.bundle.manifest import SourceRange, Task
+from hounsfield.bundle.saving import export_onnx, save_bundle
+
+__all__ = ["Bundle", "SourceRange", "Task", "export_onnx", "save_bundle"]

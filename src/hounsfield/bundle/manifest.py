@@ -1,0 +1,111 @@
+"""``bundle.json``: what it holds, how it is read, and which files belong to it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hounsfield.errors import BundleError
+from hounsfield.version import __version__
+
+FORMAT_VERSION = 1
+MANIFEST = "bundle.json"
+PIPELINE = "pipeline.json"
+NETWORK = "model.keras"
+ONNX = "model.onnx"
+DOUBT = "doubt.npz"
+
+Task = Literal["binary", "multi-class", "multi-label"]
+
+
+class SourceRange(BaseModel):
+    """What the training images were like before preprocessing, so that unlike ones can be told.
+
+    Attributes:
+        smallest: the shortest length along each spatial axis, in pixels; ``None`` where not recorded.
+        largest: the longest.
+        channels: every number of channels that occurred.
+        modalities: every DICOM modality that occurred.
+        colour: whether the channels of any image differed; ``None`` where not recorded.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    smallest: tuple[int, ...] | None = None
+    largest: tuple[int, ...] | None = None
+    channels: tuple[int, ...] = ()
+    modalities: tuple[str, ...] = ()
+    colour: bool | None = None
+
+
+class Manifest(BaseModel):
+    """The content of ``bundle.json``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: Literal[1]
+    task: Task
+    labels: tuple[str, ...] = Field(min_length=2)
+    threshold: float = Field(ge=0, le=1)
+    scaling: dict[str, Any]
+    calibration: dict[str, Any]
+    input_shape: tuple[int, ...] = Field(min_length=3, max_length=4)
+    modality: str | None
+    source_range: SourceRange
+    versions: dict[str, str]
+    engine_checks: dict[str, Any]
+    sizes: dict[str, int]
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read ``bundle.json``.
+
+    Raises:
+        BundleError: it is damaged, was edited, or is of a newer format.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BundleError(
+            f"{path} is damaged ({error}): expected JSON. Copy the bundle again from where it was made."
+        ) from error
+    found = values.get("format_version") if isinstance(values, dict) else None
+    if isinstance(found, int) and found > FORMAT_VERSION:
+        writer = values.get("versions", {}).get("hounsfield", "a newer version")
+        raise BundleError(
+            f"The bundle in {path.parent} has format {found}, written by Hounsfield {writer}; this is Hounsfield "
+            f"{__version__}, which reads formats up to {FORMAT_VERSION}. Upgrade with: pip install --upgrade hounsfield"
+        )
+    try:
+        return Manifest.model_validate(values)
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(map(str, fault['loc'])) or 'the whole'}: {fault['msg']}" for fault in error.errors()
+        )
+        raise BundleError(
+            f"{path} is damaged or was edited: {faults}. Copy the bundle again from where it was made."
+        ) from error
+
+
+def check_files(folder: Path, sizes: Mapping[str, int]) -> None:
+    """Compare the files of a bundle with the sizes that its manifest names.
+
+    Raises:
+        BundleError: a file is missing or has another size.
+    """
+    for name, expected in sizes.items():
+        path = folder / name
+        # A deployment that runs on ONNX alone may leave the Keras network at home.
+        if not path.is_file() and not (name == NETWORK and (folder / ONNX).is_file()):
+            raise BundleError(
+                f"The bundle in {folder} lacks {name}. Copy the whole folder again from where it was made."
+            )
+        if path.is_file() and path.stat().st_size != expected:
+            raise BundleError(
+                f"{path} is damaged: it has {path.stat().st_size:,} bytes, and {expected:,} were written. Copy the "
+                "bundle again from where it was made."
+            )
