@@ -147,9 +147,10 @@ def test_attributes_are_columns_that_describe_cases() -> None:
             "age": [5, 30, 50, 70, 90] * 8,
             "dose": np.linspace(0.5, 3.4, 40),
             "sex": ["F", "M", None, "F"] * 10,
-            "visit": [1, 2, 10, 1] * 10,
+            "visit": [1, 2, 10, 2] * 10,
             "comment": [f"text {number}" for number in range(40)],
             "modality": "DX",
+            "gender": ["w", "m", None, "w"] * 10,
         }
     )
     found, notes = read_attributes(table.assign(age=table["age"] + np.arange(40) % 4))
@@ -161,6 +162,7 @@ def test_attributes_are_columns_that_describe_cases() -> None:
     assert by_name["visit"].levels == ("1", "2", "10")
     assert sum("too many" in note for note in notes) == 1
     assert sum("cut in bins" in note for note in notes) == 2
+    assert "'gender' groups the cases as 'sex' does: it is left out." in notes
 
 
 @settings(max_examples=40, deadline=None)

@@ -77,7 +77,8 @@ def read_attributes(table: pd.DataFrame) -> tuple[tuple[Attribute, ...], tuple[s
     Returns:
         The attributes, and what was left out or decided, in plain words.
     """
-    found, notes = [], []
+    found: list[Attribute] = []
+    notes: list[str] = []
     for column in map(str, table.columns):
         if column in NO_ATTRIBUTES or PROBABILITY.search(column) or IDENTIFIER.search(column):
             continue
@@ -86,10 +87,18 @@ def read_attributes(table: pd.DataFrame) -> tuple[tuple[Attribute, ...], tuple[s
             notes.append(
                 f"'{column}' has {len(attribute.levels):,} distinct texts, too many to be groups: it is left out."
             )
+        elif (twin := next((known for known in found if _same_groups(known, attribute)), None)) is not None:
+            notes.append(f"'{column}' groups the cases as '{twin.name}' does: it is left out.")
         elif len(attribute.levels) > 1:
             found.append(attribute)
             notes += [f"'{column}' is cut in bins: {attribute.binning}."] if attribute.binning else []
     return tuple(found), tuple(notes)
+
+
+def _same_groups(first: Attribute, second: Attribute) -> bool:
+    """Whether two attributes put the same cases together, by whatever names."""
+    pairs = len(np.unique(np.column_stack([first.codes, second.codes]), axis=0))
+    return pairs == len(first.levels) == len(second.levels)
 
 
 def make_attribute(name: str, values: pd.Series[Any]) -> Attribute:
