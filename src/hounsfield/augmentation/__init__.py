@@ -1,6 +1,29 @@
-"""Random layers for 2D and 3D batches."""
+"""Random layers for 2D and 3D batches, and changes of single images that move their boxes too."""
 
 from hounsfield.augmentation.layers import RandomErase, RandomIntensity, RandomSpatial
 from hounsfield.augmentation.policy import STRENGTHS, Augmentation, Strength
+from hounsfield.augmentation.scenes import (
+    SCENE_STRENGTHS,
+    Placement,
+    Scene,
+    SceneAugmentation,
+    augmented,
+    draw_placement,
+    place,
+)
 
-__all__ = ["STRENGTHS", "Augmentation", "RandomErase", "RandomIntensity", "RandomSpatial", "Strength"]
+__all__ = [
+    "SCENE_STRENGTHS",
+    "STRENGTHS",
+    "Augmentation",
+    "Placement",
+    "RandomErase",
+    "RandomIntensity",
+    "RandomSpatial",
+    "Scene",
+    "SceneAugmentation",
+    "Strength",
+    "augmented",
+    "draw_placement",
+    "place",
+]
