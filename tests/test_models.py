@@ -193,3 +193,16 @@ def test_pretrained_weights_that_cannot_be_had_are_an_error_in_one_sentence(monk
 def test_wrong_requests_are_told_apart(name: str, shape: tuple[int, ...], options: dict, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         build(name, shape, 2, "binary", **options)
+
+
+def test_kernels_longer_than_their_input_keep_float32_on_tensorflow() -> None:
+    network = build("resnet10", (16, 16, 16, 1), 2, "binary", width=4)
+    convolutions = [
+        layer
+        for layer in training_twin(network, "mixed_bfloat16", []).get_layer("network").layers
+        if "kernel" in dir(layer)
+    ]
+    small = {layer.name for layer in convolutions if layer.compute_dtype == "float32"} - {"probabilities"}
+    # 16³ is 2³ in the fourth stage, whose first convolution still sees 4³.
+    expected = {"stage4_block1_2"} if keras.backend.backend() == "tensorflow" else set()
+    assert small == expected

@@ -7,7 +7,7 @@ clone has the same weights in the same order, so what it learned goes back by ``
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import keras
@@ -34,12 +34,32 @@ def training_twin(
     Returns:
         A model with the same input and output. Its layer "network" is the copy without augmentation.
     """
+    copy = training_copy(network, precision, ("probabilities",), seed=seed)
+    copy.name = "network"
+    inputs = keras.Input(network.input_shape[1:], name="image")
+    hidden = inputs
+    for layer in augmentation:
+        hidden = layer(hidden)
+    return keras.Model(inputs, copy(hidden), name="training_twin")
+
+
+def training_copy(
+    network: keras.Model, precision: Precision, full_precision: Sequence[str], *, seed: int = 0
+) -> keras.Model:
+    """A copy of a plain functional network for training, layer by layer, with the same weights.
+
+    Args:
+        network: in float32.
+        precision: of the copy's layers.
+        full_precision: names of layers that keep their type.
+        seed: of dropout.
+    """
     fused = keras.backend.backend() == "tensorflow"
     seeds = itertools.count(seed)
 
     def clone_layer(layer: keras.Layer) -> keras.Layer:
         config = layer.get_config()
-        if layer.name != "probabilities":
+        if layer.name not in full_precision and not (fused and _outgrows_its_input(layer)):
             config["dtype"] = precision
         if config.get("seed", seed) is None:
             # Without a seed, PyTorch's dropout draws from a state of the process, which no checkpoint holds.
@@ -50,13 +70,19 @@ def training_twin(
         return kind.from_config(config)
 
     copy = keras.models.clone_model(network, clone_function=clone_layer)
-    copy.name = "network"
     copy.set_weights(network.get_weights())
-    inputs = keras.Input(network.input_shape[1:], name="image")
-    hidden = inputs
-    for layer in augmentation:
-        hidden = layer(hidden)
-    return keras.Model(inputs, copy(hidden), name="training_twin")
+    return copy
+
+
+def _outgrows_its_input(layer: keras.Layer) -> bool:
+    """Whether a convolution of volumes has a kernel that is longer than its input along some axis.
+
+    TensorFlow 2.21 leaves parts of such a kernel's gradient unwritten on CPUs in bfloat16: now and then it is 10³⁷ or
+    no number, which ends a training. In float32 it is right, and maps as small as that cost nothing.
+    """
+    if not isinstance(layer, layers.Conv3D):
+        return False
+    return any(side > length for side, length in zip(layer.kernel_size, layer.input.shape[1:-1], strict=True))
 
 
 def jit_compilation() -> bool | str:
