@@ -43,6 +43,8 @@ class Plan(BaseModel):
         weight_decay: of AdamW, decoupled (Loshchilov & Hutter, 2019).
         label_smoothing: share of each target that is spread over all labels.
         balance_classes: weight rows so that each label counts the same in the loss.
+        balance_groups: a column of the table, or empty; weight rows so that, within each label, each group of this
+            column counts the same in the loss, and the group does not tell the label.
         train_share: share of the training patients that is used; less than 1 shows what more data brings.
         average_decay: weight of the past in the average of the weights, epoch by epoch.
         folds: 1 trains one network on the training rows; k trains k networks, each on (k−1)/k of the training
@@ -78,6 +80,7 @@ class Plan(BaseModel):
     weight_decay: float = Field(ge=0)
     label_smoothing: float = Field(ge=0, lt=1)
     balance_classes: bool
+    balance_groups: str = ""
     train_share: float = Field(default=1.0, gt=0, le=1)
     average_decay: float = Field(ge=0, lt=1)
     folds: int = Field(default=1, ge=1)
@@ -136,7 +139,7 @@ class Plan(BaseModel):
             lines.append(_yaml_field(name, values[name]))
         return "\n".join(lines) + "\n"
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path | str) -> None:
         """Write the plan; never half a file."""
         temporary = path.with_name(path.name + ".part")
         temporary.write_text(self.to_yaml(), encoding="utf-8")
@@ -174,12 +177,13 @@ class Plan(BaseModel):
             ) from error
 
     @classmethod
-    def load(cls, path: Path) -> Plan:
+    def load(cls, path: Path | str) -> Plan:
         """Read a plan from a file.
 
         Raises:
             PlanError: the file is missing, unreadable or no plan.
         """
+        path = Path(path)
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:

@@ -103,6 +103,7 @@ def make_plan(seen: Fingerprint, *, effort: Effort = "standard", network: str | 
 def _constant_reasons(epochs: int) -> dict[str, str]:
     return {
         "labels": "class order everywhere; of a binary task the second label is the positive one",
+        "balance_groups": "none: name a column, such as site, when 'evaluate' finds that a group is served worse",
         "dropout": "of the pooled features: a light guard against overfitting beside the augmentation",
         "learning_rate": "peak for AdamW on normalised residual networks; gradients are clipped at norm 5",
         "warmup": "the rate rises over the first tenth of the steps, then falls as a cosine",

@@ -7,13 +7,14 @@ import numpy as np
 from hounsfield.cohorts import Cohort, Store
 from hounsfield.planning import Plan
 from hounsfield.training.loop import Examples
+from hounsfield.training.weights import row_weights
 
 
 def member_examples(plan: Plan, store: Store, folds: np.ndarray | None, number: int) -> Examples:
     """Rows, targets and weights of one member.
 
     Args:
-        plan: says whether labels are balanced and which share of the training rows is used.
+        plan: says whether labels and groups are balanced and which share of the training rows is used.
         store: the prepared images and their cohort.
         folds: the fold of each row, −1 for none; where not given, rows are trained on by their split.
         number: of the fold that this member does not train on.
@@ -24,13 +25,7 @@ def member_examples(plan: Plan, store: Store, folds: np.ndarray | None, number: 
     else:
         train, validation = np.flatnonzero((folds >= 0) & (folds != number)), np.flatnonzero(folds == number)
     train = _share(cohort, train, plan.train_share, plan.seed)
-    targets = cohort.targets()
-    weights = np.ones(len(cohort), np.float32)
-    if plan.balance_classes:
-        codes = targets[:, 0].astype(int) if plan.task == "binary" else targets.argmax(1)
-        counts = np.bincount(codes[train], minlength=len(plan.labels)).clip(1)
-        weights = (len(train) / len(plan.labels) / counts)[codes].astype(np.float32)
-    return Examples(store, targets, weights, train, validation)
+    return Examples(store, cohort.targets(), row_weights(plan, cohort, train), train, validation)
 
 
 def _share(cohort: Cohort, rows: np.ndarray, share: float, seed: int) -> np.ndarray:

@@ -26,6 +26,7 @@ from hounsfield.training.preparation import DataRequest, Prepared, check_trainab
 from hounsfield.training.rows import member_examples
 from hounsfield.training.run_folder import RunFolder, atomically
 from hounsfield.training.tensorboard import ScalarLog
+from hounsfield.training.weights import group_attribute
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,8 @@ def _check_fit(plan: Plan, cohort: Cohort) -> None:
             "The plan has balance_classes: true, but rows with several labels cannot be weighted by one of them. Set "
             "it to false."
         )
+    if plan.balance_groups:
+        group_attribute(plan, cohort)
     axes = {*plan.test_time_flips, *plan.augmentation.flip_axes}
     rank = len(plan.input_shape) - 1
     if not axes <= set(range(rank)):

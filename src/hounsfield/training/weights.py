@@ -1,0 +1,69 @@
+"""How much each row counts in the loss, so that labels and groups weigh what the plan wants."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from hounsfield.cohorts import Cohort
+from hounsfield.errors import PlanError
+from hounsfield.evaluation.subgroups import MAX_LEVELS, Attribute, make_attribute
+from hounsfield.planning import Plan
+
+# A row of a small group counts at most so many times what it would alone: a few images cannot stand for many.
+MOST_WEIGHT = 10.0
+
+
+def row_weights(plan: Plan, cohort: Cohort, train: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """(rows of the cohort,) how much each row counts, from what its label and its group have in the training rows.
+
+    With ``balance_classes`` each label has the same total weight. With ``balance_groups`` each group of that column has
+    the same weight within each label, so that under the weights group and label are independent (the aim of Kamiran,
+    Calders 2012, "Data preprocessing techniques for classification without discrimination") and a small group counts
+    as much as a large one. In a multi-label task, where a row has no single label, the groups as a whole are balanced.
+
+    Raises:
+        PlanError: the plan names a column that is not there or makes no groups.
+    """
+    targets = cohort.targets()
+    label = targets[:, 0].astype(np.int64) if plan.task == "binary" else targets.argmax(1)
+    weights = np.ones(len(cohort))
+    if plan.balance_classes:
+        counts = np.bincount(label[train], minlength=len(plan.labels)).clip(1)
+        weights = (len(train) / len(plan.labels) / counts)[label]
+    if plan.balance_groups:
+        stratum = np.zeros_like(label) if plan.task == "multi-label" else label
+        factor = _equal_groups(stratum, group_attribute(plan, cohort).codes, train)
+        weights = weights * factor / np.average(factor[train], weights=weights[train])
+    return weights.astype(np.float32)
+
+
+def _equal_groups(
+    stratum: npt.NDArray[np.int64], group: npt.NDArray[np.int64], train: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64]:
+    """(rows,) the factor that gives each group that a stratum has in training the same share of the stratum."""
+    cells = np.zeros((int(stratum.max()) + 1, int(group.max()) + 1))
+    np.add.at(cells, (stratum[train], group[train]), 1)
+    wanted = cells.sum(axis=1, keepdims=True) / np.maximum(np.count_nonzero(cells, axis=1), 1)[:, None]
+    return np.asarray(np.minimum(wanted / np.maximum(cells, 1), MOST_WEIGHT)[stratum, group])
+
+
+def group_attribute(plan: Plan, cohort: Cohort) -> Attribute:
+    """The groups that a plan's ``balance_groups`` names.
+
+    Raises:
+        PlanError: the cohort has no such column, or it has one value or too many to be groups.
+    """
+    column = plan.balance_groups
+    if column not in cohort.table.columns:
+        raise PlanError(
+            f"The plan has balance_groups: {column}, but the table of the data has the columns "
+            f"{', '.join(map(str, cohort.table.columns))}. Name one of them that tells groups apart, or none."
+        )
+    attribute = make_attribute(column, cohort.table[column])
+    if not 1 < len(attribute.levels) <= MAX_LEVELS:
+        raise PlanError(
+            f"The plan has balance_groups: {column}, but this column has {len(attribute.levels):,} groups; 2 to "
+            f"{MAX_LEVELS} were expected. Name another column, or leave it empty."
+        )
+    return attribute
