@@ -141,6 +141,7 @@ class Plan(BaseModel):
 
     def save(self, path: Path | str) -> None:
         """Write the plan; never half a file."""
+        path = Path(path)
         temporary = path.with_name(path.name + ".part")
         temporary.write_text(self.to_yaml(), encoding="utf-8")
         temporary.replace(path)
