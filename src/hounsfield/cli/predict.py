@@ -23,11 +23,27 @@ ENGINE_HELP = "auto (the first installed of those that follow), openvino, onnxru
 def command(
     run: Annotated[Path, typer.Argument(help="The folder of a run, or of a bundle.")],
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Images, folders of images, or .npy arrays.")],
+    *,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the table here: .csv, .parquet or .json.")
     ] = None,
     threshold: Annotated[
         float | None, typer.Option(min=0, max=1, help="Instead of the bundle's own; binary and multi-label.")
+    ] = None,
+    sets: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, metavar="COVERAGE", help="Add sets of labels that hold the true one this often, such as 0.9."
+        ),
+    ] = None,
+    by_class: Annotated[
+        bool, typer.Option("--by-class", help="Let the coverage of --sets hold within each true label.")
+    ] = False,
+    abstain: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, metavar="RISK", help="Answer only where at most this share of answers is wrong, such as 0.05."
+        ),
     ] = None,
     engine: Annotated[str, typer.Option(help=ENGINE_HELP)] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print predictions, bad images and engine as JSON.")] = False,
@@ -38,7 +54,9 @@ def command(
 
     if output is not None:
         check_table_path(output)
-    predictor = Predictor(run, engine, threshold=threshold)
+    if by_class and sets is None:
+        raise UsageError("The option --by-class says how the coverage of --sets shall hold. Give --sets COVERAGE too.")
+    predictor = Predictor(run, engine, threshold=threshold, coverage=sets, by_class=by_class, max_risk=abstain)
     if threshold is not None and predictor.bundle.task == "multi-class":
         raise UsageError("A multi-class network has no threshold: its prediction is the most probable label.")
     say(f"Engine: {predictor.engine.description}")
@@ -89,7 +107,8 @@ def _print(predictor: Predictor, stream: Iterator[Prediction], bad: list[BadImag
     from hounsfield.inference.tables import prediction_columns, prediction_row, write_csv
 
     if not as_json:
-        return write_csv(sys.stdout, prediction_columns(predictor.bundle.labels), map(prediction_row, stream))
+        columns = prediction_columns(predictor.bundle.labels, predictor.judge.columns)
+        return write_csv(sys.stdout, columns, map(prediction_row, stream))
     rows = [prediction_row(prediction) for prediction in stream]
     print_json({"engine": predictor.engine.description, "count": len(rows), "predictions": rows, "bad": reasons(bad)})
     return len(rows)
@@ -98,7 +117,8 @@ def _print(predictor: Predictor, stream: Iterator[Prediction], bad: list[BadImag
 def _write(predictor: Predictor, stream: Iterator[Prediction], output: Path) -> int:
     from hounsfield.inference.tables import prediction_columns, prediction_row, write_table
 
-    return write_table(output, prediction_columns(predictor.bundle.labels), map(prediction_row, stream))
+    columns = prediction_columns(predictor.bundle.labels, predictor.judge.columns)
+    return write_table(output, columns, map(prediction_row, stream))
 
 
 def reasons(bad: list[BadImage]) -> list[dict[str, str]]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from hounsfield.cohorts.cohort import Cohort
 from hounsfield.cohorts.digest import pixel_digest
 from hounsfield.cohorts.signature import signature
+from hounsfield.images.colour import is_grey
 from hounsfield.images.image import Image
 from hounsfield.images.orientation import is_usable, orientation_of
 from hounsfield.progress import Progress, silent
@@ -115,7 +116,7 @@ def image_facts(image: Image) -> Facts:
         tolerance=marks.tolerance if marks else 0.0,
         shape=tuple(int(length) for length in image.shape),
         channels=image.channels,
-        grey=_is_grey(pixels, values["maximum"] - values["minimum"]),
+        grey=is_grey(pixels, values["maximum"] - values["minimum"]),
         dtype=sys.intern(pixels.dtype.name),
         bits=metadata.bits or (8 * pixels.dtype.itemsize if pixels.dtype.kind in "iub" else None),
         **values,
@@ -166,13 +167,3 @@ def _finite_chunks(flat: NDArray[Any]) -> Iterator[NDArray[Any]]:
             values = values[np.isfinite(values)]
         if values.size:
             yield values
-
-
-def _is_grey(pixels: NDArray[Any], extent: float) -> bool:
-    """Whether all channels carry one picture, to within 1 % of the image's range at a sample of its pixels."""
-    if pixels.shape[-1] == 1:
-        return True
-    points = pixels.reshape(-1, pixels.shape[-1])
-    sample = points[:: max(1, len(points) // 4096)].astype(np.float32)
-    spread = sample.max(axis=1) - sample.min(axis=1)
-    return bool(np.quantile(spread, 0.99) <= 0.01 * extent)

@@ -2,7 +2,8 @@
 
 from hounsfield.inference.decisions import decide, label_text
 from hounsfield.inference.engines import ENGINES, Engine, Outputs, check_bfloat16, open_engine
-from hounsfield.inference.predictor import BadImage, Prediction, Predictor
+from hounsfield.inference.prediction import BadImage, Prediction
+from hounsfield.inference.predictor import Predictor
 
 __all__ = [
     "ENGINES",

@@ -192,10 +192,14 @@ def check_bfloat16(bundle: Bundle, images: Floats) -> bool:
         return False
     for start in range(0, len(images), CHECK_BATCH):
         batch = np.ascontiguousarray(images[start : start + CHECK_BATCH], dtype=np.float32)
-        exact, rounded = (decide(engine.run(batch).probabilities, bundle.task, bundle.threshold) for engine in engines)
+        exact, rounded = (_decisions(bundle, engine.run(batch)) for engine in engines)
         if not np.array_equal(exact, rounded):
             return False
     return len(images) > 0
+
+
+def _decisions(bundle: Bundle, outputs: Outputs) -> npt.NDArray[np.bool_]:
+    return decide(bundle.calibrated(outputs.probabilities), bundle.task, bundle.threshold)
 
 
 def num_cores() -> int:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Sequence
 
 import numpy as np
 
 from hounsfield.bundle import Bundle, SourceRange
 from hounsfield.errors import ImageError
 from hounsfield.images import Image
+from hounsfield.images.colour import is_grey
+from hounsfield.inference.prediction import Prediction
 
 logger = logging.getLogger(__name__)
 
 # Sizes this many times beyond those of training are worth a word; resizing bridges less without harm.
 UNLIKE_FACTOR = 2
+# What a reader understands without a look at the documentation.
+PLAIN_FLAGS = ("blank", "inverted")
+NUM_NAMED = 5
 
 
 def require_fit(prepared: Image, original: Image, name: str, bundle: Bundle) -> None:
@@ -59,6 +65,8 @@ def differences(image: Image, trained: SourceRange) -> dict[str, str]:
     if trained.channels and image.channels not in trained.channels:
         seen = " and ".join(map(str, trained.channels))
         found["channels"] = f"has {image.channels} channel(s), and the images of training had {seen}"
+    if trained.colour is False and not is_grey(image.pixels):
+        found["colour"] = "is in colour, and the images of training were grey"
     if trained.smallest and trained.largest and len(trained.smallest) == image.rank:
         bounds = zip(image.shape, trained.smallest, trained.largest, strict=True)
         if any(not low / UNLIKE_FACTOR <= length <= high * UNLIKE_FACTOR for length, low, high in bounds):
@@ -70,27 +78,48 @@ def differences(image: Image, trained: SourceRange) -> dict[str, str]:
 
 
 class UnlikenessLog:
-    """Warns of the first image of each kind of unlikeness, and counts the others."""
+    """Warns of the first file of each kind of difference, counts the others, and sums up which images are unlike."""
 
     def __init__(self, trained: SourceRange) -> None:
         self._trained = trained
         self._counts: dict[str, int] = {}
+        self._unlike: list[str] = []
+        self._total = 0
         self._lock = threading.Lock()
 
-    def note(self, image: Image, name: str) -> None:
-        """Compare one image with those of training."""
-        for kind, wording in differences(image, self._trained).items():
+    def note(self, image: Image, name: str) -> tuple[str, ...]:
+        """Compare one image, before preprocessing, with those of training: the kinds of difference."""
+        found = differences(image, self._trained)
+        for kind, wording in found.items():
             with self._lock:
                 self._counts[kind] = self._counts.get(kind, 0) + 1
                 first = self._counts[kind] == 1
             if first:
                 logger.warning("%s %s: its prediction may not be reliable.", name, wording)
+        return tuple(found)
+
+    def count(self, predictions: Sequence[Prediction]) -> None:
+        """Take note of predicted images that lie beyond the limit."""
+        with self._lock:
+            self._total += len(predictions)
+            for prediction in predictions:
+                if prediction.unlike_training is not None and prediction.unlike_training > 1:
+                    why = ", ".join(flag for flag in prediction.flags if flag in PLAIN_FLAGS)
+                    self._unlike.append(prediction.image + (f" ({why})" if why else ""))
 
     def conclude(self) -> None:
-        """Say how many more images there were of each kind."""
+        """Say how many more images there were of each kind, and which lie beyond the limit."""
         for kind, count in self._counts.items():
             if count > 1:
                 logger.warning("%d images in all differ from those of training in their %s.", count, kind)
+        if self._unlike:
+            named = ", ".join(self._unlike[:NUM_NAMED]) + (", …" if len(self._unlike) > NUM_NAMED else "")
+            logger.warning(
+                "%d of %d images are unlike the training ones, so their predictions are not to be relied on: %s.",
+                len(self._unlike),
+                self._total,
+                named,
+            )
 
 
 def _text(shape: tuple[int, ...]) -> str:

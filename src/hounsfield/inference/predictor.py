@@ -6,7 +6,6 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -16,9 +15,10 @@ import numpy.typing as npt
 
 from hounsfield.bundle import Bundle
 from hounsfield.errors import ImageError, PreprocessingError
-from hounsfield.inference.decisions import by_label, decide, label_text
 from hounsfield.inference.engines import Engine, Floats, Outputs, num_cores, open_engine
 from hounsfield.inference.fitting import UnlikenessLog, require_fit, require_units
+from hounsfield.inference.judge import Judge, Waiting
+from hounsfield.inference.prediction import BadImage, Prediction
 from hounsfield.inference.sources import Inputs, Source, frames, sources
 from hounsfield.progress import Progress, silent
 
@@ -30,35 +30,6 @@ AHEAD = 2
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What the network says of one image.
-
-    Attributes:
-        image: its name: the path as given, with the frame in brackets where a file holds several.
-        label: the label; several with ``;`` between them, and none as "", in a multi-label task.
-        probabilities: of each label, in the bundle's order; both labels of a binary task.
-        features: the pooled vector (features,), float32.
-    """
-
-    image: str
-    label: str
-    probabilities: dict[str, float]
-    features: Floats = field(repr=False, compare=False)
-
-
-@dataclass(frozen=True)
-class BadImage:
-    """An image that could not be predicted, and why."""
-
-    image: str
-    reason: str
-
-    def __str__(self) -> str:
-        """The reason, with the image's name in front where it does not have it."""
-        return self.reason if self.image in self.reason else f"{self.image}: {self.reason}"
 
 
 class Store(Protocol):
@@ -75,14 +46,27 @@ class Predictor:
         bundle: a loaded bundle, or the folder of a run or bundle.
         engine: "auto", "openvino", "onnxruntime" or "keras".
         threshold: instead of the bundle's own; for binary and multi-label tasks.
+        coverage: of sets of labels that hold the true one with this probability; ``None`` for no sets.
+        by_class: whether the coverage shall hold within each true label.
+        max_risk: share of wrong answers above which not to answer; ``None`` for always answering.
 
     Raises:
         BundleError, MissingDependency, UsageError: as :func:`hounsfield.inference.open_engine` does.
+        BundleError, EvaluationError: as :class:`hounsfield.inference.judge.Judge` does.
     """
 
-    def __init__(self, bundle: Bundle | str | Path, engine: str = "auto", *, threshold: float | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle | str | Path,
+        engine: str = "auto",
+        *,
+        threshold: float | None = None,
+        coverage: float | None = None,
+        by_class: bool = False,
+        max_risk: float | None = None,
+    ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
-        self.threshold = self.bundle.threshold if threshold is None else threshold
+        self.judge = Judge(self.bundle, threshold=threshold, coverage=coverage, by_class=by_class, max_risk=max_risk)
         self.engine: Engine = open_engine(self.bundle, engine)
         self._batch_size = max(1, min(BATCH_IMAGES, BATCH_VALUES // math.prod(self.bundle.input_shape)))
 
@@ -118,7 +102,7 @@ class Predictor:
         """Run the network on rows of a store, which are preprocessed already.
 
         Returns:
-            Probabilities (rows, 1 or labels) and features (rows, features), in the order of ``rows``.
+            Calibrated probabilities (rows, 1 or labels) and features (rows, features), in the order of ``rows``.
         """
         parts = [rows[start : start + self._batch_size] for start in range(0, len(rows), self._batch_size)]
         outputs: list[Outputs] = []
@@ -127,32 +111,33 @@ class Predictor:
             progress("predict", min(len(outputs) * self._batch_size, len(rows)), len(rows))
         if not outputs:
             return Outputs(np.zeros((0, self.bundle.num_outputs), np.float32), np.zeros((0, 0), np.float32))
+        probabilities = self.bundle.calibrated(np.concatenate([output.probabilities for output in outputs]))
         return Outputs(
-            np.concatenate([output.probabilities for output in outputs]),
+            probabilities.astype(np.float32),
             np.concatenate([output.features for output in outputs]),
         )
 
     def _predict(self, chunk: Sequence[Source], alone: bool, unlikeness: UnlikenessLog) -> list[Prediction | BadImage]:
         results: list[Prediction | BadImage] = []
-        waiting: list[tuple[str, Floats]] = []
-        for name, prepared in chain.from_iterable(self._prepare(source, unlikeness) for source in chunk):
-            if isinstance(prepared, str):
-                results.extend(self._run(waiting, alone))
+        waiting: list[Waiting] = []
+        for prepared in chain.from_iterable(self._prepare(source, unlikeness) for source in chunk):
+            if isinstance(prepared, BadImage):
+                results.extend(self._run(waiting, alone, unlikeness))
                 waiting = []
-                results.append(BadImage(name, prepared))
+                results.append(prepared)
                 continue
-            waiting.append((name, prepared))
+            waiting.append(prepared)
             if len(waiting) == self._batch_size:
-                results.extend(self._run(waiting, alone))
+                results.extend(self._run(waiting, alone, unlikeness))
                 waiting = []
-        return [*results, *self._run(waiting, alone)]
+        return [*results, *self._run(waiting, alone, unlikeness)]
 
-    def _prepare(self, source: Source, unlikeness: UnlikenessLog) -> Iterator[tuple[str, Floats | str]]:
+    def _prepare(self, source: Source, unlikeness: UnlikenessLog) -> Iterator[Waiting | BadImage]:
         """The network's input for each frame of a source, or the reason why there is none."""
         try:
             found = frames(source.load(), source.name, len(self.bundle.input_shape) - 1)
         except ImageError as error:
-            yield source.name, str(error)
+            yield BadImage(source.name, str(error))
             return
         for name, image in found:
             try:
@@ -160,24 +145,17 @@ class Predictor:
                 prepared = self.bundle.pipeline.apply(image)
                 require_fit(prepared, image, name, self.bundle)
             except (ImageError, PreprocessingError) as error:
-                yield name, str(error)
+                yield BadImage(name, str(error))
                 continue
-            unlikeness.note(image, name)
-            yield name, prepared.pixels
+            yield Waiting(name, prepared.pixels, unlikeness.note(image, name))
 
-    def _run(self, waiting: Sequence[tuple[str, Floats]], alone: bool) -> Iterator[Prediction]:
+    def _run(self, waiting: Sequence[Waiting], alone: bool, unlikeness: UnlikenessLog) -> list[Prediction]:
         if not waiting:
-            return
-        bundle = self.bundle
-        outputs = self.engine.run(np.stack([pixels for _, pixels in waiting]), alone=alone)
-        decisions = decide(outputs.probabilities, bundle.task, self.threshold)
-        for row, (name, _) in enumerate(waiting):
-            yield Prediction(
-                image=name,
-                label=label_text(decisions[row], bundle.labels, bundle.task),
-                probabilities=by_label(outputs.probabilities[row], bundle.labels, bundle.task),
-                features=outputs.features[row],
-            )
+            return []
+        outputs = self.engine.run(np.stack([image.pixels for image in waiting]), alone=alone)
+        predictions = self.judge.predictions(waiting, outputs)
+        unlikeness.count(predictions)
+        return predictions
 
 
 def _chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

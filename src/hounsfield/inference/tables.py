@@ -14,23 +14,39 @@ from typing import IO, Any
 import numpy as np
 
 from hounsfield.errors import UsageError
-from hounsfield.inference.predictor import Prediction
+from hounsfield.inference.prediction import Prediction
 
 Row = dict[str, Any]
 # Rows that are turned into columns at once when Parquet is written.
 ROW_GROUP = 1024
+# Columns that hold text.
+TEXTS = frozenset({"image", "prediction", "flags", "set", "answer"})
+# What stands in "answer" where none is given.
+ABSTAINED = "abstain"
 FEATURE_SUFFIXES = (".npz", ".csv", ".parquet")
 
 
-def prediction_columns(labels: Sequence[str]) -> list[str]:
-    """The columns of a table of predictions, in order."""
-    return ["image", "prediction", *(f"p_{label}" for label in labels)]
+def prediction_columns(labels: Sequence[str], further: Sequence[str] = ()) -> list[str]:
+    """The columns of a table of predictions, in order; ``further`` as a judge names them."""
+    return ["image", "prediction", *(f"p_{label}" for label in labels), *further]
 
 
 def prediction_row(prediction: Prediction) -> Row:
-    """One prediction as a row; probabilities with seven significant digits, which is all that float32 holds."""
-    probabilities = {f"p_{label}": float(f"{value:.7g}") for label, value in prediction.probabilities.items()}
-    return {"image": prediction.image, "prediction": prediction.label, **probabilities}
+    """One prediction as a row; probabilities with seven significant digits, which is all that float32 holds.
+
+    What was not asked for, or is not known of the bundle, has no column.
+    """
+    row: Row = {"image": prediction.image, "prediction": prediction.label}
+    row.update({f"p_{label}": float(f"{value:.7g}") for label, value in prediction.probabilities.items()})
+    if prediction.unlike_training is not None:
+        row["unlike_training"] = float(f"{prediction.unlike_training:.4g}")
+        row["flags"] = ";".join(prediction.flags)
+    if prediction.possible is not None:
+        row["set"] = ";".join(prediction.possible)
+    if prediction.confidence is not None:
+        row["confidence"] = float(f"{prediction.confidence:.7g}")
+        row["answer"] = prediction.label if prediction.answered else ABSTAINED
+    return row
 
 
 def feature_columns(num_features: int) -> list[str]:
@@ -49,7 +65,7 @@ def write_table(path: str | Path, columns: Sequence[str], rows: Iterable[Row]) -
     Args:
         path: its suffix decides the form: .csv, .parquet or .json.
         columns: in order, "image" first.
-        rows: a value for each column; text in "image" and "prediction", numbers in the others.
+        rows: a value for each column: text in those of ``TEXTS``, numbers in the others.
 
     Returns:
         The number of rows.
@@ -137,7 +153,7 @@ def _write_json(path: Path, _columns: Sequence[str], rows: Iterable[Row]) -> int
 def _write_parquet(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> int:
     # Imported when a Parquet file is asked for: it takes longer than a prediction.
     arrow, parquet = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
-    kinds = {name: arrow.string() if name in ("image", "prediction") else arrow.float64() for name in columns}
+    kinds = {name: arrow.string() if name in TEXTS else arrow.float64() for name in columns}
     schema = arrow.schema(list(kinds.items()))
     count = 0
     with parquet.ParquetWriter(path, schema) as writer:

@@ -1,0 +1,148 @@
+"""From what the network puts out to predictions: calibration, decision, doubt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from hounsfield.bundle import Bundle
+from hounsfield.errors import BundleError
+from hounsfield.evaluation.answers import Answers
+from hounsfield.evaluation.doubt import Doubt
+from hounsfield.evaluation.novelty import Novelty
+from hounsfield.evaluation.selective import decision_confidence
+from hounsfield.inference.appearance import appearances
+from hounsfield.inference.decisions import by_label, decide, label_text
+from hounsfield.inference.engines import Floats, Outputs
+from hounsfield.inference.prediction import Prediction
+
+
+class Waiting(NamedTuple):
+    """A prepared image: its name, its pixels (*input_shape), and in what its file is unlike those of training."""
+
+    name: str
+    pixels: Floats
+    flags: tuple[str, ...] = ()
+
+
+class Judge:
+    """Says what a bundle's outputs mean.
+
+    Args:
+        bundle: with its scaling, its threshold and its validation images.
+        threshold: instead of the bundle's own.
+        coverage: of sets of labels that hold the true one with this probability; ``None`` for no sets.
+        by_class: whether the coverage shall hold within each true label.
+        max_risk: share of wrong answers above which not to answer; ``None`` for always answering.
+
+    Raises:
+        BundleError: sets or abstention are asked for, and the bundle keeps no validation images.
+        EvaluationError: they cannot be had at this coverage or risk, or for this task.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        threshold: float | None = None,
+        coverage: float | None = None,
+        by_class: bool = False,
+        max_risk: float | None = None,
+    ) -> None:
+        self._bundle = bundle
+        self.threshold = bundle.threshold if threshold is None else threshold
+        self._novelty = bundle.doubt.novelty if bundle.doubt else None
+        self._sets = (
+            _doubt(bundle).conformal(bundle.labels, bundle.task, coverage=coverage, by_class=by_class)
+            if coverage is not None
+            else None
+        )
+        self._least = (
+            _doubt(bundle).least_confidence(bundle.labels, bundle.task, threshold=self.threshold, max_risk=max_risk)
+            if max_risk is not None
+            else None
+        )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that a table of predictions has beside the probabilities."""
+        parts = (
+            (self._novelty, ("unlike_training", "flags")),
+            (self._sets, ("set",)),
+            (self._least, ("confidence", "answer")),
+        )
+        return tuple(name for wanted, names in parts if wanted is not None for name in names)
+
+    def predictions(self, waiting: Sequence[Waiting], outputs: Outputs) -> list[Prediction]:
+        """One prediction for each image of a batch, in their order."""
+        bundle = self._bundle
+        probabilities = bundle.calibrated(outputs.probabilities)
+        decisions = decide(probabilities, bundle.task, self.threshold)
+        unlike, flags = self._unlikeness(waiting, outputs.features)
+        possible = None if self._sets is None else self._sets.sets(probabilities, bundle.task)
+        confidence = None if self._least is None else self._confidence(probabilities, decisions)
+        results = []
+        for row, image in enumerate(waiting):
+            sure = None if confidence is None else float(confidence[row])
+            results.append(
+                Prediction(
+                    image=image.name,
+                    label=label_text(decisions[row], bundle.labels, bundle.task),
+                    probabilities=by_label(probabilities[row], bundle.labels, bundle.task),
+                    features=outputs.features[row],
+                    unlike_training=None if unlike is None else float(unlike[row]),
+                    flags=flags[row],
+                    possible=None if possible is None else _named(bundle.labels, possible[row]),
+                    confidence=sure,
+                    answered=None if sure is None or self._least is None else sure >= self._least and not flags[row],
+                )
+            )
+        return results
+
+    def _confidence(
+        self, probabilities: npt.NDArray[np.float64], decisions: npt.NDArray[np.bool_]
+    ) -> npt.NDArray[np.float64]:
+        answers = Answers(decisions, probabilities, decisions, self._bundle.labels, self._bundle.task)
+        return decision_confidence(answers, self.threshold)[0]
+
+    def _unlikeness(
+        self, waiting: Sequence[Waiting], features: Floats
+    ) -> tuple[npt.NDArray[np.float64] | None, list[tuple[str, ...]]]:
+        """How far each image lies from those of training as a multiple of the limit, and all flags of each."""
+        if self._novelty is None:
+            return None, [image.flags for image in waiting]
+        batch = np.stack([image.pixels for image in waiting])
+        ratios = self._novelty.ratios({"features": features, "appearance": appearances(batch)})
+        unlike = np.max(list(ratios.values()), axis=0)
+        flags = [image.flags for image in waiting]
+        for row in np.flatnonzero(unlike > 1).tolist():
+            seen = tuple(name for name, each in ratios.items() if each[row] > 1)
+            flags[row] = (*_reasons(waiting[row].pixels, self._novelty), *seen, *flags[row])
+        return unlike, flags
+
+
+def _reasons(pixels: Floats, novelty: Novelty) -> tuple[str, ...]:
+    """What is the matter with the picture of an unlike image, where that can be said."""
+    low, high = pixels.min(), pixels.max()
+    if low == high:
+        return ("blank",)
+    # Of an image normalised by itself the negative is its opposite; of others the range is turned round.
+    negatives = np.stack([-pixels, low + high - pixels])
+    back_in_range = novelty.ratios({"appearance": appearances(negatives)}).get("appearance")
+    return ("inverted",) if back_in_range is not None and back_in_range.min() <= 1 else ()
+
+
+def _named(labels: tuple[str, ...], chosen: npt.NDArray[np.bool_]) -> tuple[str, ...]:
+    return tuple(label for label, wanted in zip(labels, chosen, strict=True) if wanted)
+
+
+def _doubt(bundle: Bundle) -> Doubt:
+    if bundle.doubt is None:
+        raise BundleError(
+            f"The bundle in {bundle.folder} keeps no validation images, from which sets of labels and abstention are "
+            "derived. Train again with this version, or predict without them."
+        )
+    return bundle.doubt

@@ -1,0 +1,48 @@
+"""What a bundle says of one image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the network says of one image, and how far that can be trusted.
+
+    Attributes:
+        image: its name: the path as given, with the frame in brackets where a file holds several.
+        label: the label; several with ``;`` between them, and none as "", in a multi-label task.
+        probabilities: of each label, calibrated, in the bundle's order; both labels of a binary task.
+        features: the pooled vector (features,), float32.
+        unlike_training: how far the image lies from those of training, as a multiple of the limit that 1 % of images
+            like those would pass; ``None`` where the bundle has no limit.
+        flags: in what the image is unlike those of training, such as "blank" or "inverted" (see docs/doubt.md).
+        possible: the labels that stay possible at the coverage asked for; ``None`` where none was asked for.
+        confidence: how far the decision lies from the threshold, 0 to 1, where a risk was asked for.
+        answered: whether the confidence is enough for that risk, and the image like those of training.
+    """
+
+    image: str
+    label: str
+    probabilities: dict[str, float]
+    features: npt.NDArray[np.float32] = field(repr=False, compare=False)
+    unlike_training: float | None = None
+    flags: tuple[str, ...] = ()
+    possible: tuple[str, ...] | None = None
+    confidence: float | None = None
+    answered: bool | None = None
+
+
+@dataclass(frozen=True)
+class BadImage:
+    """An image that could not be predicted, and why."""
+
+    image: str
+    reason: str
+
+    def __str__(self) -> str:
+        """The reason, with the image's name in front where it does not have it."""
+        return self.reason if self.image in self.reason else f"{self.image}: {self.reason}"
