@@ -194,6 +194,18 @@ def test_small_images_stay_as_they_are() -> None:
     assert make_plan(seen(**small)).input_shape == (28, 28, 1)
 
 
+def test_masks_keep_one_scale() -> None:
+    shapes = {
+        "minimum": Distribution.of([0.0]),
+        "maximum": Distribution.of([255.0]),
+        "mean": Distribution.of([255 * 0.04]),
+        "deviation": Distribution.of([255 * (0.04 * 0.96) ** 0.5]),
+    }
+    assert steps(make_plan(seen(**shapes)))[-2:] == ["min_max", "dataset_z_score"]
+    shapes["deviation"] = Distribution.of([60.0])
+    assert steps(make_plan(seen(**shapes | {"mean": Distribution.of([100.0])})))[-2:] == ["percentile", "z_score"]
+
+
 def test_effort_is_one_dial() -> None:
     quick, standard, thorough = (make_plan(seen(), effort=effort) for effort in ("quick", "standard", "thorough"))
     assert quick.expected_seconds < standard.expected_seconds < thorough.expected_seconds

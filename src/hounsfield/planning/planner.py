@@ -48,6 +48,8 @@ VARIATION: dict[Strength, str] = {
 }
 # On an accelerator the same time buys a network of twice the width.
 ACCELERATED_WIDTH = 2
+# Of the greatest variance that images of this range and mean can have: above it they are masks.
+MASK_SHARE = 0.9
 # Images of more different proportions than this are letterboxed, so that nothing is squeezed.
 SQUEEZE = 1.15
 # Modalities in which any turn of the image is as likely as another: slides, micrographs, photographs of the skin.
@@ -171,10 +173,26 @@ def _normalisation(seen: Fingerprint, channels: int) -> tuple[list[dict[str, Any
         return [
             {"name": "dataset_z_score"}
         ], "colours mean something: one mean and deviation a channel, learned from the training images"
+    if _are_masks(seen):
+        return (
+            [{"name": "min_max"}, {"name": "dataset_z_score"}],
+            "images of two values are shapes, not intensities: one scale for all, so that their size stays visible",
+        )
     return (
         [{"name": "percentile", "low": 0.5, "high": 99.5}, {"name": "z_score"}],
         "grey values have no absolute scale here: each image is normalised by itself, whatever its exposure or scanner",
     )
+
+
+def _are_masks(seen: Fingerprint) -> bool:
+    """Whether the typical image has two values only.
+
+    Its variance is then (mean − least) · (greatest − mean), and less in every other image (Bhatia & Davis, "A better
+    bound on the variance", American Mathematical Monthly 107, 2000).
+    """
+    mean, least, greatest = seen.mean.median, seen.minimum.median, seen.maximum.median
+    bound = (mean - least) * (greatest - mean)
+    return bound > 0 and seen.deviation.median**2 > MASK_SHARE * bound
 
 
 def _network(asked: str | None, budget: Budget, seen: Fingerprint, reasons: dict[str, str]) -> str:
