@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from hounsfield.cohorts.phantoms import chest, ct
+from hounsfield.cohorts.phantoms import chest, ct, micrograph
 from hounsfield.cohorts.phantoms.patients import Bias, WeakGroup
 from hounsfield.errors import CohortError, ResourceError, UsageError
 from hounsfield.progress import Progress, silent
@@ -27,11 +27,20 @@ class Phantom:
     attributes: Mapping[str, tuple[str, ...]]  # columns that can name a weak group, with their values
     markers: bool  # whether a corner marker can be burnt in
     write_patient: Callable[..., list[Row]]  # (folder, index, *, seed, bias) -> rows of the table
+    write_more: Callable[[Path, Sequence[Row]], None] | None = None  # (folder, rows): what stands beside the table
 
 
 PHANTOMS: dict[str, Phantom] = {
     "chest": Phantom("chest radiographs with and without an opacity", 400, chest.ATTRIBUTES, True, chest.write_patient),
     "ct-nodule": Phantom("chest CT volumes with and without a nodule", 160, ct.ATTRIBUTES, False, ct.write_patient),
+    "micrograph": Phantom(
+        "electron micrographs of virus-like particles",
+        60,
+        micrograph.ATTRIBUTES,
+        False,
+        micrograph.write_specimen,
+        micrograph.write_coco,
+    ),
 }
 
 
@@ -46,7 +55,7 @@ def make_phantom(
     weak_signal: float = 0.4,
     progress: Progress = silent,
 ) -> Path:
-    """Write a cohort of simulated DICOM images and its table ``cohort.csv``.
+    """Write a cohort of simulated images, as the files that their machines would write, and its table ``cohort.csv``.
 
     The same arguments give the same bytes. Without a bias, label and every attribute are independent. The folder
     appears when it is complete; a failed or interrupted run leaves nothing.
@@ -65,7 +74,7 @@ def make_phantom(
 
     Returns:
         The path of the table. Its columns are ``image`` (relative to the table), ``label``, ``patient``, attributes,
-        and the finding's box (empty for negatives).
+        and the finding's box (empty for negatives). It has a row an image, of ``micrograph`` a row a particle.
 
     Raises:
         UsageError: no phantom has this name, or an argument is out of range.
@@ -108,6 +117,8 @@ def _write_cohort(
             rows += phantom.write_patient(partial, index, seed=seed, bias=bias)
             progress(f"making {phantom.title}", index + 1, len(patients))
         _table(rows).to_csv(partial / "cohort.csv", index=False)
+        if phantom.write_more is not None:
+            phantom.write_more(partial, rows)
         partial.replace(folder)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
