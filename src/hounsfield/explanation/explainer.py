@@ -1,0 +1,143 @@
+"""Explanations of files, folders and arrays: where in the image as it was read the evidence lies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from hounsfield.bundle import Bundle
+from hounsfield.errors import ImageError, UsageError
+from hounsfield.explanation.methods import Method, open_method
+from hounsfield.explanation.placing import place
+from hounsfield.explanation.structure import Layer
+from hounsfield.images import Image
+from hounsfield.inference import BadImage, Prediction, Predictor
+from hounsfield.inference.sources import Inputs, frames, sources
+from hounsfield.preprocessing.grid_change import apply_and_trace
+from hounsfield.progress import Progress, silent
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Where the evidence for a label lies in one image.
+
+    Attributes:
+        image: its name, as predictions have it.
+        label: the label whose evidence this is.
+        prediction: what was predicted.
+        original: the image as it was read.
+        heat: evidence at each pixel of the original, its spatial shape; above 0 speaks for the label, below against.
+    """
+
+    image: str
+    label: str
+    prediction: Prediction
+    original: Image
+    heat: Floats
+
+    @property
+    def probability(self) -> float:
+        """Of the label."""
+        return self.prediction.probabilities[self.label]
+
+    @property
+    def peak(self) -> tuple[int, ...]:
+        """The pixel of the original with the most evidence."""
+        return tuple(int(index) for index in np.unravel_index(int(self.heat.argmax()), self.heat.shape))
+
+
+class Explainer:
+    """Explains what a bundle predicts; opened once, used for any number of inputs.
+
+    Args:
+        bundle: a loaded bundle, or the folder of a run or bundle.
+        method: "auto", "activation", "grad_cam", "integrated_gradients" or "occlusion".
+        layer: "fine" or "last": which feature maps the first two look at.
+        label: whose evidence; where not given, the positive label of a binary task, else the most probable one.
+        engine: of the predictions, and of occlusion.
+
+    Raises:
+        UsageError: no such method or label.
+        BundleError: the network's structure does not allow the method.
+        MissingDependency: Keras or an engine is not installed.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle | str | Path,
+        method: str = "auto",
+        *,
+        layer: Layer = "fine",
+        label: str | None = None,
+        engine: str = "auto",
+    ) -> None:
+        self.predictor = Predictor(bundle, engine)
+        self.bundle = self.predictor.bundle
+        if label is not None and label not in self.bundle.labels:
+            raise UsageError(
+                f"The network knows no label '{label}', so there is no evidence for it. Its labels are: "
+                f"{', '.join(self.bundle.labels)}."
+            )
+        self._label = label
+        self.method: Method = open_method(method, self.bundle, self.predictor.engine, layer)
+
+    def explain(self, inputs: Inputs) -> list[Explanation]:
+        """Explain every image of the inputs.
+
+        Args:
+            inputs: as :meth:`hounsfield.Predictor.predict` takes them.
+
+        Raises:
+            ImageError: an image could not be read or does not fit; :meth:`stream` goes on past it.
+        """
+        found = []
+        for result in self.stream(inputs):
+            if isinstance(result, BadImage):
+                raise ImageError(str(result))
+            found.append(result)
+        return found
+
+    def stream(self, inputs: Inputs, *, progress: Progress = silent) -> Iterator[Explanation | BadImage]:
+        """Explain one image after another, in the order of the inputs; of volumes each slice for a 2D network."""
+        rank = len(self.bundle.input_shape) - 1
+        done = 0
+        progress("explain", done, None)
+        for source in sources(inputs, rank):
+            try:
+                found = frames(source.load(), source.name, rank)
+            except ImageError as error:
+                yield BadImage(source.name, str(error))
+                continue
+            for name, image in found:
+                yield self.explain_one(image, name)
+                done += 1
+                progress("explain", done, None)
+
+    def explain_one(self, image: Image, name: str = "image") -> Explanation | BadImage:
+        """Explain one image of the network's rank."""
+        (predicted,) = self.predictor.stream(image)
+        if isinstance(predicted, BadImage):
+            return BadImage(name, predicted.reason.removeprefix("image "))
+        label = self._label or self._usual_label(predicted)
+        prepared, change = apply_and_trace(self.bundle.pipeline, image)
+        evidence = self.method.evidence(prepared.pixels, self.target(label))
+        heat = place(evidence, prepared.shape, image.shape, change.matrix)
+        return Explanation(name, label, predicted, image, heat)
+
+    def target(self, label: str) -> Floats:
+        """(outputs,): the logits whose weighted sum speaks for a label; the negative one of a binary task has −1."""
+        position = self.bundle.labels.index(label)
+        if self.bundle.task == "binary":
+            return np.array([1.0 if position else -1.0], np.float32)
+        return np.asarray(np.eye(len(self.bundle.labels), dtype=np.float32)[position])
+
+    def _usual_label(self, predicted: Prediction) -> str:
+        if self.bundle.task == "binary":
+            return self.bundle.labels[1]
+        return max(predicted.probabilities, key=lambda label: predicted.probabilities[label])

@@ -1,0 +1,329 @@
+"""Evidence adds up to the decision, lies where it was planted, and comes back to the pixels of the file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from hounsfield.bundle import Bundle, save_bundle
+from hounsfield.errors import BundleError, ImageError, UsageError
+from hounsfield.explanation import (
+    METHODS,
+    Explainer,
+    deletion_curve,
+    insertion_curve,
+    open_method,
+    place,
+    points_into,
+    randomised,
+    similarity,
+)
+from hounsfield.explanation.gradients import input_gradient, run
+from hounsfield.explanation.hiding import lost_by_hiding, windows, without_detail
+from hounsfield.explanation.structure import logits, parts
+from hounsfield.images import Image
+from hounsfield.inference import BadImage, open_engine
+from hounsfield.models import build, ensemble, flip_averaged
+from hounsfield.preprocessing import CropCenter, MinMax, Pipeline, Resize, ToChannels
+from hounsfield.preprocessing.grid_change import apply_and_trace
+from hounsfield.preprocessing.orientation import Reorient
+from networks import tiny_bundle, tiny_network
+
+network_test = pytest.mark.network
+SHAPES = {2: (16, 24, 1), 3: (8, 12, 10, 1)}
+
+
+def random_images(shape: tuple[int, ...], count: int = 1, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(count, *shape)).astype(np.float32)
+
+
+def seeker(shape: tuple[int, ...]) -> Any:
+    """A network that adds up what is bright: no training is needed for it to know where to look."""
+    rank = len(shape) - 1
+    inputs = keras.Input(shape, name="image")
+    convolution = {2: layers.Conv2D, 3: layers.Conv3D}[rank](2, 3, padding="same", activation="relu")
+    features = {2: layers.GlobalAveragePooling2D, 3: layers.GlobalAveragePooling3D}[rank](name="features")
+    outputs = layers.Dense(1, activation="sigmoid", name="probabilities")(features(convolution(inputs)))
+    network = keras.Model(inputs, outputs, name="seeker")
+    kernel = np.full((*(3,) * rank, 1, 2), 1 / 3**rank)
+    network.set_weights([kernel, np.array([-0.5, 0.0]), np.array([[60.0], [0.5]]), np.array([-2.0])])
+    return network
+
+
+def seeker_bundle(folder: Path, shape: tuple[int, ...], *, letterbox: bool = True) -> Bundle:
+    steps = (ToChannels(channels=1), Resize(size=shape[:-1], letterbox=letterbox), MinMax())
+    return save_bundle(
+        folder, seeker(shape), pipeline=Pipeline(steps=steps), labels=("normal", "opacity"), task="binary"
+    )
+
+
+def planted(shape: tuple[int, ...], box: tuple[int, ...]) -> Image:
+    """A dim picture with a bright box."""
+    rank = len(shape)
+    pixels = np.random.default_rng(0).uniform(0, 40, (*shape, 1))
+    pixels[tuple(slice(box[axis], box[rank + axis]) for axis in range(rank))] += 200
+    return Image(pixels.astype(np.float32))
+
+
+STRUCTURES: dict[str, Callable[[Any, Any], Any]] = {
+    "plain": lambda first, _: first,
+    "flips": lambda first, _: flip_averaged(first, (0, 1)),
+    "ensemble": lambda first, second: ensemble([first, second]),
+    "ensemble with flips": lambda first, second: flip_averaged(ensemble([first, second]), (1,)),
+}
+
+
+def structured(name: str, rank: int, tmp_path: Path) -> Any:
+    """A network of one of the structures that training makes, as it comes back from its file."""
+    members = [tiny_network("multi-class", SHAPES[rank], seed=seed) for seed in (0, 1)]
+    network = STRUCTURES[name](*members)
+    network.save(tmp_path / "network.keras")
+    return keras.saving.load_model(tmp_path / "network.keras", compile=False)
+
+
+@network_test
+@pytest.mark.parametrize("rank", [2, 3])
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_class_activation_maps_add_up_to_the_logits(name: str, rank: int, tmp_path: Path) -> None:
+    network = structured(name, rank, tmp_path)
+    bundle = FakeBundle(network)
+    (image,) = random_images(SHAPES[rank])
+    wanted = run(logits(network), image[None])[0]
+    bias = network.get_layer("probabilities").get_weights()[1]
+    activation = open_method("activation", bundle, None, "last")
+    published = open_method("grad_cam", bundle, None, "last")
+    for column in range(3):
+        target = np.eye(3, dtype=np.float32)[column]
+        found = activation.evidence(image, target)
+        assert found.shape == tuple(-(-length // 2) for length in SHAPES[rank][:-1])
+        np.testing.assert_allclose(found.mean() + bias[column], wanted[column], rtol=1e-4)
+        # Where features are means, Grad-CAM weighs the maps as the last layer does (Selvaraju 2017, appendix A).
+        expected = np.maximum(found, 0) / found.size
+        np.testing.assert_allclose(published.evidence(image, target), expected, rtol=1e-3, atol=1e-5)
+
+
+class FakeBundle:
+    """As much of a bundle as a method asks for."""
+
+    def __init__(self, network: Any) -> None:
+        self._network = network
+
+    def network(self) -> Any:
+        return self._network
+
+
+@network_test
+@pytest.mark.parametrize("rank", [2, 3])
+@pytest.mark.parametrize("method", ["grad_cam", "integrated_gradients"])
+def test_integrated_maps_add_up_to_what_the_detail_is_worth(method: str, rank: int, tmp_path: Path) -> None:
+    network = structured("ensemble with flips", rank, tmp_path)
+    (image,) = random_images(SHAPES[rank])
+    target = np.array([0, 1, 0], np.float32)
+    both = run(logits(network), np.stack([image, without_detail(image)]))
+    difference = float((both @ target) @ (1, -1))
+    found = open_method(method, FakeBundle(network), None).evidence(image, target)
+    assert abs(difference) > 0.1
+    assert float(found.sum()) == pytest.approx(difference, rel=0.05)
+
+
+@network_test
+def test_gradients_are_those_of_finite_differences() -> None:
+    network = logits(build("simple_cnn", (8, 8, 1), 3, "multi-class"))
+    images = random_images((8, 8, 1), 2)
+    targets = np.array([[1, 0, 0], [0, -1, 2]], np.float32)
+    found = input_gradient(network)(images, targets)
+    assert found.shape == images.shape
+    for row, place_ in ((0, (3, 4, 0)), (1, (5, 2, 0))):
+        shifted = np.stack([images[row]] * 2)
+        shifted[0][place_] += 0.01
+        shifted[1][place_] -= 0.01
+        ahead, behind = run(network, shifted) @ targets[row]
+        assert found[row][place_] == pytest.approx((ahead - behind) / 0.02, abs=0.02 * float(np.abs(found).max()))
+
+
+@network_test
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("rank", [2, 3])
+def test_every_method_points_at_what_was_planted(method: str, rank: int, tmp_path: Path) -> None:
+    """In an image of another size and other proportions than the network's input."""
+    shape, box = {2: ((40, 70), (6, 48, 18, 62)), 3: ((10, 30, 26), (6, 4, 14, 9, 13, 24))}[rank]
+    bundle = seeker_bundle(tmp_path / "bundle", SHAPES[rank])
+    image = planted(shape, box)
+    explainer = Explainer(bundle, method, engine="keras")
+    (found,) = explainer.explain(image)
+    assert found.heat.shape == shape
+    assert found.label == "opacity"
+    assert found.probability == pytest.approx(found.prediction.probabilities["opacity"])
+    assert points_into(found.heat, np.array(box)) == 1
+    middle = [(box[axis] + box[rank + axis] - 1) / 2 for axis in range(rank)]
+    np.testing.assert_allclose(found.peak, middle, atol=4)
+    (against,) = Explainer(bundle, method, engine="keras", label="normal").explain(image)
+    np.testing.assert_allclose(against.heat, -found.heat, atol=1e-3 * np.abs(found.heat).max())
+
+
+@network_test
+def test_a_network_without_maps_says_so_and_is_explained_otherwise(tmp_path: Path) -> None:
+    network = build("simple_cnn", (16, 16, 1), 2, "binary")
+    bundle = FakeBundle(network)
+    with pytest.raises(BundleError, match=r"no class activation map\. Use"):
+        open_method("activation", bundle, None, "last")
+    (image,) = random_images((16, 16, 1))
+    for layer in ("fine", "last"):
+        method = open_method("grad_cam", bundle, None, layer)
+        for_it, against_it = (method.evidence(image, np.full(1, sign, np.float32)) for sign in (1, -1))
+        assert for_it.ndim == 2
+        assert np.abs(for_it - against_it).max() > 0
+    inputs = keras.Input((6,), name="image")
+    dense = keras.Model(inputs, layers.Dense(1, name="probabilities")(layers.Dense(4, name="features")(inputs)))
+    with pytest.raises(BundleError, match="whose output lies in space"):
+        open_method("grad_cam", FakeBundle(dense), None)
+
+
+@network_test
+def test_fine_maps_are_the_deepest_of_their_resolution_that_nothing_bypasses() -> None:
+    inputs = keras.Input((64, 48, 1), name="image")
+    stem = layers.Conv2D(3, 3, strides=2, padding="same", name="stem")(inputs)
+    branch = layers.Conv2D(3, 3, padding="same", activation="relu", name="branch")(stem)
+    stage = layers.Add(name="sum")([layers.Conv2D(3, 3, padding="same", name="inner")(branch), stem])
+    coarse = layers.Conv2D(4, 3, strides=4, padding="same", activation="relu", name="coarse")(stage)
+    features = layers.GlobalAveragePooling2D(name="features")(coarse)
+    network = keras.Model(inputs, layers.Dense(1, activation="sigmoid", name="probabilities")(features))
+    (part,) = parts(network)
+    assert part.cut("last")[0].layers[-1].name == "coarse"
+    maps, head = part.cut("fine")
+    assert maps.layers[-1].name == "sum"
+    image = random_images((64, 48, 1))
+    whole = run(head, run(maps, image)) + network.get_layer("probabilities").get_weights()[1]
+    np.testing.assert_allclose(whole, run(logits(network), image), rtol=1e-4, atol=1e-4)
+
+
+@network_test
+def test_a_shuffled_network_keeps_its_weights_and_loses_its_explanation(tmp_path: Path) -> None:
+    network = flip_averaged(tiny_network(), (1,))
+    shuffled = randomised(network, seed=1)
+    for before, after in zip(network.get_weights(), shuffled.get_weights(), strict=True):
+        np.testing.assert_array_equal(np.sort(before.ravel()), np.sort(after.ravel()))
+    (image,) = random_images((12, 10, 1))
+    target = np.ones(1, np.float32)
+    maps = [open_method("activation", FakeBundle(one), None).evidence(image, target) for one in (network, shuffled)]
+    assert similarity(maps[0], maps[0]) == pytest.approx(1)
+    assert similarity(*maps) < 0.9
+    again = randomised(network, seed=1).get_weights()
+    assert all(np.array_equal(*pair) for pair in zip(again, shuffled.get_weights(), strict=True))
+
+
+@network_test
+def test_bad_images_and_unknown_words_are_named(tmp_path: Path) -> None:
+    bundle = tiny_bundle(tmp_path / "bundle", "multi-class")
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    explainer = Explainer(bundle, engine="keras")
+    good, bad = explainer.stream([Image(np.eye(12, dtype=np.float32)[..., None]), tmp_path / "broken.png"])
+    assert isinstance(bad, BadImage)
+    assert good.label == max(good.prediction.probabilities, key=lambda label: good.prediction.probabilities[label])
+    with pytest.raises(ImageError, match=r"broken\.png"):
+        explainer.explain(tmp_path / "broken.png")
+    with pytest.raises(UsageError, match=r"no label 'z'.*a, b, c"):
+        Explainer(bundle, label="z")
+    with pytest.raises(UsageError, match="No method is called 'guess'"):
+        Explainer(bundle, "guess")
+
+
+@network_test
+def test_occlusion_runs_on_every_engine_alike(tmp_path: Path) -> None:
+    bundle = tiny_bundle(tmp_path / "bundle")
+    (image,) = random_images((12, 10, 1))
+    found = [
+        open_method("occlusion", bundle, open_engine(bundle, engine)).evidence(image, np.ones(1, np.float32))
+        for engine in ("openvino", "keras")
+    ]
+    np.testing.assert_allclose(*found, atol=1e-3)
+
+
+def test_hiding_a_linear_score_is_counted_right() -> None:
+    """Against a plain loop over windows of a score whose every fall is known."""
+    generator = np.random.default_rng(0)
+    whole, hidden, weight = (generator.normal(size=(20, 11, 2)).astype(np.float32) for _ in range(3))
+    found = lost_by_hiding(lambda batch: (batch * weight).sum(axis=(1, 2, 3)), whole, hidden, span=3)
+    worth = ((whole - hidden) * weight).sum(axis=-1)
+    total, count = np.zeros((20, 11)), np.zeros((20, 11))
+    for window in windows((20, 11), 3):
+        total[window] += worth[window].sum()
+        count[window] += 1
+    assert set(np.unique(count)) == {9.0}
+    np.testing.assert_allclose(found, total / count, rtol=1e-3, atol=1e-3)
+
+
+PLACES = {
+    "resize": (Resize(size=(32, 48)),),
+    "letterbox": (Resize(size=(40, 40), letterbox=True),),
+    "crop and resize": (CropCenter(size=(50, 30)), Resize(size=(64, 32))),
+}
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_a_map_comes_back_to_the_pixels_that_it_was_made_of(name: str) -> None:
+    """A blob that is prepared, taken for a map and placed, lies where it lay."""
+    rows, columns = np.indices((60, 40))
+    blob = np.exp(-((rows - 38) ** 2 + (columns - 13) ** 2) / 30.0)
+    prepared, change = apply_and_trace(Pipeline(steps=PLACES[name]), Image(blob[..., None].astype(np.float32)))
+    heat = place(prepared.pixels[..., 0], prepared.shape, (60, 40), change.matrix)
+    centre = [(heat * axis).sum() / heat.sum() for axis in (rows, columns)]
+    np.testing.assert_allclose(centre, (38, 13), atol=0.3)
+    ones = place(np.ones((4, 5), np.float32), prepared.shape, (60, 40), change.matrix)
+    seen = np.zeros((60, 40), bool)
+    seen[(slice(5, 55), slice(5, 35)) if name.startswith("crop") else slice(None)] = True
+    np.testing.assert_allclose(ones, seen, atol=1e-6)
+
+
+def test_a_map_of_a_turned_volume_comes_back() -> None:
+    affine = np.array([[0.0, 2, 0, 5], [0, 0, 3, -7], [-4, 0, 0, 9], [0, 0, 0, 1]])
+    indices = np.indices((12, 20, 28))
+    blob = np.exp(-sum((axis - at) ** 2 for axis, at in zip(indices, (5, 12, 9), strict=True)) / 12.0)
+    image = Image(blob[..., None].astype(np.float32), affine=affine, spacing=(4.0, 2.0, 3.0))
+    prepared, change = apply_and_trace(Pipeline(steps=(Reorient(), Resize(size=(24, 24, 24)))), image)
+    heat = place(prepared.pixels[..., 0], prepared.shape, image.shape, change.matrix)
+    np.testing.assert_allclose([(heat * axis).sum() / heat.sum() for axis in indices], (5, 12, 9), atol=0.3)
+
+
+def test_a_coarse_cell_lies_over_its_part_of_the_image() -> None:
+    grid = np.zeros((4, 4), np.float32)
+    grid[1, 2] = 1
+    heat = place(grid, (64, 64), (128, 128))
+    assert np.unravel_index(heat.argmax(), heat.shape)[0] in range(45, 51)
+    rows, columns = np.indices(heat.shape)
+    np.testing.assert_allclose([(heat * axis).sum() / heat.sum() for axis in (rows, columns)], (47.5, 79.5), atol=2.5)
+
+
+def test_the_pointing_game_counts_ties_by_their_share() -> None:
+    heat = np.zeros((6, 8))
+    heat[2, 3] = 1
+    assert points_into(heat, np.array([2, 3, 3, 4])) == 1
+    assert points_into(heat, np.array([0, 0, 2, 8])) == 0
+    assert points_into(np.zeros((6, 8)), np.array([0, 0, 3, 4])) == 0.25
+
+
+def test_a_right_map_is_deleted_sooner_and_inserted_sooner() -> None:
+    """The probability is the share of one small patch's detail that can still be seen."""
+    image = random_images((20, 20, 1))[0]
+    blurred = without_detail(image)
+    patch = np.zeros((20, 20), np.float32)
+    patch[5:9, 10:14] = 1
+
+    def probability(batch: np.ndarray) -> np.ndarray:
+        seen = np.abs(batch - blurred)[..., 0] > 1e-6
+        return (seen * patch).sum(axis=(1, 2)) / patch.sum()
+
+    deleted = deletion_curve(probability, image, patch)
+    shown = insertion_curve(probability, image, patch)
+    assert (deleted.probability[0], deleted.probability[-1]) == (1, 0)
+    assert (shown.probability[0], shown.probability[-1]) == (0, 1)
+    # The patch is 4 % of the pixels, and the curves have a point at each 5 %: one trapezoid of half that width.
+    assert deleted.area == pytest.approx(0.025)
+    assert shown.area == pytest.approx(0.975)
+    assert deletion_curve(probability, image, -patch).area > 0.95
