@@ -9,8 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hounsfield.boxes import COLUMNS as BOX_COLUMNS
 from hounsfield.cohorts import Cohort, assign_splits
-from hounsfield.cohorts.box_table import BOX_COLUMNS, rank_of_columns
+from hounsfield.cohorts.annotations import INVALID
+from hounsfield.cohorts.audit import audit
+from hounsfield.cohorts.box_table import rank_of_columns
 from hounsfield.errors import CohortError
 from hounsfield.images.image import Image
 
@@ -136,3 +139,46 @@ def test_splits_share_out_objects_of_each_class_by_patient() -> None:
     shares = divided.box_counts()[divided.rows("test")].sum(axis=0) / numbers.sum(axis=0)
     np.testing.assert_allclose(shares, 0.2, atol=0.06)
     assert 0.1 < len(divided.rows("test")) / count < 0.3
+
+
+class Pictures(NoImages):
+    """Reads images of 12 × 16, each another one but for those that are named alike."""
+
+    def read(self, reference: str) -> Image:
+        seed = int(reference.partition(".")[0]) % 10
+        return Image(np.random.default_rng(seed).integers(0, 255, (12, 16, 1), np.uint8))
+
+    def stream(self, references: Sequence[str]) -> Iterator[Image]:
+        return map(self.read, references)
+
+
+def test_figures_and_findings_of_boxes() -> None:
+    boxes = box_rows(
+        ("0.png", "red", 0, 1, 10, 10),
+        ("10.png", "red", 0, 1, 10, 10),
+        ("10.png", "red", 3, 1, 12, 10),
+        ("1.png", "white", 0, 0, 11, 11),
+        ("3.png", "red", 2, 2, 5, 13),
+        ("3.png", "red", 2, 2, 12, 20),
+    )
+    table = pd.DataFrame({"image": ["0.png", "10.png", "1.png", "2.png", "3.png"]})
+    table["label"] = ["red", "red", "white", "", "red"]
+    table = table.assign(patient=list("abcde"), split=["train", "train", "train", "test", "test"])
+    noted = (f"3 of 9 {INVALID} (3 outside the image): …",)
+    source = Pictures()
+    cohort = Cohort(table, "detection", ("red", "white"), source, "coco", "made", noted, box_table=boxes)
+    found = audit(cohort)
+    figures = found.fingerprint.boxes
+    assert figures is not None
+    assert (figures.num_boxes, figures.negatives, figures.num_small) == (6, 1, 1)
+    assert figures.counts == {"train": {"red": 3, "white": 1}, "test": {"red": 2, "white": 0}}
+    assert (figures.per_image.minimum, figures.per_image.median, figures.per_image.maximum) == (0, 1, 2)
+    assert figures.sides["red"][0].minimum == 3
+    assert figures.sides["white"][1].median == 11
+    titles = {finding.title: finding for finding in found.findings}
+    assert titles["Boxes outside their images"].rows == (4,)
+    assert "3 of 9" in titles["Invalid boxes"].text
+    assert "1 of 6 boxes" in titles["Small objects"].text
+    # The same picture with one and with two objects.
+    assert titles["Contradicting labels"].rows == (0, 1)
+    assert found.to_dict()["fingerprint"]["boxes"]["num_boxes"] == 6

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from hounsfield.boxes import COLUMNS as BOX_COLUMNS
 from hounsfield.boxes import are_valid, clipped, sides
-from hounsfield.cohorts.box_table import BOX_COLUMNS, box_rank
+from hounsfield.cohorts.box_table import box_rank
 from hounsfield.cohorts.cohort import SEPARATOR, Cohort
 from hounsfield.cohorts.files import FileSource
 from hounsfield.cohorts.headers import fill_from_headers
@@ -34,6 +35,8 @@ from hounsfield.errors import CohortError
 TOLERATED = 1.0
 # From this share of bad boxes on it is likelier that the numbers mean something else than that each is a slip.
 SUSPICIOUS = 0.2
+# What a note on boxes that were left out says.
+INVALID = "boxes are invalid and were left out"
 NO_SIZE, NO_POSITION, NO_CLASS, NO_IMAGE, OUTSIDE = (
     "zero or negative size",
     "a coordinate that is no number",
@@ -208,7 +211,7 @@ def _name_invalid(boxes: pd.DataFrame, columns: Sequence[str], reasons: npt.NDAr
         f"{count} of {reason}" if reason != OUTSIDE else f"{count} {reason}" for reason, count in counts.items()
     )
     named = "; ".join(_describe(boxes.iloc[row], columns, reasons[row]) for row in bad[:NUM_NAMED])
-    note = f"{len(bad)} of {len(boxes)} boxes are invalid and were left out ({listed}): {named}"
+    note = f"{len(bad)} of {len(boxes)} {INVALID} ({listed}): {named}"
     note += "; …." if len(bad) > NUM_NAMED else "."
     if len(bad) > SUSPICIOUS * len(boxes):
         note += " So many suggest that the numbers mean something else, such as corners in another order."

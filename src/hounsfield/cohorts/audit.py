@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from hounsfield.cohorts.annotations import INVALID
+from hounsfield.cohorts.box_figures import SMALL_SIDE
 from hounsfield.cohorts.cohort import SEPARATOR, Cohort
 from hounsfield.cohorts.duplicates import DuplicateGroup, duplicate_groups
 from hounsfield.cohorts.fingerprint import Fingerprint, fingerprint
@@ -82,7 +85,8 @@ def audit(cohort: Cohort, *, scanned: Scan | None = None, progress: Progress = s
     scanned = scanned if scanned is not None else scan(cohort, progress=progress)
     figures = fingerprint(cohort, scanned=scanned)
     groups = duplicate_groups(scanned)
-    contradictions = tuple(group for group in groups if _contradicts(cohort, group))
+    said = _said_of_rows(cohort)
+    contradictions = tuple(group for group in groups if len({said[row] for row in group.rows} - {None}) > 1)
     leaking = leaks(cohort, scanned=scanned, groups=groups)
     risks = shortcuts(scanned)
     findings = [
@@ -92,6 +96,7 @@ def audit(cohort: Cohort, *, scanned: Scan | None = None, progress: Progress = s
         *_duplicated(groups),
         *_shortcuts(risks),
         *_suspicious(cohort, figures),
+        *_boxes(cohort, scanned, figures),
         *_unknown(cohort, figures),
     ]
     order = ("error", "warning", "note")
@@ -99,9 +104,44 @@ def audit(cohort: Cohort, *, scanned: Scan | None = None, progress: Progress = s
     return Audit(figures, groups, contradictions, leaking, risks, tuple(ranked))
 
 
-def _contradicts(cohort: Cohort, group: DuplicateGroup) -> bool:
-    labels = cohort.table["label"].iloc[list(group.rows)].dropna().astype(str)
-    return len({frozenset(label.split(SEPARATOR)) if cohort.several else label for label in labels}) > 1
+def _said_of_rows(cohort: Cohort) -> list[Hashable | None]:
+    """What is said of each row, equal where two rows say the same; ``None`` for a row without a label."""
+    if cohort.task == "detection":
+        return [tuple(counts) for counts in cohort.box_counts().tolist()]
+    labels = cohort.table["label"]
+    said = labels.astype(str).map(lambda text: frozenset(text.split(SEPARATOR)) if cohort.several else text)
+    return said.astype(object).where(labels.notna(), None).tolist()
+
+
+def _boxes(cohort: Cohort, scanned: Scan, figures: Fingerprint) -> list[Finding]:
+    """What is to be said of the boxes of a detection cohort."""
+    if figures.boxes is None:
+        return []
+    findings = [Finding("warning", "Invalid boxes", note) for note in cohort.notes if INVALID in note]
+    outside = []
+    for row, facts in enumerate(scanned.facts):
+        boxes, _ = cohort.boxes(row)
+        rank = boxes.shape[1] // 2
+        if len(boxes) and facts.shape and (len(facts.shape) != rank or (boxes[:, rank:] > facts.shape).any()):
+            outside.append(row)
+    if outside:
+        text = f"{len(outside):,} images have boxes that reach beyond them: were they drawn on other images?"
+        findings.append(Finding("warning", "Boxes outside their images", text, tuple(outside)))
+    if figures.boxes.num_small:
+        text = (
+            f"{figures.boxes.num_small:,} of {figures.boxes.num_boxes:,} boxes have a side of less than {SMALL_SIDE:g} "
+            "pixels: they are hard to find, and harder where images are made smaller."
+        )
+        findings.append(Finding("note", "Small objects", text))
+    totals = cohort.box_counts().sum(axis=0)
+    most, least = int(totals.argmax()), int(totals.argmin())
+    if totals[most] >= 10 * totals[least]:
+        text = (
+            f"'{cohort.labels[most]}' has {totals[most] / max(totals[least], 1):.0f} times as many boxes as "
+            f"'{cohort.labels[least]}' ({totals[least]:,}): look at the figures of each class."
+        )
+        findings.append(Finding("note", "Imbalance of objects", text))
+    return findings
 
 
 def _unreadable(scanned: Scan) -> list[Finding]:

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from hounsfield.boxes import COLUMNS as BOX_COLUMNS
 from hounsfield.boxes import from_xywh, reversed_axes
 from hounsfield.cohorts.annotations import Annotations, conclude_detection
-from hounsfield.cohorts.box_table import BOX_COLUMNS
 from hounsfield.cohorts.cohort import Cohort
 from hounsfield.cohorts.tables import PLAIN_NAMES, Options, name_patients, read_table
 from hounsfield.errors import CohortError

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hounsfield.cohorts.box_figures import BoxFigures, box_figures
 from hounsfield.cohorts.cohort import SEPARATOR, SPLITS, Cohort
+from hounsfield.cohorts.distribution import Distribution
 from hounsfield.cohorts.scan import Scan, scan
 from hounsfield.errors import CohortError
 from hounsfield.progress import Progress, silent
@@ -18,25 +20,6 @@ UNASSIGNED = "unassigned"
 # An image counts as clipped when more than this share of its values stands at its maximum: a detector or an export
 # that ran out of range. Air and background at the minimum are normal and are not counted.
 CLIPPED_SHARE = 0.05
-
-
-@dataclass(frozen=True)
-class Distribution:
-    """Five points of a distribution over images: the extremes, percentiles 5 and 95, and the median."""
-
-    minimum: float
-    low: float
-    median: float
-    high: float
-    maximum: float
-
-    @classmethod
-    def of(cls, values: Any) -> Distribution:
-        """Describe the finite values among ``values``; all points are NaN when there is none."""
-        numbers = np.asarray(values, dtype=np.float64)
-        numbers = numbers[np.isfinite(numbers)]
-        points = np.percentile(numbers, (0, 5, 50, 95, 100)) if numbers.size else np.full(5, np.nan)
-        return cls(*(float(point) for point in points))
 
 
 @dataclass(frozen=True)
@@ -80,6 +63,7 @@ class Fingerprint:
         clipped: references of images with more than 5 % of their values at their maximum.
         not_finite: references of images that hold NaN or infinity.
         bad: (reference, reason) of every image that could not be read.
+        boxes: of a detection cohort, the figures of its boxes.
     """
 
     name: str
@@ -118,6 +102,7 @@ class Fingerprint:
     clipped: tuple[str, ...]
     not_finite: tuple[str, ...]
     bad: tuple[tuple[str, str], ...]
+    boxes: BoxFigures | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: shapes are written ``rows×columns``, NaN becomes ``None``."""
@@ -166,6 +151,7 @@ def fingerprint(cohort: Cohort, *, scanned: Scan | None = None, progress: Progre
         channels=next(iter(counts["channel_counts"])),
         num_grey=int(table["grey"].sum()),
         bad=scanned.bad,
+        boxes=box_figures(cohort),
         **counts,
         **_geometry(table, next(iter(counts["ranks"]))),
         **_distributions(table),

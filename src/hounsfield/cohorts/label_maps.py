@@ -18,8 +18,8 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import ndimage
 
+from hounsfield.boxes import COLUMNS as BOX_COLUMNS
 from hounsfield.cohorts.annotations import Annotations, conclude_detection
-from hounsfield.cohorts.box_table import BOX_COLUMNS
 from hounsfield.cohorts.cohort import Cohort
 from hounsfield.cohorts.files import ordered_map
 from hounsfield.cohorts.tables import MAX_BAD_FRACTION, NUM_NAMED, Options

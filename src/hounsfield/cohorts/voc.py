@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from hounsfield.boxes import COLUMNS as BOX_COLUMNS
 from hounsfield.cohorts.annotations import Annotations, conclude_detection
-from hounsfield.cohorts.box_table import BOX_COLUMNS
 from hounsfield.cohorts.coco import split_in
 from hounsfield.cohorts.cohort import Cohort
 from hounsfield.cohorts.folders import subfolders

@@ -17,9 +17,9 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from hounsfield.boxes import COLUMNS as BOX_COLUMNS
 from hounsfield.boxes import from_centres, reversed_axes, scaled
 from hounsfield.cohorts.annotations import Annotations, conclude_detection
-from hounsfield.cohorts.box_table import BOX_COLUMNS
 from hounsfield.cohorts.cohort import Cohort
 from hounsfield.cohorts.shapes import image_shapes
 from hounsfield.cohorts.tables import NUM_NAMED, SPLIT_WORDS, Options
