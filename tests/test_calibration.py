@@ -15,6 +15,8 @@ from hounsfield.evaluation import (
     as_answers,
     brier_decomposition,
     calibration_line,
+    estimated_error,
+    evaluate_answers,
     expected_calibration_error,
     fit_scaling,
     reliability,
@@ -66,6 +68,19 @@ def test_plain_error_equals_a_loop_and_debiasing_removes_what_chance_adds() -> N
 def test_the_metric_is_the_debiased_error() -> None:
     truth, score = overconfident(300)
     assert METRICS["ece"](truth, score) == pytest.approx(expected_calibration_error(truth, score), abs=1e-12)
+
+
+@pytest.mark.parametrize("task", ["binary", "multi-class"])
+def test_the_error_alone_is_that_among_all_metrics(task: str) -> None:
+    truth, score = overconfident(240)
+    if task == "multi-class":
+        score = np.column_stack([0.9 * (1 - score), score, 0.1 * (1 - score)])
+    answers = answers_of(truth.astype(int), score, task)
+    for groups in (None, np.arange(240) // 2):
+        expected = evaluate_answers(answers, groups=groups, num_replicates=200)["ece"]
+        found = estimated_error(answers, groups=groups, num_replicates=200)
+        assert (found.value, found.low, found.high) == pytest.approx((expected.value, expected.low, expected.high))
+        assert (found.n, found.method) == (expected.n, expected.method)
 
 
 def test_brier_parts_add_up_and_are_exact_for_few_probabilities() -> None:

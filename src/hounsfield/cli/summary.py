@@ -32,7 +32,7 @@ def print_run(run: Run) -> None:
         say(f"Note: {note}")
     for split, estimates in run.metrics.items():
         print_estimates(f"{split} (n = {estimates['accuracy']['n']})", estimates)
-    for line in run.diagnosis:
+    for line in (*run.diagnosis, *run.doubt):
         out.print(line, markup=False)
     out.print(f"Run:      {run.folder}", markup=False)
     out.print(f"Figures:  {run.folder / 'figures'}", markup=False)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from hounsfield.evaluation.calibration import (
         brier_decomposition,
         calibration_line,
+        estimated_error,
         expected_calibration_error,
         reliability,
     )
@@ -82,6 +83,7 @@ LAZY = {
     "decision_confidence": "hounsfield.evaluation.selective",
     "decision_curve": "hounsfield.evaluation.operating",
     "detections_from_tables": "hounsfield.evaluation.detections",
+    "estimated_error": "hounsfield.evaluation.calibration",
     "estimates_to_dict": "hounsfield.evaluation.classification",
     "evaluate": "hounsfield.evaluation.classification",
     "evaluate_answers": "hounsfield.evaluation.classification",
@@ -142,6 +144,7 @@ __all__ = [
     "decision_confidence",
     "decision_curve",
     "detections_from_tables",
+    "estimated_error",
     "estimates_to_dict",
     "evaluate",
     "evaluate_answers",

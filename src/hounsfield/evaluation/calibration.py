@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -10,9 +11,10 @@ import numpy.typing as npt
 from scipy import optimize, special, stats
 
 from hounsfield.errors import EvaluationError
-from hounsfield.evaluation.answers import Booleans, Floats
-from hounsfield.evaluation.intervals import Interval
-from hounsfield.evaluation.metrics import ECE_BINS, calibration_bins, debiased_ece
+from hounsfield.evaluation.answers import Answers, Booleans, Floats
+from hounsfield.evaluation.classification import Estimate
+from hounsfield.evaluation.intervals import Interval, bootstrap, make_clusters, recentred_interval
+from hounsfield.evaluation.metrics import ECE_BINS, Tally, calibration_bins, debiased_ece, ece, headline
 from hounsfield.evaluation.scaling import logits_of
 
 
@@ -74,6 +76,38 @@ def expected_calibration_error(
     if debiased:
         return max(0.0, float(debiased_ece(mass[:, None], events[:, None], expected[:, None])[0]))
     return float(np.abs(events - expected).sum() / mass.sum())
+
+
+def estimated_error(
+    answers: Answers,
+    *,
+    groups: npt.ArrayLike | None = None,
+    num_replicates: int = 2000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Estimate:
+    """The debiased calibration error with its interval, as ``evaluate`` gives it among all other metrics.
+
+    Args:
+        answers: truths and probabilities.
+        groups: (n,) patients; ``None`` where unknown.
+        num_replicates: of the bootstrap.
+        seed: of the bootstrap.
+        confidence: nominal coverage.
+    """
+    clusters = make_clusters(answers.truth, groups)
+    value = float(headline(ece(Tally(answers, np.ones((len(answers), 1)))))[0])
+    if len(clusters) < 2 or not math.isfinite(value):
+        return Estimate(max(value, 0.0), math.nan, math.nan, len(answers))
+
+    def statistic(weights: Floats) -> Floats:
+        return headline(ece(Tally(answers, weights, resampled=True)))[None]
+
+    drawn = bootstrap(statistic, clusters, answers.truth, num_replicates=num_replicates, seed=seed)[0]
+    ends = recentred_interval(value, drawn, confidence=confidence)
+    low, high = (min(max(end, 0.0), 1.0) for end in (min(ends.low, value), max(ends.high, value)))
+    method = f"recentred bootstrap by patient, {num_replicates:,} replicates"
+    return Estimate(max(value, 0.0), low, high, len(answers), method)
 
 
 class BrierParts(NamedTuple):

@@ -13,7 +13,9 @@ from hounsfield.errors import RunError
 from hounsfield.evaluation import Assessment
 from hounsfield.inference import open_engine
 from hounsfield.progress import Progress, silent
-from hounsfield.training.finish import assess_rows, run_engine
+from hounsfield.training.doubt import unlike_lines
+from hounsfield.training.engine_runs import run_engine
+from hounsfield.training.finish import assess_rows
 from hounsfield.training.preparation import DataRequest
 from hounsfield.training.run_folder import RunFolder
 
@@ -49,12 +51,12 @@ def evaluate_run(
     cohort, note = _own_test_rows(RunFolder.open(Path(run)), bundle) if data is None else _other(data, bundle)
     store = Store.build(cohort, bundle.pipeline, progress=progress)
     engine = open_engine(bundle)
-    scores = run_engine(engine, store, np.arange(len(store)), progress, "predicting")
-    notes = (*store.cohort.notes, note, f"Predicted by {engine.description}.")
+    tested = run_engine(engine, store, np.arange(len(store)), progress, "predicting")
+    notes = (*store.cohort.notes, note, f"Predicted by {engine.description}.", *unlike_lines(bundle, tested, "images"))
     return assess_rows(
         store.cohort,
-        np.arange(len(store)),
-        scores,
+        tested.rows,
+        tested.probabilities,
         bundle,
         threshold=threshold,
         notes=notes,

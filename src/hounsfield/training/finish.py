@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -13,58 +14,76 @@ from matplotlib.figure import Figure
 from hounsfield.bundle import Bundle, SourceRange, export_onnx, save_bundle
 from hounsfield.cohorts import Cohort, Store
 from hounsfield.errors import BundleError, MissingDependency
-from hounsfield.evaluation import Assessment, as_answers, assess, estimates_to_dict
+from hounsfield.evaluation import Assessment, as_answers, assess, estimated_error, estimates_to_dict
+from hounsfield.evaluation.scaling import Unscaled
 from hounsfield.inference import Engine, check_bfloat16, decide, label_text, open_engine
 from hounsfield.models import flip_averaged
-from hounsfield.planning import Plan
-from hounsfield.progress import Progress
 from hounsfield.reports.evaluation import assessment_figures
 from hounsfield.reports.figures import learning_curves, montage, save_figure
 from hounsfield.training.batches import PredictionBatches
 from hounsfield.training.diagnosis import Diagnosis, diagnose
+from hounsfield.training.doubt import Held, calibrate, error_lines, fit_novelty, novelty_rows, unlike_lines
+from hounsfield.training.engine_runs import EngineRun, run_engine
 from hounsfield.training.job import Job, Member
 from hounsfield.training.loop import validation_scores
-from hounsfield.training.run_folder import atomically, write_json
+from hounsfield.training.run_folder import RunFolder, atomically, write_json
 
 logger = logging.getLogger(__name__)
 
 BATCH = 64
-# Training rows on which the gap is judged: enough for a log-loss to two digits.
-DIAGNOSED_ROWS = 1000
 CHECKED_ROWS = 256
 MONTAGE_IMAGES = 24
 
 
-def finish(job: Job, members: list[Member], network: keras.Model) -> tuple[dict[str, Any], Diagnosis]:
+class Finished(NamedTuple):
+    """What the end of a training gives.
+
+    Attributes:
+        metrics: the content of ``metrics.json``.
+        diagnosis: whether the network overfitted.
+        doubt: lines on calibration and on images unlike those of training.
+    """
+
+    metrics: dict[str, Any]
+    diagnosis: Diagnosis
+    doubt: tuple[str, ...]
+
+
+def finish(job: Job, members: list[Member], network: keras.Model) -> Finished:
     """Write the bundle, metrics, predictions and figures of a training.
 
     Validation figures are those of each network on the rows it was not trained on; test figures are those of
     the bundle, run by the engine that will run it later.
-
-    Returns:
-        The content of ``metrics.json``, and the diagnosis.
     """
     folder, store = job.folder, job.store
     bundle, engine = _deploy(job, members, network)
-    predicted = {"validation": _validation_predictions(members, job.plan)}
+    fit_rows, limit_rows = novelty_rows(members)
+    fitted_on = run_engine(engine, store, fit_rows, job.progress, "predicting training images")
+    held, limited_by = _validation(job, members, engine, limit_rows)
+    bundle, line = calibrate(
+        bundle, job.plan, store.cohort, held, fit_novelty(fitted_on, limited_by, held, len(members))
+    )
+    lines, predicted = [line], {"validation": (held.rows, held.scores)}
     test = store.cohort.rows("test")
     if len(test):
-        predicted["test"] = (test, run_engine(engine, store, test, job.progress, "predicting test images"))
+        tested = run_engine(engine, store, test, job.progress, "predicting test images")
+        predicted["test"] = (test, tested.probabilities)
+        lines += unlike_lines(bundle, tested, "test images")
     assessed = {split: assess_rows(store.cohort, rows, scores, bundle) for split, (rows, scores) in predicted.items()}
+    lines += [line for split in set(assessed) - {"validation"} for line in error_lines(assessed[split], split)]
     metrics = {split: estimates_to_dict(dict(assessment.estimates)) for split, assessment in assessed.items()}
-    diagnosis = _diagnose(job, members, engine, predicted["validation"])
+    diagnosis = _diagnose(job, members, fitted_on, held)
     folder.record("diagnosis", **diagnosis.to_dict())
+    folder.record("doubt", lines=lines)
     table = pd.concat([prediction_table(store.cohort, rows, scores, bundle) for rows, scores in predicted.values()])
     atomically(folder.predictions, lambda path: table.to_csv(path, index=False))
     split = list(predicted)[-1]
-    pictures = {f"{name}_{split}": figure for name, figure in assessment_figures(assessed[split]).items()}
-    pictures[f"images_{split}"] = _montage(store, *predicted[split], bundle)
-    pictures["learning_curves"] = learning_curves(pd.read_csv(folder.history))
-    for name, figure in pictures.items():
-        save_figure(figure, folder.figures / f"{name}.png")
+    figures = {f"{name}_{split}": figure for name, figure in assessment_figures(assessed[split]).items()}
+    figures[f"images_{split}"] = _montage(store, *predicted[split], bundle)
+    _draw(folder, figures)
     # Written last: a run that has its metrics has all else.
     write_json(folder.metrics, metrics)
-    return metrics, diagnosis
+    return Finished(metrics, diagnosis, tuple(lines))
 
 
 def _deploy(job: Job, members: list[Member], network: keras.Model) -> tuple[Bundle, Engine]:
@@ -83,6 +102,7 @@ def _deploy(job: Job, members: list[Member], network: keras.Model) -> tuple[Bund
             largest=seen.max_shape,
             channels=tuple(sorted(seen.channel_counts)),
             modalities=modalities,
+            colour=seen.num_grey < seen.num_readable,
         ),
     )
     try:
@@ -98,27 +118,23 @@ def _deploy(job: Job, members: list[Member], network: keras.Model) -> tuple[Bund
     return bundle, engine
 
 
-def _validation_predictions(members: list[Member], plan: Plan) -> tuple[np.ndarray, np.ndarray]:
-    """Each validation row's probabilities from the network that did not train on it, in the order of rows."""
-    rows, scores = [], []
-    for member in members:
-        network = flip_averaged(member.network, plan.test_time_flips)
-        validation = member.examples.validation
-        rows.append(validation)
-        scores.append(
-            network.predict(PredictionBatches(member.examples.pixels, validation, batch_size=BATCH), verbose=0)
-        )
-    order = np.argsort(np.concatenate(rows), kind="stable")
-    return np.concatenate(rows)[order], np.concatenate(scores)[order]
-
-
-def run_engine(engine: Engine, store: Store, rows: np.ndarray, progress: Progress, name: str) -> np.ndarray:
-    """Probabilities (rows, outputs) of prepared images."""
-    scores = []
-    for start in range(0, len(rows), BATCH):
-        scores.append(engine.run(store.batch(rows[start : start + BATCH])).probabilities)
-        progress(name, min(start + BATCH, len(rows)), len(rows))
-    return np.concatenate(scores)
+def _validation(job: Job, members: list[Member], engine: Engine, limit_rows: np.ndarray) -> tuple[Held, EngineRun]:
+    """Each validation row's scores from the network that did not train on it; the bundle's view of some rows."""
+    if len(members) == 1:
+        rows = members[0].examples.validation
+        run = run_engine(engine, job.store, rows, job.progress, "predicting validation images")
+        chosen = np.isin(rows, limit_rows)
+        return Held(rows, run.probabilities, np.zeros(len(rows), np.int64)), run.take(chosen)
+    parts = []
+    for number, member in enumerate(members):
+        network = flip_averaged(member.network, job.plan.test_time_flips)
+        rows = member.examples.validation
+        scores = network.predict(PredictionBatches(member.examples.pixels, rows, batch_size=BATCH), verbose=0)
+        parts.append((rows, scores, np.full(len(rows), number)))
+    rows, scores, seen_by = (np.concatenate(each) for each in zip(*parts, strict=True))
+    order = np.argsort(rows, kind="stable")
+    run = run_engine(engine, job.store, limit_rows, job.progress, "predicting validation images")
+    return Held(rows[order], scores[order], seen_by[order]), run
 
 
 def assess_rows(
@@ -130,24 +146,40 @@ def assess_rows(
     threshold: float | None = None,
     **options: Any,
 ) -> Assessment:
-    """Measure the scores (rows, outputs) of some rows, with intervals by patient where patients are known.
+    """Measure what the bundle makes of the network's scores (rows, outputs), with intervals by known patient.
 
-    ``threshold`` is the bundle's where not given; ``options`` are those of ``evaluation.assess``.
+    Beside the usual figures stands ``ece_uncalibrated``, the calibration error of the scores themselves, where the
+    bundle changes them. ``threshold`` is the bundle's where not given; ``options`` are those of ``evaluation.assess``.
     """
     threshold = bundle.threshold if threshold is None else threshold
-    patients = cohort.table["patient"].iloc[rows]
-    answers = as_answers(cohort.targets()[rows], scores, labels=bundle.labels, task=bundle.task, threshold=threshold)
+    patients, truth = cohort.table["patient"].iloc[rows], cohort.targets()[rows]
     groups = patients.to_numpy() if patients.notna().all() else None
-    return assess(answers, threshold=threshold, groups=groups, **options)
+    facts: dict[str, Any] = {"labels": bundle.labels, "task": bundle.task}
+    answers = as_answers(truth, bundle.calibrated(scores), threshold=threshold, **facts)
+    assessment = assess(answers, threshold=threshold, groups=groups, **options)
+    if isinstance(bundle.scaling, Unscaled):
+        return assessment
+    kept = {name: value for name, value in options.items() if name in ("num_replicates", "seed", "confidence")}
+    before = estimated_error(as_answers(truth, scores, **facts), groups=groups, **kept)
+    return replace(assessment, estimates={**assessment.estimates, "ece_uncalibrated": before})
 
 
 def prediction_table(cohort: Cohort, rows: np.ndarray, scores: np.ndarray, bundle: Bundle) -> pd.DataFrame:
-    """One row an image: ``image``, ``prediction``, ``p_LABEL`` …, and what is known of it."""
+    """One row an image: ``image``, ``prediction``, ``p_LABEL`` …, and what is known of it.
+
+    ``scores`` are the network's own, (rows, outputs).
+    """
+    scores = bundle.calibrated(scores)
     probabilities = np.concatenate([1 - scores, scores], axis=1) if bundle.task == "binary" else scores
     known = cohort.table.iloc[rows][["image", "split", "label", "patient"]].reset_index(drop=True)
     said = decide(scores, bundle.task, bundle.threshold)
     known.insert(1, "prediction", [label_text(row, bundle.labels, bundle.task) for row in said])
     return known.join(pd.DataFrame(probabilities, columns=[f"p_{label}" for label in bundle.labels]))
+
+
+def _draw(folder: RunFolder, figures: dict[str, Figure]) -> None:
+    for name, figure in {**figures, "learning_curves": learning_curves(pd.read_csv(folder.history))}.items():
+        save_figure(figure, folder.figures / f"{name}.png")
 
 
 def _montage(store: Store, rows: np.ndarray, scores: np.ndarray, bundle: Bundle) -> Figure:
@@ -158,20 +190,16 @@ def _montage(store: Store, rows: np.ndarray, scores: np.ndarray, bundle: Bundle)
     return montage(list(store.batch(rows[chosen])), titles)
 
 
-def _diagnose(job: Job, members: list[Member], engine: Engine, validation: tuple[np.ndarray, np.ndarray]) -> Diagnosis:
-    store, targets = job.store, job.store.cohort.targets()
-    train = members[0].examples.train
-    train = train[:: -(-len(train) // DIAGNOSED_ROWS)]
-    frequency = np.tile(targets[train].mean(0), (len(train), 1))
-    scores = np.concatenate(
-        [engine.run(store.batch(train[i : i + BATCH])).probabilities for i in range(0, len(train), BATCH)]
-    )
+def _diagnose(job: Job, members: list[Member], trained: EngineRun, held: Held) -> Diagnosis:
+    targets = job.store.cohort.targets()
+    train = targets[trained.rows]
+    frequency = np.tile(train.mean(0), (len(train), 1))
     return diagnose(
         job.plan,
         job.data,
         job.folder.plan,
-        train_loss=validation_scores(targets[train], scores)["val_loss"],
-        val_loss=validation_scores(targets[validation[0]], validation[1])["val_loss"],
-        chance_loss=validation_scores(targets[train], frequency)["val_loss"],
+        train_loss=validation_scores(train, trained.probabilities)["val_loss"],
+        val_loss=validation_scores(targets[held.rows], held.scores)["val_loss"],
+        chance_loss=validation_scores(train, frequency)["val_loss"],
         best_epoch=members[0].fitted.best_epoch,
     )

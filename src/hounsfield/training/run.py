@@ -37,12 +37,14 @@ class Run:
         folder: what it wrote.
         metrics: the content of ``metrics.json``.
         diagnosis: lines on overfitting.
+        doubt: lines on calibration and on images unlike those of training.
         notes: what was decided about the data.
     """
 
     folder: Path
     metrics: dict[str, Any]
     diagnosis: tuple[str, ...]
+    doubt: tuple[str, ...]
     notes: tuple[str, ...]
 
 
@@ -170,11 +172,12 @@ def _run(job: Job) -> Run:
     members, interrupted = _train_members(job)
     folder.record("trained", seconds=round(time.monotonic() - started, 1), interrupted=interrupted)
     network = members[0].network if len(members) == 1 else ensemble([member.network for member in members])
-    metrics, diagnosis = finish(job, members, flip_averaged(network, plan.test_time_flips))
+    finished = finish(job, members, flip_averaged(network, plan.test_time_flips))
     if not interrupted:
         shutil.rmtree(folder.checkpoints, ignore_errors=True)
     folder.record("finished", seconds=round(time.monotonic() - started, 1))
-    return Run(folder.path, metrics, tuple(diagnosis.lines()), job.store.cohort.notes)
+    lines = tuple(finished.diagnosis.lines())
+    return Run(folder.path, finished.metrics, lines, finished.doubt, job.store.cohort.notes)
 
 
 def fitted_plan(plan: Plan, cohort: Cohort) -> Plan:
