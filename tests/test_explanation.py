@@ -16,6 +16,7 @@ from hounsfield.errors import BundleError, ImageError, UsageError
 from hounsfield.explanation import (
     METHODS,
     Explainer,
+    Method,
     deletion_curve,
     insertion_curve,
     open_method,
@@ -36,6 +37,8 @@ from hounsfield.preprocessing.orientation import Reorient
 from networks import tiny_bundle, tiny_network
 
 network_test = pytest.mark.network
+# For the methods that run none.
+NO_ENGINE: Any = None
 SHAPES = {2: (16, 24, 1), 3: (8, 12, 10, 1)}
 
 
@@ -71,6 +74,10 @@ def planted(shape: tuple[int, ...], box: tuple[int, ...]) -> Image:
     return Image(pixels.astype(np.float32))
 
 
+def opened(name: str, network: Any, layer: Any = "fine") -> Method:
+    return open_method(name, lambda: network, NO_ENGINE, layer)
+
+
 STRUCTURES: dict[str, Callable[[Any, Any], Any]] = {
     "plain": lambda first, _: first,
     "flips": lambda first, _: flip_averaged(first, (0, 1)),
@@ -92,12 +99,10 @@ def structured(name: str, rank: int, tmp_path: Path) -> Any:
 @pytest.mark.parametrize("name", STRUCTURES)
 def test_class_activation_maps_add_up_to_the_logits(name: str, rank: int, tmp_path: Path) -> None:
     network = structured(name, rank, tmp_path)
-    bundle = FakeBundle(network)
     (image,) = random_images(SHAPES[rank])
     wanted = run(logits(network), image[None])[0]
     bias = network.get_layer("probabilities").get_weights()[1]
-    activation = open_method("activation", bundle, None, "last")
-    published = open_method("grad_cam", bundle, None, "last")
+    activation, published = (opened(name, network, "last") for name in ("activation", "grad_cam"))
     for column in range(3):
         target = np.eye(3, dtype=np.float32)[column]
         found = activation.evidence(image, target)
@@ -106,16 +111,6 @@ def test_class_activation_maps_add_up_to_the_logits(name: str, rank: int, tmp_pa
         # Where features are means, Grad-CAM weighs the maps as the last layer does (Selvaraju 2017, appendix A).
         expected = np.maximum(found, 0) / found.size
         np.testing.assert_allclose(published.evidence(image, target), expected, rtol=1e-3, atol=1e-5)
-
-
-class FakeBundle:
-    """As much of a bundle as a method asks for."""
-
-    def __init__(self, network: Any) -> None:
-        self._network = network
-
-    def network(self) -> Any:
-        return self._network
 
 
 @network_test
@@ -127,7 +122,7 @@ def test_integrated_maps_add_up_to_what_the_detail_is_worth(method: str, rank: i
     target = np.array([0, 1, 0], np.float32)
     both = run(logits(network), np.stack([image, without_detail(image)]))
     difference = float((both @ target) @ (1, -1))
-    found = open_method(method, FakeBundle(network), None).evidence(image, target)
+    found = opened(method, network).evidence(image, target)
     assert abs(difference) > 0.1
     assert float(found.sum()) == pytest.approx(difference, rel=0.05)
 
@@ -170,19 +165,18 @@ def test_every_method_points_at_what_was_planted(method: str, rank: int, tmp_pat
 @network_test
 def test_a_network_without_maps_says_so_and_is_explained_otherwise(tmp_path: Path) -> None:
     network = build("simple_cnn", (16, 16, 1), 2, "binary")
-    bundle = FakeBundle(network)
     with pytest.raises(BundleError, match=r"no class activation map\. Use"):
-        open_method("activation", bundle, None, "last")
+        opened("activation", network, "last")
     (image,) = random_images((16, 16, 1))
     for layer in ("fine", "last"):
-        method = open_method("grad_cam", bundle, None, layer)
+        method = opened("grad_cam", network, layer)
         for_it, against_it = (method.evidence(image, np.full(1, sign, np.float32)) for sign in (1, -1))
         assert for_it.ndim == 2
         assert np.abs(for_it - against_it).max() > 0
     inputs = keras.Input((6,), name="image")
     dense = keras.Model(inputs, layers.Dense(1, name="probabilities")(layers.Dense(4, name="features")(inputs)))
     with pytest.raises(BundleError, match="whose output lies in space"):
-        open_method("grad_cam", FakeBundle(dense), None)
+        opened("grad_cam", dense)
 
 
 @network_test
@@ -211,7 +205,7 @@ def test_a_shuffled_network_keeps_its_weights_and_loses_its_explanation(tmp_path
         np.testing.assert_array_equal(np.sort(before.ravel()), np.sort(after.ravel()))
     (image,) = random_images((12, 10, 1))
     target = np.ones(1, np.float32)
-    maps = [open_method("activation", FakeBundle(one), None).evidence(image, target) for one in (network, shuffled)]
+    maps = [opened("activation", one).evidence(image, target) for one in (network, shuffled)]
     assert similarity(maps[0], maps[0]) == pytest.approx(1)
     assert similarity(*maps) < 0.9
     again = randomised(network, seed=1).get_weights()
@@ -239,7 +233,7 @@ def test_occlusion_runs_on_every_engine_alike(tmp_path: Path) -> None:
     bundle = tiny_bundle(tmp_path / "bundle")
     (image,) = random_images((12, 10, 1))
     found = [
-        open_method("occlusion", bundle, open_engine(bundle, engine)).evidence(image, np.ones(1, np.float32))
+        open_method("occlusion", bundle.network, open_engine(bundle, engine)).evidence(image, np.ones(1, np.float32))
         for engine in ("openvino", "keras")
     ]
     np.testing.assert_allclose(*found, atol=1e-3)

@@ -35,7 +35,6 @@ LAYERS = {
     "preprocessing": {"images"},
     "cohorts": {"images", "preprocessing"},
     "evaluation": set(),
-    "reports": {"images", "preprocessing", "cohorts", "evaluation"},
     "augmentation": {"images", "preprocessing"},
     "models": {"augmentation"},
     "detection": {"augmentation", "models"},
@@ -43,6 +42,7 @@ LAYERS = {
     "bundle": {"images", "preprocessing", "evaluation", "onnx_export"},
     "inference": {"images", "preprocessing", "evaluation", "onnx_export", "openvino_runtime", "bundle"},
     "explanation": {"images", "preprocessing", "bundle", "inference"},
+    "reports": {"images", "preprocessing", "cohorts", "evaluation", "bundle", "inference", "explanation"},
     "planning": {"images", "preprocessing", "cohorts", "augmentation", "models", "detection"},
 }
 LAYERS["training"] = set(LAYERS) - {"explanation"}

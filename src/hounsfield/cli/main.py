@@ -20,6 +20,7 @@ COMMANDS: dict[str, str] = {
     "evaluate": "hounsfield.cli.evaluate",
     "predict": "hounsfield.cli.predict",
     "features": "hounsfield.cli.features",
+    "explain": "hounsfield.cli.explain",
     "export": "hounsfield.cli.export",
     "preprocess": "hounsfield.cli.preprocess",
     "convert": "hounsfield.cli.convert",

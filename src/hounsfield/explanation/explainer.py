@@ -85,7 +85,7 @@ class Explainer:
                 f"{', '.join(self.bundle.labels)}."
             )
         self._label = label
-        self.method: Method = open_method(method, self.bundle, self.predictor.engine, layer)
+        self.method: Method = open_method(method, self.bundle.network, self.predictor.engine, layer)
 
     def explain(self, inputs: Inputs) -> list[Explanation]:
         """Explain every image of the inputs.

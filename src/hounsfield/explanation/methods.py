@@ -13,7 +13,6 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from hounsfield.bundle import Bundle
 from hounsfield.errors import BundleError, MissingDependency, UsageError
 from hounsfield.explanation.gradients import Gradient, input_gradient, run
 from hounsfield.explanation.hiding import lost_by_hiding, without_detail
@@ -181,22 +180,24 @@ def log_odds(probabilities: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     return np.log(kept) - np.log1p(-kept)
 
 
+# Loads the ``keras.Model``, for the methods that look into it.
+Network = Callable[[], Any]
 # Name -> what builds the method.
-METHODS: dict[str, Callable[[Bundle, Engine, Layer], Method]] = {
-    "activation": lambda bundle, _, layer: ActivationMap(bundle.network(), layer),
-    "grad_cam": lambda bundle, _, layer: GradCAM(bundle.network(), layer),
-    "integrated_gradients": lambda bundle, *_: IntegratedGradients(bundle.network()),
+METHODS: dict[str, Callable[[Network, Engine, Layer], Method]] = {
+    "activation": lambda network, _, layer: ActivationMap(network(), layer),
+    "grad_cam": lambda network, _, layer: GradCAM(network(), layer),
+    "integrated_gradients": lambda network, *_: IntegratedGradients(network()),
     "occlusion": lambda _, engine, __: Occlusion(engine),
 }
 
 
-def open_method(name: str, bundle: Bundle, engine: Engine, layer: Layer = "fine") -> Method:
+def open_method(name: str, network: Network, engine: Engine, layer: Layer = "fine") -> Method:
     """Build a method by name; "auto" takes Grad-CAM, or occlusion where the network or the machine does not allow it.
 
     Args:
         name: "auto", or a key of ``METHODS``.
-        bundle: whose network is explained.
-        engine: that runs it.
+        network: loads what is explained, such as ``Bundle.network``.
+        engine: that runs the same.
         layer: of the feature maps, for the methods that use them.
 
     Raises:
@@ -205,11 +206,11 @@ def open_method(name: str, bundle: Bundle, engine: Engine, layer: Layer = "fine"
         MissingDependency: Keras or its backend is not installed.
     """
     if name in METHODS:
-        return METHODS[name](bundle, engine, layer)
+        return METHODS[name](network, engine, layer)
     if name != "auto":
         raise UsageError(f"No method is called '{name}'. Known are: auto, {', '.join(METHODS)}.")
     try:
-        return METHODS["grad_cam"](bundle, engine, layer)
+        return METHODS["grad_cam"](network, engine, layer)
     except (BundleError, MissingDependency) as error:
         logger.info("Grad-CAM is passed over: %s", error)
-        return METHODS["occlusion"](bundle, engine, layer)
+        return METHODS["occlusion"](network, engine, layer)

@@ -17,19 +17,30 @@ JPEG_QUALITY = 85
 def preview(image: Image, side: int) -> NDArray[np.uint8]:
     """Make an image fit to be looked at: its window applied, its pixels square, its longer side ``side``.
 
-    The first window of the header is used; without one, bytes are taken as they are and other values are shown from
-    percentile 1 to 99. Of a volume the middle slice is shown.
+    Of a volume the middle slice is shown; see :func:`displayed`.
 
     Returns:
         (rows, columns) or, for colour, (rows, columns, 3) as red, green, blue.
     """
-    pixels = image.pixels[image.shape[0] // 2] if image.rank == 3 else image.pixels
-    shown = pixels if image.channels == 3 else pixels[..., 0]
-    values = np.nan_to_num(shown.astype(np.float32), posinf=0.0, neginf=0.0)
-    low, high = _range(image, values)
-    values = np.clip((values - low) * (255.0 / max(high - low, 1e-12)), 0, 255)
+    flat = Image(image.pixels[image.shape[0] // 2], metadata=image.metadata) if image.rank == 3 else image
+    values = 255 * displayed(flat)
     rows, columns = _display_size(image, side)
     return np.asarray(np.rint(cv2.resize(values, (columns, rows), interpolation=cv2.INTER_AREA)), dtype=np.uint8)
+
+
+def displayed(image: Image) -> NDArray[np.float32]:
+    """The values of an image as they are looked at, from 0 (black) to 1 (white), in its own geometry.
+
+    The first window of the header is used; without one, bytes are taken as they are and other values are shown from
+    percentile 1 to 99.
+
+    Returns:
+        The spatial shape, and 3 channels behind it for colour.
+    """
+    shown = image.pixels if image.channels == 3 else image.pixels[..., 0]
+    values = np.nan_to_num(shown.astype(np.float32), posinf=0.0, neginf=0.0)
+    low, high = _range(image, values)
+    return np.asarray(np.clip((values - low) / max(high - low, 1e-12), 0, 1), np.float32)
 
 
 def _range(image: Image, values: NDArray[np.float32]) -> tuple[float, float]:

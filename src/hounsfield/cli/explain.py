@@ -1,0 +1,119 @@
+"""``hounsfield explain``: where in each image the evidence lies."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from hounsfield.cli.console import print_json, progress_bars, say
+from hounsfield.cli.predict import ENGINE_HELP, conclude, reasons
+
+if TYPE_CHECKING:
+    from hounsfield.explanation import Explanation
+    from hounsfield.inference import BadImage
+
+METHOD_HELP = "auto, activation, grad_cam, integrated_gradients or occlusion."
+
+
+def command(
+    run: Annotated[Path, typer.Argument(help="The folder of a run, or of a bundle.")],
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Images, folders of images, or .npy arrays.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the pictures, made if need be.")],
+    *,
+    method: Annotated[str, typer.Option(help=METHOD_HELP)] = "auto",
+    layer: Annotated[
+        Literal["fine", "last"], typer.Option(help="Feature maps of activation and grad_cam; 'last' as published.")
+    ] = "fine",
+    label: Annotated[
+        str | None, typer.Option(help="Evidence for this label; by default the positive or the most probable one.")
+    ] = None,
+    maps: Annotated[
+        Literal["none", "npy", "nii.gz"], typer.Option(help="Write the evidence at each pixel beside the picture.")
+    ] = "none",
+    engine: Annotated[str, typer.Option(help=ENGINE_HELP)] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
+) -> None:
+    """Draw heat maps over images: what speaks for the label, and where."""
+    from hounsfield.explanation import Explainer
+    from hounsfield.inference import BadImage
+
+    _announce_keras(method)
+    explainer = Explainer(run, method, layer=layer, label=label, engine=engine)
+    say(f"Engine: {explainer.predictor.engine.description}")
+    say(f"Method: {explainer.method.description}")
+    output.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    bad: list[BadImage] = []
+    taken: set[str] = set()
+    with progress_bars() as bars:
+        for result in explainer.stream(inputs, progress=bars):
+            if isinstance(result, BadImage):
+                say(f"Bad image: {result}")
+                bad.append(result)
+            else:
+                rows.append(_write(result, output, _name(result.image, taken), maps))
+    if as_json:
+        print_json({"method": explainer.method.description, "explanations": rows, "bad": reasons(bad)})
+    elif rows:
+        _print(rows)
+    conclude(len(rows), bad, output)
+
+
+def _announce_keras(method: str) -> None:
+    """Methods that look inside the network need Keras; without it "auto" hides parts of the image instead."""
+    from hounsfield.cli.backend import announce_backend
+    from hounsfield.errors import MissingDependency
+
+    if method == "occlusion":
+        return
+    try:
+        announce_backend()
+    except MissingDependency:
+        if method != "auto":
+            raise
+
+
+def _name(image: str, taken: set[str]) -> str:
+    """A file name for the picture of an image: its own name and slice, numbered where it is taken."""
+    path, _, frame = image.partition("[")
+    stem = Path(path).name.removesuffix(".gz")
+    stem = stem.rpartition(".")[0] or stem
+    plain = re.sub(r"[^\w.-]+", "-", stem + (f"-{frame.rstrip(']')}" if frame else "")).strip("-") or "image"
+    name, number = plain, 2
+    while name in taken:
+        name, number = f"{plain}-{number}", number + 1
+    taken.add(name)
+    return name
+
+
+def _write(found: Explanation, folder: Path, name: str, maps: str) -> dict[str, Any]:
+    from hounsfield.images import write_image
+    from hounsfield.reports.figures import save_figure
+    from hounsfield.reports.overlays import overlay_figure
+
+    picture = folder / f"{name}.png"
+    save_figure(overlay_figure(found, title=Path(found.image).name), picture)
+    row = {
+        "image": found.image,
+        "prediction": found.prediction.label,
+        "label": found.label,
+        "probability": round(found.probability, 6),
+        "peak": "×".join(map(str, found.peak)),
+        "picture": str(picture),
+    }
+    if maps != "none":
+        path = folder / f"{name}.{maps}"
+        write_image(found.original.replace(pixels=found.heat[..., None]), path)
+        row["map"] = str(path)
+    return row
+
+
+def _print(rows: list[dict[str, Any]]) -> None:
+    import sys
+
+    from hounsfield.inference.tables import write_csv
+
+    write_csv(sys.stdout, list(rows[0]), rows)
