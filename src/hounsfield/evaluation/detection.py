@@ -31,6 +31,7 @@ from hounsfield.evaluation.detection_matching import (
     Events,
     class_events,
     match_class,
+    matched_pairs,
 )
 from hounsfield.evaluation.detections import Detections
 from hounsfield.evaluation.free_response import LUNA_RATES, sensitivities
@@ -48,6 +49,8 @@ class DetectionAssessment:
         detections: truths and findings.
         estimates: every figure with its interval, as ``evaluate_detections`` gives them.
         threshold: the score from which a finding counts as said.
+        criterion: what hits an object in the free-response figures.
+        overlap: IoU from which a finding hits an object, in the figures at one overlap.
         patients: how many there are; ``None`` where unknown.
         notes: what was decided or left out.
         split: the name under which ``metrics.json`` holds the figures.
@@ -56,6 +59,8 @@ class DetectionAssessment:
     detections: Detections
     estimates: Mapping[str, Estimate]
     threshold: float
+    criterion: Criterion
+    overlap: float
     patients: int | None
     notes: tuple[str, ...] = ()
     split: str = "test"
@@ -67,6 +72,8 @@ class DetectionAssessment:
             "task": "detection",
             "labels": list(self.detections.labels),
             "threshold": self.threshold,
+            "overlap": self.overlap,
+            "criterion": self.criterion,
             "cases": self.detections.num_images,
             "objects": len(self.detections.truth_classes),
             "patients": self.patients,
@@ -97,7 +104,7 @@ def assess_detections(
     )
     patients = None if groups is None else len(make_clusters(_present(detections), groups))
     told = [] if (most := max_found(detections)) == MAX_FOUND else [_said_of_most(most)]
-    return DetectionAssessment(detections, estimates, threshold, patients, (*notes, *told))
+    return DetectionAssessment(detections, estimates, threshold, criterion, overlap, patients, notes=(*notes, *told))
 
 
 def _said_of_most(most: int) -> str:
@@ -195,10 +202,8 @@ class _Figures:
     @cached_property
     def said(self) -> tuple[Integers, Integers, Integers]:
         """Hits, findings and objects of each image, at the threshold and the overlap."""
-        parts = [class_events(self.detections, label, threshold=self.overlap) for label in range(self._num_labels)]
-        events = Events.joined(parts, self._objects)
-        images = events.hit_images[events.hit_scores >= self.threshold]
-        hits = np.bincount(images, minlength=self.detections.num_images)
+        findings, _ = matched_pairs(self.detections, threshold=self.threshold, overlap=self.overlap)
+        hits = np.bincount(self.detections.images[findings], minlength=self.detections.num_images)
         return hits, self.detections.counts(self.threshold).sum(axis=1), self._objects
 
     @cached_property

@@ -79,10 +79,12 @@ def match_class(
         other = _outside(detections.truth_boxes[truth], measures)
         num_truths[:, image] = (~other).sum(axis=1)
         boxes = detections.boxes[found]
-        hit, of_other = _match(pairwise_iou(boxes, detections.truth_boxes[truth]), other, thresholds)
+        taken = _match(pairwise_iou(boxes, detections.truth_boxes[truth]), other, thresholds)
+        # The last column stands for no object.
+        of_other = np.pad(other, ((0, 0), (0, 1)))[np.arange(len(measures))[:, None, None], taken]
         numbers.append(found)
-        hits.append(hit)
-        ignored.append(of_other | (~hit & _outside(boxes, measures)[:, None]))
+        hits.append(taken >= 0)
+        ignored.append(of_other | ((taken < 0) & _outside(boxes, measures)[:, None]))
     every = np.concatenate(numbers)
     order = np.argsort(-detections.scores[every], kind="stable")
     ranked = every[order]
@@ -116,8 +118,8 @@ def _outside(boxes: Floats, measures: Floats) -> Booleans:
     return np.asarray((measure < measures[:, :1]) | (measure > measures[:, 1:]))
 
 
-def _match(ious: Floats, other: Booleans, thresholds: Floats) -> tuple[Booleans, Booleans]:
-    """(S, T, D) twice: whether each finding takes an object, and whether that is one of another size.
+def _match(ious: Floats, other: Booleans, thresholds: Floats) -> Integers:
+    """(S, T, D): the object that each finding takes, −1 for none.
 
     Args:
         ious: (D, G), findings surest first.
@@ -126,22 +128,42 @@ def _match(ious: Floats, other: Booleans, thresholds: Floats) -> tuple[Booleans,
     """
     least = np.minimum(thresholds, 1 - 1e-10)
     num_found, num_objects = ious.shape
-    shape = (len(other), len(least))
-    hits, of_other = np.zeros((*shape, num_found), bool), np.zeros((*shape, num_found), bool)
-    free = np.ones((*shape, num_objects), bool)
+    taken = np.full((len(other), len(least), num_found), -1)
+    free = np.ones((len(other), len(least), num_objects), bool)
     for number in np.flatnonzero((ious >= least.min()).any(axis=1)):
         possible = free & (ious[number] >= least[:, None])
         own = possible & ~other[:, None]
         allowed = np.where(own.any(axis=-1, keepdims=True), own, possible)
         # Of equal overlaps COCO's loop ends with the last one.
         backwards = np.where(allowed, ious[number], -1.0)[..., ::-1]
-        taken = num_objects - 1 - backwards.argmax(axis=-1)
+        best = num_objects - 1 - backwards.argmax(axis=-1)
         size, threshold = np.nonzero(allowed.any(axis=-1))
-        chosen = taken[size, threshold]
-        free[size, threshold, chosen] = False
-        hits[size, threshold, number] = True
-        of_other[size, threshold, number] = other[size, chosen]
-    return hits, of_other
+        free[size, threshold, best[size, threshold]] = False
+        taken[size, threshold, number] = best[size, threshold]
+    return taken
+
+
+def matched_pairs(detections: Detections, *, threshold: float = 0.5, overlap: float = 0.5) -> tuple[Integers, Integers]:
+    """Which finding takes which object, among the findings with at least this score.
+
+    Args:
+        detections: of all classes and images.
+        threshold: of the score.
+        overlap: IoU from which a finding may take an object.
+
+    Returns:
+        The numbers of the findings that take an object, and of those objects, pair by pair.
+    """
+    pairs = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]
+    every = max(1, len(detections.scores))
+    for label in range(len(detections.labels)):
+        for _, truth, found in _by_image(detections, label, every):
+            sure = found[detections.scores[found] >= threshold]
+            ious = pairwise_iou(detections.boxes[sure], detections.truth_boxes[truth])
+            taken = _match(ious, np.zeros((1, len(truth)), bool), np.array([overlap]))[0, 0]
+            pairs.append((sure[taken >= 0], truth[taken[taken >= 0]]))
+    findings, objects = (np.concatenate(part) for part in zip(*pairs, strict=True))
+    return findings, objects
 
 
 @dataclass(frozen=True, eq=False)
