@@ -51,6 +51,23 @@ def save_figure(figure: Figure, path: Path | str) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of this size in inches, without pyplot."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def dress(axes: Axes, title: str, x_label: str, y_label: str) -> None:
+    """Give a panel its title, the names of its axes, and a light grid."""
+    axes.set_title(title, fontsize=11)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(visible=True, color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
 def learning_curves(history: pd.DataFrame) -> Figure:
     """Draw each quantity of a training against the epoch, training beside validation.
 
@@ -70,7 +87,7 @@ def learning_curves(history: pd.DataFrame) -> Figure:
             axes.plot(epochs, validation, DASHES[1], color=COLOURS[1], label="validation", marker=marker)
             _mark_best(axes, np.asarray(epochs), validation.to_numpy(dtype=float), smallest="loss" in name)
         title = METRICS[name].title if name in METRICS else name.replace("_", " ").capitalize()
-        _dress(axes, title, "Epoch", "")
+        dress(axes, title, "Epoch", "")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(frameon=False)
     return figure
@@ -91,7 +108,7 @@ def roc_figure(answers: Answers, estimates: Mapping[str, Estimate] | None = None
         curve = roc_curve(answers.truth[:, column], answers.scores[:, column])
         _draw_curve(axes, curve, index, _legend(answers, column, "auc", estimates))
     _mark_operating_point(axes, answers)
-    _dress(axes, "ROC curve", "1 − specificity", "Sensitivity")
+    dress(axes, "ROC curve", "1 − specificity", "Sensitivity")
     _legend_outside(axes, answers, "lower right")
     return figure
 
@@ -104,7 +121,7 @@ def precision_recall_figure(answers: Answers, estimates: Mapping[str, Estimate] 
         _draw_curve(axes, curve, index, _legend(answers, column, "average_precision", estimates), stepped=True)
         prevalence = float(answers.truth[:, column].mean())
         axes.axhline(prevalence, color=COLOURS[index % len(COLOURS)], linewidth=0.8, linestyle=":")
-    _dress(axes, "Precision and recall", "Recall (sensitivity)", "Precision (PPV)")
+    dress(axes, "Precision and recall", "Recall (sensitivity)", "Precision (PPV)")
     _legend_outside(axes, answers, "lower left")
     return figure
 
@@ -118,7 +135,7 @@ def confusion_figure(matrix: npt.NDArray[np.int64], labels: Sequence[str]) -> Fi
     """
     count = len(labels)
     side = max(SIDE - 0.6, 0.55 * count + 2) if count <= MAX_NAMED_CLASSES else 9.0
-    figure = _figure(side, side)
+    figure = new_figure(side, side)
     axes = figure.add_subplot()
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -152,7 +169,7 @@ def reliability_figure(answers: Answers, num_bins: int = 10) -> Figure:
         bars = spread if len(columns) == 1 else None
         axes.errorbar(bins.probability, bins.frequency, bars, marker="o", markersize=4, capsize=2, label=name, **style)
     about = "Probability of the decided class" if answers.task == "multi-class" else "Predicted probability"
-    _dress(axes, "Reliability", about, "Share right" if answers.task == "multi-class" else "Observed frequency")
+    dress(axes, "Reliability", about, "Share right" if answers.task == "multi-class" else "Observed frequency")
     _legend_outside(axes, answers, "upper left")
     return figure
 
@@ -171,7 +188,7 @@ def score_histogram(answers: Answers, threshold: float = 0.5) -> Figure:
                 axes.hist(scores[part], bins, alpha=0.6, color=colour, hatch=hatch, label=label, density=True)
         if answers.task != "multi-class":
             axes.axvline(threshold, color="black", linewidth=0.8, linestyle="--")
-        _dress(axes, f"Probability of {question}", "Score", "Density")
+        dress(axes, f"Probability of {question}", "Score", "Density")
         axes.legend(frameon=False, fontsize=8)
     return figure
 
@@ -187,7 +204,7 @@ def montage(images: Sequence[npt.NDArray[Any]], titles: Sequence[str] | None = N
     count = max(len(images), 1)
     columns = min(columns, count)
     rows = math.ceil(count / columns)
-    figure = _figure(1.7 * columns, 1.85 * rows)
+    figure = new_figure(1.7 * columns, 1.85 * rows)
     for index, image in enumerate(images):
         axes = figure.add_subplot(rows, columns, index + 1)
         axes.imshow(_displayable(image), cmap="gray", vmin=0, vmax=1)
@@ -253,14 +270,8 @@ def _legend_outside(axes: Axes, answers: Answers, place: Literal["lower right", 
         axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.02, 0.5))
 
 
-def _figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
 def _square(answers: Answers) -> tuple[Figure, Axes]:
-    figure = _figure(SIDE if len(answers.questions) <= LEGEND_INSIDE else 1.6 * SIDE, SIDE)
+    figure = new_figure(SIDE if len(answers.questions) <= LEGEND_INSIDE else 1.6 * SIDE, SIDE)
     axes = figure.add_subplot()
     axes.set_xlim(-0.01, 1.01)
     axes.set_ylim(-0.01, 1.01)
@@ -271,14 +282,5 @@ def _square(answers: Answers) -> tuple[Figure, Axes]:
 def _panels(count: int, *, width: float, height: float) -> tuple[Figure, list[Axes]]:
     columns = min(count, 3)
     rows = math.ceil(count / columns)
-    figure = _figure(width * columns, height * rows)
+    figure = new_figure(width * columns, height * rows)
     return figure, [figure.add_subplot(rows, columns, index + 1) for index in range(count)]
-
-
-def _dress(axes: Axes, title: str, x_label: str, y_label: str) -> None:
-    axes.set_title(title, fontsize=11)
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(visible=True, color="#dddddd", linewidth=0.6)
-    axes.set_axisbelow(True)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hounsfield.cohorts.audit import Audit
 from hounsfield.cohorts.cohort import Cohort
-from hounsfield.cohorts.fingerprint import Distribution
+from hounsfield.cohorts.distribution import Distribution
 from hounsfield.cohorts.scan import Scan
 from hounsfield.errors import ImageError, require
 from hounsfield.progress import Progress, silent

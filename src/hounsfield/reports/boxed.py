@@ -1,0 +1,137 @@
+"""Images with boxes drawn on them, to be looked at: of a cohort by class, of a test by what was found and what was not.
+
+Colours are Okabe and Ito's; what was found is dashed as well, for print without colour and for eyes that see it less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from hounsfield.boxes import rank_of
+from hounsfield.evaluation.detection_matching import matched_pairs
+from hounsfield.evaluation.detections import Detections
+from hounsfield.images.image import Image
+from hounsfield.reports.figures import COLOURS
+from hounsfield.reports.pictures import preview
+
+SIDE = 512
+# Colour and dash of what a test says of a box: (objects found, objects missed, true findings, false findings).
+FOUND, MISSED, TRUE, FALSE = COLOURS[0], COLOURS[1], COLOURS[5], COLOURS[3]
+OUTCOMES = (
+    ("object, found", FOUND, False),
+    ("object, missed", MISSED, False),
+    ("finding, true", TRUE, True),
+    ("finding, false", FALSE, True),
+)
+DASH = 5  # pixels of the picture
+
+
+class BoxGroup(NamedTuple):
+    """Boxes (n, 2·rank) that are drawn alike."""
+
+    boxes: NDArray[np.floating]
+    colour: str
+    dashed: bool = False
+
+
+def boxed(image: Image, groups: Sequence[BoxGroup], *, side: int = SIDE) -> NDArray[np.uint8]:
+    """An image fit to be looked at, with boxes.
+
+    Of a volume the slice is shown that most of the boxes cross, and only these are drawn.
+
+    Args:
+        image: 2D or 3D.
+        groups: boxes in pixels of the image, drawn in this order.
+        side: of the picture, its longer one.
+
+    Returns:
+        (rows, columns, 3) as red, green, blue.
+    """
+    if image.rank == 3:
+        number = _busiest_slice(image.shape[0], groups)
+        groups = [BoxGroup(_crossing(group.boxes, number), group.colour, group.dashed) for group in groups]
+        spacing = image.spacing[1:] if image.spacing else None
+        image = image.replace(pixels=image.pixels[number], spacing=spacing)
+    shown = preview(image, side)
+    picture = np.ascontiguousarray(shown if shown.ndim == 3 else np.repeat(shown[..., None], 3, axis=-1))
+    factors = np.array(picture.shape[:2]) / np.array(image.shape)
+    width = max(1, round(side / 350))
+    for group in groups:
+        colour = tuple(int(group.colour[start : start + 2], 16) for start in (1, 3, 5))
+        for box in np.asarray(group.boxes, np.float64).reshape(-1, 4):
+            # The line lies on the box's outermost pixels.
+            first, last = np.rint(box[:2] * factors).astype(int), np.rint(box[2:] * factors).astype(int) - 1
+            _rectangle(picture, first, np.maximum(first, last), colour, width, dashed=group.dashed)
+    return picture
+
+
+def by_class(boxes: NDArray[np.floating], classes: NDArray[np.integer]) -> list[BoxGroup]:
+    """The boxes of an image, a colour a class; see ``class_colour``."""
+    return [BoxGroup(boxes[classes == label], class_colour(int(label))) for label in np.unique(classes)]
+
+
+def class_colour(label: int) -> str:
+    """The colour of a class by its index."""
+    return COLOURS[label % len(COLOURS)]
+
+
+def by_outcome(detections: Detections, image: int, *, threshold: float, overlap: float) -> list[BoxGroup]:
+    """What a test says of one image: objects found and missed, findings true and false, as ``OUTCOMES`` names them."""
+    findings, objects = matched_pairs(detections, threshold=threshold, overlap=overlap)
+    is_true, is_found = np.zeros(len(detections.scores), bool), np.zeros(len(detections.truth_classes), bool)
+    is_true[findings], is_found[objects] = True, True
+    said = (detections.images == image) & (detections.scores >= threshold)
+    here = detections.truth_images == image
+    parts = (
+        detections.truth_boxes[here & is_found],
+        detections.truth_boxes[here & ~is_found],
+        detections.boxes[said & is_true],
+        detections.boxes[said & ~is_true],
+    )
+    return [BoxGroup(part, colour, dashed) for part, (_, colour, dashed) in zip(parts, OUTCOMES, strict=True)]
+
+
+def _busiest_slice(num_slices: int, groups: Sequence[BoxGroup]) -> int:
+    counts = np.zeros(num_slices)
+    for group in groups:
+        for box in group.boxes:
+            # The middle of a box says more than its ends.
+            counts[max(0, int(box[0])) : int(np.ceil(box[3]))] += 1
+            counts[min(max(int((box[0] + box[3]) / 2), 0), num_slices - 1)] += 0.5
+    return int(counts.argmax()) if counts.any() else num_slices // 2
+
+
+def _crossing(boxes: NDArray[np.floating], number: int) -> NDArray[np.floating]:
+    """The outlines in one slice of the boxes (n, 6) that cross it."""
+    if not len(boxes) or rank_of(boxes) == 2:
+        return boxes
+    across = (boxes[:, 0] < number + 1) & (boxes[:, 3] > number)
+    return boxes[across][:, [1, 2, 4, 5]]
+
+
+def _rectangle(
+    picture: NDArray[np.uint8],
+    first: NDArray[np.int64],
+    last: NDArray[np.int64],
+    colour: tuple[int, ...],
+    width: int,
+    *,
+    dashed: bool,
+) -> None:
+    (top, left), (bottom, right) = first.tolist(), last.tolist()
+    if not dashed:
+        cv2.rectangle(picture, (left, top), (right, bottom), colour, width)
+        return
+    for start in range(left, right + 1, 2 * DASH):
+        end = min(start + DASH - 1, right)
+        for row in (top, bottom):
+            cv2.line(picture, (start, row), (end, row), colour, width)
+    for start in range(top, bottom + 1, 2 * DASH):
+        end = min(start + DASH - 1, bottom)
+        for column in (left, right):
+            cv2.line(picture, (column, start), (column, end), colour, width)
