@@ -1,0 +1,141 @@
+"""What a run keeps of its validation images: the scaling, the threshold that goes with it, and the limit of novelty."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import special
+
+from hounsfield.bundle import Bundle
+from hounsfield.evaluation import Novelty
+from hounsfield.inference import Predictor
+from hounsfield.inference.appearance import appearances
+from hounsfield.training import evaluate_run, train
+from hounsfield.training.doubt import Held, calibrate, fit_novelty, novelty_rows
+from hounsfield.training.engine_runs import EngineRun, evenly
+from networks import tiny_bundle
+from plans import hand_made_plan, write_pair
+
+pytestmark = [
+    pytest.mark.network,
+    pytest.mark.filterwarnings("ignore:.*__array_wrap__.*:DeprecationWarning"),
+]
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOUNSFIELD_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+def cohort(truth: np.ndarray, patients: list[str] | None) -> Any:
+    """What calibration needs of a cohort."""
+    return SimpleNamespace(
+        targets=lambda: truth.astype(np.float32),
+        table=pd.DataFrame({"patient": patients if patients is not None else [None] * len(truth)}),
+    )
+
+
+def novelty() -> Novelty:
+    rows = {"features": np.random.default_rng(0).normal(size=(30, 4))}
+    return Novelty.fit(rows, rows)
+
+
+def shifted(count: int = 900) -> tuple[np.ndarray, np.ndarray]:
+    """Outcomes, and probabilities whose log odds are 1.5 too low, as after a training on balanced classes."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(1, 1.5, (count, 1))
+    return rng.random((count, 1)) < special.expit(logits), special.expit(logits - 1.5)
+
+
+def test_with_known_patients_a_shift_is_taken_out_and_the_threshold_goes_with_it(tmp_path: Path) -> None:
+    truth, scores = shifted()
+    held = Held(np.arange(900), scores, np.zeros(900, np.int64))
+    plan = hand_made_plan(labels=("normal", "opacity"), threshold=0.4)
+    known = cohort(truth, [f"p{number // 2}" for number in range(900)])
+    bundle, line = calibrate(tiny_bundle(tmp_path / "bundle"), plan, known, held, novelty())
+    assert bundle.scaling.name == "platt"
+    assert bundle.threshold == pytest.approx(special.expit(special.logit(0.4) + 1.5), abs=0.05)
+    np.testing.assert_array_equal(bundle.calibrated(scores) > bundle.threshold, scores > 0.4)
+    record = Bundle.load(bundle.folder).calibration
+    assert record["ece"]["before"]["low"] > 0.1
+    assert record["ece"]["after"]["value"] < 0.05
+    assert record["threshold"] == {"network": 0.4, "calibrated": bundle.threshold}
+    assert set(record["log_loss"]) == {"none", "temperature", "platt", "isotonic"}
+    assert "decisions stay" in line
+    assert len(np.unique(bundle.doubt.patients)) == 450
+    assert bundle.doubt.scores == pytest.approx(bundle.calibrated(scores), abs=1e-6)
+
+
+def test_with_unknown_patients_no_probability_is_moved_towards_a_label(tmp_path: Path) -> None:
+    truth, scores = shifted()
+    held = Held(np.arange(900), scores, np.zeros(900, np.int64))
+    plan = hand_made_plan(labels=("normal", "opacity"))
+    bundle, line = calibrate(tiny_bundle(tmp_path / "bundle"), plan, cohort(truth, None), held, novelty())
+    assert set(bundle.calibration["log_loss"]) == {"none", "temperature"}
+    assert bundle.threshold == 0.5
+    assert "patients are unknown" in line
+
+
+def member(train: list[int], validation: list[int]) -> Any:
+    return SimpleNamespace(examples=SimpleNamespace(train=np.array(train), validation=np.array(validation)))
+
+
+def test_rows_of_one_network_and_of_an_ensemble() -> None:
+    fit, limit = novelty_rows([member([0, 1, 2, 5], [3, 4])])
+    assert (fit.tolist(), limit.tolist()) == ([0, 1, 2, 5], [3, 4])
+    fit, limit = novelty_rows([member([1, 3], [0, 2, 7]), member([0, 2, 7], [1, 3])])
+    assert (fit.tolist(), limit.tolist()) == ([0, 2, 7], [1, 3])
+    assert evenly(np.arange(10), 4).tolist() == [0, 3, 6, 9]
+
+
+def test_of_an_ensemble_the_features_of_the_network_that_did_not_see_the_row_count() -> None:
+    """Each member is told nothing by rows it was trained on: their features are put far inside."""
+    rng = np.random.default_rng(0)
+    rows = np.arange(80)
+    unseen = rows % 2
+    features = rng.normal(size=(80, 8))
+    for number in range(2):
+        features[np.ix_(np.flatnonzero(unseen != number), np.arange(4) + 4 * number)] *= 0.01
+    run = EngineRun(rows, np.zeros((80, 1)), features, np.zeros((80, 2)))
+    held = Held(rows, np.zeros((80, 1)), unseen)
+    found = fit_novelty(run.take(rows[:40]), run.take(rows[40:]), held, 2)
+    distances = found.gaussians["features"].distances(features[40:])
+    assert found.limits["features"] == pytest.approx(distances[np.arange(40), unseen[40:]].max())
+    assert found.gaussians["features"].mean.shape == (2, 4)
+
+
+@pytest.mark.parametrize("folds", [1, 2])
+def test_a_run_knows_its_calibration_and_the_images_it_was_made_for(folds: int, tmp_path: Path) -> None:
+    plan = hand_made_plan(network="simple_cnn", width=None, epochs=1, folds=folds, batch_size=4)
+    run = train(write_pair(tmp_path), tmp_path / "run", plan=plan)
+    bundle = Bundle.load(run.folder)
+    doubt = bundle.doubt
+    assert doubt is not None
+    assert doubt.novelty is not None
+    assert doubt.novelty.gaussians["features"].mean.shape == (folds, 128)
+    assert len(doubt.truth) == run.metrics["validation"]["accuracy"]["n"]
+    assert bundle.source_range.colour is False
+    assert any(line.startswith("Calibration: ") for line in run.doubt)
+    assert any(line.startswith("Unlike the training images: ") for line in run.doubt)
+    assert json.loads((run.folder / "metrics.json").read_text()) == run.metrics
+    again = evaluate_run(run.folder, num_replicates=100)
+    assert again.estimates["auc"].value == pytest.approx(run.metrics["test"]["auc"]["value"])
+    assert again.estimates["ece"].value == pytest.approx(run.metrics["test"]["ece"]["value"], abs=1e-6)
+    assert ("ece_uncalibrated" in again.estimates) == (bundle.scaling.name != "none")
+    assert any(note.startswith("Unlike the training images: ") for note in again.notes)
+    images = np.load(tmp_path / "images.npy")
+    table = pd.read_csv(run.folder / "predictions.csv")
+    rows = table["image"].str.extract(r"(\d+)")[0].astype(int)
+    found = Predictor(bundle).predict(images[rows[table["split"] == "test"]])
+    expected = table[table["split"] == "test"]
+    np.testing.assert_allclose([one.probabilities["1"] for one in found], expected["p_1"], atol=1e-4)
+    assert [one.label for one in found] == expected["prediction"].astype(str).tolist()
+    noise = np.random.default_rng(0).choice([0, 1e4], size=(3, *images.shape[1:])).astype(np.float32)
+    assert all(one.unlike_training > 1 for one in Predictor(bundle).predict(noise))
+    assert appearances(noise[..., None]).shape == (3, doubt.novelty.gaussians["appearance"].mean.shape[1])
