@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from hounsfield.evaluation.answers import Answers
 from hounsfield.evaluation.classification import Estimate, estimates_to_dict, evaluate_answers
@@ -24,6 +26,9 @@ class Assessment:
         threshold: what a score must exceed to be a yes.
         patients: how many there are; ``None`` where unknown.
         notes: what was detected, decided or left out.
+        groups: (n,) the patient of each case; ``None`` where unknown.
+        table: a row a case with what else is known of it, where the caller adds it.
+        features: (n, F) the network's features, where the caller adds them.
         split: the name under which ``metrics.json`` holds the figures.
     """
 
@@ -32,6 +37,9 @@ class Assessment:
     threshold: float
     patients: int | None
     notes: tuple[str, ...] = ()
+    groups: npt.NDArray[Any] | None = None
+    table: pd.DataFrame | None = None
+    features: npt.NDArray[Any] | None = None
     split: str = "test"
 
     def to_dict(self) -> dict[str, Any]:
@@ -73,4 +81,5 @@ def assess(
         answers, groups=groups, num_replicates=num_replicates, seed=seed, confidence=confidence
     )
     patients = None if groups is None else len(make_clusters(answers.truth, groups))
-    return Assessment(answers, estimates, threshold, patients, tuple(notes))
+    known = None if groups is None else np.asarray(groups)
+    return Assessment(answers, estimates, threshold, patients, tuple(notes), known)

@@ -28,12 +28,14 @@ class Predictions:
         groups: (n,) patients, ``None`` where the table names none.
         threshold: what a score must exceed to be a yes.
         notes: what was detected, decided or left out.
+        table: the rows that the answers are of, with every column.
     """
 
     answers: Answers
     groups: np.ndarray | None
     threshold: float
     notes: tuple[str, ...]
+    table: pd.DataFrame
 
 
 def read_predictions(path: Path | str, *, task: Task | None = None, threshold: float | None = None) -> Predictions:
@@ -83,7 +85,7 @@ def predictions_from_table(
     if groups is None:
         notes.append("No column 'patient': every case is taken for another patient.")
     answers = as_answers(y_true, y_score, labels=labels, task=task, threshold=threshold)
-    return Predictions(answers, groups, threshold, tuple(notes))
+    return Predictions(answers, groups, threshold, tuple(notes), table)
 
 
 def _read_table(path: Path) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,7 @@ def evaluate_run(
     engine = open_engine(bundle)
     tested = run_engine(engine, store, np.arange(len(store)), progress, "predicting")
     notes = (*store.cohort.notes, note, f"Predicted by {engine.description}.", *unlike_lines(bundle, tested, "images"))
-    return assess_rows(
+    assessment = assess_rows(
         store.cohort,
         tested.rows,
         tested.probabilities,
@@ -64,6 +65,7 @@ def evaluate_run(
         confidence=confidence,
         seed=seed,
     )
+    return replace(assessment, table=store.cohort.table, features=tested.features)
 
 
 def _load(request: DataRequest, bundle: Bundle) -> Cohort:
