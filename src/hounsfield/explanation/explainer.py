@@ -16,6 +16,7 @@ from hounsfield.explanation.placing import place
 from hounsfield.explanation.structure import Layer
 from hounsfield.images import Image
 from hounsfield.inference import BadImage, Prediction, Predictor
+from hounsfield.inference.fitting import UnlikenessLog
 from hounsfield.inference.sources import Inputs, frames, sources
 from hounsfield.preprocessing.grid_change import apply_and_trace
 from hounsfield.progress import Progress, silent
@@ -106,6 +107,7 @@ class Explainer:
     def stream(self, inputs: Inputs, *, progress: Progress = silent) -> Iterator[Explanation | BadImage]:
         """Explain one image after another, in the order of the inputs; of volumes each slice for a 2D network."""
         rank = len(self.bundle.input_shape) - 1
+        unlikeness = UnlikenessLog(self.bundle.source_range)
         done = 0
         progress("explain", done, None)
         for source in sources(inputs, rank):
@@ -115,15 +117,19 @@ class Explainer:
                 yield BadImage(source.name, str(error))
                 continue
             for name, image in found:
-                yield self.explain_one(image, name)
+                yield self._explain(image, name, unlikeness)
                 done += 1
                 progress("explain", done, None)
+        unlikeness.conclude()
 
-    def explain_one(self, image: Image, name: str = "image") -> Explanation | BadImage:
-        """Explain one image of the network's rank."""
-        (predicted,) = self.predictor.stream(image)
+    def explain_image(self, image: Image, name: str = "image") -> Explanation | BadImage:
+        """Explain one image of the network's rank that was read already."""
+        return self._explain(image, name, UnlikenessLog(self.bundle.source_range))
+
+    def _explain(self, image: Image, name: str, unlikeness: UnlikenessLog) -> Explanation | BadImage:
+        predicted = self.predictor.predict_image(image, name, unlikeness)
         if isinstance(predicted, BadImage):
-            return BadImage(name, predicted.reason.removeprefix("image "))
+            return predicted
         label = self._label or self._usual_label(predicted)
         prepared, change = apply_and_trace(self.bundle.pipeline, image)
         evidence = self.method.evidence(prepared.pixels, self.target(label))

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from hounsfield.bundle import Bundle
 from hounsfield.errors import ImageError, PreprocessingError
+from hounsfield.images import Image
 from hounsfield.inference.engines import Engine, Floats, Outputs, num_cores, open_engine
 from hounsfield.inference.fitting import UnlikenessLog, require_fit, require_units
 from hounsfield.inference.judge import Judge, Waiting
@@ -97,6 +98,11 @@ class Predictor:
             done += len(results)
             progress("predict", done, None)
         unlikeness.conclude()
+
+    def predict_image(self, image: Image, name: str, unlikeness: UnlikenessLog) -> Prediction | BadImage:
+        """Predict one image of the network's rank that was read already; ``unlikeness`` takes note of it."""
+        (result,) = self._predict([Source(name, lambda: image)], True, unlikeness)
+        return result
 
     def predict_store(self, store: Store, rows: npt.NDArray[np.intp], *, progress: Progress = silent) -> Outputs:
         """Run the network on rows of a store, which are preprocessed already.

@@ -72,16 +72,16 @@ def overlay_figure(explanation: Explanation, *, title: str | None = None) -> Fig
     panels = list(_panels(explanation))
     width = 3 * PANEL + 0.9
     heights = [_height(panel) for panel in panels]
-    figure = Figure(figsize=(width, sum(heights) + 0.75), layout="constrained", facecolor=GROUND)
+    figure = Figure(figsize=(width, sum(heights) + 0.75), layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.subplots(len(panels), 3, squeeze=False, height_ratios=heights)
     for row, panel in zip(grid, panels, strict=True):
         _draw_row(row, panel)
     scale = ScalarMappable(Normalize(0, 1), COLOURS)
     bar = figure.colorbar(scale, ax=grid.ravel().tolist(), fraction=0.025, pad=0.01, ticks=[0, 1])
-    bar.ax.set_yticklabels(["none", "most"], color=INK, fontsize=8)
-    bar.set_label(f"evidence for {explanation.label}, scaled to this image", color=INK, fontsize=8)
-    figure.suptitle(f"{title or explanation.image}\n{_verdict(explanation)}", color=INK, fontsize=10)
+    bar.ax.set_yticklabels(["none", "most"], fontsize=8)
+    bar.set_label(f"evidence for {explanation.label}, scaled to this image", fontsize=8)
+    figure.suptitle(f"{title or explanation.image}\n{_verdict(explanation)}", fontsize=10)
     return figure
 
 
@@ -151,9 +151,7 @@ def _draw_row(row: npt.NDArray[np.object_], panel: Panel) -> None:
         axes.imshow(picture, cmap="gray", vmin=0, vmax=1, aspect=panel.aspect, interpolation="nearest")
         axes.set_xticks([])
         axes.set_yticks([])
-        axes.set_title(f"{title} ({panel.name})" if panel.name else title, color=INK, fontsize=8)
-        for spine in axes.spines.values():
-            spine.set_color("#555555")
+        axes.set_title(f"{title} ({panel.name})" if panel.name else title, fontsize=8)
     for axes in row[1:]:
         if panel.strength.max() > CONTOUR and min(panel.strength.shape) > 1:
             axes.contour(panel.strength, [CONTOUR], colors=INK, linewidths=0.8)
