@@ -6,10 +6,14 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from hounsfield.cli.main import app
 from hounsfield.evaluation.detection import DetectionAssessment, assess_detections
 from hounsfield.evaluation.detections import Finding, Truth, as_detections
+from hounsfield.images import write_image
 from hounsfield.images.image import Image
 from hounsfield.reports.boxed import (
     FALSE,
@@ -103,3 +107,25 @@ def test_figures_are_drawn_and_written(assessment: DetectionAssessment, tmp_path
     content = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert content["test"]["ap50"]["value"] == pytest.approx(assessment.estimates["ap50"].value)
     assert (content["task"], content["cases"], content["objects"]) == ("detection", 3, 6)
+
+
+def test_inspection_of_a_detection_cohort(tmp_path: Path) -> None:
+    rows = []
+    for number in range(4):
+        pixels = np.random.default_rng(number).integers(0, 255, (40, 50, 1), np.uint8)
+        write_image(Image(pixels), tmp_path / f"{number}.png")
+        box = {"y0": 2, "x0": 3, "y1": 22, "x1": 30 + number}
+        rows += [{"image": f"{number}.png", "label": label, **box} for label in ("cell", "virus")]
+    flat = {"image": "0.png", "label": "cell", "y0": 9, "x0": 9, "y1": 9, "x1": 12}
+    pd.DataFrame([*rows, flat]).to_csv(tmp_path / "boxes.csv", index=False)
+    result = CliRunner().invoke(app, ["inspect", str(tmp_path), "-o", str(tmp_path / "page")])
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.stdout.split())
+    for text in ("Objects an image: 2 to 2", "0 images have none", "Invalid boxes", "20 to 20 × 27 to 30"):
+        assert text in said
+    page = (tmp_path / "page" / "inspection.html").read_text(encoding="utf-8")
+    for text in ("Objects, unassigned", "Columns of a box", class_colour(1)):
+        assert text in page
+    assert (tmp_path / "page" / "montage.png").stat().st_size > 1000
+    figures = json.loads((tmp_path / "page" / "inspection.json").read_text(encoding="utf-8"))["fingerprint"]["boxes"]
+    assert (figures["num_boxes"], figures["counts"]) == (8, {"unassigned": {"cell": 4, "virus": 4}})

@@ -12,6 +12,7 @@ from hounsfield.cli.data_options import AllowOutside, Data, Images, Kind, LabelC
 
 if TYPE_CHECKING:
     from hounsfield.cohorts.audit import Audit
+    from hounsfield.cohorts.box_figures import BoxFigures
     from hounsfield.cohorts.scan import Scan
     from hounsfield.planning.costs import Cost
     from hounsfield.progress import Progress
@@ -50,7 +51,8 @@ def command(
             say(f"Note: {note}")
         scanned = scan(cohort, progress=progress)
         found = audit(cohort, scanned=scanned)
-        costs = _costs(found) if cost else ()
+        # What a training of a detector takes is not estimated: its plan comes from its boxes as well.
+        costs = _costs(found) if cost and found.fingerprint.boxes is None else ()
         wanted = output is not None or not as_json
         files = _write(found, scanned, output, costs, progress) if wanted else None
     if as_json:
@@ -119,12 +121,36 @@ def _print(found: Audit) -> None:
     for split, counts in figures.balance.items():
         balance.add_row(split, *(f"{count:,}" for count in counts.values()), f"{figures.splits[split]:,}")
     out.print(balance)
+    if figures.boxes is not None:
+        _print_boxes(figures.boxes)
     for finding in found.findings:
         out.print(f"{finding.severity}: {finding.title}. {finding.text}", markup=False)
     for reference, reason in figures.bad:
         out.print(f"unreadable: {reference}: {reason}", markup=False)
     if not found.findings:
         out.print("Nothing was found that needs attention.")
+
+
+def _print_boxes(boxes: BoxFigures) -> None:
+    from rich.table import Table
+
+    from hounsfield.cli.console import out
+
+    labels = list(boxes.sides)
+    objects = Table("split", *labels, title="Objects", title_justify="left")
+    for split, counts in boxes.counts.items():
+        objects.add_row(split, *(f"{counts[label]:,}" for label in labels))
+    per_side = {
+        label: ["–" if axis.median != axis.median else f"{axis.low:.0f} to {axis.high:.0f}" for axis in axes]
+        for label, axes in boxes.sides.items()
+    }
+    objects.add_row("sides in pixels (5–95 %)", *(" × ".join(per_side[label]) for label in labels))
+    out.print(objects)
+    each = boxes.per_image
+    out.print(
+        f"Objects an image: {each.minimum:g} to {each.maximum:g}, median {each.median:g}; {boxes.negatives:,} images "
+        "have none."
+    )
 
 
 def _print_costs(costs: tuple[Cost, ...]) -> None:

@@ -111,6 +111,11 @@ class Cohort:
         return self.task in {"multi-label", "detection"}
 
     @property
+    def has_boxes(self) -> bool:
+        """Whether the cohort is of detection."""
+        return self.box_table is not None
+
+    @property
     def box_rank(self) -> int:
         """2 or 3: the rank of the boxes.
 

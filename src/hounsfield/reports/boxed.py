@@ -20,13 +20,13 @@ from hounsfield.reports.figures import COLOURS
 from hounsfield.reports.pictures import preview
 
 SIDE = 512
-# Colour and dash of what a test says of a box: (objects found, objects missed, true findings, false findings).
+# What a test says of a box, with its colour, its dash, and whether its line is wider: errors are to be seen first.
 FOUND, MISSED, TRUE, FALSE = COLOURS[0], COLOURS[1], COLOURS[5], COLOURS[3]
 OUTCOMES = (
-    ("object, found", FOUND, False),
-    ("object, missed", MISSED, False),
-    ("finding, true", TRUE, True),
-    ("finding, false", FALSE, True),
+    ("object, found", FOUND, False, False),
+    ("object, missed", MISSED, False, True),
+    ("finding, true", TRUE, True, False),
+    ("finding, false", FALSE, True, True),
 )
 DASH = 5  # pixels of the picture
 
@@ -37,6 +37,7 @@ class BoxGroup(NamedTuple):
     boxes: NDArray[np.floating]
     colour: str
     dashed: bool = False
+    strong: bool = False
 
 
 def boxed(image: Image, groups: Sequence[BoxGroup], *, side: int = SIDE) -> NDArray[np.uint8]:
@@ -54,7 +55,7 @@ def boxed(image: Image, groups: Sequence[BoxGroup], *, side: int = SIDE) -> NDAr
     """
     if image.rank == 3:
         number = _busiest_slice(image.shape[0], groups)
-        groups = [BoxGroup(_crossing(group.boxes, number), group.colour, group.dashed) for group in groups]
+        groups = [group._replace(boxes=_crossing(group.boxes, number)) for group in groups]
         spacing = image.spacing[1:] if image.spacing else None
         image = image.replace(pixels=image.pixels[number], spacing=spacing)
     shown = preview(image, side)
@@ -66,7 +67,7 @@ def boxed(image: Image, groups: Sequence[BoxGroup], *, side: int = SIDE) -> NDAr
         for box in np.asarray(group.boxes, np.float64).reshape(-1, 4):
             # The line lies on the box's outermost pixels.
             first, last = np.rint(box[:2] * factors).astype(int), np.rint(box[2:] * factors).astype(int) - 1
-            _rectangle(picture, first, np.maximum(first, last), colour, width, dashed=group.dashed)
+            _rectangle(picture, first, np.maximum(first, last), colour, width + group.strong, dashed=group.dashed)
     return picture
 
 
@@ -93,7 +94,10 @@ def by_outcome(detections: Detections, image: int, *, threshold: float, overlap:
         detections.boxes[said & is_true],
         detections.boxes[said & ~is_true],
     )
-    return [BoxGroup(part, colour, dashed) for part, (_, colour, dashed) in zip(parts, OUTCOMES, strict=True)]
+    return [
+        BoxGroup(part, colour, dashed, strong)
+        for part, (_, colour, dashed, strong) in zip(parts, OUTCOMES, strict=True)
+    ]
 
 
 def _busiest_slice(num_slices: int, groups: Sequence[BoxGroup]) -> int:

@@ -41,7 +41,9 @@ def free_response_figure(assessment: DetectionAssessment) -> Figure:
     values = np.array([row.value for row in rows])
     ends = np.array([[row.low for row in rows], [row.high for row in rows]])
     spread = np.nan_to_num(np.abs(ends - values))
-    axes.errorbar(LUNA_RATES, values, spread, fmt="o", color="black", markersize=4, capsize=2, label="all classes")
+    axes.errorbar(
+        LUNA_RATES, values, spread, fmt="o", color="black", markersize=4, capsize=2, label="all classes together"
+    )
     axes.set_xscale("log", base=2)
     axes.set_xlim(LUNA_RATES[0] / 1.5, LUNA_RATES[-1] * 1.5)
     axes.set_xticks(LUNA_RATES, ["1/8", "1/4", "1/2", "1", "2", "4", "8"])
@@ -101,7 +103,7 @@ def counting_figure(assessment: DetectionAssessment) -> Figure:
             axes.axhline(estimate.value, color=COLOURS[1], linestyle=dash, label=label)
     axes.axhline(0, color=GREY, linewidth=0.8, linestyle=":")
     dress(axes, "Objects an image", "Mean of found and true", "Found less true")
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(fontsize=8, framealpha=0.9)
     return figure
 
 
@@ -130,20 +132,28 @@ def worst_cases_figure(assessment: DetectionAssessment, read: Callable[[int], Im
         read: gives the image of a number, in the pixels that the boxes are in.
         count: how many.
     """
-    rows = worst_images(assessment, count)
     errors = image_errors(assessment.detections, threshold=assessment.threshold, overlap=assessment.overlap)
-    columns = min(3, max(1, len(rows)))
-    lines = max(1, math.ceil(len(rows) / columns))
-    figure = new_figure(4.2 * columns, 4.0 * lines + 0.4)
-    for position, row in enumerate(rows.tolist(), start=1):
+    pictures = {
+        row: boxed(
+            read(row),
+            by_outcome(assessment.detections, row, threshold=assessment.threshold, overlap=assessment.overlap),
+            side=PICTURE_SIDE,
+        )
+        for row in worst_images(assessment, count).tolist()
+    }
+    columns = min(3, max(1, len(pictures)))
+    lines = max(1, math.ceil(len(pictures) / columns))
+    tallest = max((picture.shape[0] / picture.shape[1] for picture in pictures.values()), default=1.0)
+    figure = new_figure(4.2 * columns, (4.2 * tallest + 0.3) * lines + 0.4)
+    for position, (row, picture) in enumerate(pictures.items(), start=1):
         axes = figure.add_subplot(lines, columns, position)
-        groups = by_outcome(assessment.detections, row, threshold=assessment.threshold, overlap=assessment.overlap)
-        axes.imshow(boxed(read(row), groups, side=PICTURE_SIDE))
+        axes.imshow(picture)
         axes.set_axis_off()
         said = (f"{errors[name][row]:,} {name}" for name in ("hits", "missed", "false"))
         axes.set_title(", ".join(said), fontsize=9)
     handles = [
-        Line2D([], [], color=colour, linestyle="--" if dashed else "-", label=name) for name, colour, dashed in OUTCOMES
+        Line2D([], [], color=colour, linestyle="--" if dashed else "-", linewidth=1.5 + strong, label=name)
+        for name, colour, dashed, strong in OUTCOMES
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
     return figure

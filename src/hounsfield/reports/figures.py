@@ -193,13 +193,20 @@ def score_histogram(answers: Answers, threshold: float = 0.5) -> Figure:
     return figure
 
 
-def montage(images: Sequence[npt.NDArray[Any]], titles: Sequence[str] | None = None, columns: int = 6) -> Figure:
+def montage(
+    images: Sequence[npt.NDArray[Any]],
+    titles: Sequence[str] | None = None,
+    columns: int = 6,
+    *,
+    stretch: bool = True,
+) -> Figure:
     """Draw images side by side, each from its own 1st to its 99th percentile; of a volume its middle slice.
 
     Args:
         images: (rows, columns), (rows, columns, channels) or (slices, rows, columns, channels) each.
         titles: a line above each image.
         columns: how many stand in one row.
+        stretch: False for pictures of bytes that are to be shown as they are.
     """
     count = max(len(images), 1)
     columns = min(columns, count)
@@ -207,7 +214,7 @@ def montage(images: Sequence[npt.NDArray[Any]], titles: Sequence[str] | None = N
     figure = new_figure(1.7 * columns, 1.85 * rows)
     for index, image in enumerate(images):
         axes = figure.add_subplot(rows, columns, index + 1)
-        axes.imshow(_displayable(image), cmap="gray", vmin=0, vmax=1)
+        axes.imshow(_displayable(image) if stretch else image / 255, cmap="gray", vmin=0, vmax=1)
         axes.set_axis_off()
         if titles is not None:
             axes.set_title(titles[index], fontsize=7)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from hounsfield.cohorts.audit import Audit
@@ -18,6 +20,7 @@ from hounsfield.cohorts.distribution import Distribution
 from hounsfield.cohorts.scan import Scan
 from hounsfield.errors import ImageError, require
 from hounsfield.progress import Progress, silent
+from hounsfield.reports.boxed import boxed, by_class, class_colour
 from hounsfield.reports.figures import montage, save_figure
 from hounsfield.reports.pictures import data_address, preview
 from hounsfield.version import __version__
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 TASK = "drawing pictures"
 TEMPLATES = Path(__file__).parent / "templates"
 PICTURE_SIDE = 128
+# Boxes need more room than a look does.
+BOXED_SIDE = 320
 PICTURES_A_LABEL = 8
 MOST_LABELS = 12
 GROUPS_SHOWN = 12
@@ -91,6 +96,7 @@ def write_inspection(
         charts=_charts(audit),
         histograms=_histograms(scanned),
         examples=_labelled(examples, cohort, pictures),
+        legend=_legend(cohort),
         groups=_labelled(dict(groups), cohort, pictures),
         risks=[one for one in audit.shortcuts if one.label is None or one.at_risk][:NAMES_SHOWN],
         bad=audit.fingerprint.bad[:NAMES_SHOWN],
@@ -100,7 +106,7 @@ def write_inspection(
     found = audit.to_dict() | {"costs": [asdict(cost) for cost in costs]}
     _write_text(files.data, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
     shown = [(label, row) for label, rows in examples.items() for row in rows if row in pictures]
-    save_figure(montage([pictures[row] for _, row in shown], [label for label, _ in shown], 8), files.montage)
+    save_figure(_montage(cohort, [pictures[row] for _, row in shown], [label for label, _ in shown]), files.montage)
     _write_text(files.page, page)
     return files
 
@@ -116,6 +122,19 @@ def example_rows(scanned: Scan) -> dict[str, list[int]]:
         evenly = np.linspace(0, max(len(rows) - 1, 0), min(PICTURES_A_LABEL, len(rows)))
         chosen[label] = [int(rows[round(at)]) for at in evenly]
     return chosen
+
+
+def _legend(cohort: Cohort) -> list[tuple[str, str]]:
+    """The colour of each class's boxes; empty where there are no boxes."""
+    return [(label, class_colour(number)) for number, label in enumerate(cohort.labels)] if cohort.has_boxes else []
+
+
+def _montage(cohort: Cohort, pictures: list[NDArray[np.uint8]], titles: list[str]) -> Figure:
+    figure = montage(pictures, titles, 6 if cohort.has_boxes else 8, stretch=not cohort.has_boxes)
+    handles = [Line2D([], [], color=colour, label=label) for label, colour in _legend(cohort)]
+    if handles:
+        figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False, fontsize=8)
+    return figure
 
 
 def _pictured_groups(audit: Audit) -> Iterable[tuple[str, tuple[int, ...]]]:
@@ -136,7 +155,8 @@ def _previews(cohort: Cohort, rows: list[int], progress: Progress) -> dict[int, 
     pictures = {}
     for done, (row, item) in enumerate(zip(rows, cohort.source.stream(references), strict=True), start=1):
         if not isinstance(item, ImageError):
-            pictures[row] = preview(item, PICTURE_SIDE)
+            marked = by_class(*cohort.boxes(row)) if cohort.has_boxes else None
+            pictures[row] = preview(item, PICTURE_SIDE) if marked is None else boxed(item, marked, side=BOXED_SIDE)
         progress(TASK, done, len(rows))
     return pictures
 
@@ -168,8 +188,10 @@ def _labelled(
 def _tiles(audit: Audit) -> list[tuple[str, str]]:
     figures = audit.fingerprint
     smallest, largest = ("×".join(map(str, shape)) for shape in (figures.min_shape, figures.max_shape))
+    boxes = [] if figures.boxes is None else [("objects", f"{figures.boxes.num_boxes:,}")]
     return [
         ("images", f"{figures.num_images:,}"),
+        *boxes,
         ("patients", "unknown" if figures.num_patients is None else f"{figures.num_patients:,}"),
         ("studies", "unknown" if figures.num_studies is None else f"{figures.num_studies:,}"),
         ("unreadable", f"{len(figures.bad):,}"),
@@ -187,7 +209,9 @@ def _balance(audit: Audit) -> list[tuple[str, list[Bar]]]:
 def _charts(audit: Audit) -> list[tuple[str, list[Bar]]]:
     """The counts of every property of the files of which something is known."""
     figures = audit.fingerprint
+    objects = figures.boxes.counts if figures.boxes is not None else {}
     counts: dict[str, dict[Any, int]] = {
+        **{f"Objects, {split}": values for split, values in objects.items()},
         "Size": {"×".join(map(str, shape)): count for shape, count in figures.shapes.items()},
         "Modality": figures.modalities,
         "Orientation": figures.orientations,
@@ -219,7 +243,18 @@ def _histograms(scanned: Scan) -> list[dict[str, Any]]:
         "Columns": table["shape"].map(lambda shape: shape[-1]),
         "Spacing of columns (mm)": table["spacing"].map(lambda spacing: spacing[-1], na_action="ignore"),
     }
+    columns |= _box_columns(scanned.cohort)
     return [_histogram(name, values) for name, values in columns.items() if values.min() < values.max()]
+
+
+def _box_columns(cohort: Cohort) -> dict[str, pd.Series[Any]]:
+    """Objects an image, and the sides of boxes, of a cohort that has any."""
+    if cohort.box_table is None:
+        return {}
+    table = cohort.box_table
+    axes = {"Rows": ("y0", "y1"), "Columns": ("x0", "x1")} | ({"Slices": ("z0", "z1")} if cohort.box_rank == 3 else {})
+    lengths = {f"{name} of a box": table[end] - table[start] for name, (start, end) in axes.items()}
+    return {"Objects an image": pd.Series(cohort.box_counts().sum(axis=1)), **lengths}
 
 
 def _histogram(name: str, values: pd.Series[Any]) -> dict[str, Any]:
