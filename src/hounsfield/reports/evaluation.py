@@ -44,7 +44,7 @@ def write_assessment(assessment: Assessment, folder: Path | str) -> list[Path]:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     written = [folder / "metrics.json"]
-    _write_text(written[0], json.dumps(assessment.to_dict(), indent=2, ensure_ascii=False))
+    write_text(written[0], json.dumps(assessment.to_dict(), indent=2, ensure_ascii=False))
     for name, figure in assessment_figures(assessment).items():
         path = folder / f"{name}.png"
         save_figure(figure, path)
@@ -52,7 +52,8 @@ def write_assessment(assessment: Assessment, folder: Path | str) -> list[Path]:
     return written
 
 
-def _write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Write a text file under a temporary name, then give it its own."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         temporary.write_text(text, encoding="utf-8")
