@@ -391,6 +391,7 @@ def test_a_table_of_images_with_boxes_is_read_either_way(tmp_path: Path) -> None
     cohort = load_cohort(path)
     assert (cohort.kind, cohort.task) == ("table", "binary")
     assert "could also be read as box table" in notes(cohort)
+    assert load_cohort(path, labels=("mass",), task="detection").kind == "box table"
     boxes = load_cohort(path, kind="box-table")
     assert (boxes.task, boxes.labels, boxes.box_counts().sum()) == ("detection", ("mass",), 4)
     assert boxes.table["label"].tolist() == ["", "mass"] * 4

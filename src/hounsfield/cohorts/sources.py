@@ -54,7 +54,7 @@ def load_cohort(
         allow_outside: whether paths of a table may lead out of that folder.
         labels: the labels to expect, in class order, such as those of a trained network; then not every one of them
             needs to occur, and an unknown one is refused.
-        task: the task to expect together with ``labels``.
+        task: the task to expect together with ``labels``; data that can be read for several is read for this one.
         progress: told about downloads and DICOM headers.
 
     Raises:
@@ -73,7 +73,7 @@ def load_cohort(
     path = Path(text).expanduser()
     if not path.exists():
         raise CohortError(_not_found(path))
-    found = _kinds_at(path)
+    found = _fitting(_kinds_at(path), task)
     chosen = forced or (found[0] if found else None)
     if chosen is None:
         raise CohortError(
@@ -83,6 +83,12 @@ def load_cohort(
         raise UsageError(f"A phantom is made by its name and not read from {path}: write phantom:NAME.")
     cohort = LOADERS[chosen](path, options)
     return _say_kind(cohort, found, forced)
+
+
+def _fitting(found: list[str], task: Task | None) -> list[str]:
+    """Kinds in the order of likelihood; where a task is expected, those that speak of it come first."""
+    wanted = task == "detection"
+    return found if task is None else sorted(found, key=lambda kind: (kind in detection_sources.BOX_KINDS) != wanted)
 
 
 def _known_kind(kind: str | None) -> str | None:
@@ -243,7 +249,7 @@ def _named(prefix: str, name: str, options: Options, forced: str | None) -> Coho
 
 def _load_phantom(name: str, options: Options, forced: str | None) -> Cohort:
     table = cached_phantom(name, progress=options.progress)
-    chosen = box_rows.KIND if forced == box_rows.KIND else _kinds_of_table(table)[0]
+    chosen = box_rows.KIND if forced == box_rows.KIND else _fitting(_kinds_of_table(table), options.task)[0]
     cohort = LOADERS[chosen](table, options)
     return dataclasses.replace(cohort, kind="phantom", name=name)
 
