@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,12 +14,17 @@ import pytest
 from scipy import special
 
 from hounsfield.bundle import Bundle
-from hounsfield.evaluation import Novelty
+from hounsfield.cli import main as cli
+from hounsfield.evaluation import METRICS, Novelty
+from hounsfield.images import Image
 from hounsfield.inference import Predictor
 from hounsfield.inference.appearance import appearances
-from hounsfield.training import evaluate_run, train
+from hounsfield.preprocessing.corruption import corrupted, corruption_names
+from hounsfield.reports.robustness import write_robustness
+from hounsfield.training import Run, evaluate_run, train
 from hounsfield.training.doubt import Held, calibrate, fit_novelty, novelty_rows
 from hounsfield.training.engine_runs import EngineRun, evenly
+from hounsfield.training.robustness import evaluate_robustness, seed_of
 from networks import tiny_bundle
 from plans import hand_made_plan, write_pair
 
@@ -110,10 +116,20 @@ def test_of_an_ensemble_the_features_of_the_network_that_did_not_see_the_row_cou
     assert found.gaussians["features"].mean.shape == (2, 4)
 
 
-@pytest.mark.parametrize("folds", [1, 2])
-def test_a_run_knows_its_calibration_and_the_images_it_was_made_for(folds: int, tmp_path: Path) -> None:
-    plan = hand_made_plan(network="simple_cnn", width=None, epochs=1, folds=folds, batch_size=4)
-    run = train(write_pair(tmp_path), tmp_path / "run", plan=plan)
+Trained = tuple[Run, Path, int]
+
+
+@pytest.fixture(scope="module", params=[1, 2], ids=["one network", "an ensemble"])
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    folder = tmp_path_factory.mktemp("trained")
+    plan = hand_made_plan(network="simple_cnn", width=None, epochs=1, folds=request.param, batch_size=4)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOUNSFIELD_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        return train(write_pair(folder), folder / "run", plan=plan), folder, request.param
+
+
+def test_a_run_knows_its_calibration_and_the_images_it_was_made_for(trained: Trained) -> None:
+    run, folder, folds = trained
     bundle = Bundle.load(run.folder)
     doubt = bundle.doubt
     assert doubt is not None
@@ -129,7 +145,7 @@ def test_a_run_knows_its_calibration_and_the_images_it_was_made_for(folds: int, 
     assert again.estimates["ece"].value == pytest.approx(run.metrics["test"]["ece"]["value"], abs=1e-6)
     assert ("ece_uncalibrated" in again.estimates) == (bundle.scaling.name != "none")
     assert any(note.startswith("Unlike the training images: ") for note in again.notes)
-    images = np.load(tmp_path / "images.npy")
+    images = np.load(folder / "images.npy")
     table = pd.read_csv(run.folder / "predictions.csv")
     rows = table["image"].str.extract(r"(\d+)")[0].astype(int)
     found = Predictor(bundle).predict(images[rows[table["split"] == "test"]])
@@ -139,3 +155,53 @@ def test_a_run_knows_its_calibration_and_the_images_it_was_made_for(folds: int, 
     noise = np.random.default_rng(0).choice([0, 1e4], size=(3, *images.shape[1:])).astype(np.float32)
     assert all(one.unlike_training > 1 for one in Predictor(bundle).predict(noise))
     assert appearances(noise[..., None]).shape == (3, doubt.novelty.gaussians["appearance"].mean.shape[1])
+
+
+def test_figures_under_corruption_are_those_of_corrupted_images(trained: Trained, tmp_path: Path) -> None:
+    run, folder, folds = trained
+    if folds > 1:
+        pytest.skip("one kind of run is enough")
+    found = evaluate_robustness(run.folder, seed=4)
+    for metric in ("auc", "accuracy"):
+        assert found.clean.estimates[metric].value == pytest.approx(run.metrics["test"][metric]["value"])
+    assert set(found.curves) == set(corruption_names(2)) - {"crop"}
+    assert any(note.startswith("Cropping is left out") for note in found.notes)
+    images, truth = np.load(folder / "images.npy"), np.load(folder / "labels.npy")
+    table = pd.read_csv(run.folder / "predictions.csv")
+    rows = table["image"].str.extract(r"(\d+)")[0].astype(int)[table["split"] == "test"].to_numpy()
+    spoiled = [
+        corrupted(Image(pixels=images[row][..., None]), "noise", 5, seed=seed_of(4, number))
+        for number, row in enumerate(rows)
+    ]
+    predicted = Predictor(run.folder).predict(spoiled)
+    expected = METRICS["auc"](truth[rows], [one.probabilities["1"] for one in predicted])
+    noisy = found.curves["noise"][4]
+    assert noisy.estimates["auc"].value == pytest.approx(expected)
+    assert noisy.changes["auc"].value == pytest.approx(expected - found.clean.estimates["auc"].value)
+    assert noisy.unlike == pytest.approx(np.mean([one.unlike_training > 1 for one in predicted]))
+    assert noisy.strength == 0.18
+    report = found.to_dict()
+    written = write_robustness(report, found.example, tmp_path)
+    assert json.loads(written[0].read_text()) == json.loads(json.dumps(report, allow_nan=False))
+    assert [path.name for path in written[1:]] == ["robustness.png", "corruptions.png"]
+    assert all(path.stat().st_size > 20_000 for path in written[1:])
+    assert len(found.lines()) == 2
+
+
+def test_robustness_from_the_command_line(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, _, folds = trained
+    if folds > 1:
+        pytest.skip("one kind of run is enough")
+    monkeypatch.setattr(sys, "argv", ["hounsfield", "robustness", str(run.folder), "phantom:chest"])
+    with pytest.raises(SystemExit) as outcome:
+        cli.main()
+    assert outcome.value.code == 2
+    assert "--out" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["hounsfield", "robustness", str(run.folder)])
+    with pytest.raises(SystemExit) as outcome:
+        cli.main()
+    assert not outcome.value.code
+    assert "Robustness: mean loss of AUC" in capsys.readouterr().out
+    assert (run.folder / "robustness.json").is_file()

@@ -49,7 +49,7 @@ def evaluate_run(
         CohortError: the data cannot be tested on.
     """
     bundle = Bundle.load(run)
-    cohort, note = _own_test_rows(RunFolder.open(Path(run)), bundle) if data is None else _other(data, bundle)
+    cohort, note = tested_cohort(run, data, bundle)
     store = Store.build(cohort, bundle.pipeline, progress=progress)
     engine = open_engine(bundle)
     tested = run_engine(engine, store, np.arange(len(store)), progress, "predicting")
@@ -66,6 +66,11 @@ def evaluate_run(
         seed=seed,
     )
     return replace(assessment, table=store.cohort.table, features=tested.features)
+
+
+def tested_cohort(run: Path | str, data: str | None, bundle: Bundle) -> tuple[Cohort, str]:
+    """The rows that a run is tested on, and which they are, in words; see :func:`evaluate_run`."""
+    return _own_test_rows(RunFolder.open(Path(run)), bundle) if data is None else _other(data, bundle)
 
 
 def _load(request: DataRequest, bundle: Bundle) -> Cohort:

@@ -1,0 +1,100 @@
+"""How figures fall as images get worse, and what such images look like."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from hounsfield.images import Image
+from hounsfield.preprocessing.corruption import CORRUPTIONS, SEVERITIES, corrupted
+from hounsfield.reports.evaluation import write_text
+from hounsfield.reports.figures import COLOURS, DASHES, GREY, dress, new_figure, save_figure
+
+LINES = (("auc", "AUC"), ("accuracy", "Accuracy"))
+COLUMNS = 4
+
+
+def robustness_figure(report: Mapping[str, Any]) -> Figure:
+    """Draw AUC and accuracy with their intervals against the severity, a panel a corruption.
+
+    Args:
+        report: the content of ``robustness.json``.
+    """
+    corruptions = report["corruptions"]
+    columns = min(COLUMNS, len(corruptions))
+    rows = math.ceil(len(corruptions) / columns)
+    figure = new_figure(2.7 * columns, 2.7 * rows)
+    first: Axes | None = None
+    for number, curve in enumerate(corruptions.values()):
+        axes = figure.add_subplot(rows, columns, number + 1, sharey=first)
+        first = first or axes
+        _draw_curves(axes, [report["clean"], *curve["severities"]])
+        dress(axes, curve["title"], "Severity" if number >= len(corruptions) - columns else "", "")
+        axes.set_xticks((0, *SEVERITIES))
+    if first is not None:
+        figure.legend(*first.get_legend_handles_labels(), loc="outside lower center", ncol=3, frameon=False, fontsize=8)
+    return figure
+
+
+def write_robustness(report: Mapping[str, Any], example: Image, folder: Path) -> list[Path]:
+    """Write ``robustness.json`` and two figures into a folder's ``figures``, and say which files were written.
+
+    Raises:
+        OSError: the folder cannot be made or written to.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    figures = {"robustness": robustness_figure(report), "corruptions": corruption_figure(example)}
+    written = [folder / "robustness.json", *(folder / "figures" / f"{name}.png" for name in figures)]
+    write_text(written[0], json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    for path, figure in zip(written[1:], figures.values(), strict=True):
+        save_figure(figure, path)
+    return written
+
+
+def _draw_curves(axes: Axes, conditions: Sequence[Mapping[str, Any]]) -> None:
+    places = np.arange(len(conditions))
+    for number, (name, title) in enumerate(LINES):
+        value, low, high = (
+            np.array([condition[name][end] for condition in conditions], dtype=float)
+            for end in ("value", "low", "high")
+        )
+        axes.fill_between(places, low, high, color=COLOURS[number], alpha=0.15, linewidth=0)
+        axes.plot(places, value, DASHES[number], color=COLOURS[number], marker="o", markersize=3, label=title)
+    unlike = np.array([condition["unlike_training"] for condition in conditions], dtype=float)
+    if np.isfinite(unlike).all():
+        axes.plot(places, unlike, DASHES[3], color=GREY, label="share called unlike training")
+    axes.set_ylim(-0.02, 1.02)
+
+
+def corruption_figure(image: Image, *, seed: int = 0) -> Figure:
+    """Draw an image under every corruption, a row each, as it is and then from severity 1 to 5; of a volume a slice."""
+    names = [name for name, corruption in CORRUPTIONS.items() if image.rank in corruption.ranks]
+    limits = np.percentile(image.pixels, (0.5, 99.5))
+    figure = new_figure(1.5 * (len(SEVERITIES) + 1), 1.6 * len(names))
+    for row, name in enumerate(names):
+        for severity in (0, *SEVERITIES):
+            axes = figure.add_subplot(len(names), len(SEVERITIES) + 1, row * (len(SEVERITIES) + 1) + severity + 1)
+            shown = corrupted(image, name, severity, seed=seed) if severity else image
+            axes.imshow(_picture(shown, *limits), cmap="gray", vmin=0, vmax=1)
+            axes.set_xticks([])
+            axes.set_yticks([])
+            if severity == 0:
+                axes.set_ylabel(CORRUPTIONS[name].title, fontsize=8)
+            if row == 0:
+                axes.set_title(f"severity {severity}" if severity else "as it is", fontsize=8)
+    return figure
+
+
+def _picture(image: Image, low: float, high: float) -> npt.NDArray[np.float64]:
+    """One slice on the scale of the image that was made worse, so that lost contrast is seen."""
+    pixels = image.pixels[len(image.pixels) // 2] if image.rank == 3 else image.pixels
+    pixels = pixels if pixels.shape[-1] == 3 else pixels[..., 0]
+    return np.clip((pixels.astype(np.float64) - low) / max(high - low, 1e-12), 0, 1)
