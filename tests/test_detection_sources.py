@@ -15,7 +15,9 @@ import pandas as pd
 import pytest
 
 from hounsfield.cohorts import Cohort, load_cohort
+from hounsfield.cohorts.shapes import image_shapes
 from hounsfield.errors import CohortError, UsageError
+from hounsfield.images import read_image
 
 ROWS, COLUMNS = 30, 40
 
@@ -180,6 +182,44 @@ def test_known_labels_keep_their_order_and_refuse_others(tmp_path: Path) -> None
     assert cohort.boxes(0)[1].tolist() == [1]
     with pytest.raises(CohortError, match="Found the label 'virus'"):
         load_cohort(tmp_path, labels=("debris", "dirt"), task="detection")
+
+
+def test_images_named_by_their_place_on_another_machine_are_found_by_name(tmp_path: Path) -> None:
+    content = coco_content([GOOD])
+    write_coco(tmp_path, content)
+    for image in content["images"]:
+        image["file_name"] = "C:\\export\\set\\" + image["file_name"]
+    (tmp_path / "boxes.json").write_text(json.dumps(content))
+    assert load_cohort(tmp_path).table["image"].tolist() == ["images/0.png", "images/1.png", "images/2.png"]
+
+
+def test_shapes_are_those_of_the_decoded_images(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (7, 11, 3), np.uint8)
+    for name in ("a.png", "b.jpg", "c.tif", "d.bmp"):
+        cv2.imwrite(str(tmp_path / name), pixels)
+    plain = (tmp_path / "b.jpg").read_bytes()
+    # An Exif part that says: turned by a quarter (orientation 6).
+    tiff = b"II*\x00\x08\x00\x00\x00\x01\x00\x12\x01\x03\x00\x01\x00\x00\x00\x06\x00\x00\x00\x00\x00\x00\x00"
+    exif = b"Exif\x00\x00" + tiff
+    (tmp_path / "e.jpg").write_bytes(plain[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + plain[2:])
+    (tmp_path / "f.png").write_bytes(b"no picture")
+    write_volume(tmp_path / "g.nii", np.zeros((3, 4, 5), np.int16))
+    names = [path.name for path in sorted(tmp_path.iterdir())]
+    shapes = image_shapes(tmp_path, names)
+    assert set(shapes) == set(names) - {"f.png"}
+    for name, shape in shapes.items():
+        assert shape == read_image(tmp_path / name).shape, name
+    assert (shapes["b.jpg"], shapes["e.jpg"], shapes["g.nii"]) == ((7, 11), (11, 7), (3, 4, 5))
+
+
+def test_a_stray_sheet_or_file_makes_no_data_of_boxes(tmp_path: Path) -> None:
+    for label in ("a", "b"):
+        for number in range(2):
+            write_picture(tmp_path / label / f"{number}.png", seed=number)
+    (tmp_path / "data.yaml").write_text("made: yesterday\n")
+    (tmp_path / "notes.xml").write_text("<notes/>")
+    (tmp_path / "record.json").write_text('{"images": 4}')
+    assert load_cohort(tmp_path).kind == "class folders"
 
 
 VOC = """<annotation><filename>{image}</filename><size><width>{width}</width><height>{height}</height></size>

@@ -10,7 +10,8 @@ import typer
 Data = Annotated[
     str,
     typer.Argument(
-        help="Class folders, a table, DICOM with a table, .npz, IMAGES.npy,LABELS.npy, medmnist:NAME or phantom:NAME."
+        help="Class folders, a table, DICOM with a table, .npz, IMAGES.npy,LABELS.npy, boxes (COCO, VOC, YOLO, table), "
+        "label maps, medmnist:NAME or phantom:NAME."
     ),
 ]
 Kind = Annotated[str | None, typer.Option("--kind", help="Force the kind of DATA instead of detecting it.")]

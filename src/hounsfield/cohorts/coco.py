@@ -135,7 +135,13 @@ def _read(path: Path) -> _Document:
 
 def _read_part(document: _Document, split: str | None, root: Path, options: Options) -> Annotations:
     names = _names(document)
-    prefix = "" if options.images else _image_folder(document, list(names.values()), split, root)
+    prefix = ""
+    if not options.images:
+        prefix, hits = _image_folder(document, list(names.values()), split, root)
+        # Exports often name images by their place on the machine of the annotator.
+        bare = {key: name.rpartition("/")[2] for key, name in names.items()}
+        if not hits and (found := _image_folder(document, list(bare.values()), split, root))[1]:
+            prefix, names = found[0], bare
     references = {key: os.path.normpath(os.path.join(prefix, name)) for key, name in names.items()}  # noqa: PTH118 - references are text, and stay relative
     rows, sizes = [], {}
     for image in document.images:
@@ -167,8 +173,8 @@ def _names(document: _Document) -> dict[Any, str]:
     return names
 
 
-def _image_folder(document: _Document, names: Sequence[str], split: str | None, root: Path) -> str:
-    """The folder, relative to the root, that the file names are relative to: the one with most of the first files."""
+def _image_folder(document: _Document, names: Sequence[str], split: str | None, root: Path) -> tuple[str, int]:
+    """The folder, relative to the root, that has most of the first files, and how many of them."""
     here = document.path.parent
     stem = document.path.stem.removeprefix("instances_")
     words = [stem, *([word for word, meant in SPLIT_WORDS.items() if meant == split] if split else [])]
@@ -176,7 +182,8 @@ def _image_folder(document: _Document, names: Sequence[str], split: str | None, 
     candidates = [os.path.relpath((here / folder).resolve(), root.resolve()) for folder in (*IMAGE_FOLDERS, *below)]
     inside = [folder for folder in dict.fromkeys(candidates) if not folder.startswith("..")]
     hits = [sum((root / folder / name).is_file() for name in names[:TRIED]) for folder in inside]
-    return inside[int(np.argmax(hits))]
+    best = int(np.argmax(hits))
+    return inside[best], hits[best]
 
 
 def _boxes(document: _Document, references: dict[Any, str]) -> tuple[pd.DataFrame, list[str]]:

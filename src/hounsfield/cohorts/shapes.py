@@ -14,11 +14,14 @@ from hounsfield.cohorts.headers import MAX_PIXELS
 from hounsfield.errors import ImageError
 from hounsfield.images import read_image
 from hounsfield.images.dicom_file import open_header
-from hounsfield.images.raster import HEADERS, JPEG_MAGIC, PNG_MAGIC
+from hounsfield.images.raster import JPEG_MAGIC, PNG_MAGIC, jpeg_size
 from hounsfield.images.reading import READERS, format_suffix
 
 # An orientation in a header may turn the picture when it is decoded; such files are decoded to know.
 TURNING = (b"Exif\x00\x00", b"eXIf")
+# How much of a file is looked at for its size.
+HEAD_BYTES = 2**18
+JPEG_END = b"\xff\xd9"
 # Files are looked at in groups of so many.
 GROUP_FILES = 32
 
@@ -54,7 +57,7 @@ def _from_header(path: Path, suffix: str) -> tuple[int, ...] | None:
     """The shape by the header alone, or ``None`` where only decoding tells it."""
     reader = READERS[suffix]
     if reader == READERS[".png"]:
-        return _raster_shape(path.read_bytes())
+        return _raster_shape(path)
     if reader == READERS[".dcm"]:
         header = open_header(path, MAX_PIXELS)
         rows, columns, frames = (header.integer(name) for name in ("Rows", "Columns", "NumberOfFrames"))
@@ -68,12 +71,18 @@ def _from_header(path: Path, suffix: str) -> tuple[int, ...] | None:
     return None
 
 
-def _raster_shape(content: bytes) -> tuple[int, int] | None:
-    if not content.startswith((PNG_MAGIC, JPEG_MAGIC)) or any(mark in content for mark in TURNING):
+def _raster_shape(path: Path) -> tuple[int, int] | None:
+    """(rows, columns) by the first bytes of a PNG or JPEG file, unless something there may turn the picture."""
+    with path.open("rb") as stream:
+        head = stream.read(HEAD_BYTES)
+    if not head.startswith((PNG_MAGIC, JPEG_MAGIC)) or any(mark in head for mark in TURNING):
         return None
-    declared = next(size for magics, size in HEADERS if content.startswith(magics))
     try:
-        rows, columns, _ = declared(content)
+        if head.startswith(PNG_MAGIC):
+            columns, rows = struct.unpack_from(">II", head, 16)
+        else:
+            # The reader wants to see the end of the image, which is not looked for here.
+            rows, columns, _ = jpeg_size(head + JPEG_END)
     except (struct.error, IndexError, ValueError):
         return None
     return rows, columns

@@ -30,6 +30,7 @@ KIND = "yolo"
 SHEETS = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 NAME_LISTS = ("classes.txt", "obj.names", "_darknet.labels")
 NO_LABELS = frozenset({"classes.txt", "train.txt", "val.txt", "valid.txt", "test.txt", "notes.txt", "readme.txt"})
+NAMES = re.compile(r"^names\s*:", re.MULTILINE)
 LINE = re.compile(r"\d+( [-+.\deE]+){4,}")
 
 
@@ -46,7 +47,8 @@ def looks_like_yolo(path: Path) -> bool:
     """Whether DATA is YOLO's: a sheet with names, or text files of such lines in ``labels`` or beside the images."""
     if path.is_file():
         return path.suffix.lower() in {".yaml", ".yml"}
-    if any((path / name).is_file() for name in SHEETS):
+    sheets = [path / name for name in SHEETS if (path / name).is_file()]
+    if any(NAMES.search(sheet.read_text(encoding="utf-8", errors="replace")) for sheet in sheets):
         return True
     return any(LINE.match(" ".join(line.split())) for file in _some_texts(path) for line in _first_lines(file))
 

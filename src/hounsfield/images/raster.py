@@ -98,7 +98,7 @@ def _png_size(content: bytes) -> tuple[int, int, int]:
         position += length + 12
 
 
-def _jpeg_size(content: bytes) -> tuple[int, int, int]:
+def jpeg_size(content: bytes) -> tuple[int, int, int]:
     """Size from the frame header (ITU-T T.81, B.2.2), after the end-of-image marker has been found."""
     if content.rfind(b"\xff\xd9") < 0:
         raise ValueError("it ends before its end-of-image marker")
@@ -151,7 +151,7 @@ def _damaged(path: Path, reason: str) -> ImageError:
 # First bytes -> what reads the declared (rows, columns, samples).
 HEADERS: tuple[tuple[bytes | tuple[bytes, ...], Callable[[bytes], tuple[int, int, int]]], ...] = (
     (PNG_MAGIC, _png_size),
-    (JPEG_MAGIC, _jpeg_size),
+    (JPEG_MAGIC, jpeg_size),
     (TIFF_MAGICS, _tiff_size),
     (BMP_MAGIC, _bmp_size),
 )
