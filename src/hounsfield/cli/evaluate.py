@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -13,6 +14,9 @@ from hounsfield.errors import UsageError
 
 if TYPE_CHECKING:
     from hounsfield.evaluation.assessment import Assessment
+    from hounsfield.evaluation.bias_report import BiasReport
+    from hounsfield.evaluation.classification import Estimate
+    from hounsfield.evaluation.removal import Removal
 
 
 def command(  # noqa: PLR0917 - Typer takes every option as a parameter
@@ -26,25 +30,56 @@ def command(  # noqa: PLR0917 - Typer takes every option as a parameter
     replicates: Annotated[int, typer.Option(help="Bootstrap replicates.", min=100)] = 2000,
     confidence: Annotated[float, typer.Option(help="Nominal coverage of the intervals.", min=0.5, max=0.999)] = 0.95,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
+    interventions: Annotated[
+        bool,
+        typer.Option(help="Of a run: test too whether masking corners or border, or other exposure, changes answers."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the machine-readable form.")] = False,
 ) -> None:
-    """Measure a run on its test split or on other data, or evaluate a table of predictions."""
+    """Measure a run on its test split or on other data, or evaluate a table of predictions.
+
+    Where the table has columns such as sex, age, site or scanner, the groups that they make are compared.
+    """
     options: dict[str, Any] = {"num_replicates": replicates, "confidence": confidence, "seed": seed}
+    removals: tuple[Removal, ...] = ()
     if target.is_dir():
         if task is not None:
             raise UsageError("The option --task is for tables of predictions; a run knows its task. Leave it out.")
         from hounsfield.training import evaluate_run
 
         assessment = evaluate_run(target, data, threshold=threshold, **options)
+        if interventions:
+            removals = _remove_shortcuts(target, data, threshold, confidence)
     else:
+        if interventions:
+            raise UsageError("The option --interventions needs a network: it is for runs. Leave it out.")
         if data is not None:
             raise UsageError(
                 f"{target} is no run folder, so it cannot be tested on {data}. Give a run, or the table alone."
             )
         assessment = _assess_table(target, task, threshold, options)
-    _report(assessment, confidence, as_json=as_json)
+    for note in assessment.notes:
+        say(note)
+    from hounsfield.evaluation.bias_report import report_bias
+
+    bias = report_bias(assessment, removals=removals, seed=seed, confidence=confidence)
+    if as_json:
+        print_json({**assessment.to_dict(), "bias": bias.to_dict()})
+    else:
+        _report(assessment, confidence)
+        _report_bias(bias)
+    if target.is_dir() and data is None:
+        _write_bias(bias, target, target / "figures")
     if output is not None:
-        _write(assessment, output)
+        _write(assessment, bias, output)
+
+
+def _remove_shortcuts(run: Path, data: str | None, threshold: float | None, confidence: float) -> tuple[Removal, ...]:
+    from hounsfield.cli.console import progress_bars
+    from hounsfield.training.interventions import remove_shortcuts
+
+    with progress_bars() as progress:
+        return remove_shortcuts(run, data, threshold=threshold, confidence=confidence, progress=progress)
 
 
 def _assess_table(path: Path, task: str | None, threshold: float | None, options: dict[str, Any]) -> Assessment:
@@ -56,15 +91,11 @@ def _assess_table(path: Path, task: str | None, threshold: float | None, options
     if task is not None and task not in known:
         raise UsageError(f"The task '{task}' is not known; expected {', '.join(known)}.")
     read = read_predictions(path, task=known[task] if task else None, threshold=threshold)
-    return assess(read.answers, threshold=read.threshold, groups=read.groups, notes=read.notes, **options)
+    assessment = assess(read.answers, threshold=read.threshold, groups=read.groups, notes=read.notes, **options)
+    return replace(assessment, table=read.table)
 
 
-def _report(assessment: Assessment, confidence: float, *, as_json: bool) -> None:
-    for note in assessment.notes:
-        say(note)
-    if as_json:
-        print_json(assessment.to_dict())
-        return
+def _report(assessment: Assessment, confidence: float) -> None:
     from rich.table import Table
 
     from hounsfield.evaluation.metrics import METRICS
@@ -72,14 +103,51 @@ def _report(assessment: Assessment, confidence: float, *, as_json: bool) -> None
     table = Table("", "value", f"{confidence:.0%} interval", "n", "")
     for name, estimate in assessment.estimates.items():
         title = METRICS[name].title if name in METRICS else name
-        interval = f"{estimate.low:.3f} to {estimate.high:.3f}" if math.isfinite(estimate.low) else "–"
-        value = f"{estimate.value:.3f}" if math.isfinite(estimate.value) else "undefined"
-        table.add_row(title, value, interval, f"{estimate.n:,}", estimate.note)
+        table.add_row(title, _value(estimate), _interval(estimate) or "–", f"{estimate.n:,}", estimate.note)
     out.print(table)
 
 
-def _write(assessment: Assessment, folder: Path) -> None:
+def _value(estimate: Estimate) -> str:
+    return f"{estimate.value:.3f}" if math.isfinite(estimate.value) else "undefined"
+
+
+def _interval(estimate: Estimate) -> str:
+    return f"{estimate.low:.3f} to {estimate.high:.3f}" if math.isfinite(estimate.low) else ""
+
+
+def _short(estimate: Estimate) -> str:
+    ends = f" ({estimate.low:.2f}–{estimate.high:.2f})" if math.isfinite(estimate.low) else ""
+    return f"{_value(estimate)}{ends}"
+
+
+def _report_bias(bias: BiasReport) -> None:
+    """The figures of each group that one attribute makes, and what was found; nothing where there is no attribute."""
+    audit = bias.audit
+    if audit.attributes and "auc" in audit.overall.figures:
+        from rich.table import Table
+
+        table = Table("group", "patients", "AUC", "sensitivity", "specificity", title="Subgroups", title_justify="left")
+        for group in (audit.overall, *(each for each in audit.groups if len(each.parts) == 1)):
+            cells = [group.figures[name] for name in ("auc", "sensitivity", "specificity")]
+            told = [_short(cell) if not cell.note else "too small" for cell in cells]
+            table.add_row(group.group, f"{group.patients:,}", *told)
+        out.print(table)
+    if audit.attributes or bias.removals:
+        for line in bias.lines():
+            out.print(line, markup=False)
+
+
+def _write(assessment: Assessment, bias: BiasReport, folder: Path) -> None:
     from hounsfield.reports.evaluation import write_assessment
 
     for path in write_assessment(assessment, folder):
         say(f"wrote {path}")
+    _write_bias(bias, folder, folder)
+
+
+def _write_bias(bias: BiasReport, folder: Path, figures: Path) -> None:
+    if bias.audit.attributes or bias.removals:
+        from hounsfield.reports.subgroups import write_bias
+
+        for path in write_bias(bias, folder, figures):
+            say(f"wrote {path}")

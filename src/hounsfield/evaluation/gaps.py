@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from hounsfield.evaluation.answers import Booleans, Floats, Integers
 from hounsfield.evaluation.intervals import Clusters, Interval
@@ -164,15 +164,15 @@ def tail(deviate: float, skewness: float) -> float:
     Pearson's type III distribution ends on its short side where the statistic may not, so no tail is taken to be
     lighter than the normal one.
     """
-    upper = max(_pearson_upper(deviate, skewness), float(stats.norm.sf(deviate)))
-    lower = max(_pearson_upper(-deviate, -skewness), float(stats.norm.cdf(deviate)))
+    upper = max(_pearson_upper(deviate, skewness), float(special.ndtr(-deviate)))
+    lower = max(_pearson_upper(-deviate, -skewness), float(special.ndtr(deviate)))
     return min(1.0, 2 * min(upper, lower))
 
 
 def _pearson_upper(deviate: float, skewness: float) -> float:
     """P(T > deviate) for a standardised gamma variable, mirrored where the skewness is negative."""
     if abs(skewness) < LEAST_SKEW:
-        return float(stats.norm.sf(deviate))
+        return float(special.ndtr(-deviate))
     shape = 4 / skewness**2
     point = shape + math.copysign(1.0, skewness) * deviate * math.sqrt(shape)
     if point <= 0:
@@ -201,5 +201,5 @@ def mean_interval(residual: Floats, clusters: Clusters, least: float, *, confide
     mean = float(residual.mean())
     sums = clusters.sums((residual - mean)[:, None])[:, 0]
     seen = float(np.sum(sums**2)) / len(residual) ** 2 * count / max(count - 1, 1)
-    half = float(stats.t.ppf((1 + confidence) / 2, max(count - 1, 1))) * math.sqrt(max(seen, least))
+    half = float(special.stdtrit(max(count - 1, 1), (1 + confidence) / 2)) * math.sqrt(max(seen, least))
     return Interval(mean - half, mean + half)

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 from hounsfield.evaluation.answers import Answers, Booleans, Floats, Integers
 from hounsfield.evaluation.classification import Estimate
@@ -137,7 +137,7 @@ def measure(metric: GroupMetric, question: Question, group: Booleans, tested: Co
     value, inside, _ = metric.estimate(question.take(group), confidence)
     other, outside, _ = metric.estimate(question.take(~group), confidence)
     if metric.rests_on == ("all",):
-        half = float(stats.norm.ppf((1 + confidence) / 2)) * tested.error
+        half = float(special.ndtri((1 + confidence) / 2)) * tested.error
         return Measured(tested.value, Interval(tested.value - half, tested.value + half), value, other)
     return Measured(value - other, difference_interval(value, inside, other, outside), value, other)
 

@@ -21,6 +21,7 @@ from hounsfield.models import flip_averaged
 from hounsfield.reports.evaluation import assessment_figures
 from hounsfield.reports.figures import learning_curves, montage, save_figure
 from hounsfield.training.batches import PredictionBatches
+from hounsfield.training.bias import record_bias
 from hounsfield.training.diagnosis import Diagnosis, diagnose
 from hounsfield.training.doubt import Held, calibrate, error_lines, fit_novelty, novelty_rows, unlike_lines
 from hounsfield.training.engine_runs import EngineRun, run_engine
@@ -71,6 +72,7 @@ def finish(job: Job, members: list[Member], network: keras.Model) -> Finished:
         lines += unlike_lines(bundle, tested, "test images")
     assessed = {split: assess_rows(store.cohort, rows, scores, bundle) for split, (rows, scores) in predicted.items()}
     lines += [line for split in set(assessed) - {"validation"} for line in error_lines(assessed[split], split)]
+    lines += record_bias(job, assessed["test"], tested) if len(test) else []
     metrics = {split: estimates_to_dict(dict(assessment.estimates)) for split, assessment in assessed.items()}
     diagnosis = _diagnose(job, members, fitted_on, held)
     folder.record("diagnosis", **diagnosis.to_dict())

@@ -1,0 +1,33 @@
+"""``hounsfield forecast``: would more data help?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the machine-readable form.")] = False,
+) -> None:
+    """Train a run's plan on an eighth, a quarter and half of its patients, and say what more patients would bring.
+
+    This takes one to three times as long as the run; a forecast that was stopped goes on where it was.
+    """
+    from hounsfield.cli.backend import announce_backend
+    from hounsfield.cli.console import out, print_json, progress_bars, say
+
+    announce_backend()
+    from hounsfield.training.forecast import forecast
+
+    with progress_bars() as progress:
+        curve = forecast(run, progress=progress)
+    if as_json:
+        print_json(curve.to_dict())
+    else:
+        for line in curve.lines():
+            out.print(line, markup=False)
+    for name in ("learning_curve.json", "figures/learning_curve.png"):
+        say(f"wrote {run / name}")

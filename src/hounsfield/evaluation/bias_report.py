@@ -1,0 +1,81 @@
+"""All that one test says of bias: groups and gaps, what the features give away, and what taking something out does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from hounsfield.errors import EvaluationError
+from hounsfield.evaluation.assessment import Assessment
+from hounsfield.evaluation.bias import audit_bias
+from hounsfield.evaluation.bias_outcome import BiasAudit
+from hounsfield.evaluation.probe import Probe, probe_features
+from hounsfield.evaluation.removal import Removal
+
+
+@dataclass(frozen=True, eq=False)
+class BiasReport:
+    """The bias audit of a test, in the form that files, tables and reports share.
+
+    Attributes:
+        audit: groups and gaps.
+        probes: which attributes can be read from the features; empty where there are none.
+        removals: what interventions did; empty where none was made.
+    """
+
+    audit: BiasAudit
+    probes: tuple[Probe, ...] = ()
+    removals: tuple[Removal, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of ``bias.json``."""
+        return {
+            **self.audit.to_dict(),
+            "probes": [probe.to_dict() for probe in self.probes],
+            "removals": [removal.to_dict() for removal in self.removals],
+            "lines": self.lines(),
+        }
+
+    def lines(self) -> list[str]:
+        """The outcome in words, a line a thought."""
+        lines = self.audit.lines()
+        if self.probes:
+            readable = [probe for probe in self.probes if probe.readable]
+            told = "; ".join(
+                f"{probe.attribute} (AUC {probe.value:.2f}, {probe.low:.2f} to {probe.high:.2f})" for probe in readable
+            )
+            lines.append(f"Read from the network's features, among images of one label: {told or 'no attribute'}.")
+        return [*lines, *(f"{removal.line()[0].upper()}{removal.line()[1:]}" for removal in self.removals)]
+
+
+def report_bias(
+    assessment: Assessment, *, removals: tuple[Removal, ...] = (), seed: int = 0, confidence: float = 0.95
+) -> BiasReport:
+    """Audit a test whose assessment holds the table of its cases; probe the features where it holds these too.
+
+    Args:
+        assessment: of the test.
+        removals: what interventions did to the same network.
+        seed: of the probes.
+        confidence: nominal coverage of each interval.
+
+    Raises:
+        EvaluationError: the assessment holds no table.
+    """
+    if assessment.table is None:
+        raise EvaluationError(
+            "The assessment holds no table of its cases, so there is nothing to group them by. Add it: "
+            "dataclasses.replace(assessment, table=table)."
+        )
+    audit = audit_bias(assessment.answers, assessment.table, groups=assessment.groups, confidence=confidence)
+    probes: tuple[Probe, ...] = ()
+    if assessment.features is not None:
+        probes = probe_features(
+            assessment.features,
+            audit.attributes,
+            assessment.answers.truth,
+            groups=assessment.groups,
+            seed=seed,
+            confidence=confidence,
+        )
+    return BiasReport(audit, probes, removals)

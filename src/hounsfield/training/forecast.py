@@ -1,0 +1,105 @@
+"""What more data would bring: the plan of a run on smaller shares of its patients, and where that curve leads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from hounsfield.errors import RunError
+from hounsfield.evaluation import Answers, predictions_from_table
+from hounsfield.evaluation.learning_curve import LearningCurve, learning_curve
+from hounsfield.planning import Plan
+from hounsfield.planning.planner import BUDGETS
+from hounsfield.progress import Progress, silent
+from hounsfield.reports.figures import save_figure
+from hounsfield.reports.subgroups import learning_curve_figure
+from hounsfield.training.preparation import DataRequest
+from hounsfield.training.run import resume, train
+from hounsfield.training.run_folder import RunFolder, write_json
+
+SHARES = (0.125, 0.25, 0.5)
+LEAST_PATIENTS = 20  # a smaller training set says nothing of larger ones
+LEAST_SHARES = 2  # beside the run itself
+
+
+def forecast(run: Path | str, *, progress: Progress = silent) -> LearningCurve:
+    """Train the plan of a run on an eighth, a quarter and half of its patients, and extrapolate the validation error.
+
+    Each share has the run's own validation images and seed, smaller shares lie within larger ones, and a smaller set
+    gets as many more passes as the planner would give it. The test images take no part. Networks are kept below
+    ``learning_curve`` in the run, so that a forecast that was stopped goes on; the outcome is ``learning_curve.json``.
+
+    Args:
+        run: the folder of a finished run.
+        progress: told of all that takes long.
+
+    Raises:
+        RunError: the run is not finished or has too few patients.
+        EvaluationError: the errors leave nothing to extrapolate.
+    """
+    folder = RunFolder.open(Path(run))
+    if not folder.finished:
+        raise RunError(
+            f"The run {run} is not finished, so there is nothing to compare with. Continue it with: hounsfield train "
+            f"--resume {run}"
+        )
+    plan = Plan.load(folder.plan)
+    patients = _patients(pd.read_parquet(folder.cohort))
+    shares = [share for share in SHARES if share * plan.train_share * patients >= LEAST_PATIENTS]
+    if len(shares) < LEAST_SHARES:
+        least = round(LEAST_PATIENTS / SHARES[-LEAST_SHARES])
+        raise RunError(
+            f"The run {run} was trained on {round(patients * plan.train_share):,} patients; at least {least} are "
+            "needed to see how the error falls with their number. Train on more first."
+        )
+    # An ensemble is compared by one of its networks at each size.
+    members = {share: _train_share(folder, plan, share, progress) for share in shares}
+    members[1.0] = folder if plan.folds == 1 else _train_share(folder, plan, 1.0, progress)
+    tables = {share: _validation(member) for share, member in members.items()}
+    images = tables[1.0].index
+    answers = {
+        round(patients * plan.train_share * share): _answers(table.loc[images], plan) for share, table in tables.items()
+    }
+    groups = tables[1.0]["patient"]
+    curve = learning_curve(answers, groups=groups.to_numpy() if groups.notna().all() else None, seed=plan.seed)
+    write_json(folder.path / "learning_curve.json", curve.to_dict())
+    save_figure(learning_curve_figure(curve), folder.figures / "learning_curve.png")
+    return curve
+
+
+def _patients(cohort: pd.DataFrame) -> int:
+    """How many patients were trained on; an image of an unknown patient counts as one."""
+    rows = cohort[cohort["split"] == "train"]
+    return int(rows["patient"].fillna(rows["image"]).nunique())
+
+
+def _train_share(folder: RunFolder, plan: Plan, share: float, progress: Progress) -> RunFolder:
+    """One network on a share of the patients; what is finished already is taken as it is."""
+    path = folder.path / "learning_curve" / f"share-{share:g}"
+    path.parent.mkdir(exist_ok=True)
+    if (path / "plan.yaml").is_file():
+        if not RunFolder.open(path).finished:
+            resume(path, progress=progress)
+        return RunFolder.open(path)
+    most = max(plan.epochs, BUDGETS[plan.effort].epochs[1])
+    epochs = min(round(plan.epochs / share), most)
+    changes = {
+        "train_share": plan.train_share * share,
+        "folds": 1,
+        "epochs": epochs,
+        "patience": max(plan.patience, epochs // 3),
+    }
+    request = DataRequest.from_dict(folder.read_environment()["data"])
+    train(request, path, plan=plan.model_copy(update=changes), progress=progress)
+    return RunFolder.open(path)
+
+
+def _validation(folder: RunFolder) -> pd.DataFrame:
+    """What a run says of its validation images, by image."""
+    table = pd.read_csv(folder.predictions, dtype={"image": str, "label": str, "patient": str, "prediction": str})
+    return table[table["split"] == "validation"].set_index("image", drop=False)
+
+
+def _answers(table: pd.DataFrame, plan: Plan) -> Answers:
+    return predictions_from_table(table, task=plan.task, threshold=plan.threshold).answers
