@@ -154,6 +154,8 @@ def nothing() -> None:
 SETTINGS: dict[str, Callable[[], None]] = {
     "convert.md": nothing,
     "data.md": make_table,
+    "detection-data.md": nothing,
+    "detection-evaluation.md": nothing,
     "dicom.md": make_export,
     "evaluation.md": nothing,
     "geometry.md": nothing,

@@ -87,7 +87,7 @@ def enveloped(y: Array, x: Array, radius: float, rng: np.random.Generator) -> Ar
     angle, distance = np.arctan2(y, x), np.hypot(y, x)
     outline = np.full_like(angle, radius - 10)
     for order in (2, 3, 4):
-        outline *= 1 + rng.normal(0, 0.05) * np.cos(order * angle + rng.uniform(0, 2 * np.pi))
+        outline *= 1 + rng.normal(0, 0.12 / order**2) * np.cos(order * angle + rng.uniform(0, 2 * np.pi))
     bag = _dome(distance, outline)
     wall = np.clip((3.5 - np.abs(distance - outline + 3)) / 1.5 + 0.5, 0, 1)
     core = _dome(np.hypot(y - rng.normal(0, 4), x - rng.normal(0, 4)), outline * rng.uniform(0.45, 0.65))
