@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from matplotlib import colormaps
@@ -85,10 +86,19 @@ def overlay_figure(explanation: Explanation, *, title: str | None = None) -> Fig
     return figure
 
 
-def single_picture(explanation: Explanation) -> npt.NDArray[np.uint8]:
-    """The overlay alone, (rows, columns, 3) as red, green, blue, for a page; of a volume the plane of its slices."""
+def pair_of_pictures(explanation: Explanation, side: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """The original and the overlay alone, for a page: pixels square, the longer side ``side``.
+
+    Returns:
+        Two (rows, columns, 3) pictures, red, green, blue; of a volume its axial plane through the most evidence.
+    """
     panel = next(_panels(explanation))
-    return np.asarray(np.rint(255 * _blended(panel)), np.uint8)
+    rows, columns = panel.strength.shape[0] * panel.aspect, panel.strength.shape[1]
+    size = tuple(max(1, round(length * side / max(rows, columns))) for length in (columns, rows))
+    plain = panel.picture if panel.picture.ndim == 3 else np.repeat(panel.picture[..., np.newaxis], 3, axis=-1)
+    shown = [cv2.resize(part, size, interpolation=cv2.INTER_LINEAR) for part in (plain, _blended(panel))]
+    original, overlay = (np.asarray(np.rint(255 * np.clip(part, 0, 1)), np.uint8) for part in shown)
+    return original, overlay
 
 
 def _verdict(explanation: Explanation) -> str:

@@ -1,0 +1,196 @@
+"""What a report is made of: sections of paragraphs, tables, figures and cases, before any page is drawn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+UNDEFINED = "–"
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """Some sentences."""
+
+    kind: ClassVar[str] = "paragraph"
+    text: str
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Questions that a reader comes with, and their answers in plain words."""
+
+    kind: ClassVar[str] = "answers"
+    items: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Points:
+    """A list of sentences."""
+
+    kind: ClassVar[str] = "points"
+    items: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Callout:
+    """A sentence that must not be missed."""
+
+    kind: ClassVar[str] = "callout"
+    severity: Literal["error", "warning", "note"]
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text; every cell is final.
+
+    Attributes:
+        title: above it; empty where a heading says it already.
+        columns: their heads; the first column holds names, the others figures unless ``wordy``.
+        rows: one text a column.
+        note: below it.
+        wordy: whether all columns hold words.
+        beside: whether it is narrow enough to stand beside a drawing.
+    """
+
+    kind: ClassVar[str] = "table"
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+    wordy: bool = False
+    beside: bool = False
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A confusion matrix: counts, and the share of each true class as shade."""
+
+    kind: ClassVar[str] = "matrix"
+    labels: tuple[str, ...]
+    counts: tuple[tuple[int, ...], ...]
+    caption: str
+
+    @property
+    def beside(self) -> bool:
+        """Whether it is narrow enough to stand beside a drawing."""
+        return len(self.labels) <= 4
+
+    @property
+    def rows(self) -> list[tuple[str, list[tuple[int, float]]]]:
+        """Label, and each count with its share of the true class."""
+        return [
+            (label, [(count, count / max(sum(row), 1)) for count in row])
+            for label, row in zip(self.labels, self.counts, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A vector picture with what it shows in words, and the table of its numbers."""
+
+    kind: ClassVar[str] = "drawing"
+    svg: str
+    caption: str
+    table: Table | None = None
+    beside: bool = True
+
+
+@dataclass(frozen=True)
+class Case:
+    """One image with its evidence; known by a pseudonym of the study alone.
+
+    Attributes:
+        name: the pseudonym.
+        original: address of the picture as it was read.
+        overlay: address of the picture with its evidence.
+        caption: what is true and what was said.
+        right: whether that agrees.
+    """
+
+    name: str
+    original: str
+    overlay: str
+    caption: str
+    right: bool
+
+
+@dataclass(frozen=True)
+class Cases:
+    """Some images side by side."""
+
+    kind: ClassVar[str] = "cases"
+    title: str
+    items: tuple[Case, ...]
+
+
+@dataclass(frozen=True)
+class Verbatim:
+    """A file as it is, folded away."""
+
+    kind: ClassVar[str] = "verbatim"
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Checklist:
+    """Items of a reporting guideline and how far this report answers them."""
+
+    kind: ClassVar[str] = "checklist"
+    title: str
+    items: tuple[ChecklistRow, ...]
+
+
+@dataclass(frozen=True)
+class ChecklistRow:
+    """One item: its number and topic, whether it is filled, and by what or by whom it is to be."""
+
+    number: str
+    topic: str
+    status: Literal["filled", "partly", "author"]
+    text: str
+
+
+Block = Paragraph | Answers | Points | Callout | Table | Matrix | Drawing | Cases | Verbatim | Checklist
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the report under one heading."""
+
+    identifier: str
+    title: str
+    blocks: tuple[Block, ...]
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A figure, or a dash where it is undefined."""
+    return UNDEFINED if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+
+
+def percent(value: float | None, digits: int = 0) -> str:
+    """A share as a percentage."""
+    return UNDEFINED if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f} %"
+
+
+def interval(low: float | None, high: float | None, digits: int = 3) -> str:
+    """Both ends of an interval."""
+    return f"{number(low, digits)} to {number(high, digits)}"
+
+
+def with_interval(estimate: Mapping[str, Any], digits: int = 3) -> str:
+    """An entry of ``metrics.json`` as text."""
+    value = number(estimate.get("value"), digits)
+    ends = interval(estimate.get("low"), estimate.get("high"), digits)
+    return value if UNDEFINED in ends else f"{value} ({ends})"
+
+
+def listed(words: Iterable[str]) -> str:
+    """Words with commas and "and" between them."""
+    *first, last = list(words) or [""]
+    return f"{', '.join(first)} and {last}" if first else last

@@ -1,0 +1,272 @@
+"""The section on evidence: typical and worst cases with heat maps, and whether these can be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from hounsfield.cohorts import load_cohort
+from hounsfield.errors import BundleError, HounsfieldError, MissingDependency
+from hounsfield.evaluation.answers import Answers
+from hounsfield.evaluation.proportions import wilson_interval
+from hounsfield.explanation import (
+    Explainer,
+    Explanation,
+    deletion_curve,
+    insertion_curve,
+    open_method,
+    place,
+    points_into,
+    randomised,
+    similarity,
+)
+from hounsfield.images.image import Image
+from hounsfield.inference import BadImage
+from hounsfield.progress import Progress, silent
+from hounsfield.reports.overlays import pair_of_pictures
+from hounsfield.reports.pictures import data_address
+from hounsfield.reports.run_report.content import (
+    Block,
+    Callout,
+    Case,
+    Cases,
+    Paragraph,
+    Section,
+    Table,
+    interval,
+    number,
+)
+from hounsfield.reports.run_report.record import RunRecord
+
+SIDE = 288  # pixels of a picture
+TYPICAL, WORST = 6, 6
+# Images whose maps are checked; more make the figures surer and the report slower.
+CHECKED, POINTED = 12, 40
+BOXES = {2: ("y0", "x0", "y1", "x1"), 3: ("z0", "y0", "x0", "z1", "y1", "x1")}
+TASK = "finding the evidence"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was found, for the section and for the checklist.
+
+    Attributes:
+        section: of the report.
+        made: whether there are maps.
+        validated: whether the maps were checked.
+    """
+
+    section: Section
+    made: bool = False
+    validated: bool = False
+
+
+def evidence_section(run: RunRecord, *, wanted: bool = True, progress: Progress = silent) -> Evidence:
+    """Explain typical and worst cases of the shown split; where that cannot be, say why."""
+    if not wanted:
+        return Evidence(_section(Callout("note", "Left out", "The report was made without evidence, as asked for.")))
+    try:
+        explainer = Explainer(run.bundle)
+        return _explained(run, explainer, progress)
+    except HounsfieldError as error:
+        return Evidence(_section(Callout("warning", "No evidence could be shown", str(error))))
+
+
+def _section(*blocks: Block) -> Section:
+    return Section("evidence", "Evidence", blocks)
+
+
+def _explained(run: RunRecord, explainer: Explainer, progress: Progress) -> Evidence:
+    answers = run.shown.answers
+    typical, worst = _typical(answers), _worst(answers)
+    boxed = _boxed(run, len(explainer.bundle.input_shape) - 1)
+    rows = list(dict.fromkeys([*typical, *worst, *boxed]))
+    images = _images(run, rows)
+    found: dict[int, Explanation] = {}
+    for done, (row, image) in enumerate(images.items(), start=1):
+        result = explainer.explain_image(image)
+        if not isinstance(result, BadImage):
+            found[row] = result
+        progress(TASK, done, len(images))
+    names = {row: f"Image {number}" for number, row in enumerate([*typical, *worst], start=1)}
+    blocks: list[Block] = [
+        Paragraph(
+            f"Method: {explainer.method.description}. Bright is what speaks for the label, scaled to each image's "
+            "most; images are known by pseudonyms of this report alone. A map shows what an answer hangs on, and not "
+            "that it is right; in an image of low "
+            "probability even the most may be little."
+        ),
+        Cases("Typical cases: right, with a middling probability", _cases(run, typical, found, names)),
+    ]
+    if worst:
+        blocks.append(Cases("Worst cases: wrong, and surest of it", _cases(run, worst, found, names)))
+    checks = list(_checks(explainer, run, found, boxed))
+    blocks += [Table("Can these maps be trusted?", ("check", "found", "compared with"), tuple(checks), wordy=True)]
+    return Evidence(_section(*blocks), made=bool(found), validated=bool(checks))
+
+
+def _errors(answers: Answers) -> npt.NDArray[np.float64]:
+    """(n,) how far the probabilities are from the truth: of its least sure label, where there are several."""
+    return np.asarray(np.abs(answers.truth - answers.scores).max(axis=1), np.float64)
+
+
+def _right(answers: Answers) -> npt.NDArray[np.bool_]:
+    return np.asarray((answers.truth == answers.decisions).all(axis=1))
+
+
+def _typical(answers: Answers) -> list[int]:
+    """Right answers of each label in turn, those of middling error first."""
+    errors, right = _errors(answers), _right(answers)
+    columns = [answers.truth[:, column] for column in range(answers.truth.shape[1])]
+    groups = [columns[0], ~columns[0]] if answers.task == "binary" else columns
+    queues = []
+    for group in groups:
+        rows = np.flatnonzero(group & right)
+        if len(rows):
+            queues.append(rows[np.argsort(np.abs(errors[rows] - np.median(errors[rows])), kind="stable")].tolist())
+    chosen: list[int] = []
+    while len(chosen) < TYPICAL and any(queues):
+        chosen += [row for queue in queues if queue and (row := queue.pop(0)) not in chosen]
+    return chosen[:TYPICAL]
+
+
+def _worst(answers: Answers) -> list[int]:
+    wrong = np.flatnonzero(~_right(answers))
+    order = np.argsort(-_errors(answers)[wrong], kind="stable")
+    return [int(row) for row in wrong[order][:WORST]]
+
+
+def _table(run: RunRecord) -> pd.DataFrame:
+    """The predictions of the shown split, row by row as ``answers`` has them."""
+    rows = run.table[run.table["split"] == run.split]
+    kept = rows["label"].notna() if run.bundle.task != "multi-label" else pd.Series(data=True, index=rows.index)
+    return rows[kept].reset_index(drop=True)
+
+
+def _images(run: RunRecord, rows: list[int]) -> dict[int, Image]:
+    """The images of some rows, as they were read from the run's data; those that cannot be read are left out."""
+    data = run.environment["data"]
+    cohort = load_cohort(
+        data["data"],
+        kind=data["kind"],
+        images=Path(data["images"]) if data["images"] else None,
+        label_columns=data["label_columns"] or None,
+        allow_outside=data["allow_outside"],
+        labels=run.bundle.labels,
+        task=run.bundle.task,
+    )
+    references = [str(reference) for reference in _table(run)["image"].iloc[rows]]
+    items = cohort.source.stream(references)
+    return {row: item for row, item in zip(rows, items, strict=True) if isinstance(item, Image)}
+
+
+def _cases(run: RunRecord, rows: list[int], found: dict[int, Explanation], names: dict[int, str]) -> tuple[Case, ...]:
+    table, right = _table(run), _right(run.shown.answers)
+    cases = []
+    for row in rows:
+        if row not in found:
+            continue
+        explanation = found[row]
+        original, overlay = (data_address(picture) for picture in pair_of_pictures(explanation, SIDE))
+        said = table["prediction"].iloc[row]
+        truth = table["label"].iloc[row]
+        caption = (
+            f"truth: {truth if isinstance(truth, str) else 'none'}; said: {said if isinstance(said, str) else 'none'}, "
+            f"p({explanation.label}) = {explanation.probability:.3f}"
+        )
+        cases.append(Case(names[row], original, overlay, caption, bool(right[row])))
+    return tuple(cases)
+
+
+def _boxed(run: RunRecord, rank: int) -> list[int]:
+    """Rows that are called rightly and whose finding has a known box, at equal steps."""
+    columns = BOXES[rank]
+    if run.bundle.task != "binary" or not set(columns) <= set(run.cohort.columns):
+        return []
+    known = set(run.cohort.dropna(subset=list(columns))["image"])
+    table, answers = _table(run), run.shown.answers
+    rows = np.flatnonzero(table["image"].isin(known).to_numpy() & answers.truth[:, 0] & answers.decisions[:, 0])
+    return [int(row) for row in rows[:: max(1, len(rows) // POINTED)][:POINTED]]
+
+
+def _checks(
+    explainer: Explainer, run: RunRecord, found: dict[int, Explanation], boxed: list[int]
+) -> Iterator[tuple[str, str, str]]:
+    checked = {row: found[row] for row in list(found)[:CHECKED]}
+    if checked:
+        yield from _hiding(explainer, list(checked.values()))
+        yield from _shuffled(explainer, list(checked.values()))
+    yield from _pointing(run, {row: found[row] for row in boxed if row in found})
+
+
+def _hiding(explainer: Explainer, cases: list[Explanation]) -> Iterator[tuple[str, str, str]]:
+    """Mean areas of deletion and insertion, beside those of a random order."""
+    areas = np.array([_areas(explainer, case, seed) for seed, case in enumerate(cases)]).mean(axis=0)
+    yield (
+        f"Probability while the most telling places are blurred first ({len(cases)} images; less is better)",
+        number(float(areas[0])),
+        f"{float(areas[1]):.3f} in a random order",
+    )
+    yield (
+        "Probability while the most telling places are shown first (more is better)",
+        number(float(areas[2])),
+        f"{float(areas[3]):.3f} in a random order",
+    )
+
+
+def _areas(explainer: Explainer, case: Explanation, seed: int) -> list[float]:
+    bundle = explainer.bundle
+    pixels = bundle.pipeline.apply(case.original).pixels
+    shape, target = pixels.shape[:-1], explainer.target(case.label)
+
+    def probability(batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        found = bundle.calibrated(explainer.predictor.engine.run(batch).probabilities)
+        return np.asarray(found[:, int(np.abs(target).argmax())] if target.sum() > 0 else 1 - found[:, 0], np.float64)
+
+    heat = place(explainer.method.evidence(pixels, target), shape, shape)
+    orders = (heat, np.random.default_rng(seed).random(shape).astype(np.float32))
+    return [curve(probability, pixels, order).area for curve in (deletion_curve, insertion_curve) for order in orders]
+
+
+def _shuffled(explainer: Explainer, cases: list[Explanation]) -> Iterator[tuple[str, str, str]]:
+    """How alike the maps of a network with shuffled weights are; they should not be."""
+    try:
+        network = randomised(explainer.bundle.network())
+        method = open_method("grad_cam", lambda: network, explainer.predictor.engine)
+    except (BundleError, MissingDependency):
+        return
+    alike = []
+    for case in cases:
+        pixels = explainer.bundle.pipeline.apply(case.original).pixels
+        target = explainer.target(case.label)
+        alike.append(similarity(explainer.method.evidence(pixels, target), method.evidence(pixels, target)))
+    yield (
+        "Likeness to the maps of the same network with all weights shuffled (rank correlation)",
+        f"{float(np.mean(alike)):.2f}",
+        "1 would mean that the maps do not need what was learned",
+    )
+
+
+def _pointing(run: RunRecord, found: dict[int, Explanation]) -> Iterator[tuple[str, str, str]]:
+    if not found:
+        return
+    table = _table(run)
+    rank = next(iter(found.values())).heat.ndim
+    boxes = run.cohort.set_index("image")[list(BOXES[rank])]
+    hits, shares = [], []
+    for row, case in found.items():
+        box = boxes.loc[table["image"].iloc[row]].to_numpy(dtype=np.int64)
+        hits.append(points_into(case.heat, box))
+        shares.append(np.prod(box[rank:] - box[:rank]) / case.heat.size)
+    ends: Any = wilson_interval(round(sum(hits)), len(hits))
+    yield (
+        f"Pointing game: most evidence lies in the finding's box ({len(hits)} images called rightly)",
+        f"{float(np.mean(hits)):.2f} ({interval(ends.low, ends.high, 2)})",
+        f"a box is {float(np.mean(shares)):.2f} of its image",
+    )

@@ -1,0 +1,182 @@
+"""The sections on whom and what the model stands: subgroups, and images worse than those it was tested on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from hounsfield.reports.robustness import robustness_figure
+from hounsfield.reports.run_report.content import (
+    Block,
+    Callout,
+    Drawing,
+    Paragraph,
+    Points,
+    Section,
+    Table,
+    interval,
+    number,
+    percent,
+    with_interval,
+)
+from hounsfield.reports.run_report.drawings import forest_figure
+from hounsfield.reports.run_report.record import RunRecord
+from hounsfield.reports.svg import svg_of
+
+PANELS = {"auc": "AUC", "sensitivity": "Sensitivity", "specificity": "Specificity", "calibration": "Calibration"}
+# A forest of more groups than this is a wall; the table has them all.
+MOST_GROUPS = 30
+MOST_GAPS = 15
+NOT_LOOKED = "This is done by: {command}. Make the report again afterwards."
+
+
+def subgroup_section(run: RunRecord) -> Section:
+    """Which groups of patients are served worse."""
+    found = run.additions.get("bias")
+    blocks = tuple(_subgroup_blocks(found)) if found else (_not_looked("hounsfield evaluate RUN"),)
+    return Section("subgroups", "Subgroups", blocks)
+
+
+def robustness_section(run: RunRecord) -> Section:
+    """How figures fall as images get worse."""
+    found = run.additions.get("robustness")
+    command = "hounsfield robustness RUN"
+    blocks = tuple(_robustness_blocks(found)) if found else (_not_looked(command),)
+    return Section("robustness", "Robustness", blocks)
+
+
+def _not_looked(command: str) -> Callout:
+    return Callout("note", "Not looked at yet", NOT_LOOKED.format(command=command))
+
+
+def _subgroup_blocks(found: Mapping[str, Any]) -> Iterator[Block]:
+    yield Points(tuple(str(line).strip() for line in found["lines"]))
+    groups = [group for group in found["groups"] if len(group["attributes"]) == 1]
+    if groups:
+        yield _forest(found, groups)
+    gaps = [gap for gap in found["gaps"] if gap["inside"] is not None][:MOST_GAPS]
+    if gaps:
+        yield _gap_table(found, gaps)
+    if found.get("probes"):
+        yield _probe_table(found["probes"])
+    if found.get("removals"):
+        yield _removal_table(found["removals"])
+
+
+def _forest(found: Mapping[str, Any], groups: list[Mapping[str, Any]]) -> Drawing:
+    overall = found["overall"]
+    ending = "" if "auc" in overall["figures"] else "_" + _first_question(overall["figures"])
+    panels = {name + ending: title for name, title in PANELS.items() if name + ending in overall["figures"]}
+    rows = [(f"all ({overall['patients']:,})", overall["figures"])]
+    rows += [(f"{group['group']} ({group['patients']:,})", group["figures"]) for group in groups]
+    differing = {finding["group"] for finding in found["findings"]}
+    marked = frozenset(name for name, _ in rows if name.rpartition(" (")[0] in differing)
+    cells = [
+        (name, *(with_interval(figures.get(key, {})) for key in panels), _judged(figures)) for name, figures in rows
+    ]
+    label = f" for {ending[1:]}" if ending else ""
+    return Drawing(
+        svg_of(forest_figure(rows[:MOST_GROUPS], panels, marked), "subgroups", "Figures of each group"),
+        f"Figures of each group{label} with 95 % intervals, the number of patients in brackets. A diamond differs "
+        "beyond chance; a grey circle is too small a group to judge. Calibration is the observed less the predicted "
+        "frequency.",
+        Table("", ("group (patients)", *panels.values(), ""), tuple(cells)),
+    )
+
+
+def _first_question(figures: Mapping[str, Any]) -> str:
+    return next(name for name in figures if name.startswith("auc_")).removeprefix("auc_")
+
+
+def _judged(figures: Mapping[str, Any]) -> str:
+    return "" if any(not estimate.get("note") for estimate in figures.values()) else "too small to judge"
+
+
+def _gap_table(found: Mapping[str, Any], gaps: list[Mapping[str, Any]]) -> Table:
+    rows = [
+        (
+            gap["group"],
+            f"{gap['metric']} ({gap['question']})",
+            number(gap["inside"]),
+            f"{number(gap['outside'])} ({gap['against']})",
+            f"{gap['value']:+.3f} ({interval(gap['low'], gap['high'])})",
+            "below 0.0001" if gap["adjusted"] < 1e-4 else f"{gap['adjusted']:.4f}",
+        )
+        for gap in gaps
+    ]
+    return Table(
+        "The surest differences",
+        ("group", "figure", "group", "others", "gap", "adjusted p"),
+        tuple(rows),
+        f"Of {len(found['gaps']):,} comparisons. Adjusted by {found['correction']}; below {found['significance']:g} "
+        "counts as found.",
+    )
+
+
+def _probe_table(probes: list[Mapping[str, Any]]) -> Table:
+    rows = [
+        (
+            str(probe["attribute"]),
+            with_interval(probe),
+            number(probe.get("chance")),
+            "yes" if probe["readable"] else "no",
+            probe.get("note") or "",
+        )
+        for probe in probes
+    ]
+    return Table(
+        "What can be read from the network's features",
+        ("attribute", "AUC", "by chance", "readable", ""),
+        tuple(rows),
+        "Among images of one label. An attribute that can be read is not yet used; that it cannot be read speaks "
+        "against its use.",
+    )
+
+
+def _removal_table(removals: list[Mapping[str, Any]]) -> Table:
+    rows = [
+        (
+            str(removal["intervention"]),
+            number(removal.get("auc")),
+            _change(removal),
+            percent(removal.get("flipped"), 1),
+            "yes" if removal["matters"] else "no",
+        )
+        for removal in removals
+    ]
+    return Table(
+        "What taking something out of the images does",
+        ("intervention", "AUC", "change", "decisions that differ", "matters"),
+        tuple(rows),
+    )
+
+
+def _change(removal: Mapping[str, Any]) -> str:
+    low, high = (removal.get(f"auc_change_{end}") for end in ("low", "high"))
+    return f"{number(removal.get('auc_change'))} ({interval(low, high)})"
+
+
+def _robustness_blocks(found: Mapping[str, Any]) -> Iterator[Block]:
+    for note in found.get("notes", ()):
+        yield Paragraph(str(note))
+    corruptions = found["corruptions"]
+    rows = [("as they are", *_condition(found["clean"]))]
+    for curve in corruptions.values():
+        rows += [
+            (f"{curve['title']}, severity {severity}", *_condition(condition))
+            for severity, condition in enumerate(curve["severities"], start=1)
+        ]
+    yield Drawing(
+        svg_of(robustness_figure(found), "robustness", "Figures against severity"),
+        f"AUC and accuracy of {found['images']:,} images as they are made worse, severity 1 (slight) to 5 (grave); "
+        "grey: the share that the model itself flags as unlike training.",
+        Table("", ("images", "AUC", "accuracy", "flagged"), tuple(rows)),
+    )
+
+
+def _condition(condition: Mapping[str, Any]) -> tuple[str, str, str]:
+    return (
+        with_interval(condition["auc"]),
+        with_interval(condition["accuracy"]),
+        percent(condition["unlike_training"]),
+    )

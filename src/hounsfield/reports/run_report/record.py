@@ -1,0 +1,155 @@
+"""What a finished run says of itself, read from its files; no Keras is needed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+from zipfile import BadZipFile
+
+import pandas as pd
+import yaml
+
+from hounsfield.bundle import Bundle
+from hounsfield.errors import EvaluationError, RunError
+from hounsfield.evaluation.predictions import Predictions, predictions_from_table
+
+# Files that further commands leave in a run, each with the command that makes it.
+ADDITIONS = {"bias": "bias.json", "robustness": "robustness.json", "learning_curve": "learning_curve.json"}
+TEXT_COLUMNS = ("image", "prediction", "label", "patient", "split")
+Content = TypeVar("Content")
+
+
+@dataclass(frozen=True, eq=False)
+class RunRecord:
+    """A finished run.
+
+    Attributes:
+        folder: where it lies.
+        plan: its plan, field by field, and ``plan_text`` the file with the reasons.
+        environment: where the data came from, versions, hardware.
+        cohort: the table of samples with its splits.
+        history: one row an epoch and member.
+        events: the log.
+        metrics: split → metric → value, low, high, n.
+        table: its predictions, one row an image of validation and test.
+        tested: split → what the predictions say, checked.
+        bundle: what is deployed.
+        additions: what further commands found, by the keys of ``ADDITIONS``.
+    """
+
+    folder: Path
+    plan: dict[str, Any]
+    plan_text: str
+    environment: dict[str, Any]
+    cohort: pd.DataFrame
+    history: pd.DataFrame
+    events: list[dict[str, Any]]
+    metrics: dict[str, dict[str, Any]]
+    table: pd.DataFrame
+    tested: dict[str, Predictions]
+    bundle: Bundle
+    additions: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def split(self) -> str:
+        """The split that the figures of the report are on: test where there is one, else validation."""
+        return "test" if "test" in self.tested else "validation"
+
+    @property
+    def shown(self) -> Predictions:
+        """The predictions of that split."""
+        return self.tested[self.split]
+
+    @property
+    def estimates(self) -> dict[str, Any]:
+        """The metrics of that split."""
+        return self.metrics[self.split]
+
+    @property
+    def positive(self) -> str:
+        """The positive label of a binary task."""
+        return self.bundle.labels[-1]
+
+    @property
+    def notes(self) -> list[str]:
+        """What was detected, decided or left out while the data was read."""
+        return [str(event["text"]) for event in self.events if event.get("event") == "note"]
+
+    def event(self, name: str) -> dict[str, Any]:
+        """The last event of a name; empty where there was none."""
+        return next((event for event in reversed(self.events) if event.get("event") == name), {})
+
+    def rows(self, split: str) -> pd.DataFrame:
+        """The samples of a split."""
+        return self.cohort[self.cohort["split"] == split]
+
+
+def read_run(folder: Path) -> RunRecord:
+    """Read a finished run.
+
+    Raises:
+        RunError: there is no run, it is not finished, or a file of it is damaged.
+        BundleError: its bundle cannot be read.
+    """
+    if not (folder / "plan.yaml").is_file():
+        raise RunError(
+            f"{folder} is no run folder: plan.yaml was expected in it. Give the folder that 'hounsfield train' wrote."
+        )
+    if not (folder / "metrics.json").is_file():
+        raise RunError(
+            f"The run {folder} is not finished: it has no metrics.json, so there is nothing to report yet. Continue it "
+            f"with: hounsfield train --resume {folder}"
+        )
+    plan_text = _read(folder / "plan.yaml", lambda path: path.read_text(encoding="utf-8"))
+    table = _read(folder / "predictions.csv", _read_predictions)
+    bundle = Bundle.load(folder)
+    return RunRecord(
+        folder=folder,
+        plan=_read(folder / "plan.yaml", lambda _: dict(yaml.safe_load(plan_text))),
+        plan_text=plan_text,
+        environment=_read(folder / "environment.json", _read_json),
+        cohort=_read(folder / "cohort.parquet", pd.read_parquet),
+        history=_read(folder / "history.csv", pd.read_csv),
+        events=_read(folder / "log.jsonl", _read_lines),
+        metrics=_read(folder / "metrics.json", _read_json),
+        table=table,
+        tested=_read(folder / "predictions.csv", lambda _: _checked(table, bundle)),
+        bundle=bundle,
+        additions={
+            name: _read(folder / file, _read_json) for name, file in ADDITIONS.items() if (folder / file).is_file()
+        },
+    )
+
+
+def _checked(table: pd.DataFrame, bundle: Bundle) -> dict[str, Predictions]:
+    return {
+        str(split): predictions_from_table(
+            rows.dropna(axis="columns", how="all"), name=str(split), task=bundle.task, threshold=bundle.threshold
+        )
+        for split, rows in table.groupby("split", sort=False)
+    }
+
+
+def _read_predictions(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, dtype=dict.fromkeys(TEXT_COLUMNS, str))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def _read(path: Path, reader: Callable[[Path], Content]) -> Content:
+    try:
+        return reader(path)
+    except (OSError, ValueError, TypeError, KeyError, BadZipFile, yaml.YAMLError, EvaluationError) as error:
+        raise RunError(
+            f"{path} cannot be read ({type(error).__name__}: {' '.join(str(error).split())}), and the report is made "
+            "from it. Restore the file from a copy of the run, or train again."
+        ) from error

@@ -1,0 +1,137 @@
+"""Writes ``report.html`` and ``MODEL_CARD.md`` into a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hounsfield.errors import require
+from hounsfield.progress import Progress, silent
+from hounsfield.reports.evaluation import write_text
+from hounsfield.reports.run_report.answers import Facts
+from hounsfield.reports.run_report.certainty import calibration_section, doubt_section
+from hounsfield.reports.run_report.content import Callout, Checklist, Points, Section, number
+from hounsfield.reports.run_report.data import data_section, split_section
+from hounsfield.reports.run_report.evidence import evidence_section
+from hounsfield.reports.run_report.groups import robustness_section, subgroup_section
+from hounsfield.reports.run_report.guidelines import CLAIM, TRIPOD_AI, checklist
+from hounsfield.reports.run_report.model_card import model_card
+from hounsfield.reports.run_report.operating import operating_section
+from hounsfield.reports.run_report.privacy import Scrubber
+from hounsfield.reports.run_report.record import RunRecord, read_run
+from hounsfield.reports.run_report.results import results_section
+from hounsfield.reports.run_report.summary import limitations, summary_section
+from hounsfield.reports.run_report.training import environment_section, resources_section, training_section
+from hounsfield.version import __version__
+
+TEMPLATES = Path(__file__).parent.parent / "templates"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written.
+
+    Attributes:
+        page: the report.
+        card: the model card.
+        sections: what the page holds, in order.
+    """
+
+    page: Path
+    card: Path
+    sections: tuple[Section, ...]
+
+    @property
+    def checklists(self) -> tuple[Checklist, ...]:
+        """CLAIM and TRIPOD+AI, answered."""
+        blocks = [block for section in self.sections for block in section.blocks]
+        return tuple(block for block in blocks if isinstance(block, Checklist))
+
+
+def write_report(run: Path | str, *, evidence: bool = True, progress: Progress = silent) -> Report:
+    """Write the report and the model card of a finished run, in place of older ones.
+
+    Neither a patient nor a file is named in them.
+
+    Args:
+        run: the run folder.
+        evidence: whether to explain typical and worst cases, which needs the run's data.
+        progress: told of the explained images.
+
+    Raises:
+        RunError: there is no finished run, or a file of it is damaged.
+        BundleError: its bundle cannot be read.
+        MissingDependency: Jinja2 is not installed.
+    """
+    jinja2 = require("jinja2", "the HTML report of a run")
+    record = read_run(Path(run))
+    sections = _sections(record, evidence, progress)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    page = environment.get_template("report.html").render(
+        title=_title(record),
+        subtitle=f"Report of the run '{record.folder.resolve().name}', made {_date(record)}",
+        tiles=_tiles(record),
+        sections=sections,
+        version=__version__,
+    )
+    clean = Scrubber.of(record)
+    report = Report(record.folder / "report.html", record.folder / "MODEL_CARD.md", sections)
+    write_text(report.card, clean(model_card(record)))
+    write_text(report.page, clean(page))
+    return report
+
+
+def _sections(run: RunRecord, evidence: bool, progress: Progress) -> tuple[Section, ...]:
+    explained = evidence_section(run, wanted=evidence, progress=progress)
+    facts = Facts(run, explained.made, explained.validated)
+    lists = (checklist("CLAIM 2024", CLAIM, facts), checklist("TRIPOD+AI", TRIPOD_AI, facts))
+    caution = Callout(
+        "note",
+        "What a program can fill",
+        "Items are named in short words; the published lists hold. What is filled here is read from the run, and is to "
+        "be checked by the author like everything else.",
+    )
+    return (
+        summary_section(run),
+        data_section(run),
+        split_section(run),
+        results_section(run),
+        calibration_section(run),
+        operating_section(run),
+        doubt_section(run),
+        subgroup_section(run),
+        robustness_section(run),
+        explained.section,
+        training_section(run),
+        Section("limitations", "Limitations", (Points(tuple(limitations(run))),)),
+        resources_section(run),
+        environment_section(run),
+        Section("checklists", "Checklists", (caution, *lists)),
+    )
+
+
+def _title(run: RunRecord) -> str:
+    """The labels, as far as they fit in a heading."""
+    labels = [label[:1].upper() + label[1:] for label in run.bundle.labels[:1]] + list(run.bundle.labels[1:4])
+    more = len(run.bundle.labels) - len(labels)
+    joined = " or " if run.bundle.task == "binary" else ", "
+    return joined.join(labels) + (f" and {more} more" if more > 0 else "")
+
+
+def _date(run: RunRecord) -> str:
+    """When the training ended."""
+    return str(run.event("finished").get("time", "at an unknown time"))[:10]
+
+
+def _tiles(run: RunRecord) -> list[tuple[str, str, str]]:
+    """Name, value and interval of the figures that stand at the top."""
+    names = {"auc": "AUC", "accuracy": "accuracy", "sensitivity": "sensitivity", "specificity": "specificity"}
+    tiles = []
+    for name, title in names.items():
+        found = run.estimates[name]
+        ends = "" if found["low"] is None else f"{found['low']:.3f} to {found['high']:.3f}"
+        tiles.append((title, number(found["value"]), ends))
+    patients = "" if run.shown.groups is None else f"{len(set(run.shown.groups)):,} patients"
+    return [*tiles, (f"{run.split} images", f"{len(run.shown.answers):,}", patients)]

@@ -1,0 +1,47 @@
+"""Figures as SVG within a page: text stays text, and colours follow the page from light to dark."""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from hounsfield.reports.figures import COLOURS, GREY
+
+# Colour of a figure -> what the page calls it; black is the ink of the page.
+PAGE_COLOURS = {
+    **{colour.lower(): f"var(--series{number})" for number, colour in enumerate(COLOURS[:-1], start=1)},
+    GREY: "var(--soft)",
+    "#dddddd": "var(--line)",
+    "#000000": "currentColor",
+    "#ffffff": "var(--card)",
+}
+# What Matplotlib writes that a page has no use for: the XML prologue, metadata, a style that would reach beyond.
+PROLOGUE = re.compile(r"^.*?(?=<svg)", flags=re.DOTALL)
+UNWANTED = re.compile(r"\s*<(metadata|defs)>\s*(<rdf:RDF.*?|<style.*?)</\1>", flags=re.DOTALL)
+FONT = re.compile(r"(?:'[^']*', )+sans-serif")
+SIZE = re.compile(r'width="([\d.]+)pt" height="[\d.]+pt"')
+
+
+def svg_of(figure: Figure, name: str, description: str) -> str:
+    """Write a figure as an ``<svg>`` element.
+
+    Args:
+        figure: drawn with the colours of ``figures``.
+        name: distinguishes the identifiers of its elements from those of other figures of the page.
+        description: read out where the picture cannot be seen.
+    """
+    text = io.StringIO()
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+    svg = UNWANTED.sub("", PROLOGUE.sub("", text.getvalue()))
+    svg = re.sub(r"#[0-9a-fA-F]{6}\b", lambda found: PAGE_COLOURS.get(found[0].lower(), found[0]), svg)
+    svg = FONT.sub("sans-serif", svg)
+    svg = re.sub(r'\bid="', f'id="{name}-', svg)
+    svg = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", svg)
+    # The page decides how wide it is; the viewBox keeps its proportions.
+    svg = SIZE.sub(r'style="max-width: \1pt"', svg, count=1)
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(description)}" ', 1)
