@@ -25,7 +25,7 @@ def command(
     seed: Annotated[int, typer.Option(min=0, help="Of the images, the split and the training.")] = 0,
     patients: Annotated[int, typer.Option(min=40, help="How many patients to make; fewer are quicker.")] = 500,
 ) -> None:
-    """Make chest radiographs as DICOM files, then inspect, train, evaluate and predict; about a minute."""
+    """Make chest radiographs as DICOM files, then inspect, train, evaluate, predict and report; about a minute."""
     import time
 
     from hounsfield.cli.console import say
@@ -40,6 +40,7 @@ def command(
         "Train a network": ("train", folder / "chest", "--effort", "quick", "--seed", seed, "--out", run),
         "Evaluate it on its test patients": ("evaluate", run, "-o", run / "evaluation"),
         "Predict the files of patients held out": ("predict", run, folder / "held-out", "-o", table),
+        "Report on it": ("report", run),
     }
     for title, arguments in steps.items():
         _title(title)
@@ -127,6 +128,8 @@ def _say_places(folder: Path) -> None:
     places = {
         "The data, as a page": folder / "inspection" / "inspection.html",
         "Pictures of the data": folder / "inspection" / "montage.png",
+        "The report": run / "report.html",
+        "The model card": run / "MODEL_CARD.md",
         "The run": run,
         "Its plan, with reasons": run / "plan.yaml",
         "Its metrics": run / "metrics.json",

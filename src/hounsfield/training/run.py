@@ -22,6 +22,7 @@ from hounsfield.progress import Progress, silent
 from hounsfield.training.finish import finish
 from hounsfield.training.job import Job, Member
 from hounsfield.training.loop import Examples, Schedule, fit
+from hounsfield.training.memory import peak_memory_mb
 from hounsfield.training.preparation import DataRequest, Prepared, check_trainable, prepare
 from hounsfield.training.rows import member_examples
 from hounsfield.training.run_folder import RunFolder, atomically
@@ -175,7 +176,7 @@ def _run(job: Job) -> Run:
     finished = finish(job, members, flip_averaged(network, plan.test_time_flips))
     if not interrupted:
         shutil.rmtree(folder.checkpoints, ignore_errors=True)
-    folder.record("finished", seconds=round(time.monotonic() - started, 1))
+    folder.record("finished", seconds=round(time.monotonic() - started, 1), peak_memory_mb=peak_memory_mb())
     lines = tuple(finished.diagnosis.lines())
     return Run(folder.path, finished.metrics, lines, finished.doubt, job.store.cohort.notes)
 
