@@ -102,6 +102,12 @@ def prepare(request: DataRequest, *, seed: int, progress: Progress = silent) -> 
         allow_outside=request.allow_outside,
         progress=progress,
     )
+    if cohort.task == "detection":
+        raise CohortError(
+            f"The cohort '{cohort.name}' was read as {cohort.kind}: its images have boxes. Expected labels of whole "
+            "images, since this version trains no detectors; 'hounsfield inspect' looks such data over. Where the "
+            "images have labels too, force that reading with --kind."
+        )
     scanned = scan(cohort, progress=progress)
     # Rows of known patients that have no split yet stay together by patient: their pictures need no comparing.
     compared = cohort.table["split"].notna().any() or not cohort.knows_patients
