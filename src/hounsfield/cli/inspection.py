@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 def command(
     data: Data,
+    *,
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="Folder of the page and the montage. [default: inspection-NAME]"),
@@ -36,9 +37,13 @@ def command(
     cost: Annotated[
         bool, typer.Option("--cost/--no-cost", help="Estimate what a training would take on this machine.")
     ] = True,
+    against: Annotated[
+        str | None, typer.Option(metavar="DATA", help="Instead: how these other data differ from DATA; a figure.")
+    ] = None,
 ) -> None:
     """Look DATA over: balance, geometry, bad files, duplicates, leaks, shortcuts; a page with pictures."""
     from hounsfield.cli.console import out, print_json, progress_bars, say
+    from hounsfield.cli.shift import compare
     from hounsfield.cohorts import load_cohort
     from hounsfield.cohorts.audit import audit
     from hounsfield.cohorts.scan import scan
@@ -50,6 +55,12 @@ def command(
         for note in cohort.notes:
             say(f"Note: {note}")
         scanned = scan(cohort, progress=progress)
+        if against is not None:
+            other = load_cohort(
+                against, kind=kind, label_columns=label_column, allow_outside=allow_outside, progress=progress
+            )
+            compare(scanned, scan(other, progress=progress), output, as_json=as_json)
+            return
         found = audit(cohort, scanned=scanned)
         # What a training of a detector takes is not estimated: its plan comes from its boxes as well.
         costs = _costs(found) if cost and found.fingerprint.boxes is None else ()

@@ -68,8 +68,8 @@ def shortcuts(scanned: Scan, *, seed: int = 0) -> tuple[Shortcut, ...]:
     Holm (1979), strength is Cramér's V with the correction of Bergsma (2013, "A bias-correction for Cramér's V and
     Tschuprow's T", equation 8).
     """
-    rows = _independent_rows(scanned, seed)
-    attributes = {name: _levels(values.iloc[rows]) for name, values in attribute_columns(scanned).items()}
+    rows = independent_rows(scanned, seed)
+    attributes = {name: levels_of(values.iloc[rows]) for name, values in attribute_columns(scanned).items()}
     tests = []
     for label, truth in _truths(scanned.cohort, rows):
         for attribute, levels in attributes.items():
@@ -101,7 +101,7 @@ def attribute_columns(scanned: Scan) -> dict[str, pd.Series[Any]]:
     return {name: values.reset_index(drop=True) for name, values in {**files, **headers, **columns}.items()}
 
 
-def _independent_rows(scanned: Scan, seed: int) -> NDArray[np.int64]:
+def independent_rows(scanned: Scan, seed: int) -> NDArray[np.int64]:
     """One readable, labelled row of each patient, and every such row whose patient is not known."""
     usable = np.flatnonzero(scanned.readable & scanned.cohort.table["label"].notna().to_numpy())
     shuffled = np.random.default_rng(seed).permutation(usable)
@@ -119,7 +119,7 @@ def _truths(cohort: Cohort, rows: NDArray[np.int64]) -> Iterator[tuple[str | Non
         yield label, sets.map(lambda present, label=label: label if label in present else f"no {label}")
 
 
-def _levels(values: pd.Series[Any]) -> pd.Series[Any]:
+def levels_of(values: pd.Series[Any]) -> pd.Series[Any]:
     """A few named levels: many-valued numbers in fifths, rare levels joined, missing values a level of their own."""
     values = values.reset_index(drop=True)
     numbers = pd.to_numeric(values, errors="coerce")
