@@ -64,7 +64,7 @@ def command(  # noqa: PLR0917 - Typer takes every option as a parameter
 
     bias = report_bias(assessment, removals=removals, seed=seed, confidence=confidence)
     if as_json:
-        print_json({**assessment.to_dict(), "bias": bias.to_dict()})
+        print_json({**assessment.to_dict(), **({"bias": bias.to_dict()} if bias.says_anything else {})})
     else:
         _report(assessment, confidence)
         _report_bias(bias)
@@ -132,7 +132,7 @@ def _report_bias(bias: BiasReport) -> None:
             told = [_short(cell) if not cell.note else "too small" for cell in cells]
             table.add_row(group.group, f"{group.patients:,}", *told)
         out.print(table)
-    if audit.attributes or bias.removals:
+    if bias.says_anything:
         for line in bias.lines():
             out.print(line, markup=False)
 
@@ -146,7 +146,7 @@ def _write(assessment: Assessment, bias: BiasReport, folder: Path) -> None:
 
 
 def _write_bias(bias: BiasReport, folder: Path, figures: Path) -> None:
-    if bias.audit.attributes or bias.removals:
+    if bias.says_anything:
         from hounsfield.reports.subgroups import write_bias
 
         for path in write_bias(bias, folder, figures):

@@ -18,7 +18,7 @@ from hounsfield.evaluation.bias_outcome import SIGNIFICANCE, SINGLES_SHARE, Bias
 from hounsfield.evaluation.comparison import adjust_p_values
 from hounsfield.evaluation.gaps import Contrast, contrast
 from hounsfield.evaluation.group_figures import GROUP_METRICS, Question, figure, measure, too_small
-from hounsfield.evaluation.intervals import make_clusters
+from hounsfield.evaluation.intervals import make_clusters, renumbered
 from hounsfield.evaluation.opportunity import equal_opportunity
 from hounsfield.evaluation.subgroups import (
     Attribute,
@@ -93,7 +93,7 @@ def _report(group: Subgroup, questions: dict[str, Question], confidence: float) 
             if estimate is not None:
                 figures[name if len(questions) == 1 else f"{name}_{label}"] = estimate
     part = next(iter(questions.values())).take(group.rows)
-    return GroupReport(group.name or "all cases", group.parts, len(part.truth), part.patients("all"), figures)
+    return GroupReport(group.name or "all cases", group.parts, len(part.truth), part.patients["all"], figures)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +122,7 @@ class _Comparison:
         metric = GROUP_METRICS[name]
         if any(too_small(metric, side) for side in self.sides):
             return None
-        tested = contrast(metric.comparable(self.question), self.rows, self.question.of_case)
+        tested = contrast(self.question.comparable(name), self.rows, self.question.of_case)
         return tested if math.isfinite(tested.p_value) else None
 
     def gap(self, name: str, tested: Contrast, confidence: float) -> Gap:
@@ -178,14 +178,13 @@ def _pair_gaps(
 ) -> Iterator[Gap]:
     """Each pair against the rest of each of its groups; the less clear comparison stands for both."""
     rows_of = {group.parts[0]: group.rows for group in singles}
-    for pair, (label, question) in product(pairs, questions.items()):
+    within = {
+        (part, label): question.take(rows) for part, rows in rows_of.items() for label, question in questions.items()
+    }
+    for pair, label in product(pairs, questions):
         comparisons = [
             _Comparison(
-                pair,
-                label,
-                f"the rest of {part[0]} = {part[1]}",
-                question.take(rows_of[part]),
-                pair.rows[rows_of[part]],
+                pair, label, f"the rest of {part[0]} = {part[1]}", within[part, label], pair.rows[rows_of[part]]
             )
             for part in pair.parts
         ]
@@ -213,7 +212,7 @@ def _one_sided(groups: Sequence[Subgroup], questions: dict[str, Question]) -> It
         share = float(question.truth.mean())
         for group in groups:
             truth = question.truth[group.rows]
-            patients = len(np.unique(question.of_case[group.rows]))
+            patients = renumbered(question.of_case[group.rows])[1]
             if not truth.any() and (1 - share) ** patients < ONE_SIDED:
                 yield _one_sided_note(group.name, f"no case is '{label}'")
             elif truth.all() and share**patients < ONE_SIDED:

@@ -27,6 +27,11 @@ class BiasReport:
     probes: tuple[Probe, ...] = ()
     removals: tuple[Removal, ...] = ()
 
+    @property
+    def says_anything(self) -> bool:
+        """Whether there was an attribute to compare groups by, or an intervention."""
+        return bool(self.audit.attributes or self.removals)
+
     def to_dict(self) -> dict[str, Any]:
         """The content of ``bias.json``."""
         return {

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import stats
 
 from hounsfield.evaluation.answers import Booleans, Floats
-from hounsfield.evaluation.intervals import Clusters, Interval, make_clusters
+from hounsfield.evaluation.intervals import Clusters, Interval, make_clusters, renumbered
 
 
 class Difference(NamedTuple):
@@ -51,7 +51,7 @@ def auc_influence(truth: Booleans, scores: Floats, clusters: Clusters) -> tuple[
 
 
 def _small_sample(rows: np.ndarray, clusters: Clusters) -> float:
-    count = len(np.unique(clusters.of_case[rows]))
+    count = renumbered(clusters.of_case[rows])[1]
     return float(np.sqrt(count / (count - 1))) if count > 1 else 1.0
 
 
@@ -61,7 +61,14 @@ def influence_variance(influence: Floats, clusters: Clusters) -> float:
 
 
 def auc_interval(truth: Booleans, scores: Floats, clusters: Clusters, *, confidence: float = 0.95) -> Interval:
-    """The interval of the AUC, or of the mean AUC over the columns, on the logit scale.
+    """The interval of the AUC, or of the mean AUC over the columns, on the logit scale; see :func:`auc_estimate`."""
+    return auc_estimate(truth, scores, clusters, confidence=confidence)[1]
+
+
+def auc_estimate(
+    truth: Booleans, scores: Floats, clusters: Clusters, *, confidence: float = 0.95
+) -> tuple[float, Interval]:
+    """The AUC, or the mean AUC over the columns, and its interval on the logit scale.
 
     Args:
         truth: (n, K); columns without both kinds of case are left out.
@@ -71,18 +78,18 @@ def auc_interval(truth: Booleans, scores: Floats, clusters: Clusters, *, confide
     """
     columns = [column for column in range(truth.shape[1]) if 0 < truth[:, column].sum() < len(truth)]
     if not columns:
-        return Interval(np.nan, np.nan)
+        return np.nan, Interval(np.nan, np.nan)
     found = [auc_influence(truth[:, column], scores[:, column], clusters) for column in columns]
     value = float(np.mean([auc for auc, _ in found]))
     influence = np.mean([each for _, each in found], axis=0)
     variance = influence_variance(influence, clusters)
-    positives = float(np.mean([len(np.unique(clusters.of_case[truth[:, column]])) for column in columns]))
-    negatives = float(np.mean([len(np.unique(clusters.of_case[~truth[:, column]])) for column in columns]))
+    positives = float(np.mean([renumbered(clusters.of_case[truth[:, column]])[1] for column in columns]))
+    negatives = float(np.mean([renumbered(clusters.of_case[~truth[:, column]])[1] for column in columns]))
     if variance <= 0 or not 0 < value < 1 or (not clusters.single and min(positives, negatives) < 2):
-        return hanley_interval(value, positives, negatives, confidence=confidence)
+        return value, hanley_interval(value, positives, negatives, confidence=confidence)
     quantile = stats.t.ppf((1 + confidence) / 2, max(min(positives, negatives) - 1, 1.0))
     centre, half = np.log(value / (1 - value)), quantile * np.sqrt(variance) / (value * (1 - value))
-    return Interval(*(float(1 / (1 + np.exp(-end))) for end in (centre - half, centre + half)))
+    return value, Interval(*(float(1 / (1 + np.exp(-end))) for end in (centre - half, centre + half)))
 
 
 def hanley_interval(value: float, positives: float, negatives: float, *, confidence: float = 0.95) -> Interval:

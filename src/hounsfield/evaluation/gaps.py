@@ -16,7 +16,7 @@ import numpy as np
 from scipy import special
 
 from hounsfield.evaluation.answers import Booleans, Floats, Integers
-from hounsfield.evaluation.intervals import Clusters, Interval
+from hounsfield.evaluation.intervals import Clusters, Interval, renumbered
 
 LEAST_SKEW = 1e-3
 
@@ -76,7 +76,7 @@ def contrast(comparable: Comparable, group: Booleans, of_case: Integers) -> Cont
     if not part.any():
         return Contrast(math.nan, math.nan, math.nan)
     values, group, of_case = comparable.values[part], group[part], of_case[part]
-    stratum = np.unique(comparable.stratum[part], return_inverse=True)[1]
+    stratum, _ = renumbered(comparable.stratum[part])
     sizes, inside = np.bincount(stratum), np.bincount(stratum, weights=group)
     harmonic = inside * (sizes - inside) / sizes
     scale = 1 / harmonic if comparable.summed else np.full(len(sizes), 1 / harmonic.sum())
@@ -117,10 +117,12 @@ class _Units:
 
 
 def _units(of_case: Integers, group: Booleans, stratum: Integers) -> _Units:
-    block = 2 * of_case + group
-    keys, first, codes = np.unique(block * (int(stratum.max()) + 1) + stratum, return_index=True, return_inverse=True)
-    size = np.bincount(codes, minlength=len(keys)).astype(np.float64)
-    return _Units(codes, size, group[first].astype(np.float64), stratum[first], block[first])
+    block = 2 * renumbered(of_case)[0] + group
+    codes, count = renumbered(block * (int(stratum.max()) + 1) + stratum)
+    one = np.empty(count, dtype=np.int64)
+    one[codes] = np.arange(len(codes))
+    size = np.bincount(codes, minlength=count).astype(np.float64)
+    return _Units(codes, size, group[one].astype(np.float64), stratum[one], block[one])
 
 
 def _correlation(residual: Floats, sums: Floats, size: Floats) -> float:
@@ -139,7 +141,8 @@ def _moments(slots: Floats, values: Floats, stratum: Integers) -> tuple[float, f
     def central(x: Floats) -> tuple[Floats, Floats, Floats]:
         mean = np.bincount(stratum, weights=x) / count
         deviation = x - mean[stratum]
-        square, cube = (np.asarray(np.bincount(stratum, weights=deviation**k), dtype=np.float64) for k in (2, 3))
+        powers = (deviation * deviation, deviation * deviation * deviation)
+        square, cube = (np.asarray(np.bincount(stratum, weights=power), dtype=np.float64) for power in powers)
         return np.asarray(mean), square, cube
 
     (slot_mean, slot_square, slot_cube), (mean, square, cube) = central(slots), central(values)
@@ -153,7 +156,7 @@ def _between_strata(parts: Floats, units: _Units, variance: float, third: float)
     mean = np.bincount(units.stratum, weights=parts) / np.bincount(units.stratum)
     centred = parts - mean[units.stratum]
     alone = float(np.sum(centred**2))
-    together = float(np.sum(np.bincount(np.unique(units.block, return_inverse=True)[1], weights=centred) ** 2))
+    together = float(np.sum(np.bincount(units.block, weights=centred) ** 2))
     effect = max(1.0, together / alone) if alone > 0 else 1.0
     return variance * effect, third * effect**1.5
 

@@ -6,22 +6,23 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from scipy import special, stats
 
 from hounsfield.evaluation.answers import Answers, Booleans, Floats, Integers
 from hounsfield.evaluation.classification import Estimate
-from hounsfield.evaluation.delong import auc_influence, auc_interval
+from hounsfield.evaluation.delong import auc_estimate
 from hounsfield.evaluation.gaps import Comparable, Contrast, difference_interval, mean_interval
-from hounsfield.evaluation.intervals import Clusters, Interval
+from hounsfield.evaluation.intervals import Clusters, Interval, renumbered
 from hounsfield.evaluation.metrics import equal_mass_bins
 from hounsfield.evaluation.proportions import clustered_proportion
 
 LEAST_PATIENTS = 10  # of each kind that a figure rests on, in the group and outside it
 CALIBRATION_STRATA = 10
 Kind = Literal["cases", "non-cases", "all"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,9 +59,20 @@ class Question:
         """(n,) which cases are of a kind."""
         return {"cases": self.truth, "non-cases": ~self.truth, "all": np.ones_like(self.truth)}[name]
 
-    def patients(self, name: Kind) -> int:
-        """How many patients have a case of a kind."""
-        return len(np.unique(self.of_case[self.kind(name)]))
+    def comparable(self, name: str) -> Comparable:
+        """What is exchangeable by a key of ``GROUP_METRICS``; made once, since many groups are compared by it."""
+        if name not in self._comparables:
+            self._comparables[name] = GROUP_METRICS[name].comparable(self)
+        return self._comparables[name]
+
+    @cached_property
+    def _comparables(self) -> dict[str, Comparable]:
+        return {}
+
+    @cached_property
+    def patients(self) -> dict[Kind, int]:
+        """How many patients have a case of each kind."""
+        return {name: renumbered(self.of_case[self.kind(name)])[1] for name in KINDS}
 
 
 @dataclass(frozen=True)
@@ -84,8 +96,8 @@ class GroupMetric:
 
 def clusters_of(of_case: Integers) -> Clusters:
     """The patients that some cases belong to, numbered anew, in one stratum."""
-    known, codes = np.unique(of_case, return_inverse=True)
-    return Clusters(codes, np.zeros(len(known), dtype=np.int64))
+    codes, count = renumbered(of_case)
+    return Clusters(codes, np.zeros(count, dtype=np.int64))
 
 
 def figure(metric: GroupMetric, question: Question, confidence: float) -> Estimate | None:
@@ -102,7 +114,7 @@ def figure(metric: GroupMetric, question: Question, confidence: float) -> Estima
 
 def too_small(metric: GroupMetric, question: Question) -> str:
     """Why some cases are too few to judge a figure by; empty where they are enough."""
-    counts = {kind: question.patients(kind) for kind in metric.rests_on}
+    counts = {kind: question.patients[kind] for kind in metric.rests_on}
     few = [
         f"{count} patient{'' if count == 1 else 's'}{'' if kind == 'all' else f' with {kind}'}"
         for kind, count in counts.items()
@@ -147,16 +159,13 @@ def _score_shift(metric: GroupMetric, question: Question, group: Booleans, confi
     part = question.kind(metric.rests_on[0])
     member, of_case = group[part], question.of_case[part]
     clusters = clusters_of(of_case)
-    value, _ = auc_influence(member, question.scores[part], clusters)
-    interval = auc_interval(member[:, None], question.scores[part, None], clusters, confidence=confidence)
+    value, interval = auc_estimate(member[:, None], question.scores[part, None], clusters, confidence=confidence)
     return Measured(value - 0.5, Interval(interval.low - 0.5, interval.high - 0.5))
 
 
 def _auc(question: Question, confidence: float) -> tuple[float, Interval, str]:
-    clusters = question.clusters
-    value, _ = auc_influence(question.truth, question.scores, clusters)
-    interval = auc_interval(question.truth[:, None], question.scores[:, None], clusters, confidence=confidence)
-    return value, interval, "DeLong, logit scale"
+    truth, scores = question.truth[:, None], question.scores[:, None]
+    return *auc_estimate(truth, scores, question.clusters, confidence=confidence), "DeLong, logit scale"
 
 
 def _share(question: Question, hits: Booleans, base: Booleans, confidence: float) -> tuple[float, Interval, str]:

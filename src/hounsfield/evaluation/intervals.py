@@ -82,6 +82,13 @@ def make_clusters(truth: Booleans, groups: npt.ArrayLike | None = None) -> Clust
     return Clusters(of_case, np.unique(stratum, return_inverse=True)[1])
 
 
+def renumbered(codes: Integers) -> tuple[Integers, int]:
+    """Whole numbers from 0 renumbered without gaps in their order, and how many there are."""
+    used = np.zeros(int(codes.max(initial=-1)) + 1, dtype=bool)
+    used[codes] = True
+    return (np.cumsum(used) - 1)[codes], int(used.sum())
+
+
 def _group_indices(groups: npt.ArrayLike, num_cases: int) -> Integers:
     values = pd.Series(np.asarray(groups, dtype=object))
     if len(values) != num_cases:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from hounsfield.errors import EvaluationError
-from hounsfield.evaluation.answers import Booleans, Integers
+from hounsfield.evaluation.answers import Booleans, Floats, Integers
 
 # What a table of samples or predictions holds beside attributes of its cases.
 NO_ATTRIBUTES = frozenset(
@@ -108,24 +108,22 @@ def make_attribute(name: str, values: pd.Series[Any]) -> Attribute:
         name: of the column.
         values: (n,) of any type.
     """
-    values = values.reset_index(drop=True)
-    numbers = pd.to_numeric(values, errors="coerce") if values.dtype != bool else pd.Series(np.nan, values.index)
-    known = values.notna()
+    codes, distinct = pd.factorize(values, use_na_sentinel=True)
+    known = pd.Series(distinct)
+    numbers = pd.to_numeric(known, errors="coerce") if values.dtype != bool else pd.Series(np.nan, known.index)
     binning = ""
-    if known.any() and bool((numbers.notna() == known).all()) and numbers.nunique() > MAX_NUMBERS:
-        edges, binning = _edges(name, numbers[known])
-        names = _bin_names(edges)
-        codes = np.searchsorted(edges, numbers.fillna(0).to_numpy(dtype=np.float64), side="right")
-        texts = pd.Series(np.array(names, dtype=object)[codes], values.index)
+    if numbers.notna().all() and len(numbers) > MAX_NUMBERS:
+        edges, binning = _edges(name, np.asarray(numbers, dtype=np.float64)[codes[codes >= 0]])
+        names = np.array(_bin_names(edges), dtype=object)
+        texts = names[np.searchsorted(edges, numbers.to_numpy(dtype=np.float64), side="right")]
+        order = list(names)
     else:
-        names = None
-        texts = values.map(_text)
-    texts = texts.where(known, UNKNOWN)
-    present = set(texts.unique())
-    order = [each for each in names if each in present] if names else sorted(present - {UNKNOWN}, key=_natural)
-    levels = [*order, *([UNKNOWN] if UNKNOWN in present else [])]
-    index = {level: position for position, level in enumerate(levels)}
-    return Attribute(name, tuple(levels), texts.map(index).to_numpy(dtype=np.int64), binning)
+        texts = np.array([_text(value) for value in known], dtype=object)
+        order = sorted(set(texts), key=_natural)
+    of_case = np.append(texts, UNKNOWN)[codes]
+    levels = [level for level in dict.fromkeys([*order, UNKNOWN]) if level in set(of_case)]
+    index = pd.Index(levels)
+    return Attribute(name, tuple(levels), np.asarray(index.get_indexer(pd.Index(of_case)), dtype=np.int64), binning)
 
 
 def _text(value: Any) -> str:
@@ -141,12 +139,12 @@ def _natural(text: str) -> tuple[bool, float, str]:
         return True, 0.0, text
 
 
-def _edges(name: str, numbers: pd.Series[Any]) -> tuple[list[float], str]:
+def _edges(name: str, numbers: Floats) -> tuple[list[float], str]:
     """Inner edges of the bins, and how they were chosen."""
-    if AGE.search(name) and numbers.between(0, OLDEST).all():
+    if AGE.search(name) and ((numbers >= 0) & (numbers <= OLDEST)).all():
         inner = [edge for edge in AGE_EDGES if numbers.min() < edge <= numbers.max()]
         return inner, f"years, at {', '.join(f'{edge:g}' for edge in inner)}"
-    quantiles = np.quantile(numbers.to_numpy(dtype=np.float64), np.arange(1, NUM_BINS) / NUM_BINS)
+    quantiles = np.quantile(numbers, np.arange(1, NUM_BINS) / NUM_BINS)
     inner = sorted({float(f"{edge:.3g}") for edge in quantiles if edge > numbers.min()})
     return inner, f"{len(inner) + 1} of about equal size, at {', '.join(f'{edge:g}' for edge in inner)}"
 
