@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Literal
 
+from hounsfield.cohorts.public import public_set
+from hounsfield.errors import UsageError
 from hounsfield.evaluation.metrics import METRICS
 from hounsfield.reports.run_report.content import listed
 from hounsfield.reports.run_report.data import NAMES, SPLITS, attributes, shared_patients
@@ -14,7 +17,6 @@ from hounsfield.reports.run_report.summary import limitations, what_it_does
 
 Status = Literal["filled", "partly", "author"]
 ACQUISITION = {"scanner", "manufacturer", "view", "modality", "site", "position", "kernel"}
-PUBLIC = ("medmnist:", "phantom:")
 
 
 @dataclass(frozen=True)
@@ -66,11 +68,29 @@ def goal(facts: Facts) -> Reply:
     return filled(f"Model creation and {facts.run.split} on data of the same source. {what_it_does(facts.run)}")
 
 
+def public_data(run: RunRecord) -> str | None:
+    """How anyone can get the data, where it is public by its name."""
+    name = str(run.environment["data"]["data"])
+    if name.startswith("phantom:"):
+        return f"simulated images, made by the name '{name}'"
+    plain = name.removeprefix("medmnist:").partition(":")[0]
+    stem = PurePosixPath(plain.replace("\\", "/")).stem.partition("_")[0]
+    if not name.startswith("medmnist:") and not name.endswith(".npz"):
+        return None
+    try:
+        known = public_set(stem)
+    except UsageError:
+        return None
+    if known.labels != run.bundle.labels:
+        return None
+    return f"the public set MedMNIST '{stem}' ({known.license}, medmnist.com), by the name of what was read"
+
+
 def source(facts: Facts) -> Reply:
     """Where the data is from."""
-    name = str(facts.run.environment["data"]["data"])
-    if name.startswith(PUBLIC):
-        return filled(f"The set '{name}', which anyone can get by its name: hounsfield data list. See Data.")
+    public = public_data(facts.run)
+    if public:
+        return filled(f"{public[0].upper()}{public[1:]}. See Data.")
     return Reply("partly", "See Data for what was read. The author's to add: institutions, dates, links, permissions.")
 
 
@@ -219,7 +239,8 @@ def uncertainty(facts: Facts) -> Reply:
 def robustness(facts: Facts) -> Reply:
     """What worse images do."""
     if "robustness" in facts.run.additions:
-        return filled("AUC and accuracy under eight kinds of worse images at five severities; see Robustness.")
+        kinds = len(facts.run.additions["robustness"]["corruptions"])
+        return filled(f"AUC and accuracy under {kinds} kinds of worse images at five severities; see Robustness.")
     return Reply("author", "Not measured yet; the section Robustness names the command that does it.")
 
 
@@ -293,12 +314,12 @@ def limits(facts: Facts) -> Reply:
 
 def availability(facts: Facts) -> Reply:
     """Where software, model and data are."""
-    name = str(facts.run.environment["data"]["data"])
+    public = public_data(facts.run)
     software_ = (
         "The software is Hounsfield (Apache-2.0), the model is the run's bundle, and the plan repeats the training."
     )
-    if name.startswith(PUBLIC):
-        return filled(f"{software_} The data is '{name}', public.")
+    if public:
+        return filled(f"{software_} The data is {public}.")
     return Reply("partly", f"{software_} The author's to add: whether model and data can be had, and on which terms.")
 
 

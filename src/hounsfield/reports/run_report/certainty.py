@@ -124,7 +124,12 @@ def _doubt_blocks(run: RunRecord) -> Iterator[Block]:
         svg_of(risk_coverage_figure(curve), "doubt", "Risk against coverage"),
         "How many of the answers are wrong when only the surest images are answered and the others are left to a "
         "person.",
-        Table("", ("answered", "wrong among these", "least confidence"), tuple(rows)),
+    )
+    yield Table(
+        "When only the surest are answered",
+        ("answered", "wrong among these", "least confidence"),
+        tuple(rows),
+        beside=True,
     )
     told = {str(line) for line in run.event("doubt").get("lines", ()) if str(line).startswith("Unlike")}
     yield Paragraph(

@@ -91,13 +91,25 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A vector picture with what it shows in words, and the table of its numbers."""
+    """A vector picture with what it shows in words, and the table of its numbers.
+
+    Attributes:
+        svg: the picture.
+        caption: what it shows.
+        table: its numbers, folded away; ``None`` where they stand beside it.
+        wide: whether it needs the whole width of the page.
+    """
 
     kind: ClassVar[str] = "drawing"
     svg: str
     caption: str
     table: Table | None = None
-    beside: bool = True
+    wide: bool = False
+
+    @property
+    def beside(self) -> bool:
+        """Whether it is narrow enough to stand beside another."""
+        return not self.wide
 
 
 @dataclass(frozen=True)

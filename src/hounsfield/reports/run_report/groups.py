@@ -27,6 +27,8 @@ PANELS = {"auc": "AUC", "sensitivity": "Sensitivity", "specificity": "Specificit
 # A forest of more groups than this is a wall; the table has them all.
 MOST_GROUPS = 30
 MOST_GAPS = 15
+# Where none is beyond chance, the surest few tell enough.
+FEW_GAPS = 5
 NOT_LOOKED = "This is done by: {command}. Make the report again afterwards."
 
 
@@ -50,17 +52,20 @@ def _not_looked(command: str) -> Callout:
 
 
 def _subgroup_blocks(found: Mapping[str, Any]) -> Iterator[Block]:
-    yield Points(tuple(str(line).strip() for line in found["lines"]))
+    removals = found.get("removals") or []
+    lines = found["lines"][: len(found["lines"]) - len(removals)]
+    yield Points(tuple(str(line).strip() for line in lines))
     groups = [group for group in found["groups"] if len(group["attributes"]) == 1]
     if groups:
         yield _forest(found, groups)
-    gaps = [gap for gap in found["gaps"] if gap["inside"] is not None][:MOST_GAPS]
+    most = MOST_GAPS if found["findings"] else FEW_GAPS
+    gaps = [gap for gap in found["gaps"] if gap["inside"] is not None][:most]
     if gaps:
         yield _gap_table(found, gaps)
     if found.get("probes"):
         yield _probe_table(found["probes"])
-    if found.get("removals"):
-        yield _removal_table(found["removals"])
+    if removals:
+        yield _removal_table(removals)
 
 
 def _forest(found: Mapping[str, Any], groups: list[Mapping[str, Any]]) -> Drawing:
@@ -81,6 +86,7 @@ def _forest(found: Mapping[str, Any], groups: list[Mapping[str, Any]]) -> Drawin
         "beyond chance; a grey circle is too small a group to judge. Calibration is the observed less the predicted "
         "frequency.",
         Table("", ("group (patients)", *panels.values(), ""), tuple(cells)),
+        wide=True,
     )
 
 
@@ -171,6 +177,7 @@ def _robustness_blocks(found: Mapping[str, Any]) -> Iterator[Block]:
         f"AUC and accuracy of {found['images']:,} images as they are made worse, severity 1 (slight) to 5 (grave); "
         "grey: the share that the model itself flags as unlike training.",
         Table("", ("images", "AUC", "accuracy", "flagged"), tuple(rows)),
+        wide=True,
     )
 
 
