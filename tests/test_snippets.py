@@ -152,6 +152,7 @@ def nothing() -> None:
 
 # Page -> what its snippets find in the current folder; preprocessing.md has a test of its own.
 SETTINGS: dict[str, Callable[[], None]] = {
+    "bias.md": nothing,
     "convert.md": nothing,
     "data.md": make_table,
     "detection-data.md": nothing,

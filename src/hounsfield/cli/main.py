@@ -19,6 +19,7 @@ COMMANDS: dict[str, str] = {
     "train": "hounsfield.cli.train",
     "evaluate": "hounsfield.cli.evaluate",
     "robustness": "hounsfield.cli.robustness",
+    "forecast": "hounsfield.cli.forecast",
     "predict": "hounsfield.cli.predict",
     "features": "hounsfield.cli.features",
     "explain": "hounsfield.cli.explain",

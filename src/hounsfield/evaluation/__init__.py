@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hounsfield.evaluation.answers import Answers, Task, as_answers
     from hounsfield.evaluation.assessment import Assessment, assess
+    from hounsfield.evaluation.bias import audit_bias
+    from hounsfield.evaluation.bias_outcome import BiasAudit
+    from hounsfield.evaluation.bias_report import BiasReport, report_bias
     from hounsfield.evaluation.calibration import (
         brier_decomposition,
         calibration_line,
@@ -33,12 +36,15 @@ if TYPE_CHECKING:
     from hounsfield.evaluation.detections import Detections, Finding, Truth, as_detections, detections_from_tables
     from hounsfield.evaluation.doubt import Doubt
     from hounsfield.evaluation.intervals import Interval
+    from hounsfield.evaluation.learning_curve import extrapolate
     from hounsfield.evaluation.metrics import METRICS, Metric
     from hounsfield.evaluation.novelty import Novelty
     from hounsfield.evaluation.operating import OperatingPoint, choose_threshold, decision_curve
     from hounsfield.evaluation.predictions import Predictions, predictions_from_table, read_predictions
+    from hounsfield.evaluation.probe import probe_features
     from hounsfield.evaluation.proportions import predictive_values, wilson_interval
     from hounsfield.evaluation.recalibration import ScalingChoice, carried_threshold, fit_scaling
+    from hounsfield.evaluation.removal import removal_effects
     from hounsfield.evaluation.scaling import scaling_from_dict, scaling_to_dict
     from hounsfield.evaluation.selective import abstention_threshold, decision_confidence, risk_coverage
 
@@ -47,6 +53,8 @@ LAZY = {
     "METRICS": "hounsfield.evaluation.metrics",
     "Answers": "hounsfield.evaluation.answers",
     "Assessment": "hounsfield.evaluation.assessment",
+    "BiasAudit": "hounsfield.evaluation.bias_outcome",
+    "BiasReport": "hounsfield.evaluation.bias_report",
     "ConformalReport": "hounsfield.evaluation.conformal_report",
     "ConformalSets": "hounsfield.evaluation.conformal",
     "Curve": "hounsfield.evaluation.curves",
@@ -72,6 +80,7 @@ LAZY = {
     "assess_detections": "hounsfield.evaluation.detection",
     "auc_difference": "hounsfield.evaluation.delong",
     "auc_interval": "hounsfield.evaluation.delong",
+    "audit_bias": "hounsfield.evaluation.bias",
     "brier_decomposition": "hounsfield.evaluation.calibration",
     "calibration_line": "hounsfield.evaluation.calibration",
     "carried_threshold": "hounsfield.evaluation.recalibration",
@@ -89,14 +98,18 @@ LAZY = {
     "evaluate_answers": "hounsfield.evaluation.classification",
     "evaluate_detections": "hounsfield.evaluation.detection",
     "expected_calibration_error": "hounsfield.evaluation.calibration",
+    "extrapolate": "hounsfield.evaluation.learning_curve",
     "fit_scaling": "hounsfield.evaluation.recalibration",
     "image_errors": "hounsfield.evaluation.detection",
     "judge_sets": "hounsfield.evaluation.conformal_report",
     "precision_recall_curve": "hounsfield.evaluation.curves",
     "predictions_from_table": "hounsfield.evaluation.predictions",
     "predictive_values": "hounsfield.evaluation.proportions",
+    "probe_features": "hounsfield.evaluation.probe",
     "read_predictions": "hounsfield.evaluation.predictions",
     "reliability": "hounsfield.evaluation.calibration",
+    "removal_effects": "hounsfield.evaluation.removal",
+    "report_bias": "hounsfield.evaluation.bias_report",
     "risk_coverage": "hounsfield.evaluation.selective",
     "roc_curve": "hounsfield.evaluation.curves",
     "scaling_from_dict": "hounsfield.evaluation.scaling",
@@ -108,6 +121,8 @@ __all__ = [
     "METRICS",
     "Answers",
     "Assessment",
+    "BiasAudit",
+    "BiasReport",
     "ConformalReport",
     "ConformalSets",
     "Curve",
@@ -133,6 +148,7 @@ __all__ = [
     "assess_detections",
     "auc_difference",
     "auc_interval",
+    "audit_bias",
     "brier_decomposition",
     "calibration_line",
     "carried_threshold",
@@ -150,14 +166,18 @@ __all__ = [
     "evaluate_answers",
     "evaluate_detections",
     "expected_calibration_error",
+    "extrapolate",
     "fit_scaling",
     "image_errors",
     "judge_sets",
     "precision_recall_curve",
     "predictions_from_table",
     "predictive_values",
+    "probe_features",
     "read_predictions",
     "reliability",
+    "removal_effects",
+    "report_bias",
     "risk_coverage",
     "roc_curve",
     "scaling_from_dict",
