@@ -172,6 +172,13 @@ def test_a_scaling_is_chosen_when_it_helps() -> None:
     assert after < before / 3
 
 
+@pytest.mark.parametrize(("count", "considered"), [(49, 1), (50, 2), (199, 2), (200, 3), (999, 3), (1000, 4)])
+def test_flexible_scalings_need_many_patients(count: int, considered: int) -> None:
+    truth, score = overconfident(2 * count)
+    found = fit_scaling(answers_of(truth, score), groups=np.arange(2 * count) // 2)
+    assert len(found.losses) == considered
+
+
 def test_honest_probabilities_are_left_alone() -> None:
     kept = [fit_scaling(answers_of(*overconfident(400, 1.0, seed))).scaling.name == "none" for seed in range(20)]
     assert sum(kept) >= 16

@@ -25,6 +25,9 @@ from hounsfield.evaluation.scaling import (
 
 RIDGE = 1e-3  # keeps separable validation cases from sending a slope to infinity
 NUM_FOLDS = 5
+# Patients needed before a scaling is considered: the isotonic curve pays from about a thousand on (Niculescu-Mizil,
+# Caruana 2005, "Predicting good probabilities with supervised learning", figure 8), and even one number needs some.
+LEAST_PATIENTS = {"temperature": 50, "platt": 200, "isotonic": 1000}
 # Scalings that leave every decision of every task as it was.
 DECISION_KEEPING = ("none", "temperature")
 
@@ -56,7 +59,8 @@ def fit_scaling(
 
     Each is judged by its log loss in five folds of these cases, patients kept together. From the simplest to the most
     flexible, one takes the place of the one before only where it is better by more than a standard error of the
-    difference, so noise alone does not change a network's output. In tasks of several labels it must besides leave
+    difference, so noise alone does not change a network's output; of few patients the flexible ones are not fitted at
+    all. In tasks of several labels it must besides leave
     neither accuracy nor balanced accuracy lower, since there a scaling can change decisions; in a binary task the
     threshold is carried along (:func:`carried_threshold`), and decisions stay.
 
@@ -70,7 +74,7 @@ def fit_scaling(
     chosen, held_out = Unscaled.name, answers.scores
     losses = {chosen: _case_losses(held_out, answers)}
     for name in SCALINGS:
-        if name == chosen or name not in candidates:
+        if name not in candidates or of_case.max() + 1 < LEAST_PATIENTS.get(name, np.inf):
             continue
         scores = _held_out(name, answers, of_case, seed)
         losses[name] = _case_losses(scores, answers)

@@ -114,6 +114,8 @@ def _line(choice: ScalingChoice, record: dict[str, Any]) -> str:
     }[choice.scaling.name]
     rivals = ", ".join(f"{name} {loss:.4f}" for name, loss in record["log_loss"].items())
     unknown = "" if record["patients_known"] else "; patients are unknown, so nothing more flexible is considered"
+    if len(record["log_loss"]) == 1:
+        unknown = f"; {record['cases']} validation images are too few to scale by"
     network, calibrated = record["threshold"].values()
     threshold = f" The threshold moves along from {network:.3g} to {calibrated:.3g}, so decisions stay."
     return (
