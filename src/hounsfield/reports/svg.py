@@ -15,7 +15,7 @@ from hounsfield.reports.figures import COLOURS, GREY
 PAGE_COLOURS = {
     **{colour.lower(): f"var(--series{number})" for number, colour in enumerate(COLOURS[:-1], start=1)},
     GREY: "var(--soft)",
-    "#dddddd": "var(--line)",
+    **dict.fromkeys(("#cccccc", "#dddddd", "#eeeeee"), "var(--line)"),
     "#000000": "currentColor",
     "#ffffff": "var(--card)",
 }

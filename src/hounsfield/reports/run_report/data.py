@@ -16,7 +16,9 @@ NAMES = {"train": "training", "validation": "validation", "test": "test"}
 # Columns that are no attribute of a patient or an image.
 STRUCTURE = {"image", "label", "patient", "split", "z0", "y0", "x0", "z1", "y1", "x1"}
 # Columns that could point at a person, and are never shown.
-IDENTIFYING = re.compile(r"(?i)name|birth|address|phone|mrn|accession|\b(id|uid)\b|_(id|uid)$|^(study|series|instance)")
+IDENTIFYING = re.compile(
+    r"(?i:name|birth|address|phone|mrn|accession)|(ID|Uid|UID)$|(?i:(^|[_ ])u?id$)|(?i:^(study|series|instance))"
+)
 MOST_LEVELS = 12
 
 

@@ -1,0 +1,411 @@
+"""The report of a run says what its files say, names nobody, and needs nothing from elsewhere."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from hounsfield.bundle import Bundle
+from hounsfield.cli import main as cli
+from hounsfield.errors import RunError
+from hounsfield.evaluation import as_answers, assess
+from hounsfield.evaluation.bias import audit_bias
+from hounsfield.inference import Predictor
+from hounsfield.reports.figures import COLOURS, dress, new_figure
+from hounsfield.reports.run_report import Report, write_report
+from hounsfield.reports.run_report.data import attributes
+from hounsfield.reports.run_report.guidelines import CLAIM, TRIPOD_AI
+from hounsfield.reports.run_report.privacy import Scrubber
+from hounsfield.reports.run_report.record import read_run
+from hounsfield.reports.svg import svg_of
+from networks import LABELS, tiny_bundle
+
+network_test = pytest.mark.network
+
+COUNT = 90
+PLAN = """# A plan.
+version: 1
+effort: quick
+seed: 0
+labels: []
+input_shape: [12, 10, 1]
+pipeline:
+  steps: [{name: to_channels, channels: 1}, {name: resize, size: [12, 10]}, {name: min_max}]
+# chosen by hand
+network: resnet10
+width: 4
+pretrained: false
+dropout: 0.1
+batch_size: 8
+epochs: 3
+patience: 5
+learning_rate: 0.003
+weight_decay: 0.01
+label_smoothing: 0.05
+balance_classes: true
+train_share: 1.0
+average_decay: 0.5
+folds: 1
+test_time_flips: []
+precision: float32
+expected_memory_mb: 900.0
+expected_disk_mb: 0.1
+"""
+
+
+def make_run(folder: Path, task: str = "binary") -> Path:
+    """A finished run on pictures of patients with tell-tale names, its predictions those of its network."""
+    data, run = folder / "data", folder / "run"
+    data.mkdir(parents=True)
+    run.mkdir()
+    generator = np.random.default_rng(0)
+    labels = LABELS[task]
+    images = [f"scan-{number:03}.png" for number in range(COUNT)]
+    pixels = generator.integers(0, 256, (COUNT, 14, 12), dtype=np.uint8)
+    pixels[::2, 2:7, 2:7] = 255
+    for name, picture in zip(images, pixels, strict=True):
+        cv2.imwrite(str(data / name), picture)
+    scores = predicted(tiny_bundle(run / "bundle", task), [data / name for name in images])
+    threshold = 0.5
+    if task == "binary":
+        # Half of the images above it, so that there are right and wrong answers of both kinds.
+        threshold = round(float(np.median(scores[:, 1])), 6)
+        tiny_bundle(run / "bundle", task, threshold=threshold)
+    noisy = scores + generator.normal(0, scores.std(axis=0), scores.shape)
+    middle = np.median(noisy, axis=0)
+    truth = [labels[int(code)] for code in (noisy - middle).argmax(axis=1)]
+    said = [labels[int(row[1] > threshold) if task == "binary" else int(row.argmax())] for row in scores]
+    if task == "multi-label":
+        truth = [";".join(np.array(labels)[row > middle]) for row in noisy]
+        said = [";".join(np.array(labels)[row > threshold]) for row in scores]
+    table = pd.DataFrame(
+        {
+            "image": images,
+            "label": truth,
+            "patient": [f"MUSTERMANN-{number // 2}" for number in range(COUNT)],
+            "split": (["train"] * 30 + ["validation"] * 30 + ["test"] * 30)[:COUNT],
+            "sex": generator.choice(["F", "M"], COUNT),
+            "age": generator.integers(20, 90, COUNT),
+            "patient_name": [f"Erika {number}" for number in range(COUNT)],
+        }
+    )
+    table.to_csv(data / "index.csv", index=False)
+    table.to_parquet(run / "cohort.parquet")
+    predictions = table[["image", "split", "label", "patient"]].assign(prediction=said)
+    predictions = predictions.join(pd.DataFrame(scores, columns=[f"p_{label}" for label in labels]))
+    predictions[table["split"] != "train"].to_csv(run / "predictions.csv", index=False)
+    metrics = {split: measured(table, scores, task, split, threshold) for split in ("validation", "test")}
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    write_rest(run, data / "index.csv")
+    return run
+
+
+def predicted(bundle: Bundle, images: list[Path]) -> np.ndarray:
+    found = [prediction.probabilities for prediction in Predictor(bundle).predict(images)]
+    return np.array([list(each.values()) for each in found])
+
+
+def measured(table: pd.DataFrame, scores: np.ndarray, task: Any, split: str, threshold: float) -> dict[str, Any]:
+    rows = (table["split"] == split).to_numpy()
+    labels = LABELS[task]
+    sets = [set(text.split(";")) for text in table["label"][rows]]
+    truth = np.array([[label in each for label in labels] for each in sets])
+    truth, given = (truth[:, 1:], scores[rows, 1:]) if task == "binary" else (truth, scores[rows])
+    answers = as_answers(truth, given, labels=labels, task=task, threshold=threshold)
+    return assess(answers, threshold=threshold, groups=table["patient"][rows].to_numpy(), num_replicates=100).to_dict()[
+        "test"
+    ]
+
+
+def write_rest(run: Path, data: Path) -> None:
+    (run / "plan.yaml").write_text(PLAN)
+    history = {"member": [1, 1], "epoch": [1, 2], "loss": [0.6, 0.5], "val_loss": [0.65, 0.55], "seconds": [1.0, 2.0]}
+    pd.DataFrame(history).to_csv(run / "history.csv", index=False)
+    origin = {"data": str(data), "kind": None, "images": None, "label_columns": [], "allow_outside": False}
+    environment = {"data": {**origin, "drop_leaks": False, "allow_leaks": False}, "hounsfield": "0.1.0", "cores": 2}
+    environment |= {"python": "3.11.7", "platform": "Linux", "backend": "tensorflow", "packages": {"numpy": "2.4"}}
+    environment |= {"memory_bytes": 2**34, "accelerators": [], "command": ["hounsfield", "train"]}
+    (run / "environment.json").write_text(json.dumps(environment))
+    diagnosis = {"train_loss": 0.4, "val_loss": 0.55, "gap": 0.15, "chance_loss": 0.69, "verdict": "overfitting"}
+    diagnosis |= {"already": ["dropout 0.1"], "remedies": [{"what": "more data", "command": "hounsfield train"}]}
+    events: list[dict[str, Any]] = [
+        {"event": "note", "text": "1 image cannot be read: scan-007.png of MUSTERMANN-3."},
+        {"event": "diagnosis", **diagnosis},
+        {"event": "finished", "seconds": 90.0, "peak_memory_mb": 800.0, "time": "2026-11-22T20:00:00+0000"},
+    ]
+    (run / "log.jsonl").write_text("\n".join(json.dumps(event) for event in events))
+
+
+class Page(HTMLParser):
+    """The page as a reader's program sees it: every tag closed, every identifier once, every address."""
+
+    VOID = frozenset({"meta", "br", "img", "link", "input", "hr"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.identifiers: list[str] = []
+        self.addresses: list[str] = []
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        if tag not in self.VOID:
+            self.open.append(tag)
+        self.identifiers += [value for name, value in attrs if name == "id" and value]
+        self.addresses += [str(values[name]) for name in ("src", "href", "xlink:href") if values.get(name)]
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.handle_endtag(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, tag
+
+    def handle_data(self, data: str) -> None:
+        if not {"style", "script"} & set(self.open):
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    return write_report(make_run(tmp_path_factory.mktemp("report")))
+
+
+@pytest.fixture(scope="module")
+def page(written: Report) -> Page:
+    return Page(written.page.read_text(encoding="utf-8"))
+
+
+@network_test
+def test_the_page_is_whole_and_needs_nothing_else(written: Report, page: Page) -> None:
+    assert page.open == []
+    assert len(page.identifiers) == len(set(page.identifiers))
+    inside = [address for address in page.addresses if address.startswith("#")]
+    assert {address[1:] for address in inside} <= set(page.identifiers)
+    assert all(address.startswith("data:image/jpeg") for address in page.addresses if address not in inside)
+    assert "url(http" not in written.page.read_text(encoding="utf-8")
+    assert written.page.stat().st_size < 5e6
+
+
+@network_test
+def test_every_drawing_has_its_table(written: Report) -> None:
+    for section in written.sections:
+        for number, block in enumerate(section.blocks):
+            if block.kind == "drawing":
+                assert block.table is not None or section.blocks[number + 1].kind == "table", section.title
+
+
+@network_test
+def test_nobody_and_no_file_is_named(written: Report, page: Page) -> None:
+    for text in (written.page.read_text(encoding="utf-8"), written.card.read_text(encoding="utf-8")):
+        assert not re.search(r"MUSTERMANN|Erika|scan-\d|patient_name", text)
+    assert "1 image cannot be read: [withheld] of [withheld]." in page.text
+
+
+@network_test
+def test_figures_are_those_of_the_run(written: Report, page: Page) -> None:
+    metrics = json.loads((written.page.parent / "metrics.json").read_text())["test"]
+    for name in ("auc", "sensitivity", "ece"):
+        found = metrics[name]
+        assert f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})" in page.text
+    sensitivity = metrics["sensitivity"]
+    assert f"Of 100 images with 'opacity' it finds {100 * sensitivity['value']:.0f} (" in page.text
+    record = read_run(written.page.parent)
+    truth, scores = record.shown.answers.truth[:, 0], record.shown.answers.scores[:, 0]
+    (table,) = [block for section in written.sections for block in section.blocks if "Thresholds" in block_title(block)]
+    for row in table.rows:
+        threshold = float(row[1])
+        # Thresholds lie half-way between scores, so three digits decide alike unless two scores are that near.
+        if np.abs(scores - threshold).min() > 1e-3:
+            assert row[2].startswith(f"{(scores[truth] > threshold).mean():.3f}")
+            assert row[3].startswith(f"{(scores[~truth] <= threshold).mean():.3f}")
+
+
+def block_title(block: Any) -> str:
+    return str(getattr(block, "title", ""))
+
+
+@network_test
+def test_typical_and_worst_cases_are_shown_and_checked(written: Report) -> None:
+    (evidence,) = [section for section in written.sections if section.identifier == "evidence"]
+    typical, worst = (block for block in evidence.blocks if block.kind == "cases")
+    assert all(case.right for case in typical.items)
+    assert not any(case.right for case in worst.items)
+    assert typical.items
+    assert worst.items
+    assert all(case.overlay != case.original for case in (*typical.items, *worst.items))
+    record = read_run(written.page.parent)
+    answers = record.shown.answers
+    error = np.abs(answers.truth - answers.scores)[:, 0]
+    wrong = error[answers.truth[:, 0] != answers.decisions[:, 0]].max()
+    said = float(re.search(r"= ([\d.]+)", worst.items[0].caption)[1])
+    truth = "truth: opacity" in worst.items[0].caption
+    assert abs(truth - said) == pytest.approx(wrong, abs=1e-3)
+    (checks,) = [block for block in evidence.blocks if block.kind == "table"]
+    assert [row[0].split()[0] for row in checks.rows] == ["Probability", "Probability", "Likeness"]
+
+
+@network_test
+def test_checklists_have_every_item_and_say_who_fills_it(written: Report, page: Page) -> None:
+    claim, tripod = written.checklists
+    clean = Scrubber.of(read_run(written.page.parent))
+    assert [row.number for row in claim.items] == [str(number) for number in range(1, 45)]
+    assert len(tripod.items) == 52
+    for row in (*claim.items, *tripod.items):
+        assert row.text
+        assert " ".join(clean(row.text).split()) in page.text
+        assert ("author's to fill" in row.text or "author's to add" in row.text) <= (row.status != "filled")
+    filled = sum(row.status == "filled" for row in claim.items)
+    assert f"CLAIM 2024: {filled} of 44 filled here" in page.text
+    # Robustness and subgroups have not been looked at in this run, and its data is nobody's public set.
+    statuses = {row.number: row.status for row in claim.items}
+    assert (statuses["30"], statuses["7"], statuses["31"], statuses["36"]) == ("author", "partly", "filled", "filled")
+
+
+@network_test
+def test_what_was_not_looked_at_is_said_with_its_command(page: Page) -> None:
+    for command in ("hounsfield evaluate RUN", "hounsfield robustness RUN"):
+        assert f"This is done by: {command}." in page.text
+
+
+@network_test
+def test_groups_and_worse_images_are_shown_where_they_were_looked_at(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    record = read_run(run)
+    table = record.rows("test").reset_index(drop=True)
+    audit = audit_bias(record.shown.answers, table[["sex", "age"]], groups=table["patient"].to_numpy())
+    (run / "bias.json").write_text(json.dumps({**audit.to_dict(), "probes": [], "removals": []}))
+    estimate = {"value": 0.8, "low": 0.7, "high": 0.9, "n": 30}
+    condition = {"strength": 1, "auc": estimate, "accuracy": estimate, "unlike_training": 0.1}
+    curve = {"title": "Noise", "unit": "", "severities": [condition] * 5}
+    worse = {"images": 30, "clean": condition, "corruptions": {"noise": curve}, "notes": ["Tested on 30 images."]}
+    (run / "robustness.json").write_text(json.dumps(worse))
+    report = write_report(run, evidence=False)
+    page = Page(report.page.read_text(encoding="utf-8"))
+    assert page.open == []
+    for group in ("sex = F", "sex = M"):
+        assert f"{group} (" in page.text
+    assert "Noise, severity 5 0.800 (0.700 to 0.900)" in page.text
+    assert "Left out" in page.text
+    statuses = {row.number: row.status for row in report.checklists[0].items}
+    assert (statuses["30"], statuses["31"]) == ("filled", "author")
+
+
+@network_test
+@pytest.mark.parametrize("task", ["multi-class", "multi-label"])
+def test_other_tasks_have_their_report(task: str, tmp_path: Path) -> None:
+    report = write_report(make_run(tmp_path, task))
+    page = Page(report.page.read_text(encoding="utf-8"))
+    assert page.open == []
+    assert "Each label against the rest" in page.text
+    assert ("most probable" in page.text) == (task == "multi-class")
+
+
+@network_test
+def test_data_that_is_gone_leaves_a_report_without_evidence(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    (tmp_path / "data" / "index.csv").unlink()
+    report = write_report(run)
+    text = Page(report.page.read_text(encoding="utf-8")).text
+    assert "No evidence could be shown" in text
+    assert {row.number: row.status for row in report.checklists[0].items}["31"] == "author"
+
+
+BREAKAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "no run": (lambda run: (run / "plan.yaml").unlink(), "is no run folder"),
+    "not finished": (lambda run: (run / "metrics.json").unlink(), "is not finished.*--resume"),
+    "damaged metrics": (lambda run: (run / "metrics.json").write_text("{"), r"metrics\.json cannot be read"),
+    "damaged table": (lambda run: (run / "cohort.parquet").write_bytes(b"no"), r"cohort\.parquet cannot be read"),
+    "other predictions": (lambda run: (run / "predictions.csv").write_text("a,split\n1,test\n"), "cannot be read"),
+}
+
+
+@network_test
+@pytest.mark.parametrize("name", BREAKAGES)
+def test_a_broken_run_is_told_in_one_paragraph(name: str, tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    breakage, message = BREAKAGES[name]
+    breakage(run)
+    with pytest.raises(RunError, match=message) as outcome:
+        write_report(run)
+    assert "\n" not in str(outcome.value)
+    assert not (run / "report.html").exists()
+
+
+@network_test
+def test_the_command_writes_and_says_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["hounsfield", "report", str(run), "--no-evidence", "--json"])
+    with pytest.raises(SystemExit) as outcome:
+        cli.main()
+    assert not outcome.value.code
+    said = json.loads(capsys.readouterr().out)
+    assert Path(said["page"]).is_file()
+    assert said["checklists"]["CLAIM 2024"][0]["number"] == "1"
+    card = (run / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert card.startswith("# Model card: normal or opacity")
+    assert "## For whom not" in card
+
+
+def test_the_lists_have_the_items_of_the_published_ones() -> None:
+    assert list(CLAIM) == [str(number) for number in range(1, 45)]
+    parts = {"3": "abc", "5": "ab", "6": "abc", "8": "abc", "9": "abc", "12": "abcdefg", "18": "abcdef", "20": "abc"}
+    parts |= {"23": "ab", "27": "abc"}
+    expected = [f"{item}{part}" for item in map(str, range(1, 28)) for part in parts.get(item, [""])]
+    assert list(TRIPOD_AI) == expected
+
+
+def test_identifiers_are_withheld_and_words_stay() -> None:
+    clean = Scrubber(frozenset({"PAT-0001", "images/PAT-0001-1.dcm", "PAT-0001-1.dcm", "PAT-0001-1"}))
+    text = "PAT-0001 and images/PAT-0001-1.dcm, /data/PAT-0001-1.dcm; (PAT-0001-1), PAT-00012 stays."
+    assert clean(text) == "[withheld] and [withheld], /[withheld]; ([withheld]), PAT-00012 stays."
+
+
+def test_attributes_leave_out_what_could_point_at_a_person() -> None:
+    values = {"sex": ["F", "M"] * 10, "age": range(20), "PatientID": ["a", "b"] * 10, "birth_date": ["x", "y"] * 10}
+    values |= {
+        "accession": ["1", "2"] * 10,
+        "note": [f"free text {number}" for number in range(20)],
+        "label": ["a"] * 20,
+    }
+    assert attributes(pd.DataFrame(values)) == ["sex", "age"]
+
+
+def test_a_figure_becomes_part_of_a_page() -> None:
+    figure = new_figure(4, 3)
+    axes = figure.add_subplot()
+    axes.plot([0, 1], [0, 1], color=COLOURS[0], label="one")
+    axes.legend()
+    dress(axes, "Title <&>", "x", "y")
+    svg = svg_of(figure, "first", 'A "line"')
+    root = ET.fromstring(svg)  # noqa: S314 - our own text
+    assert root.attrib["aria-label"] == 'A "line"'
+    assert "width" not in root.attrib
+    assert not re.search(r"#[0-9a-f]{6}\b", svg)
+    assert "var(--series1)" in svg
+    assert "<text" in svg
+    identifiers = [element.attrib["id"] for element in root.iter() if "id" in element.attrib]
+    assert all(identifier.startswith("first-") for identifier in identifiers)
+    used = re.findall(r"url\(#([^)]+)\)", svg) + re.findall(r'href="#([^"]+)"', svg)
+    assert used
+    assert set(used) <= set(identifiers)
