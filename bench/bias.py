@@ -1,6 +1,7 @@
 """Does the bias audit find what is planted, does it accuse where nothing is, and what does balancing groups buy?
 
     python bench/bias.py simulated [--audits 200] [--patients 200 400 800]
+    python bench/bias.py coverage [--audits 200] [--patients 200 800]
     python bench/bias.py phantoms [--seeds 0 1 2] [--arms weak marker none] [--tested 800] [--folder DIR]
     python bench/bias.py mitigation [--patients 1200] [--folder DIR]
     python bench/bias.py speed
@@ -9,6 +10,8 @@
 deviation by label, and the correlation of one patient's images, of the runs that `phantoms` makes with seeds 0 to 2),
 and counts findings: of a corner marker on 90 % of the cases and 10 % of the others, of a group of 15 % whose cases
 score lower, and where every attribute is drawn without regard to the predictions, so that any finding is false.
+
+`coverage` counts how often the 95 % interval of a gap holds 0 in the same predictions with nothing planted.
 
 `phantoms` trains a quick network a seed and arm on phantom:chest and audits it on a cohort of other patients with the
 same bias. Of the unbiased arm it counts the findings by site and by placebo columns drawn for the purpose, which must
@@ -32,10 +35,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import pandas as pd
 
-from hounsfield.evaluation.answers import as_answers
+from hounsfield.evaluation.answers import Answers, as_answers
 from hounsfield.evaluation.assessment import Assessment
 from hounsfield.evaluation.bias import audit_bias
 from hounsfield.evaluation.bias_outcome import BiasAudit
+from hounsfield.evaluation.gaps import contrast
+from hounsfield.evaluation.group_figures import GROUP_METRICS, Question, measure, too_small
 
 LABELS = ("normal", "opacity")
 SITES = {"Northgate Hospital": 0.50, "Riverside Clinic": 0.35, "Lakeside Hospital": 0.15}
@@ -53,8 +58,8 @@ BLIND = {"site", "placebo"}
 TEST_SEED = 500  # added to a training cohort's seed
 
 
-def simulate(arm: str, num_patients: int, rng: np.random.Generator) -> BiasAudit:
-    """Audit made-up predictions with the attributes of phantom:chest."""
+def simulate(arm: str, num_patients: int, rng: np.random.Generator) -> tuple[Answers, pd.DataFrame, np.ndarray]:
+    """Made-up answers, the attributes of phantom:chest, and patients."""
     images = rng.choice([1, 2, 3], p=[0.35, 0.35, 0.30], size=num_patients)
     patient = np.repeat(np.arange(num_patients), images)
     count = len(patient)
@@ -85,7 +90,36 @@ def simulate(arm: str, num_patients: int, rng: np.random.Generator) -> BiasAudit
     if arm == "marker":
         logit = logit + np.where(table["marker"] == "present", 1.8, -1.8)
     answers = as_answers(truth, 1 / (1 + np.exp(-logit)), labels=LABELS, task="binary")
+    return answers, table, patient
+
+
+def simulated_audit(arm: str, num_patients: int, rng: np.random.Generator) -> BiasAudit:
+    answers, table, patient = simulate(arm, num_patients, rng)
     return audit_bias(answers, table, groups=patient)
+
+
+def coverage(draws: int, patients: list[int]) -> None:
+    """How often the interval of a gap holds 0 where nothing is planted."""
+    groups = {
+        "15 % of the patients": ("site", "Lakeside Hospital"),
+        "half": ("sex", "F"),
+        "25 % of images": ("view", "AP"),
+    }
+    for size in patients:
+        held: dict[tuple[str, str], list[bool]] = {}
+        for seed in range(draws):
+            answers, table, patient = simulate("none", size, np.random.default_rng([seed, size]))
+            question = Question.of(answers, 0, patient)
+            for told, (column, level) in groups.items():
+                rows = (table[column] == level).to_numpy()
+                for name, metric in GROUP_METRICS.items():
+                    if any(too_small(metric, question.take(side)) for side in (rows, ~rows)):
+                        continue
+                    tested = contrast(question.comparable(name), rows, patient)
+                    low, high = measure(metric, question, rows, tested, 0.95).interval
+                    held.setdefault((name, told), []).append(low <= 0 <= high)
+        for (name, told), each in held.items():
+            print(f"{size:5} test patients, {name:16} {told:22} {100 * np.mean(each):.1f} % of {len(each)}", flush=True)
 
 
 def is_found(audit: BiasAudit, arm: str) -> bool:
@@ -101,7 +135,7 @@ def simulated(audits: int, patients: list[int]) -> None:
         for size in patients:
             found, beside = 0, 0
             for seed in range(number):
-                audit = simulate(arm, size, np.random.default_rng([seed, size]))
+                audit = simulated_audit(arm, size, np.random.default_rng([seed, size]))
                 found += is_found(audit, arm)
                 wanted = {"weak": "site", "marker": "marker"}.get(arm, "")
                 named = [gap.parts for gap in audit.findings]
@@ -176,14 +210,14 @@ def speed() -> None:
     rng = np.random.default_rng(0)
     for patients in (500, 5_000, 50_000):
         started, busy = time.perf_counter(), time.process_time()
-        audit = simulate("none", patients, rng)
+        audit = simulated_audit("none", patients, rng)
         wall, cpu = time.perf_counter() - started, time.process_time() - busy
         print(f"{audit.overall.cases:>8,} cases, {len(audit.groups)} groups: {wall:.1f} s ({cpu:.1f} s of processor)")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("question", choices=["simulated", "phantoms", "mitigation", "speed"])
+    parser.add_argument("question", choices=["simulated", "coverage", "phantoms", "mitigation", "speed"])
     parser.add_argument("--audits", type=int, default=200)
     parser.add_argument("--patients", type=int, nargs="+")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -194,6 +228,8 @@ def main() -> None:
     folder = options.folder or Path(tempfile.mkdtemp(prefix="hounsfield-bias-"))
     if options.question == "simulated":
         simulated(options.audits, options.patients or [200, 400, 800])
+    elif options.question == "coverage":
+        coverage(options.audits, options.patients or [200, 800])
     elif options.question == "phantoms":
         phantoms(options.seeds, (options.patients or [1200])[0], options.tested, options.arms, folder)
     elif options.question == "mitigation":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -292,6 +293,22 @@ def test_a_table_without_attributes_or_of_other_length_is_told_of() -> None:
         audit_bias(answers, table.iloc[:-1])
     with pytest.raises(EvaluationError, match="strictly between 0 and 1"):
         audit_bias(answers, table, significance=1.0)
+
+
+@pytest.mark.data
+def test_a_hundred_images_allow_no_firm_statement_on_groups(data_folder: Path) -> None:
+    table = pd.read_csv(data_folder / "chest-xray-subgroups" / "index.csv")
+    rng = np.random.default_rng(0)
+    truth = (table["finding"] == "COVID-19").to_numpy()
+    scores = 1 / (1 + np.exp(-rng.normal(size=len(table)) - 1.5 * (truth - 0.5)))
+    answers = as_answers(truth, scores, labels=("other", "COVID-19"), task="binary")
+    audit = audit_bias(answers, table.drop(columns="finding"), groups=table["patient"])
+    assert {"sex", "age", "view"} <= {attribute.name for attribute in audit.attributes}
+    assert not audit.findings
+    assert len(audit.too_small) > 5
+    widths = [each.high - each.low for each in audit.gaps if each.metric == "sensitivity"]
+    assert widths
+    assert min(widths) > 0.25
 
 
 def test_an_interval_of_nothing_stays_nothing() -> None:
