@@ -66,7 +66,7 @@ def audit_bias(
     of_case = make_clusters(answers.truth, groups).of_case
     questions = {label: Question.of(answers, column, of_case) for column, label in enumerate(answers.questions)}
     attributes, notes = read_attributes(table)
-    singles, pairs = single_groups(attributes), paired_groups(attributes)
+    singles, (pairs, left_out) = single_groups(attributes), paired_groups(attributes)
     everyone = Subgroup((), np.ones(len(answers), dtype=bool))
     gaps = [
         *_adjusted(_single_gaps(attributes, singles, questions, confidence), SINGLES_SHARE),
@@ -78,7 +78,7 @@ def audit_bias(
         tuple(_report(group, questions, confidence) for group in (*singles, *pairs)),
         tuple(sorted(gaps, key=lambda each: (each.adjusted, each.p_value, -abs(each.value)))),
         tuple(equal_opportunity(answers, attributes, of_case, confidence=confidence)),
-        (*notes, *_one_sided(singles, questions)),
+        (*notes, *left_out, *_one_sided(singles, questions)),
         significance,
         confidence,
     )

@@ -240,13 +240,9 @@ def _telling(each: Gap) -> tuple[bool, float]:
     return math.isnan(each.inside), -abs(each.value)
 
 
-def json_number(value: float) -> float | None:
-    """A number as JSON can hold it: ``None`` where it is undefined."""
-    return value if math.isfinite(value) else None
-
-
 def _plain(value: Any) -> Any:
-    return json_number(value) if isinstance(value, float) else value
+    """A value as JSON can hold it: ``None`` for a number that is undefined."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _p_text(value: float) -> str:

@@ -50,10 +50,6 @@ class Comparable:
     stratum: Integers
     summed: bool = False
 
-    def take(self, rows: Booleans) -> Comparable:
-        """The same for some cases; strata that none of them belongs to simply stay empty."""
-        return Comparable(self.values[rows], self.stratum[rows], self.summed)
-
 
 def contrast(comparable: Comparable, group: Booleans, of_case: Integers) -> Contrast:
     """Compare a group with the other cases.

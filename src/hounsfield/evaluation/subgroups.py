@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations, pairwise
+from itertools import combinations, pairwise, product
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,8 @@ OLDEST = 125.0
 MAX_LEVELS = 20  # more distinct texts than this are names, not groups
 MAX_NUMBERS = 10  # more distinct numbers than this are cut in bins
 NUM_BINS = 4
+MAX_ATTRIBUTES = 20
+MAX_PAIRS = 1000  # groups of two attributes; more would take long, and each would be small
 UNKNOWN = "not recorded"
 
 
@@ -89,6 +91,8 @@ def read_attributes(table: pd.DataFrame) -> tuple[tuple[Attribute, ...], tuple[s
             )
         elif (twin := next((known for known in found if _same_groups(known, attribute)), None)) is not None:
             notes.append(f"'{column}' groups the cases as '{twin.name}' does: it is left out.")
+        elif len(attribute.levels) > 1 and len(found) == MAX_ATTRIBUTES:
+            notes.append(f"'{column}' is left out: the first {MAX_ATTRIBUTES} columns that make groups are compared.")
         elif len(attribute.levels) > 1:
             found.append(attribute)
             notes += [f"'{column}' is cut in bins: {attribute.binning}."] if attribute.binning else []
@@ -165,16 +169,34 @@ def single_groups(attributes: Iterable[Attribute]) -> list[Subgroup]:
     ]
 
 
-def paired_groups(attributes: Sequence[Attribute]) -> list[Subgroup]:
-    """The groups that two attributes make together; those without a case are left out."""
-    found = []
-    for first, second in combinations(attributes, 2):
-        for one, level in enumerate(first.levels):
-            for two, other in enumerate(second.levels):
-                rows = (first.codes == one) & (second.codes == two)
-                if rows.any():
-                    found.append(Subgroup(((first.name, level), (second.name, other)), rows))
-    return found
+def paired_groups(attributes: Sequence[Attribute]) -> tuple[list[Subgroup], tuple[str, ...]]:
+    """The groups that two attributes make together, where they have a case.
+
+    Returns:
+        The groups, of the pairs with the fewest levels first, and which pairs were left out because there were more
+        than a thousand groups.
+    """
+    pairs = sorted(combinations(attributes, 2), key=_size)
+    found: list[Subgroup] = []
+    left: list[str] = []
+    for pair in pairs:
+        if len(found) + _size(pair) > MAX_PAIRS:
+            left.append(" and ".join(attribute.name for attribute in pair))
+        else:
+            found += _crossed(*pair)
+    notes = (f"Pairs with too many groups are left out: {', '.join(left)}.",) if left else ()
+    return found, notes
+
+
+def _size(pair: tuple[Attribute, Attribute]) -> int:
+    return len(pair[0].levels) * len(pair[1].levels)
+
+
+def _crossed(first: Attribute, second: Attribute) -> Iterator[Subgroup]:
+    for (one, level), (two, other) in product(enumerate(first.levels), enumerate(second.levels)):
+        rows = (first.codes == one) & (second.codes == two)
+        if rows.any():
+            yield Subgroup(((first.name, level), (second.name, other)), rows)
 
 
 def check_rows(table: pd.DataFrame, num_cases: int) -> None:
