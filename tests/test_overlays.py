@@ -22,7 +22,7 @@ def explained(image: Image, peak: tuple[int, ...], *, flags: tuple[str, ...] = (
     heat = np.zeros(image.shape, np.float32)
     heat[peak] = 2
     prediction = Prediction("a.dcm", "opacity", {"normal": 0.25, "opacity": 0.75}, np.zeros(2, np.float32), flags=flags)
-    return Explanation("folder/a.dcm", "opacity", prediction, image, heat)
+    return Explanation("folder/a.dcm", "opacity", prediction, image, heat, heat)
 
 
 def texts(figure) -> list[str]:

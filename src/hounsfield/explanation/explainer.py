@@ -33,6 +33,7 @@ class Explanation:
         label: the label whose evidence this is.
         prediction: what was predicted.
         original: the image as it was read.
+        grid: evidence over the network's input, as coarse as the method finds it.
         heat: evidence at each pixel of the original, its spatial shape; above 0 speaks for the label, below against.
     """
 
@@ -40,6 +41,7 @@ class Explanation:
     label: str
     prediction: Prediction
     original: Image
+    grid: Floats
     heat: Floats
 
     @property
@@ -134,7 +136,7 @@ class Explainer:
         prepared, change = apply_and_trace(self.bundle.pipeline, image)
         evidence = self.method.evidence(prepared.pixels, self.target(label))
         heat = place(evidence, prepared.shape, image.shape, change.matrix)
-        return Explanation(name, label, predicted, image, heat)
+        return Explanation(name, label, predicted, image, evidence, heat)
 
     def target(self, label: str) -> Floats:
         """(outputs,): the logits whose weighted sum speaks for a label; the negative one of a binary task has −1."""
