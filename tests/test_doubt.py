@@ -115,7 +115,7 @@ def test_unlike_images_are_flagged_and_named(bundle: Bundle, engine: str, caplog
     assert all({"inverted", "blank"}.isdisjoint(prediction.flags) for prediction in found[5:7])
     assert all(prediction.flags[0] == "blank" for prediction in found[7:])
     (message,) = [record.getMessage() for record in caplog.records]
-    assert message.startswith("6 of 9 images are unlike the training ones")
+    assert message.startswith("Unlike the training images, so not to be relied on: the predictions of 6 of 9 images")
     assert "array[3] (inverted)" in message
     assert ", …" in message
 

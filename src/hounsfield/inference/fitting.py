@@ -115,7 +115,7 @@ class UnlikenessLog:
         if self._unlike:
             named = ", ".join(self._unlike[:NUM_NAMED]) + (", …" if len(self._unlike) > NUM_NAMED else "")
             logger.warning(
-                "%d of %d images are unlike the training ones, so their predictions are not to be relied on: %s.",
+                "Unlike the training images, so not to be relied on: the predictions of %d of %d images (%s).",
                 len(self._unlike),
                 self._total,
                 named,
