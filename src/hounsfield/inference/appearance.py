@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -35,7 +36,7 @@ def appearances(batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     rank, count = grey.ndim - 1, len(grey)
     scales = list(_scales(grey))
     small = next((each for each in scales if max(each.shape[1:]) <= SORTED_SIDE[rank]), scales[-1])
-    thumbnails = area_reduced(small, (count, *(min(length, CELLS[rank]) for length in small.shape[1:])))
+    thumbnails = _reduced(small, tuple(min(length, CELLS[rank]) for length in small.shape[1:]))
     values = np.sort(small.reshape(count, -1), axis=1)
     places = (np.array(SHARES) * (values.shape[1] - 1)).round().astype(np.intp)
     spreads = np.stack([grey.reshape(count, -1).std(axis=1), *map(_changes, scales)], axis=1)
@@ -47,8 +48,16 @@ def _scales(grey: npt.NDArray[np.float32]) -> Iterator[npt.NDArray[np.float32]]:
     r"""Images (n, \*spatial), and each half of them."""
     yield grey
     while min(grey.shape[1:]) >= 2 * LEAST_SIDE:
-        grey = area_reduced(grey, (len(grey), *(length // 2 for length in grey.shape[1:])))
+        grey = _reduced(grey, tuple(length // 2 for length in grey.shape[1:]))
         yield grey
+
+
+def _reduced(grey: npt.NDArray[np.float32], shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+    r"""Images (n, \*spatial) averaged down to ``shape`` each."""
+    if len(shape) == 3:
+        return area_reduced(grey, (len(grey), *shape))
+    # Both axes at once, which for one small image takes a third of the time.
+    return np.stack([cv2.resize(image, shape[::-1], interpolation=cv2.INTER_AREA) for image in grey])
 
 
 def _changes(grey: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
