@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -164,6 +165,26 @@ def test_attributes_are_columns_that_describe_cases() -> None:
     assert sum("too many" in note for note in notes) == 1
     assert sum("cut in bins" in note for note in notes) == 2
     assert "'gender' groups the cases as 'sex' does: it is left out." in notes
+
+
+@pytest.mark.parametrize(
+    ("values", "levels"),
+    [
+        (pd.Categorical(["b", "a", None, "b"]), ("a", "b", "not recorded")),
+        (
+            pd.to_datetime(["2020-01-01", "2021-01-01", None, "2020-01-01"]),
+            ("2020-01-01", "2021-01-01", "not recorded"),
+        ),
+        ([[1], [1, 2], None, [1]], ("[1, 2]", "[1]", "not recorded")),
+        ([True, False, None, True], ("False", "True", "not recorded")),
+        ([1.0, 2.0, np.nan, 1.0], ("1", "2", "not recorded")),
+        (pd.array(["x", pd.NA, "y", "x"], dtype="string"), ("x", "y", "not recorded")),
+    ],
+)
+def test_any_kind_of_column_makes_groups(values: Any, levels: tuple[str, ...]) -> None:
+    attribute = make_attribute("column", pd.Series(values))
+    assert [level.partition(" 00:")[0] for level in attribute.levels] == list(levels)
+    assert attribute.codes[0] == attribute.codes[3]
 
 
 @settings(max_examples=40, deadline=None)

@@ -112,6 +112,8 @@ def make_attribute(name: str, values: pd.Series[Any]) -> Attribute:
         name: of the column.
         values: (n,) of any type.
     """
+    if not pd.api.types.is_numeric_dtype(values):
+        values = values.astype(object).map(_scalar)
     codes, distinct = pd.factorize(values, use_na_sentinel=True)
     known = pd.Series(distinct)
     numbers = pd.to_numeric(known, errors="coerce") if values.dtype != bool else pd.Series(np.nan, known.index)
@@ -128,6 +130,12 @@ def make_attribute(name: str, values: pd.Series[Any]) -> Attribute:
     levels = [level for level in dict.fromkeys([*order, UNKNOWN]) if level in set(of_case)]
     index = pd.Index(levels)
     return Attribute(name, tuple(levels), np.asarray(index.get_indexer(pd.Index(of_case)), dtype=np.int64), binning)
+
+
+def _scalar(value: Any) -> Any:
+    """A number, a text or nothing as it is; anything else, such as a date or a list, as text."""
+    missing = value is None or value is pd.NaT or value is pd.NA
+    return None if missing else value if isinstance(value, str | int | float | np.generic) else str(value)
 
 
 def _text(value: Any) -> str:
