@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import keras
 import numpy as np
 import pytest
 from keras import layers
 
 from hounsfield.bundle import Bundle, save_bundle
+from hounsfield.cli import main as cli
 from hounsfield.errors import BundleError, ImageError, UsageError
 from hounsfield.explanation import (
     METHODS,
@@ -321,3 +325,50 @@ def test_a_right_map_is_deleted_sooner_and_inserted_sooner() -> None:
     assert deleted.area == pytest.approx(0.025)
     assert shown.area == pytest.approx(0.975)
     assert deletion_curve(probability, image, -patch).area > 0.95
+
+
+def explain(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["hounsfield", "explain", *map(str, arguments)])
+    with pytest.raises(SystemExit) as outcome:
+        cli.main()
+    return int(outcome.value.code or 0)
+
+
+@network_test
+def test_the_command_draws_every_image_and_names_the_bad_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = tiny_bundle(tmp_path / "bundle")
+    images = tmp_path / "images"
+    for folder in (images / "one", images / "two"):
+        folder.mkdir(parents=True)
+        cv2.imwrite(str(folder / "scan.png"), np.random.default_rng(0).integers(0, 256, (40, 30), np.uint8))
+    (images / "broken.png").write_bytes(b"no picture")
+    np.save(tmp_path / "stack.npy", np.random.default_rng(1).integers(0, 256, (2, 40, 30), np.uint8))
+    out = tmp_path / "out"
+    options = ("-o", out, "--engine", "keras", "--maps", "npy", "--json")
+    assert explain(monkeypatch, bundle.folder, images, tmp_path / "stack.npy", *options) == 1
+    printed = capsys.readouterr()
+    said = json.loads(printed.out)
+    assert [Path(row["picture"]).name for row in said["explanations"]] == [
+        "scan.png",
+        "scan-2.png",
+        "stack-0.png",
+        "stack-1.png",
+    ]
+    assert "1 of 5 images could not be used" in printed.err
+    assert all(Path(row["picture"]).stat().st_size > 10_000 for row in said["explanations"])
+    heat = np.load(out / "scan.npy")[..., 0]
+    assert heat.shape == (40, 30)
+    assert said["explanations"][0]["peak"] == "×".join(map(str, np.unravel_index(heat.argmax(), heat.shape)))
+
+
+@network_test
+def test_the_command_refuses_what_it_does_not_know(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = tiny_bundle(tmp_path / "bundle")
+    assert explain(monkeypatch, bundle.folder, tmp_path, "-o", tmp_path / "out", "--method", "guess") == 2
+    assert "Known are: auto, activation" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert explain(monkeypatch, tmp_path / "nowhere", tmp_path, "-o", tmp_path / "out") == 1

@@ -184,9 +184,10 @@ def test_python_of_the_docs_runs(name: str) -> None:
 
 @pytest.mark.network
 @pytest.mark.usefixtures("workplace")
-def test_python_on_prediction_runs() -> None:
+@pytest.mark.parametrize("name", ["prediction.md", "explanation.md"])
+def test_python_on_bundles_runs(name: str) -> None:
     make_bundle()
-    exec("\n".join(blocks(REPOSITORY / "docs" / "prediction.md", "python")), {})  # noqa: S102 - our own page
+    exec("\n".join(blocks(REPOSITORY / "docs" / name, "python")), {})  # noqa: S102 - our own page
 
 
 def run(monkeypatch: pytest.MonkeyPatch, line: str) -> int:
