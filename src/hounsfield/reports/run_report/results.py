@@ -99,6 +99,7 @@ def _curves(run: RunRecord) -> Iterator[Drawing]:
         svg_of(score_histogram(answers, run.bundle.threshold), "scores", "Histogram of probabilities"),
         "How the probabilities are distributed among images with and without the label.",
         _score_table(answers),
+        wide=answers.truth.shape[1] > 1,
     )
 
 
