@@ -163,7 +163,7 @@ def test_a_run_audits_its_test_images_and_takes_shortcuts_out(tmp_path: Path) ->
 def test_a_forecast_trains_on_shares_and_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "data").mkdir()
     data = write_cohort(tmp_path / "data", 120, ("north",), wrong=5)
-    run = train(data, tmp_path / "run", plan=hand_made_plan(**TINY)).folder
+    run = train(data, tmp_path / "run", plan=hand_made_plan(**TINY | {"epochs": 1})).folder
     result = run_command(forecast_command.command, run)
     assert "more data" in result.output.lower()
     assert json.loads((run / "learning_curve.json").read_text(encoding="utf-8"))["sizes"] == [21, 42, 84]
