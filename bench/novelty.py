@@ -19,6 +19,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from scipy import stats
+from sklearn.datasets import load_sample_images
 
 from hounsfield.bundle import Bundle
 from hounsfield.errors import ImageError, PreprocessingError
@@ -69,6 +70,16 @@ def text(generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return np.broadcast_to(page, (*shape[:-2], 256, 256)).astype(np.float32)
 
 
+def photographs(count: int, generator: np.random.Generator) -> Iterator[Image]:
+    """Parts of the two photographs that come with scikit-learn, a temple and a flower, in colour."""
+    pictures = load_sample_images().images
+    for _ in range(count):
+        picture = pictures[int(generator.integers(len(pictures)))]
+        side = int(generator.integers(150, 400))
+        row, column = (int(generator.integers(0, length - side)) for length in picture.shape[:2])
+        yield Image(pixels=picture[row : row + side, column : column + side].copy())
+
+
 def made(shape: tuple[int, ...], generator: np.random.Generator) -> dict[str, Callable[[], np.ndarray]]:
     """What draws one image of each kind, without a channel axis, in 0 to 255."""
     return {
@@ -90,6 +101,8 @@ def outliers(run: Path, data: Path, usual: list[Image], count: int) -> Iterator[
     for name in FOLDERS:
         if (data / name).is_dir() and f"/{name}" not in trained_on:
             yield name, list(of_folder(data / name, count, generator))
+    if len(usual[0].shape) == 2:
+        yield "photographs", list(photographs(min(count, 200), generator))
     yield "own images, inverted", [inverted(image) for image in usual]
     yield "own images, upside down", [Image(pixels=image.pixels[..., ::-1, :, :].copy()) for image in usual]
     yield "own images, on their side", [Image(pixels=np.rot90(image.pixels, axes=(-3, -2)).copy()) for image in usual]

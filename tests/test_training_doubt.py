@@ -119,7 +119,7 @@ def test_of_an_ensemble_the_features_of_the_network_that_did_not_see_the_row_cou
 Trained = tuple[Run, Path, int]
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["one network", "an ensemble"])
+@pytest.fixture(scope="module")
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     folder = tmp_path_factory.mktemp("trained")
     plan = hand_made_plan(network="simple_cnn", width=None, epochs=1, folds=request.param, batch_size=4)
@@ -128,6 +128,7 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         return train(write_pair(folder), folder / "run", plan=plan), folder, request.param
 
 
+@pytest.mark.parametrize("trained", [1, 2], indirect=True, ids=["one network", "an ensemble"])
 def test_a_run_knows_its_calibration_and_the_images_it_was_made_for(trained: Trained) -> None:
     run, folder, folds = trained
     bundle = Bundle.load(run.folder)
@@ -157,10 +158,9 @@ def test_a_run_knows_its_calibration_and_the_images_it_was_made_for(trained: Tra
     assert appearances(noise[..., None]).shape == (3, doubt.novelty.gaussians["appearance"].mean.shape[1])
 
 
+@pytest.mark.parametrize("trained", [1], indirect=True)
 def test_figures_under_corruption_are_those_of_corrupted_images(trained: Trained, tmp_path: Path) -> None:
-    run, folder, folds = trained
-    if folds > 1:
-        pytest.skip("one kind of run is enough")
+    run, folder, _ = trained
     found = evaluate_robustness(run.folder, seed=4)
     for metric in ("auc", "accuracy"):
         assert found.clean.estimates[metric].value == pytest.approx(run.metrics["test"][metric]["value"])
@@ -188,12 +188,11 @@ def test_figures_under_corruption_are_those_of_corrupted_images(trained: Trained
     assert len(found.lines()) == 2
 
 
+@pytest.mark.parametrize("trained", [1], indirect=True)
 def test_robustness_from_the_command_line(
     trained: Trained, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run, _, folds = trained
-    if folds > 1:
-        pytest.skip("one kind of run is enough")
+    run, _, _ = trained
     monkeypatch.setattr(sys, "argv", ["hounsfield", "robustness", str(run.folder), "phantom:chest"])
     with pytest.raises(SystemExit) as outcome:
         cli.main()

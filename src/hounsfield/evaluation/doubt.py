@@ -27,7 +27,7 @@ class Doubt:
     Attributes:
         truth: (n, K).
         scores: (n, K) float32, calibrated.
-        patients: (n,) codes that stand for patients in the order of their coming; one a row where unknown.
+        patients: (n,) codes, equal for images of one patient; one a row where patients are unknown.
         novelty: tells unlike images; ``None`` where it was not fitted.
     """
 
