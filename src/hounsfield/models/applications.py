@@ -14,6 +14,9 @@ from hounsfield.models.blocks import Task, classification_head
 
 logger = logging.getLogger(__name__)
 
+# Detectors start here: coarser levels follow, finer ones cost more than they tell.
+FINEST_STRIDE = 4
+
 
 def application_names() -> tuple[str, ...]:
     """The names of the networks in the installed ``keras.applications``, in lower case."""
@@ -43,21 +46,53 @@ def application(
     Raises:
         UsageError: no such network, input of rank 3, too small an input, or the weights cannot be had.
     """
-    constructors = _constructors()
-    if name not in constructors:
+    _check(name, input_shape)
+    inputs = keras.Input(input_shape, name="image")
+    features = layers.GlobalAveragePooling2D(name="features")(_backbone(name, inputs, pretrained).output)
+    return keras.Model(inputs, classification_head(features, num_labels, task, dropout=dropout), name=name)
+
+
+def application_stages(name: str, inputs: Any, *, pretrained: bool = False) -> tuple[list[Any], tuple[int, ...]]:
+    """The last feature map of each resolution, from a stride of 4 on, as detectors take them.
+
+    Args:
+        name: of a network of ``keras.applications``.
+        inputs: the symbolic image (batch, rows, columns, channels).
+        pretrained: as for :func:`application`.
+
+    Returns:
+        The feature maps, finest first, and their strides.
+
+    Raises:
+        UsageError: as for :func:`application`; or the network never has a stride of 4.
+    """
+    shape = tuple(inputs.shape[1:])
+    _check(name, shape)
+    last = {}
+    for layer in _backbone(name, inputs, pretrained).layers:
+        last[tuple(layer.output.shape[1:-1])] = layer.output
+    stages, strides = [], []
+    stride = FINEST_STRIDE
+    while (size := tuple(-(-length // stride) for length in shape[:-1])) in last:
+        stages.append(last[size])
+        strides.append(stride)
+        stride *= 2
+    if not stages:
         raise UsageError(
-            f"No network of keras.applications is called '{name}'. Known are: {', '.join(sorted(constructors))}."
+            f"The network '{name}' has no feature maps of a quarter, an eighth, … of an input of {shape[0]}×{shape[1]} "
+            "pixels, which a feature pyramid needs. Choose an input whose sides are multiples of 32, or a resnet."
         )
+    return stages, tuple(strides)
+
+
+def _check(name: str, input_shape: tuple[int, ...]) -> None:
+    known = _constructors()
+    if name not in known:
+        raise UsageError(f"No network of keras.applications is called '{name}'. Known are: {', '.join(sorted(known))}.")
     if len(input_shape) != 3:
         raise UsageError(
             f"The networks of keras.applications take 2D images. Got input of shape {input_shape}: use resnet instead."
         )
-    inputs = keras.Input(input_shape, name="image")
-    hidden = inputs
-    if pretrained and input_shape[-1] == 1:
-        hidden = layers.Concatenate(name="grey_to_colour")([inputs, inputs, inputs])
-    features = layers.GlobalAveragePooling2D(name="features")(_backbone(name, constructors[name], hidden, pretrained))
-    return keras.Model(inputs, classification_head(features, num_labels, task, dropout=dropout), name=name)
 
 
 def _constructors() -> dict[str, Any]:
@@ -65,7 +100,10 @@ def _constructors() -> dict[str, Any]:
     return {name.lower(): value for name, value in found if inspect.isfunction(value) and not name.startswith("_")}
 
 
-def _backbone(name: str, constructor: Any, inputs: Any, pretrained: bool) -> Any:
+def _backbone(name: str, inputs: Any, pretrained: bool) -> keras.Model:
+    constructor = _constructors()[name]
+    if pretrained and inputs.shape[-1] == 1:
+        inputs = layers.Concatenate(name="grey_to_colour")([inputs, inputs, inputs])
     options: dict[str, Any] = {
         "include_top": False,
         "input_tensor": inputs,
@@ -75,7 +113,7 @@ def _backbone(name: str, constructor: Any, inputs: Any, pretrained: bool) -> Any
         # The pipeline normalises already; a second rescaling would flatten its values.
         options["include_preprocessing"] = False
     try:
-        return constructor(**options).output
+        return constructor(**options)
     except ValueError as error:
         raise UsageError(
             f"The network '{name}' cannot be built on input of shape {tuple(inputs.shape[1:])}: {error}. "

@@ -126,6 +126,11 @@ def _bottleneck_block(inputs: Any, filters: int, rank: int, strides: int, *, nam
 
 def _add_shortcut(inputs: Any, hidden: Any, rank: int, strides: int, *, name: str) -> Any:
     filters = hidden.shape[-1]
+    if strides != 1 and rank == 2:
+        # Then a convolution of stride 1: TensorFlow 2.21 writes beyond its memory in the gradient of a strided 1×1
+        # convolution of images with fewer than 16 channels (oneDNN on AVX-512), and may crash.
+        inputs = layers.AveragePooling2D(1, strides=strides, padding="same", name=f"{name}_thinning")(inputs)
+        strides = 1
     if strides != 1 or inputs.shape[-1] != filters:
         inputs = normalised(inputs, convolution(filters, 1, rank, strides=strides, name=f"{name}_shortcut"), relu=False)
     return layers.ReLU(name=f"{name}_relu")(layers.Add(name=f"{name}_sum")([inputs, hidden]))

@@ -82,7 +82,9 @@ def _outgrows_its_input(layer: keras.Layer) -> bool:
     """
     if not isinstance(layer, layers.Conv3D):
         return False
-    return any(side > length for side, length in zip(layer.kernel_size, layer.input.shape[1:-1], strict=True))
+    # A layer that several levels of a pyramid share has an input of each.
+    inputs = [node.input_tensors[0].shape[1:-1] for node in layer._inbound_nodes]
+    return any(side > length for shape in inputs for side, length in zip(layer.kernel_size, shape, strict=True))
 
 
 def jit_compilation() -> bool | str:

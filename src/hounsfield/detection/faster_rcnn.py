@@ -1,0 +1,301 @@
+"""Faster R-CNN: a network that proposes regions, and one that judges them, on shared features.
+
+Ren, He, Girshick, Sun, "Faster R-CNN: towards real-time object detection with region proposal networks", 2015
+(arXiv:1506.01497), on a feature pyramid (Lin et al., 2017) with RoI align (He et al., 2017) and a generalised IoU loss
+(Rezatofighi et al., 2019); of rank 2 or 3, in fixed shapes, on every backend of Keras.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from hounsfield import boxes as geometry
+from hounsfield.detection.anchors import anchor_grid
+from hounsfield.detection.coding import decode, encode
+from hounsfield.detection.heads import FULL_PRECISION, proposal_head, region_head
+from hounsfield.detection.losses import classification_loss, generalised_iou_loss, objectness_loss, smooth_l1
+from hounsfield.detection.matching import match
+from hounsfield.detection.pyramid import feature_pyramid
+from hounsfield.detection.roi_align import roi_align
+from hounsfield.detection.sampling import Sample, balanced_sample
+from hounsfield.detection.settings import DetectorSettings
+from hounsfield.detection.suppression import best_kept
+from hounsfield.models.backbone import backbone
+from hounsfield.models.twin import Precision, training_copy
+
+# Outputs of about 1 make the small refinements that regions need (Girshick, 2015, normalises targets alike).
+REFINEMENT_SCALE = (0.1, 0.2)
+LOSSES = ("objectness", "anchor_boxes", "classes", "region_boxes")
+
+
+class FirstStage(NamedTuple):
+    """The pyramid's levels, and of every anchor the logit of being an object and the offsets."""
+
+    levels: tuple[Any, ...]
+    logits: Any
+    offsets: Any
+
+
+class Lesson(NamedTuple):
+    """On what a batch is learned: sampled anchors and regions with their targets, free of gradients."""
+
+    anchors: Sample
+    anchor_targets: Any
+    regions: Any
+    region_classes: Any
+    region_targets: Any
+    region_positive: Any
+    region_filled: Any
+
+
+@keras.saving.register_keras_serializable("hounsfield")
+class FasterRCNN(keras.Model):  # type: ignore[misc]  # Keras has no types
+    r"""A detector: plain ``compile``, ``fit`` and ``predict``.
+
+    ``fit`` takes images (batch, \*spatial, channels) and, as targets, a dictionary of ``boxes`` in pixels
+    (batch, padding, 2·rank) and ``classes`` (batch, padding) from 0, with −1 for padding. ``predict`` gives a
+    dictionary of ``boxes`` (batch, max_detections, 2·rank), ``classes`` (−1 for padding), ``scores`` (falling, 0 for
+    padding) and ``count``.
+
+    Args:
+        settings: what it is made of.
+        precision: of a network that is to be trained; where not given, a plain network in Keras's float type.
+        seed: of the draws of anchors and regions in training.
+    """
+
+    def __init__(
+        self, settings: DetectorSettings, *, precision: Precision | None = None, seed: int = 0, **options: Any
+    ) -> None:
+        super().__init__(**options)
+        self.settings = settings
+        self.precision = precision
+        self.seed = seed
+        self.strides, trunk, head = _networks(settings)
+        self.trunk = trunk if precision is None else training_copy(trunk, precision, FULL_PRECISION)
+        self.head = head if precision is None else training_copy(head, precision, FULL_PRECISION)
+        self.anchors = anchor_grid(settings.input_shape[:-1], self.strides, settings.anchors)
+        self.draws = keras.random.SeedGenerator(seed)
+        self.means = [keras.metrics.Mean(name=name) for name in LOSSES]
+        self.built = True
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        base: dict[str, Any] = super().get_config()
+        return base | {"settings": self.settings.to_dict(), "precision": self.precision, "seed": self.seed}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> FasterRCNN:  # noqa: ARG003 - Keras's signature
+        """The inverse of :meth:`get_config`."""
+        return cls(
+            DetectorSettings.model_validate(config["settings"]), **{k: v for k, v in config.items() if k != "settings"}
+        )
+
+    def call(self, images: Any, training: bool | None = None) -> dict[str, Any]:
+        """The detections of each image.
+
+        In training nothing is detected, and all slots are padding: there the forward pass belongs to the loss, since
+        the second stage learns on a sample that depends on the truth.
+        """
+        if training:
+            return self._nothing(images)
+        first = self.first_stage(images)
+        return self.judge(first, *self.propose(first, self.settings.num_proposals))
+
+    def first_stage(self, images: Any, *, training: bool = False) -> FirstStage:
+        """Features, and what the region proposal network says of every anchor."""
+        outputs = self.trunk(images, training=training)
+        num_levels = len(self.strides)
+        num_proposing = (len(outputs) - num_levels) // 2
+        levels = tuple(_at_least_float32(level) for level in outputs[:num_levels])
+        logits = _joined(outputs[num_levels : num_levels + num_proposing], (-1,))
+        return FirstStage(levels, logits, _joined(outputs[-num_proposing:], (-1, 2 * self.settings.rank)))
+
+    def propose(self, first: FirstStage, count: int) -> tuple[Any, Any]:
+        """The regions most likely to hold an object, without gradients.
+
+        Returns:
+            Boxes (batch, count, 2·rank) inside the image, and (batch, count) booleans that are false for padding.
+        """
+        logits, offsets = ops.stop_gradient(first.logits), ops.stop_gradient(first.offsets)
+        values, chosen = ops.top_k(logits, min(self.settings.num_candidates, len(self.anchors)))
+        references = ops.take(self._anchors(logits), chosen, axis=0)
+        boxes = self._clipped(decode(_rows(offsets, chosen), references))
+        scores = ops.where(geometry.are_valid(boxes, namespace=ops), ops.sigmoid(values), -1.0)
+        kept, present = best_kept(
+            boxes, scores, threshold=self.settings.proposal_overlap, count=min(count, scores.shape[1])
+        )
+        return _rows(boxes, kept), present
+
+    def regions(self, first: FirstStage, boxes: Any) -> tuple[Any, Any]:
+        """Logits (batch, n, labels + 1), the background first, and refined boxes (batch, n, 2·rank) of regions."""
+        settings = self.settings
+        pooled = roi_align(
+            first.levels, boxes, self.strides[: len(first.levels)], bins=settings.roi_bins, points=settings.roi_points
+        )
+        count = boxes.shape[1]
+        logits, offsets = self.head(ops.reshape(pooled, (-1, *pooled.shape[2:])))
+        rank = settings.rank
+        scale = ops.convert_to_tensor(np.repeat(REFINEMENT_SCALE, rank), offsets.dtype)
+        refined = decode(ops.reshape(offsets * scale, (-1, count, 2 * rank)), boxes)
+        return ops.reshape(logits, (-1, count, settings.num_labels + 1)), refined
+
+    def judge(self, first: FirstStage, boxes: Any, present: Any) -> dict[str, Any]:
+        """The second stage in prediction: label, score and place of what proposals hold."""
+        settings = self.settings
+        logits, refined = self.regions(first, boxes)
+        scores = ops.softmax(logits, axis=-1)[..., 1:]
+        refined = self._clipped(refined)
+        usable = ops.logical_and(present, geometry.are_valid(refined, namespace=ops))
+        scores = ops.where(ops.logical_and(ops.expand_dims(usable, -1), scores >= settings.score_floor), scores, -1.0)
+        flat = ops.reshape(scores, (-1, scores.shape[1] * settings.num_labels))
+        values, chosen = ops.top_k(flat, min(settings.num_candidates, flat.shape[1]))
+        classes = ops.mod(chosen, settings.num_labels)
+        candidates = _rows(refined, chosen // settings.num_labels)
+        kept, found = best_kept(
+            candidates,
+            values,
+            threshold=settings.detection_overlap,
+            count=min(settings.max_detections, values.shape[1]),
+            classes=classes,
+        )
+        return _padded(_rows(candidates, kept), _entries(classes, kept), _entries(values, kept), found, settings)
+
+    def lesson(self, first: FirstStage, truth: dict[str, Any]) -> Lesson:
+        """Draw what a batch is learned on: anchors and regions, each with a target (Ren et al., 2015, section 3.1)."""
+        settings = self.settings
+        truths, classes = _at_least_float32(truth["boxes"]), ops.cast(truth["classes"], "int32")
+        known = classes >= 0
+        anchors = ops.expand_dims(self._anchors(first.logits), 0)
+        matches = match(
+            anchors,
+            truths,
+            known,
+            positive_from=settings.anchor_positive,
+            negative_below=settings.anchor_negative,
+            keep_best=True,
+        )
+        sampled = self._draw(matches.positive, matches.negative, settings.anchors_sampled)
+        references = ops.take(anchors[0], sampled.indices, axis=0)
+        anchor_targets = encode(_rows(truths, _entries(matches.truth, sampled.indices)), references)
+        proposals, present = self.propose(first, settings.num_proposals)
+        # The truths themselves are regions too: the second stage sees each object from the first step on.
+        candidates = ops.concatenate([proposals, truths], axis=1)
+        usable = ops.concatenate([present, known], axis=1)
+        share = settings.region_positive
+        matches = match(candidates, truths, known, positive_from=share, negative_below=share)
+        positive, negative = (ops.logical_and(usable, kind) for kind in (matches.positive, matches.negative))
+        drawn = self._draw(positive, negative, settings.regions_sampled)
+        owner = _entries(matches.truth, drawn.indices)
+        labels = ops.where(drawn.positive, _entries(classes, owner) + 1, 0)
+        lesson = Lesson(
+            sampled,
+            anchor_targets,
+            _rows(candidates, drawn.indices),
+            labels,
+            _rows(truths, owner),
+            drawn.positive,
+            drawn.filled,
+        )
+        fixed: Lesson = keras.tree.map_structure(ops.stop_gradient, lesson)
+        return fixed
+
+    def losses_of(self, first: FirstStage, lesson: Lesson) -> dict[str, Any]:
+        """The four losses on a lesson; they count alike (Ren et al., 2015, equation 1)."""
+        anchors = lesson.anchors
+        logits, refined = self.regions(first, lesson.regions)
+        return {
+            "objectness": objectness_loss(_entries(first.logits, anchors.indices), anchors.positive, anchors.filled),
+            "anchor_boxes": smooth_l1(_rows(first.offsets, anchors.indices), lesson.anchor_targets, anchors.positive),
+            "classes": classification_loss(logits, lesson.region_classes, lesson.region_filled),
+            "region_boxes": generalised_iou_loss(refined, lesson.region_targets, lesson.region_positive),
+        }
+
+    def compute_loss(self, x: Any = None, y: Any = None, *_: Any, training: bool = True, **__: Any) -> Any:
+        """The sum of the four losses of a batch; what ``call`` gave is not needed."""
+        first = self.first_stage(x, training=training)
+        losses = self.losses_of(first, self.lesson(first, y))
+        for mean in self.means:
+            mean.update_state(losses[mean.name])
+        return sum(losses.values())
+
+    def _anchors(self, like: Any) -> Any:
+        return ops.convert_to_tensor(self.anchors, like.dtype)
+
+    def _clipped(self, boxes: Any) -> Any:
+        return geometry.clipped(boxes, self.settings.input_shape[:-1], namespace=ops)
+
+    def _draw(self, positive: Any, negative: Any, count: int) -> Sample:
+        draws = keras.random.uniform(ops.shape(positive), seed=self.draws)
+        count = min(count, positive.shape[1])
+        share = max(1, int(self.settings.positive_share * count))
+        return balanced_sample(positive, negative, draws, count=count, max_positive=share)
+
+    def _nothing(self, images: Any) -> dict[str, Any]:
+        batch, padding = ops.shape(images)[0], self.settings.max_detections
+        return {
+            "boxes": ops.zeros((batch, padding, 2 * self.settings.rank)),
+            "classes": -ops.ones((batch, padding), "int32"),
+            "scores": ops.zeros((batch, padding)),
+            "count": ops.zeros((batch,), "int32"),
+        }
+
+
+def _networks(settings: DetectorSettings) -> tuple[tuple[int, ...], keras.Model, keras.Model]:
+    """The strides of the pyramid; the trunk, from an image to a first stage; and the head of the second stage."""
+    body, strides = backbone(
+        settings.backbone,
+        settings.input_shape,
+        width=settings.width,
+        stem=settings.stem,
+        pretrained=settings.pretrained,
+    )
+    num_levels = len(settings.anchors)
+    levels = feature_pyramid(body.outputs, settings.pyramid_channels, num_levels=num_levels)
+    proposing = [level for level, shapes in zip(levels, settings.anchors, strict=True) if shapes]
+    logits, offsets = proposal_head(proposing, settings.anchors_a_position)
+    trunk = keras.Model(body.inputs[0], [*levels, *logits, *offsets], name="trunk")
+    head = region_head(
+        settings.roi_bins,
+        settings.rank,
+        settings.pyramid_channels,
+        units=settings.head_units,
+        num_labels=settings.num_labels,
+    )
+    return strides[:num_levels], trunk, head
+
+
+def _joined(maps: list[Any], shape: tuple[int, ...]) -> Any:
+    """What a head says of every level, in the order of the anchors."""
+    return ops.concatenate([ops.reshape(values, (ops.shape(values)[0], *shape)) for values in maps], axis=1)
+
+
+def _rows(values: Any, indices: Any) -> Any:
+    """Of (batch, n, k) values the rows (batch, m) of each image: (batch, m, k)."""
+    return ops.take_along_axis(values, ops.expand_dims(indices, -1), axis=1)
+
+
+def _entries(values: Any, indices: Any) -> Any:
+    """Of (batch, n) values the entries (batch, m) of each image: (batch, m)."""
+    return ops.take_along_axis(values, indices, axis=1)
+
+
+def _at_least_float32(values: Any) -> Any:
+    """Coordinates and sums of many features need more digits than bfloat16 has."""
+    return values if keras.backend.standardize_dtype(values.dtype) == "float64" else ops.cast(values, "float32")
+
+
+def _padded(boxes: Any, classes: Any, scores: Any, found: Any, settings: DetectorSettings) -> dict[str, Any]:
+    missing = settings.max_detections - boxes.shape[1]
+    boxes = ops.where(ops.expand_dims(found, -1), boxes, ops.zeros_like(boxes))
+    classes = ops.where(found, ops.cast(classes, "int32"), -1)
+    scores = ops.where(found, scores, 0.0)
+    return {
+        "boxes": ops.pad(boxes, ((0, 0), (0, missing), (0, 0))),
+        "classes": ops.pad(classes, ((0, 0), (0, missing)), constant_values=-1),
+        "scores": ops.pad(scores, ((0, 0), (0, missing))),
+        "count": ops.sum(ops.cast(found, "int32"), axis=1),
+    }

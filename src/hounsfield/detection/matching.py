@@ -1,0 +1,61 @@
+"""Which truth a reference box answers for (Ren et al., 2015, section 3.1.2)."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from keras import ops
+
+from hounsfield import boxes as geometry
+
+
+class Matches(NamedTuple):
+    """For each reference (batch, n): the number of its best truth, their IoU, and whether it is one of two kinds.
+
+    A reference that is neither positive nor negative teaches nothing.
+    """
+
+    truth: Any
+    overlap: Any
+    positive: Any
+    negative: Any
+
+
+def match(
+    references: Any,
+    truths: Any,
+    present: Any,
+    *,
+    positive_from: float,
+    negative_below: float,
+    keep_best: bool = False,
+) -> Matches:
+    """Match references to the truths of their images.
+
+    Args:
+        references: (batch or 1, n, 2·rank) anchors or proposals.
+        truths: (batch, m, 2·rank), padded.
+        present: (batch, m) booleans, false for padding.
+        positive_from: IoU with the best truth from which a reference is positive.
+        negative_below: IoU with the best truth below which it is negative.
+        keep_best: also make positive the references that overlap some truth more than all others do, so that no truth
+            is without one; each of them answers for that truth.
+    """
+    overlaps = geometry.pairwise_iou(references, truths, namespace=ops)
+    known = ops.expand_dims(present, 1)
+    overlaps = ops.where(known, overlaps, ops.zeros_like(overlaps))
+    if keep_best:
+        best = ops.max(overlaps, axis=1, keepdims=True)
+        # Raised above all others, so that the truth it is the best for is the one it answers for.
+        chosen = ops.logical_and(overlaps >= best, best > 0)
+        ranked = ops.where(chosen, overlaps + 1, overlaps)
+    else:
+        ranked = overlaps
+    truth = ops.argmax(ranked, axis=-1)
+    reached = ops.max(ranked, axis=-1)
+    forced = reached > 1 if keep_best else ops.zeros_like(reached, dtype="bool")
+    overlap = ops.where(forced, reached - 1, reached)
+    positive = ops.logical_or(forced, overlap >= positive_from)
+    positive = ops.logical_and(positive, overlap > 0)
+    negative = ops.logical_and(overlap < negative_below, ops.logical_not(positive))
+    return Matches(truth, overlap, positive, negative)

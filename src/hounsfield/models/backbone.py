@@ -1,0 +1,48 @@
+"""Networks without their heads: from an image to feature maps at falling resolution."""
+
+from __future__ import annotations
+
+import keras
+
+from hounsfield.errors import UsageError
+from hounsfield.models.applications import application_names, application_stages
+from hounsfield.models.resnet import STEM_REDUCTION, Stem, feature_stages, stem_block
+
+RESNET_DEPTHS = {"resnet10": 10, "resnet18": 18, "resnet34": 34, "resnet50": 50}
+
+
+def backbone(
+    name: str, input_shape: tuple[int, ...], *, width: int | None = 64, stem: Stem = "large", pretrained: bool = False
+) -> tuple[keras.Model, tuple[int, ...]]:
+    """A network from an image to one feature map a resolution, finest first.
+
+    Args:
+        name: "resnet10", "resnet18", "resnet34", "resnet50", or a network of ``keras.applications`` in lower case.
+        input_shape: (rows, columns, channels) or (slices, rows, columns, channels); volumes need a resnet.
+        width: channels of the first stage of a resnet.
+        stem: of a resnet.
+        pretrained: start from ImageNet weights (keras.applications only).
+
+    Returns:
+        The network and the strides of its outputs, each twice the one before.
+
+    Raises:
+        UsageError: no such network, or it cannot be built on this input.
+    """
+    inputs = keras.Input(input_shape, name="image")
+    if name in RESNET_DEPTHS:
+        if width is None or pretrained:
+            raise UsageError(
+                f"A {name} needs a width and has no pretrained weights. Got width {width} and pretrained {pretrained} "
+                "instead."
+            )
+        rank = len(input_shape) - 1
+        stages = feature_stages(stem_block(inputs, width, rank, stem), rank, depth=RESNET_DEPTHS[name], width=width)
+        strides = tuple(STEM_REDUCTION[stem] * 2**number for number in range(len(stages)))
+    elif name in application_names():
+        stages, strides = application_stages(name, inputs, pretrained=pretrained)
+    else:
+        raise UsageError(
+            f"No backbone is called '{name}'. Known are: {', '.join((*RESNET_DEPTHS, *application_names()))}."
+        )
+    return keras.Model(inputs, stages, name=name), strides

@@ -1,0 +1,197 @@
+"""The whole detector, in 2D and in 3D: it learns, survives the worst images, is saved, and its gradients are right."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from hounsfield.detection import DetectorSettings, FasterRCNN
+from hounsfield.errors import UsageError
+from hounsfield.models.backbone import backbone
+
+pytestmark = pytest.mark.network
+
+TINY: dict[str, Any] = {
+    "num_labels": 2,
+    "backbone": "resnet10",
+    "width": 4,
+    "pyramid_channels": 16,
+    "head_units": 32,
+    "roi_bins": 3,
+    "num_candidates": 48,
+    "num_proposals": 24,
+    "max_detections": 12,
+    "anchors_sampled": 32,
+    "regions_sampled": 16,
+}
+SHAPES: dict[int, dict[str, Any]] = {
+    2: {"input_shape": (40, 48, 1), "stem": "large", "anchors": (((12, 12),), ((20, 20),))},
+    3: {"input_shape": (16, 20, 16, 1), "stem": "medium", "anchors": (((6, 6, 6),), ((10, 10, 10),))},
+}
+RANKS = pytest.mark.parametrize("rank", [2, 3])
+
+
+def reference_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Intersection over union of (n, 2·rank) and (m, 2·rank) boxes."""
+    rank = first.shape[-1] // 2
+    ends = np.minimum(first[:, None, rank:], second[None, :, rank:])
+    shared = np.prod(np.clip(ends - np.maximum(first[:, None, :rank], second[None, :, :rank]), 0, None), axis=-1)
+    areas = [np.prod(boxes[:, rank:] - boxes[:, :rank], axis=-1) for boxes in (first, second)]
+    return shared / (areas[0][:, None] + areas[1][None, :] - shared)
+
+
+def settings(rank: int, **changes: Any) -> DetectorSettings:
+    return DetectorSettings(**TINY | SHAPES[rank] | changes)
+
+
+def scenes(shape: tuple[int, ...], count: int, *, padding: int = 5, seed: int = 0) -> tuple[np.ndarray, dict]:
+    """Bright boxes of class 0 and dark ones of class 1 on noise; the last image is empty."""
+    generator = np.random.default_rng(seed)
+    rank = len(shape) - 1
+    images = generator.normal(0, 0.1, (count, *shape)).astype(np.float32)
+    boxes = np.zeros((count, padding, 2 * rank), np.float32)
+    classes = np.full((count, padding), -1, np.int32)
+    for image in range(count - 1):
+        for number in range(2):
+            side = generator.integers(min(shape[:-1]) // 4, min(shape[:-1]) // 2, rank)
+            start = generator.integers(0, np.array(shape[:-1]) - side)
+            where = tuple(slice(a, a + b) for a, b in zip(start, side, strict=True))
+            images[(image, *where)] += 2 - 4 * number
+            boxes[image, number] = [*start, *(start + side)]
+            classes[image, number] = number
+    return images, {"boxes": boxes, "classes": classes}
+
+
+@RANKS
+def test_the_answer_is_padded_and_sorted_inside_the_image(rank: int) -> None:
+    network = FasterRCNN(settings(rank, score_floor=0.0))
+    images, _ = scenes(network.settings.input_shape, 3)
+    found = network.predict(images, verbose=0)
+    assert found["boxes"].shape == (3, 12, 2 * rank)
+    assert found["classes"].shape == found["scores"].shape == (3, 12)
+    for boxes, classes, scores, count in zip(
+        *(found[name] for name in ("boxes", "classes", "scores", "count")), strict=True
+    ):
+        assert count > 0
+        assert (np.diff(scores[:count]) <= 0).all()
+        assert (classes[:count] >= 0).all()
+        assert (boxes[:count, :rank] < boxes[:count, rank:]).all()
+        assert (boxes[:count] >= 0).all()
+        assert (boxes[:count] <= np.tile(network.settings.input_shape[:-1], 2)).all()
+        assert (classes[count:] == -1).all()
+        assert not boxes[count:].any()
+        assert not scores[count:].any()
+
+
+@RANKS
+def test_it_learns_where_and_what(rank: int) -> None:
+    keras.utils.set_random_seed(0)
+    network = FasterRCNN(settings(rank), precision="float32")
+    network.compile(keras.optimizers.AdamW(5e-3))
+    images, truth = scenes(network.settings.input_shape, 9)
+    history = network.fit(images, truth, batch_size=9, epochs=70, shuffle=False, verbose=0).history
+    assert set(history) == {"loss", "objectness", "anchor_boxes", "classes", "region_boxes"}
+    found = network.predict(images, verbose=0)
+    hits = 0
+    for image in range(8):
+        for number in range(2):
+            named = (found["classes"][image] == number) & (found["scores"][image] > 0.3)
+            overlaps = reference_iou(found["boxes"][image], truth["boxes"][image, number][None])[:, 0]
+            hits += (overlaps[named] > 0.5).any()
+    assert hits >= 14
+    assert not (found["scores"][8] > 0.5).any()
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+def test_the_worst_images_leave_all_numbers_finite(precision: Any) -> None:
+    """Empty images, one-pixel boxes, one object that fills the image, and as many as the padding holds."""
+    network = FasterRCNN(settings(2), precision=precision)
+    network.compile(keras.optimizers.AdamW(1e-2))
+    generator = np.random.default_rng(0)
+    images = generator.normal(size=(5, *network.settings.input_shape)).astype(np.float32)
+    images[0] = 0
+    boxes = np.zeros((5, 40, 4), np.float32)
+    classes = np.full((5, 40), -1, np.int32)
+    boxes[1, :2], classes[1, :2] = [[0, 0, 1, 1], [39, 47, 40, 48]], [0, 1]
+    boxes[2, 0], classes[2, 0] = [0, 0, 40, 48], 1
+    start = generator.integers(0, 30, (40, 2))
+    boxes[3], classes[3] = np.concatenate([start, start + 6], axis=1), generator.integers(0, 2, 40)
+    boxes[4, 0], classes[4, 0] = [5, 5, 5, 5], 0
+    truth = {"boxes": boxes, "classes": classes}
+    for rows in ([0, 1, 2, 3, 4], [0, 0, 0, 0, 0]):
+        for _ in range(2):
+            losses = network.train_on_batch(images[rows], {k: v[rows] for k, v in truth.items()}, return_dict=True)
+            assert all(np.isfinite(value) for value in losses.values())
+    assert all(np.isfinite(weight).all() for weight in network.get_weights())
+    assert all(np.isfinite(value).all() for value in network.predict(images, verbose=0).values())
+
+
+@RANKS
+def test_it_saves_and_reloads(rank: int, tmp_path) -> None:
+    network = FasterRCNN(settings(rank, score_floor=0.0))
+    images, _ = scenes(network.settings.input_shape, 2)
+    before = network.predict(images, verbose=0)
+    network.save(tmp_path / "detector.keras")
+    again = keras.saving.load_model(tmp_path / "detector.keras", safe_mode=True)
+    assert again.settings == network.settings
+    for name, values in again.predict(images, verbose=0).items():
+        np.testing.assert_array_equal(values, before[name])
+
+
+def test_a_training_network_computes_what_the_plain_one_computes() -> None:
+    plain = FasterRCNN(settings(2, score_floor=0.0))
+    trained = FasterRCNN(settings(2, score_floor=0.0), precision="float32")
+    trained.set_weights(plain.get_weights())
+    images, _ = scenes(plain.settings.input_shape, 2)
+    expected, found = plain.predict(images, verbose=0), trained.predict(images, verbose=0)
+    np.testing.assert_allclose(found["scores"], expected["scores"], atol=1e-5)
+    np.testing.assert_allclose(found["boxes"], expected["boxes"], atol=1e-3)
+
+
+def test_settings_that_contradict_each_other_are_refused() -> None:
+    with pytest.raises(ValidationError, match="same number of shapes"):
+        settings(2, anchors=(((8, 8), (9, 9)), ((16, 16),)))
+    with pytest.raises(ValidationError, match="last level"):
+        settings(2, anchors=(((8, 8),), ()))
+    with pytest.raises(ValidationError, match="2 sides each"):
+        settings(2, anchors=(((8, 8, 8),),))
+
+
+def test_paddings_leave_room() -> None:
+    for most in (0, 7, 400, 1000):
+        paddings = DetectorSettings.paddings(most)
+        assert 1.5 * most <= paddings["max_detections"] < paddings["num_proposals"] < paddings["num_candidates"]
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "options", "strides"),
+    [
+        ("resnet10", (37, 50, 1), {"width": 4}, (4, 8, 16, 32)),
+        ("resnet10", (12, 16, 9, 1), {"width": 4, "stem": "medium"}, (2, 4, 8, 16)),
+        pytest.param(
+            "mobilenetv3small",
+            (64, 96, 3),
+            {"width": None},
+            (4, 8, 16, 32),
+            marks=pytest.mark.skipif(keras.backend.backend() == "jax", reason="JAX takes minutes to draw its weights"),
+        ),
+    ],
+)
+def test_backbones_give_a_map_a_stride(name: str, shape: tuple[int, ...], options: dict, strides: tuple) -> None:
+    network, found = backbone(name, shape, **options)
+    assert found == strides
+    sizes = [tuple(output.shape[1:-1]) for output in network.outputs]
+    assert sizes == [tuple(-(-side // stride) for side in shape[:-1]) for stride in strides]
+
+
+def test_backbones_that_cannot_be_built_are_refused() -> None:
+    with pytest.raises(UsageError, match="No backbone is called 'resnet99'"):
+        backbone("resnet99", (64, 64, 1))
+    with pytest.raises(UsageError, match="take 2D images"):
+        backbone("mobilenetv3small", (16, 16, 16, 1))
+    with pytest.raises(UsageError, match="needs a width"):
+        backbone("resnet10", (64, 64, 1), pretrained=True)
