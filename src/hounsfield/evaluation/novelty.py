@@ -43,8 +43,8 @@ class Gaussian:
     def fit(cls, rows: npt.NDArray[Any], num_blocks: int = 1) -> Self:
         """Fit on (n, B·F) descriptions of training images."""
         blocks = np.split(np.asarray(rows, dtype=np.float64), num_blocks, axis=1)
-        whitening = np.stack([_whitening(block - block.mean(axis=0)) for block in blocks])
-        return cls(np.stack([block.mean(axis=0) for block in blocks]).astype(np.float32), whitening.astype(np.float32))
+        matrices = np.stack([whitening(block - block.mean(axis=0)) for block in blocks])
+        return cls(np.stack([block.mean(axis=0) for block in blocks]).astype(np.float32), matrices.astype(np.float32))
 
     def distances(self, rows: npt.NDArray[Any]) -> Floats:
         """The Mahalanobis distance of each block of (n, B·F) descriptions, over √F: (n, B), about 1 in training."""
@@ -158,8 +158,8 @@ def shrunken_covariance(centred: Floats) -> tuple[Floats, float]:
     return (1 - share) * sample + share * scale * np.eye(length), share
 
 
-def _whitening(centred: Floats) -> Floats:
-    """(F, F): the matrix W with W·Wᵀ the inverse covariance.
+def whitening(centred: Floats) -> Floats:
+    """(F, F): the matrix W with W·Wᵀ the inverse of the shrunken covariance of centred rows (n, F).
 
     Columns are brought to one scale before they are shrunken together. A column that never varied in training (a
     feature that never fired) takes the largest scale, so that shrinking gives it a variance.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from hounsfield.errors import EvaluationError
 from hounsfield.evaluation.answers import Booleans, Floats, Integers
 from hounsfield.evaluation.delong import auc_interval
 from hounsfield.evaluation.intervals import Clusters, make_clusters
-from hounsfield.evaluation.novelty import shrunken_covariance
+from hounsfield.evaluation.novelty import whitening
 
 NUM_FOLDS = 5
 # Exchanges that are worked on together.
@@ -69,13 +70,14 @@ def separability(
     truth = np.arange(len(rows)) >= len(first)
     clusters = make_clusters(truth[:, None], groups)
     fold_of = _folds(truth, clusters, seed)
-    score = _held_out_scores(rows, truth[:, None], fold_of)[:, 0]
+    spaces = [_Space.of(rows[fold_of != fold]) for fold in range(NUM_FOLDS)]
+    score = _held_out_scores(rows, truth[:, None], fold_of, spaces)[:, 0]
     value = float(_columnwise_auc(truth[:, None], score[:, None])[0])
     interval = auc_interval(truth[:, None], score[:, None], clusters, confidence=confidence)
     beaten, generator = 0, np.random.default_rng((seed, 1))
     for start in range(0, num_permutations, CHUNK):
         exchanged = _exchanged(truth, clusters, fold_of, min(CHUNK, num_permutations - start), generator)
-        drawn = _columnwise_auc(exchanged, _held_out_scores(rows, exchanged, fold_of))
+        drawn = _columnwise_auc(exchanged, _held_out_scores(rows, exchanged, fold_of, spaces))
         beaten += int((drawn >= value - 1e-12).sum())
     return Separability(value, interval.low, interval.high, (1 + beaten) / (1 + num_permutations), score)
 
@@ -97,12 +99,12 @@ def _exchanged(
     return exchanged
 
 
-def _held_out_scores(rows: Floats, memberships: Booleans, fold_of: Integers) -> Floats:
+def _held_out_scores(rows: Floats, memberships: Booleans, fold_of: Integers, spaces: list[_Space]) -> Floats:
     """(n, J): for each column of memberships, the score of each case by a discriminant fitted without its fold."""
     scores = np.empty(memberships.shape)
-    for fold in range(NUM_FOLDS):
+    for fold, space in enumerate(spaces):
         held = fold_of == fold
-        scores[held] = _discriminants(rows[~held], memberships[~held], rows[held])
+        scores[held] = _discriminants(space.place(rows[~held]), memberships[~held], space.place(rows[held]))
     return scores
 
 
@@ -130,22 +132,29 @@ def _folds(truth: Booleans, clusters: Clusters, seed: int) -> Integers:
     return folds
 
 
+@dataclass(frozen=True, eq=False)
+class _Space:
+    """Where rows have no correlations and unit variance, as their covariance over both sets has it."""
+
+    mean: Floats
+    whitening: Floats
+
+    @classmethod
+    def of(cls, rows: Floats) -> _Space:
+        mean = rows.mean(axis=0)
+        return cls(mean, whitening(rows - mean))
+
+    def place(self, rows: Floats) -> Floats:
+        return np.asarray((rows - self.mean) @ self.whitening)
+
+
 def _discriminants(rows: Floats, memberships: Booleans, fresh: Floats) -> Floats:
     """(k, J): where fresh rows lie between the means of two sets along Fisher's direction, above 0 nearer the second.
 
-    The covariance is that of all rows: its inverse times the difference of the means points where that of the
-    covariance within the sets does, and it serves every column.
+    In a space where the rows of both sets together are white, this direction is the difference of the means: the
+    inverse of the covariance of all rows takes that difference where the inverse of the covariance within the sets
+    does.
     """
-    deviation = rows.std(axis=0)
-    scale = np.where(deviation > 0, deviation, 1.0)
-    centre = rows.mean(axis=0) / scale
-    centred, fresh = rows / scale - centre, fresh / scale - centre
-    covariance, _ = shrunken_covariance(centred)
-    # What no case varies in tells nothing, and would make the matrix singular.
-    ridge = 1e-6 * max(float(np.trace(covariance)) / len(scale), 1e-12)
-    of_second = memberships / memberships.sum(axis=0)
-    of_first = ~memberships / (~memberships).sum(axis=0)
-    means = centred.T @ of_first, centred.T @ of_second
-    directions = np.linalg.solve(covariance + ridge * np.eye(len(scale)), means[1] - means[0])
-    middles = ((means[0] + means[1]) / 2 * directions).sum(axis=0)
-    return np.asarray(fresh @ directions - middles)
+    first = rows.T @ (~memberships / (~memberships).sum(axis=0))
+    second = rows.T @ (memberships / memberships.sum(axis=0))
+    return np.asarray(fresh @ (second - first) - ((second**2 - first**2) / 2).sum(axis=0))
