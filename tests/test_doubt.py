@@ -163,7 +163,7 @@ def test_below_the_promised_confidence_no_answer_is_given(bundle: Bundle) -> Non
         positive = prediction.probabilities["opacity"]
         side = 1 - bundle.threshold if positive > bundle.threshold else bundle.threshold
         assert prediction.confidence == pytest.approx(abs(positive - bundle.threshold) / side)
-        assert prediction.answered == (prediction.confidence >= least and not prediction.flags)
+        assert prediction.answered == (prediction.confidence >= least and prediction.unlike_training <= 1)
     assert {prediction.answered for prediction in found[:-1]} == {True, False}
     assert not found[-1].answered
     rows = [tables.prediction_row(prediction) for prediction in found]

@@ -198,9 +198,9 @@ def test_robustness_from_the_command_line(
         cli.main()
     assert outcome.value.code == 2
     assert "--out" in capsys.readouterr().err
-    monkeypatch.setattr(sys, "argv", ["hounsfield", "robustness", str(run.folder)])
+    monkeypatch.setattr(sys, "argv", ["hounsfield", "robustness", str(run.folder), "--images", "9"])
     with pytest.raises(SystemExit) as outcome:
         cli.main()
     assert not outcome.value.code
     assert "Robustness: mean loss of AUC" in capsys.readouterr().out
-    assert (run.folder / "robustness.json").is_file()
+    assert json.loads((run.folder / "robustness.json").read_text())["images"] == 9

@@ -18,6 +18,7 @@ def command(
     output: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder for robustness.json and the figures; by default the run.")
     ] = None,
+    images: Annotated[int, typer.Option(min=2, help="Images to use at most, taken at random.")] = 1000,
     confidence: Annotated[float, typer.Option(help="Nominal coverage of the intervals.", min=0.5, max=0.999)] = 0.95,
     seed: Annotated[int, typer.Option(min=0, help="Of the corruptions.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the machine-readable form.")] = False,
@@ -31,7 +32,7 @@ def command(
     if data is not None and output is None:
         raise UsageError("Figures of other data do not belong into the run. Name a folder for them with --out.")
     with progress_bars() as progress:
-        found = evaluate_robustness(run, data, seed=seed, confidence=confidence, progress=progress)
+        found = evaluate_robustness(run, data, max_images=images, seed=seed, confidence=confidence, progress=progress)
     report = found.to_dict()
     for note in found.notes:
         say(note)

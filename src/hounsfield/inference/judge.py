@@ -87,20 +87,25 @@ class Judge:
         results = []
         for row, image in enumerate(waiting):
             sure = None if confidence is None else float(confidence[row])
+            far = None if unlike is None else float(unlike[row])
             results.append(
                 Prediction(
                     image=image.name,
                     label=label_text(decisions[row], bundle.labels, bundle.task),
                     probabilities=by_label(probabilities[row], bundle.labels, bundle.task),
                     features=outputs.features[row],
-                    unlike_training=None if unlike is None else float(unlike[row]),
+                    unlike_training=far,
                     flags=flags[row],
                     possible=None if possible is None else _named(bundle.labels, possible[row]),
                     confidence=sure,
-                    answered=None if sure is None or self._least is None else sure >= self._least and not flags[row],
+                    answered=None if sure is None else self._answers(sure, far),
                 )
             )
         return results
+
+    def _answers(self, confidence: float, unlike: float | None) -> bool:
+        """Whether to answer: what was promised on validation images holds for images like those."""
+        return self._least is not None and confidence >= self._least and (unlike is None or unlike <= 1)
 
     def _confidence(
         self, probabilities: npt.NDArray[np.float64], decisions: npt.NDArray[np.bool_]

@@ -114,13 +114,20 @@ def _spoken(name: str) -> str:
 
 
 def evaluate_robustness(
-    run: Path | str, data: str | None = None, *, seed: int = 0, confidence: float = 0.95, progress: Progress = silent
+    run: Path | str,
+    data: str | None = None,
+    *,
+    max_images: int = MAX_IMAGES,
+    seed: int = 0,
+    confidence: float = 0.95,
+    progress: Progress = silent,
 ) -> Robustness:
     """Predict test images under each corruption and severity, and measure AUC and accuracy.
 
     Args:
         run: the run folder.
-        data: other DATA; ``None`` for the test rows of the run's own. Of more than 1,000 images a random part is used.
+        data: other DATA; ``None`` for the test rows of the run's own.
+        max_images: of more than so many a random part is used.
         seed: of the corruptions, and of the part.
         confidence: nominal coverage of the intervals.
         progress: told of the images.
@@ -130,9 +137,9 @@ def evaluate_robustness(
     """
     bundle = Bundle.load(run)
     cohort, note = tested_cohort(run, data, bundle)
-    if len(cohort) > MAX_IMAGES:
-        cohort = cohort.subset(np.sort(np.random.default_rng(seed).permutation(len(cohort))[:MAX_IMAGES]))
-        note += f" Of these {MAX_IMAGES:,} were taken at random."
+    if len(cohort) > max_images:
+        cohort = cohort.subset(np.sort(np.random.default_rng(seed).permutation(len(cohort))[:max_images]))
+        note += f" Of these {max_images:,} were taken at random."
     engine, example = open_engine(bundle), _example(bundle, cohort)
     possible = corruption_names(len(bundle.input_shape) - 1)
     names = [name for name in possible if _fits(bundle, corrupted(example, name, SEVERITIES[-1]))]
