@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
+from keras import ops
 from pydantic import ValidationError
 
 from hounsfield.detection import DetectorSettings, FasterRCNN
-from hounsfield.errors import UsageError
+from hounsfield.errors import UsageError, require
 from hounsfield.models.backbone import backbone
 
 pytestmark = pytest.mark.network
@@ -150,6 +152,89 @@ def test_a_training_network_computes_what_the_plain_one_computes() -> None:
     expected, found = plain.predict(images, verbose=0), trained.predict(images, verbose=0)
     np.testing.assert_allclose(found["scores"], expected["scores"], atol=1e-5)
     np.testing.assert_allclose(found["boxes"], expected["boxes"], atol=1e-3)
+
+
+def differentiable(variables: list[Any], loss: Callable[[], Any]) -> tuple[Callable[[], float], list[np.ndarray]]:
+    """The loss as a compiled function of what the variables hold, and its gradients now."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        tensorflow = require("tensorflow", "gradients")
+        compiled = tensorflow.function(loss)
+        with tensorflow.GradientTape() as tape:
+            value = compiled()
+        found = tape.gradient(value, [variable.value for variable in variables])
+    elif backend == "torch":
+        compiled = loss
+        loss().backward()
+        found = [variable.value.grad for variable in variables]
+    else:
+        jax = require("jax", "gradients")
+
+        def of(values: list[Any]) -> Any:
+            with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
+                return loss()
+
+        stateless = jax.jit(jax.value_and_grad(of))
+        found = stateless([variable.value for variable in variables])[1]
+
+        def compiled() -> Any:
+            return stateless([variable.value for variable in variables])[0]
+
+    gradients = [np.asarray(ops.convert_to_numpy(gradient), np.float64) for gradient in found]
+    return lambda: float(ops.convert_to_numpy(compiled())), gradients
+
+
+def moved(variables: list[Any], chosen: list[int], shift: np.ndarray, value: Callable[[], float]) -> float:
+    """The loss with the chosen variables moved by their parts of a long vector; then they are moved back."""
+    start = {number: np.array(ops.convert_to_numpy(variables[number])) for number in chosen}
+    ends = np.cumsum([start[number].size for number in chosen])
+    for number, part in zip(chosen, np.split(shift, ends[:-1]), strict=True):
+        variables[number].assign(start[number] + part.reshape(start[number].shape))
+    loss = value()
+    for number in chosen:
+        variables[number].assign(start[number])
+    return loss
+
+
+@RANKS
+def test_gradients_of_the_whole_loss_are_its_differences(rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Central differences of the sum of the four losses on a drawn lesson, part by part of the network.
+
+    Keras computes in float32 at most on two of the backends. So the network is made smooth (a difference over the edge
+    of a ReLU is no slope), each direction holds the gradient itself, which makes the difference large, and as much of
+    a random one, which shows what the gradient lacks; and several steps are taken, since rounding spoils the short ones
+    and curvature the long ones.
+    """
+    keras.utils.set_random_seed(1)
+    monkeypatch.setattr(keras.layers.ReLU, "call", lambda _, inputs: ops.silu(inputs))
+    network = FasterRCNN(settings(rank, stem="medium"))
+    network.trunk.get_layer("window").activation = ops.silu
+    generator = np.random.default_rng(0)
+    # Away from the start, where scales of zero hide the gradients of half the network.
+    network.set_weights([weight + generator.normal(0, 0.1, weight.shape) for weight in network.get_weights()])
+    images, truth = scenes(network.settings.input_shape, 3)
+    lesson = network.lesson(network.first_stage(images), truth)
+    assert ops.convert_to_numpy(lesson.region_positive).any()
+    variables = network.trainable_variables
+    value, found = differentiable(
+        variables, lambda: sum(network.losses_of(network.first_stage(images, training=True), lesson).values())
+    )
+    parts = ("stem", "stage", ("lateral", "pyramid"), "window", ("objectness", "anchor"), "judge", ("class", "region"))
+    for part in parts:
+        chosen = [number for number, variable in enumerate(variables) if variable.path.split("/")[-2].startswith(part)]
+        gradient = np.concatenate([found[number].ravel() for number in chosen])
+        random = generator.normal(size=gradient.shape)
+        direction = gradient / np.linalg.norm(gradient) + random / np.linalg.norm(random)
+        slope = gradient @ direction
+        steps = np.linspace(1e-3, 8e-3, 8)
+        rises = [
+            moved(variables, chosen, step / slope / 2 * direction, value)
+            - moved(variables, chosen, -step / slope / 2 * direction, value)
+            for step in steps
+        ]
+        # A rise is odd in its step: the slope and a cube, fitted to all steps at once.
+        (ratio, _), *_ = np.linalg.lstsq(np.stack([steps, steps**3 / steps[-1] ** 2], axis=1), np.array(rises))
+        assert abs(ratio - 1) < 1e-3, part
 
 
 def test_settings_that_contradict_each_other_are_refused() -> None:
