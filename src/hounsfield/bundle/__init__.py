@@ -6,12 +6,15 @@
     model.onnx      the same network for OpenVINO and ONNX Runtime, with the outputs "probabilities" and "features"
     doubt.npz       truths and calibrated probabilities of validation images; where images like those of training lie
 
+A detector's bundle has trunk.onnx and head.onnx instead of model.onnx, and counts instead of probabilities in
+doubt.npz.
+
 The two networks give their own probabilities; what is predicted are those after the bundle's scaling. Reading a bundle
 imports no Keras.
 """
 
 from hounsfield.bundle.bundle import Bundle
 from hounsfield.bundle.manifest import SourceRange, Task
-from hounsfield.bundle.saving import export_onnx, save_bundle
+from hounsfield.bundle.saving import export_onnx, save_bundle, save_detector
 
-__all__ = ["Bundle", "SourceRange", "Task", "export_onnx", "save_bundle"]
+__all__ = ["Bundle", "SourceRange", "Task", "export_onnx", "save_bundle", "save_detector"]

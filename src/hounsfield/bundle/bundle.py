@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +18,12 @@ import numpy.typing as npt
 from hounsfield.bundle.manifest import (
     DOUBT,
     FORMAT_VERSION,
+    HEAD,
     MANIFEST,
     NETWORK,
     ONNX,
     PIPELINE,
+    TRUNK,
     Manifest,
     SourceRange,
     Task,
@@ -28,9 +31,13 @@ from hounsfield.bundle.manifest import (
     read_manifest,
 )
 from hounsfield.errors import BundleError, EvaluationError, PreprocessingError, require
+from hounsfield.evaluation.answers import Task as ClassifierTask
+from hounsfield.evaluation.detection_doubt import DetectionDoubt
 from hounsfield.evaluation.doubt import Doubt
 from hounsfield.evaluation.scaling import Scaling, Unscaled, scaling_from_dict, scaling_to_dict
 from hounsfield.preprocessing import Pipeline
+
+Kept = TypeVar("Kept", Doubt, DetectionDoubt)
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,8 +48,9 @@ class Bundle:
         folder: where it lies.
         pipeline: the preprocessing, fitted.
         labels: the labels in the order of the network's outputs; binary: (negative, positive).
-        task: "binary", "multi-class" or "multi-label".
-        threshold: a calibrated probability above it is a positive; for binary and multi-label tasks.
+        task: "binary", "multi-class", "multi-label" or "detection".
+        threshold: a calibrated probability above it is a positive, for binary and multi-label tasks; in detection the
+            score from which a finding is said.
         scaling: what makes calibrated probabilities of the network's own.
         calibration: how the scaling was chosen, and what it changed.
         input_shape: what the network takes: (rows, columns, channels) or (slices, rows, columns, channels).
@@ -50,6 +58,8 @@ class Bundle:
         source_range: what the training images were like before preprocessing.
         versions: of the packages that made it.
         engine_checks: what was found when engines were compared on the validation images.
+        detector: of a detector, the fields of its ``DetectorSettings``, the ``strides`` of its levels and
+            ``window_overlap``, the share of a window that neighbours share in images larger than the network's input.
     """
 
     folder: Path
@@ -64,11 +74,31 @@ class Bundle:
     calibration: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     engine_checks: Mapping[str, Any] = field(default_factory=dict)
+    detector: Mapping[str, Any] | None = None
 
     @property
     def onnx(self) -> Path:
         """Where the ONNX form of the network is, if it was made."""
         return self.folder / ONNX
+
+    @property
+    def onnx_parts(self) -> tuple[Path, Path]:
+        """Where the ONNX forms of a detector's trunk and head are, if they were made."""
+        return self.folder / TRUNK, self.folder / HEAD
+
+    @property
+    def classifier_task(self) -> ClassifierTask:
+        """The task, of a bundle that labels whole images.
+
+        Raises:
+            BundleError: this is a detector.
+        """
+        if self.task == "detection":
+            raise BundleError(
+                f"The bundle in {self.folder} is a detector: it finds boxes. Expected a classifier, which gives each "
+                "image probabilities of labels. Use hounsfield predict, evaluate and report on a detector."
+            )
+        return self.task
 
     @property
     def num_outputs(self) -> int:
@@ -77,23 +107,35 @@ class Bundle:
 
     @cached_property
     def doubt(self) -> Doubt | None:
-        """What is known of validation images; ``None`` where nothing was kept.
+        """What is known of validation images; ``None`` where nothing was kept, and of a detector.
 
         Raises:
             BundleError: the file is damaged.
         """
+        return None if self.task == "detection" else self._read_doubt(Doubt)
+
+    @cached_property
+    def counting(self) -> DetectionDoubt | None:
+        """What is known of a detector's counts in validation images; ``None`` where nothing was kept.
+
+        Raises:
+            BundleError: the file is damaged.
+        """
+        return self._read_doubt(DetectionDoubt) if self.task == "detection" else None
+
+    def _read_doubt(self, kind: type[Kept]) -> Kept | None:
         path = self.folder / DOUBT
         if not path.is_file():
             return None
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                return Doubt.from_arrays(dict(arrays))
+                return kind.from_arrays(dict(arrays))
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise BundleError(f"{path} is damaged ({error}). Copy the bundle again from where it was made.") from error
 
     def calibrated(self, probabilities: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The probabilities that are predicted, from the network's own: (n, 1) or (n, labels)."""
-        return self.scaling.apply(probabilities, self.task)
+        return self.scaling.apply(probabilities, self.classifier_task)
 
     @classmethod
     def load(cls, folder: str | Path) -> Bundle:
@@ -125,6 +167,9 @@ class Bundle:
             BundleError: the file is missing or damaged, or would run code.
         """
         keras = require("keras", "loading the bundle's Keras network")
+        if self.task == "detection":
+            # Keras knows the class by its name once this is imported.
+            importlib.import_module("hounsfield.detection")
         path = self.folder / NETWORK
         try:
             return keras.saving.load_model(path, compile=False, safe_mode=True)
@@ -152,6 +197,19 @@ class Bundle:
             threshold: of the calibrated ones.
             calibration: how the scaling was chosen, as plain values.
         """
+        self._write_doubt(doubt)
+        known = dataclasses.replace(self, scaling=scaling, threshold=threshold, calibration=dict(calibration or {}))
+        write_manifest(known)
+        return known
+
+    def with_counting(self, doubt: DetectionDoubt, *, threshold: float) -> Bundle:
+        """Record what validation images taught of a detector, and the score from which a finding is said."""
+        self._write_doubt(doubt)
+        known = dataclasses.replace(self, threshold=threshold)
+        write_manifest(known)
+        return known
+
+    def _write_doubt(self, doubt: Doubt | DetectionDoubt) -> None:
         path = self.folder / DOUBT
         temporary = path.with_name(f".{DOUBT}.{os.getpid()}.part")
         try:
@@ -160,9 +218,6 @@ class Bundle:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
-        known = dataclasses.replace(self, scaling=scaling, threshold=threshold, calibration=dict(calibration or {}))
-        write_manifest(known)
-        return known
 
 
 def _bundle_folder(folder: Path) -> Path:

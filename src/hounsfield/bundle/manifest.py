@@ -17,9 +17,11 @@ MANIFEST = "bundle.json"
 PIPELINE = "pipeline.json"
 NETWORK = "model.keras"
 ONNX = "model.onnx"
+# A detector's two networks: from an image to anchors and features, and from regions to labels.
+TRUNK, HEAD = "trunk.onnx", "head.onnx"
 DOUBT = "doubt.npz"
 
-Task = Literal["binary", "multi-class", "multi-label"]
+Task = Literal["binary", "multi-class", "multi-label", "detection"]
 
 
 class SourceRange(BaseModel):
@@ -49,7 +51,7 @@ class Manifest(BaseModel):
 
     format_version: Literal[1]
     task: Task
-    labels: tuple[str, ...] = Field(min_length=2)
+    labels: tuple[str, ...] = Field(min_length=1)
     threshold: float = Field(ge=0, le=1)
     scaling: dict[str, Any]
     calibration: dict[str, Any]
@@ -58,6 +60,7 @@ class Manifest(BaseModel):
     source_range: SourceRange
     versions: dict[str, str]
     engine_checks: dict[str, Any]
+    detector: dict[str, Any] | None = None
     sizes: dict[str, int]
 
 
@@ -100,7 +103,7 @@ def check_files(folder: Path, sizes: Mapping[str, int]) -> None:
     for name, expected in sizes.items():
         path = folder / name
         # A deployment that runs on ONNX alone may leave the Keras network at home.
-        if not path.is_file() and not (name == NETWORK and (folder / ONNX).is_file()):
+        if not path.is_file() and not (name == NETWORK and any((folder / form).is_file() for form in (ONNX, TRUNK))):
             raise BundleError(
                 f"The bundle in {folder} lacks {name}. Copy the whole folder again from where it was made."
             )

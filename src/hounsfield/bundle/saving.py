@@ -59,6 +59,63 @@ def save_bundle(
         versions=_versions(),
     )
     _check_parts(bundle, network)
+    _write(bundle, _in_float32(network))
+    return bundle
+
+
+def save_detector(
+    folder: str | Path,
+    network: Any,
+    *,
+    pipeline: Pipeline,
+    labels: tuple[str, ...],
+    window_overlap: float,
+    threshold: float = 0.5,
+    modality: str | None = None,
+    source_range: SourceRange | None = None,
+) -> Bundle:
+    """Write the bundle of a detector, in the way of :func:`save_bundle`.
+
+    Args:
+        folder: of the bundle, made if need be.
+        network: a ``FasterRCNN`` in float32.
+        pipeline: fitted; brings images of any size to the scale on which the network was trained.
+        labels: in the order of the network's classes.
+        window_overlap: share of a window that neighbours share in images larger than the network's input.
+        threshold: the score from which a finding is said.
+        modality: DICOM modality of the training images, where they had one.
+        source_range: what the training images were like.
+
+    Raises:
+        BundleError: network and labels do not fit each other, the pipeline was never fitted, or the folder holds
+            something else.
+    """
+    settings = network.settings
+    bundle = Bundle(
+        folder=Path(folder),
+        pipeline=pipeline,
+        labels=tuple(labels),
+        task="detection",
+        threshold=threshold,
+        input_shape=tuple(settings.input_shape),
+        modality=modality,
+        source_range=source_range or SourceRange(),
+        versions=_versions(),
+        detector=settings.to_dict() | {"strides": list(network.strides), "window_overlap": window_overlap},
+    )
+    if settings.num_labels != len(labels):
+        raise BundleError(
+            f"The network tells {settings.num_labels} kinds of objects, and {len(labels)} labels were given: "
+            f"{', '.join(labels)}. Give the labels that it was trained on."
+        )
+    _check_fitted(pipeline)
+    _write(bundle, network)
+    return bundle
+
+
+def _write(bundle: Bundle, network: Any) -> None:
+    """Write under a temporary name, and move it into place as a whole."""
+    folder = bundle.folder
     if folder.exists() and not (folder / MANIFEST).is_file() and any(folder.iterdir()):
         raise BundleError(
             f"{folder} holds other files and no bundle, so it stays as it is. Give a new or empty folder."
@@ -67,13 +124,12 @@ def save_bundle(
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
         complete = dataclasses.replace(bundle, folder=Path(temporary) / "new")
         complete.folder.mkdir()
-        _in_float32(network).save(complete.folder / NETWORK)
-        pipeline.to_json(complete.folder / PIPELINE)
+        network.save(complete.folder / NETWORK)
+        bundle.pipeline.to_json(complete.folder / PIPELINE)
         write_manifest(complete)
         if folder.exists():
             folder.rename(Path(temporary) / "old")
         complete.folder.rename(folder)
-    return bundle
 
 
 def export_onnx(bundle: Bundle) -> Path:
@@ -101,7 +157,11 @@ def _check_parts(bundle: Bundle, network: Any) -> None:
             f"{', '.join(bundle.labels)}: expected {bundle.num_outputs} (binary: 1 for "
             "2 labels). Give the labels that it was trained on."
         )
-    if bundle.pipeline.needs_fit:
+    _check_fitted(bundle.pipeline)
+
+
+def _check_fitted(pipeline: Pipeline) -> None:
+    if pipeline.needs_fit:
         raise BundleError(
             "The pipeline has a step that was never fitted. Fit it on the training images first: pipeline.fit(images)."
         )

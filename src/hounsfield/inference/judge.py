@@ -56,12 +56,14 @@ class Judge:
         self.threshold = bundle.threshold if threshold is None else threshold
         self._novelty = bundle.doubt.novelty if bundle.doubt else None
         self._sets = (
-            _doubt(bundle).conformal(bundle.labels, bundle.task, coverage=coverage, by_class=by_class)
+            _doubt(bundle).conformal(bundle.labels, bundle.classifier_task, coverage=coverage, by_class=by_class)
             if coverage is not None
             else None
         )
         self._least = (
-            _doubt(bundle).least_confidence(bundle.labels, bundle.task, threshold=self.threshold, max_risk=max_risk)
+            _doubt(bundle).least_confidence(
+                bundle.labels, bundle.classifier_task, threshold=self.threshold, max_risk=max_risk
+            )
             if max_risk is not None
             else None
         )
@@ -80,9 +82,9 @@ class Judge:
         """One prediction for each image of a batch, in their order."""
         bundle = self._bundle
         probabilities = bundle.calibrated(outputs.probabilities)
-        decisions = decide(probabilities, bundle.task, self.threshold)
+        decisions = decide(probabilities, bundle.classifier_task, self.threshold)
         unlike, flags = self._unlikeness(waiting, outputs.features)
-        possible = None if self._sets is None else self._sets.sets(probabilities, bundle.task)
+        possible = None if self._sets is None else self._sets.sets(probabilities, bundle.classifier_task)
         confidence = None if self._least is None else self._confidence(probabilities, decisions)
         results = []
         for row, image in enumerate(waiting):
@@ -91,8 +93,8 @@ class Judge:
             results.append(
                 Prediction(
                     image=image.name,
-                    label=label_text(decisions[row], bundle.labels, bundle.task),
-                    probabilities=by_label(probabilities[row], bundle.labels, bundle.task),
+                    label=label_text(decisions[row], bundle.labels, bundle.classifier_task),
+                    probabilities=by_label(probabilities[row], bundle.labels, bundle.classifier_task),
                     features=outputs.features[row],
                     unlike_training=far,
                     flags=flags[row],
@@ -110,7 +112,7 @@ class Judge:
     def _confidence(
         self, probabilities: npt.NDArray[np.float64], decisions: npt.NDArray[np.bool_]
     ) -> npt.NDArray[np.float64]:
-        answers = Answers(decisions, probabilities, decisions, self._bundle.labels, self._bundle.task)
+        answers = Answers(decisions, probabilities, decisions, self._bundle.labels, self._bundle.classifier_task)
         return decision_confidence(answers, self.threshold)[0]
 
     def _unlikeness(

@@ -61,7 +61,9 @@ def remove_shortcuts(
         raise RunError(f"None of the {len(rows):,} test images can be read. Restore the data, or name other data.")
     truth = cohort.targets()[kept]
     answers = {
-        name: as_answers(truth, scores, labels=bundle.labels, task=bundle.task, threshold=predictor.judge.threshold)
+        name: as_answers(
+            truth, scores, labels=bundle.labels, task=bundle.classifier_task, threshold=predictor.judge.threshold
+        )
         for name, scores in found.items()
     }
     patients = cohort.table["patient"].iloc[kept]

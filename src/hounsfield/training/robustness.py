@@ -158,7 +158,7 @@ def evaluate_robustness(
         if name not in names
     ]
     facts = {
-        "task": bundle.task,
+        "task": bundle.classifier_task,
         "labels": list(bundle.labels),
         "images": len(cohort),
         "patients": int(cohort.table["patient"].nunique()) if cohort.knows_patients else None,
@@ -253,7 +253,7 @@ def _conditions(
     found = {}
     for number, (name, severity) in enumerate(conditions):
         answers = as_answers(
-            truth, scores[:, number], labels=bundle.labels, task=bundle.task, threshold=bundle.threshold
+            truth, scores[:, number], labels=bundle.labels, task=bundle.classifier_task, threshold=bundle.threshold
         )
         estimates = evaluate_answers(answers, **options)
         changes = {} if clean is None else compare(clean, answers, **options)

@@ -127,7 +127,10 @@ def read_run(folder: Path) -> RunRecord:
 def _checked(table: pd.DataFrame, bundle: Bundle) -> dict[str, Predictions]:
     return {
         str(split): predictions_from_table(
-            rows.dropna(axis="columns", how="all"), name=str(split), task=bundle.task, threshold=bundle.threshold
+            rows.dropna(axis="columns", how="all"),
+            name=str(split),
+            task=bundle.classifier_task,
+            threshold=bundle.threshold,
         )
         for split, rows in table.groupby("split", sort=False)
     }
