@@ -26,6 +26,7 @@ from hounsfield.preprocessing import (
     Resample,
     Resize,
     Step,
+    Zoom,
 )
 
 
@@ -66,6 +67,8 @@ STEPS_2D: list[Step] = [
     Resize(size=(15, 18)),
     Resize(size=(60, 77)),
     Resize(size=(60, 11), interpolation="cubic"),
+    Zoom(factor=0.75),
+    Zoom(longest=40),
     Resample(spacing=(0.5, 0.5)),
     Resample(spacing=(1.0, 1.3)),
 ]
@@ -76,6 +79,7 @@ STEPS_3D: list[Step] = [
     Reorient(orientation="LAI"),
     Resize(size=(8, 15, 40)),
     Resize(size=(22, 50, 50), interpolation="cubic"),
+    Zoom(factor=(1.0, 1.5, 0.75)),
     Resample(spacing=1.0),
     Resample(spacing=(3.0, 1.0, 1.0)),
 ]
@@ -88,7 +92,9 @@ def test_physical_points_keep_their_coordinates(step: Step) -> None:
     # Beyond the outermost centres there is nothing to interpolate, so values there stay those of the edge.
     border = 0 if isinstance(step, CropCenter | CropBox | Reorient) else 2
     # The mean over areas, and OpenCV's cubic kernel, are an eighth of a pixel off on a slope, evenly to both sides.
-    averaging = isinstance(step, Resize) and (step.interpolation == "cubic" or min(step.size) < 20)
+    averaging = (isinstance(step, Resize) and (step.interpolation == "cubic" or min(step.size) < 20)) or isinstance(
+        step, Zoom
+    )
     assert_points_kept(result, tolerance=0.32 if averaging else 1e-3, border=border)
     offset = result.pixels - coordinates(result.affine, result.shape)
     np.testing.assert_allclose(offset.mean(axis=tuple(range(rank))), 0, atol=1e-3)

@@ -5,13 +5,14 @@ from hounsfield.cohorts.digest import pixel_digest
 from hounsfield.cohorts.public import MEDMNIST, cache_folder, get_medmnist
 from hounsfield.cohorts.sources import KINDS, load_cohort
 from hounsfield.cohorts.split import assign_folds, assign_splits
-from hounsfield.cohorts.store import Store
+from hounsfield.cohorts.store import SceneStore, Store
 
 __all__ = [
     "KINDS",
     "MEDMNIST",
     "Cohort",
     "ImageSource",
+    "SceneStore",
     "Store",
     "Task",
     "assign_folds",

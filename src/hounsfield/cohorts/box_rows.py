@@ -35,6 +35,8 @@ OTHER_COLUMNS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (SIZES, ("x", "y", "w", "h")),
 )
 LABEL_COLUMNS = ("label", "class", "class_name", "category")
+# How sure a finding is, in tables of findings.
+SCORE = "score"
 # The class of every box of a table that names none.
 OBJECT = "object"
 
@@ -75,7 +77,18 @@ def load_box_table(path: Path, options: Options) -> Cohort:
     Raises:
         CohortError: the table has no box, or its boxes cannot make a cohort.
     """
-    table = read_table(path)
+    found = read_box_rows(path, options)
+    name = path.resolve().parent.name if path.stem.lower() in PLAIN_NAMES else path.stem
+    return conclude_detection(found, options, root=Path(options.images or path.parent), kind=KIND, name=name)
+
+
+def read_box_rows(path: Path, options: Options, *, may_be_empty: bool = False) -> Annotations:
+    """What a table of boxes says, before any image is looked at; a column ``score`` stays with the boxes.
+
+    Raises:
+        CohortError: the file is no table of boxes, or rows of one image contradict each other.
+    """
+    table = read_table(path, may_be_empty=may_be_empty)
     form, columns = _form(list(table.columns))
     if "image" not in table.columns or not columns:
         raise CohortError(
@@ -96,18 +109,19 @@ def load_box_table(path: Path, options: Options) -> Cohort:
     label = _label_column(table, options)
     boxes["label"] = table[label].astype(object).where(table[label].notna(), "") if label else OBJECT
     boxes["place"] = [f"row {row + 1} of {path.name}" for row in range(len(table))]
+    if SCORE in table.columns:
+        boxes[SCORE] = pd.to_numeric(table[SCORE], errors="coerce")
     images, told = _images(table.drop(columns=[*columns, *([label] if label else [])]), path)
-    found = Annotations(images, boxes[stated].reset_index(drop=True), notes=(*notes, *told))
-    name = path.resolve().parent.name if path.stem.lower() in PLAIN_NAMES else path.stem
-    return conclude_detection(found, options, root=Path(options.images or path.parent), kind=KIND, name=name)
+    return Annotations(images, boxes[stated].reset_index(drop=True), notes=(*notes, *told))
 
 
 def _values(table: pd.DataFrame, columns: Sequence[str]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
     """The numbers of the boxes, not-a-number for what is none, and which rows state a box at all."""
     raw = table[list(columns)].astype(object)
-    empty = raw.isna() | raw.astype(str).apply(lambda column: column.str.strip().str.lower().isin(["", "nan"]))
+    texts = [raw[column].astype(str).str.strip().str.lower().isin(["", "nan"]) for column in columns]
+    empty = raw.isna().to_numpy() | np.array(texts, bool).T
     numbers = raw.apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
-    return numbers, ~empty.to_numpy().all(axis=1)
+    return numbers, ~empty.all(axis=1)
 
 
 def _label_column(table: pd.DataFrame, options: Options) -> str | None:
@@ -134,5 +148,6 @@ def _images(table: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[str]]:
                 f"'{kinds[column].idxmax()}'. Expected the same in every row of an image. Correct them."
             )
     images = table.drop(columns=varying).drop_duplicates("image", ignore_index=True)
-    notes = [f"The columns {', '.join(varying)} differ within an image and were left out."] if varying else []
+    told = ", ".join(column for column in varying if column != SCORE)
+    notes = [f"The columns {told} differ within an image and were left out."] if told else []
     return images, notes

@@ -87,6 +87,26 @@ def load_coco(path: Path, options: Options) -> Cohort:
     return conclude_detection(found, options, root=Path(options.images or root), kind=KIND, name=name)
 
 
+def read_coco(path: Path) -> tuple[Annotations, dict[Any, str]]:
+    """What one COCO file says, before any image is looked at, and the category of each identifier.
+
+    Images go by their ``file_name`` and have a column ``id``; a ``score`` stays with its box.
+
+    Raises:
+        CohortError: the file is no COCO JSON.
+    """
+    document = _read(path)
+    names = _names(document)
+    rows = [
+        {key: value for key, value in image.items() if key not in NO_ATTRIBUTES and _is_plain(value)}
+        | {"image": names[image["id"]], "id": image["id"]}
+        for image in document.images
+    ]
+    boxes, notes = _boxes(document, names)
+    order = tuple(dict.fromkeys(document.categories.values()))
+    return Annotations(pd.DataFrame(rows), boxes, order, notes=tuple(notes)), document.categories
+
+
 def _root_of(file: Path) -> Path:
     """The folder of a data set, seen from one of its files."""
     return file.parent.parent if file.parent.name.lower() == "annotations" else file.parent
@@ -201,6 +221,8 @@ def _boxes(document: _Document, references: dict[Any, str]) -> tuple[pd.DataFram
     frame["label"] = pd.Series(labels, dtype=object)
     where = document.path.name
     frame["place"] = [f"annotation {item.get('id', number)} of {where}" for number, item in enumerate(single)]
+    if any("score" in item for item in single):
+        frame["score"] = pd.to_numeric(pd.Series([item.get("score") for item in single]), errors="coerce")
     return frame, [note] if crowds else []
 
 

@@ -12,25 +12,29 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import IO, ClassVar, NoReturn, Self
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import psutil
 
+from hounsfield.boxes import are_valid, clipped
 from hounsfield.cohorts.cohort import Cohort
 from hounsfield.cohorts.files import ordered_map
 from hounsfield.cohorts.public import cache_folder
 from hounsfield.errors import CohortError, ImageError, PreprocessingError, ResourceError
 from hounsfield.images.image import Image
 from hounsfield.preprocessing import Pipeline
+from hounsfield.preprocessing.grid_change import GridChange, apply_and_trace
 from hounsfield.progress import Progress, silent
 from hounsfield.version import __version__
 
 FORMAT_VERSION = 1
 # The header of pixels.npy has a fixed length, so that it can be written last, when the number of good images is known.
 HEADER_BYTES = 256
+# Of a store of mixed images: the shape of each, and how its grid lies to that of the image as read.
+GRIDS = "grids.npz"
 # Images are prepared in groups of about so many bytes and at most so many images.
 GROUP_BYTES = 2**21
 GROUP_IMAGES = 64
@@ -46,6 +50,7 @@ class _Prepared:
     pixels: npt.NDArray[np.float32] | None
     reason: str = ""
     constant: bool = False
+    change: GridChange | None = None
 
 
 class Store:
@@ -59,6 +64,8 @@ class Store:
         shape: of one row, (spatial axes …, channels).
         bad: reference and reason of each image that was left out.
     """
+
+    _mixed: ClassVar[bool] = False
 
     def __init__(self, folder: Path, cohort: Cohort, shape: tuple[int, ...], bad: tuple[tuple[str, str], ...]) -> None:
         self.folder = folder
@@ -77,7 +84,7 @@ class Store:
         folder: Path | None = None,
         max_bad_fraction: float = 0.05,
         progress: Progress = silent,
-    ) -> Store:
+    ) -> Self:
         """Prepare every image of a cohort, or find the store in which that was done before.
 
         Args:
@@ -93,13 +100,14 @@ class Store:
         """
         parent = Path(folder) if folder else cache_folder() / "stores"
         references = cohort.table["image"].tolist()
-        final = parent / _digest(cohort, references, pipeline)
+        final = parent / _digest(cohort, references, pipeline, mixed=cls._mixed)
         if not (final / "store.json").is_file():
-            _build(cohort, references, pipeline, final, max_bad_fraction=max_bad_fraction, progress=progress)
+            work = _Work(cohort, references, pipeline, max_bad_fraction, progress, mixed=cls._mixed)
+            _build(work, final)
         return cls._open(final, cohort, max_bad_fraction)
 
     @classmethod
-    def _open(cls, folder: Path, cohort: Cohort, max_bad_fraction: float) -> Store:
+    def _open(cls, folder: Path, cohort: Cohort, max_bad_fraction: float) -> Self:
         facts = json.loads((folder / "store.json").read_text(encoding="utf-8"))
         bad = tuple((str(reference), str(reason)) for reference, reason in facts["bad"])
         _refuse_bad(bad, len(cohort), max_bad_fraction)
@@ -172,32 +180,82 @@ class Store:
         return {**self.__dict__, "_file": None}
 
 
-def _digest(cohort: Cohort, references: list[str], pipeline: Pipeline) -> str:
+class SceneStore(Store):
+    """The images of a detection cohort after the pipeline, each of its own shape, and where their boxes lie.
+
+    ``shape`` is the greatest length of each axis; ``shapes`` (rows, axes) are those of the images.
+    """
+
+    _mixed: ClassVar[bool] = True
+
+    def __init__(self, folder: Path, cohort: Cohort, shape: tuple[int, ...], bad: tuple[tuple[str, str], ...]) -> None:
+        super().__init__(folder, cohort, shape, bad)
+        with np.load(folder / GRIDS, allow_pickle=False) as grids:
+            self.shapes: npt.NDArray[np.int64] = grids["shapes"]
+            self._matrices: npt.NDArray[np.float64] = grids["matrices"]
+        self._offsets = HEADER_BYTES + 4 * np.concatenate([[0], np.cumsum(self.shapes.prod(axis=1))])
+
+    @property
+    def needs(self) -> int:
+        """The bytes that the pixels take on disk."""
+        return int(self._offsets[-1])
+
+    def batch(self, rows: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """Read rows of one shape; see :meth:`Store.batch`."""
+        return np.stack([self.pixels(int(row)) for row in np.asarray(rows).reshape(-1)])
+
+    def pixels(self, row: int) -> npt.NDArray[np.float32]:
+        """One image: float32 (spatial axes …, channels), the caller's own."""
+        image = np.empty(tuple(self.shapes[row]), np.float32)
+        self._read_at(memoryview(image.data).cast("B"), int(self._offsets[row]))
+        return image
+
+    def change(self, row: int) -> GridChange:
+        """How the prepared image's grid lies to that of the image as read."""
+        return GridChange(self._matrices[row])
+
+    def boxes(self, row: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+        """The boxes of one image in pixels of the prepared image, cut at its border, and their classes.
+
+        Boxes that the pipeline has cropped away are left out.
+        """
+        boxes, classes = self.cohort.boxes(row)
+        moved = clipped(self.change(row).forward(boxes), self.shapes[row, :-1])
+        kept = are_valid(moved)
+        return moved[kept].astype(np.float32), classes[kept]
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is to be prepared, and how."""
+
+    cohort: Cohort
+    references: list[str]
+    pipeline: Pipeline
+    max_bad_fraction: float
+    progress: Progress
+    mixed: bool
+
+
+def _digest(cohort: Cohort, references: list[str], pipeline: Pipeline, *, mixed: bool) -> str:
     parts = (
         cohort.source.digest(references),
         pipeline.digest(),
         __version__,
         str(FORMAT_VERSION),
         str(len(references)),
+        *(("mixed",) if mixed else ()),
     )
     return hashlib.blake2b("|".join(parts).encode(), digest_size=16).hexdigest()
 
 
-def _build(
-    cohort: Cohort,
-    references: list[str],
-    pipeline: Pipeline,
-    final: Path,
-    *,
-    max_bad_fraction: float,
-    progress: Progress,
-) -> None:
+def _build(work: _Work, final: Path) -> None:
     partial = final.with_name(f"{final.name}.partial-{os.getpid()}")
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(final)
         partial.mkdir()
-        _write(cohort, references, pipeline, partial, max_bad_fraction=max_bad_fraction, progress=progress)
+        _write(work, partial)
         try:
             partial.rename(final)
         except OSError:
@@ -228,38 +286,40 @@ def _remove_leftovers(final: Path) -> None:
             shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _write(
-    cohort: Cohort,
-    references: list[str],
-    pipeline: Pipeline,
-    folder: Path,
-    *,
-    max_bad_fraction: float,
-    progress: Progress,
-) -> None:
-    shape: tuple[int, ...] | None = None
+def _write(work: _Work, folder: Path) -> None:
+    references = work.references
+    shapes: list[tuple[int, ...]] = []
+    matrices: list[npt.NDArray[np.float64]] = []
     bad: list[tuple[int, str, str]] = []
-    num_constant = num_good = 0
+    num_constant = 0
     with (folder / "pixels.npy").open("wb") as file:
         file.write(bytes(HEADER_BYTES))
-        for row, prepared in enumerate(_prepare_all(cohort, references, pipeline)):
+        for row, prepared in enumerate(_prepare_all(work)):
             if prepared.pixels is None:
                 bad.append((row, references[row], prepared.reason))
             else:
-                if shape is None:
-                    shape = prepared.pixels.shape
-                    _check_disk(folder, len(references), shape)
-                _check_shape(prepared.pixels.shape, shape, references[row])
+                if not shapes:
+                    _check_disk(folder, len(references), prepared.pixels.shape)
+                shapes.append(prepared.pixels.shape)
+                if not work.mixed:
+                    _check_shape(shapes[-1], shapes[0], references[row])
+                if prepared.change is not None:
+                    matrices.append(prepared.change.matrix)
                 file.write(prepared.pixels.data)
-                num_good += 1
                 num_constant += prepared.constant
             if row % GROUP_IMAGES == 0 or row + 1 == len(references):
-                progress("preparing images", row + 1, len(references))
-        _refuse_bad(tuple((reference, reason) for _, reference, reason in bad), len(references), max_bad_fraction)
-        if shape is None:
-            raise CohortError(f"The cohort {cohort.name} has no images to prepare. Give one that has.")
+                work.progress("preparing images", row + 1, len(references))
+        named = tuple((reference, reason) for _, reference, reason in bad)
+        _refuse_bad(named, len(references), work.max_bad_fraction)
+        if not shapes:
+            raise CohortError(f"The cohort {work.cohort.name} has no images to prepare. Give one that has.")
+        values = int(np.prod(shapes, axis=1).sum())
         file.seek(0)
-        file.write(_header((num_good, *shape)))
+        file.write(_header((values,) if work.mixed else (len(shapes), *shapes[0])))
+    if work.mixed:
+        np.savez(folder / GRIDS, shapes=np.array(shapes, np.int64), matrices=np.array(matrices))
+    # Of mixed images the greatest length of each axis.
+    shape = tuple(np.max(shapes, axis=0).tolist())
     _write_facts(folder, references, shape, bad, num_constant)
 
 
@@ -279,11 +339,11 @@ def _write_facts(
     (folder / "store.json").write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
 
 
-def _prepare_all(cohort: Cohort, references: list[str], pipeline: Pipeline) -> Iterator[_Prepared]:
-    images = cohort.source.stream(references)
+def _prepare_all(work: _Work) -> Iterator[_Prepared]:
+    images = work.cohort.source.stream(work.references)
 
     def prepare_group(group: list[Image | ImageError]) -> list[_Prepared]:
-        return [_prepare(image, pipeline) for image in group]
+        return [_prepare(image, work.pipeline, trace=work.mixed) for image in group]
 
     for prepared in ordered_map(prepare_group, _groups(images)):
         yield from prepared
@@ -296,18 +356,19 @@ def _groups(images: Iterator[Image | ImageError]) -> Iterator[list[Image | Image
         yield [first, *islice(images, min(GROUP_IMAGES, GROUP_BYTES // max(size, 1)))]
 
 
-def _prepare(image: Image | ImageError, pipeline: Pipeline) -> _Prepared:
+def _prepare(image: Image | ImageError, pipeline: Pipeline, *, trace: bool) -> _Prepared:
     if isinstance(image, ImageError):
         return _Prepared(None, str(image))
     if image.pixels.dtype.kind == "f" and not np.isfinite(image.pixels).all():
         return _Prepared(None, f"{int((~np.isfinite(image.pixels)).sum())} of its pixels are NaN or infinite")
     try:
-        pixels = np.ascontiguousarray(pipeline.apply(image).pixels, np.float32)
+        result, change = apply_and_trace(pipeline, image) if trace else (pipeline.apply(image), None)
+        pixels = np.ascontiguousarray(result.pixels, np.float32)
     except (ImageError, PreprocessingError) as error:
         return _Prepared(None, str(error))
     if not np.isfinite(pixels).all():
         return _Prepared(None, "after the pipeline, some of its pixels are NaN or infinite")
-    return _Prepared(pixels, constant=bool(image.pixels.min() == image.pixels.max()))
+    return _Prepared(pixels, constant=bool(image.pixels.min() == image.pixels.max()), change=change)
 
 
 def _check_shape(found: tuple[int, ...], expected: tuple[int, ...], reference: str) -> None:

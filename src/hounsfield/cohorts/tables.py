@@ -82,11 +82,11 @@ class Origin:
     where: str
 
 
-def read_table(path: Path) -> pd.DataFrame:
+def read_table(path: Path, *, may_be_empty: bool = False) -> pd.DataFrame:
     """Read a CSV, TSV or Parquet table; all of a CSV is text, so that no label such as ``None`` or ``01`` changes.
 
     Raises:
-        CohortError: the file is no table, or it is empty.
+        CohortError: the file is no table, or it has no rows and that is not allowed.
     """
     try:
         if path.suffix.lower() == ".parquet":
@@ -103,7 +103,7 @@ def read_table(path: Path) -> pd.DataFrame:
             "these."
         ) from error
     table.columns = [str(column).strip() for column in table.columns]
-    if table.empty:
+    if table.empty and not may_be_empty:
         raise CohortError(f"The table {path} has no rows: expected one for each image. Fill it.")
     twice = sorted({column for column in table.columns if list(table.columns).count(column) > 1})
     if twice:

@@ -15,7 +15,7 @@ from hounsfield.preprocessing.normalisation import (
 from hounsfield.preprocessing.orientation import Reorient
 from hounsfield.preprocessing.pipeline import Pipeline
 from hounsfield.preprocessing.registry import STEPS, AnyStep
-from hounsfield.preprocessing.resampling import Resample, Resize
+from hounsfield.preprocessing.resampling import Resample, Resize, Zoom
 from hounsfield.preprocessing.step import Step
 
 __all__ = [
@@ -42,4 +42,5 @@ __all__ = [
     "ToChannels",
     "Window",
     "ZScore",
+    "Zoom",
 ]

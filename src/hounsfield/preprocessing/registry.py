@@ -13,7 +13,7 @@ from hounsfield.preprocessing.enhancement import Clahe, Denoise, Gamma
 from hounsfield.preprocessing.histogram import HistogramStandard
 from hounsfield.preprocessing.normalisation import DatasetZScore, MinMax, Percentile, Window, ZScore
 from hounsfield.preprocessing.orientation import Reorient
-from hounsfield.preprocessing.resampling import Resample, Resize
+from hounsfield.preprocessing.resampling import Resample, Resize, Zoom
 from hounsfield.preprocessing.step import Step
 
 AnyStep = Annotated[
@@ -35,6 +35,7 @@ AnyStep = Annotated[
     | Reorient
     | Resize
     | Resample
+    | Zoom
     | ToChannels,
     Field(discriminator="name"),
 ]
@@ -58,5 +59,6 @@ STEPS: dict[str, type[Step]] = {
     "reorient": Reorient,
     "resize": Resize,
     "resample": Resample,
+    "zoom": Zoom,
     "to_channels": ToChannels,
 }

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, PositiveFloat
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from hounsfield.errors import PreprocessingError
 from hounsfield.images.image import Image
@@ -26,6 +26,7 @@ from hounsfield.preprocessing.interpolation import (
 )
 from hounsfield.preprocessing.step import Step
 
+Factor = PositiveFloat | Annotated[tuple[PositiveFloat, ...], Field(min_length=2, max_length=3)]
 Spacing = PositiveFloat | Annotated[tuple[PositiveFloat, ...], Field(min_length=2, max_length=3)]
 
 
@@ -54,6 +55,32 @@ class Resize(Step):
         factor = min(wanted / length for wanted, length in zip(size, image.shape, strict=True))
         inner = [min(wanted, max(1, round(length * factor))) for wanted, length in zip(size, image.shape, strict=True)]
         return padded(_resized(image, inner, self.interpolation), size, self.fill)
+
+
+class Zoom(Step):
+    """Make the image larger or smaller in all its proportions, as ``resize`` does it and without a border.
+
+    Either by ``factor``, one number or one an axis, or so that its longest side has ``longest`` pixels.
+    """
+
+    name: Literal["zoom"] = "zoom"
+    factor: Factor | None = None
+    longest: PositiveInt | None = None
+    interpolation: Interpolation = "linear"
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Zoom:
+        if (self.factor is None) == (self.longest is None):
+            raise ValueError("the step zoom takes either a factor or the length of the longest side")
+        return self
+
+    def _apply(self, image: Image) -> Image:
+        # One of both is given.
+        factor = self.factor if self.factor is not None else (self.longest or 1) / max(image.shape)
+        factors = per_axis(factor, image.rank, step=self.name, field="factor")
+        size = [max(1, round(length * factor)) for length, factor in zip(image.shape, factors, strict=True)]
+        require_room(size, image, step=self.name)
+        return _resized(image, size, self.interpolation)
 
 
 class Resample(Step):
