@@ -27,6 +27,13 @@ def command(  # noqa: PLR0917 - Typer takes every option as a parameter
     output: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for metrics.json and the figures.")] = None,
     threshold: Annotated[float | None, typer.Option(help="A probability above it is a yes.", min=0, max=1)] = None,
     task: Annotated[str | None, typer.Option(help="Of a table: binary, multi-class or multi-label.")] = None,
+    truth: Annotated[
+        Path | None, typer.Option(help="Of a table of findings with boxes: the true boxes, a table or a COCO JSON.")
+    ] = None,
+    criterion: Annotated[
+        str, typer.Option(help="Of detection, what hits an object: iou, or centre (LUNA16's).")
+    ] = "iou",
+    overlap: Annotated[float, typer.Option(help="Of detection: IoU that hits an object.", min=0.01, max=0.99)] = 0.5,
     replicates: Annotated[int, typer.Option(help="Bootstrap replicates.", min=100)] = 2000,
     confidence: Annotated[float, typer.Option(help="Nominal coverage of the intervals.", min=0.5, max=0.999)] = 0.95,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
@@ -36,28 +43,23 @@ def command(  # noqa: PLR0917 - Typer takes every option as a parameter
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the machine-readable form.")] = False,
 ) -> None:
-    """Measure a run on its test split or on other data, or evaluate a table of predictions.
+    """Measure a run on its test split or on other data, or evaluate a table of predictions, or of findings with boxes.
 
     Where the table has columns such as sex, age, site or scanner, the groups that they make are compared.
     """
-    options: dict[str, Any] = {"num_replicates": replicates, "confidence": confidence, "seed": seed}
-    removals: tuple[Removal, ...] = ()
-    if target.is_dir():
-        if task is not None:
-            raise UsageError("The option --task is for tables of predictions; a run knows its task. Leave it out.")
-        from hounsfield.training import evaluate_run
+    if truth is not None:
+        from hounsfield.cli.detections import TableTest, evaluate_table
 
-        assessment = evaluate_run(target, data, threshold=threshold, **options)
-        if interventions:
-            removals = _remove_shortcuts(target, data, threshold, confidence)
+        _refuse_options_of_runs(target, data, interventions=interventions)
+        test = TableTest(threshold, criterion, overlap, replicates, seed, confidence)
+        evaluate_table(target, truth, test, output=output, as_json=as_json)
+        return
+    options: dict[str, Any] = {"num_replicates": replicates, "confidence": confidence, "seed": seed}
+    if target.is_dir():
+        assessment, removals = _test_run(target, data, task, threshold, options, interventions=interventions)
     else:
-        if interventions:
-            raise UsageError("The option --interventions needs a network: it is for runs. Leave it out.")
-        if data is not None:
-            raise UsageError(
-                f"{target} is no run folder, so it cannot be tested on {data}. Give a run, or the table alone."
-            )
-        assessment = _assess_table(target, task, threshold, options)
+        _refuse_options_of_runs(target, data, interventions=interventions)
+        assessment, removals = _assess_table(target, task, threshold, options), ()
     for note in assessment.notes:
         say(note)
     from hounsfield.evaluation.bias_report import report_bias
@@ -72,6 +74,30 @@ def command(  # noqa: PLR0917 - Typer takes every option as a parameter
         _write_bias(bias, target, target / "figures")
     if output is not None:
         _write(assessment, bias, output)
+
+
+def _test_run(
+    run: Path,
+    data: str | None,
+    task: str | None,
+    threshold: float | None,
+    options: dict[str, Any],
+    *,
+    interventions: bool,
+) -> tuple[Assessment, tuple[Removal, ...]]:
+    if task is not None:
+        raise UsageError("The option --task is for tables of predictions; a run knows its task. Leave it out.")
+    from hounsfield.training import evaluate_run
+
+    assessment = evaluate_run(run, data, threshold=threshold, **options)
+    return assessment, _remove_shortcuts(run, data, threshold, options["confidence"]) if interventions else ()
+
+
+def _refuse_options_of_runs(table: Path, data: str | None, *, interventions: bool) -> None:
+    if interventions:
+        raise UsageError("The option --interventions needs a network: it is for runs. Leave it out.")
+    if data is not None:
+        raise UsageError(f"{table} is no run folder, so it cannot be tested on {data}. Give a run, or the table alone.")
 
 
 def _remove_shortcuts(run: Path, data: str | None, threshold: float | None, confidence: float) -> tuple[Removal, ...]:

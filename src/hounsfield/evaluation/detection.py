@@ -81,7 +81,7 @@ class DetectionAssessment:
         }
 
 
-def assess_detections(
+def assess_detections(  # noqa: PLR0913 - each is a fact of the test that only the caller knows
     detections: Detections,
     *,
     threshold: float = 0.5,
@@ -91,6 +91,7 @@ def assess_detections(
     notes: Sequence[str] = (),
     num_replicates: int = 1000,
     seed: int = 0,
+    confidence: float = 0.95,
 ) -> DetectionAssessment:
     """``evaluate_detections``, and with the figures what a reader must know of them."""
     estimates = evaluate_detections(
@@ -101,6 +102,7 @@ def assess_detections(
         groups=groups,
         num_replicates=num_replicates,
         seed=seed,
+        confidence=confidence,
     )
     patients = None if groups is None else len(make_clusters(_present(detections), groups))
     told = [] if (most := max_found(detections)) == MAX_FOUND else [_said_of_most(most)]

@@ -65,7 +65,8 @@ def predictions_from_table(
     if truth_column is None or not scored:
         raise EvaluationError(
             f"{name} has the columns {', '.join(map(str, table.columns))}; expected the truth as 'truth' or 'label' "
-            "and a probability 'p_LABEL' for each label. Rename its columns."
+            "and a probability 'p_LABEL' for each label. Rename its columns; findings with boxes are evaluated with "
+            "the true boxes beside them (--truth)."
         )
     scores = _score_table(table, scored, name)
     task = task or _detect_task(scores, table[truth_column])
