@@ -8,7 +8,8 @@ from typing import get_args
 
 from hounsfield.cohorts.fingerprint import Fingerprint
 from hounsfield.cohorts.split import FRACTIONS
-from hounsfield.planning.plan import Effort, Plan
+from hounsfield.planning.base import Effort
+from hounsfield.planning.plan import Plan
 from hounsfield.planning.planner import make_plan
 
 

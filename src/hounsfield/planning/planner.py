@@ -12,8 +12,9 @@ import numpy as np
 from hounsfield.augmentation.policy import STRENGTHS, Augmentation, Strength
 from hounsfield.cohorts.fingerprint import Fingerprint
 from hounsfield.models import build
+from hounsfield.planning.base import Effort
 from hounsfield.planning.hardware import Hardware, Speed, measure_speed, multiply_adds
-from hounsfield.planning.plan import Effort, Plan
+from hounsfield.planning.plan import Plan
 from hounsfield.preprocessing import Pipeline
 
 
@@ -151,12 +152,13 @@ def _pipeline(seen: Fingerprint, input_shape: tuple[int, ...], reasons: dict[str
         f"proportions differ by a factor of {spread:.2f}, so images are "
         + ("padded" if letterbox else "resized without padding")
     )
-    normalisation, told = _normalisation(seen, input_shape[-1])
+    normalisation, told = normalisation_steps(seen, input_shape[-1])
     reasons["pipeline"] = "; ".join([*why, told])
     return Pipeline.from_dict({"steps": steps + normalisation})
 
 
-def _normalisation(seen: Fingerprint, channels: int) -> tuple[list[dict[str, Any]], str]:
+def normalisation_steps(seen: Fingerprint, channels: int) -> tuple[list[dict[str, Any]], str]:
+    """The steps that bring values to one scale, and why."""
     if seen.modality == "CT":
         low, high = (float(round(value, -1)) for value in (seen.low.low, seen.high.high))
         window = {

@@ -1,0 +1,218 @@
+"""What every plan is: each decision of a training with its reason, as one file to be read, edited and rerun."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from hounsfield.errors import PlanError
+from hounsfield.preprocessing import Pipeline
+
+Effort = Literal["quick", "standard", "thorough"]
+COMMENT_WIDTH = 100
+# Fields of an augmentation that say what images of this cohort may be taken for, whatever the strength.
+SYMMETRIES = ("flip_axes", "turn")
+
+
+class BasePlan(BaseModel):
+    """The decisions that every training takes; ``reasons`` holds, by field, why the planner took it.
+
+    Attributes:
+        effort: the dial from which the planner derived the rest.
+        seed: of the split, the initial weights, the order, the augmentation.
+        labels: in class order; for a binary task (negative, positive).
+        input_shape: what the network takes: spatial axes, then channels.
+        pipeline: preprocessing steps; those that learn are fitted on training rows by the training.
+        network: a name that ``models.build`` or, for a detector, ``models.backbone`` knows.
+        width: channels of the first stage of a resnet; null for other networks.
+        pretrained: start from ImageNet weights (networks of keras.applications only).
+        batch_size: images a step.
+        accumulate: batches whose gradients make one optimiser step.
+        epochs: passes over the training rows, at most.
+        patience: epochs without a better validation after which training stops.
+        learning_rate: peak of the warm-up and cosine schedule.
+        warmup: share of the steps in which the rate rises.
+        weight_decay: of AdamW, decoupled (Loshchilov & Hutter, 2019).
+        average_decay: weight of the past in the average of the weights, epoch by epoch.
+        precision: of the arithmetic in training.
+        expected_seconds: time that training should take here.
+        expected_memory_mb: resident memory that training should need.
+        expected_disk_mb: disk that the prepared images take.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Field -> name -> values that the name stands for when the field is set by hand.
+    named_values: ClassVar[Mapping[str, Mapping[Any, BaseModel]]] = {}
+
+    version: Literal[1] = 1
+    effort: Effort
+    seed: int = Field(ge=0)
+    task: str
+    labels: tuple[str, ...] = Field(min_length=1)
+    input_shape: tuple[int, ...] = Field(min_length=3, max_length=4)
+    pipeline: Pipeline
+    network: str
+    width: int | None = Field(default=None, ge=1)
+    pretrained: bool = False
+    batch_size: int = Field(ge=1)
+    accumulate: int = Field(default=1, ge=1)
+    epochs: int = Field(ge=1)
+    patience: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    warmup: float = Field(ge=0, lt=1)
+    weight_decay: float = Field(ge=0)
+    average_decay: float = Field(ge=0, lt=1)
+    precision: Literal["float32", "mixed_bfloat16"]
+    expected_seconds: float | None = None
+    expected_memory_mb: float | None = None
+    expected_disk_mb: float | None = None
+    reasons: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("pipeline", mode="before")
+    @classmethod
+    def _read_pipeline(cls, value: Any) -> Any:
+        return value if isinstance(value, Pipeline) else Pipeline.from_dict(value)
+
+    def changed(self, assignments: Sequence[str]) -> Self:
+        """The plan with some fields set by hand, each as ``field=value`` with a YAML value.
+
+        ``augmentation`` also takes the name of a strength, which keeps what the planner knows of symmetries.
+
+        Raises:
+            PlanError: an assignment has another form, names no field, or gives a value out of its range.
+        """
+        values: dict[str, Any] = {}
+        for assignment in assignments:
+            name, sign, text = assignment.partition("=")
+            if not sign or name not in type(self).model_fields or name == "reasons":
+                known = ", ".join(field for field in type(self).model_fields if field != "reasons")
+                raise PlanError(
+                    f"'{assignment}' does not set a field of the plan. Write field=value; the fields are {known}."
+                )
+            values[name] = (
+                self._named(name, text) if text in self.named_values.get(name, {}) else _read_value(name, text)
+            )
+        reasons = self.reasons | dict.fromkeys(values, "set by hand")
+        return self.from_yaml(self.to_yaml(), overrides=values, origin="The changed plan").model_copy(
+            update={"reasons": reasons}
+        )
+
+    def _named(self, name: str, text: str) -> dict[str, Any]:
+        """The values that a name stands for, with what the planner knows of the symmetries of this cohort."""
+        kept = {key: value for key, value in getattr(self, name).model_dump().items() if key in SYMMETRIES}
+        return self.named_values[name][text].model_dump() | kept
+
+    def to_yaml(self) -> str:
+        """The plan as YAML, each field under a comment that gives its reason."""
+        values = self.model_dump(mode="json", exclude={"reasons", "pipeline"}) | {"pipeline": self.pipeline.to_dict()}
+        lines = ["# A plan of Hounsfield. Edit it, then: hounsfield train DATA --plan THIS_FILE", ""]
+        for name in type(self).model_fields:
+            if name == "reasons":
+                continue
+            lines += [f"# {line}" for line in textwrap.wrap(self.reasons.get(name, ""), COMMENT_WIDTH)]
+            lines.append(_yaml_field(name, values[name]))
+        return "\n".join(lines) + "\n"
+
+    def save(self, path: Path | str) -> None:
+        """Write the plan; never half a file."""
+        path = Path(path)
+        temporary = path.with_name(path.name + ".part")
+        temporary.write_text(self.to_yaml(), encoding="utf-8")
+        temporary.replace(path)
+
+    @classmethod
+    def from_yaml(cls, text: str, *, overrides: Mapping[str, Any] | None = None, origin: str = "the plan") -> Self:
+        """Read a plan; comments above a field become its reason, ``overrides`` replace fields.
+
+        Raises:
+            PlanError: the text is no YAML mapping, or a field is missing, unknown or out of its range.
+        """
+        try:
+            values = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise PlanError(
+                f"{origin} is not YAML: {' '.join(str(error).split())}. Mend the line it names, or make a new plan "
+                "with 'hounsfield plan DATA'."
+            ) from error
+        if not isinstance(values, dict):
+            raise PlanError(
+                f"{origin} holds no mapping of fields. A plan as 'hounsfield plan DATA -o plan.yaml' writes it was "
+                "expected."
+            )
+        try:
+            return cls.model_validate(values | dict(overrides or {}) | {"reasons": _comments(text)})
+        except ValidationError as error:
+            problems = "; ".join(
+                f"'{'.'.join(map(str, item['loc']))}': {item['msg']} (found {item['input']!r:.60})"
+                for item in error.errors()
+            )
+            raise PlanError(
+                f"{origin} cannot be used: {problems}. Mend these fields, or make a new plan with "
+                "'hounsfield plan DATA'."
+            ) from error
+
+    @classmethod
+    def load(cls, path: Path | str) -> Self:
+        """Read a plan from a file.
+
+        Raises:
+            PlanError: the file is missing, unreadable or no plan.
+        """
+        return cls.from_yaml(cls.read_text(path), origin=f"The plan {path}")
+
+    @staticmethod
+    def read_text(path: Path | str) -> str:
+        """The text of a plan's file.
+
+        Raises:
+            PlanError: the file is missing or unreadable.
+        """
+        path = Path(path)
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise PlanError(
+                f"The plan {path} cannot be read ({error}). Give the path of a file that "
+                f"'hounsfield plan DATA -o {path.name}' wrote."
+            ) from error
+
+
+def _yaml_field(name: str, value: Any) -> str:
+    """One field: lists on one line, mappings and the pipeline's steps below each other."""
+    if isinstance(value, dict):
+        style = False if name == "pipeline" else None
+        return yaml.safe_dump({name: value}, sort_keys=False, default_flow_style=style, allow_unicode=True).rstrip()
+    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**6)
+    return f"{name}: {text.removesuffix('...' + chr(10)).rstrip()}"
+
+
+def _read_value(name: str, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise PlanError(
+            f"The value of '{name}={text}' is not YAML ({' '.join(str(error).split())}). Write a number, true, "
+            "false, null or a list."
+        ) from error
+
+
+def _comments(text: str) -> dict[str, str]:
+    reasons: dict[str, str] = {}
+    pending: list[str] = []
+    for line in text.splitlines():
+        key = re.match(r"([a-z_]+):", line)
+        if line.startswith("# "):
+            pending.append(line[2:])
+        elif key:
+            if pending:
+                reasons[key[1]] = " ".join(pending)
+            pending = []
+        elif not line.strip():
+            pending = []
+    return reasons

@@ -1,0 +1,77 @@
+"""The plan of a detector: every decision of its training, as one file that a person can read, edit and rerun."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, Field
+
+from hounsfield.augmentation import Augmentation
+from hounsfield.augmentation.scenes import SCENE_STRENGTHS, SceneAugmentation
+from hounsfield.detection import DetectorSettings
+from hounsfield.models.resnet import Stem
+from hounsfield.planning.base import BasePlan
+
+
+class DetectionPlan(BasePlan):
+    """Every decision of a detector's training, beside those of ``BasePlan``.
+
+    ``input_shape`` is the network's canvas: the pipeline brings images to the scale of training and leaves their sizes
+    mixed; smaller ones are padded, and of larger ones parts are trained on and overlapping windows predicted.
+
+    Attributes:
+        task: "detection".
+        stem: of a resnet: "large" makes the finest features one in 4 pixels, "medium" one in 2, "small" one a pixel.
+        anchors: (levels, anchors, rank) sides in pixels of the canvas, finest level first.
+        pyramid_channels: of every level of the pyramid.
+        head_units: of the two dense layers that judge a region.
+        roi_bins: along each axis of a region.
+        max_objects: in one training canvas; the padding of the targets.
+        max_detections: in one canvas, at most.
+        num_proposals: regions of a canvas that the second stage looks at.
+        num_candidates: best anchors of a canvas that suppression looks at.
+        augmentation: limits of the random changes of place and size, which move boxes too.
+        intensities: limits of the random changes of values.
+        window_overlap: share of a window that neighbours share in images larger than the canvas.
+        validate_every: epochs between two validations.
+    """
+
+    named_values: ClassVar[Mapping[str, Mapping[Any, BaseModel]]] = {"augmentation": SCENE_STRENGTHS}
+
+    task: Literal["detection"] = "detection"
+    stem: Stem
+    anchors: tuple[tuple[tuple[float, ...], ...], ...] = Field(min_length=1)
+    pyramid_channels: int = Field(ge=1)
+    head_units: int = Field(ge=1)
+    roi_bins: int = Field(ge=1)
+    max_objects: int = Field(ge=1)
+    max_detections: int = Field(ge=1)
+    num_proposals: int = Field(ge=1)
+    num_candidates: int = Field(ge=1)
+    augmentation: SceneAugmentation
+    intensities: Augmentation
+    window_overlap: float = Field(default=0.25, ge=0, lt=0.9)
+    validate_every: int = Field(default=1, ge=1)
+
+    def detector_settings(self) -> DetectorSettings:
+        """What the network is made of.
+
+        Raises:
+            pydantic.ValidationError: the fields do not agree.
+        """
+        return DetectorSettings(
+            input_shape=self.input_shape,
+            num_labels=len(self.labels),
+            anchors=self.anchors,
+            backbone=self.network,
+            width=self.width,
+            stem=self.stem,
+            pretrained=self.pretrained,
+            pyramid_channels=self.pyramid_channels,
+            roi_bins=self.roi_bins,
+            head_units=self.head_units,
+            num_candidates=self.num_candidates,
+            num_proposals=self.num_proposals,
+            max_detections=self.max_detections,
+        )

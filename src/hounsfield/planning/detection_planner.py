@@ -1,0 +1,271 @@
+"""From the boxes of a cohort, its fingerprint and this machine to the plan of a detector, with reasons."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hounsfield.augmentation import Augmentation
+from hounsfield.augmentation.scenes import SCENE_STRENGTHS, SceneAugmentation, SceneStrength
+from hounsfield.cohorts.fingerprint import Fingerprint
+from hounsfield.cohorts.training_boxes import TrainingBoxes
+from hounsfield.detection import DetectorSettings, FasterRCNN, FittedAnchors, fit_anchors
+from hounsfield.models.resnet import STEM_REDUCTION, Stem
+from hounsfield.planning.base import Effort
+from hounsfield.planning.detection_plan import DetectionPlan
+from hounsfield.planning.hardware import Hardware, Speed, measure_speed, multiply_adds
+from hounsfield.planning.planner import SIDED, SQUEEZE, UNORIENTED, normalisation_steps
+from hounsfield.preprocessing import Pipeline
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What an effort may spend: by rank the canvas's longest side, the network's width and the images seen."""
+
+    network: str
+    longest_side: dict[int, int]
+    width: dict[int, int]
+    images: dict[int, int]
+    augmentation: SceneStrength
+
+
+BUDGETS: dict[Effort, Budget] = {
+    "quick": Budget("resnet10", {2: 256, 3: 48}, {2: 32, 3: 8}, {2: 3_000, 3: 1_500}, "light"),
+    "standard": Budget("resnet18", {2: 320, 3: 64}, {2: 64, 3: 16}, {2: 12_000, 3: 6_000}, "medium"),
+    "thorough": Budget("resnet18", {2: 448, 3: 96}, {2: 64, 3: 16}, {2: 40_000, 3: 20_000}, "medium"),
+}
+EPOCHS = (8, 200)
+VALIDATIONS = 12
+# Positions of the input a batch: the features of the finest level then take some hundred megabytes in training.
+BATCH_POSITIONS = 400_000
+BATCH_IMAGES = (2, 8)
+# Nearly all objects are to be at least this long, in pixels of the canvas; smaller ones are hardly told from noise.
+SMALLEST_SIDE = 10.0
+SMALL_SHARE = 10
+# Cells of the finest features that such an object is to span, by rank: a volume tells an object in fewer.
+STEM_CELLS = {2: 2, 3: 5}
+# The canvas's sides are multiples of this, so that all levels of the pyramid divide it.
+MULTIPLE = 16
+PYRAMID_CHANNELS, HEAD_UNITS, ROI_BINS = {2: 64, 3: 32}, {2: 256, 3: 128}, {2: 7, 3: 5}
+INTENSITIES = Augmentation(brightness=0.2, contrast=0.25, gamma=0.25, sharpness=0.3, noise=0.05)
+# Work beside the convolutions, as a factor of theirs: proposals, regions, matching.
+OTHER_WORK = 1.4
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How images come to the canvas.
+
+    Attributes:
+        steps: of the pipeline.
+        factors: (boxes, rank) by which lengths of boxes change.
+        canvas: spatial shape of the network's input.
+        reason: in words.
+    """
+
+    steps: list[dict[str, Any]]
+    factors: np.ndarray
+    canvas: tuple[int, ...]
+    reason: str
+
+
+def make_detection_plan(
+    seen: Fingerprint, boxes: TrainingBoxes, *, effort: Effort = "standard", network: str | None = None, seed: int = 0
+) -> DetectionPlan:
+    """Decide everything about the training of a detector, with reasons; nothing is trained.
+
+    Args:
+        seen: the fingerprint of the training rows, and of no others.
+        boxes: of the training rows.
+        effort: how much time the training may take.
+        network: overrides the choice of the backbone.
+        seed: of the training.
+    """
+    rank, budget, hardware = seen.rank, BUDGETS[effort], Hardware.here()
+    reasons = {
+        "effort": "asked for: the dial from which the rest follows",
+        "task": "the data has boxes: the network says where and what, not only whether",
+    }
+    scale = _scale(boxes, budget.longest_side[rank])
+    channels = 1 if seen.num_grey >= 0.99 * seen.num_readable else 3
+    input_shape = (*scale.canvas, channels)
+    reasons["input_shape"] = scale.reason
+    sides = boxes.sides * scale.factors
+    stem = _stem(sides, reasons) if network is None or network.startswith("resnet") else "large"
+    anchors = _anchors(sides, stem, reasons)
+    width = budget.width[rank] if network is None or network.startswith("resnet") else None
+    batch_size = int(np.clip(2 ** int(math.log2(max(BATCH_POSITIONS / np.prod(scale.canvas), 1))), *BATCH_IMAGES))
+    epochs = int(np.clip(round(budget.images[rank] / seen.num_readable), *EPOCHS))
+    speed = measure_speed(input_shape, width or 32, batch_size)
+    normalisation, told = normalisation_steps(seen, channels)
+    steps = [{"name": "to_channels", "channels": channels}, *scale.steps, *normalisation]
+    plan = DetectionPlan(
+        effort=effort,
+        seed=seed,
+        labels=seen.labels,
+        input_shape=input_shape,
+        pipeline=Pipeline.from_dict({"steps": steps}),
+        network=network or budget.network,
+        width=width,
+        stem=stem,
+        anchors=anchors.shapes,
+        pyramid_channels=PYRAMID_CHANNELS[rank],
+        head_units=HEAD_UNITS[rank],
+        roi_bins=ROI_BINS[rank],
+        max_objects=max(8, math.ceil(boxes.most / 8) * 8),
+        **DetectorSettings.paddings(boxes.most),
+        augmentation=_augmentation(seen, boxes, budget, reasons),
+        intensities=INTENSITIES,
+        batch_size=batch_size,
+        epochs=epochs,
+        validate_every=max(1, epochs // VALIDATIONS),
+        patience=epochs,
+        learning_rate=1e-3,
+        warmup=0.05,
+        weight_decay=0.05,
+        average_decay=0.7,
+        precision=speed.precision,
+        reasons=reasons
+        | _constant_reasons(boxes)
+        | {
+            "pipeline": told,
+            "precision": speed.describe(),
+            "network": "asked for" if network else "a residual network with a feature pyramid, trained from scratch",
+            "epochs": f"{seen.num_readable:,} training images; the effort sees {budget.images[rank]:,}",
+        },
+    )
+    return with_detection_expectations(plan, seen, speed, hardware)
+
+
+def _constant_reasons(boxes: TrainingBoxes) -> dict[str, str]:
+    return {
+        "labels": "class order everywhere",
+        "batch_size": "as many as the features of the finest level leave memory for",
+        "max_objects": f"the training images have up to {boxes.most:,} objects: room for all of them",
+        "max_detections": "half as many again as the most crowded training image has, and at least 50",
+        "learning_rate": "peak for AdamW; gradients are clipped at norm 5",
+        "warmup": "the rate rises over the first twentieth of the steps, then falls as a cosine",
+        "weight_decay": "decoupled; biases and normalisation scales are left alone",
+        "average_decay": "weights are averaged over about the last three epochs",
+        "patience": "the schedule is run to its end, and the epoch with the best validation AP is kept",
+        "validate_every": f"about {VALIDATIONS} times in all: finding objects in every validation image takes time",
+        "intensities": "exposure and sharpness differ between images; values are changed and boxes stay",
+        "window_overlap": "an object up to this share of the canvas is whole in some window",
+    }
+
+
+def _scale(boxes: TrainingBoxes, longest: int) -> Scale:
+    """Whole images on the canvas where objects then keep a size that can be seen, otherwise parts of them."""
+    rank = boxes.shapes.shape[1]
+    steps: list[dict[str, Any]] = [{"name": "reorient"}] if boxes.oriented else []
+    sides, shapes, told = boxes.sides, boxes.shapes.astype(float), ""
+    factors = np.ones_like(sides)
+    if rank == 3 and boxes.spacing is not None and boxes.box_spacing is not None:
+        wanted = np.round(np.median(boxes.spacing, axis=0), 3)
+        if (boxes.spacing.max(axis=0) / boxes.spacing.min(axis=0)).max() > 1.05:
+            steps.append({"name": "resample", "spacing": wanted.tolist()})
+            factors, shapes = boxes.box_spacing / wanted, shapes * boxes.spacing / wanted
+            told = f"volumes are resampled to {'×'.join(f'{value:g}' for value in wanted)} mm; "
+    lengths = np.exp(np.log(np.maximum(sides * factors, 0.5)).mean(axis=1))
+    small, greatest = float(np.percentile(lengths, SMALL_SHARE)), shapes.max(axis=1)
+    uneven = greatest.max() / greatest.min() > SQUEEZE**2
+    fitted = min(1.0, longest / greatest.max())
+    if small * fitted >= SMALLEST_SIDE or fitted == 1:
+        zoom, part = fitted, False
+    else:
+        zoom, part = min(1.0, SMALLEST_SIDE / small), True
+    if zoom < 1:
+        steps.append({"name": "zoom", "longest": longest} if uneven and not part else {"name": "zoom", "factor": zoom})
+        factors = factors * zoom
+    canvas = tuple(_up(min(float(axis) * zoom, longest)) for axis in shapes.max(axis=0))
+    told += (
+        f"nine tenths of the objects are longer than {small:.0f} pixels, {small * zoom:.0f} at the scale of training; "
+    )
+    told += (
+        f"at a scale that shows them images are larger than the {longest} pixels of this effort, so parts are trained "
+        "on and windows predicted"
+        if part
+        else f"whole images fit into {'×'.join(map(str, canvas))}"
+    )
+    return Scale(steps, factors, canvas, told)
+
+
+def _up(length: float) -> int:
+    return max(2 * MULTIPLE, math.ceil(length / MULTIPLE) * MULTIPLE)
+
+
+def _stem(sides: np.ndarray, reasons: dict[str, str]) -> Stem:
+    small = float(np.percentile(np.exp(np.log(np.maximum(sides, 0.5)).mean(axis=1)), SMALL_SHARE))
+    needed = STEM_CELLS[sides.shape[1]]
+    stem: Stem = "large" if small >= needed * STEM_REDUCTION["large"] else "medium"
+    reasons["stem"] = (
+        f"the finest features lie {STEM_REDUCTION[stem]} pixels apart, so an object of {small:.0f} pixels spans "
+        f"{small / STEM_REDUCTION[stem]:.1f} of them"
+    )
+    return stem
+
+
+def _anchors(sides: np.ndarray, stem: Stem, reasons: dict[str, str]) -> FittedAnchors:
+    strides = [STEM_REDUCTION[stem] * 2**number for number in range(4)]
+    fitted = fit_anchors(sides, strides)
+    used = max(number for number, shapes in enumerate(fitted.shapes) if shapes) + 1
+    reasons["anchors"] = (
+        f"fitted to the {len(sides):,} training boxes: {fitted.num_shapes} a position on "
+        f"{sum(map(bool, fitted.shapes))} levels, which cover {fitted.coverage:.0%} of them with an IoU of .6 or more"
+    )
+    return FittedAnchors(fitted.shapes[:used], fitted.coverage, fitted.mean_iou)
+
+
+def _augmentation(
+    seen: Fingerprint, boxes: TrainingBoxes, budget: Budget, reasons: dict[str, str]
+) -> SceneAugmentation:
+    sided = any(SIDED.search(label) for label in seen.labels)
+    free = boxes.turnable and (seen.modality is None or seen.modality in UNORIENTED)
+    axes = () if sided else tuple(range(seen.rank)) if free else (seen.rank - 1,)
+    if sided:
+        told = "never mirrored, since a label names a side"
+    elif free:
+        told = "mirrored and turned, since objects lie and are shaped alike in every direction"
+    else:
+        told = f"mirrored along axis {axes[0]}"
+    reasons["augmentation"] = f"'{budget.augmentation}': size and place vary; {told}"
+    return SCENE_STRENGTHS[budget.augmentation].model_copy(
+        update={"flip_axes": axes, "turn": free and not sided and seen.rank == 2}
+    )
+
+
+def detection_expectations_here(plan: DetectionPlan, seen: Fingerprint) -> DetectionPlan:
+    """The expectations of a plan that was changed by hand, measured anew."""
+    speed = measure_speed(plan.input_shape, plan.width or 32, plan.batch_size)
+    return with_detection_expectations(plan, seen, speed, Hardware.here())
+
+
+def with_detection_expectations(
+    plan: DetectionPlan, seen: Fingerprint, speed: Speed, hardware: Hardware
+) -> DetectionPlan:
+    """The plan with the time, memory and disk that it should take on this machine."""
+    network = FasterRCNN(plan.detector_settings())
+    work = multiply_adds(network.trunk) + network.settings.regions_sampled * multiply_adds(network.head)
+    passes = plan.epochs * seen.num_readable
+    seconds = OTHER_WORK * passes * work / speed.rates[plan.precision] + 30
+    values = sum(int(np.prod(layer.output.shape[1:])) for layer in network.trunk.layers)
+    memory = 1000 + (plan.batch_size * values * 4 * 2 + network.count_params() * 16) / 2**20
+    disk = seen.num_readable * int(np.prod(plan.input_shape)) * 4 / 2**20
+    reasons = {
+        "expected_seconds": f"{passes:,} canvases at {work / 1e6:.0f} million multiply-adds on {hardware.describe()}",
+        "expected_memory_mb": (
+            "the backend, one batch's activations, weights and optimiser; it does not grow with the cohort"
+        ),
+        "expected_disk_mb": "the prepared training images",
+    }
+    return plan.model_copy(
+        update={
+            "expected_seconds": float(round(seconds)),
+            "expected_memory_mb": float(round(memory)),
+            "expected_disk_mb": float(round(disk, 1)),
+            "reasons": plan.reasons | reasons,
+        }
+    )
