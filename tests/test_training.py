@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -23,7 +24,8 @@ from hounsfield.preprocessing import Pipeline
 from hounsfield.training import resume, train
 from hounsfield.training.averaging import WeightAverage, averaged_weights, recalibrate
 from hounsfield.training.batches import PredictionBatches, TrainingBatches
-from hounsfield.training.loop import Examples, Fitted, Schedule, fit, validation_scores
+from hounsfield.training.classifier import Examples, fit_classifier, validation_scores
+from hounsfield.training.loop import Fitted, Schedule
 from hounsfield.training.preparation import DataRequest
 from hounsfield.training.rows import member_examples
 from plans import hand_made_plan, write_pair
@@ -64,13 +66,15 @@ def schedule(**changes: Any) -> Schedule:
         "learning_rate": 0.01,
         "weight_decay": 0.05,
         "warmup": 0.1,
-        "label_smoothing": 0.05,
         "accumulate": 1,
         "average_decay": 0.7,
         "patience": 10,
-        "precision": "float32",
     }
     return Schedule(**usual | changes)
+
+
+def fit(*arguments: Any, **options: Any) -> Fitted:
+    return fit_classifier(*arguments, precision="float32", label_smoothing=0.05, **options)
 
 
 def small_network(*, dropout: float = 0.2, normalised: bool = True) -> keras.Model:
@@ -181,7 +185,8 @@ def test_averaged_weights_are_lent_for_a_block_only() -> None:
     own = [weight + 1 for weight in twin.get_weights()]
     twin.set_weights(own)
     batches = TrainingBatches(data.pixels, data.train, data.targets, data.weights, batch_size=8)
-    with averaged_weights(twin, training_forward(twin), average, batches, 1):
+    trainee = SimpleNamespace(model=twin, forward=training_forward(twin), num_recalibrating=1)
+    with averaged_weights(trainee, average, batches):
         np.testing.assert_array_equal(twin.get_weights()[0], average.weights[0])
     for found, expected in zip(twin.get_weights(), own, strict=True):
         np.testing.assert_array_equal(found, expected)

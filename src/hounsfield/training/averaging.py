@@ -6,14 +6,13 @@ instead of a plain mean, so that it can be used and judged after every epoch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
-
-from hounsfield.training.batches import TrainingBatches
 
 
 class WeightAverage:
@@ -39,34 +38,50 @@ class WeightAverage:
         self.count += 1
 
 
+class Batches(Protocol):
+    """Batches of an epoch: the images first, then what is not looked at here."""
+
+    batch_size: int
+
+    def __len__(self) -> int:
+        """How many."""
+
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
+        """One of them."""
+
+
+class Recalibrated(Protocol):
+    """The part of a ``Trainee`` that averaging needs."""
+
+    model: keras.Model
+    num_recalibrating: int
+
+    def forward(self, images: np.ndarray) -> Any:
+        """Pass a batch in training mode, for what it leaves in moving statistics."""
+
+
 @contextmanager
-def averaged_weights(
-    model: keras.Model,
-    forward: Callable[[np.ndarray], Any],
-    average: WeightAverage,
-    batches: TrainingBatches,
-    num_batches: int,
-) -> Iterator[None]:
+def averaged_weights(trainee: Recalibrated, average: WeightAverage, batches: Batches) -> Iterator[None]:
     """Let the model carry the averaged weights, with recalibrated statistics, for the length of a block."""
+    model = trainee.model
     current = model.get_weights()
     try:
         model.set_weights(average.weights)
-        recalibrate(model, forward, batches, num_batches)
+        recalibrate(model, trainee.forward, batches, math.ceil(trainee.num_recalibrating / batches.batch_size))
         yield
     finally:
         model.set_weights(current)
 
 
-def recalibrate(
-    model: keras.Model, forward: Callable[[np.ndarray], Any], batches: TrainingBatches, num_batches: int
-) -> None:
+def recalibrate(model: keras.Model, forward: Callable[[np.ndarray], Any], batches: Batches, num_batches: int) -> None:
     """Set the moving statistics of each batch normalisation to those of the model's present weights.
 
-    ``model`` is a training twin, ``forward`` its ``training_forward``. Starting from zero, k batches at momentum m
+    ``forward`` passes a batch through it in training mode. Starting from zero, k batches at momentum m
     leave (1 − m^k) of their weighted mean: dividing by that gives the mean itself, as in the bias correction of Adam
     (Kingma & Ba, 2014, section 3).
     """
-    layers = model.get_layer("network").layers
+    # Keras has no public walk through nested networks.
+    layers = model._flatten_layers(include_self=False)
     normalisations = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
     if not normalisations:
         return

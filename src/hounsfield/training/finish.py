@@ -22,11 +22,11 @@ from hounsfield.reports.evaluation import assessment_figures
 from hounsfield.reports.figures import learning_curves, montage, save_figure
 from hounsfield.training.batches import PredictionBatches
 from hounsfield.training.bias import record_bias
+from hounsfield.training.classifier import validation_scores
 from hounsfield.training.diagnosis import Diagnosis, diagnose
 from hounsfield.training.doubt import Held, calibrate, error_lines, fit_novelty, novelty_rows, unlike_lines
 from hounsfield.training.engine_runs import EngineRun, run_engine
 from hounsfield.training.job import Job, Member
-from hounsfield.training.loop import validation_scores
 from hounsfield.training.run_folder import RunFolder, atomically, write_json
 
 logger = logging.getLogger(__name__)

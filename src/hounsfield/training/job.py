@@ -10,7 +10,8 @@ from hounsfield.cohorts import Store
 from hounsfield.cohorts.fingerprint import Fingerprint
 from hounsfield.planning import Plan
 from hounsfield.progress import Progress
-from hounsfield.training.loop import Examples, Fitted
+from hounsfield.training.classifier import Examples
+from hounsfield.training.loop import Fitted
 from hounsfield.training.run_folder import RunFolder
 
 

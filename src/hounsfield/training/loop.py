@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import keras
 import numpy as np
 
-from hounsfield.augmentation import Augmentation
 from hounsfield.errors import RunError
-from hounsfield.models.twin import Precision, jit_compilation, training_forward, training_twin
-from hounsfield.training.averaging import WeightAverage, averaged_weights
-from hounsfield.training.batches import PixelSource, PredictionBatches, TrainingBatches
+from hounsfield.planning import BasePlan
+from hounsfield.training.averaging import Batches, WeightAverage, averaged_weights
 from hounsfield.training.checkpoint import load_checkpoint, save_checkpoint
 
 logger = logging.getLogger(__name__)
-
-# Images on which batch-norm statistics are taken anew after an epoch: enough for steady means, and never so many that
-# this costs a small cohort as much as its training.
-RECALIBRATION_IMAGES = (256, 1024)
-RECALIBRATION_SHARE = 0.25
 
 
 @dataclass(frozen=True)
@@ -41,22 +33,47 @@ class Schedule:
     learning_rate: float
     weight_decay: float
     warmup: float
-    label_smoothing: float
     accumulate: int
     average_decay: float
     patience: int
-    precision: Precision
+
+    @classmethod
+    def of(cls, plan: BasePlan) -> Schedule:
+        """The plan's decisions."""
+        return cls(**{name: getattr(plan, name) for name in cls.__dataclass_fields__})
 
 
-@dataclass(frozen=True)
-class Examples:
-    """What is trained on: prepared pixels, targets and weights of all rows, and which rows do what."""
+class Criterion(NamedTuple):
+    """By what epochs are compared: a figure of the validation, and whether more of it is better."""
 
-    pixels: PixelSource
-    targets: np.ndarray
-    weights: np.ndarray
-    train: np.ndarray
-    validation: np.ndarray
+    figure: str
+    more_is_better: bool
+
+
+class Trainee(Protocol):
+    """A network in training, and all that differs between the tasks.
+
+    Attributes:
+        model: compiled.
+        criterion: by which the best epoch is known.
+        num_recalibrating: images on which batch-norm statistics of averaged weights are taken anew.
+    """
+
+    model: keras.Model
+    criterion: Criterion
+    num_recalibrating: int
+
+    def batches(self, epoch: int) -> Batches:
+        """The batches of an epoch, counted from 0."""
+
+    def forward(self, images: np.ndarray) -> Any:
+        """Pass a batch in training mode, for what it leaves in moving statistics."""
+
+    def validate(self, epoch: int) -> dict[str, float]:
+        """Judge the model as it is after an epoch, counted from 0: figures to be recorded; none where not due."""
+
+    def weights(self) -> list[np.ndarray]:
+        """What is to be kept of the model as it is."""
 
 
 @dataclass
@@ -66,11 +83,15 @@ class Fitted:
     weights: list[np.ndarray]
     history: list[dict[str, Any]] = field(default_factory=list)
     interrupted: bool = False
+    criterion: Criterion = Criterion("val_loss", more_is_better=False)
 
     @property
     def best_epoch(self) -> int:
-        """Epoch (from 1) of the smallest validation loss."""
-        return min(range(len(self.history)), key=lambda index: float(self.history[index]["val_loss"])) + 1
+        """Epoch (from 1) of the best validation; 1 before any."""
+        figure, more = self.criterion
+        judged = [index for index, record in enumerate(self.history) if figure in record]
+        best = (max if more else min)(judged, key=lambda index: float(self.history[index][figure]), default=0)
+        return best + 1
 
 
 # Called after each batch: (epoch from 1, batch from 1, batches an epoch).
@@ -79,29 +100,25 @@ BatchReport = Callable[[int, int, int], None]
 EpochReport = Callable[[list[dict[str, Any]]], None]
 
 
-def _ignore(*_: object) -> None:
+def ignore(*_: object) -> None:
     """Listen to nothing."""
 
 
 def fit(
-    network: keras.Model,
-    examples: Examples,
+    trainee: Trainee,
     schedule: Schedule,
-    augmentation: Augmentation,
     *,
     seed: int,
     checkpoint: Path | None = None,
-    on_batch: BatchReport = _ignore,
-    on_epoch: EpochReport = _ignore,
+    on_batch: BatchReport = ignore,
+    on_epoch: EpochReport = ignore,
 ) -> Fitted:
-    """Train a network and leave the best averaged weights in it.
+    """Train a network and keep its best averaged weights.
 
     Args:
-        network: a plain network as ``models.build`` makes it; its weights are the start.
-        examples: pixels, targets and rows.
+        trainee: the network in training; its weights are the start.
         schedule: the plan's decisions on optimisation.
-        augmentation: the plan's random changes.
-        seed: of the order, the mixing, the augmentation and the dropout.
+        seed: of everything random.
         checkpoint: where the state is kept after each epoch; if the file exists the training continues
             from it, and the result is that of an unbroken training.
         on_batch: told of each batch.
@@ -115,48 +132,35 @@ def fit(
         RunError: the loss is no number before one epoch could be kept.
     """
     keras.utils.set_random_seed(seed)
-    twin = training_twin(network, schedule.precision, augmentation.layers(seed), seed=seed)
-    steps = max(1, len(examples.train) // min(schedule.batch_size, len(examples.train)))
-    _compile(
-        twin,
-        schedule,
-        steps,
-        binary_outputs=network.get_layer("probabilities").activation is not keras.activations.softmax,
-    )
-    forward = training_forward(twin)
-    average, fitted = WeightAverage(schedule.average_decay), Fitted([])
+    average, fitted = WeightAverage(schedule.average_decay), Fitted([], criterion=trainee.criterion)
     if checkpoint is not None and checkpoint.exists():
-        load_checkpoint(checkpoint, twin, average, fitted)
+        load_checkpoint(checkpoint, trainee.model, average, fitted)
     try:
         for epoch in range(len(fitted.history), schedule.epochs):
             if _exhausted(fitted, schedule.patience):
                 break
-            batches = TrainingBatches(
-                examples.pixels,
-                examples.train,
-                examples.targets,
-                examples.weights,
-                batch_size=schedule.batch_size,
-                mixup=augmentation.mixup,
-                seed=seed,
-                epoch=epoch,
-            )
-            if not _run_epoch(twin, forward, examples, batches, average, fitted, on_batch=on_batch):
+            if not _run_epoch(trainee, average, fitted, on_batch=on_batch):
                 logger.warning("The loss is no number any more: the best of %d epochs is kept.", len(fitted.history))
                 break
             if checkpoint is not None:
-                save_checkpoint(checkpoint, twin, average, fitted)
+                save_checkpoint(checkpoint, trainee.model, average, fitted)
             on_epoch(fitted.history)
     except KeyboardInterrupt:
         if not fitted.history:
             raise
         fitted.interrupted = True
         logger.warning("Interrupted: the run is finished with the best of %d whole epochs.", len(fitted.history))
-    network.set_weights(fitted.weights)
     return fitted
 
 
-def _compile(twin: keras.Model, schedule: Schedule, steps: int, *, binary_outputs: bool) -> None:
+def optimizer(schedule: Schedule, steps: int, variables: Sequence[keras.Variable]) -> keras.optimizers.Optimizer:
+    """AdamW with warm-up, cosine and accumulated gradients.
+
+    Args:
+        schedule: the plan's decisions.
+        steps: batches an epoch.
+        variables: that are trained.
+    """
     # An epoch with fewer batches than are to be accumulated would never change a weight.
     accumulate = min(schedule.accumulate, steps)
     # Keras counts batches in its schedules, not the steps that accumulated gradients make.
@@ -169,7 +173,7 @@ def _compile(twin: keras.Model, schedule: Schedule, steps: int, *, binary_output
         decay_steps=max(1, total - warmup),
         alpha=0.005,
     )
-    optimizer = keras.optimizers.AdamW(
+    made = keras.optimizers.AdamW(
         rate,
         weight_decay=schedule.weight_decay,
         beta_2=0.99,
@@ -177,56 +181,45 @@ def _compile(twin: keras.Model, schedule: Schedule, steps: int, *, binary_output
         gradient_accumulation_steps=accumulate if accumulate > 1 else None,
     )
     # One-dimensional weights are biases and normalisation scales, which decay only harms.
-    optimizer.exclude_from_weight_decay([weight for weight in twin.trainable_variables if len(weight.shape) < 2])
-    kind = keras.losses.BinaryCrossentropy if binary_outputs else keras.losses.CategoricalCrossentropy
-    twin.compile(optimizer, kind(label_smoothing=schedule.label_smoothing), jit_compile=jit_compilation())
+    made.exclude_from_weight_decay([weight for weight in variables if len(weight.shape) < 2])
+    return made
 
 
 def _exhausted(fitted: Fitted, patience: int) -> bool:
     return bool(fitted.history) and len(fitted.history) - fitted.best_epoch >= patience
 
 
-def _run_epoch(
-    twin: keras.Model,
-    forward: Callable[[np.ndarray], Any],
-    examples: Examples,
-    batches: TrainingBatches,
-    average: WeightAverage,
-    fitted: Fitted,
-    *,
-    on_batch: BatchReport,
-) -> bool:
-    """Train one epoch, take its weights into the average, and judge the average on the validation rows.
+def _run_epoch(trainee: Trainee, average: WeightAverage, fitted: Fitted, *, on_batch: BatchReport) -> bool:
+    """Train one epoch, take its weights into the average, and judge the average on validation.
 
     Returns:
         Whether the training can go on; an epoch whose loss is no number leaves no trace.
     """
-    started, epoch = time.monotonic(), len(fitted.history)
+    started, epoch, model = time.monotonic(), len(fitted.history), trainee.model
+    batches = trainee.batches(epoch)
 
     def report(batch: int, logs: object) -> None:  # noqa: ARG001 - Keras gives the logs by this name
         on_batch(epoch + 1, batch + 1, len(batches))
 
     reporter = keras.callbacks.LambdaCallback(on_train_batch_end=report)
     try:
-        log = twin.fit(batches, epochs=epoch + 1, initial_epoch=epoch, shuffle=False, verbose=0, callbacks=[reporter])
+        log = model.fit(batches, epochs=epoch + 1, initial_epoch=epoch, shuffle=False, verbose=0, callbacks=[reporter])
     except RuntimeError as error:
         # PyTorch's cross-entropy refuses NaN by itself, where the others return it.
         if "between 0 and 1" not in str(error):
             raise
         return _diverged(fitted, epoch)
-    average.update(twin)
-    record: dict[str, Any] = {"epoch": epoch + 1, "loss": float(log.history["loss"][-1])}
-    images = min(RECALIBRATION_IMAGES[1], max(RECALIBRATION_IMAGES[0], RECALIBRATION_SHARE * len(examples.train)))
-    with averaged_weights(twin, forward, average, batches, math.ceil(images / batches.batch_size)):
-        predicted = twin.predict(PredictionBatches(examples.pixels, examples.validation, batch_size=128), verbose=0)
-        record |= validation_scores(examples.targets[examples.validation], predicted)
-        if not np.isfinite([record["loss"], record["val_loss"]]).all():
+    average.update(model)
+    record: dict[str, Any] = {"epoch": epoch + 1} | {name: float(values[-1]) for name, values in log.history.items()}
+    with averaged_weights(trainee, average, batches):
+        record |= trainee.validate(epoch)
+        if not all(np.isfinite(value) for name, value in record.items() if name in ("loss", "val_loss")):
             return _diverged(fitted, epoch)
-        if not fitted.history or record["val_loss"] < min(past["val_loss"] for past in fitted.history):
-            fitted.weights = twin.get_layer("network").get_weights()
-    record["learning_rate"] = float(keras.ops.convert_to_numpy(twin.optimizer.learning_rate))
+        fitted.history.append(record)
+        if not fitted.weights or fitted.best_epoch == epoch + 1:
+            fitted.weights = trainee.weights()
+    record["learning_rate"] = float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
     record["seconds"] = time.monotonic() - started
-    fitted.history.append(record)
     return True
 
 
@@ -238,15 +231,3 @@ def _diverged(fitted: Fitted, epoch: int) -> bool:
             "precision=float32'."
         )
     return False
-
-
-def validation_scores(targets: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
-    """Log-loss and accuracy of probabilities (rows, outputs) against 0/1 targets of the same shape."""
-    probability = np.clip(predicted.astype(np.float64), 1e-7, 1 - 1e-7)
-    if targets.shape[1] > 1 and np.all(targets.sum(1) == 1) and np.allclose(probability.sum(1), 1, atol=1e-3):
-        loss = -np.log(probability[targets > 0]).mean()
-        correct = probability.argmax(1) == targets.argmax(1)
-    else:
-        loss = -(targets * np.log(probability) + (1 - targets) * np.log(1 - probability)).mean()
-        correct = (probability > 0.5) == (targets > 0.5)
-    return {"val_loss": float(loss), "val_accuracy": float(correct.mean())}

@@ -6,7 +6,7 @@ import numpy as np
 
 from hounsfield.cohorts import Cohort, Store
 from hounsfield.planning import Plan
-from hounsfield.training.loop import Examples
+from hounsfield.training.classifier import Examples
 from hounsfield.training.weights import row_weights
 
 

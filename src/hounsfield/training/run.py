@@ -19,9 +19,10 @@ from hounsfield.models import build, ensemble, flip_averaged, network_names
 from hounsfield.planning import Effort, Plan, make_plan
 from hounsfield.planning.planner import with_expectations_here
 from hounsfield.progress import Progress, silent
+from hounsfield.training.classifier import Examples, fit_classifier
 from hounsfield.training.finish import finish
 from hounsfield.training.job import Job, Member
-from hounsfield.training.loop import Examples, Schedule, fit
+from hounsfield.training.loop import Schedule
 from hounsfield.training.memory import peak_memory_mb
 from hounsfield.training.preparation import DataRequest, Prepared, check_trainable, prepare
 from hounsfield.training.rows import member_examples
@@ -232,11 +233,13 @@ def _train_member(
         folder.record("epoch", member=number + 1, **history[-1])
         scalars.write(number + 1, history[-1])
 
-    fitted = fit(
+    fitted = fit_classifier(
         network,
         examples,
-        _schedule(plan),
+        Schedule.of(plan),
         plan.augmentation,
+        precision=plan.precision,
+        label_smoothing=plan.label_smoothing,
         seed=plan.seed + number,
         checkpoint=folder.checkpoints / f"member{number + 1}.npz",
         on_batch=on_batch,
@@ -246,7 +249,3 @@ def _train_member(
     folder.write_history(records)
     job.progress(name, total, total)
     return Member(network, examples, fitted)
-
-
-def _schedule(plan: Plan) -> Schedule:
-    return Schedule(**{name: getattr(plan, name) for name in Schedule.__dataclass_fields__})

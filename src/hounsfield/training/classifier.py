@@ -1,0 +1,139 @@
+"""A classifier in training: what it is shown, how it is judged, and what is kept of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from hounsfield.augmentation import Augmentation
+from hounsfield.models.twin import Precision, jit_compilation, training_forward, training_twin
+from hounsfield.training.batches import PixelSource, PredictionBatches, TrainingBatches
+from hounsfield.training.loop import BatchReport, Criterion, EpochReport, Fitted, Schedule, fit, ignore, optimizer
+
+# Images on which batch-norm statistics are taken anew after an epoch: enough for steady means, and never so many that
+# this costs a small cohort as much as its training.
+RECALIBRATION_IMAGES = (256, 1024)
+RECALIBRATION_SHARE = 0.25
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What is trained on: prepared pixels, targets and weights of all rows, and which rows do what."""
+
+    pixels: PixelSource
+    targets: np.ndarray
+    weights: np.ndarray
+    train: np.ndarray
+    validation: np.ndarray
+
+
+class ClassifierTrainee:
+    """See :class:`hounsfield.training.loop.Trainee`.
+
+    Args:
+        network: a plain network as ``models.build`` makes it; its weights are the start.
+        examples: pixels, targets and rows.
+        schedule: the plan's decisions on optimisation.
+        augmentation: the plan's random changes.
+        precision: of the arithmetic.
+        label_smoothing: share of each target that is spread over all labels.
+        seed: of the order, the mixing, the augmentation and the dropout.
+    """
+
+    criterion = Criterion("val_loss", more_is_better=False)
+
+    def __init__(
+        self,
+        network: keras.Model,
+        examples: Examples,
+        schedule: Schedule,
+        augmentation: Augmentation,
+        *,
+        precision: Precision,
+        label_smoothing: float,
+        seed: int,
+    ) -> None:
+        keras.utils.set_random_seed(seed)
+        self.model = training_twin(network, precision, augmentation.layers(seed), seed=seed)
+        self._examples, self._schedule, self._mixup, self._seed = examples, schedule, augmentation.mixup, seed
+        steps = max(1, len(examples.train) // min(schedule.batch_size, len(examples.train)))
+        softmax = network.get_layer("probabilities").activation is keras.activations.softmax
+        kind = keras.losses.CategoricalCrossentropy if softmax else keras.losses.BinaryCrossentropy
+        self.model.compile(
+            optimizer(schedule, steps, self.model.trainable_variables),
+            kind(label_smoothing=label_smoothing),
+            jit_compile=jit_compilation(),
+        )
+        self.forward: Callable[[np.ndarray], Any] = training_forward(self.model)
+        wanted = RECALIBRATION_SHARE * len(examples.train)
+        self.num_recalibrating = round(min(RECALIBRATION_IMAGES[1], max(RECALIBRATION_IMAGES[0], wanted)))
+
+    def batches(self, epoch: int) -> TrainingBatches:
+        """The batches of an epoch."""
+        examples = self._examples
+        return TrainingBatches(
+            examples.pixels,
+            examples.train,
+            examples.targets,
+            examples.weights,
+            batch_size=self._schedule.batch_size,
+            mixup=self._mixup,
+            seed=self._seed,
+            epoch=epoch,
+        )
+
+    def validate(self, epoch: int) -> dict[str, float]:  # noqa: ARG002 - validation is due after every epoch
+        """Log-loss and accuracy on the validation rows."""
+        examples = self._examples
+        batches = PredictionBatches(examples.pixels, examples.validation, batch_size=128)
+        return validation_scores(examples.targets[examples.validation], self.model.predict(batches, verbose=0))
+
+    def weights(self) -> list[np.ndarray]:
+        """Those of the plain network."""
+        values: list[np.ndarray] = self.model.get_layer("network").get_weights()
+        return values
+
+
+def fit_classifier(
+    network: keras.Model,
+    examples: Examples,
+    schedule: Schedule,
+    augmentation: Augmentation,
+    *,
+    precision: Precision,
+    label_smoothing: float,
+    seed: int,
+    checkpoint: Path | None = None,
+    on_batch: BatchReport = ignore,
+    on_epoch: EpochReport = ignore,
+) -> Fitted:
+    """Train a classifier and leave the best averaged weights in it.
+
+    The arguments are those of :class:`ClassifierTrainee` and of :func:`hounsfield.training.loop.fit`.
+
+    Raises:
+        RunError: the loss is no number before one epoch could be kept.
+    """
+    trainee = ClassifierTrainee(
+        network, examples, schedule, augmentation, precision=precision, label_smoothing=label_smoothing, seed=seed
+    )
+    fitted = fit(trainee, schedule, seed=seed, checkpoint=checkpoint, on_batch=on_batch, on_epoch=on_epoch)
+    network.set_weights(fitted.weights)
+    return fitted
+
+
+def validation_scores(targets: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+    """Log-loss and accuracy of probabilities (rows, outputs) against 0/1 targets of the same shape."""
+    probability = np.clip(predicted.astype(np.float64), 1e-7, 1 - 1e-7)
+    if targets.shape[1] > 1 and np.all(targets.sum(1) == 1) and np.allclose(probability.sum(1), 1, atol=1e-3):
+        loss = -np.log(probability[targets > 0]).mean()
+        correct = probability.argmax(1) == targets.argmax(1)
+    else:
+        loss = -(targets * np.log(probability) + (1 - targets) * np.log(1 - probability)).mean()
+        correct = (probability > 0.5) == (targets > 0.5)
+    return {"val_loss": float(loss), "val_accuracy": float(correct.mean())}
