@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -55,6 +55,12 @@ class Estimate:
         ends = {name: _json_number(getattr(self, name)) for name in ("value", "low", "high")}
         texts = {name: text for name in ("method", "note") if (text := getattr(self, name))}
         return {**ends, "n": self.n, **texts}
+
+
+def estimate_from_dict(found: Mapping[str, Any]) -> Estimate:
+    """What ``Estimate.to_dict`` gave."""
+    value, low, high = (math.nan if found.get(name) is None else found[name] for name in ("value", "low", "high"))
+    return Estimate(value, low, high, int(found.get("n", 0)), found.get("method", ""), found.get("note", ""))
 
 
 def _json_number(value: float) -> float | None:

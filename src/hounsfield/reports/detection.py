@@ -62,7 +62,7 @@ def detection_precision_figure(assessment: DetectionAssessment) -> Figure:
         events = class_events(detections, label, threshold=assessment.overlap)
         if not events.num_truths.sum():
             continue
-        scores, recall, precision = _precision_recall(events)
+        scores, recall, precision = precision_recall(events)
         colour, dash = COLOURS[label % len(COLOURS)], DASHES[label // len(COLOURS) % len(DASHES)]
         key = "ap50" if len(detections.labels) == 1 else f"ap50_{name}"
         legend = f"{name}: AP50 {estimates[key].value:.3f}"
@@ -77,7 +77,8 @@ def detection_precision_figure(assessment: DetectionAssessment) -> Figure:
     return figure
 
 
-def _precision_recall(events: Events) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def precision_recall(events: Events) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Scores of the findings, surest first, and recall and precision when all down to each are said."""
     scores = np.concatenate([events.hit_scores, events.false_scores])
     order = np.argsort(-scores, kind="stable")
     hits = np.cumsum(order < len(events.hit_scores))

@@ -11,8 +11,8 @@ from hounsfield.cohorts.public import public_set
 from hounsfield.errors import UsageError
 from hounsfield.evaluation.metrics import METRICS
 from hounsfield.reports.run_report.content import listed
-from hounsfield.reports.run_report.data import NAMES, SPLITS, attributes, shared_patients
-from hounsfield.reports.run_report.record import RunRecord
+from hounsfield.reports.run_report.data import NAMES, attributes, shared_patients
+from hounsfield.reports.run_report.record import SPLITS, Run, RunRecord
 from hounsfield.reports.run_report.summary import limitations, what_it_does
 
 Status = Literal["filled", "partly", "author"]
@@ -23,7 +23,7 @@ ACQUISITION = {"scanner", "manufacturer", "view", "modality", "site", "position"
 class Facts:
     """What an answer is made from: the run, and whether its report has evidence that was checked."""
 
-    run: RunRecord
+    run: Run
     evidence: bool
     validated: bool
 
@@ -232,7 +232,7 @@ def metrics(facts: Facts) -> Reply:
 
 def uncertainty(facts: Facts) -> Reply:
     """How intervals are made."""
-    by = "by patient" if facts.run.shown.groups is not None else "by image, since patients are unknown"
+    by = "by patient" if facts.run.num_patients is not None else "by image, since patients are unknown"
     return filled(f"95 % intervals {by}: DeLong for AUC, Wilson for shares, BCa bootstrap elsewhere; see Results.")
 
 

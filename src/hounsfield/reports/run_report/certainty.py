@@ -24,18 +24,18 @@ from hounsfield.reports.run_report.content import (
     with_interval,
 )
 from hounsfield.reports.run_report.drawings import risk_coverage_figure
-from hounsfield.reports.run_report.record import RunRecord
+from hounsfield.reports.run_report.record import ClassifierRun
 from hounsfield.reports.svg import svg_of
 
 COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.5)
 
 
-def calibration_section(run: RunRecord) -> Section:
+def calibration_section(run: ClassifierRun) -> Section:
     """Whether a probability of .8 comes true in 80 of 100 cases."""
     return Section("calibration", "Calibration", tuple(_calibration_blocks(run)))
 
 
-def _calibration_blocks(run: RunRecord) -> Iterator[Block]:
+def _calibration_blocks(run: ClassifierRun) -> Iterator[Block]:
     answers = run.shown.answers
     yield Paragraph(_scaling(run))
     yield Drawing(
@@ -56,7 +56,7 @@ def _calibration_blocks(run: RunRecord) -> Iterator[Block]:
     yield Table(f"Calibration on {run.split} images", ("figure", "value"), tuple(rows), beside=True)
 
 
-def _scaling(run: RunRecord) -> str:
+def _scaling(run: ClassifierRun) -> str:
     record = run.bundle.calibration
     if not record:
         return "The probabilities are those of the network as it is; no scaling was looked for."
@@ -106,12 +106,12 @@ def _calibration_rows(answers: Answers, column: int, name: str) -> Iterator[tupl
     yield (f"calibration in the large{name} (0 is perfect)", f"{line.intercept:+.2f} ({interval(*intercept, 2)})")
 
 
-def doubt_section(run: RunRecord) -> Section:
+def doubt_section(run: ClassifierRun) -> Section:
     """When the answer had better not be given."""
     return Section("doubt", "Doubt: when not to answer", tuple(_doubt_blocks(run)))
 
 
-def _doubt_blocks(run: RunRecord) -> Iterator[Block]:
+def _doubt_blocks(run: ClassifierRun) -> Iterator[Block]:
     answers = run.shown.answers
     confidence, right = decision_confidence(answers, run.bundle.threshold)
     curve = risk_coverage(confidence, right)

@@ -121,7 +121,7 @@ class Case:
         original: address of the picture as it was read.
         overlay: address of the picture with its evidence.
         caption: what is true and what was said.
-        right: whether that agrees.
+        right: whether that agrees; true where it is a matter of degree, which the caption tells.
     """
 
     name: str
@@ -133,11 +133,18 @@ class Case:
 
 @dataclass(frozen=True)
 class Cases:
-    """Some images side by side."""
+    """Some images side by side.
+
+    Attributes:
+        title: above them.
+        items: the images.
+        large: whether they have small parts that must be seen.
+    """
 
     kind: ClassVar[str] = "cases"
     title: str
     items: tuple[Case, ...]
+    large: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from typing import Any
 
 import pandas as pd
 
+from hounsfield.boxes import COLUMNS, sides
 from hounsfield.reports.run_report.content import Block, Callout, Paragraph, Points, Section, Table, listed
-from hounsfield.reports.run_report.record import RunRecord
+from hounsfield.reports.run_report.record import SPLITS, DetectorRun, Run, RunRecord
 
-SPLITS = ("train", "validation", "test")
 NAMES = {"train": "training", "validation": "validation", "test": "test"}
 # Columns that are no attribute of a patient or an image.
 STRUCTURE = {"image", "label", "patient", "split", "z0", "y0", "x0", "z1", "y1", "x1"}
@@ -22,12 +22,13 @@ IDENTIFYING = re.compile(
 MOST_LEVELS = 12
 
 
-def data_section(run: RunRecord) -> Section:
+def data_section(run: Run) -> Section:
     """How many images of whom, of which kind."""
     pipeline = ", ".join(str(step["name"]).replace("_", " ") for step in run.plan["pipeline"]["steps"])
     blocks: list[Block] = [
         Paragraph(_source(run)),
         _counts(run),
+        *_box_tables(run),
         *_attribute_table(run),
         Paragraph(
             f"Before the network sees an image it goes through: {pipeline}. What these steps learn, they learned from "
@@ -114,6 +115,28 @@ def _counts(run: RunRecord) -> Table:
         patients = f"{part['patient'].nunique():,}" if part["patient"].notna().all() else "unknown"
         rows.append((NAMES[split], *(f"{count:,}" for count in counts), f"{len(part):,}", patients))
     return Table("Images by label and split", columns, tuple(rows))
+
+
+def _box_tables(run: Run) -> Iterator[Block]:
+    """Objects by class and split, objects an image, and how long their sides are."""
+    if not isinstance(run, DetectorRun):
+        return
+    labels, counted = run.bundle.labels, []
+    for split in SPLITS:
+        rows = run.rows(split)
+        if not rows.empty:
+            boxes = run.boxes[run.boxes["image"].isin(rows["image"])]
+            counts = boxes["label"].value_counts()
+            an_image = rows["image"].map(boxes["image"].value_counts()).fillna(0)
+            by_label = (f"{int(counts.get(label, 0)):,}" for label in labels)
+            counted.append((NAMES[split], *by_label, f"{len(boxes):,}", _quartiles(an_image), f"{an_image.max():,.0f}"))
+    columns = ("split", *labels, "objects", "an image", "at most")
+    yield Table("Objects by class and split", columns, tuple(counted), "An image: the median and quartiles.")
+    lengths = sides(run.boxes[list(COLUMNS[run.shown.detections.rank])].to_numpy(float))
+    rows_of = [(label, lengths[(run.boxes["label"] == label).to_numpy()]) for label in labels]
+    axes = ("slices", "rows", "columns")[-lengths.shape[1] :]
+    described = [(label, *(_quartiles(pd.Series(axis)) for axis in part.T)) for label, part in rows_of if len(part)]
+    yield Table("Sides of boxes", ("class", *axes), tuple(described), "In pixels of the images: median and quartiles.")
 
 
 def attributes(cohort: pd.DataFrame) -> list[str]:

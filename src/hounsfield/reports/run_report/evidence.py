@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hounsfield.cohorts import load_cohort
 from hounsfield.errors import BundleError, HounsfieldError, MissingDependency
 from hounsfield.evaluation.answers import Answers
 from hounsfield.evaluation.proportions import wilson_interval
@@ -42,7 +40,8 @@ from hounsfield.reports.run_report.content import (
     interval,
     number,
 )
-from hounsfield.reports.run_report.record import RunRecord
+from hounsfield.reports.run_report.record import ClassifierRun
+from hounsfield.reports.run_report.sources import run_images
 
 SIDE = 288  # pixels of a picture
 TYPICAL, WORST = 6, 6
@@ -67,7 +66,7 @@ class Evidence:
     validated: bool = False
 
 
-def evidence_section(run: RunRecord, *, wanted: bool = True, progress: Progress = silent) -> Evidence:
+def evidence_section(run: ClassifierRun, *, wanted: bool = True, progress: Progress = silent) -> Evidence:
     """Explain typical and worst cases of the shown split; where that cannot be, say why."""
     if not wanted:
         return Evidence(_section(Callout("note", "Left out", "The report was made without evidence, as asked for.")))
@@ -82,7 +81,7 @@ def _section(*blocks: Block) -> Section:
     return Section("evidence", "Evidence", blocks)
 
 
-def _explained(run: RunRecord, explainer: Explainer, progress: Progress) -> Evidence:
+def _explained(run: ClassifierRun, explainer: Explainer, progress: Progress) -> Evidence:
     answers = run.shown.answers
     typical, worst = _typical(answers), _worst(answers)
     boxed = _boxed(run, len(explainer.bundle.input_shape) - 1)
@@ -142,31 +141,23 @@ def _worst(answers: Answers) -> list[int]:
     return [int(row) for row in wrong[order][:WORST]]
 
 
-def _table(run: RunRecord) -> pd.DataFrame:
+def _table(run: ClassifierRun) -> pd.DataFrame:
     """The predictions of the shown split, row by row as ``answers`` has them."""
     rows = run.table[run.table["split"] == run.split]
     kept = rows["label"].notna() if run.bundle.task != "multi-label" else pd.Series(data=True, index=rows.index)
     return rows[kept].reset_index(drop=True)
 
 
-def _images(run: RunRecord, rows: list[int]) -> dict[int, Image]:
+def _images(run: ClassifierRun, rows: list[int]) -> dict[int, Image]:
     """The images of some rows, as they were read from the run's data; those that cannot be read are left out."""
-    data = run.environment["data"]
-    cohort = load_cohort(
-        data["data"],
-        kind=data["kind"],
-        images=Path(data["images"]) if data["images"] else None,
-        label_columns=data["label_columns"] or None,
-        allow_outside=data["allow_outside"],
-        labels=run.bundle.labels,
-        task=run.bundle.task,
-    )
     references = [str(reference) for reference in _table(run)["image"].iloc[rows]]
-    items = cohort.source.stream(references)
-    return {row: item for row, item in zip(rows, items, strict=True) if isinstance(item, Image)}
+    found = run_images(run, references)
+    return {row: image for row, image in zip(rows, found, strict=True) if image is not None}
 
 
-def _cases(run: RunRecord, rows: list[int], found: dict[int, Explanation], names: dict[int, str]) -> tuple[Case, ...]:
+def _cases(
+    run: ClassifierRun, rows: list[int], found: dict[int, Explanation], names: dict[int, str]
+) -> tuple[Case, ...]:
     table, right = _table(run), _right(run.shown.answers)
     cases = []
     for row in rows:
@@ -184,7 +175,7 @@ def _cases(run: RunRecord, rows: list[int], found: dict[int, Explanation], names
     return tuple(cases)
 
 
-def _boxed(run: RunRecord, rank: int) -> list[int]:
+def _boxed(run: ClassifierRun, rank: int) -> list[int]:
     """Rows that are called rightly and whose finding has a known box, at equal steps."""
     columns = BOXES[rank]
     if run.bundle.task != "binary" or not set(columns) <= set(run.cohort.columns):
@@ -196,7 +187,7 @@ def _boxed(run: RunRecord, rank: int) -> list[int]:
 
 
 def _checks(
-    explainer: Explainer, run: RunRecord, found: dict[int, Explanation], boxed: list[int]
+    explainer: Explainer, run: ClassifierRun, found: dict[int, Explanation], boxed: list[int]
 ) -> Iterator[tuple[str, str, str]]:
     checked = {row: found[row] for row in list(found)[:CHECKED]}
     if checked:
@@ -253,7 +244,7 @@ def _shuffled(explainer: Explainer, cases: list[Explanation]) -> Iterator[tuple[
     )
 
 
-def _pointing(run: RunRecord, found: dict[int, Explanation]) -> Iterator[tuple[str, str, str]]:
+def _pointing(run: ClassifierRun, found: dict[int, Explanation]) -> Iterator[tuple[str, str, str]]:
     if not found:
         return
     table = _table(run)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from hounsfield.reports.run_report import answers as given
 from hounsfield.reports.run_report.answers import Answer, Facts, Reply, author
 from hounsfield.reports.run_report.content import Checklist, ChecklistRow
+from hounsfield.reports.run_report.detector_answers import OF_DETECTORS
+from hounsfield.reports.run_report.record import DetectorRun
 from hounsfield.reports.run_report.summary import how_well, what_it_does
 
 
@@ -127,9 +129,10 @@ TRIPOD_AI: dict[str, tuple[str, Answer]] = {
 
 def checklist(name: str, items: dict[str, tuple[str, Answer]], facts: Facts) -> Checklist:
     """Answer every item of a guideline."""
+    detects = isinstance(facts.run, DetectorRun)
     rows = []
     for number, (topic, answer) in items.items():
-        reply = answer(facts)
+        reply = OF_DETECTORS.get(answer, answer)(facts) if detects else answer(facts)
         rows.append(ChecklistRow(number, topic, reply.status, reply.text))
     filled = sum(row.status == "filled" for row in rows)
     partly = sum(row.status == "partly" for row in rows)

@@ -12,7 +12,7 @@ from hounsfield.evaluation.operating import Rule, choose_threshold, decision_cur
 from hounsfield.evaluation.proportions import clustered_proportion, predictive_values
 from hounsfield.reports.run_report.content import Block, Drawing, Paragraph, Section, Table, interval, number, percent
 from hounsfield.reports.run_report.drawings import decision_figure
-from hounsfield.reports.run_report.record import RunRecord
+from hounsfield.reports.run_report.record import ClassifierRun
 from hounsfield.reports.svg import svg_of
 
 RULES: tuple[tuple[str, Rule, float | None], ...] = (
@@ -28,12 +28,12 @@ PREVALENCES = (0.01, 0.05, 0.1, 0.2, 0.5)
 BENEFITS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7)
 
 
-def operating_section(run: RunRecord) -> Section:
+def operating_section(run: ClassifierRun) -> Section:
     """The threshold in use, what others would do, and what decisions are worth."""
     return Section("operating", "Operating point", tuple(_operating_blocks(run)))
 
 
-def _operating_blocks(run: RunRecord) -> Iterator[Block]:
+def _operating_blocks(run: ClassifierRun) -> Iterator[Block]:
     answers = run.shown.answers
     if answers.task == "multi-class":
         yield Paragraph("The decision is the most probable label; there is no threshold to choose.")
@@ -47,7 +47,7 @@ def _operating_blocks(run: RunRecord) -> Iterator[Block]:
         yield _decision_curve(answers)
 
 
-def _threshold_table(run: RunRecord) -> Table:
+def _threshold_table(run: ClassifierRun) -> Table:
     """Thresholds chosen on validation, and what they do on the shown split."""
     chosen_on = run.tested["validation"].answers
     rows = [("in use", run.bundle.threshold)]
@@ -66,7 +66,7 @@ def _threshold_table(run: RunRecord) -> Table:
     )
 
 
-def _shares(run: RunRecord, threshold: float) -> Iterator[str]:
+def _shares(run: ClassifierRun, threshold: float) -> Iterator[str]:
     answers = run.shown.answers
     truth, called = answers.truth[:, 0], answers.scores[:, 0] > threshold
     clusters = make_clusters(answers.truth, run.shown.groups)
@@ -76,7 +76,7 @@ def _shares(run: RunRecord, threshold: float) -> Iterator[str]:
     yield percent(float(called.mean()))
 
 
-def _prevalence_table(run: RunRecord) -> Table:
+def _prevalence_table(run: ClassifierRun) -> Table:
     """What a positive and a negative decision mean where the finding is rarer or more frequent."""
     answers = run.shown.answers
     truth, called = answers.truth[:, 0], answers.decisions[:, 0]

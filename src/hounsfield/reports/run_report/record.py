@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,17 +15,22 @@ import yaml
 
 from hounsfield.bundle import Bundle
 from hounsfield.errors import EvaluationError, RunError
+from hounsfield.evaluation.classification import estimate_from_dict
+from hounsfield.evaluation.detection import OVERLAP, DetectionAssessment
+from hounsfield.evaluation.detections import detections_from_tables
 from hounsfield.evaluation.predictions import Predictions, predictions_from_table
 
 # Files that further commands leave in a run, each with the command that makes it.
 ADDITIONS = {"bias": "bias.json", "robustness": "robustness.json", "learning_curve": "learning_curve.json"}
+SPLITS = ("train", "validation", "test")
+REASON = re.compile(r"((?:^# .*\n)+)([a-z_]+):", re.MULTILINE)
 TEXT_COLUMNS = ("image", "prediction", "label", "patient", "split")
 Content = TypeVar("Content")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class RunRecord:
-    """A finished run.
+    """A finished run, of whatever task.
 
     Attributes:
         folder: where it lies.
@@ -34,8 +40,6 @@ class RunRecord:
         history: one row an epoch and member.
         events: the log.
         metrics: split → metric → value, low, high, n.
-        table: its predictions, one row an image of validation and test.
-        tested: split → what the predictions say, checked.
         bundle: what is deployed.
         additions: what further commands found, by the keys of ``ADDITIONS``.
     """
@@ -48,20 +52,13 @@ class RunRecord:
     history: pd.DataFrame
     events: list[dict[str, Any]]
     metrics: dict[str, dict[str, Any]]
-    table: pd.DataFrame
-    tested: dict[str, Predictions]
     bundle: Bundle
     additions: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def split(self) -> str:
         """The split that the figures of the report are on: test where there is one, else validation."""
-        return "test" if "test" in self.tested else "validation"
-
-    @property
-    def shown(self) -> Predictions:
-        """The predictions of that split."""
-        return self.tested[self.split]
+        return "test" if "test" in self.metrics else "validation"
 
     @property
     def estimates(self) -> dict[str, Any]:
@@ -69,9 +66,11 @@ class RunRecord:
         return self.metrics[self.split]
 
     @property
-    def positive(self) -> str:
-        """The positive label of a binary task."""
-        return self.bundle.labels[-1]
+    def reasons(self) -> dict[str, str]:
+        """Field of the plan → why it is as it is, from the comments of the file."""
+        return {
+            name: " ".join(re.findall(r"^# (.*)$", text, re.MULTILINE)) for text, name in REASON.findall(self.plan_text)
+        }
 
     @property
     def notes(self) -> list[str]:
@@ -87,7 +86,71 @@ class RunRecord:
         return self.cohort[self.cohort["split"] == split]
 
 
-def read_run(folder: Path) -> RunRecord:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ClassifierRun(RunRecord):
+    """A finished run of a network that labels whole images.
+
+    Attributes:
+        table: its predictions, one row an image of validation and test.
+        tested: split → what the predictions say, checked.
+    """
+
+    table: pd.DataFrame
+    tested: dict[str, Predictions]
+
+    @property
+    def shown(self) -> Predictions:
+        """The predictions of the split that is shown."""
+        return self.tested[self.split]
+
+    @property
+    def num_cases(self) -> int:
+        """Images of that split."""
+        return len(self.shown.answers)
+
+    @property
+    def num_patients(self) -> int | None:
+        """Patients of that split; ``None`` where they are not known."""
+        return None if self.shown.groups is None else len(set(self.shown.groups))
+
+    @property
+    def positive(self) -> str:
+        """The positive label of a binary task."""
+        return self.bundle.labels[-1]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class DetectorRun(RunRecord):
+    """A finished run of a network that finds objects.
+
+    Attributes:
+        boxes: the true boxes of all images, one row a box.
+        tested: split → truths and findings, with the figures of ``metrics.json``; images in the order of ``rows``.
+    """
+
+    boxes: pd.DataFrame
+    tested: dict[str, DetectionAssessment]
+
+    @property
+    def shown(self) -> DetectionAssessment:
+        """The test on the split that is shown."""
+        return self.tested[self.split]
+
+    @property
+    def num_cases(self) -> int:
+        """Images of that split."""
+        return self.shown.detections.num_images
+
+    @property
+    def num_patients(self) -> int | None:
+        """Patients of that split; ``None`` where they are not known."""
+        return self.shown.patients
+
+
+Run = ClassifierRun | DetectorRun
+
+
+def read_run(folder: Path) -> Run:
     """Read a finished run.
 
     Raises:
@@ -104,24 +167,28 @@ def read_run(folder: Path) -> RunRecord:
             f"with: hounsfield train --resume {folder}"
         )
     plan_text = _read(folder / "plan.yaml", lambda path: path.read_text(encoding="utf-8"))
-    table = _read(folder / "predictions.csv", _read_predictions)
     bundle = Bundle.load(folder)
-    return RunRecord(
-        folder=folder,
-        plan=_read(folder / "plan.yaml", lambda _: dict(yaml.safe_load(plan_text))),
-        plan_text=plan_text,
-        environment=_read(folder / "environment.json", _read_json),
-        cohort=_read(folder / "cohort.parquet", pd.read_parquet),
-        history=_read(folder / "history.csv", pd.read_csv),
-        events=_read(folder / "log.jsonl", _read_lines),
-        metrics=_read(folder / "metrics.json", _read_json),
-        table=table,
-        tested=_read(folder / "predictions.csv", lambda _: _checked(table, bundle)),
-        bundle=bundle,
-        additions={
+    facts: dict[str, Any] = {
+        "folder": folder,
+        "plan": _read(folder / "plan.yaml", lambda _: dict(yaml.safe_load(plan_text))),
+        "plan_text": plan_text,
+        "environment": _read(folder / "environment.json", _read_json),
+        "cohort": _read(folder / "cohort.parquet", pd.read_parquet),
+        "history": _read(folder / "history.csv", pd.read_csv),
+        "events": _read(folder / "log.jsonl", _read_lines),
+        "metrics": _read(folder / "metrics.json", _read_metrics),
+        "bundle": bundle,
+        "additions": {
             name: _read(folder / file, _read_json) for name, file in ADDITIONS.items() if (folder / file).is_file()
         },
-    )
+    }
+    table = _read(folder / "predictions.csv", _read_predictions)
+    if bundle.task == "detection":
+        boxes = _read(folder / "boxes.parquet", pd.read_parquet)
+        judged = _read(folder / "predictions.csv", lambda _: _judged(table, boxes, facts))
+        return DetectorRun(**facts, boxes=boxes, tested=judged)
+    tested = _read(folder / "predictions.csv", lambda _: _checked(table, bundle))
+    return ClassifierRun(**facts, table=table, tested=tested)
 
 
 def _checked(table: pd.DataFrame, bundle: Bundle) -> dict[str, Predictions]:
@@ -134,6 +201,35 @@ def _checked(table: pd.DataFrame, bundle: Bundle) -> dict[str, Predictions]:
         )
         for split, rows in table.groupby("split", sort=False)
     }
+
+
+def _judged(table: pd.DataFrame, boxes: pd.DataFrame, facts: Mapping[str, Any]) -> dict[str, DetectionAssessment]:
+    """The findings beside the truth; what they are worth was measured already and stands in the metrics."""
+    tested = {}
+    for split, figures in facts["metrics"].items():
+        rows = facts["cohort"][facts["cohort"]["split"] == split]
+        images, patients = list(rows["image"]), rows["patient"]
+        detections = detections_from_tables(
+            boxes[boxes["image"].isin(images)],
+            table[table["split"] == split],
+            images=images,
+            labels=facts["bundle"].labels,
+        )
+        tested[split] = DetectionAssessment(
+            detections=detections,
+            estimates={name: estimate_from_dict(found) for name, found in figures.items()},
+            threshold=facts["bundle"].threshold,
+            criterion="iou",
+            overlap=OVERLAP,
+            patients=int(patients.nunique()) if patients.notna().all() else None,
+            split=split,
+        )
+    return tested
+
+
+def _read_metrics(path: Path) -> dict[str, dict[str, Any]]:
+    """The splits of ``metrics.json``; what else it says is elsewhere in the run."""
+    return {split: found for split, found in _read_json(path).items() if split in SPLITS}
 
 
 def _read_predictions(path: Path) -> pd.DataFrame:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import numpy as np
 
 from hounsfield.evaluation.answers import Answers
-from hounsfield.evaluation.classification import Estimate
+from hounsfield.evaluation.classification import estimate_from_dict
 from hounsfield.evaluation.curves import confusion_matrix, precision_recall_curve, roc_curve
 from hounsfield.evaluation.metrics import METRICS
 from hounsfield.reports.figures import precision_recall_figure, roc_figure, score_histogram
@@ -23,7 +21,8 @@ from hounsfield.reports.run_report.content import (
     number,
     with_interval,
 )
-from hounsfield.reports.run_report.record import RunRecord
+from hounsfield.reports.run_report.record import ClassifierRun, Run
+from hounsfield.reports.run_report.wording import of_patients
 from hounsfield.reports.svg import svg_of
 
 # Metrics in the order in which a reader asks for them.
@@ -31,16 +30,12 @@ ORDER = tuple(METRICS)
 CURVE_POINTS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 
 
-def results_section(run: RunRecord) -> Section:
+def results_section(run: ClassifierRun) -> Section:
     """Every metric with its interval, curves, and the confusion matrix."""
     answers = run.shown.answers
-    patients = f" of {len(set(run.shown.groups)):,} patients" if run.shown.groups is not None else ""
     blocks: list[Block] = [
-        Paragraph(
-            f"{len(answers):,} {run.split} images{patients}. Intervals hold the true figure in 95 of 100 such studies; "
-            "they are by patient where patients are known."
-        ),
-        metric_table(run),
+        Paragraph(on_what(run)),
+        metric_table(run, {name: METRICS[name].title for name in ORDER}, "the epoch and the calibration"),
         *_class_table(run),
         *_curves(run),
         *_confusions(answers),
@@ -48,24 +43,31 @@ def results_section(run: RunRecord) -> Section:
     return Section("results", "Results", tuple(blocks))
 
 
-def metric_table(run: RunRecord) -> Table:
-    """Each metric on validation and on the shown split."""
-    splits = [split for split in (run.split, "validation") if split in run.metrics]
-    splits = list(dict.fromkeys(splits))
-    known = [name for name in ORDER if name in run.estimates]
+def on_what(run: Run) -> str:
+    """On what the figures are, and what their intervals mean."""
+    return (
+        f"{run.num_cases:,} {run.split} images{of_patients(run)}. Intervals hold the true figure in 95 of 100 such "
+        "studies; they are by patient where patients are known."
+    )
+
+
+def metric_table(run: Run, titles: Mapping[str, str], note: str) -> Table:
+    """Each metric that a run has of those that have a title, on the shown split and on validation."""
+    splits = list(dict.fromkeys(split for split in (run.split, "validation") if split in run.metrics))
     rows = []
-    for name in known:
-        cells = [with_interval(run.metrics[split].get(name, {})) for split in splits]
-        rows.append((METRICS[name].title, *cells, f"{run.estimates[name]['n']:,}", run.estimates[name].get("note", "")))
+    for name, title in titles.items():
+        if name in run.estimates:
+            cells = [with_interval(run.metrics[split].get(name, {})) for split in splits]
+            rows.append((title, *cells, f"{run.estimates[name]['n']:,}", run.estimates[name].get("note", "")))
     return Table(
         "Figures with 95 % intervals",
         ("metric", *splits, f"n ({run.split})", ""),
         tuple(rows),
-        "Validation images chose the epoch and the calibration; their figures are somewhat too good.",
+        f"Validation images chose {note}; their figures are somewhat too good.",
     )
 
 
-def _class_table(run: RunRecord) -> Iterator[Table]:
+def _class_table(run: ClassifierRun) -> Iterator[Table]:
     """The metrics of each label, where there are several."""
     labels = run.bundle.labels if run.bundle.task != "binary" else ()
     names = [
@@ -80,11 +82,11 @@ def _class_table(run: RunRecord) -> Iterator[Table]:
     yield Table("Each label against the rest", ("label", *(METRICS[name].title for name in names)), tuple(rows))
 
 
-def _curves(run: RunRecord) -> Iterator[Drawing]:
+def _curves(run: ClassifierRun) -> Iterator[Drawing]:
     answers = run.shown.answers
     if not answers.answerable.any():
         return
-    estimates = {name: _estimate(found) for name, found in run.estimates.items()}
+    estimates = {name: estimate_from_dict(found) for name, found in run.estimates.items()}
     yield Drawing(
         svg_of(roc_figure(answers, estimates), "roc", "ROC curve"),
         "How many images with the label are found, against how many without it are called wrongly, at every threshold.",
@@ -101,11 +103,6 @@ def _curves(run: RunRecord) -> Iterator[Drawing]:
         _score_table(answers),
         wide=answers.truth.shape[1] > 1,
     )
-
-
-def _estimate(found: Mapping[str, Any]) -> Estimate:
-    value, low, high = (math.nan if found.get(name) is None else found[name] for name in ("value", "low", "high"))
-    return Estimate(value, low, high, int(found.get("n", 0)))
 
 
 def _asked(answers: Answers) -> list[tuple[str, int]]:

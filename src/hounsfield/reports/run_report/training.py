@@ -19,7 +19,8 @@ from hounsfield.reports.run_report.content import (
     Verbatim,
     number,
 )
-from hounsfield.reports.run_report.record import RunRecord
+from hounsfield.reports.run_report.detector_training import decision_table, detector_training_section
+from hounsfield.reports.run_report.record import DetectorRun, Run, RunRecord
 from hounsfield.reports.subgroups import learning_curve_figure
 from hounsfield.reports.svg import svg_of
 
@@ -53,8 +54,10 @@ DECISIONS = (
 )
 
 
-def training_section(run: RunRecord) -> Section:
-    """Learning curves, the gap between training and validation, and whether more data would help."""
+def training_section(run: Run) -> Section:
+    """Learning curves; of a classifier the gap between training and validation, and whether more data would help."""
+    if isinstance(run, DetectorRun):
+        return detector_training_section(run)
     return Section("training", "Training and overfitting", tuple(_training_blocks(run)))
 
 
@@ -148,7 +151,7 @@ def _duration(seconds: float | None) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def environment_section(run: RunRecord) -> Section:
+def environment_section(run: Run) -> Section:
     """What the run was made with, and the plan with every decision and its reason."""
     facts = run.environment
     hardware = f"{facts['cores']} cores, {facts['memory_bytes'] / 2**30:.0f} GiB memory"
@@ -160,10 +163,16 @@ def environment_section(run: RunRecord) -> Section:
         ("hardware", f"{hardware}, {', '.join(facts['accelerators']) or 'no accelerator'}"),
         *((name, str(version)) for name, version in facts["packages"].items()),
     ]
-    decisions = [(name.replace("_", " "), str(run.plan.get(name))) for name in DECISIONS]
     blocks: tuple[Block, ...] = (
         Table("What it ran on", ("", ""), tuple(rows), wordy=True, beside=True),
-        Table("The main decisions of the plan", ("", ""), tuple(decisions), wordy=True, beside=True),
+        _decisions(run),
         Verbatim("The whole plan, with the reason of each decision (plan.yaml)", run.plan_text),
     )
     return Section("environment", "Environment and plan", blocks)
+
+
+def _decisions(run: Run) -> Table:
+    if isinstance(run, DetectorRun):
+        return decision_table(run)
+    decisions = [(name.replace("_", " "), str(run.plan.get(name))) for name in DECISIONS]
+    return Table("The main decisions of the plan", ("", ""), tuple(decisions), wordy=True, beside=True)

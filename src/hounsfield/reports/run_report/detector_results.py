@@ -1,0 +1,162 @@
+"""The sections on what the test of a detector says: figures with intervals, curves, counts, the score in use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from hounsfield.evaluation.detection import image_errors
+from hounsfield.evaluation.detection_matching import class_events
+from hounsfield.evaluation.detection_titles import TITLES
+from hounsfield.evaluation.free_response import LUNA_RATES
+from hounsfield.reports.detection import (
+    counting_figure,
+    detection_precision_figure,
+    free_response_figure,
+    precision_recall,
+)
+from hounsfield.reports.run_report.content import (
+    Block,
+    Callout,
+    Drawing,
+    Paragraph,
+    Section,
+    Table,
+    number,
+    with_interval,
+)
+from hounsfield.reports.run_report.record import DetectorRun
+from hounsfield.reports.run_report.results import CURVE_POINTS, metric_table, on_what
+from hounsfield.reports.svg import svg_of
+
+# Scores that are shown beside the one in use.
+SCORES = (0.1, 0.3, 0.5, 0.7, 0.9)
+BY_LABEL = ("ap", "ap50", "luna16")
+COUNTS = ("count_bias", "count_mae", "count_low", "count_high")
+
+
+def detection_results_section(run: DetectorRun) -> Section:
+    """Every figure with its interval, by class and by size, and curves."""
+    objects = len(run.shown.detections.truth_classes)
+    blocks: list[Block] = [
+        Paragraph(f"{on_what(run)} The images hold {objects:,} objects."),
+        metric_table(
+            run,
+            {name: title for name, title in TITLES.items() if name not in COUNTS},
+            "the epoch and the score from which findings are said",
+        ),
+        Paragraph(
+            "AP: average precision, the mean over recalls of how many findings are true, averaged over classes and "
+            "over overlaps (IoU) of .50 to .95 as COCO does; AP50 and AP75 at one overlap; sides are in pixels. LUNA16 "
+            "score: the mean sensitivity at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false findings an image."
+        ),
+        *_class_table(run),
+        *_curves(run),
+    ]
+    return Section("results", "Results", tuple(blocks))
+
+
+def _class_table(run: DetectorRun) -> Iterator[Table]:
+    labels = run.bundle.labels
+    if len(labels) < 2:
+        return
+    objects = run.shown.detections.truth_counts().sum(axis=0)
+    rows = [
+        (label, f"{int(count):,}", *(with_interval(run.estimates.get(f"{name}_{label}", {})) for name in BY_LABEL))
+        for label, count in zip(labels, objects, strict=True)
+    ]
+    yield Table("Each class", ("class", "objects", *(TITLES[name] for name in BY_LABEL)), tuple(rows))
+
+
+def _curves(run: DetectorRun) -> Iterator[Drawing]:
+    rates = [(f"{rate:g}", with_interval(run.estimates[f"sensitivity_fp_{rate:g}"])) for rate in LUNA_RATES]
+    yield Drawing(
+        svg_of(free_response_figure(run.shown), "froc", "Free-response curve"),
+        "How many objects are found, against how many false findings an image come with them, at every score. Points: "
+        "all classes together, with 95 % intervals.",
+        Table("", ("false findings an image", "sensitivity"), tuple(rates)),
+    )
+    yield Drawing(
+        svg_of(detection_precision_figure(run.shown), "pr", "Precision-recall curve"),
+        "How many of the findings are true, against how many objects are found, at every score; the point is the score "
+        "in use.",
+        _precision_table(run),
+    )
+
+
+def _precision_table(run: DetectorRun) -> Table:
+    test, rows = run.shown, []
+    for label, name in enumerate(test.detections.labels):
+        events = class_events(test.detections, label, threshold=test.overlap)
+        if events.num_truths.sum():
+            _, recall, precision = precision_recall(events)
+            best = [float(precision[recall >= at].max(initial=0.0)) for at in CURVE_POINTS]
+            rows.append((name, *map(number, best)))
+    return Table("", ("precision at recall of", *(f"{at:g}" for at in CURVE_POINTS)), tuple(rows))
+
+
+def counting_section(run: DetectorRun) -> Section:
+    """How well the number of findings tells the number of objects, and how sure a new count is."""
+    labels = run.bundle.labels
+    names = ["all classes", *(labels if len(labels) > 1 else ())]
+    endings = ["", *(f"_{label}" for label in labels)][: len(names)]
+    rows = [
+        (name, *(with_interval(run.estimates.get(f"{figure}{ending}", {}), 2) for figure in COUNTS))
+        for name, ending in zip(names, endings, strict=True)
+    ]
+    blocks = (
+        Drawing(
+            svg_of(counting_figure(run.shown), "counts", "Found less true objects against their mean"),
+            "Each point is an image; the lines are the bias and the limits between which 95 of 100 images lie (Bland "
+            "and Altman 1986).",
+        ),
+        Table(
+            "Objects an image, found less true",
+            ("", "bias", "mean absolute error", "lower limit", "upper limit"),
+            tuple(rows),
+            "With 95 % intervals. A bias that rises with the number of objects shows in the figure, not in the mean.",
+        ),
+    )
+    return Section("counting", "Counting", blocks)
+
+
+def score_section(run: DetectorRun) -> Section:
+    """The score from which a finding is said, and what others do."""
+    in_use = run.bundle.threshold
+    scores = [("in use", in_use), *(("", score) for score in SCORES if abs(score - in_use) > 0.02)]
+    rows = [(f"{score:.3g}" + (f" ({name})" if name else ""), *_at(run, score)) for name, score in scores]
+    blocks = (
+        Paragraph(
+            f"A finding is said from a score of {in_use:.3g} on. It was chosen on validation images, where it has the "
+            "greatest F1, before the test images were looked at."
+        ),
+        Table(
+            f"Other scores, and what they do on {run.split} images",
+            ("score", "objects found", "findings that are true", "false findings an image", "counting bias"),
+            tuple(rows),
+            "Another one is used by: hounsfield predict RUN INPUT --threshold T. Choose it on other images than these.",
+        ),
+    )
+    return Section("operating", "The score in use", blocks)
+
+
+def _at(run: DetectorRun, score: float) -> Iterator[str]:
+    test = run.shown
+    errors = image_errors(test.detections, threshold=score, overlap=test.overlap)
+    hits, missed, false = (int(errors[name].sum()) for name in ("hits", "missed", "false"))
+    yield number(hits / (hits + missed) if hits + missed else None)
+    yield number(hits / (hits + false) if hits + false else None)
+    yield number(false / test.detections.num_images, 2)
+    yield f"{float(np.mean(errors['false'] - errors['missed'])):+.2f}"
+
+
+def left_out_section() -> Section:
+    """What the report of a classifier has and that of a detector has not."""
+    told = Callout(
+        "note",
+        "What this report does not hold",
+        "Calibration, sets of labels, groups of patients, worse images and heat maps are about the probability that an "
+        "image has a label, which a detector does not give; they have not been carried over to boxes.",
+    )
+    return Section("left-out", "Left out", (told,))

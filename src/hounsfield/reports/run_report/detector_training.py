@@ -1,0 +1,85 @@
+"""The sections on the training of a detector, and on what it was made of: curves, anchors, decisions with reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hounsfield.reports.run_report.content import Block, Drawing, Paragraph, Section, Table, number
+from hounsfield.reports.run_report.drawings import detector_curves_figure
+from hounsfield.reports.run_report.record import DetectorRun
+from hounsfield.reports.svg import svg_of
+
+# What chooses the epoch, of those that a history may have.
+CHOSEN_BY = ("val_ap50", "val_ap")
+# Fields of a plan that have a place of their own, or that say nothing to a reader.
+ELSEWHERE = frozenset({"version", "task", "labels", "pipeline", "anchors"})
+# Longer values, such as the augmentation's limits, stand in the plan alone.
+LONGEST = 160
+
+
+def detector_training_section(run: DetectorRun) -> Section:
+    """How the losses fell and the average precision rose, and which anchors the boxes asked for."""
+    return Section("training", "Training and anchors", tuple(_blocks(run)))
+
+
+def _blocks(run: DetectorRun) -> Iterator[Block]:
+    history = run.history
+    chosen = next((name for name in CHOSEN_BY if name in history and history[name].notna().any()), None)
+    told = "" if chosen is None else " The epoch with the greatest average precision on validation images is kept."
+    yield Drawing(
+        svg_of(detector_curves_figure(history), "learning", "Learning curves"),
+        f"Losses of training images, and average precision of validation images, against the epoch.{told}",
+        _epochs(history, chosen),
+        wide=True,
+    )
+    if run.bundle.detector is not None:
+        yield Paragraph(run.reasons.get("anchors", "Anchors are the shapes from which boxes are refined."))
+        yield _anchor_table(run.bundle.detector)
+
+
+def _epochs(history: pd.DataFrame, chosen: str | None) -> Table:
+    """First, chosen and last epoch."""
+    shown = [name for name in map(str, history.columns) if name not in {"epoch", "member", "seconds"}]
+    rows = {"first": 0, "last": len(history) - 1}
+    if chosen is not None:
+        rows["kept"] = int(np.nanargmax(history[chosen].to_numpy(np.float64)))
+    numbers = history["epoch"] if "epoch" in history else pd.Series(range(1, len(history) + 1))
+    cells = [
+        (f"{name}: {int(numbers.iloc[row])}", *(_cell(history[column].iloc[row]) for column in shown))
+        for name, row in sorted(rows.items(), key=lambda item: item[1])
+    ]
+    return Table("", ("epoch", *(name.replace("_", " ") for name in shown)), tuple(cells))
+
+
+def _cell(value: Any) -> str:
+    return number(float(value)) if isinstance(value, (int, float, np.number)) else str(value)
+
+
+def _anchor_table(detector: Any) -> Table:
+    strides, levels = detector["strides"], detector["anchors"]
+    rows = [
+        (f"{number}", f"{stride}", ", ".join("×".join(f"{side:g}" for side in shape) for shape in shapes) or "none")
+        for number, (stride, shapes) in enumerate(zip(strides, levels, strict=False), start=1)
+    ]
+    return Table(
+        "Anchors",
+        ("level of the pyramid", "stride, pixels", "anchors, pixels of the network's input"),
+        tuple(rows),
+        "Shapes at each position of a level from which boxes are refined, fitted to the training boxes.",
+        wordy=True,
+    )
+
+
+def decision_table(run: DetectorRun) -> Table:
+    """Every short decision of the plan with its reason."""
+    reasons = run.reasons
+    rows = [
+        (name.replace("_", " "), str(value), reasons.get(name, ""))
+        for name, value in run.plan.items()
+        if name not in ELSEWHERE and len(str(value)) <= LONGEST
+    ]
+    return Table("The decisions of the plan", ("decision", "value", "reason"), tuple(rows), wordy=True)
