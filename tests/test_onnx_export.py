@@ -110,7 +110,7 @@ def test_an_unknown_layer_takes_the_road_of_keras(tmp_path: Path) -> None:
 
 
 def test_a_wrong_conversion_is_never_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(roads, "convert", lambda _: convert(tiny_network(seed=1)))
+    monkeypatch.setattr(roads, "convert", lambda *_: convert(tiny_network(seed=1)))
     monkeypatch.setattr(roads.importlib.util, "find_spec", lambda name: name == "onnxruntime" or None)
     with pytest.raises(BundleError, match="falls back to Keras"):
         write_onnx(tiny_network(), tmp_path / "model.keras", tmp_path / "model.onnx")

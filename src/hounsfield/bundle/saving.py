@@ -12,7 +12,7 @@ from typing import Any
 from hounsfield.bundle.bundle import Bundle, write_manifest
 from hounsfield.bundle.manifest import MANIFEST, NETWORK, PIPELINE, SourceRange, Task
 from hounsfield.errors import BundleError, require
-from hounsfield.onnx_export import write_onnx
+from hounsfield.onnx_export import write_onnx, write_parts
 from hounsfield.preprocessing import Pipeline
 from hounsfield.version import __version__
 
@@ -135,11 +135,21 @@ def _write(bundle: Bundle, network: Any) -> None:
 def export_onnx(bundle: Bundle) -> Path:
     """Write the bundle's network as ``model.onnx`` beside it, checked against Keras; see :mod:`hounsfield.onnx_export`.
 
+    A detector has two files, ``trunk.onnx`` and ``head.onnx``.
+
+    Returns:
+        The file, of a detector that of the trunk.
+
     Raises:
         BundleError: no road to ONNX works here; prediction then falls back to Keras.
         MissingDependency: Keras, its backend or the package onnx is not installed.
     """
-    write_onnx(bundle.network(), bundle.folder / NETWORK, bundle.onnx)
+    network = bundle.network()
+    if bundle.task == "detection":
+        trunk, head = bundle.onnx_parts
+        write_parts([(network.trunk, trunk), (network.head, head)])
+        return trunk
+    write_onnx(network, bundle.folder / NETWORK, bundle.onnx)
     return bundle.onnx
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,13 +14,17 @@ import numpy.typing as npt
 from hounsfield.bundle import Bundle
 from hounsfield.errors import BundleError, HounsfieldError, MissingDependency, UsageError, require
 from hounsfield.inference.decisions import decide
-from hounsfield.onnx_export import INPUT, OUTPUTS
-from hounsfield.openvino_runtime import openvino_runtime
+from hounsfield.inference.onnx_networks import (
+    Floats,
+    ONNXRuntimeNetwork,
+    OpenVINONetwork,
+    Precision,
+    checked_precision,
+)
+from hounsfield.onnx_export import OUTPUTS
 
 logger = logging.getLogger(__name__)
 
-Floats = npt.NDArray[np.float32]
-EngineName = Literal["auto", "openvino", "onnxruntime", "keras"]
 CHECK_BATCH = 32
 
 
@@ -59,40 +62,14 @@ class OpenVINOEngine:
 
     name = "openvino"
 
-    def __init__(self, bundle: Bundle, precision: Literal["f32", "bf16"] | None = None) -> None:
-        self._openvino = openvino_runtime("running the network on OpenVINO")
-        _require_onnx(bundle, self.name)
-        if precision is None:
-            precision = "bf16" if bundle.engine_checks.get("bfloat16") is True else "f32"
-        self._precision = precision
-        self._core = self._openvino.Core()
-        try:
-            self._network = self._core.read_model(bundle.onnx)
-        except RuntimeError as error:
-            raise _damaged(bundle, error) from error
-        self._compiled: dict[bool, Any] = {}
-        self._lock = threading.Lock()
-        self._requests = threading.local()
-        words = {"f32": "float32", "bf16": "bfloat16"}[precision]
-        self.description = f"OpenVINO {self._openvino.__version__.partition('-')[0]} on the CPU in {words}"
+    def __init__(self, bundle: Bundle, precision: Precision | None = None) -> None:
+        self._network = OpenVINONetwork(bundle.onnx, precision or checked_precision(bundle))
+        self.description = self._network.description
 
     def run(self, batch: Floats, *, alone: bool = True) -> Outputs:
         """See :meth:`Engine.run`."""
-        requests = vars(self._requests)
-        key = f"alone={alone}"
-        if key not in requests:
-            requests[key] = self._compile(alone).create_infer_request()
         # Outputs are views of the request's memory, which the next call overwrites.
-        outcome = requests[key].infer({INPUT: batch}, share_inputs=True, share_outputs=True)
-        return Outputs(*(np.array(outcome[name], dtype=np.float32) for name in OUTPUTS))
-
-    def _compile(self, alone: bool) -> Any:
-        with self._lock:
-            if alone not in self._compiled:
-                hint = "LATENCY" if alone else "THROUGHPUT"
-                options = {"PERFORMANCE_HINT": hint, "INFERENCE_PRECISION_HINT": self._precision}
-                self._compiled[alone] = self._core.compile_model(self._network, "CPU", options)
-            return self._compiled[alone]
+        return Outputs(*map(np.array, self._network.run(batch, OUTPUTS, alone=alone)))
 
 
 class ONNXRuntimeEngine:
@@ -101,24 +78,12 @@ class ONNXRuntimeEngine:
     name = "onnxruntime"
 
     def __init__(self, bundle: Bundle) -> None:
-        runtime = require("onnxruntime", "running the network on ONNX Runtime")
-        _require_onnx(bundle, self.name)
-        wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
-        providers = [provider for provider in wanted if provider in runtime.get_available_providers()]
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = num_cores()
-        options.log_severity_level = 3
-        try:
-            self._session = runtime.InferenceSession(str(bundle.onnx), options, providers=providers)
-        except Exception as error:
-            # Its exceptions share no base of their own.
-            raise _damaged(bundle, error) from error
-        device = "a CUDA device" if providers[0].startswith("CUDA") else "the CPU"
-        self.description = f"ONNX Runtime {runtime.__version__} on {device} in float32"
+        self._network = ONNXRuntimeNetwork(bundle.onnx)
+        self.description = self._network.description
 
-    def run(self, batch: Floats, *, alone: bool = True) -> Outputs:  # noqa: ARG002  (one form serves both)
+    def run(self, batch: Floats, *, alone: bool = True) -> Outputs:
         """See :meth:`Engine.run`."""
-        return Outputs(*self._session.run(list(OUTPUTS), {INPUT: batch}))
+        return Outputs(*self._network.run(batch, OUTPUTS, alone=alone))
 
 
 class KerasEngine:
@@ -141,6 +106,13 @@ class KerasEngine:
         return Outputs(*(np.asarray(outcome[name], dtype=np.float32) for name in OUTPUTS))
 
 
+class Described(Protocol):
+    """What says of itself on what it runs."""
+
+    description: str
+
+
+Opened = TypeVar("Opened", bound=Described)
 ENGINES: dict[str, Callable[[Bundle], Engine]] = {
     "openvino": OpenVINOEngine,
     "onnxruntime": ONNXRuntimeEngine,
@@ -156,23 +128,28 @@ def open_engine(bundle: Bundle, name: str = "auto") -> Engine:
         MissingDependency: the package is not installed; with "auto": none is.
         BundleError: the bundle has no ONNX form for the engine, or a damaged network.
     """
-    if name in ENGINES:
-        return _opened(ENGINES[name](bundle))
+    return opened(bundle, ENGINES, name)
+
+
+def opened(bundle: Bundle, engines: Mapping[str, Callable[[Bundle], Opened]], name: str) -> Opened:
+    """The engine of this name out of a table of them, or with "auto" the first that works here."""
+    if name in engines:
+        return _said(engines[name](bundle))
     if name != "auto":
-        raise UsageError(f"No engine is called '{name}'. Known are: auto, {', '.join(ENGINES)}.")
+        raise UsageError(f"No engine is called '{name}'. Known are: auto, {', '.join(engines)}.")
     refusals: list[HounsfieldError] = []
-    for candidate, constructor in ENGINES.items():
+    for candidate, constructor in engines.items():
         try:
-            return _opened(constructor(bundle))
+            return _said(constructor(bundle))
         except HounsfieldError as error:
             logger.info("The engine %s is passed over: %s", candidate, error)
             refusals.append(error)
     if all(isinstance(refusal, MissingDependency) for refusal in refusals):
         raise MissingDependency(
-            f"None of {', '.join(ENGINES)} is installed, and one of them has to run the network. Install the fastest "
+            f"None of {', '.join(engines)} is installed, and one of them has to run the network. Install the fastest "
             "with: pip install 'hounsfield[openvino]'"
         )
-    reasons = " ".join(f"{name}: {refusal}" for name, refusal in zip(ENGINES, refusals, strict=True))
+    reasons = " ".join(f"{name}: {refusal}" for name, refusal in zip(engines, refusals, strict=True))
     raise BundleError(f"No engine can run the bundle in {bundle.folder}. {reasons}")
 
 
@@ -202,27 +179,6 @@ def _decisions(bundle: Bundle, outputs: Outputs) -> npt.NDArray[np.bool_]:
     return decide(bundle.calibrated(outputs.probabilities), bundle.task, bundle.threshold)
 
 
-def num_cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _opened(engine: Engine) -> Engine:
+def _said(engine: Opened) -> Opened:
     logger.info("The network runs on %s.", engine.description)
     return engine
-
-
-def _require_onnx(bundle: Bundle, engine: str) -> None:
-    if not bundle.onnx.is_file():
-        raise BundleError(
-            f"The bundle in {bundle.folder} has no {bundle.onnx.name}, which the engine {engine} runs. Make it with "
-            "`hounsfield export RUN --to onnx`, or predict with --engine keras."
-        )
-
-
-def _damaged(bundle: Bundle, error: Exception) -> BundleError:
-    reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-    return BundleError(
-        f"{bundle.onnx} cannot be read ({reason[0]}): it is damaged or incomplete. Make it anew with "
-        "`hounsfield export RUN --to onnx`, or copy the bundle again."
-    )

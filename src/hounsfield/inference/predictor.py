@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import chain, islice
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +14,11 @@ import numpy.typing as npt
 from hounsfield.bundle import Bundle
 from hounsfield.errors import ImageError, PreprocessingError
 from hounsfield.images import Image
-from hounsfield.inference.engines import Engine, Floats, Outputs, num_cores, open_engine
+from hounsfield.inference.engines import Engine, Outputs, open_engine
 from hounsfield.inference.fitting import UnlikenessLog, require_fit, require_units
 from hounsfield.inference.judge import Judge, Waiting
+from hounsfield.inference.onnx_networks import Floats
+from hounsfield.inference.parallel import chunks, on_all_cores
 from hounsfield.inference.prediction import BadImage, Prediction
 from hounsfield.inference.sources import Inputs, Source, frames, sources
 from hounsfield.progress import Progress, silent
@@ -26,11 +26,6 @@ from hounsfield.progress import Progress, silent
 # So many images make a batch, fewer when they are large: engines gain nothing more, and memory stays small.
 BATCH_IMAGES = 16
 BATCH_VALUES = 2**23
-# Chunks that are worked on or wait to be taken, a core: the next one is always ready, and memory stays flat.
-AHEAD = 2
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 class Store(Protocol):
@@ -91,9 +86,9 @@ class Predictor:
     def stream(self, inputs: Inputs, *, progress: Progress = silent) -> Iterator[Prediction | BadImage]:
         """Predict one image after another, in the order of the inputs; memory stays flat however many there are."""
         unlikeness = UnlikenessLog(self.bundle.source_range)
-        chunks = _chunks(sources(inputs, len(self.bundle.input_shape) - 1), self._batch_size)
+        parts = chunks(sources(inputs, len(self.bundle.input_shape) - 1), self._batch_size)
         done = 0
-        for results in _on_all_cores(lambda chunk, alone: self._predict(chunk, alone, unlikeness), chunks):
+        for results in on_all_cores(lambda chunk, alone: self._predict(chunk, alone, unlikeness), parts):
             yield from results
             done += len(results)
             progress("predict", done, None)
@@ -112,7 +107,7 @@ class Predictor:
         """
         parts = [rows[start : start + self._batch_size] for start in range(0, len(rows), self._batch_size)]
         outputs: list[Outputs] = []
-        for output in _on_all_cores(lambda part, alone: self.engine.run(store.batch(part), alone=alone), iter(parts)):
+        for output in on_all_cores(lambda part, alone: self.engine.run(store.batch(part), alone=alone), iter(parts)):
             outputs.append(output)
             progress("predict", min(len(outputs) * self._batch_size, len(rows)), len(rows))
         if not outputs:
@@ -162,34 +157,3 @@ class Predictor:
         predictions = self.judge.predictions(waiting, outputs)
         unlikeness.count(predictions)
         return predictions
-
-
-def _chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    iterator = iter(items)
-    while chunk := list(islice(iterator, size)):
-        yield chunk
-
-
-def _on_all_cores(work: Callable[[Item, bool], Result], items: Iterator[Item]) -> Iterator[Result]:
-    """The results of ``work`` in the order of the items, a few items ahead; a single item gets every core by itself.
-
-    ``work`` is given an item, and whether it has the machine for itself.
-    """
-    ahead = list(islice(items, 2))
-    if len(ahead) < 2:
-        for item in ahead:
-            yield work(item, True)
-        return
-    cores = num_cores()
-    pending: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(cores, thread_name_prefix="predict") as pool:
-        try:
-            for item in chain(ahead, items):
-                pending.append(pool.submit(work, item, False))
-                if len(pending) > cores * AHEAD:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()

@@ -2,15 +2,15 @@
 
 Keras's own exporters differ: through tf2onnx a ResNet-18 takes 8 s, through PyTorch the graph keeps a transpose and
 an unfolded normalisation around every convolution and loses the names of its outputs, and on JAX another package is
-needed. The layers of classification networks are few, so they are written down in :mod:`.layers`: tensors with
+needed. The layers of our networks are few, so they are written down in :mod:`.layers`: tensors with
 spatial axes are kept channels-first as ONNX wants them, and the one transpose stands at the input. A layer that is
 not in the table raises :class:`NotConvertible`, and the caller takes Keras's road.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from hounsfield.onnx_export.graph import GraphWriter, NotConvertible, Tensor
 from hounsfield.onnx_export.layers import LAYERS
@@ -21,42 +21,65 @@ IR_VERSION = 8
 INPUT = "image"
 OUTPUTS = ("probabilities", "features")
 
+Shape = tuple[int | None, ...]
 
-def convert(network: Any) -> Any:
-    """Convert a classification network into an ONNX model.
+
+class Ends(NamedTuple):
+    """Under which names an ONNX file has a network's input, and which symbols of Keras it has as outputs."""
+
+    input: str
+    outputs: Mapping[str, Any]
+
+
+def classifier_ends(network: Any) -> Ends:
+    """The input "image", and the layers "probabilities" and "features"."""
+    return Ends(INPUT, {name: network.get_layer(name).output for name in OUTPUTS})
+
+
+def numbered_ends(network: Any) -> Ends:
+    """The names that a detector's network has in its file: its own of the input, and outputs by their number."""
+    return Ends(network.inputs[0].name, dict(zip(output_names(len(network.outputs)), network.outputs, strict=True)))
+
+
+def output_names(count: int) -> list[str]:
+    """Of so many numbered outputs."""
+    return [f"output{number}" for number in range(count)]
+
+
+def convert(network: Any, ends: Ends | None = None) -> Any:
+    """Convert a network into an ONNX model.
 
     Args:
-        network: a functional ``keras.Model`` with one input and layers "features" and "probabilities".
+        network: a functional ``keras.Model`` with one input.
+        ends: the names of input and outputs; where not given, those of a classifier.
 
     Returns:
-        An ``onnx.ModelProto`` with the input "image" (batch, *spatial, channels) and the outputs "probabilities" and
-        "features", float32, the batch of any size.
+        An ``onnx.ModelProto``, channels last at its ends, float32, the batch of any size.
 
     Raises:
         NotConvertible: a layer, or one of its settings, is not known here.
         MissingDependency: the package onnx is not installed.
     """
+    ends = ends or classifier_ends(network)
     writer = GraphWriter()
     shape = tuple(network.inputs[0].shape)
-    image = writer.channels_first(INPUT, shape)
-    results = _run(writer, network, image)
-    wanted = {name: network.get_layer(name).output for name in OUTPUTS}
-    for name, symbol in wanted.items():
+    results = _run(writer, network, writer.channels_first(ends.input, shape))
+    for name, symbol in ends.outputs.items():
         result = results[id(symbol)]
         writer.nodes.append(writer.onnx.helper.make_node("Identity", [writer.channels_last(result)], [name]))
-    return _model(writer, shape, {name: tuple(symbol.shape) for name, symbol in wanted.items()})
+    return _model(writer, {ends.input: shape}, {name: tuple(symbol.shape) for name, symbol in ends.outputs.items()})
 
 
-def _model(writer: GraphWriter, shape: tuple[int | None, ...], outputs: dict[str, tuple[int | None, ...]]) -> Any:
+def _model(writer: GraphWriter, inputs: Mapping[str, Shape], outputs: Mapping[str, Shape]) -> Any:
     helper, float32 = writer.onnx.helper, writer.onnx.TensorProto.FLOAT
 
-    def described(name: str, axes: tuple[int | None, ...]) -> Any:
+    def described(name: str, axes: Shape) -> Any:
         return helper.make_tensor_value_info(name, float32, ["batch", *axes[1:]])
 
     graph = helper.make_graph(
         writer.nodes,
         "hounsfield",
-        [described(INPUT, shape)],
+        [described(name, axes) for name, axes in inputs.items()],
         [described(name, axes) for name, axes in outputs.items()],
         initializer=writer.weights,
     )

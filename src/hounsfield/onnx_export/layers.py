@@ -1,4 +1,4 @@
-"""The layers of classification networks as ONNX nodes: one small function a kind, and the table of them."""
+"""The layers of our networks as ONNX nodes: one small function a kind, and the table of them."""
 
 from __future__ import annotations
 
@@ -256,6 +256,17 @@ def _cropping(writer: GraphWriter, layer: Any, source: Tensor) -> Tensor:
     return Tensor(writer.node("Slice", source.name, *bounds), source.shape)
 
 
+def _up_sampling(writer: GraphWriter, layer: Any, source: Tensor) -> Tensor:
+    if getattr(layer, "data_format", "channels_last") != "channels_last" or (
+        getattr(layer, "interpolation", "nearest") != "nearest"
+    ):
+        raise NotConvertible(f"{layer.name} interpolates, or has channels first")
+    factors = writer.constant(np.array([1, 1, *layer.size], np.float32))
+    # Each sample as often as the factor says, from the first on.
+    ways = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    return Tensor(writer.node("Resize", source.name, "", factors, **ways), source.shape)
+
+
 _RANKS = ("1D", "2D", "3D")
 # What acts in training alone.
 _IDENTITIES = (
@@ -280,6 +291,7 @@ LAYERS: dict[str, Callable[..., Tensor]] = {
     **{f"GlobalAveragePooling{rank}": _global_pooling("GlobalAveragePool") for rank in _RANKS},
     **{f"ZeroPadding{rank}": _zero_padding for rank in _RANKS[1:]},
     **{f"Cropping{rank}": _cropping for rank in _RANKS[1:]},
+    **{f"UpSampling{rank}": _up_sampling for rank in _RANKS[1:]},
     **dict.fromkeys(_IDENTITIES, _unchanged),
     "Dense": _dense,
     "BatchNormalization": _batch_normalisation,

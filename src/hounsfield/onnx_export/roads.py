@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import math
 import os
 import subprocess
 import sys
@@ -24,13 +25,15 @@ import numpy as np
 import numpy.typing as npt
 
 from hounsfield.errors import BundleError, require
-from hounsfield.onnx_export.conversion import INPUT, OUTPUTS, convert
+from hounsfield.onnx_export.conversion import OUTPUTS, Ends, classifier_ends, convert, numbered_ends
 from hounsfield.onnx_export.graph import NotConvertible
 from hounsfield.openvino_runtime import openvino_runtime
 
 logger = logging.getLogger(__name__)
 
 TOLERANCE = 1e-4
+# One image of more values is enough to see a difference, and takes long enough.
+LARGE_IMAGE = 2**18
 # Loads a .keras file and writes it as ONNX with Keras's exporter; run in a process whose backend is TensorFlow.
 _EXPORT_WITH_KERAS = """
 import sys
@@ -58,6 +61,7 @@ def write_onnx(network: Any, keras_file: Path, path: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=".onnx-", dir=path.parent) as folder:
         temporary = Path(folder) / path.name
         if not _write_directly(network, temporary):
+            logger.info("The network is exported by Keras.")
             _write_with_keras(keras_file, temporary)
             difference = largest_difference(network, temporary)
             if difference > TOLERANCE:
@@ -68,17 +72,39 @@ def write_onnx(network: Any, keras_file: Path, path: Path) -> None:
         temporary.replace(path)
 
 
-def _write_directly(network: Any, path: Path) -> bool:
+def write_parts(networks: Sequence[tuple[Any, Path]]) -> None:
+    """Write the networks of a detector as ONNX, all of them or none, after each gave what Keras gives.
+
+    There is the first road alone: Keras's exporter would not keep the outputs apart.
+
+    Args:
+        networks: functional ``keras.Model`` in float32, each with the file to be written; see :func:`numbered_ends`.
+
+    Raises:
+        BundleError: a layer is not known to the converter, or the result differs from Keras.
+        MissingDependency: the package onnx is not installed.
+    """
+    with tempfile.TemporaryDirectory(prefix=".onnx-", dir=networks[0][1].parent) as folder:
+        for network, path in networks:
+            if not _write_directly(network, Path(folder) / path.name, numbered_ends(network)):
+                raise BundleError(
+                    f"No {path.name} could be made: the detector's {network.name} has layers that the converter does "
+                    "not know, or comes out different from Keras. Prediction falls back to Keras; choose a resnet as "
+                    "backbone for the fast engines."
+                )
+        for _, path in networks:
+            (Path(folder) / path.name).replace(path)
+
+
+def _write_directly(network: Any, path: Path, ends: Ends | None = None) -> bool:
     try:
-        path.write_bytes(convert(network).SerializeToString())
+        path.write_bytes(convert(network, ends).SerializeToString())
     except NotConvertible as reason:
-        logger.info("The network is exported by Keras: %s has no direct conversion.", reason)
+        logger.info("There is no direct conversion of %s.", reason)
         return False
-    difference = largest_difference(network, path)
+    difference = largest_difference(network, path, ends=ends)
     if difference > TOLERANCE:
-        logger.warning(
-            "The direct conversion differs from Keras by %.2g; the network is exported by Keras.", difference
-        )
+        logger.warning("The direct conversion to ONNX differs from Keras by %.2g, so it was not kept.", difference)
         return False
     return True
 
@@ -101,34 +127,37 @@ def _write_with_keras(keras_file: Path, path: Path) -> None:
         )
 
 
-def largest_difference(network: Any, path: Path, *, num_images: int = 3) -> float:
+def largest_difference(network: Any, path: Path, *, ends: Ends | None = None) -> float:
     """How far an ONNX file is from Keras on random images, relative to the outputs' size where that is above 1.
 
     Not a number counts as infinitely far.
     """
     keras = require("keras", "checking the ONNX file")
-    images = np.random.default_rng(0).normal(size=(num_images, *network.input_shape[1:])).astype(np.float32)
-    layers = [network.get_layer(name).output for name in OUTPUTS]
+    ends = ends or classifier_ends(network)
+    shape = network.input_shape[1:]
+    num_images = 3 if math.prod(shape) <= LARGE_IMAGE else 1
+    images = np.random.default_rng(0).normal(size=(num_images, *shape)).astype(np.float32)
     # Compiled as a whole: called layer by layer, JAX compiles every one of them.
-    expected = keras.Model(network.inputs[0], layers).predict_on_batch(images)
+    expected = keras.Model(network.inputs[0], list(ends.outputs.values())).predict_on_batch(images)
     worst = 0.0
-    for found, wanted in zip(_run_onnx(path, images), expected, strict=True):
+    for found, wanted in zip(_run_onnx(path, images, ends), expected, strict=True):
         distance = float(np.max(np.abs(found - wanted))) / max(1.0, float(np.max(np.abs(wanted))))
         worst = max(worst, distance if np.isfinite(distance) else np.inf)
     return worst
 
 
-def _run_onnx(path: Path, images: npt.NDArray[np.float32]) -> Sequence[npt.NDArray[np.float32]]:
+def _run_onnx(path: Path, images: npt.NDArray[np.float32], ends: Ends) -> Sequence[npt.NDArray[np.float32]]:
+    names = list(ends.outputs)
     if importlib.util.find_spec("openvino") is not None:
         openvino = openvino_runtime("checking the ONNX file")
         compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-        outcome = compiled({INPUT: images})
-        return [outcome[name] for name in OUTPUTS]
+        outcome = compiled({ends.input: images})
+        return [outcome[name] for name in names]
     if importlib.util.find_spec("onnxruntime") is not None:
         session = require("onnxruntime", "checking the ONNX file").InferenceSession(
             str(path), providers=["CPUExecutionProvider"]
         )
-        return list(session.run(list(OUTPUTS), {INPUT: images}))
+        return list(session.run(names, {ends.input: images}))
     # Slow, and of the package that wrote the file: still a second implementation of every operator.
     evaluator = require("onnx.reference", "checking the ONNX file").ReferenceEvaluator(str(path))
-    return list(evaluator.run(list(OUTPUTS), {INPUT: images}))
+    return list(evaluator.run(names, {ends.input: images}))

@@ -1,0 +1,129 @@
+"""One ONNX file on OpenVINO or on ONNX Runtime: compiled once, run on batches from any number of threads."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from hounsfield.bundle import Bundle
+from hounsfield.errors import BundleError, require
+from hounsfield.openvino_runtime import openvino_runtime
+
+Floats = npt.NDArray[np.float32]
+Precision = Literal["f32", "bf16"]
+
+
+class OpenVINONetwork:
+    """A network compiled by OpenVINO for this CPU; one form for one caller at a time, one for several.
+
+    Args:
+        path: of the ONNX file, which has one input.
+        precision: in which the heavy layers compute.
+
+    Raises:
+        MissingDependency: OpenVINO is not installed.
+        BundleError: the file is missing or damaged.
+    """
+
+    def __init__(self, path: Path, precision: Precision = "f32") -> None:
+        openvino = openvino_runtime("running the network on OpenVINO")
+        _require_file(path, "openvino")
+        self._precision = precision
+        self._core = openvino.Core()
+        try:
+            self._network = self._core.read_model(path)
+        except RuntimeError as error:
+            raise _damaged(path, error) from error
+        self._compiled: dict[bool, Any] = {}
+        self._lock = threading.Lock()
+        self._requests = threading.local()
+        words = {"f32": "float32", "bf16": "bfloat16"}[precision]
+        self.description = f"OpenVINO {openvino.__version__.partition('-')[0]} on the CPU in {words}"
+
+    def run(self, batch: Floats, names: Sequence[str], *, alone: bool = True) -> list[Floats]:
+        """The outputs of these names; they are overwritten by the next call of this thread.
+
+        Args:
+            batch: (n, *input_shape) float32.
+            names: of outputs.
+            alone: every core may work on this batch; ``False`` where several threads call at once.
+        """
+        requests = vars(self._requests)
+        key = f"alone={alone}"
+        if key not in requests:
+            requests[key] = self._compile(alone).create_infer_request()
+        outcome = requests[key].infer({0: batch}, share_inputs=True, share_outputs=True)
+        return [np.asarray(outcome[name], dtype=np.float32) for name in names]
+
+    def _compile(self, alone: bool) -> Any:
+        with self._lock:
+            if alone not in self._compiled:
+                hint = "LATENCY" if alone else "THROUGHPUT"
+                options = {"PERFORMANCE_HINT": hint, "INFERENCE_PRECISION_HINT": self._precision}
+                self._compiled[alone] = self._core.compile_model(self._network, "CPU", options)
+            return self._compiled[alone]
+
+
+class ONNXRuntimeNetwork:
+    """A network in ONNX Runtime, on a CUDA device where its build has one.
+
+    Args:
+        path: of the ONNX file, which has one input.
+
+    Raises:
+        MissingDependency: ONNX Runtime is not installed.
+        BundleError: the file is missing or damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        runtime = require("onnxruntime", "running the network on ONNX Runtime")
+        _require_file(path, "onnxruntime")
+        wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
+        providers = [provider for provider in wanted if provider in runtime.get_available_providers()]
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = num_cores()
+        options.log_severity_level = 3
+        try:
+            self._session = runtime.InferenceSession(str(path), options, providers=providers)
+        except Exception as error:
+            # Its exceptions share no base of their own.
+            raise _damaged(path, error) from error
+        self._input = self._session.get_inputs()[0].name
+        device = "a CUDA device" if providers[0].startswith("CUDA") else "the CPU"
+        self.description = f"ONNX Runtime {runtime.__version__} on {device} in float32"
+
+    def run(self, batch: Floats, names: Sequence[str], *, alone: bool = True) -> list[Floats]:  # noqa: ARG002  (one form serves both)
+        """See :meth:`OpenVINONetwork.run`."""
+        return list(self._session.run(list(names), {self._input: batch}))
+
+
+def checked_precision(bundle: Bundle) -> Precision:
+    """bfloat16 where it was found to decide like float32."""
+    return "bf16" if bundle.engine_checks.get("bfloat16") is True else "f32"
+
+
+def num_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _require_file(path: Path, engine: str) -> None:
+    if not path.is_file():
+        raise BundleError(
+            f"The bundle in {path.parent} has no {path.name}, which the engine {engine} runs. Make it with "
+            "`hounsfield export RUN --to onnx`, or predict with --engine keras."
+        )
+
+
+def _damaged(path: Path, error: Exception) -> BundleError:
+    reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+    return BundleError(
+        f"{path} cannot be read ({reason[0]}): it is damaged or incomplete. Make it anew with "
+        "`hounsfield export RUN --to onnx`, or copy the bundle again."
+    )
