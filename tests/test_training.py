@@ -21,10 +21,10 @@ from hounsfield.errors import CohortError, PlanError, RunError, UsageError
 from hounsfield.models.twin import training_forward, training_twin
 from hounsfield.planning import Plan
 from hounsfield.preprocessing import Pipeline
-from hounsfield.training import resume, train
+from hounsfield.training import loop, resume, train
 from hounsfield.training.averaging import WeightAverage, averaged_weights, recalibrate
 from hounsfield.training.batches import PredictionBatches, TrainingBatches
-from hounsfield.training.classifier import Examples, fit_classifier, validation_scores
+from hounsfield.training.classifier import ClassifierTrainee, Examples, validation_scores
 from hounsfield.training.loop import Fitted, Schedule
 from hounsfield.training.preparation import DataRequest
 from hounsfield.training.rows import member_examples
@@ -73,8 +73,13 @@ def schedule(**changes: Any) -> Schedule:
     return Schedule(**usual | changes)
 
 
-def fit(*arguments: Any, **options: Any) -> Fitted:
-    return fit_classifier(*arguments, precision="float32", label_smoothing=0.05, **options)
+def fit(
+    network: keras.Model, data: Examples, plan: Schedule, augmentation: Augmentation, *, seed: int, **options: Any
+) -> Fitted:
+    trainee = ClassifierTrainee(network, data, plan, augmentation, precision="float32", label_smoothing=0.05, seed=seed)
+    fitted = loop.fit(trainee, plan, seed=seed, **options)
+    network.set_weights(fitted.weights)
+    return fitted
 
 
 def small_network(*, dropout: float = 0.2, normalised: bool = True) -> keras.Model:

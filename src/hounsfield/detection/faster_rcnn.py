@@ -7,6 +7,7 @@ Ren, He, Girshick, Sun, "Faster R-CNN: towards real-time object detection with r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -65,15 +66,23 @@ class FasterRCNN(keras.Model):  # type: ignore[misc]  # Keras has no types
         settings: what it is made of.
         precision: of a network that is to be trained; where not given, a plain network in Keras's float type.
         seed: of the draws of anchors and regions in training.
+        augmentation: layers that change the values of images in training, and move nothing; not saved.
     """
 
     def __init__(
-        self, settings: DetectorSettings, *, precision: Precision | None = None, seed: int = 0, **options: Any
+        self,
+        settings: DetectorSettings,
+        *,
+        precision: Precision | None = None,
+        seed: int = 0,
+        augmentation: Sequence[keras.Layer] = (),
+        **options: Any,
     ) -> None:
         super().__init__(**options)
         self.settings = settings
         self.precision = precision
         self.seed = seed
+        self.augmentation = list(augmentation)
         self.strides, trunk, head = _networks(settings)
         self.trunk = trunk if precision is None else training_copy(trunk, precision, FULL_PRECISION)
         self.head = head if precision is None else training_copy(head, precision, FULL_PRECISION)
@@ -216,6 +225,9 @@ class FasterRCNN(keras.Model):  # type: ignore[misc]  # Keras has no types
 
     def compute_loss(self, x: Any = None, y: Any = None, *_: Any, training: bool = True, **__: Any) -> Any:
         """The sum of the four losses of a batch; what ``call`` gave is not needed."""
+        if training:
+            for layer in self.augmentation:
+                x = layer(x, training=True)
         first = self.first_stage(x, training=training)
         losses = self.losses_of(first, self.lesson(first, y))
         for mean in self.means:

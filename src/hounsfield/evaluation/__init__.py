@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         coco_record,
         evaluate_detections,
         image_errors,
+        quick_precision,
     )
     from hounsfield.evaluation.detections import Detections, Finding, Truth, as_detections, detections_from_tables
     from hounsfield.evaluation.doubt import Doubt
@@ -106,6 +107,7 @@ LAZY = {
     "predictions_from_table": "hounsfield.evaluation.predictions",
     "predictive_values": "hounsfield.evaluation.proportions",
     "probe_features": "hounsfield.evaluation.probe",
+    "quick_precision": "hounsfield.evaluation.detection",
     "read_predictions": "hounsfield.evaluation.predictions",
     "reliability": "hounsfield.evaluation.calibration",
     "removal_effects": "hounsfield.evaluation.removal",
@@ -174,6 +176,7 @@ __all__ = [
     "predictions_from_table",
     "predictive_values",
     "probe_features",
+    "quick_precision",
     "read_predictions",
     "reliability",
     "removal_effects",

@@ -174,6 +174,18 @@ def evaluate_detections(
     return estimates
 
 
+def quick_precision(detections: Detections) -> tuple[float, float]:
+    """Average precision over IoU .50 to .95 and at .50, the means over the classes, without intervals."""
+    weights = np.ones((detections.num_images, 1))
+    most = max_found(detections)
+    parts = [
+        average_precisions(match_class(detections, label, max_found=most), weights)[0, :, 0]
+        for label in range(len(detections.labels))
+    ]
+    mean = _mean_of_defined(np.stack(parts))
+    return float(mean.mean()), float(mean[AP50])
+
+
 def _present(detections: Detections) -> npt.NDArray[np.bool_]:
     return detections.truth_counts() > 0
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -13,7 +12,7 @@ import numpy as np
 from hounsfield.augmentation import Augmentation
 from hounsfield.models.twin import Precision, jit_compilation, training_forward, training_twin
 from hounsfield.training.batches import PixelSource, PredictionBatches, TrainingBatches
-from hounsfield.training.loop import BatchReport, Criterion, EpochReport, Fitted, Schedule, fit, ignore, optimizer
+from hounsfield.training.loop import LEAST_LOSS, Schedule, optimizer
 
 # Images on which batch-norm statistics are taken anew after an epoch: enough for steady means, and never so many that
 # this costs a small cohort as much as its training.
@@ -45,7 +44,7 @@ class ClassifierTrainee:
         seed: of the order, the mixing, the augmentation and the dropout.
     """
 
-    criterion = Criterion("val_loss", more_is_better=False)
+    criterion = LEAST_LOSS
 
     def __init__(
         self,
@@ -97,34 +96,6 @@ class ClassifierTrainee:
         """Those of the plain network."""
         values: list[np.ndarray] = self.model.get_layer("network").get_weights()
         return values
-
-
-def fit_classifier(
-    network: keras.Model,
-    examples: Examples,
-    schedule: Schedule,
-    augmentation: Augmentation,
-    *,
-    precision: Precision,
-    label_smoothing: float,
-    seed: int,
-    checkpoint: Path | None = None,
-    on_batch: BatchReport = ignore,
-    on_epoch: EpochReport = ignore,
-) -> Fitted:
-    """Train a classifier and leave the best averaged weights in it.
-
-    The arguments are those of :class:`ClassifierTrainee` and of :func:`hounsfield.training.loop.fit`.
-
-    Raises:
-        RunError: the loss is no number before one epoch could be kept.
-    """
-    trainee = ClassifierTrainee(
-        network, examples, schedule, augmentation, precision=precision, label_smoothing=label_smoothing, seed=seed
-    )
-    fitted = fit(trainee, schedule, seed=seed, checkpoint=checkpoint, on_batch=on_batch, on_epoch=on_epoch)
-    network.set_weights(fitted.weights)
-    return fitted
 
 
 def validation_scores(targets: np.ndarray, predicted: np.ndarray) -> dict[str, float]:

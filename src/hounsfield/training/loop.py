@@ -50,6 +50,9 @@ class Criterion(NamedTuple):
     more_is_better: bool
 
 
+LEAST_LOSS = Criterion("val_loss", more_is_better=False)
+
+
 class Trainee(Protocol):
     """A network in training, and all that differs between the tasks.
 
@@ -83,15 +86,16 @@ class Fitted:
     weights: list[np.ndarray]
     history: list[dict[str, Any]] = field(default_factory=list)
     interrupted: bool = False
-    criterion: Criterion = Criterion("val_loss", more_is_better=False)
+    criterion: Criterion = LEAST_LOSS
 
     @property
     def best_epoch(self) -> int:
-        """Epoch (from 1) of the best validation; 1 before any."""
+        """Epoch (from 1) of the best validation; the last one before any."""
         figure, more = self.criterion
         judged = [index for index, record in enumerate(self.history) if figure in record]
-        best = (max if more else min)(judged, key=lambda index: float(self.history[index][figure]), default=0)
-        return best + 1
+        if not judged:
+            return len(self.history)
+        return (max if more else min)(judged, key=lambda index: float(self.history[index][figure])) + 1
 
 
 # Called after each batch: (epoch from 1, batch from 1, batches an epoch).
@@ -136,9 +140,7 @@ def fit(
     if checkpoint is not None and checkpoint.exists():
         load_checkpoint(checkpoint, trainee.model, average, fitted)
     try:
-        for epoch in range(len(fitted.history), schedule.epochs):
-            if _exhausted(fitted, schedule.patience):
-                break
+        while len(fitted.history) < schedule.epochs and not _exhausted(fitted, schedule.patience):
             if not _run_epoch(trainee, average, fitted, on_batch=on_batch):
                 logger.warning("The loss is no number any more: the best of %d epochs is kept.", len(fitted.history))
                 break

@@ -19,10 +19,10 @@ from hounsfield.models import build, ensemble, flip_averaged, network_names
 from hounsfield.planning import Effort, Plan, make_plan
 from hounsfield.planning.planner import with_expectations_here
 from hounsfield.progress import Progress, silent
-from hounsfield.training.classifier import Examples, fit_classifier
+from hounsfield.training.classifier import ClassifierTrainee, Examples
 from hounsfield.training.finish import finish
 from hounsfield.training.job import Job, Member
-from hounsfield.training.loop import Schedule
+from hounsfield.training.loop import Schedule, fit
 from hounsfield.training.memory import peak_memory_mb
 from hounsfield.training.preparation import DataRequest, Prepared, check_trainable, prepare
 from hounsfield.training.rows import member_examples
@@ -233,18 +233,25 @@ def _train_member(
         folder.record("epoch", member=number + 1, **history[-1])
         scalars.write(number + 1, history[-1])
 
-    fitted = fit_classifier(
+    schedule = Schedule.of(plan)
+    trainee = ClassifierTrainee(
         network,
         examples,
-        Schedule.of(plan),
+        schedule,
         plan.augmentation,
         precision=plan.precision,
         label_smoothing=plan.label_smoothing,
+        seed=plan.seed + number,
+    )
+    fitted = fit(
+        trainee,
+        schedule,
         seed=plan.seed + number,
         checkpoint=folder.checkpoints / f"member{number + 1}.npz",
         on_batch=on_batch,
         on_epoch=on_epoch,
     )
+    network.set_weights(fitted.weights)
     records += [{"member": number + 1} | record for record in fitted.history]
     folder.write_history(records)
     job.progress(name, total, total)

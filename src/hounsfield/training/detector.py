@@ -1,0 +1,164 @@
+"""A detector in training: what it is shown, how it is judged, and what is kept of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+from hounsfield.augmentation.scenes import Scene, augmented
+from hounsfield.cohorts import SceneStore
+from hounsfield.detection import FasterRCNN
+from hounsfield.errors import require
+from hounsfield.evaluation import Finding, Truth, as_detections, quick_precision
+from hounsfield.inference.windows import Found, find
+from hounsfield.models.twin import jit_compilation
+from hounsfield.planning import DetectionPlan
+from hounsfield.training.engine_runs import evenly
+from hounsfield.training.loop import Criterion, Schedule, optimizer
+
+# Canvases on which batch-norm statistics are taken anew, and images on which an epoch is judged.
+RECALIBRATED, JUDGED = 128, 96
+
+
+class DetectionBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no types
+    """One epoch of shuffled batches: images (batch, *canvas, channels), and padded boxes and classes.
+
+    What is drawn depends on the seed, the epoch and the row alone, so an epoch can be replayed.
+
+    Args:
+        store: the prepared images.
+        rows: that are trained on; a last, smaller batch is left out.
+        plan: canvas, batch size, augmentation, padding.
+        seed: of the order and of every draw.
+        epoch: number of the epoch, from 0.
+    """
+
+    def __init__(self, store: SceneStore, rows: np.ndarray, plan: DetectionPlan, *, seed: int, epoch: int) -> None:
+        super().__init__(workers=1, max_queue_size=4)
+        self._store, self._rows, self._plan = store, rows, plan
+        self._draw = (seed, epoch)
+        self.batch_size = size = min(plan.batch_size, len(rows))
+        order = np.random.default_rng(self._draw).permutation(len(rows))
+        self._batches = [order[start : start + size] for start in range(0, len(order) - size + 1, size)]
+
+    def __len__(self) -> int:
+        """Number of batches in the epoch."""
+        return len(self._batches)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Images, and a dictionary of boxes (batch, max_objects, 2·rank) and classes, −1 for padding."""
+        scenes = [self._scene(int(number)) for number in self._batches[index]]
+        padding = self._plan.max_objects
+        boxes = np.zeros((len(scenes), padding, scenes[0].boxes.shape[-1]), np.float32)
+        classes = np.full((len(scenes), padding), -1, np.int32)
+        for row, scene in enumerate(scenes):
+            boxes[row, : len(scene.boxes)] = scene.boxes
+            classes[row, : len(scene.classes)] = scene.classes
+        return np.stack([scene.pixels for scene in scenes]), {"boxes": boxes, "classes": classes}
+
+    def _scene(self, number: int) -> Scene:
+        scene = self._augmented(number, self._plan.augmentation.mosaic)
+        # A mosaic may hold more objects than any image does: then the image stands alone.
+        return scene if len(scene.boxes) <= self._plan.max_objects else self._augmented(number, 0.0)
+
+    def _augmented(self, number: int, mosaic: float) -> Scene:
+        return augmented(
+            self._fetch,
+            number,
+            num_scenes=len(self._rows),
+            shape=self._plan.input_shape[:-1],
+            limits=self._plan.augmentation.model_copy(update={"mosaic": mosaic}),
+            base=1.0,
+            draw=self._draw,
+        )
+
+    def _fetch(self, number: int) -> Scene:
+        row = int(self._rows[number])
+        return Scene(self._store.pixels(row), *self._store.boxes(row))
+
+
+class DetectorTrainee:
+    """See :class:`hounsfield.training.loop.Trainee`.
+
+    Args:
+        network: a plain detector; its weights are the start.
+        store: the prepared images.
+        train: rows that are trained on.
+        validation: rows by which epochs are compared.
+        plan: of the training.
+    """
+
+    criterion = Criterion("val_ap", more_is_better=True)
+    num_recalibrating = RECALIBRATED
+
+    def __init__(
+        self, network: FasterRCNN, store: SceneStore, train: np.ndarray, validation: np.ndarray, plan: DetectionPlan
+    ) -> None:
+        keras.utils.set_random_seed(plan.seed)
+        self._store, self._train, self._plan = store, train, plan
+        self._validation = evenly(validation, JUDGED)
+        self.model = FasterRCNN(
+            network.settings,
+            precision=plan.precision,
+            seed=plan.seed,
+            augmentation=plan.intensities.layers(plan.seed),
+        )
+        self.model.trunk.set_weights(network.trunk.get_weights())
+        self.model.head.set_weights(network.head.get_weights())
+        steps = max(1, len(train) // min(plan.batch_size, len(train)))
+        self.model.compile(
+            optimizer(Schedule.of(plan), steps, self.model.trainable_variables), jit_compile=jit_compilation()
+        )
+        self.forward: Callable[[np.ndarray], Any] = _compiled(
+            lambda images: self.model.first_stage(images, training=True).logits
+        )
+
+    def batches(self, epoch: int) -> DetectionBatches:
+        """The batches of an epoch."""
+        return DetectionBatches(self._store, self._train, self._plan, seed=self._plan.seed, epoch=epoch)
+
+    def validate(self, epoch: int) -> dict[str, float]:
+        """Average precision on the validation images, every few epochs and after the last."""
+        if (epoch + 1) % self._plan.validate_every and epoch + 1 < self._plan.epochs:
+            return {}
+        found = found_by(self.model, self._store, self._validation, self._plan)
+        findings = [Finding(*each) for each in found]
+        truths = [Truth(*self._store.boxes(int(row))) for row in self._validation]
+        ap, ap50 = quick_precision(as_detections(truths, findings, labels=self._plan.labels))
+        return {"val_ap": ap, "val_ap50": ap50}
+
+    def weights(self) -> list[np.ndarray]:
+        """Those of the trunk and then those of the head."""
+        return [*self.model.trunk.get_weights(), *self.model.head.get_weights()]
+
+
+def put_weights(network: FasterRCNN, weights: list[np.ndarray]) -> None:
+    """Put what :meth:`DetectorTrainee.weights` gave into a plain detector."""
+    count = len(network.trunk.get_weights())
+    network.trunk.set_weights(weights[:count])
+    network.head.set_weights(weights[count:])
+
+
+def found_by(model: FasterRCNN, store: SceneStore, rows: np.ndarray, plan: DetectionPlan) -> Iterator[Found]:
+    """What a detector in Keras finds in rows of a store, in pixels of the prepared images."""
+    settings = model.settings
+    for row in rows:
+        yield find(
+            model.predict_on_batch,
+            store.pixels(int(row)),
+            settings.input_shape[:-1],
+            window_overlap=plan.window_overlap,
+            detection_overlap=settings.detection_overlap,
+        )
+
+
+def _compiled(forward: Callable[[Any], Any]) -> Callable[[np.ndarray], Any]:
+    if keras.backend.backend() != "tensorflow":
+        return forward
+    # Layer by layer, TensorFlow spends more time between the operations than in them.
+    tensorflow = require("tensorflow", "training on the TensorFlow backend")
+    compiled: Callable[[np.ndarray], Any] = tensorflow.function(forward, reduce_retracing=True)
+    return compiled
