@@ -12,7 +12,7 @@ from hounsfield.bundle import Bundle, SourceRange
 from hounsfield.errors import ImageError
 from hounsfield.images import Image
 from hounsfield.images.colour import is_grey
-from hounsfield.inference.prediction import Prediction
+from hounsfield.inference.prediction import DetectionPrediction, Prediction
 
 logger = logging.getLogger(__name__)
 
@@ -26,15 +26,20 @@ NUM_NAMED = 5
 def require_fit(prepared: Image, original: Image, name: str, bundle: Bundle) -> None:
     """Check a preprocessed image against what the network takes.
 
+    A detector takes images of any size, in the channels of training.
+
     Raises:
         ImageError: the shape after preprocessing is not the network's, the units of the pixels cannot be those of
             training, or a value is not a number.
     """
-    if prepared.pixels.shape != bundle.input_shape:
+    found, wanted = prepared.pixels.shape, bundle.input_shape
+    if bundle.task == "detection":
+        wanted = (*found[:-1], wanted[-1]) if len(found) == len(wanted) else wanted
+    if found != wanted:
         raise ImageError(
             f"{name} has {original.channels} channel(s) and a size of {_text(original.shape)}; preprocessing makes "
-            f"{_text(prepared.pixels.shape)} of it, and the network takes {_text(bundle.input_shape)}. Give images of "
-            "the kind that it was trained on."
+            f"{_text(found)} of it, and the network takes {_text(wanted)}. Give images of the kind that it was trained "
+            "on."
         )
     if not np.isfinite(prepared.pixels).all():
         raise ImageError(
@@ -98,7 +103,7 @@ class UnlikenessLog:
                 logger.warning("%s %s: its prediction may not be reliable.", name, wording)
         return tuple(found)
 
-    def count(self, predictions: Sequence[Prediction]) -> None:
+    def count(self, predictions: Sequence[Prediction | DetectionPrediction]) -> None:
         """Take note of predicted images that lie beyond the limit."""
         with self._lock:
             self._total += len(predictions)

@@ -46,3 +46,30 @@ class BadImage:
     def __str__(self) -> str:
         """The reason, with the image's name in front where it does not have it."""
         return self.reason if self.image in self.reason else f"{self.image}: {self.reason}"
+
+
+@dataclass(frozen=True, eq=False)
+class DetectionPrediction:
+    """What a detector says of one image.
+
+    Attributes:
+        image: its name: the path as given, with the frame in brackets where a file holds several.
+        shape: its spatial lengths as read.
+        boxes: (n, 2·rank) float32, half-open, in pixels of the image as read, best first.
+        labels: of each box.
+        scores: (n,) float32, all at or above the threshold.
+        counts: label → how many boxes have it, for every label of the bundle.
+        features: the means of the coarsest and of the finest level of the pyramid, float32.
+        unlike_training: as of :class:`Prediction`.
+        flags: as of :class:`Prediction`.
+    """
+
+    image: str
+    shape: tuple[int, ...]
+    boxes: npt.NDArray[np.float32]
+    labels: tuple[str, ...]
+    scores: npt.NDArray[np.float32]
+    counts: dict[str, int]
+    features: npt.NDArray[np.float32] = field(repr=False)
+    unlike_training: float | None = None
+    flags: tuple[str, ...] = ()

@@ -62,6 +62,8 @@ class Predictor:
         max_risk: float | None = None,
     ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
+        # Of a detector there is none.
+        _ = self.bundle.classifier_task
         self.judge = Judge(self.bundle, threshold=threshold, coverage=coverage, by_class=by_class, max_risk=max_risk)
         self.engine: Engine = open_engine(self.bundle, engine)
         self._batch_size = max(1, min(BATCH_IMAGES, BATCH_VALUES // math.prod(self.bundle.input_shape)))
