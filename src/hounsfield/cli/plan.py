@@ -37,8 +37,6 @@ def command(
     from hounsfield.cli.console import print_json, progress_bars, say
 
     announce_backend()
-    from hounsfield.planning import make_plan
-    from hounsfield.planning.planner import with_expectations_here
     from hounsfield.training import DataRequest, prepare
 
     request = DataRequest(
@@ -48,9 +46,9 @@ def command(
         prepared = prepare(request, seed=seed, progress=progress)
     for note in prepared.cohort.notes:
         say(f"Note: {note}")
-    plan = make_plan(prepared.fingerprint, effort=effort, network=model, seed=seed)
+    plan = prepared.plan(effort=effort, network=model, seed=seed)
     if change:
-        plan = with_expectations_here(plan.changed(change), prepared.fingerprint)
+        plan = prepared.changed(plan, change)
     if output is not None:
         plan.save(output)
         say(f"Plan: {output}")

@@ -24,6 +24,18 @@ SHOWN = (
     "kappa",
     "brier",
 )
+DETECTION_SHOWN = (
+    "ap",
+    "ap50",
+    "ap75",
+    "luna16",
+    "sensitivity_fp_1",
+    "precision",
+    "recall",
+    "f1",
+    "count_bias",
+    "count_mae",
+)
 
 
 def print_run(run: Run) -> None:
@@ -31,7 +43,8 @@ def print_run(run: Run) -> None:
     for note in run.notes:
         say(f"Note: {note}")
     for split, estimates in run.metrics.items():
-        print_estimates(f"{split} (n = {estimates['accuracy']['n']})", estimates)
+        whole = estimates["accuracy" if "accuracy" in estimates else "ap"]["n"]
+        print_estimates(f"{split} (n = {whole}{'' if 'accuracy' in estimates else ' objects'})", estimates)
     for line in (*run.diagnosis, *run.doubt):
         out.print(line, markup=False)
     out.print(f"Run:      {run.folder}", markup=False)
@@ -42,7 +55,8 @@ def print_run(run: Run) -> None:
 def print_estimates(title: str, estimates: dict[str, Any]) -> None:
     """A table of metrics with 95 % intervals."""
     table = Table("metric", "value", "95 % interval", title=title, title_justify="left")
-    for name in SHOWN:
+    by_label = [name for name in estimates if name.startswith("ap50_")]
+    for name in (*SHOWN, *DETECTION_SHOWN, *by_label) if "ap" in estimates else SHOWN:
         if name in estimates:
             found = estimates[name]
             low, high = (_number(found[end]) for end in ("low", "high"))

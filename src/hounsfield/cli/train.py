@@ -60,7 +60,7 @@ def command(
         raise UsageError("A run that is resumed keeps its plan, seed and folder: give --resume RUN alone.")
     announce_backend()
     from hounsfield import training
-    from hounsfield.planning import Plan
+    from hounsfield.planning import load_plan
 
     folder = resume or out or _new_folder(str(data))
     with progress_bars() as progress, _resumable(folder):
@@ -76,7 +76,7 @@ def command(
                 drop_leaks,
                 allow_leaks,
             )
-            loaded = Plan.load(plan) if plan is not None else None
+            loaded = load_plan(plan) if plan is not None else None
             say(f"Run folder: {folder}")
             run = training.train(
                 request,

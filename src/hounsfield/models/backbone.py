@@ -11,6 +11,11 @@ from hounsfield.models.resnet import STEM_REDUCTION, Stem, feature_stages, stem_
 RESNET_DEPTHS = {"resnet10": 10, "resnet18": 18, "resnet34": 34, "resnet50": 50}
 
 
+def backbone_names() -> tuple[str, ...]:
+    """Every backbone that a detector can be built on."""
+    return (*RESNET_DEPTHS, *application_names())
+
+
 def backbone(
     name: str, input_shape: tuple[int, ...], *, width: int | None = 64, stem: Stem = "large", pretrained: bool = False
 ) -> tuple[keras.Model, tuple[int, ...]]:
@@ -42,7 +47,5 @@ def backbone(
     elif name in application_names():
         stages, strides = application_stages(name, inputs, pretrained=pretrained)
     else:
-        raise UsageError(
-            f"No backbone is called '{name}'. Known are: {', '.join((*RESNET_DEPTHS, *application_names()))}."
-        )
+        raise UsageError(f"No backbone is called '{name}'. Known are: {', '.join(backbone_names())}.")
     return keras.Model(inputs, stages, name=name), strides

@@ -73,19 +73,26 @@ def learning_curves(history: pd.DataFrame) -> Figure:
 
     Args:
         history: a row an epoch; ``epoch`` where there is one, otherwise the row number counts from 1. Every column
-            ``NAME`` with a partner ``val_NAME`` gets a panel; the learning rate and other lone columns are left out.
+            ``NAME`` or ``val_NAME`` with a partner gets a panel, and so do the loss and lone figures of validation;
+            the learning rate and other lone columns are left out.
     """
-    names = [name for name in map(str, history.columns) if f"val_{name}" in history.columns]
-    names = names or [name for name in map(str, history.columns) if name == "loss"]
+    columns = list(map(str, history.columns))
+    names = [name for name in columns if name == "loss" or f"val_{name}" in columns]
+    names += [name.removeprefix("val_") for name in columns if name.startswith("val_") and name[4:] not in columns]
     figure, panels = _panels(max(len(names), 1), width=SIDE, height=3.4)
-    epochs = history["epoch"] if "epoch" in history.columns else np.arange(1, len(history) + 1)
+    epochs = np.asarray(history["epoch"] if "epoch" in columns else np.arange(1, len(history) + 1))
     marker = "o" if len(history) == 1 else None
     for axes, name in zip(panels, names, strict=False):
-        axes.plot(epochs, history[name], color=COLOURS[0], label="training", marker=marker)
-        if f"val_{name}" in history.columns:
+        if name in columns:
+            axes.plot(epochs, history[name], color=COLOURS[0], label="training", marker=marker)
+        if f"val_{name}" in columns:
             validation = history[f"val_{name}"]
-            axes.plot(epochs, validation, DASHES[1], color=COLOURS[1], label="validation", marker=marker)
-            _mark_best(axes, np.asarray(epochs), validation.to_numpy(dtype=float), smallest="loss" in name)
+            judged = validation.notna()
+            points = "o" if judged.sum() < len(judged) else marker
+            axes.plot(
+                epochs[judged], validation[judged], DASHES[1], color=COLOURS[1], label="validation", marker=points
+            )
+            _mark_best(axes, epochs, validation.to_numpy(dtype=float), smallest="loss" in name)
         title = METRICS[name].title if name in METRICS else name.replace("_", " ").capitalize()
         dress(axes, title, "Epoch", "")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -10,6 +10,7 @@ from hounsfield.errors import RunError
 from hounsfield.evaluation import Answers, predictions_from_table
 from hounsfield.evaluation.learning_curve import LearningCurve, learning_curve
 from hounsfield.planning import Plan
+from hounsfield.planning.loading import classifier_plan
 from hounsfield.planning.planner import BUDGETS
 from hounsfield.progress import Progress, silent
 from hounsfield.reports.figures import save_figure
@@ -44,7 +45,7 @@ def forecast(run: Path | str, *, progress: Progress = silent) -> LearningCurve:
             f"The run {run} is not finished, so there is nothing to compare with. Continue it with: hounsfield train "
             f"--resume {run}"
         )
-    plan = Plan.load(folder.plan)
+    plan = classifier_plan(folder.plan, "A learning curve")
     patients = _patients(pd.read_parquet(folder.cohort))
     shares = [share for share in SHARES if share * plan.train_share * patients >= LEAST_PATIENTS]
     if len(shares) < LEAST_SHARES:

@@ -15,7 +15,13 @@ from hounsfield.cohorts.duplicates import DuplicateGroup, duplicate_groups
 from hounsfield.cohorts.fingerprint import Fingerprint, fingerprint
 from hounsfield.cohorts.leaks import settle_leaks
 from hounsfield.cohorts.scan import Scan, scan
-from hounsfield.errors import CohortError
+from hounsfield.cohorts.training_boxes import TrainingBoxes, training_boxes
+from hounsfield.errors import CohortError, UsageError
+from hounsfield.models import network_names
+from hounsfield.models.backbone import backbone_names
+from hounsfield.planning import DetectionPlan, Effort, Plan, make_detection_plan, make_plan
+from hounsfield.planning.detection_planner import detection_expectations_here
+from hounsfield.planning.planner import with_expectations_here
 from hounsfield.progress import Progress, silent
 
 
@@ -81,11 +87,32 @@ class Prepared:
         cohort: with splits.
         fingerprint: of its training rows.
         pictures: reference → a number that images of the same picture share.
+        boxes: of a detection cohort, what its planner must know of the training rows.
     """
 
     cohort: Cohort
     fingerprint: Fingerprint
     pictures: dict[str, int]
+    boxes: TrainingBoxes | None = None
+
+    def plan(self, *, effort: Effort = "standard", network: str | None = None, seed: int = 0) -> Plan | DetectionPlan:
+        """Decide how to train on this cohort; see ``planning.make_plan`` and ``planning.make_detection_plan``.
+
+        Raises:
+            UsageError: no network for this task is called so.
+        """
+        known = network_names() if self.boxes is None else backbone_names()
+        if network is not None and network not in known:
+            raise UsageError(f"No network is called '{network}'. Known are: {', '.join(known)}.")
+        if self.boxes is None:
+            return make_plan(self.fingerprint, effort=effort, network=network, seed=seed)
+        return make_detection_plan(self.fingerprint, self.boxes, effort=effort, network=network, seed=seed)
+
+    def changed(self, plan: Plan | DetectionPlan, changes: Sequence[str]) -> Plan | DetectionPlan:
+        """The plan with fields set by hand, and with the time and memory that it then needs."""
+        if isinstance(plan, DetectionPlan):
+            return detection_expectations_here(plan.changed(changes), self.fingerprint)
+        return with_expectations_here(plan.changed(changes), self.fingerprint)
 
 
 def prepare(request: DataRequest, *, seed: int, progress: Progress = silent) -> Prepared:
@@ -102,12 +129,6 @@ def prepare(request: DataRequest, *, seed: int, progress: Progress = silent) -> 
         allow_outside=request.allow_outside,
         progress=progress,
     )
-    if cohort.task == "detection":
-        raise CohortError(
-            f"The cohort '{cohort.name}' was read as {cohort.kind}: its images have boxes. Expected labels of whole "
-            "images, since this version trains no detectors; 'hounsfield inspect' looks such data over. Where the "
-            "images have labels too, force that reading with --kind."
-        )
     scanned = scan(cohort, progress=progress)
     # Rows of known patients that have no split yet stay together by patient: their pictures need no comparing.
     compared = cohort.table["split"].notna().any() or not cohort.knows_patients
@@ -124,7 +145,9 @@ def prepare(request: DataRequest, *, seed: int, progress: Progress = silent) -> 
     cohort = assign_splits(cohort, seed=seed, pictures=pictures, progress=progress)
     check_trainable(cohort)
     train = cohort.subset(cohort.rows("train"))
-    return Prepared(cohort, fingerprint(train, scanned=_scan_of(train, scanned), progress=progress), pictures)
+    facts = _scan_of(train, scanned)
+    boxes = training_boxes(train, facts) if cohort.task == "detection" else None
+    return Prepared(cohort, fingerprint(train, scanned=facts, progress=progress), pictures, boxes)
 
 
 def _pictures(cohort: Cohort, groups: Sequence[DuplicateGroup]) -> dict[str, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,14 @@ import pandas as pd
 
 from hounsfield.cohorts import Cohort, Store, assign_folds
 from hounsfield.errors import PlanError, RunError, UsageError
-from hounsfield.images import Image
-from hounsfield.models import build, ensemble, flip_averaged, network_names
-from hounsfield.planning import Effort, Plan, make_plan
-from hounsfield.planning.planner import with_expectations_here
+from hounsfield.models import build, ensemble, flip_averaged
+from hounsfield.planning import DetectionPlan, Effort, Plan, load_plan
 from hounsfield.progress import Progress, silent
 from hounsfield.training.classifier import ClassifierTrainee, Examples
+from hounsfield.training.detection_finish import DetectionJob
+from hounsfield.training.detection_run import detection_job, run_detection
 from hounsfield.training.finish import finish
+from hounsfield.training.fitting import fitted_plan
 from hounsfield.training.job import Job, Member
 from hounsfield.training.loop import Schedule, fit
 from hounsfield.training.memory import peak_memory_mb
@@ -54,14 +55,14 @@ def train(
     request: DataRequest | str | Path,
     out: Path | str,
     *,
-    plan: Plan | None = None,
+    plan: Plan | DetectionPlan | None = None,
     effort: Effort = "standard",
     network: str | None = None,
     seed: int | None = None,
     changes: Sequence[str] = (),
     progress: Progress = silent,
 ) -> Run:
-    """Train, evaluate and bundle a classifier.
+    """Train, evaluate and bundle a classifier, or a detector where the data has boxes.
 
     Args:
         request: DATA, or a request with its options.
@@ -82,25 +83,23 @@ def train(
         raise UsageError(
             "The seed decides the split before there is a plan: give it as the seed (--seed), not as a change."
         )
-    if network is not None and network not in network_names():
-        raise UsageError(f"No network is called '{network}'. Known are: {', '.join(network_names())}.")
     seed = seed if seed is not None else plan.seed if plan is not None else 0
     folder = RunFolder.create(Path(out))
     try:
         prepared = prepare(request, seed=seed, progress=progress)
-        plan = plan or make_plan(prepared.fingerprint, effort=effort, network=network, seed=seed)
+        plan = plan or prepared.plan(effort=effort, network=network, seed=seed)
         plan = plan.model_copy(update={"seed": seed})
         if changes:
-            plan = with_expectations_here(plan.changed(changes), prepared.fingerprint)
+            plan = prepared.changed(plan, changes)
         plan.save(folder.plan)
         folder.write_environment(request.to_dict())
         atomically(folder.cohort, prepared.cohort.table.to_parquet)
-        job = _job(folder, plan, prepared, request, progress)
+        run = _ready(folder, plan, prepared, request, progress)
     except BaseException:
         # Nothing was trained: the user may want to run the same command again.
         folder.discard()
         raise
-    return _run(job)
+    return run()
 
 
 def resume(path: Path | str, *, progress: Progress = silent) -> Run:
@@ -115,7 +114,7 @@ def resume(path: Path | str, *, progress: Progress = silent) -> Run:
             f"The run {path} is finished: there is nothing to continue, and nothing in it has been changed. To train "
             f"longer, begin a new run with: hounsfield train DATA --plan {folder.plan} --set epochs=N"
         )
-    plan = Plan.load(folder.plan)
+    plan = load_plan(folder.plan)
     request = DataRequest.from_dict(folder.read_environment()["data"])
     prepared = prepare(request, seed=plan.seed, progress=progress)
     if folder.cohort.is_file() and not pd.read_parquet(folder.cohort).astype(str).equals(
@@ -125,7 +124,27 @@ def resume(path: Path | str, *, progress: Progress = silent) -> Run:
             f"The data of the run {path} has changed since it was begun: {folder.cohort.name} holds other rows "
             f"or splits than {request.data} gives now. Restore the data, or start a new run."
         )
-    return _run(_job(folder, plan, prepared, request, progress))
+    return _ready(folder, plan, prepared, request, progress)()
+
+
+def _ready(
+    folder: RunFolder,
+    plan: Plan | DetectionPlan,
+    prepared: Prepared,
+    request: DataRequest,
+    progress: Progress,
+) -> Callable[[], Run]:
+    """The training, with everything done that can fail before its first step."""
+    if isinstance(plan, DetectionPlan):
+        detection = detection_job(folder, plan, prepared, request, progress)
+        return lambda: _run_detection(detection)
+    job = _job(folder, plan, prepared, request, progress)
+    return lambda: _run(job)
+
+
+def _run_detection(job: DetectionJob) -> Run:
+    outcome = run_detection(job)
+    return Run(job.folder.path, outcome.metrics, outcome.diagnosis, outcome.doubt, job.store.cohort.notes)
 
 
 def _check_fit(plan: Plan, cohort: Cohort) -> None:
@@ -180,17 +199,6 @@ def _run(job: Job) -> Run:
     folder.record("finished", seconds=round(time.monotonic() - started, 1), peak_memory_mb=peak_memory_mb())
     lines = tuple(finished.diagnosis.lines())
     return Run(folder.path, finished.metrics, lines, finished.doubt, job.store.cohort.notes)
-
-
-def fitted_plan(plan: Plan, cohort: Cohort) -> Plan:
-    """The plan with its pipeline fitted on the training rows, if it has anything to learn."""
-    if not plan.pipeline.needs_fit:
-        return plan
-    references = [str(reference) for reference in cohort.table["image"].iloc[cohort.rows("train")]]
-    fitted = plan.pipeline.fit(
-        lambda: (image for image in cohort.source.stream(references) if isinstance(image, Image))
-    )
-    return plan.model_copy(update={"pipeline": fitted})
 
 
 def _train_members(job: Job) -> tuple[list[Member], bool]:

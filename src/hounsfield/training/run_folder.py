@@ -49,6 +49,7 @@ class RunFolder:
         self._made = made
         self.plan = path / "plan.yaml"
         self.cohort = path / "cohort.parquet"
+        self.boxes = path / "boxes.parquet"
         self.history = path / "history.csv"
         self.log = path / "log.jsonl"
         self.environment = path / "environment.json"

@@ -1,0 +1,236 @@
+"""What follows the last epoch of a detector: the bundle, its score, the figures on validation and test."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hounsfield.boxes import COLUMNS
+from hounsfield.bundle import Bundle, SourceRange, export_onnx, save_detector
+from hounsfield.cohorts import Cohort, SceneStore
+from hounsfield.cohorts.fingerprint import Fingerprint
+from hounsfield.detection import FasterRCNN
+from hounsfield.errors import BundleError, MissingDependency
+from hounsfield.evaluation import (
+    DetectionAssessment,
+    Detections,
+    Finding,
+    Truth,
+    as_detections,
+    assess_detections,
+    choose_score,
+    estimates_to_dict,
+    quick_precision,
+)
+from hounsfield.evaluation.detection_doubt import DetectionDoubt
+from hounsfield.images import Image
+from hounsfield.inference.detection_engines import (
+    DetectionEngine,
+    check_detector_bfloat16,
+    find_with,
+    open_detection_engine,
+)
+from hounsfield.inference.windows import Found
+from hounsfield.planning import DetectionPlan
+from hounsfield.progress import Progress
+from hounsfield.reports.detection import detection_figures, worst_cases_figure, worst_images
+from hounsfield.reports.figures import learning_curves, save_figure
+from hounsfield.training.engine_runs import evenly
+from hounsfield.training.run_folder import RunFolder, atomically, write_json
+
+logger = logging.getLogger(__name__)
+
+# Images on which bfloat16 is compared with float32, and training images by which overfitting is judged.
+CHECKED, REVISITED = 24, 64
+# A difference of AP50 between training and validation above this is worth a word; so is less than this in training.
+NOTABLE_GAP, LEARNED = 0.1, 0.7
+
+
+@dataclass(frozen=True)
+class DetectionJob:
+    """One training of a detector: what was decided, on which images, where it is written, and who is told.
+
+    Attributes:
+        folder: the run folder.
+        plan: with its pipeline fitted.
+        store: the prepared images.
+        seen: the fingerprint of the training rows.
+        data: DATA and its options, as they stand in a command.
+        progress: told of all that takes long.
+    """
+
+    folder: RunFolder
+    plan: DetectionPlan
+    store: SceneStore
+    seen: Fingerprint
+    data: str
+    progress: Progress
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What a bundle's detector finds in some rows of a store.
+
+    Attributes:
+        rows: (n,) of the store.
+        found: of each row, in pixels of the image as read.
+        detections: the same with the truths.
+    """
+
+    rows: np.ndarray
+    found: list[Found]
+    detections: Detections
+
+
+def look(bundle: Bundle, engine: DetectionEngine, store: SceneStore, rows: np.ndarray, progress: Progress) -> Look:
+    """Find objects in rows of a store, down to the floor of scores."""
+    found = []
+    for number, row in enumerate(rows.tolist(), start=1):
+        said = find_with(bundle, engine.run, store.pixels(row))
+        found.append(said._replace(boxes=store.change(row).back(said.boxes)))
+        progress("finding objects", number, len(rows))
+    truths = [Truth(*store.cohort.boxes(row)) for row in rows.tolist()]
+    detections = as_detections(truths, [Finding(*each) for each in found], labels=bundle.labels)
+    return Look(rows, found, detections)
+
+
+def finish_detection(job: DetectionJob, network: FasterRCNN) -> tuple[dict[str, Any], tuple[str, ...], tuple[str, ...]]:
+    """Write the bundle, metrics, findings and figures of a training.
+
+    The score from which a finding is said is chosen on validation; test figures are those of the bundle, run by the
+    engine that will run it later.
+
+    Returns:
+        The content of ``metrics.json``, lines on overfitting, and lines on the score and on counts.
+    """
+    folder, store = job.folder, job.store
+    bundle, engine, held = _deploy(job, network)
+    looks = {"validation": held}
+    test = np.asarray(store.cohort.rows("test"))
+    if len(test):
+        looks["test"] = look(bundle, engine, store, test, job.progress)
+    assessed = {split: assess_look(store.cohort, each, bundle) for split, each in looks.items()}
+    metrics = {split: estimates_to_dict(dict(assessment.estimates)) for split, assessment in assessed.items()}
+    revisited = look(bundle, engine, store, evenly(np.asarray(store.cohort.rows("train")), REVISITED), job.progress)
+    diagnosis = _diagnosis(job, revisited, held)
+    doubt = _doubt_lines(bundle, assessed)
+    folder.record("diagnosis", lines=diagnosis)
+    folder.record("doubt", lines=doubt)
+    table = pd.concat([finding_table(store.cohort, each, bundle.labels) for each in looks.values()])
+    atomically(folder.predictions, lambda path: table.to_csv(path, index=False))
+    split = list(looks)[-1]
+    _draw(job, assessed[split], looks[split].rows, split)
+    # Written last: a run that has its metrics has all else.
+    write_json(folder.metrics, metrics)
+    return metrics, tuple(diagnosis), tuple(doubt)
+
+
+def assess_look(cohort: Cohort, looked: Look, bundle: Bundle, **options: Any) -> DetectionAssessment:
+    """Measure what was found, with intervals by known patient; ``options`` are those of ``assess_detections``."""
+    patients = cohort.table["patient"].iloc[looked.rows]
+    groups = patients.to_numpy() if patients.notna().all() else None
+    options = {"threshold": bundle.threshold} | options
+    return assess_detections(looked.detections, groups=groups, **options)
+
+
+def finding_table(cohort: Cohort, looked: Look, labels: tuple[str, ...]) -> pd.DataFrame:
+    """One row a finding: image, label, score, the box in pixels of the image as read, and the split."""
+    columns = list(COLUMNS[looked.detections.rank])
+    parts = []
+    for row, found in zip(looked.rows.tolist(), looked.found, strict=True):
+        part = pd.DataFrame(np.asarray(found.boxes, np.float64).round(2), columns=columns)
+        part.insert(0, "image", cohort.table["image"].iloc[row])
+        part.insert(1, "label", [labels[number] for number in found.classes])
+        part.insert(2, "score", np.asarray(found.scores, np.float64).round(5))
+        part["split"] = cohort.table["split"].iloc[row]
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)
+
+
+def _deploy(job: DetectionJob, network: FasterRCNN) -> tuple[Bundle, DetectionEngine, Look]:
+    """The bundle with its score, the engine that will run it, and what that finds in the validation images."""
+    folder, plan, seen, store = job.folder, job.plan, job.seen, job.store
+    modalities = tuple(sorted(seen.modalities))
+    bundle = save_detector(
+        folder.bundle,
+        network,
+        pipeline=plan.pipeline,
+        labels=plan.labels,
+        window_overlap=plan.window_overlap,
+        modality=modalities[0] if len(modalities) == 1 else None,
+        source_range=SourceRange(
+            smallest=seen.min_shape,
+            largest=seen.max_shape,
+            channels=tuple(sorted(seen.channel_counts)),
+            modalities=modalities,
+            colour=seen.num_grey < seen.num_readable,
+        ),
+    )
+    validation = np.asarray(store.cohort.rows("validation"))
+    try:
+        export_onnx(bundle)
+    except (BundleError, MissingDependency) as error:
+        folder.record("warning", text=str(error))
+        logger.warning("%s", error)
+    engine = open_detection_engine(bundle)
+    held = look(bundle, engine, store, validation, job.progress)
+    bundle = _with_score(bundle, held)
+    if bundle.onnx_parts[0].is_file():
+        checked = (store.pixels(int(row)) for row in evenly(validation, CHECKED))
+        same = check_detector_bfloat16(bundle, checked)
+        folder.record("engine check", bfloat16_same_findings=same)
+        bundle = bundle.with_check("bfloat16", same)
+        if same:
+            engine = open_detection_engine(bundle)
+            held = look(bundle, engine, store, validation, job.progress)
+            bundle = _with_score(bundle, held)
+    folder.record("engine", name=engine.name)
+    return bundle, engine, held
+
+
+def _with_score(bundle: Bundle, held: Look) -> Bundle:
+    threshold = choose_score(held.detections)
+    counts = DetectionDoubt(held.detections.truth_counts(), held.detections.counts(threshold))
+    return bundle.with_counting(counts, threshold=threshold)
+
+
+def _diagnosis(job: DetectionJob, revisited: Look, held: Look) -> list[str]:
+    """Whether the detector knows its training images better than others, and what to try."""
+    trained, validated = (quick_precision(each.detections)[1] for each in (revisited, held))
+    gap = trained - validated
+    told = f"AP50 {trained:.3f} on {len(revisited.rows)} training images and {validated:.3f} in validation"
+    lines = [f"Overfitting: {told}, gap {gap:+.3f}."]
+    command = f"hounsfield train {job.data} --plan {job.folder.plan}"
+    if trained < LEARNED:
+        lines.append(f"  Try: a longer training: {command} --set epochs={2 * job.plan.epochs}")
+    elif gap > NOTABLE_GAP:
+        lines.append(f"  Try: stronger augmentation, or more images: {command} --set augmentation=strong")
+    return lines
+
+
+def _doubt_lines(bundle: Bundle, assessed: dict[str, DetectionAssessment]) -> list[str]:
+    lines = [
+        f"A finding is said from a score of {bundle.threshold:.3f}, the one of the greatest F1 on validation images."
+    ]
+    for split, assessment in assessed.items():
+        error = assessment.estimates["count_mae"]
+        lines.append(f"Counts on {split}: wrong by {error.value:.2f} objects an image on average.")
+    return lines
+
+
+def _draw(job: DetectionJob, assessment: DetectionAssessment, rows: np.ndarray, split: str) -> None:
+    figures = {f"{name}_{split}": figure for name, figure in detection_figures(assessment).items()}
+    if len(worst_images(assessment)):
+        figures[f"worst_cases_{split}"] = worst_cases_figure(assessment, lambda number: _read(job, int(rows[number])))
+    figures["learning_curves"] = learning_curves(pd.read_csv(job.folder.history))
+    for name, figure in figures.items():
+        save_figure(figure, job.folder.figures / f"{name}.png")
+
+
+def _read(job: DetectionJob, row: int) -> Image:
+    cohort = job.store.cohort
+    return cohort.source.read(str(cohort.table["image"].iloc[row]))

@@ -1,0 +1,22 @@
+"""Fitting what a pipeline has to learn."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from hounsfield.cohorts import Cohort
+from hounsfield.images import Image
+from hounsfield.planning import BasePlan
+
+AnyPlan = TypeVar("AnyPlan", bound=BasePlan)
+
+
+def fitted_plan(plan: AnyPlan, cohort: Cohort) -> AnyPlan:
+    """The plan with its pipeline fitted on the training rows, if it has anything to learn."""
+    if not plan.pipeline.needs_fit:
+        return plan
+    references = [str(reference) for reference in cohort.table["image"].iloc[cohort.rows("train")]]
+    fitted = plan.pipeline.fit(
+        lambda: (image for image in cohort.source.stream(references) if isinstance(image, Image))
+    )
+    return plan.model_copy(update={"pipeline": fitted})
