@@ -65,8 +65,9 @@ expected_disk_mb: 1.0
 """
 
 
-def make_detection_run(folder: Path, *, rank: int = 2, labels: tuple[str, ...] = LABELS, count: int = 36) -> Path:
-    """A run on images of patients with tell-tale names; findings are true boxes moved, some of them missing."""
+def make_detection_run(folder: Path, *, rank: int = 2, labels: tuple[str, ...] = LABELS, share: float = 0.85) -> Path:
+    """A run on images of patients with tell-tale names; findings are true boxes moved, about ``share`` of them."""
+    count = 36
     data, run = folder / "data", folder / "run"
     data.mkdir(parents=True)
     (run / "bundle").mkdir(parents=True)
@@ -76,7 +77,9 @@ def make_detection_run(folder: Path, *, rank: int = 2, labels: tuple[str, ...] =
     table = pd.DataFrame(
         {
             "image": names,
-            "label": [";".join(lab for lab in labels if lab in set(boxes["label"][boxes["image"] == n])) for n in names],
+            "label": [
+                ";".join(lab for lab in labels if lab in set(boxes["label"][boxes["image"] == n])) for n in names
+            ],
             "patient": [f"MUSTERMANN-{number // 2}" for number in range(count)],
             "split": np.repeat(["train", "validation", "test"], count // 3),
             "microscope": generator.choice(["Ardent", "Balder"], count),
@@ -86,7 +89,7 @@ def make_detection_run(folder: Path, *, rank: int = 2, labels: tuple[str, ...] =
     boxes.to_parquet(run / "boxes.parquet")
     rows = boxes.merge(table.drop(columns="label"), on="image", how="right")
     rows[["image", "label", *COLUMNS[rank], "patient", "split"]].to_csv(data / "boxes.csv", index=False)
-    found = _findings(boxes, table, rank, generator)
+    found = _findings(boxes, table, share, generator)
     found.to_csv(run / "predictions.csv", index=False)
     metrics = {split: _measured(boxes, found, table, split, labels) for split in ("validation", "test")}
     (run / "metrics.json").write_text(json.dumps(metrics))
@@ -112,11 +115,11 @@ def _write_scene(
     return pd.DataFrame(boxes, columns=["image", "label", *COLUMNS[rank]])
 
 
-def _findings(boxes: pd.DataFrame, table: pd.DataFrame, rank: int, generator: np.random.Generator) -> pd.DataFrame:
-    columns = list(COLUMNS[rank])
+def _findings(boxes: pd.DataFrame, table: pd.DataFrame, share: float, generator: np.random.Generator) -> pd.DataFrame:
+    columns = list(boxes.columns[2:])
     split = table.set_index("image")["split"]
-    kept = boxes[(generator.random(len(boxes)) < 0.85) & (boxes["image"].map(split) != "train").to_numpy()].copy()
-    kept[columns] += generator.integers(-1, 2, (len(kept), 2 * rank))
+    kept = boxes[(generator.random(len(boxes)) < share) & (boxes["image"].map(split) != "train").to_numpy()].copy()
+    kept[columns] += generator.integers(-1, 2, kept[columns].shape)
     kept["score"] = generator.uniform(0.3, 1, len(kept))
     wrong = kept.sample(frac=0.3, random_state=0).copy()
     wrong[columns] += 9

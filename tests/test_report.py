@@ -6,7 +6,6 @@ import json
 import re
 import sys
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -30,6 +29,7 @@ from hounsfield.reports.run_report.privacy import Scrubber
 from hounsfield.reports.run_report.record import read_run
 from hounsfield.reports.svg import svg_of
 from networks import LABELS, tiny_bundle
+from pages import Page
 
 network_test = pytest.mark.network
 
@@ -145,43 +145,6 @@ def write_rest(run: Path, data: Path) -> None:
         {"event": "finished", "seconds": 90.0, "peak_memory_mb": 800.0, "time": "2026-11-22T20:00:00+0000"},
     ]
     (run / "log.jsonl").write_text("\n".join(json.dumps(event) for event in events))
-
-
-class Page(HTMLParser):
-    """The page as a reader's program sees it: every tag closed, every identifier once, every address."""
-
-    VOID = frozenset({"meta", "br", "img", "link", "input", "hr"})
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.identifiers: list[str] = []
-        self.addresses: list[str] = []
-        self.words: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        values = dict(attrs)
-        if tag not in self.VOID:
-            self.open.append(tag)
-        self.identifiers += [value for name, value in attrs if name == "id" and value]
-        self.addresses += [str(values[name]) for name in ("src", "href", "xlink:href") if values.get(name)]
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-        if tag not in self.VOID:
-            self.handle_endtag(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag, tag
-
-    def handle_data(self, data: str) -> None:
-        if not {"style", "script"} & set(self.open):
-            self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
 
 
 @pytest.fixture(scope="module")

@@ -11,17 +11,19 @@ import typer
 def command(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
     *,
-    evidence: Annotated[bool, typer.Option(help="Explain typical and worst cases; needs the run's data.")] = True,
+    evidence: Annotated[bool, typer.Option(help="Show typical and worst cases; needs the run's data.")] = True,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print what was written, and how far checklists are.")
     ] = False,
 ) -> None:
-    """Write report.html and MODEL_CARD.md into a run: results, calibration, subgroups, evidence, checklists."""
+    """Write report.html and MODEL_CARD.md into a run: results, cases, limits, the plan, checklists."""
     from hounsfield.cli.console import out, print_json, progress_bars, say
     from hounsfield.errors import MissingDependency
     from hounsfield.reports.run_report import write_report
+    from hounsfield.reports.run_report.record import ClassifierRun, read_run
 
-    if evidence:
+    # What a detector finds is drawn as it stands in the run; only a classifier is asked again.
+    if evidence and isinstance(read_run(run), ClassifierRun):
         from hounsfield.cli.backend import announce_backend
 
         try:

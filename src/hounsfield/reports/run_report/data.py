@@ -32,10 +32,14 @@ def data_section(run: Run) -> Section:
         *_attribute_table(run),
         Paragraph(
             f"Before the network sees an image it goes through: {pipeline}. What these steps learn, they learned from "
-            f"training images alone. The network takes {_shape(run.bundle.input_shape)}."
+            f"training images alone. The network takes {_shape(run.bundle.input_shape)}{_windows(run)}."
         ),
     ]
     return Section("data", "Data", tuple(blocks))
+
+
+def _windows(run: Run) -> str:
+    return "; larger images are seen in windows that overlap" if isinstance(run, DetectorRun) else ""
 
 
 def split_section(run: RunRecord) -> Section:

@@ -23,6 +23,7 @@ from hounsfield.reports.run_report.content import (
     Paragraph,
     Section,
     Table,
+    interval,
     number,
     with_interval,
 )
@@ -32,6 +33,7 @@ from hounsfield.reports.svg import svg_of
 
 # Scores that are shown beside the one in use.
 SCORES = (0.1, 0.3, 0.5, 0.7, 0.9)
+CLOSE = 0.02
 BY_LABEL = ("ap", "ap50", "luna16")
 COUNTS = ("count_bias", "count_mae", "count_low", "count_high")
 
@@ -41,11 +43,7 @@ def detection_results_section(run: DetectorRun) -> Section:
     objects = len(run.shown.detections.truth_classes)
     blocks: list[Block] = [
         Paragraph(f"{on_what(run)} The images hold {objects:,} objects."),
-        metric_table(
-            run,
-            {name: title for name, title in TITLES.items() if name not in COUNTS},
-            "the epoch and the score from which findings are said",
-        ),
+        metric_table(run, TITLES, "the epoch and the score from which findings are said"),
         Paragraph(
             "AP: average precision, the mean over recalls of how many findings are true, averaged over classes and "
             "over overlaps (IoU) of .50 to .95 as COCO does; AP50 and AP75 at one overlap; sides are in pixels. LUNA16 "
@@ -101,10 +99,7 @@ def counting_section(run: DetectorRun) -> Section:
     labels = run.bundle.labels
     names = ["all classes", *(labels if len(labels) > 1 else ())]
     endings = ["", *(f"_{label}" for label in labels)][: len(names)]
-    rows = [
-        (name, *(with_interval(run.estimates.get(f"{figure}{ending}", {}), 2) for figure in COUNTS))
-        for name, ending in zip(names, endings, strict=True)
-    ]
+    rows = [(name, *_counted(run, ending)) for name, ending in zip(names, endings, strict=True)]
     blocks = (
         Drawing(
             svg_of(counting_figure(run.shown), "counts", "Found less true objects against their mean"),
@@ -113,19 +108,27 @@ def counting_section(run: DetectorRun) -> Section:
         ),
         Table(
             "Objects an image, found less true",
-            ("", "bias", "mean absolute error", "lower limit", "upper limit"),
+            ("", "bias", "mean absolute error", "limits of agreement"),
             tuple(rows),
-            "With 95 % intervals. A bias that rises with the number of objects shows in the figure, not in the mean.",
+            "With 95 % intervals; those of the limits stand in Results. A bias that rises with the number of objects "
+            "shows in the figure, not in the mean.",
+            beside=True,
         ),
     )
     return Section("counting", "Counting", blocks)
 
 
+def _counted(run: DetectorRun, ending: str) -> tuple[str, str, str]:
+    found = [run.estimates.get(f"{figure}{ending}", {}) for figure in COUNTS]
+    limits = interval(found[2].get("value"), found[3].get("value"), 2)
+    return with_interval(found[0], 2), with_interval(found[1], 2), limits
+
+
 def score_section(run: DetectorRun) -> Section:
     """The score from which a finding is said, and what others do."""
     in_use = run.bundle.threshold
-    scores = [("in use", in_use), *(("", score) for score in SCORES if abs(score - in_use) > 0.02)]
-    rows = [(f"{score:.3g}" + (f" ({name})" if name else ""), *_at(run, score)) for name, score in scores]
+    scores = [(in_use, " (in use)"), *((score, "") for score in SCORES if abs(score - in_use) > CLOSE)]
+    rows = [(f"{score:.3g}{name}", *_at(run, score)) for score, name in sorted(scores)]
     blocks = (
         Paragraph(
             f"A finding is said from a score of {in_use:.3g} on. It was chosen on validation images, where it has the "
