@@ -126,6 +126,30 @@ def _remarks(true: BoxList, found: pd.DataFrame, labels: tuple[str, ...], thresh
     return notes
 
 
+def evaluate_detection_run(run: Path, data: str | None, test: TableTest, *, output: Path | None, as_json: bool) -> None:
+    """Test the bundle of a detector on its own test images or on other data, and print what that says."""
+    from hounsfield.cli.console import progress_bars
+    from hounsfield.reports.detection import write_detection_assessment
+    from hounsfield.training import evaluate_detector
+
+    with progress_bars() as progress:
+        assessment, read = evaluate_detector(
+            run,
+            data,
+            progress=progress,
+            criterion=known_criterion(test.criterion),
+            overlap=test.overlap,
+            num_replicates=test.num_replicates,
+            seed=test.seed,
+            confidence=test.confidence,
+            **({} if test.threshold is None else {"threshold": test.threshold}),
+        )
+    report_detections(assessment, test.confidence, as_json=as_json)
+    if output is not None:
+        write_detection_assessment(assessment, output, read=read)
+        say(f"Metrics and figures: {output}")
+
+
 def report_detections(assessment: DetectionAssessment, confidence: float, *, as_json: bool = False) -> None:
     """Print what a test of detection says: notes to standard error, figures to standard output."""
     for note in assessment.notes:

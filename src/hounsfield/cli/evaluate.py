@@ -55,6 +55,14 @@ def command(  # noqa: PLR0917 - Typer takes every option as a parameter
         evaluate_table(target, truth, test, output=output, as_json=as_json)
         return
     options: dict[str, Any] = {"num_replicates": replicates, "confidence": confidence, "seed": seed}
+    if target.is_dir() and _is_detector(target):
+        from hounsfield.cli.detections import TableTest, evaluate_detection_run
+
+        if task is not None or interventions:
+            raise UsageError("The options --task and --interventions are for classifiers, and this run is a detector.")
+        test = TableTest(threshold, criterion, overlap, replicates, seed, confidence)
+        evaluate_detection_run(target, data, test, output=output, as_json=as_json)
+        return
     if target.is_dir():
         assessment, removals = _test_run(target, data, task, threshold, options, interventions=interventions)
     else:
@@ -74,6 +82,12 @@ def command(  # noqa: PLR0917 - Typer takes every option as a parameter
         _write_bias(bias, target, target / "figures")
     if output is not None:
         _write(assessment, bias, output)
+
+
+def _is_detector(run: Path) -> bool:
+    from hounsfield.bundle import Bundle
+
+    return Bundle.load(run).task == "detection"
 
 
 def _test_run(

@@ -32,7 +32,6 @@ DETECTION_SHOWN = (
     "sensitivity_fp_1",
     "precision",
     "recall",
-    "f1",
     "count_bias",
     "count_mae",
 )
@@ -60,7 +59,11 @@ def print_estimates(title: str, estimates: dict[str, Any]) -> None:
         if name in estimates:
             found = estimates[name]
             low, high = (_number(found[end]) for end in ("low", "high"))
-            table.add_row(name.replace("_", " "), _number(found["value"]), f"{low} to {high}")
+            table.add_row(
+                name.replace("_", " "),
+                _number(found["value"]),
+                f"{low} to {high}" if found["low"] is not None else found["note"],
+            )
     out.print(table)
 
 

@@ -38,6 +38,8 @@ from hounsfield.evaluation.free_response import LUNA_RATES, sensitivities
 from hounsfield.evaluation.intervals import bca_interval, bootstrap, jackknife, make_clusters
 
 OVERLAP = 0.5
+# Of fewer patients a bootstrap has next to nothing to draw from, and its intervals would look sure.
+FEWEST_PATIENTS = 5
 AP50, AP75 = int(np.argmin(np.abs(IOU_THRESHOLDS - 0.5))), int(np.argmin(np.abs(IOU_THRESHOLDS - 0.75)))
 
 
@@ -142,7 +144,7 @@ def evaluate_detections(
     - where there are several classes, ``ap_LABEL``, ``ap50_LABEL``, ``luna16_LABEL``, and the counts of each.
 
     What is undefined, such as ``ap_large`` without a large object, is ``nan``. Intervals are BCa's of the bootstrap by
-    patient.
+    patient; of fewer than five patients there are none.
 
     Args:
         detections: truths and findings of n images.
@@ -166,9 +168,14 @@ def evaluate_detections(
     replicates = bootstrap(figures.of, clusters, _present(detections), num_replicates=num_replicates, seed=seed)
     left_out = jackknife(figures.of, clusters, seed=seed)
     estimates = {}
+    few = len(clusters) < FEWEST_PATIENTS
     for row, name in enumerate(figures.names):
-        interval = bca_interval(float(values[row]), replicates[row], left_out[row], confidence=confidence)
-        note = "" if math.isfinite(values[row]) else "nothing that it could be taken of"
+        interval = (math.nan, math.nan)
+        note = f"{len(clusters)} patients are too few for an interval" if few else ""
+        if not few:
+            interval = bca_interval(float(values[row]), replicates[row], left_out[row], confidence=confidence)
+        if not math.isfinite(values[row]):
+            note = "nothing that it could be taken of"
         count = figures.sizes[row]
         estimates[name] = Estimate(float(values[row]), *interval, count, "bootstrap, BCa, by patient", note)
     return estimates
