@@ -178,6 +178,7 @@ def write_rest(run: Path, data: Path, rank: int, labels: tuple[str, ...]) -> Non
     (run / "environment.json").write_text(json.dumps(environment))
     events: list[dict[str, Any]] = [
         {"event": "note", "text": "1 of 90 boxes is invalid and was left out: scan-007.png."},
+        {"event": "diagnosis", "lines": ["Overfitting: gap +0.2.", "  Try: more images: hounsfield train /data/x"]},
         {"event": "finished", "seconds": 90.0, "peak_memory_mb": 800.0, "time": "2026-11-22T20:00:00+0000"},
     ]
     (run / "log.jsonl").write_text("\n".join(json.dumps(event) for event in events))

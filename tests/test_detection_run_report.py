@@ -141,6 +141,8 @@ def test_anchors_and_decisions_stand_with_their_reasons(written: Report, page: P
         "[64, 80, 1]",
         "nine tenths of the objects are longer than 9 pixels; whole images fit",
     )
+    assert "Try: more images" in page.text
+    assert "/data/x" not in page.text
     (curves,) = [block for block in blocks(written, "training") if block.kind == "drawing"]
     assert [row[0] for row in curves.table.rows] == ["first: 1", "kept: 2", "last: 3"]
 

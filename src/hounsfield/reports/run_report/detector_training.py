@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hounsfield.reports.run_report.content import Block, Drawing, Paragraph, Section, Table, number
-from hounsfield.reports.run_report.drawings import detector_curves_figure
+from hounsfield.reports.figures import learning_curves
+from hounsfield.reports.run_report.content import Block, Drawing, Paragraph, Points, Section, Table, number
 from hounsfield.reports.run_report.record import DetectorRun
 from hounsfield.reports.svg import svg_of
 
@@ -31,11 +31,15 @@ def _blocks(run: DetectorRun) -> Iterator[Block]:
     chosen = next((name for name in CHOSEN_BY if name in history and history[name].notna().any()), None)
     told = "" if chosen is None else " The epoch with the greatest average precision on validation images is kept."
     yield Drawing(
-        svg_of(detector_curves_figure(history), "learning", "Learning curves"),
-        f"Losses of training images, and average precision of validation images, against the epoch.{told}",
+        svg_of(learning_curves(history), "learning", "Learning curves"),
+        f"The loss of training images, and average precision of validation images, against the epoch.{told}",
         _epochs(history, chosen),
         wide=True,
     )
+    # What might be tried next stands with its command in the log; a page needs no path of this machine.
+    diagnosed = [str(line).strip().partition(": hounsfield")[0] for line in run.event("diagnosis").get("lines", ())]
+    if diagnosed:
+        yield Points(tuple(diagnosed))
     if run.bundle.detector is not None:
         yield Paragraph(run.reasons.get("anchors", "Anchors are the shapes from which boxes are refined."))
         yield _anchor_table(run.bundle.detector)

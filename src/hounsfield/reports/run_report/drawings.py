@@ -7,17 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from hounsfield.evaluation.operating import DecisionCurve
 from hounsfield.evaluation.selective import RiskCoverage
-from hounsfield.reports.figures import COLOURS, DASHES, GREY, SIDE, dress, new_figure
+from hounsfield.reports.figures import COLOURS, GREY, SIDE, dress, new_figure
 
 ROW = 0.24  # inches a group
-# Numbers of a detector's history that are no loss.
-NO_LOSSES = frozenset({"epoch", "member", "seconds", "learning_rate", "images"})
 
 
 def decision_figure(curve: DecisionCurve) -> Figure:
@@ -43,28 +39,6 @@ def risk_coverage_figure(curve: RiskCoverage) -> Figure:
     axes.set_xlim(0, 1.01)
     axes.set_ylim(0, max(1.15 * float(np.max(curve.risk[curve.coverage >= 0.1], initial=0.02)), 0.02))
     dress(axes, "Risk against coverage", "Share of images answered, surest first", "Share of wrong answers")
-    return figure
-
-
-def detector_curves_figure(history: pd.DataFrame) -> Figure:
-    """Draw the losses of a detector's training, and average precision on validation images, against the epoch."""
-    numeric = [str(name) for name in history.columns if pd.api.types.is_numeric_dtype(history[name])]
-    precisions = [name for name in numeric if name.startswith("val_ap") and history[name].notna().any()]
-    losses = [name for name in numeric if not name.startswith("val_") and name not in NO_LOSSES]
-    figure = new_figure(2.1 * SIDE, 3.4)
-    epochs = history["epoch"] if "epoch" in numeric else np.arange(1, len(history) + 1)
-    panels = {"Losses of training": losses, "Average precision of validation": precisions}
-    for axes, (title, names) in zip(figure.subplots(1, 2), panels.items(), strict=True):
-        for number, name in enumerate(names):
-            known = history[name].notna().to_numpy()
-            colour, dash = COLOURS[number % len(COLOURS)], DASHES[number // len(COLOURS) % len(DASHES)]
-            label = name.removeprefix("val_").replace("_", " ")
-            axes.plot(np.asarray(epochs)[known], history[name][known], dash, color=colour, label=label, marker=".")
-        dress(axes, title, "Epoch", "")
-        axes.set_ylim(bottom=0)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if names:
-            axes.legend(frameon=False, fontsize=8)
     return figure
 
 
