@@ -45,6 +45,8 @@ BATCH_IMAGES = (2, 8)
 # Nearly all objects are to be at least this long, in pixels of the canvas; smaller ones are hardly told from noise.
 SMALLEST_SIDE = 10.0
 SMALL_SHARE = 10
+# A zoom nearer to 1 blurs for little gain.
+WORTHWHILE_ZOOM = 0.8
 # Cells of the finest features that such an object is to span, by rank: a volume tells an object in fewer.
 STEM_CELLS = {2: 2, 3: 5}
 # The canvas's sides are multiples of this, so that all levels of the pyramid divide it.
@@ -176,7 +178,8 @@ def _scale(boxes: TrainingBoxes, longest: int) -> Scale:
     if small * fitted >= SMALLEST_SIDE or fitted == 1:
         zoom, part = fitted, False
     else:
-        zoom, part = min(1.0, SMALLEST_SIDE / small), True
+        wished = SMALLEST_SIDE / small
+        zoom, part = (wished if wished < WORTHWHILE_ZOOM else 1.0), True
     if zoom < 1:
         steps.append({"name": "zoom", "longest": longest} if uneven and not part else {"name": "zoom", "factor": zoom})
         factors = factors * zoom

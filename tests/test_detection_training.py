@@ -1,0 +1,227 @@
+"""Training a detector: plan, batches, loop, run folder, and the evaluation of the run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+from hounsfield.augmentation.scenes import SceneAugmentation
+from hounsfield.bundle import Bundle
+from hounsfield.cohorts import SceneStore
+from hounsfield.errors import CohortError, PlanError
+from hounsfield.images import Image, write_image
+from hounsfield.planning import DetectionPlan, load_plan
+from hounsfield.training import DataRequest, evaluate_detector, prepare, resume, train
+from hounsfield.training.detector import DetectionBatches
+
+pytestmark = [
+    pytest.mark.network,
+    # Keras under PyTorch says this of its own optimiser and of NumPy 2.
+    pytest.mark.filterwarnings("ignore:.*__array_wrap__.*:DeprecationWarning"),
+]
+
+EXACT = keras.backend.backend() == "tensorflow"
+TINY = (
+    "width=4",
+    "pyramid_channels=8",
+    "head_units=8",
+    "roi_bins=2",
+    "network=resnet10",
+    "precision=float32",
+    "num_proposals=16",
+    "num_candidates=32",
+    "batch_size=2",
+)
+
+
+def squares(folder: Path, *, num: int = 12, shape: tuple[int, int] = (48, 64), objects: int = 2) -> Path:
+    """Noise with bright squares and dark ones, as PNG files beside a table of boxes; every sixth image has none."""
+    generator = np.random.default_rng(0)
+    folder.mkdir(parents=True)
+    rows: list[dict[str, Any]] = []
+    for number in range(num):
+        pixels = generator.normal(100, 8, shape)
+        known = {
+            "image": f"{number:02d}.png",
+            "patient": f"p{number}",
+            "split": ("train", "train", "validation", "test")[number % 4],
+        }
+        for place in range(0 if number % 6 == 5 else objects):
+            side, label = int(generator.integers(10, 16)), ("bright", "dark")[place % 2]
+            y, x = (int(generator.integers(0, length - side)) for length in shape)
+            pixels[y : y + side, x : x + side] += 100 if label == "bright" else -80
+            rows.append({**known, "label": label, "y0": y, "x0": x, "y1": y + side, "x1": x + side})
+        if number % 6 == 5:
+            rows.append(known)
+        assert cv2.imwrite(str(folder / known["image"]), np.clip(pixels, 0, 255).astype(np.uint8))
+    pd.DataFrame(rows).to_csv(folder / "boxes.csv", index=False)
+    return folder / "boxes.csv"
+
+
+def balls(folder: Path, *, num: int = 8) -> Path:
+    """The same in 3D, as NIfTI volumes with label maps."""
+    generator = np.random.default_rng(0)
+    for number in range(num):
+        pixels, labels = generator.normal(0, 5, (16, 24, 24, 1)), np.zeros((16, 24, 24, 1), np.uint8)
+        z, y, x = (int(generator.integers(0, length - 8)) for length in (16, 24, 24))
+        labels[z : z + 8, y : y + 8, x : x + 8] = 1
+        for name, values in (("images", pixels + 60 * labels), ("labels", labels)):
+            path = folder / name / f"v{number}.nii.gz"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_image(Image(values.astype(np.float32 if name == "images" else np.uint8), affine=np.eye(4)), path)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return squares(tmp_path_factory.mktemp("squares") / "data")
+
+
+def plan_of(data: Path, *changes: str) -> DetectionPlan:
+    prepared = prepare(DataRequest(str(data)), seed=0)
+    plan = prepared.plan(effort="quick")
+    changed = prepared.changed(plan, changes) if changes else plan
+    assert isinstance(changed, DetectionPlan)
+    return changed
+
+
+def run_of(data: Path, out: Path, *changes: str) -> dict[str, Any]:
+    return train(str(data), out, effort="quick", changes=(*TINY, "epochs=2", "validate_every=2", *changes)).metrics
+
+
+def test_a_run_of_a_detector_holds_what_it_promises(data: Path, tmp_path: Path) -> None:
+    metrics = run_of(data, tmp_path / "run")
+    run = tmp_path / "run"
+    written = {path.name for path in run.iterdir()}
+    assert {"plan.yaml", "cohort.parquet", "boxes.parquet", "history.csv", "metrics.json", "predictions.csv"} <= written
+    assert json.loads((run / "metrics.json").read_text()) == metrics
+    assert {"ap", "ap50", "ap75", "ap50_bright", "ap50_dark", "luna16", "count_mae"} <= set(metrics["test"])
+    history = pd.read_csv(run / "history.csv")
+    assert history["val_ap"].notna().tolist() == [False, True]
+    assert {"loss", "objectness", "anchor_boxes", "classes", "region_boxes"} <= set(history.columns)
+    found = pd.read_csv(run / "predictions.csv")
+    assert set(found["split"]) <= {"validation", "test"}
+    assert list(found.columns) == ["image", "label", "score", "y0", "x0", "y1", "x1", "split"]
+    assert {"learning_curves.png", "free_response_test.png", "precision_recall_test.png"} <= {
+        path.name for path in (run / "figures").iterdir()
+    }
+    bundle = Bundle.load(run)
+    assert (bundle.task, bundle.labels, bundle.detector["num_labels"]) == ("detection", ("bright", "dark"), 2)
+    assert bundle.counting.counts_true.shape == (3, 2)
+    assessment, read = evaluate_detector(run, num_replicates=100)
+    assert assessment.estimates["ap"].value == pytest.approx(metrics["test"]["ap"]["value"], abs=1e-6)
+    assert read(0).shape == (48, 64)
+
+
+def test_a_resumed_run_is_the_unbroken_one(data: Path, tmp_path: Path) -> None:
+    def killed(task: str, done: int, total: int | None) -> None:
+        if task == "training" and done >= 4:
+            raise SystemExit
+
+    changes = (*TINY, "epochs=3", "validate_every=1")
+    train(str(data), tmp_path / "whole", effort="quick", changes=changes)
+    with pytest.raises(SystemExit):
+        train(str(data), tmp_path / "broken", effort="quick", changes=changes, progress=killed)
+    assert len(pd.read_csv(tmp_path / "broken" / "history.csv")) == 1
+    resume(tmp_path / "broken")
+    whole, broken = (pd.read_csv(tmp_path / name / "history.csv") for name in ("whole", "broken"))
+    for name in ("loss", "objectness", "region_boxes"):
+        np.testing.assert_allclose(broken[name], whole[name], atol=0 if EXACT else 1e-4)
+
+
+def test_volumes_are_trained_by_the_same_code(tmp_path: Path) -> None:
+    metrics = run_of(balls(tmp_path / "data"), tmp_path / "run", "width=2")
+    assert metrics["test"]["ap"]["n"] > 0
+    columns = list(pd.read_csv(tmp_path / "run" / "predictions.csv").columns)
+    assert columns == ["image", "label", "score", "z0", "y0", "x0", "z1", "y1", "x1", "split"]
+
+
+def test_images_larger_than_the_canvas_are_trained_by_parts(tmp_path: Path) -> None:
+    table = squares(tmp_path / "data", shape=(160, 96))
+    metrics = run_of(table, tmp_path / "run", "input_shape=[64, 64, 1]", "augmentation=medium")
+    assert np.isfinite(metrics["test"]["ap"]["value"])
+
+
+def test_odd_boxes_in_bfloat16_leave_finite_losses(tmp_path: Path) -> None:
+    table = squares(tmp_path / "data")
+    rows = pd.read_csv(table)
+    # One pixel, the whole image, and images without an object.
+    rows.loc[0, ["y0", "x0", "y1", "x1"]] = [5, 5, 6, 6]
+    rows.loc[1, ["y0", "x0", "y1", "x1"]] = [0, 0, 48, 64]
+    rows.to_csv(table, index=False)
+    run_of(table, tmp_path / "run", "precision=mixed_bfloat16")
+    history = pd.read_csv(tmp_path / "run" / "history.csv")
+    assert np.isfinite(history[["loss", "objectness", "anchor_boxes", "classes", "region_boxes"]].to_numpy()).all()
+
+
+def test_the_plan_says_why_and_survives_its_file(data: Path, tmp_path: Path) -> None:
+    plan = plan_of(data)
+    assert (plan.task, plan.labels, plan.input_shape) == ("detection", ("bright", "dark"), (48, 64, 1))
+    assert plan.max_objects >= 2
+    assert "where" in plan.reasons["task"]
+    assert "IoU" in plan.reasons["anchors"]
+    plan.save(tmp_path / "plan.yaml")
+    again = load_plan(tmp_path / "plan.yaml")
+    assert isinstance(again, DetectionPlan)
+    assert again.model_dump(exclude={"reasons"}) == plan.model_dump(exclude={"reasons"})
+    stronger = plan.changed(["augmentation=strong"])
+    assert stronger.augmentation.flip_axes == plan.augmentation.flip_axes
+    assert stronger.augmentation.mosaic > 0.4
+
+
+def test_small_objects_in_large_images_are_trained_by_parts_of_them(tmp_path: Path) -> None:
+    plan = plan_of(squares(tmp_path / "data", shape=(420, 600)))
+    assert max(plan.input_shape[:2]) == 256
+    assert "zoom" not in str(plan.pipeline.to_dict())
+    assert "windows" in plan.reasons["input_shape"]
+
+
+def test_large_objects_in_large_images_are_made_smaller(tmp_path: Path) -> None:
+    table = squares(tmp_path / "data", shape=(420, 600))
+    rows = pd.read_csv(table)
+    rows[["y1", "x1"]] = rows[["y0", "x0"]] + 60
+    rows[["y1", "x1"]] = rows[["y1", "x1"]].clip(upper=pd.Series({"y1": 420, "x1": 600}), axis=1)
+    rows.to_csv(table, index=False)
+    plan = plan_of(table)
+    assert {"name": "zoom", "factor": pytest.approx(256 / 600)}.items() <= plan.pipeline.to_dict()["steps"][1].items()
+
+
+def test_no_object_is_dropped_silently(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match="max_objects to 2"):
+        train(str(data), tmp_path / "run", effort="quick", changes=(*TINY, "max_objects=1"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_mosaic_that_holds_too_many_objects_is_left_out(data: Path, tmp_path: Path) -> None:
+    plan = plan_of(data, "max_objects=2").model_copy(update={"augmentation": SceneAugmentation(mosaic=1.0)})
+    cohort = prepare(DataRequest(str(data)), seed=0).cohort
+    store = SceneStore.build(cohort, plan.pipeline, folder=tmp_path)
+    batches = DetectionBatches(store, np.asarray(cohort.rows("train")), plan, seed=0, epoch=0)
+    images, truth = batches[0]
+    assert images.shape[1:] == plan.input_shape
+    assert truth["boxes"].shape[1:] == (2, 4)
+    again = DetectionBatches(store, np.asarray(cohort.rows("train")), plan, seed=0, epoch=0)[0]
+    np.testing.assert_array_equal(again[0], images)
+
+
+def test_a_training_split_without_a_box_is_refused(tmp_path: Path) -> None:
+    table = squares(tmp_path / "data")
+    rows = pd.read_csv(table)
+    rows.loc[rows["split"] == "train", ["y0", "x0", "y1", "x1", "label"]] = np.nan
+    rows.drop_duplicates().to_csv(table, index=False)
+    with pytest.raises(CohortError):
+        prepare(DataRequest(str(table)), seed=0)
+
+
+def test_a_plan_of_other_labels_or_axes_is_refused(data: Path, tmp_path: Path) -> None:
+    plan = plan_of(data)
+    for change, told in (({"labels": ("a", "b")}, "detector of a, b"), ({"input_shape": (16, 48, 64, 1)}, "2 axes")):
+        with pytest.raises(PlanError, match=told):
+            train(str(data), tmp_path / "run", plan=plan.model_copy(update=change))
