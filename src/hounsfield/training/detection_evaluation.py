@@ -13,7 +13,7 @@ from hounsfield.bundle import Bundle
 from hounsfield.cohorts import SceneStore
 from hounsfield.evaluation import DetectionAssessment
 from hounsfield.images import Image
-from hounsfield.inference.detection_engines import open_detection_engine
+from hounsfield.inference.detector import Detector
 from hounsfield.progress import Progress, silent
 from hounsfield.training.detection_finish import assess_look, look
 from hounsfield.training.evaluation import tested_cohort
@@ -40,12 +40,21 @@ def evaluate_detector(
         CohortError: the data cannot be tested on.
     """
     bundle = Bundle.load(run)
-    engine = open_detection_engine(bundle)
+    detector = Detector(bundle)
     cohort, note = tested_cohort(run, data, bundle)
     store = SceneStore.build(cohort, bundle.pipeline, progress=progress)
-    looked = look(bundle, engine, store, np.arange(len(store)), progress)
+    looked = look(detector, store, np.arange(len(store)), progress, "test")
     assessment = assess_look(store.cohort, looked, bundle, **options)
-    notes = (*store.cohort.notes, note, f"Found by {engine.description}.", *assessment.notes)
+    novelty = bundle.counting.novelty if bundle.counting else None
+    unlike = int(novelty.unlike({"features": looked.features}).sum()) if novelty else 0
+    told = f"{unlike:,} of {len(store):,} images are unlike those of training."
+    notes = (
+        *store.cohort.notes,
+        note,
+        f"Found by {detector.engine.description}.",
+        *([told] if novelty else []),
+        *assessment.notes,
+    )
 
     def read(number: int) -> Image:
         return store.cohort.source.read(str(store.cohort.table["image"].iloc[number]))

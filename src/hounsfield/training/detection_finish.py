@@ -19,6 +19,7 @@ from hounsfield.evaluation import (
     DetectionAssessment,
     Detections,
     Finding,
+    Novelty,
     Truth,
     as_detections,
     assess_detections,
@@ -28,12 +29,8 @@ from hounsfield.evaluation import (
 )
 from hounsfield.evaluation.detection_doubt import DetectionDoubt
 from hounsfield.images import Image
-from hounsfield.inference.detection_engines import (
-    DetectionEngine,
-    check_detector_bfloat16,
-    find_with,
-    open_detection_engine,
-)
+from hounsfield.inference.detection_engines import check_detector_bfloat16
+from hounsfield.inference.detector import Detector
 from hounsfield.inference.windows import Found
 from hounsfield.planning import DetectionPlan
 from hounsfield.progress import Progress
@@ -44,8 +41,9 @@ from hounsfield.training.run_folder import RunFolder, atomically, write_json
 
 logger = logging.getLogger(__name__)
 
-# Images on which bfloat16 is compared with float32, and training images by which overfitting is judged.
-CHECKED, REVISITED = 24, 64
+# Images on which bfloat16 is compared with float32, and training images that are looked at again: by them overfitting
+# is judged, and what images like those of training are.
+CHECKED, REVISITED = 24, 400
 # A difference of AP50 between training and validation above this is worth a word; so is less than this in training.
 NOTABLE_GAP, LEARNED = 0.1, 0.7
 
@@ -79,23 +77,26 @@ class Look:
         rows: (n,) of the store.
         found: of each row, in pixels of the image as read.
         detections: the same with the truths.
+        features: (n, features).
     """
 
     rows: np.ndarray
     found: list[Found]
     detections: Detections
+    features: np.ndarray
 
 
-def look(bundle: Bundle, engine: DetectionEngine, store: SceneStore, rows: np.ndarray, progress: Progress) -> Look:
+def look(detector: Detector, store: SceneStore, rows: np.ndarray, progress: Progress, name: str) -> Look:
     """Find objects in rows of a store, down to the floor of scores."""
-    found = []
+    found, features = [], []
     for number, row in enumerate(rows.tolist(), start=1):
-        said = find_with(bundle, engine.run, store.pixels(row))
-        found.append(said._replace(boxes=store.change(row).back(said.boxes)))
-        progress("finding objects", number, len(rows))
+        looked = detector.look(store.pixels(row))
+        found.append(looked.found._replace(boxes=store.change(row).back(looked.found.boxes)))
+        features.append(looked.features)
+        progress(f"finding objects in {name} images", number, len(rows))
     truths = [Truth(*store.cohort.boxes(row)) for row in rows.tolist()]
-    detections = as_detections(truths, [Finding(*each) for each in found], labels=bundle.labels)
-    return Look(rows, found, detections)
+    detections = as_detections(truths, [Finding(*each) for each in found], labels=detector.bundle.labels)
+    return Look(rows, found, detections, np.stack(features))
 
 
 def finish_detection(job: DetectionJob, network: FasterRCNN) -> tuple[dict[str, Any], tuple[str, ...], tuple[str, ...]]:
@@ -108,14 +109,17 @@ def finish_detection(job: DetectionJob, network: FasterRCNN) -> tuple[dict[str, 
         The content of ``metrics.json``, lines on overfitting, and lines on the score and on counts.
     """
     folder, store = job.folder, job.store
-    bundle, engine, held = _deploy(job, network)
+    detector, held = _deploy(job, network)
+    train, test = (np.asarray(store.cohort.rows(split)) for split in ("train", "test"))
+    revisited = look(detector, store, evenly(train, REVISITED), job.progress, "training")
+    bundle = _with_score(
+        detector.bundle, held, Novelty.fit({"features": revisited.features}, {"features": held.features})
+    )
     looks = {"validation": held}
-    test = np.asarray(store.cohort.rows("test"))
     if len(test):
-        looks["test"] = look(bundle, engine, store, test, job.progress)
+        looks["test"] = look(detector, store, test, job.progress, "test")
     assessed = {split: assess_look(store.cohort, each, bundle) for split, each in looks.items()}
     metrics = {split: estimates_to_dict(dict(assessment.estimates)) for split, assessment in assessed.items()}
-    revisited = look(bundle, engine, store, evenly(np.asarray(store.cohort.rows("train")), REVISITED), job.progress)
     diagnosis = _diagnosis(job, revisited, held)
     doubt = _doubt_lines(bundle, assessed)
     folder.record("diagnosis", lines=diagnosis)
@@ -151,8 +155,8 @@ def finding_table(cohort: Cohort, looked: Look, labels: tuple[str, ...]) -> pd.D
     return pd.concat(parts, ignore_index=True)
 
 
-def _deploy(job: DetectionJob, network: FasterRCNN) -> tuple[Bundle, DetectionEngine, Look]:
-    """The bundle with its score, the engine that will run it, and what that finds in the validation images."""
+def _deploy(job: DetectionJob, network: FasterRCNN) -> tuple[Detector, Look]:
+    """The detector as it will be used, and what it finds in the validation images."""
     folder, plan, seen, store = job.folder, job.plan, job.seen, job.store
     modalities = tuple(sorted(seen.modalities))
     bundle = save_detector(
@@ -176,25 +180,23 @@ def _deploy(job: DetectionJob, network: FasterRCNN) -> tuple[Bundle, DetectionEn
     except (BundleError, MissingDependency) as error:
         folder.record("warning", text=str(error))
         logger.warning("%s", error)
-    engine = open_detection_engine(bundle)
-    held = look(bundle, engine, store, validation, job.progress)
-    bundle = _with_score(bundle, held)
+    detector = Detector(bundle)
+    held = look(detector, store, validation, job.progress, "validation")
     if bundle.onnx_parts[0].is_file():
         checked = (store.pixels(int(row)) for row in evenly(validation, CHECKED))
-        same = check_detector_bfloat16(bundle, checked)
+        same = check_detector_bfloat16(_with_score(bundle, held), checked)
         folder.record("engine check", bfloat16_same_findings=same)
-        bundle = bundle.with_check("bfloat16", same)
+        detector = Detector(bundle.with_check("bfloat16", same))
         if same:
-            engine = open_detection_engine(bundle)
-            held = look(bundle, engine, store, validation, job.progress)
-            bundle = _with_score(bundle, held)
-    folder.record("engine", name=engine.name)
-    return bundle, engine, held
+            held = look(detector, store, validation, job.progress, "validation")
+    folder.record("engine", name=detector.engine.name)
+    return detector, held
 
 
-def _with_score(bundle: Bundle, held: Look) -> Bundle:
+def _with_score(bundle: Bundle, held: Look, novelty: Novelty | None = None) -> Bundle:
+    """The bundle with the score from which a finding is said, and with what its counts were worth."""
     threshold = choose_score(held.detections)
-    counts = DetectionDoubt(held.detections.truth_counts(), held.detections.counts(threshold))
+    counts = DetectionDoubt(held.detections.truth_counts(), held.detections.counts(threshold), novelty)
     return bundle.with_counting(counts, threshold=threshold)
 
 
