@@ -32,7 +32,7 @@ def lists() -> tuple[pd.DataFrame, pd.DataFrame]:
     generator = np.random.default_rng(0)
     true, found = [], []
     for number in range(5):
-        image, patient = f"set/{number}.png", f"p{number // 2}"
+        image, patient = f"set/{number}.png", f"p{number}"
         for label in LABELS * 2:
             start = generator.integers(0, 80, 2)
             box = np.concatenate([start, start + generator.integers(8, 20, 2)]).astype(float)
@@ -42,7 +42,7 @@ def lists() -> tuple[pd.DataFrame, pd.DataFrame]:
                 found.append({"image": image, "label": label, **moved, "score": generator.random()})
         false = dict(zip(COLUMNS[2], (100.0, 100, 110, 110), strict=True))
         found.append({"image": image, "label": "cell", **false, "score": generator.random()})
-    true.append({"image": "set/5.png", "patient": "p2", "label": None} | dict.fromkeys(COLUMNS[2]))
+    true.append({"image": "set/5.png", "patient": "p4", "label": None} | dict.fromkeys(COLUMNS[2]))
     return pd.DataFrame(true), pd.DataFrame(found)
 
 
@@ -59,9 +59,7 @@ def arrays(true: pd.DataFrame, found: pd.DataFrame) -> Any:
 
 
 def as_coco(true: pd.DataFrame) -> dict[str, Any]:
-    images = [
-        {"id": 10 + number, "file_name": f"set/{number}.png", "patient": f"p{number // 2}"} for number in range(6)
-    ]
+    images = [{"id": 10 + number, "file_name": f"set/{number}.png", "patient": f"p{number}"} for number in range(6)]
     kept = true[true["label"].notna()]
     boxes = to_xywh(kept[list(COLUMNS[2])].to_numpy(float))
     annotations = [
@@ -77,9 +75,9 @@ def test_figures_are_those_of_the_arrays(lists: tuple[pd.DataFrame, pd.DataFrame
     true.to_csv(tmp_path / "true.csv", index=False)
     found.to_csv(tmp_path / "found.csv", index=False)
     assessment = evaluate_findings(tmp_path / "found.csv", tmp_path / "true.csv", TEST)
-    patients = ["p0", "p0", "p1", "p1", "p2", "p2"]
+    patients = ["p0", "p1", "p2", "p3", "p4", "p4"]
     expected = evaluate_detections(arrays(true, found), groups=patients, num_replicates=100)
-    assert assessment.patients == 3
+    assert assessment.patients == 5
     assert 0.2 < expected["ap50"].value < 0.95
     assert list(assessment.estimates) == list(expected)
     for name, estimate in expected.items():
@@ -120,6 +118,19 @@ def test_other_paths_match_by_the_name_of_the_file(lists: tuple[pd.DataFrame, pd
     assessment = evaluate_findings(tmp_path / "found.csv", tmp_path / "true.csv", TEST)
     assert any("matched by their file names" in note for note in assessment.notes)
     assert assessment.estimates["recall"].value > 0
+
+
+def test_findings_of_some_splits_are_judged_by_the_truth_of_these(
+    lists: tuple[pd.DataFrame, pd.DataFrame], tmp_path: Path
+) -> None:
+    true, found = lists
+    splits = {f"set/{number}.png": "train" if number < 3 else "test" for number in range(6)}
+    true.assign(split=true["image"].map(splits)).to_csv(tmp_path / "true.csv", index=False)
+    kept = found[found["image"].map(splits) == "test"]
+    kept.assign(split="test").to_csv(tmp_path / "found.csv", index=False)
+    assessment = evaluate_findings(tmp_path / "found.csv", tmp_path / "true.csv", TEST)
+    assert assessment.detections.num_images == 3
+    assert any("Only the 3 images of the split test" in note for note in assessment.notes)
 
 
 def test_an_empty_table_says_that_nothing_was_found(lists: tuple[pd.DataFrame, pd.DataFrame], tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, get_args
 
@@ -57,8 +57,10 @@ def evaluate_findings(found: Path, truth: Path, test: TableTest) -> DetectionAss
             f"The findings have boxes of {2 * given.rank} coordinates and the truth of {2 * true.rank}: expected both "
             "of images, or both of volumes. Give lists of one kind."
         )
+    true, told = _same_splits(given, true)
     images = true.images["image"].astype(str)
     boxes, notes = _same_images(given, images)
+    notes = [*told, *notes]
     labels = (*true.labels, *(label for label in given.labels if label not in true.labels))
     notes += _remarks(true, boxes, labels, test.threshold)
     detections = detections_from_tables(true.boxes, boxes, images=list(images), labels=labels)
@@ -90,6 +92,19 @@ def known_criterion(name: str) -> Criterion:
     if name not in known:
         raise UsageError(f"The criterion '{name}' is not known; expected {' or '.join(known)}.")
     return known[name]
+
+
+def _same_splits(given: BoxList, true: BoxList) -> tuple[BoxList, list[str]]:
+    """The truth of the splits that the findings are of, where both name splits, as the findings of a run do."""
+    if "split" not in given.images or "split" not in true.images or given.images.empty:
+        return true, []
+    wanted = sorted(set(given.images["split"].astype(str)))
+    kept = true.images[true.images["split"].astype(str).isin(wanted)].reset_index(drop=True)
+    boxes = true.boxes[true.boxes["image"].isin(kept["image"])].reset_index(drop=True)
+    if boxes.empty or len(kept) == len(true.images):
+        return true, []
+    told = f"Only the {len(kept):,} images of the split {', '.join(wanted)} are judged: the findings are of these."
+    return replace(true, images=kept, boxes=boxes), [told]
 
 
 def _same_images(given: BoxList, images: pd.Series[str]) -> tuple[pd.DataFrame, list[str]]:

@@ -24,9 +24,13 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the machine-readable form.")] = False,
 ) -> None:
     """Test a run on images with noise, blur, compression and more, each in five severities; draw a curve for each."""
+    from hounsfield.bundle import Bundle
     from hounsfield.cli.console import out, print_json, progress_bars, say
     from hounsfield.errors import UsageError
     from hounsfield.reports.robustness import write_robustness
+
+    # A detector is refused before a backend is loaded, which takes seconds.
+    _ = Bundle.load(run).classifier_task
     from hounsfield.training.robustness import evaluate_robustness
 
     if data is not None and output is None:

@@ -136,6 +136,7 @@ def evaluate_robustness(
         RunError, BundleError, CohortError: as :func:`evaluate_run` does; no image could be predicted.
     """
     bundle = Bundle.load(run)
+    task = bundle.classifier_task
     cohort, note = tested_cohort(run, data, bundle)
     if len(cohort) > max_images:
         cohort = cohort.subset(np.sort(np.random.default_rng(seed).permutation(len(cohort))[:max_images]))
@@ -158,7 +159,7 @@ def evaluate_robustness(
         if name not in names
     ]
     facts = {
-        "task": bundle.classifier_task,
+        "task": task,
         "labels": list(bundle.labels),
         "images": len(cohort),
         "patients": int(cohort.table["patient"].nunique()) if cohort.knows_patients else None,

@@ -1,0 +1,81 @@
+"""Every command given the run of a detector, or data with boxes: it works, or refuses in one clear paragraph."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from detection_runs import make_detection_run
+from detectors import LABELS, tiny_detector_bundle
+from hounsfield.cli import main as cli
+from hounsfield.errors import HounsfieldError
+
+# Command -> the lines that it is given here, each with what it says when it works, or why it refuses.
+WORKS: dict[str, list[tuple[str, str]]] = {
+    "demo": [],
+    "inspect": [("inspect data -o page --no-cost", "Objects"), ("inspect data --against data -o shift", "wrote")],
+    "plan": [("plan data --effort quick", "task: detection")],
+    "train": [],
+    "evaluate": [
+        ("evaluate run/predictions.csv --truth data/boxes.csv --replicates 100", "AP50"),
+        ("evaluate run --replicates 100", "AP50"),
+    ],
+    "predict": [("predict run data", "scan-000.png")],
+    "features": [("features run data -o features.csv", "36 images")],
+    "report": [("report run", "CLAIM 2024")],
+    "export": [("export run --to onnx", "two networks: trunk")],
+    "preprocess": [],
+    "convert": [],
+    "data": [],
+}
+REFUSES: dict[str, list[tuple[str, str]]] = {
+    "robustness": [("robustness run", "is a detector")],
+    "forecast": [("forecast run", "plan of a detector")],
+    "explain": [("explain run data -o maps --method occlusion", "is a detector")],
+    "evaluate": [
+        ("evaluate run/predictions.csv", "--truth"),
+        ("evaluate run --truth data/boxes.csv", "is a folder"),
+        ("evaluate run --interventions", "for classifiers"),
+    ],
+}
+# Commands that take no run, and those whose work on detection data has tests of its own.
+ELSEWHERE = {"demo", "train", "preprocess", "convert", "data"}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``data`` and ``run``, whose bundle has a network that runs."""
+    folder = tmp_path_factory.mktemp("commands")
+    run = make_detection_run(folder, labels=LABELS)
+    shutil.rmtree(run / "bundle")
+    tiny_detector_bundle(run / "bundle")
+    return folder
+
+
+def test_every_command_is_looked_at() -> None:
+    assert set(WORKS) | set(REFUSES) == set(cli.COMMANDS)
+    assert {name for name, lines in WORKS.items() if not lines} == ELSEWHERE
+
+
+@pytest.mark.network
+@pytest.mark.parametrize(("line", "said"), [pair for lines in WORKS.values() for pair in lines])
+def test_commands_work(line: str, said: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    done = CliRunner().invoke(cli.app, line.split())
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert said in done.output
+
+
+@pytest.mark.network
+@pytest.mark.parametrize(("line", "why"), [pair for lines in REFUSES.values() for pair in lines])
+def test_commands_refuse_in_one_paragraph(line: str, why: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    before = sorted(path.name for path in place.iterdir())
+    done = CliRunner().invoke(cli.app, line.split())
+    assert isinstance(done.exception, HounsfieldError), (done.output, done.exception)
+    assert why in str(done.exception)
+    assert "\n" not in str(done.exception)
+    assert sorted(path.name for path in place.iterdir()) == before
