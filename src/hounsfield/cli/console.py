@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -86,3 +88,16 @@ def progress_bars() -> Iterator[ProgressBars]:
         yield bars
     finally:
         bars.stop()
+
+
+def picture_name(image: str, taken: set[str]) -> str:
+    """A file name for the picture of an image: its own name and slice, numbered where it is taken."""
+    path, _, frame = image.partition("[")
+    stem = Path(path).name.removesuffix(".gz")
+    stem = stem.rpartition(".")[0] or stem
+    plain = re.sub(r"[^\w.-]+", "-", stem + (f"-{frame.rstrip(']')}" if frame else "")).strip("-") or "image"
+    name, number = plain, 2
+    while name in taken:
+        name, number = f"{plain}-{number}", number + 1
+    taken.add(name)
+    return name

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from hounsfield.cli.console import print_json, progress_bars, say
-from hounsfield.cli.predict import ENGINE_HELP, conclude, reasons
+from hounsfield.cli.console import picture_name, print_json, progress_bars, say
+from hounsfield.cli.results import ENGINE_HELP, conclude, reasons
 
 if TYPE_CHECKING:
     from hounsfield.explanation import Explanation
@@ -54,7 +53,7 @@ def command(
                 say(f"Bad image: {result}")
                 bad.append(result)
             else:
-                rows.append(_write(result, output, _name(result.image, taken), maps))
+                rows.append(_write(result, output, picture_name(result.image, taken), maps))
     if as_json:
         print_json({"method": explainer.method.description, "explanations": rows, "bad": reasons(bad)})
     elif rows:
@@ -74,19 +73,6 @@ def _announce_keras(method: str) -> None:
     except MissingDependency:
         if method != "auto":
             raise
-
-
-def _name(image: str, taken: set[str]) -> str:
-    """A file name for the picture of an image: its own name and slice, numbered where it is taken."""
-    path, _, frame = image.partition("[")
-    stem = Path(path).name.removesuffix(".gz")
-    stem = stem.rpartition(".")[0] or stem
-    plain = re.sub(r"[^\w.-]+", "-", stem + (f"-{frame.rstrip(']')}" if frame else "")).strip("-") or "image"
-    name, number = plain, 2
-    while name in taken:
-        name, number = f"{plain}-{number}", number + 1
-    taken.add(name)
-    return name
 
 
 def _write(found: Explanation, folder: Path, name: str, maps: str) -> dict[str, Any]:

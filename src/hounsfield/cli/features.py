@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hounsfield.cli.console import print_json, progress_bars, say
-from hounsfield.cli.predict import ENGINE_HELP, conclude, good_predictions, reasons
+from hounsfield.cli.results import ENGINE_HELP, conclude, good_results, reasons
 
 if TYPE_CHECKING:
     from hounsfield.inference import BadImage
@@ -22,15 +22,17 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print count, bad images and engine as JSON.")] = False,
 ) -> None:
     """Write the feature vectors of images: what the network sees in them before it decides."""
-    from hounsfield.inference import Predictor
+    from hounsfield.bundle import Bundle
+    from hounsfield.inference import Detector, Predictor
     from hounsfield.inference.tables import FEATURE_SUFFIXES, check_table_path, write_features
 
     check_table_path(output, FEATURE_SUFFIXES)
-    predictor = Predictor(run, engine)
+    bundle = Bundle.load(run)
+    predictor = Detector(bundle, engine) if bundle.task == "detection" else Predictor(bundle, engine)
     say(f"Engine: {predictor.engine.description}")
     bad: list[BadImage] = []
     with progress_bars() as bars:
-        good = write_features(output, good_predictions(predictor, inputs, bad, bars))
+        good = write_features(output, good_results(predictor.stream(inputs, progress=bars), bad))
     if as_json:
         print_json({"engine": predictor.engine.description, "count": good, "file": str(output), "bad": reasons(bad)})
     conclude(good, bad, output)

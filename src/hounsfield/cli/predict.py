@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hounsfield.cli.console import print_json, progress_bars, say
-from hounsfield.errors import ImageError, UsageError
-from hounsfield.progress import Progress, silent
+from hounsfield.cli.results import ENGINE_HELP, conclude, good_results, reasons
+from hounsfield.errors import UsageError
 
 if TYPE_CHECKING:
     from hounsfield.inference import BadImage, Prediction, Predictor
-
-ENGINE_HELP = "auto (the first installed of those that follow), openvino, onnxruntime or keras."
 
 
 def command(
@@ -45,27 +42,46 @@ def command(
             min=0, max=1, metavar="RISK", help="Answer only where at most this share of answers is wrong, such as 0.05."
         ),
     ] = None,
+    overlay: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Of a detector: draw the boxes of each image into this folder.")
+    ] = None,
+    counts: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Of a detector: objects of each label in each image: .csv or .parquet."),
+    ] = None,
     engine: Annotated[str, typer.Option(help=ENGINE_HELP)] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print predictions, bad images and engine as JSON.")] = False,
 ) -> None:
-    """Predict images, folders of images or arrays; a table on standard output, or in a file."""
+    """Predict images, folders of images or arrays; a table on standard output, or in a file.
+
+    A detector gives a row a finding, with its box in pixels of the image as read; a .json is then COCO's.
+    """
+    from hounsfield.bundle import Bundle
     from hounsfield.inference import Predictor
     from hounsfield.inference.tables import check_table_path
 
     if output is not None:
         check_table_path(output)
+    bundle = Bundle.load(run)
+    if bundle.task == "detection":
+        from hounsfield.cli.detect import DetectionOutputs, detect
+
+        _refuse(run, "a detector", {"--sets": sets, "--by-class": by_class or None, "--abstain": abstain})
+        detect(bundle, inputs, DetectionOutputs(output, overlay, counts, as_json), threshold=threshold, engine=engine)
+        return
+    _refuse(run, "a classifier", {"--overlay": overlay, "--counts": counts})
     if by_class and sets is None:
         raise UsageError("The option --by-class says how the coverage of --sets shall hold. Give --sets COVERAGE too.")
-    predictor = Predictor(run, engine, threshold=threshold, coverage=sets, by_class=by_class, max_risk=abstain)
+    predictor = Predictor(bundle, engine, threshold=threshold, coverage=sets, by_class=by_class, max_risk=abstain)
     if threshold is not None and predictor.bundle.task == "multi-class":
         raise UsageError("A multi-class network has no threshold: its prediction is the most probable label.")
     say(f"Engine: {predictor.engine.description}")
     bad: list[BadImage] = []
     if output is None:
-        good = _print(predictor, good_predictions(predictor, inputs, bad, silent), bad, as_json=as_json)
+        good = _print(predictor, good_results(predictor.stream(inputs), bad), bad, as_json=as_json)
     else:
         with progress_bars() as bars:
-            good = _write(predictor, good_predictions(predictor, inputs, bad, bars), output)
+            good = _write(predictor, good_results(predictor.stream(inputs, progress=bars), bad), output)
         if as_json:
             print_json(
                 {"engine": predictor.engine.description, "count": good, "file": str(output), "bad": reasons(bad)}
@@ -73,34 +89,11 @@ def command(
     conclude(good, bad, output)
 
 
-def good_predictions(
-    predictor: Predictor, inputs: list[str], bad: list[BadImage], progress: Progress
-) -> Iterator[Prediction]:
-    """The predictions; bad images are told on standard error and put into ``bad``.
-
-    The first prediction is made at once: where every image is bad, no file is made or replaced.
-
-    Raises:
-        ImageError: there is no good image.
-    """
-    stream = _sorted_out(predictor, inputs, bad, progress)
-    first = list(itertools.islice(stream, 1))
-    if not first:
-        conclude(0, bad, None)
-    return itertools.chain(first, stream)
-
-
-def _sorted_out(
-    predictor: Predictor, inputs: list[str], bad: list[BadImage], progress: Progress
-) -> Iterator[Prediction]:
-    from hounsfield.inference import Prediction
-
-    for result in predictor.stream(inputs, progress=progress):
-        if isinstance(result, Prediction):
-            yield result
-        else:
-            say(f"Bad image: {result}")
-            bad.append(result)
+def _refuse(run: Path, kind: str, options: Mapping[str, object]) -> None:
+    """Refuse options that the kind of network at hand cannot heed."""
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise UsageError(f"{run} is {kind}, for which there is no {' and no '.join(given)}: leave it out.")
 
 
 def _print(predictor: Predictor, stream: Iterator[Prediction], bad: list[BadImage], *, as_json: bool) -> int:
@@ -119,24 +112,3 @@ def _write(predictor: Predictor, stream: Iterator[Prediction], output: Path) -> 
 
     columns = prediction_columns(predictor.bundle.labels, predictor.judge.columns)
     return write_table(output, columns, map(prediction_row, stream))
-
-
-def reasons(bad: list[BadImage]) -> list[dict[str, str]]:
-    """The bad images for machines."""
-    return [{"image": image.image, "reason": image.reason} for image in bad]
-
-
-def conclude(good: int, bad: list[BadImage], output: Path | None) -> None:
-    """Say what was done, and fail where an image could not be predicted.
-
-    Raises:
-        ImageError: there was a bad image.
-    """
-    if output is not None:
-        say(f"{good:,} images in {output}")
-    if bad:
-        names = ", ".join(image.image for image in bad[:5]) + (", …" if len(bad) > 5 else "")
-        raise ImageError(
-            f"{len(bad)} of {good + len(bad)} images could not be used: {names}. The reasons stand above; the others "
-            "are done. Repair these or leave them out."
-        )

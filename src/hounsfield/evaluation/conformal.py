@@ -53,9 +53,13 @@ class ConformalSets:
         truth, scores = class_columns(answers)
         misfit = 1 - scores[truth]
         if not by_class:
-            return cls(answers.labels, coverage, (_quantile(misfit, coverage),) * len(answers.labels), by_class)
+            return cls(
+                answers.labels, coverage, (finite_sample_quantile(misfit, coverage),) * len(answers.labels), by_class
+            )
         known = truth.argmax(axis=1)
-        thresholds = tuple(_quantile(misfit[known == index], coverage) for index in range(len(answers.labels)))
+        thresholds = tuple(
+            finite_sample_quantile(misfit[known == index], coverage) for index in range(len(answers.labels))
+        )
         return cls(answers.labels, coverage, thresholds, by_class)
 
     def sets(self, scores: Floats, task: Task) -> Booleans:
@@ -98,7 +102,10 @@ def _class_scores(scores: Floats, task: Task) -> Floats:
     return np.column_stack([1 - scores, scores]) if task == "binary" else scores
 
 
-def _quantile(misfit: Floats, coverage: float) -> float:
-    """The ⌈(n + 1) coverage⌉-th smallest misfit, infinite where n is too small to have one."""
+def finite_sample_quantile(misfit: Floats, coverage: float) -> float:
+    """The ⌈(n + 1) coverage⌉-th smallest of n misfits, infinite where n is too small to have one.
+
+    A new, exchangeable case has a misfit of at most this with the probability ``coverage`` or more (Vovk 2005).
+    """
     rank = math.ceil((len(misfit) + 1) * coverage - 1e-9)
     return float(np.sort(misfit)[rank - 1]) if rank <= len(misfit) else math.inf

@@ -14,13 +14,13 @@ from typing import IO, Any
 import numpy as np
 
 from hounsfield.errors import UsageError
-from hounsfield.inference.prediction import Prediction
+from hounsfield.inference.prediction import DetectionPrediction, Prediction
 
 Row = dict[str, Any]
 # Rows that are turned into columns at once when Parquet is written.
 ROW_GROUP = 1024
 # Columns that hold text.
-TEXTS = frozenset({"image", "prediction", "flags", "set", "answer"})
+TEXTS = frozenset({"image", "prediction", "flags", "set", "answer", "label"})
 # What stands in "answer" where none is given.
 ABSTAINED = "abstain"
 FEATURE_SUFFIXES = (".npz", ".csv", ".parquet")
@@ -54,7 +54,7 @@ def feature_columns(num_features: int) -> list[str]:
     return ["image", *(f"f{number}" for number in range(num_features))]
 
 
-def feature_row(prediction: Prediction) -> Row:
+def feature_row(prediction: Prediction | DetectionPrediction) -> Row:
     """The feature vector of one image as a row."""
     return {"image": prediction.image, **{f"f{number}": float(v) for number, v in enumerate(prediction.features)}}
 
@@ -79,7 +79,7 @@ def write_table(path: str | Path, columns: Sequence[str], rows: Iterable[Row]) -
     return _atomically(path, lambda temporary: write(temporary, columns, rows))
 
 
-def write_features(path: str | Path, predictions: Iterable[Prediction]) -> int:
+def write_features(path: str | Path, predictions: Iterable[Prediction | DetectionPrediction]) -> int:
     """Write feature vectors, as .csv or .parquet with the columns "image", "f0", "f1", …, or as .npz.
 
     An ``.npz`` holds the arrays "image" (n,) and "features" (n, features), float32.
@@ -121,6 +121,15 @@ def _atomically(path: Path, write: Callable[[Path], int]) -> int:
     finally:
         temporary.unlink(missing_ok=True)
     return count
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write plain values as one JSON document; the file appears when it is complete."""
+
+    def write(temporary: Path) -> int:
+        return temporary.write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    _atomically(path, write)
 
 
 def write_csv(stream: IO[str], columns: Sequence[str], rows: Iterable[Row]) -> int:
@@ -169,7 +178,7 @@ def _parts(rows: Iterable[Row]) -> Iterator[list[Row]]:
         yield part
 
 
-def _write_npz(path: Path, predictions: Iterable[Prediction]) -> int:
+def _write_npz(path: Path, predictions: Iterable[Prediction | DetectionPrediction]) -> int:
     names, vectors = [], []
     for prediction in predictions:
         names.append(prediction.image)

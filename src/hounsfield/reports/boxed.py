@@ -54,7 +54,7 @@ def boxed(image: Image, groups: Sequence[BoxGroup], *, side: int = SIDE) -> NDAr
         (rows, columns, 3) as red, green, blue.
     """
     if image.rank == 3:
-        number = _busiest_slice(image.shape[0], groups)
+        number = busiest_slice(image.shape[0], groups)
         groups = [group._replace(boxes=_crossing(group.boxes, number)) for group in groups]
         spacing = image.spacing[1:] if image.spacing else None
         image = image.replace(pixels=image.pixels[number], spacing=spacing)
@@ -100,7 +100,8 @@ def by_outcome(detections: Detections, image: int, *, threshold: float, overlap:
     ]
 
 
-def _busiest_slice(num_slices: int, groups: Sequence[BoxGroup]) -> int:
+def busiest_slice(num_slices: int, groups: Sequence[BoxGroup]) -> int:
+    """The slice of a volume that most of the boxes cross, nearest to their middles; without boxes the middle one."""
     counts = np.zeros(num_slices)
     for group in groups:
         for box in group.boxes:
@@ -114,8 +115,12 @@ def _crossing(boxes: NDArray[np.floating], number: int) -> NDArray[np.floating]:
     """The outlines in one slice of the boxes (n, 6) that cross it."""
     if not len(boxes) or rank_of(boxes) == 2:
         return boxes
-    across = (boxes[:, 0] < number + 1) & (boxes[:, 3] > number)
-    return boxes[across][:, [1, 2, 4, 5]]
+    return boxes[crosses(boxes, number)][:, [1, 2, 4, 5]]
+
+
+def crosses(boxes: NDArray[np.floating], number: int) -> NDArray[np.bool_]:
+    """(n,): which boxes (n, 6) cross the slice of this number."""
+    return np.asarray((boxes[:, 0] < number + 1) & (boxes[:, 3] > number))
 
 
 def _rectangle(

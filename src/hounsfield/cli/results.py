@@ -1,0 +1,65 @@
+"""What commands share that go through images one by one: the good ones, the bad ones, and how it ends."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from hounsfield.cli.console import say
+from hounsfield.errors import ImageError
+
+if TYPE_CHECKING:
+    from hounsfield.inference import BadImage
+
+Result = TypeVar("Result")
+
+ENGINE_HELP = "auto (the first installed of those that follow), openvino, onnxruntime or keras."
+
+
+def good_results(results: Iterator[Result | BadImage], bad: list[BadImage]) -> Iterator[Result]:
+    """What is good of a stream; bad images are told on standard error and put into ``bad``.
+
+    The first result is made at once: where every image is bad, no file is made or replaced.
+
+    Raises:
+        ImageError: there is no good image.
+    """
+    stream = _sorted_out(results, bad)
+    first = list(itertools.islice(stream, 1))
+    if not first:
+        conclude(0, bad, None)
+    return itertools.chain(first, stream)
+
+
+def _sorted_out(results: Iterator[Result | BadImage], bad: list[BadImage]) -> Iterator[Result]:
+    from hounsfield.inference import BadImage
+
+    for result in results:
+        if isinstance(result, BadImage):
+            say(f"Bad image: {result}")
+            bad.append(result)
+        else:
+            yield result
+
+
+def reasons(bad: list[BadImage]) -> list[dict[str, str]]:
+    """The bad images for machines."""
+    return [{"image": image.image, "reason": image.reason} for image in bad]
+
+
+def conclude(good: int, bad: list[BadImage], output: Path | None) -> None:
+    """Say what was done, and fail where an image could not be predicted.
+
+    Raises:
+        ImageError: there was a bad image.
+    """
+    if output is not None:
+        say(f"{good:,} images in {output}")
+    if bad:
+        names = ", ".join(image.image for image in bad[:5]) + (", …" if len(bad) > 5 else "")
+        raise ImageError(
+            f"{len(bad)} of {good + len(bad)} images could not be used: {names}. The reasons stand above; the others "
+            "are done. Repair these or leave them out."
+        )

@@ -1,0 +1,149 @@
+"""What a detector says of one image, drawn on it: boxes, labels and scores, and how many there are of each label."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+
+from hounsfield.images.image import Image
+from hounsfield.reports.boxed import BoxGroup, boxed, busiest_slice, by_class, class_colour, crosses
+from hounsfield.reports.pictures import displayed
+
+SIDE = 1000  # pixels of the picture's longer side
+DOTS = 100  # pixels an inch of the figure
+MARGIN = 34  # pixels above and below the picture
+TITLE, CAPTION = 11.0, 8.0  # points
+# Up to so many boxes have their label beside them, and up to so many their score; beyond, the legend has to do.
+WITH_LABELS, WITH_SCORES = 60, 250
+# Pixels of a caption, a character wide and a line high.
+CHARACTER, LINE = 0.64 * CAPTION * DOTS / 72, 1.5 * CAPTION * DOTS / 72
+# Colours of more light than this have black letters.
+LIGHT = 0.5
+
+
+class Findings(NamedTuple):
+    """Findings of one image: boxes (n, 2·rank) in its pixels, class indices (n,), scores (n,), best first."""
+
+    boxes: NDArray[np.floating]
+    classes: NDArray[np.integer]
+    scores: NDArray[np.floating]
+
+
+class Place(NamedTuple):
+    """Where a caption stands, in pixels of the picture."""
+
+    top: float
+    left: float
+    bottom: float
+    right: float
+
+
+def findings_figure(image: Image, found: Findings, *, labels: Sequence[str], title: str = "") -> Figure:
+    """Draw the findings of an image, a colour a label, with scores, under a title and over a legend with counts.
+
+    Of a volume the slice is shown that most of the boxes cross, and what crosses it. Beyond 60 boxes only scores stand
+    beside them, and beyond 250 nothing.
+
+    Args:
+        image: 2D or 3D, as it was read.
+        found: in its pixels.
+        labels: by class index.
+        title: above the picture, such as the image's name.
+    """
+    counts = np.bincount(np.asarray(found.classes, np.int64), minlength=len(labels))
+    if image.rank == 3:
+        number, slices, total = busiest_slice(image.shape[0], _groups(found)), image.shape[0], len(found.boxes)
+        image, found = _sliced(image, found, number)
+        title = f"{title}  slice {number + 1} of {slices}, crossed by {len(found.boxes)} of {total} findings"
+    picture = boxed(image, _groups(found), side=SIDE)
+    rows, columns = picture.shape[:2]
+    height = rows + 2 * MARGIN
+    figure = Figure(figsize=(columns / DOTS, height / DOTS), dpi=DOTS)
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0, MARGIN / height, 1, rows / height))
+    axes.imshow(picture, extent=(0, columns, rows, 0))
+    axes.set_axis_off()
+    axes.set_title(title.strip(), fontsize=TITLE, loc="left")
+    factors = np.tile(np.array(picture.shape[:2]) / np.array(image.shape), 2)
+    _caption(axes, found._replace(boxes=found.boxes * factors), labels)
+    handles = [
+        Patch(color=class_colour(number), label=f"{label}: {count}")
+        for number, (label, count) in enumerate(zip(labels, counts.tolist(), strict=True))
+    ]
+    figure.legend(handles=handles, loc="lower left", ncols=len(handles), fontsize=TITLE, frameon=False, borderpad=0)
+    return figure
+
+
+def _groups(found: Findings) -> list[BoxGroup]:
+    return by_class(found.boxes, found.classes)
+
+
+def _sliced(image: Image, found: Findings, number: int) -> tuple[Image, Findings]:
+    """One slice of a volume, shown in the range of the whole, and the outlines of what crosses it."""
+    shown = displayed(image)[number]
+    pixels = np.rint(255 * shown).astype(np.uint8)
+    spacing = image.spacing[1:] if image.spacing else None
+    flat = Image(pixels=pixels if pixels.ndim == 3 else pixels[..., np.newaxis], spacing=spacing)
+    here = crosses(found.boxes, number)
+    return flat, Findings(found.boxes[here][:, [1, 2, 4, 5]], found.classes[here], found.scores[here])
+
+
+def _caption(axes: Axes, found: Findings, labels: Sequence[str]) -> None:
+    """Write beside the boxes what they hold, each where the fewest captions stand already, the surest first."""
+    count = len(found.boxes)
+    if count > WITH_SCORES:
+        return
+    taken: list[Place] = []
+    for box, label, score in zip(found.boxes.tolist(), found.classes.tolist(), found.scores.tolist(), strict=True):
+        text = f"{labels[label]} {score:.2f}" if count <= WITH_LABELS else f"{score:.2f}"
+        size = axes.viewLim.size
+        free = [place for place in _places(box, len(text)) if _is_inside(place, size[1], size[0])]
+        if not free:
+            continue
+        place = min(free, key=lambda here: sum(_overlap(here, other) for other in taken))
+        taken.append(place)
+        colour = class_colour(label)
+        light = float(np.dot(to_rgb(colour), (0.299, 0.587, 0.114))) > LIGHT
+        axes.text(
+            place.left + 2,
+            (place.top + place.bottom) / 2,
+            text,
+            fontsize=CAPTION,
+            color="black" if light else "white",
+            va="center_baseline",
+            bbox={"facecolor": colour, "edgecolor": "none", "pad": 1.5, "alpha": 0.85},
+        )
+
+
+def _places(box: Sequence[float], length: int) -> Iterator[Place]:
+    """Where the caption of a box may stand: above it, below it, inside at its top, right and left of it."""
+    top, left, bottom, right = box
+    width = length * CHARACTER
+    for row, column in (
+        (top - LINE - 1, left),
+        (bottom + 2, left),
+        (top - LINE - 1, right - width),
+        (bottom + 2, right - width),
+        (top + 2, right + 3),
+        (top + 2, left - width - 3),
+        (top + 2, left + 2),
+    ):
+        yield Place(row, column, row + LINE, column + width)
+
+
+def _is_inside(place: Place, height: float, width: float) -> bool:
+    return place.top >= 0 and place.left >= 0 and place.bottom <= abs(height) and place.right <= abs(width)
+
+
+def _overlap(first: Place, second: Place) -> float:
+    rows = min(first.bottom, second.bottom) - max(first.top, second.top)
+    columns = min(first.right, second.right) - max(first.left, second.left)
+    return max(rows, 0) * max(columns, 0)
