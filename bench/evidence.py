@@ -2,7 +2,7 @@
 
     python bench/evidence.py [--seed 1] [--patients 400] [--folder FOLDER]
 
-Trains on a chest phantom at effort quick, whose opacities have known boxes, and plays the pointing game on its test
+Trains on a chest phantom at effort standard, whose opacities have known boxes, and plays the pointing game on its test
 images with an opacity: does the largest evidence lie in the box? Beside each method stands the same method on networks
 with all their weights shuffled. Chance, for either, is how often its maps point into the boxes of other patients.
 Deletion and insertion are mean probabilities while pixels are hidden or shown in the map's order, beside a random
@@ -88,7 +88,7 @@ def trained(folder: Path, seed: int, patients: int) -> Path:
     run = folder / "run"
     if not run.is_dir():
         make_phantom("chest", folder / "chest", seed=seed, num_patients=patients)
-        finished = train(str(folder / "chest"), run, effort="quick", seed=0)
+        finished = train(str(folder / "chest"), run, effort="standard", seed=0)
         auc = finished.metrics["test"]["auc"]
         print(f"Test AUC {auc['value']:.3f} ({auc['low']:.3f} to {auc['high']:.3f}).")
     return run
