@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from hounsfield.cli.main import app
 from hounsfield.cohorts import load_cohort
 from hounsfield.cohorts.fingerprint import fingerprint
+from hounsfield.cohorts.phantoms import make_phantom
 from hounsfield.planning.costs import Cost, training_costs
 
 pytestmark = pytest.mark.network
@@ -36,6 +37,15 @@ def test_every_effort_has_its_cost(folders: Path) -> None:
     # 20 images of 16 × 16 float32 values; no more is kept by a larger effort.
     assert quick.disk_mb == pytest.approx(20 * 16 * 16 * 4 / 2**20, abs=0.05 / 0.7)
     assert quick.memory_mb < standard.memory_mb
+
+
+def test_a_detector_has_its_costs_too(tmp_path: Path) -> None:
+    make_phantom("micrograph", tmp_path / "data", num_patients=2)
+    shown = CliRunner().invoke(app, ["inspect", str(tmp_path / "data"), "--json"])
+    assert shown.exit_code == 0, shown.output
+    costs = json.loads(shown.stdout)["costs"]
+    assert [cost["effort"] for cost in costs] == ["quick", "standard", "thorough"]
+    assert all(cost["seconds"] > 0 and cost["memory_mb"] > 0 for cost in costs)
 
 
 def test_inspect_shows_the_costs(folders: Path, tmp_path: Path) -> None:

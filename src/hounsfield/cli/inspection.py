@@ -62,8 +62,7 @@ def command(
             compare(scanned, scan(other, progress=progress), output, as_json=as_json)
             return
         found = audit(cohort, scanned=scanned)
-        # What a training of a detector takes is not estimated: its plan comes from its boxes as well.
-        costs = _costs(found) if cost and found.fingerprint.boxes is None else ()
+        costs = _costs(found, scanned) if cost else ()
         wanted = output is not None or not as_json
         files = _write(found, scanned, output, costs, progress) if wanted else None
     if as_json:
@@ -76,8 +75,8 @@ def command(
         out.print(f"Page:     {files.page}\nMontage:  {files.montage}\nFigures:  {files.data}", markup=False)
 
 
-def _costs(found: Audit) -> tuple[Cost, ...]:
-    """What a training would take, or none where nothing is installed that could train."""
+def _costs(found: Audit, scanned: Scan) -> tuple[Cost, ...]:
+    """What a training would take, or none where nothing is installed that could train, or no box is there to learn."""
     from hounsfield.cli.backend import announce_backend
     from hounsfield.cli.console import say
     from hounsfield.errors import MissingDependency
@@ -87,9 +86,13 @@ def _costs(found: Audit) -> tuple[Cost, ...]:
     except MissingDependency as error:
         say(f"What a training would take is not estimated. {error}")
         return ()
+    from hounsfield.cohorts.training_boxes import training_boxes
     from hounsfield.planning.costs import training_costs
 
-    return training_costs(found.fingerprint)
+    figures = found.fingerprint.boxes
+    if figures is None:
+        return training_costs(found.fingerprint)
+    return training_costs(found.fingerprint, training_boxes(scanned.cohort, scanned)) if figures.num_boxes else ()
 
 
 def _write(

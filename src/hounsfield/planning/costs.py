@@ -8,8 +8,9 @@ from typing import get_args
 
 from hounsfield.cohorts.fingerprint import Fingerprint
 from hounsfield.cohorts.split import FRACTIONS
-from hounsfield.planning.base import Effort
-from hounsfield.planning.plan import Plan
+from hounsfield.cohorts.training_boxes import TrainingBoxes
+from hounsfield.planning.base import BasePlan, Effort
+from hounsfield.planning.detection_planner import make_detection_plan
 from hounsfield.planning.planner import make_plan
 
 
@@ -37,20 +38,25 @@ class Cost:
         return (f"{self.seconds:.0f} s" if minutes < 2 else time, sizes[0], sizes[1])
 
 
-def training_costs(seen: Fingerprint) -> tuple[Cost, ...]:
+def training_costs(seen: Fingerprint, boxes: TrainingBoxes | None = None) -> tuple[Cost, ...]:
     """Estimate each effort's training by the planner's own rules and a short measurement of this machine's speed.
 
     Args:
         seen: the fingerprint of a whole cohort; the share of its rows that would be trained on is assumed where no
             split is given.
+        boxes: of a detection cohort.
     """
     given = seen.splits.get("train", 0)
     share = given / max(seen.num_images, 1) if given else FRACTIONS[0]
     training = dataclasses.replace(seen, num_readable=max(1, round(seen.num_readable * share)))
-    return tuple(_cost(make_plan(training, effort=effort), share) for effort in get_args(Effort))
+    plans: list[BasePlan] = [
+        make_plan(training, effort=effort) if boxes is None else make_detection_plan(training, boxes, effort=effort)
+        for effort in get_args(Effort)
+    ]
+    return tuple(_cost(plan, share) for plan in plans)
 
 
-def _cost(plan: Plan, share: float) -> Cost:
+def _cost(plan: BasePlan, share: float) -> Cost:
     seconds, memory, disk = (
         value or 0.0 for value in (plan.expected_seconds, plan.expected_memory_mb, plan.expected_disk_mb)
     )

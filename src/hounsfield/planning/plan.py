@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, Field
 
 from hounsfield.augmentation.policy import STRENGTHS, Augmentation
+from hounsfield.models.resnet import Pooling
 from hounsfield.planning.base import BasePlan
 
 
@@ -16,6 +17,7 @@ class Plan(BasePlan):
 
     Attributes:
         task: "binary", "multi-class" or "multi-label".
+        pooling: of a resnet: "mean" over the last maps, or mean and greatest value of the maps of all "stages".
         dropout: share of the pooled features dropped in training.
         augmentation: limits of the random changes.
         label_smoothing: share of each target that is spread over all labels.
@@ -32,6 +34,7 @@ class Plan(BasePlan):
     named_values: ClassVar[Mapping[str, Mapping[Any, BaseModel]]] = {"augmentation": STRENGTHS}
 
     task: Literal["binary", "multi-class", "multi-label"]
+    pooling: Pooling = "mean"
     dropout: float = Field(ge=0, lt=1)
     augmentation: Augmentation
     label_smoothing: float = Field(ge=0, lt=1)
@@ -49,4 +52,6 @@ class Plan(BasePlan):
             options["width"] = self.width
         if self.pretrained:
             options["pretrained"] = True
+        if self.pooling != "mean":
+            options["pooling"] = self.pooling
         return options

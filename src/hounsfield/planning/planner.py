@@ -12,6 +12,7 @@ import numpy as np
 from hounsfield.augmentation.policy import STRENGTHS, Augmentation, Strength
 from hounsfield.cohorts.fingerprint import Fingerprint
 from hounsfield.models import build
+from hounsfield.models.resnet import Pooling
 from hounsfield.planning.base import Effort
 from hounsfield.planning.hardware import Hardware, Speed, measure_speed, multiply_adds
 from hounsfield.planning.plan import Plan
@@ -84,6 +85,7 @@ def make_plan(seen: Fingerprint, *, effort: Effort = "standard", network: str | 
         pipeline=_pipeline(seen, input_shape, reasons),
         network=_network(network, budget, seen, reasons),
         width=width,
+        pooling=_pooling(network or budget.network, seen, reasons),
         dropout=0.2,
         augmentation=_augmentation(seen, budget, seen.labels, reasons),
         batch_size=batch_size,
@@ -217,6 +219,17 @@ def _width(
         f"channels of the first stage that this machine trains in the effort's time ({hardware.describe()})"
     )
     return width
+
+
+def _pooling(network: str, seen: Fingerprint, reasons: dict[str, str]) -> Pooling:
+    if seen.rank == 2 or not network.startswith("resnet"):
+        reasons["pooling"] = "what is sought in an image usually fills enough of it to show in the mean of the last maps"
+        return "mean"
+    reasons["pooling"] = (
+        "a finding may be a thousandth of a volume, and a mean over all of it would drown it: the greatest answer of "
+        "every stage counts too"
+    )
+    return "stages"
 
 
 def _batch_size(input_shape: tuple[int, ...], seen: Fingerprint, reasons: dict[str, str]) -> int:
