@@ -24,6 +24,7 @@ from hounsfield.evaluation.answers import Answers
 from hounsfield.evaluation.calibration import reliability
 from hounsfield.evaluation.classification import Estimate
 from hounsfield.evaluation.curves import Curve, precision_recall_curve, roc_curve
+from hounsfield.evaluation.detection_titles import TITLES
 from hounsfield.evaluation.metrics import METRICS
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -93,8 +94,9 @@ def learning_curves(history: pd.DataFrame) -> Figure:
                 epochs[judged], validation[judged], DASHES[1], color=COLOURS[1], label="validation", marker=points
             )
             _mark_best(axes, epochs, validation.to_numpy(dtype=float), smallest="loss" in name)
-        title = METRICS[name].title if name in METRICS else name.replace("_", " ").capitalize()
-        dress(axes, title, "Epoch", "")
+        known = METRICS[name].title if name in METRICS else TITLES.get(name)
+        dress(axes, known or name.replace("_", " ").capitalize(), "Epoch", "")
+        axes.set_xlim(min(epochs) - 0.5, max(epochs) + 0.5)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(frameon=False)
     return figure
