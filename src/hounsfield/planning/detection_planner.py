@@ -47,8 +47,9 @@ SMALLEST_SIDE = 10.0
 SMALL_SHARE = 10
 # A zoom nearer to 1 blurs for little gain.
 WORTHWHILE_ZOOM = 0.8
-# Cells of the finest features that such an object is to span, by rank: a volume tells an object in fewer.
-STEM_CELLS = {2: 2, 3: 5}
+# Cells of the finest features that such an object is to span, by rank, for the stem to be so coarse; a volume has fewer
+# pixels an axis, so that its resolution is kept where it can be.
+STEM_CELLS: dict[Stem, dict[int, float]] = {"large": {2: 2, 3: 5}, "medium": {2: 2, 3: 2.5}}
 # The canvas's sides are multiples of this, so that all levels of the pyramid divide it.
 MULTIPLE = 16
 PYRAMID_CHANNELS, HEAD_UNITS, ROI_BINS = {2: 64, 3: 32}, {2: 256, 3: 128}, {2: 7, 3: 5}
@@ -202,8 +203,8 @@ def _up(length: float) -> int:
 
 def _stem(sides: np.ndarray, reasons: dict[str, str]) -> Stem:
     small = float(np.percentile(np.exp(np.log(np.maximum(sides, 0.5)).mean(axis=1)), SMALL_SHARE))
-    needed = STEM_CELLS[sides.shape[1]]
-    stem: Stem = "large" if small >= needed * STEM_REDUCTION["large"] else "medium"
+    coarse = [stem for stem, cells in STEM_CELLS.items() if small >= cells[sides.shape[1]] * STEM_REDUCTION[stem]]
+    stem: Stem = coarse[0] if coarse else "small"
     reasons["stem"] = (
         f"the finest features lie {STEM_REDUCTION[stem]} pixels apart, so an object of {small:.0f} pixels spans "
         f"{small / STEM_REDUCTION[stem]:.1f} of them"
