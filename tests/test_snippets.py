@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 import typer
 
+from detectors import tiny_detector_bundle
 from hounsfield.cli import main as cli
 from hounsfield.cohorts.phantoms import PHANTOMS, make_phantom
 from hounsfield.images import Image, write_image
@@ -28,7 +29,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = sorted(
     [
         *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "bench/README.md")),
-        *(REPOSITORY / "docs").glob("*.md"),
+        *(REPOSITORY / "docs").rglob("*.md"),
     ]
 )
 PROGRAM = typer.main.get_command(cli.app)
@@ -109,7 +110,8 @@ def test_files_extras_and_targets_exist(page: Path) -> None:
 
 def test_every_page_and_benchmark_has_its_row() -> None:
     index = text_of(REPOSITORY / "docs" / "README.md")
-    assert all(f"]({page.name})" in index for page in (REPOSITORY / "docs").glob("*.md") if page.name != "README.md")
+    pages = [page.relative_to(REPOSITORY / "docs") for page in (REPOSITORY / "docs").rglob("*.md")]
+    assert all(f"]({page})" in index for page in pages if page.name != "README.md")
     scripts = text_of(REPOSITORY / "bench" / "README.md")
     assert all(f"`{script.name}`" in scripts for script in (REPOSITORY / "bench").glob("*.py"))
 
@@ -146,6 +148,12 @@ def make_bundle() -> None:
     write_image(Image(np.random.default_rng(0).integers(0, 256, (12, 10, 1), dtype=np.uint8)), Path("images/a.png"))
 
 
+def make_detector() -> None:
+    tiny_detector_bundle(Path("RUN/bundle"))
+    Path("images").mkdir()
+    write_image(Image(np.random.default_rng(0).integers(0, 256, (45, 52, 1), dtype=np.uint8)), Path("images/a.png"))
+
+
 def nothing() -> None:
     pass
 
@@ -162,6 +170,13 @@ SETTINGS: dict[str, Callable[[], None]] = {
     "geometry.md": nothing,
     "inspect.md": nothing,
     "phantoms.md": nothing,
+}
+
+# The same, of pages on what comes after training.
+BUNDLED: dict[str, Callable[[], None]] = {
+    "detection-prediction.md": make_detector,
+    "explanation.md": make_bundle,
+    "prediction.md": make_bundle,
 }
 
 
@@ -184,9 +199,9 @@ def test_python_of_the_docs_runs(name: str) -> None:
 
 @pytest.mark.network
 @pytest.mark.usefixtures("workplace")
-@pytest.mark.parametrize("name", ["prediction.md", "explanation.md"])
+@pytest.mark.parametrize("name", BUNDLED)
 def test_python_on_bundles_runs(name: str) -> None:
-    make_bundle()
+    BUNDLED[name]()
     exec("\n".join(blocks(REPOSITORY / "docs" / name, "python")), {})  # noqa: S102 - our own page
 
 
