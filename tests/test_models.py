@@ -106,8 +106,9 @@ def test_the_stem_suits_the_input_size(size: int, positions: int) -> None:
     assert network.layers[-3].output.shape[1:3] == (positions, positions)
 
 
-def test_the_twin_computes_what_the_plain_network_computes() -> None:
-    network = build("resnet10", (16, 16, 1), 2, "binary", width=4)
+@pytest.mark.parametrize("pooling", ["mean", "stages"])
+def test_the_twin_computes_what_the_plain_network_computes(pooling: str) -> None:
+    network = build("resnet10", (16, 16, 1), 2, "binary", width=4, pooling=pooling)
     twin = training_twin(network, "float32", [])
     x = images((16, 16, 1), 8)
     np.testing.assert_allclose(twin.predict(x, verbose=0), network.predict(x, verbose=0), atol=1e-6)
@@ -166,6 +167,34 @@ def test_an_ensemble_of_flips_averages_logits(tmp_path) -> None:
     assert reloaded.get_layer("features").output.shape == (None, 64)
 
 
+@pytest.mark.parametrize("rank", [2, 3])
+def test_features_of_all_stages_are_their_means_and_greatest_values(rank: int, tmp_path) -> None:
+    network = build("resnet10", SHAPES[rank], 2, "binary", width=4, pooling="stages")
+    generator = np.random.default_rng(0)
+    network.set_weights([generator.uniform(0.1, 0.6, weight.shape) for weight in network.get_weights()])
+    maps = [network.get_layer(f"stage{number}_block1_relu").output for number in (1, 2, 3, 4)]
+    features = network.get_layer("features")
+    *maps, found = keras.Model(network.inputs[0], [*maps, features.output]).predict(images(SHAPES[rank]), verbose=0)
+    spatial = tuple(range(1, rank + 1))
+    pooled = np.concatenate([pool(one, axis=spatial) for one in maps for pool in (np.mean, np.max)], axis=1)
+    gamma, beta, mean, variance = features.get_weights()
+    expected = (pooled - mean) / np.sqrt(variance + features.epsilon) * gamma + beta
+    assert found.shape == (4, 4 * 30)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    network.save(tmp_path / "network.keras")
+    reloaded = keras.saving.load_model(tmp_path / "network.keras", compile=False, safe_mode=True)
+    again = reloaded.predict(images(SHAPES[rank]), verbose=0)
+    np.testing.assert_array_equal(again, network.predict(images(SHAPES[rank]), verbose=0))
+
+
+def test_normalised_features_begin_with_a_small_spread() -> None:
+    """The head then learns at the pace that suits means over maps."""
+    network = build("resnet10", (8, 8, 8, 1), 2, "binary", width=4, pooling="stages")
+    features = keras.Model(network.inputs[0], network.get_layer("features").output)
+    found = keras.ops.convert_to_numpy(features(images((8, 8, 8, 1), 16), training=True))
+    assert np.median(found.std(axis=0)) == pytest.approx(0.1, rel=0.02)
+
+
 def test_applications_take_grey_input() -> None:
     network = build("mobilenetv3small", (32, 32, 1), 3, "multi-class")
     assert network.predict(images((32, 32, 1), 1), verbose=0).shape == (1, 3)
@@ -186,6 +215,7 @@ def test_pretrained_weights_that_cannot_be_had_are_an_error_in_one_sentence(monk
     [
         ("resnet99", (16, 16, 1), {}, "No network is called 'resnet99'"),
         ("resnet10", (16, 16, 1), {"pretrained": True}, "does not take these options"),
+        ("resnet10", (16, 16, 1), {"pooling": "sum"}, "must be 'mean' or 'stages'"),
         ("vgg16", (8, 8, 8, 1), {}, "take 2D images"),
         ("vgg16", (8, 8, 1), {}, "cannot be built"),
     ],

@@ -31,6 +31,7 @@ def onnx_outputs(model: object, images: np.ndarray) -> list[np.ndarray]:
         ("resnet10", (17, 16, 1), {"width": 4}),
         ("resnet10", (33, 40, 1), {"width": 4, "stem": "large"}),
         ("resnet10", (9, 10, 12, 1), {"width": 4}),
+        ("resnet10", (9, 10, 12, 1), {"width": 4, "pooling": "stages"}),
         ("resnet50", (12, 12, 3), {"width": 4, "dropout": 0.5}),
     ],
 )

@@ -294,6 +294,15 @@ def test_volumes_are_planned_as_volumes() -> None:
     assert max(plan.input_shape) <= BUDGETS["standard"].longest_side[3]
     assert "reorient" in steps(plan)
     assert plan.augmentation.flip_axes == (2,)
+    assert plan.network_options()["pooling"] == plan.pooling == "stages"
+
+
+@pytest.mark.parametrize(("network", "shape"), [("resnet18", (64, 64)), ("simple_cnn", (24, 24, 24))])
+def test_only_residual_networks_of_volumes_pool_all_stages(network: str, shape: tuple[int, ...]) -> None:
+    volumes = {"rank": len(shape), "ranks": {len(shape): 900}, "shapes": {shape: 900}}
+    plan = make_plan(seen(**volumes, median_shape=shape, min_shape=shape, max_shape=shape), network=network)
+    assert plan.pooling == "mean"
+    assert "pooling" not in plan.network_options()
 
 
 def test_an_accelerator_buys_width(monkeypatch: pytest.MonkeyPatch) -> None:

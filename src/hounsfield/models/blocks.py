@@ -12,6 +12,7 @@ Task = Literal["binary", "multi-class", "multi-label"]
 CONVOLUTIONS = {2: layers.Conv2D, 3: layers.Conv3D}
 MAX_POOLINGS = {2: layers.MaxPooling2D, 3: layers.MaxPooling3D}
 GLOBAL_AVERAGE_POOLINGS = {2: layers.GlobalAveragePooling2D, 3: layers.GlobalAveragePooling3D}
+GLOBAL_MAX_POOLINGS = {2: layers.GlobalMaxPooling2D, 3: layers.GlobalMaxPooling3D}
 
 
 def convolution(filters: int, kernel: int, rank: int, *, strides: int = 1, name: str, **options: Any) -> keras.Layer:

@@ -7,7 +7,7 @@ bottleneck on its 3×3 convolution and the last normalisation of each block star
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import keras
 from keras import layers
@@ -15,6 +15,7 @@ from keras import layers
 from hounsfield.errors import UsageError
 from hounsfield.models.blocks import (
     GLOBAL_AVERAGE_POOLINGS,
+    GLOBAL_MAX_POOLINGS,
     MAX_POOLINGS,
     Task,
     classification_head,
@@ -23,6 +24,7 @@ from hounsfield.models.blocks import (
 )
 
 Stem = Literal["small", "medium", "large"]
+Pooling = Literal["mean", "stages"]
 
 # Depth -> (blocks a stage, whether blocks are bottlenecks).
 DEPTHS: dict[int, tuple[tuple[int, int, int, int], bool]] = {
@@ -34,6 +36,8 @@ DEPTHS: dict[int, tuple[tuple[int, int, int, int], bool]] = {
 EXPANSION = 4
 # Stem -> by how much it reduces the resolution.
 STEM_REDUCTION: dict[Stem, int] = {"small": 1, "medium": 2, "large": 4}
+# Spread of normalised features at the start: about that of means over the last maps, whose head learns at a good pace.
+FEATURE_SPREAD = 0.1
 
 
 # Rank -> longest axis up to which the stem is small, and up to which it is medium. A volume has so many positions that
@@ -55,6 +59,7 @@ def resnet(
     depth: int = 18,
     width: int = 64,
     stem: Stem | None = None,
+    pooling: Pooling = "mean",
     dropout: float = 0.0,
 ) -> keras.Model:
     r"""A residual network for classification.
@@ -67,23 +72,28 @@ def resnet(
         width: channels of the first stage; each of the three later stages doubles them.
         stem: "small" keeps the resolution, "medium" halves it, "large" quarters it (the paper's 7×7 and
             pooling); chosen by the input's size where not given.
+        pooling: "mean" averages the last stage's maps; "stages" takes the mean and the greatest value of every
+            stage's maps, normalised, so that one small place of a large image can decide.
         dropout: share of the pooled features that is dropped in training.
 
     Returns:
         A ``keras.Model`` from (batch, \*input_shape) to (batch, 1) or (batch, num_labels), whose layer
-        "features" gives the pooled vector of width × 8 (× 4 for depth 50) values.
+        "features" gives the pooled vector: width × 8 values (× 4 for depth 50), of all stages width × 30.
 
     Raises:
-        UsageError: the depth is none of 10, 18, 34, 50.
+        UsageError: the depth is none of 10, 18, 34, 50, or there is no such pooling.
     """
     if depth not in DEPTHS:
         raise UsageError(f"The depth of a resnet must be one of {sorted(DEPTHS)}. Got {depth} instead.")
+    if pooling not in get_args(Pooling):
+        raise UsageError(f"The pooling of a resnet must be 'mean' or 'stages'. Got '{pooling}' instead.")
     rank = len(input_shape) - 1
     inputs = keras.Input(input_shape, name="image")
     hidden = stem_block(inputs, width, rank, stem or fitting_stem(input_shape[:-1]))
-    for stage in feature_stages(hidden, rank, depth=depth, width=width):
-        hidden = stage
-    features = GLOBAL_AVERAGE_POOLINGS[rank](name="features")(hidden)
+    stages = feature_stages(hidden, rank, depth=depth, width=width)
+    features = (
+        GLOBAL_AVERAGE_POOLINGS[rank](name="features")(stages[-1]) if pooling == "mean" else _joined(stages, rank)
+    )
     outputs = classification_head(features, num_labels, task, dropout=dropout)
     return keras.Model(inputs, outputs, name=f"resnet{depth}")
 
@@ -109,6 +119,20 @@ def stem_block(inputs: Any, width: int, rank: int, stem: Stem) -> Any:
         return normalised(inputs, convolution(width, 5, rank, strides=2, name="stem"))
     hidden = normalised(inputs, convolution(width, 7, rank, strides=2, name="stem"))
     return MAX_POOLINGS[rank](3, strides=2, padding="same", name="stem_pooling")(hidden)
+
+
+def _joined(stages: list[Any], rank: int) -> Any:
+    """Means and greatest values of all stages as one vector, each normalised over the batch."""
+    poolings = {"mean": GLOBAL_AVERAGE_POOLINGS[rank], "greatest": GLOBAL_MAX_POOLINGS[rank]}
+    pooled = [
+        pooling(name=f"stage{number}_{what}")(maps)
+        for number, maps in enumerate(stages, 1)
+        for what, pooling in poolings.items()
+    ]
+    spread = keras.initializers.Constant(FEATURE_SPREAD)
+    return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, gamma_initializer=spread, name="features")(
+        layers.Concatenate(name="pooled")(pooled)
+    )
 
 
 def _basic_block(inputs: Any, filters: int, rank: int, strides: int, *, name: str) -> Any:

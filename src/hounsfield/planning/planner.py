@@ -223,7 +223,7 @@ def _width(
 
 def _pooling(network: str, seen: Fingerprint, reasons: dict[str, str]) -> Pooling:
     if seen.rank == 2 or not network.startswith("resnet"):
-        reasons["pooling"] = "what is sought in an image usually fills enough of it to show in the mean of the last maps"
+        reasons["pooling"] = "what is sought in an image fills enough of it to show in the mean over the last maps"
         return "mean"
     reasons["pooling"] = (
         "a finding may be a thousandth of a volume, and a mean over all of it would drown it: the greatest answer of "
