@@ -175,6 +175,7 @@ SETTINGS: dict[str, Callable[[], None]] = {
 # The same, of pages on what comes after training.
 BUNDLED: dict[str, Callable[[], None]] = {
     "detection-prediction.md": make_detector,
+    "detection.md": nothing,
     "explanation.md": make_bundle,
     "prediction.md": make_bundle,
 }
@@ -221,7 +222,7 @@ def test_main_job_of_the_readme_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("new-images").mkdir()
     for path in sorted(Path("chest-xray/images").iterdir())[:3]:
         shutil.copy(path, "new-images")
-    (main_job,) = [source for source in blocks(REPOSITORY / "README.md", "sh") if "hounsfield train" in source]
+    (main_job,) = [source for source in blocks(REPOSITORY / "README.md", "sh") if "train chest-xray" in source]
     for line in main_job.splitlines():
         assert run(monkeypatch, line) == 0
     assert len(pd.read_csv("predictions.csv")) == 3
