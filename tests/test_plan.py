@@ -231,6 +231,18 @@ def test_ct_has_one_window_for_all() -> None:
     assert "HU" in plan.reasons["pipeline"]
 
 
+@pytest.mark.parametrize(("high", "top"), [(1200.0, 240.0), (180.0, 180.0)])
+def test_the_window_of_ct_volumes_ends_below_bone(high: float, top: float) -> None:
+    shape = (32, 32, 32)
+    volumes = {"rank": 3, "ranks": {3: 1000}, "shapes": {shape: 1000}, "orientations": {"SPL": 1000}}
+    values = {"low": Distribution.of([-1000.0]), "high": Distribution.of([high])}
+    facts = volumes | values | {"median_shape": shape, "min_shape": shape, "max_shape": shape}
+    plan = make_plan(seen(**facts, modality="CT", modalities={"CT": 1000}))
+    window = next(step for step in plan.pipeline.to_dict()["steps"] if step["name"] == "window")
+    assert window["center"] + window["width"] / 2 == top
+    assert ("bone" in plan.reasons["pipeline"]) == (top < high)
+
+
 def test_colour_keeps_its_three_channels_and_one_scale() -> None:
     plan = make_plan(seen(channels=3, channel_counts={3: 1000}, num_grey=0, modality=None))
     assert plan.input_shape[-1] == 3

@@ -52,6 +52,8 @@ VARIATION: dict[Strength, str] = {
 ACCELERATED_WIDTH = 2
 # Of the greatest variance that images of this range and mean can have: above it they are masks.
 MASK_SHARE = 0.9
+# HU up to which volumes are shown: above are bone, metal and dense contrast medium, whose edges outshine all else.
+SOFT_TISSUE_LIMIT = 240.0
 # Images of more different proportions than this are letterboxed, so that nothing is squeezed.
 SQUEEZE = 1.15
 # Modalities in which any turn of the image is as likely as another: slides, micrographs, photographs of the skin.
@@ -163,16 +165,20 @@ def normalisation_steps(seen: Fingerprint, channels: int) -> tuple[list[dict[str
     """The steps that bring values to one scale, and why."""
     if seen.modality == "CT":
         low, high = (float(round(value, -1)) for value in (seen.low.low, seen.high.high))
+        clipped = seen.rank == 3 and low < SOFT_TISSUE_LIMIT < high
+        high = SOFT_TISSUE_LIMIT if clipped else high
         window = {
             "name": "window",
             "center": (low + high) / 2,
             "width": max(high - low, 1.0),
             "function": "linear_exact",
         }
-        return [
-            window,
-            {"name": "dataset_z_score"},
-        ], f"CT is absolute: one window for all, {low:.0f} to {high:.0f} HU, where training images have their values"
+        told = (
+            f"CT is absolute: one window for all, {low:.0f} to {high:.0f} HU, where training images have their values"
+        )
+        if clipped:
+            told += ", less bone and metal, whose edges drown small findings in soft tissue: widen it for those in bone"
+        return [window, {"name": "dataset_z_score"}], told
     if channels == 3:
         return [
             {"name": "dataset_z_score"}
