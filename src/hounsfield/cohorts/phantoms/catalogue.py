@@ -32,7 +32,7 @@ class Phantom:
 
 PHANTOMS: dict[str, Phantom] = {
     "chest": Phantom("chest radiographs with and without an opacity", 400, chest.ATTRIBUTES, True, chest.write_patient),
-    "ct-nodule": Phantom("chest CT volumes with and without a nodule", 160, ct.ATTRIBUTES, False, ct.write_patient),
+    "ct-nodule": Phantom("chest CT volumes with and without a nodule", 400, ct.ATTRIBUTES, False, ct.write_patient),
     "micrograph": Phantom(
         "electron micrographs of virus-like particles",
         60,

@@ -150,15 +150,16 @@ def _blend(volume: Array, share: Array, value: float) -> None:
 def _trunk(x: Array, y: Array, z: Array, rng: np.random.Generator) -> tuple[Array, Array]:
     """Body with fat, muscle, lungs, heart, spine, ribs and liver; and the share of each voxel that is lung."""
     width, depth, fat = rng.uniform(150, 162), rng.uniform(104, 116), rng.uniform(8, 22)
+    breath, broad = rng.uniform(-14, 10), rng.uniform(0.92, 1.06)  # how high the diaphragm stands; build of the lungs
     tall = 1e4  # a body longer than the field of view
     volume = np.full(SHAPE, AIR, np.float32)
     _blend(volume, _ellipsoid(x, y, z, (0, 0, 0), (width, depth, tall)), FAT)
     _blend(volume, _ellipsoid(x, y, z, (0, 0, 0), (width - fat, depth - fat, tall)), SOFT)
     lung = np.zeros(SHAPE, np.float32)
     for side in (-1, 1):
-        lung = np.maximum(lung, _ellipsoid(x, y, z, (side * 68, 0, -10), (52, 78, 128)))
-    lung *= 1 - _ellipsoid(x, y, z, (-62, 0, -150), (80, 100, 78))
-    lung *= 1 - _ellipsoid(x, y, z, (62, 0, -160), (74, 96, 74))
+        lung = np.maximum(lung, _ellipsoid(x, y, z, (side * 68, 0, -10), (52 * broad, 78 * broad, 128)))
+    lung *= 1 - _ellipsoid(x, y, z, (-62, 0, -150 + breath), (80, 100, 78))
+    lung *= 1 - _ellipsoid(x, y, z, (62, 0, -160 + breath), (74, 96, 74))
     lung *= 1 - _ellipsoid(x, y, z, (24, -28, -48), (rng.uniform(46, 56), 46, 58))
     ribs = _ribs(x, y, z, width - fat, depth - fat)
     _blend(volume, lung, LUNG)
@@ -213,12 +214,12 @@ def _vessel_tree(
 
 
 def _draw_nodule(rng: np.random.Generator, scale: float) -> Nodule:
-    """Somewhere in the middle of a lung, 16 to 30 mm wide."""
+    """Somewhere in the middle of a lung, 22 to 38 mm wide, a fifth less or more along each axis."""
     direction = rng.normal(0, 1, 3)
     place = direction / np.linalg.norm(direction) * rng.uniform(0.2, 1.0) ** (1 / 3)
     side = rng.choice([-1.0, 1.0])
     centre = np.array([side * (74 + 22 * side * place[0]), 8 + 44 * place[1], 8 + 62 * place[2]]) * scale
-    half = rng.uniform(8, 15) * rng.uniform(0.85, 1.2, 3)
+    half = rng.uniform(11, 19) * rng.uniform(0.85, 1.2, 3)
     return Nodule(_triple(centre), _triple(half), float(rng.uniform(-40, 60)))
 
 
