@@ -159,7 +159,8 @@ def _write_bundle(folder: Path, rank: int, labels: tuple[str, ...], generator: n
     )
     write_manifest(bundle)
     true = generator.integers(0, 5, (12, len(labels)))
-    bundle.with_counting(DetectionDoubt(true, true + generator.integers(-1, 2, true.shape)), threshold=THRESHOLD)
+    found = np.maximum(true + generator.integers(-1, 2, true.shape), 0)
+    bundle.with_counting(DetectionDoubt(true, found), threshold=THRESHOLD)
 
 
 def write_rest(run: Path, data: Path, rank: int, labels: tuple[str, ...]) -> None:

@@ -12,6 +12,8 @@ from detection_runs import make_detection_run
 from detectors import LABELS, tiny_detector_bundle
 from hounsfield.cli import main as cli
 from hounsfield.errors import HounsfieldError
+from hounsfield.planning import DetectionPlan
+from hounsfield.reports.run_report.record import read_run
 
 # Command -> the lines that it is given here, each with what it says when it works, or why it refuses.
 WORKS: dict[str, list[tuple[str, str]]] = {
@@ -79,3 +81,9 @@ def test_commands_refuse_in_one_paragraph(line: str, why: str, place: Path, monk
     assert why in str(done.exception)
     assert "\n" not in str(done.exception)
     assert sorted(path.name for path in place.iterdir()) == before
+
+
+def test_the_plan_of_the_made_up_run_is_one_that_training_writes(place: Path) -> None:
+    plan = DetectionPlan.load(place / "run" / "plan.yaml")
+    assert plan.labels == LABELS
+    assert plan.reasons["anchors"] == read_run(place / "run").reasons["anchors"]

@@ -18,7 +18,6 @@ from hounsfield.boxes import COLUMNS
 from hounsfield.cli.main import app
 from hounsfield.errors import RunError
 from hounsfield.evaluation.detection import image_errors
-from hounsfield.planning import DetectionPlan
 from hounsfield.reports.run_report import Report, write_report
 from hounsfield.reports.run_report.content import Block, Table
 from hounsfield.reports.run_report.privacy import Scrubber
@@ -117,6 +116,16 @@ def test_objects_are_counted_as_the_table_of_boxes_has_them(written: Report, rec
     cells = record.boxes[record.boxes["label"] == "cell"]
     middle = np.median(cells["x1"] - cells["x0"])
     assert table(written, "data", "Sides").rows[0][2].startswith(f"{middle:g} (")
+
+
+def test_what_a_count_says_comes_from_the_validation_images_of_the_bundle(written: Report, record: DetectorRun) -> None:
+    promised = table(written, "counting", "What a count says")
+    kept = record.bundle.counting
+    misfit = np.abs(kept.counts_true - kept.counts_found) / np.sqrt(kept.counts_found + 1)
+    for column, row in enumerate(promised.rows):
+        # Of 12 images the finite-sample quantile of .9 is the greatest misfit.
+        reach = misfit[:, column].max() * np.sqrt(21)
+        assert row[3] == f"{np.ceil(20 - reach):.0f} to {np.floor(20 + reach):.0f}"
 
 
 def test_cases_are_drawn_and_say_what_was_found(written: Report, record: DetectorRun) -> None:
@@ -224,9 +233,3 @@ def test_a_broken_run_is_told_in_one_paragraph(name: str, tmp_path: Path) -> Non
     with pytest.raises(RunError, match=message) as outcome:
         write_report(run)
     assert "\n" not in str(outcome.value)
-
-
-def test_the_plan_of_the_made_up_run_is_one_that_training_writes(run: Path) -> None:
-    plan = DetectionPlan.load(run / "plan.yaml")
-    assert plan.labels == LABELS
-    assert plan.reasons["effort"] == read_run(run).reasons["effort"]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from hounsfield.evaluation.counting import count_intervals
 from hounsfield.evaluation.detection import image_errors
 from hounsfield.evaluation.detection_matching import class_events
 from hounsfield.evaluation.detection_titles import TITLES
@@ -17,6 +18,7 @@ from hounsfield.reports.detection import (
     precision_recall,
 )
 from hounsfield.reports.run_report.content import (
+    UNDEFINED,
     Block,
     Callout,
     Drawing,
@@ -25,6 +27,7 @@ from hounsfield.reports.run_report.content import (
     Table,
     interval,
     number,
+    percent,
     with_interval,
 )
 from hounsfield.reports.run_report.record import DetectorRun
@@ -34,6 +37,8 @@ from hounsfield.reports.svg import svg_of
 # Scores that are shown beside the one in use.
 SCORES = (0.1, 0.3, 0.5, 0.7, 0.9)
 CLOSE = 0.02
+# Counts for which intervals are shown, and how often these hold, as in prediction.
+COUNTED, COVERAGE = (0, 5, 20, 50), 0.9
 BY_LABEL = ("ap", "ap50", "luna16")
 COUNTS = ("count_bias", "count_mae", "count_low", "count_high")
 
@@ -100,7 +105,7 @@ def counting_section(run: DetectorRun) -> Section:
     names = ["all classes", *(labels if len(labels) > 1 else ())]
     endings = ["", *(f"_{label}" for label in labels)][: len(names)]
     rows = [(name, *_counted(run, ending)) for name, ending in zip(names, endings, strict=True)]
-    blocks = (
+    blocks: tuple[Block, ...] = (
         Drawing(
             svg_of(counting_figure(run.shown), "counts", "Found less true objects against their mean"),
             "Each point is an image; the lines are the bias and the limits between which 95 of 100 images lie (Bland "
@@ -115,7 +120,29 @@ def counting_section(run: DetectorRun) -> Section:
             beside=True,
         ),
     )
-    return Section("counting", "Counting", blocks)
+    return Section("counting", "Counting", (*blocks, *_promised(run)))
+
+
+def _promised(run: DetectorRun) -> Iterator[Table]:
+    """Between which numbers the true one lies when so many are found, by what the bundle keeps of validation."""
+    kept = run.bundle.counting
+    if kept is None or not len(kept.counts_true):
+        return
+    rows = []
+    for column, label in enumerate(run.bundle.labels):
+        true, found = kept.counts_true[:, column], kept.counts_found[:, column]
+        low, high = count_intervals(true, found, np.array(COUNTED), coverage=COVERAGE)
+        ends = zip(low, high, strict=True)
+        rows.append(
+            (label, *(f"{least:.0f} to {most:.0f}" if np.isfinite(most) else UNDEFINED for least, most in ends))
+        )
+    yield Table(
+        "What a count says of a new image",
+        ("class", *(f"{count} found" for count in COUNTED)),
+        tuple(rows),
+        f"The true number lies between these in {percent(COVERAGE)} of images like the {len(kept.counts_true):,} of "
+        "validation (split-conformal). hounsfield predict RUN INPUT --counts FILE gives them for each image.",
+    )
 
 
 def _counted(run: DetectorRun, ending: str) -> tuple[str, str, str]:

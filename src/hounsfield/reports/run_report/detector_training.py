@@ -14,7 +14,7 @@ from hounsfield.reports.run_report.record import DetectorRun
 from hounsfield.reports.svg import svg_of
 
 # What chooses the epoch, of those that a history may have.
-CHOSEN_BY = ("val_ap50", "val_ap")
+CHOSEN_BY = ("val_ap", "val_ap50")
 # Fields of a plan that have a place of their own, or that say nothing to a reader.
 ELSEWHERE = frozenset({"version", "task", "labels", "pipeline", "anchors"})
 # Longer values, such as the augmentation's limits, stand in the plan alone.
@@ -41,7 +41,7 @@ def _blocks(run: DetectorRun) -> Iterator[Block]:
     if diagnosed:
         yield Points(tuple(diagnosed))
     if run.bundle.detector is not None:
-        yield Paragraph(run.reasons.get("anchors", "Anchors are the shapes from which boxes are refined."))
+        yield Paragraph(f"Anchors: {run.reasons.get('anchors', 'set by hand')}.")
         yield _anchor_table(run.bundle.detector)
 
 
