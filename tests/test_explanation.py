@@ -204,6 +204,21 @@ def test_fine_maps_are_the_deepest_of_their_resolution_that_nothing_bypasses() -
 
 
 @network_test
+def test_maps_of_a_network_that_pools_every_stage_are_those_of_the_first() -> None:
+    """All that is deeper is bypassed by what is pooled before."""
+    shape = (12, 12, 8, 1)
+    network = build("resnet10", shape, 2, "binary", width=4, pooling="stages")
+    generator = np.random.default_rng(0)
+    network.set_weights([generator.uniform(0.1, 0.5, weight.shape) for weight in network.get_weights()])
+    (part,) = parts(network)
+    maps, head = part.cut("last")
+    assert maps.layers[-1].name == "stage1_block1_relu"
+    image = random_images(shape)
+    whole = run(head, run(maps, image)) + network.get_layer("probabilities").get_weights()[1]
+    np.testing.assert_allclose(whole, run(logits(network), image), rtol=1e-3)
+
+
+@network_test
 def test_a_shuffled_network_keeps_its_weights_and_loses_its_explanation(tmp_path: Path) -> None:
     network = flip_averaged(tiny_network(), (1,))
     shuffled = randomised(network, seed=1)
