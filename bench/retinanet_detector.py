@@ -204,11 +204,12 @@ def rate_at(share: float) -> float:
 
 def findings(network: keras.Model, images: np.ndarray, split: str, batch: int) -> dict[str, np.ndarray]:
     parts: dict[str, list[np.ndarray]] = {"images": [], "boxes": [], "classes": [], "scores": []}
+    find = tf.function(lambda values: network.decode_predictions(network(values, training=False), values))
     for start in range(0, len(images), batch):
         chosen = images[start : start + batch]
         # A smaller last batch is filled up: suppression takes the size of a batch from its first one.
         filled = np.concatenate([chosen, np.zeros((batch - len(chosen), *chosen.shape[1:]), chosen.dtype)])
-        found = network.predict_on_batch(padded(filled))
+        found = find(tf.constant(padded(filled)))
         for number in range(len(chosen)):
             kept = np.arange(int(found["num_detections"][number]))
             parts["images"].append(np.full(len(kept), start + number))
