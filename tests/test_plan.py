@@ -201,7 +201,11 @@ def test_masks_keep_one_scale() -> None:
         "mean": Distribution.of([255 * 0.04]),
         "deviation": Distribution.of([255 * (0.04 * 0.96) ** 0.5]),
     }
-    assert steps(make_plan(seen(**shapes)))[-2:] == ["min_max", "dataset_z_score"]
+    plan = make_plan(seen(**shapes))
+    assert steps(plan)[-2:] == ["min_max", "dataset_z_score"]
+    varied = {name for name, limit in plan.augmentation.model_dump().items() if limit}
+    assert varied == {"rotation", "translation", "flip_axes"}
+    assert "shapes" in plan.reasons["augmentation"]
     shapes["deviation"] = Distribution.of([60.0])
     assert steps(make_plan(seen(**shapes | {"mean": Distribution.of([100.0])})))[-2:] == ["percentile", "z_score"]
 

@@ -52,6 +52,10 @@ VARIATION: dict[Strength, str] = {
 ACCELERATED_WIDTH = 2
 # Of the greatest variance that images of this range and mean can have: above it they are masks.
 MASK_SHARE = 0.9
+# A mask has no intensities that could vary, and its size and outline may be what tells.
+MASK_LIMITS = dict.fromkeys(
+    ("scale", "stretch", "shear", "brightness", "contrast", "gamma", "sharpness", "noise", "erase"), 0.0
+)
 # HU up to which volumes are shown: above are bone, metal and dense contrast medium, whose edges outshine all else.
 SOFT_TISSUE_LIMIT = 240.0
 # Images of more different proportions than this are letterboxed, so that nothing is squeezed.
@@ -261,10 +265,17 @@ def _epochs(seen: Fingerprint, budget: Budget, reasons: dict[str, str]) -> int:
 def _augmentation(seen: Fingerprint, budget: Budget, labels: tuple[str, ...], reasons: dict[str, str]) -> Augmentation:
     sided = any(SIDED.search(label) for label in labels)
     axes = tuple(range(seen.rank)) if seen.modality in UNORIENTED else (seen.rank - 1,)
-    reasons["augmentation"] = f"'{budget.augmentation}': {VARIATION[budget.augmentation]}; " + (
+    masks = _are_masks(seen)
+    told = (
+        "shapes are only turned and moved: their size and outline may tell, and they have no intensities"
+        if masks
+        else f"'{budget.augmentation}': {VARIATION[budget.augmentation]}"
+    )
+    reasons["augmentation"] = f"{told}; " + (
         "never mirrored, since a label names a side" if sided else f"mirrored along axis {', '.join(map(str, axes))}"
     )
-    return STRENGTHS[budget.augmentation].model_copy(update={"flip_axes": () if sided else axes})
+    kept = MASK_LIMITS if masks else {}
+    return STRENGTHS[budget.augmentation].model_copy(update=kept | {"flip_axes": () if sided else axes})
 
 
 def _balance(seen: Fingerprint, reasons: dict[str, str]) -> bool:
