@@ -5,7 +5,8 @@
 
 Its defaults on a ResNet-18 with feature pyramid, from scratch: stochastic gradient descent with a rate of .005 and
 a momentum of .9, the warm-up of torchvision's reference training, and its two falls of the rate at the same shares
-of the whole; horizontal flips; whatever the training, objects are found in float32. ARRAYS.npz and FINDINGS.npz are described in bench/detection.py.
+of the whole; horizontal flips; whatever the training, objects are found in
+float32. ARRAYS.npz and FINDINGS.npz are described in bench/detection.py.
 """
 
 from __future__ import annotations
