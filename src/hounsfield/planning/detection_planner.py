@@ -49,7 +49,7 @@ SMALL_SHARE = 10
 WORTHWHILE_ZOOM = 0.8
 # Cells of the finest features that such an object is to span, by rank, for the stem to be so coarse; a volume has fewer
 # pixels an axis, so that its resolution is kept where it can be.
-STEM_CELLS: dict[Stem, dict[int, float]] = {"large": {2: 2, 3: 5}, "medium": {2: 2, 3: 2.5}}
+STEM_CELLS: dict[Stem, dict[int, float]] = {"large": {2: 2, 3: 5}, "medium": {2: 2, 3: 2}}
 # The canvas's sides are multiples of this, so that all levels of the pyramid divide it.
 MULTIPLE = 16
 PYRAMID_CHANNELS, HEAD_UNITS, ROI_BINS = {2: 64, 3: 32}, {2: 256, 3: 128}, {2: 7, 3: 5}
