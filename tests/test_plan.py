@@ -311,6 +311,7 @@ def test_volumes_are_planned_as_volumes() -> None:
     assert "reorient" in steps(plan)
     assert plan.augmentation.flip_axes == (2,)
     assert plan.network_options()["pooling"] == plan.pooling == "stages"
+    assert plan.test_time_flips == (2,)
 
 
 @pytest.mark.parametrize(("network", "shape"), [("resnet18", (64, 64)), ("simple_cnn", (24, 24, 24))])

@@ -298,8 +298,9 @@ def _folds(budget: Budget, seen: Fingerprint, reasons: dict[str, str]) -> int:
 
 
 def _with_flips(plan: Plan, budget: Budget) -> Plan:
-    if budget.folds == 1 or not plan.augmentation.flip_axes:
-        reason = "the mirrored image costs a second prediction: only at effort thorough"
+    volumes = len(plan.input_shape) == 4 and plan.effort != "quick"
+    if not (budget.folds > 1 or volumes) or not plan.augmentation.flip_axes:
+        reason = "the mirrored image costs a second prediction: only at effort thorough, and for volumes at standard"
         return plan.model_copy(update={"reasons": plan.reasons | {"test_time_flips": reason}})
     reason = "trained on mirrored images, so both views are averaged"
     return plan.model_copy(
