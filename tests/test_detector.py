@@ -109,7 +109,7 @@ def test_files_folders_and_bad_images_come_in_order(flat: Bundle, tmp_path: Path
     assert [type(result) for result in results] == [DetectionPrediction, BadImage, DetectionPrediction]
     assert sorted(seen) == ["(50, 60) 0.png", "(50, 60) 2.png"]
     assert counts[-1] == 3
-    with pytest.raises(ImageError, match=r"1 of 3 images could not be looked at\. .*1\.png"):
+    with pytest.raises(ImageError, match=r"1 of 3 images could not be predicted\. .*1\.png"):
         Detector(flat).predict(tmp_path)
 
 

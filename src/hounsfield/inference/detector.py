@@ -17,7 +17,7 @@ from hounsfield.inference.detection_engines import DetectionEngine, find_with, o
 from hounsfield.inference.fitting import UnlikenessLog, require_fit, require_units
 from hounsfield.inference.onnx_networks import Floats
 from hounsfield.inference.parallel import on_all_cores
-from hounsfield.inference.prediction import BadImage, DetectionPrediction
+from hounsfield.inference.prediction import BadImage, DetectionPrediction, without_bad
 from hounsfield.inference.sources import Inputs, Source, frames, sources
 from hounsfield.inference.windows import Found
 from hounsfield.preprocessing.grid_change import apply_and_trace
@@ -64,12 +64,7 @@ class Detector:
             ImageError: an image could not be read or does not fit; the message counts them and names the first five.
                 :meth:`stream` goes on past them.
         """
-        results = list(self.stream(inputs))
-        bad = [result for result in results if isinstance(result, BadImage)]
-        if bad:
-            named = " ".join(map(str, bad[:5]))
-            raise ImageError(f"{len(bad)} of {len(results)} images could not be looked at. {named}")
-        return [result for result in results if isinstance(result, DetectionPrediction)]
+        return without_bad(self.stream(inputs))
 
     def stream(
         self, inputs: Inputs, *, progress: Progress = silent, viewer: Viewer | None = None

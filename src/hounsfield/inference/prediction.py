@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+from hounsfield.errors import ImageError
 
 
 @dataclass(frozen=True)
@@ -73,3 +77,25 @@ class DetectionPrediction:
     features: npt.NDArray[np.float32] = field(repr=False)
     unlike_training: float | None = None
     flags: tuple[str, ...] = ()
+
+
+Said = TypeVar("Said", Prediction, DetectionPrediction)
+
+
+def without_bad(results: Iterable[Said | BadImage]) -> list[Said]:
+    """Results that are all good.
+
+    Raises:
+        ImageError: an image could not be read or does not fit; the message counts them and names the first five.
+    """
+    good: list[Said] = []
+    bad: list[BadImage] = []
+    for result in results:
+        if isinstance(result, BadImage):
+            bad.append(result)
+        else:
+            good.append(result)
+    if bad:
+        named = " ".join(map(str, bad[:5]))
+        raise ImageError(f"{len(bad)} of {len(bad) + len(good)} images could not be predicted. {named}")
+    return good

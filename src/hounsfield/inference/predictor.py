@@ -19,7 +19,7 @@ from hounsfield.inference.fitting import UnlikenessLog, require_fit, require_uni
 from hounsfield.inference.judge import Judge, Waiting
 from hounsfield.inference.onnx_networks import Floats
 from hounsfield.inference.parallel import chunks, on_all_cores
-from hounsfield.inference.prediction import BadImage, Prediction
+from hounsfield.inference.prediction import BadImage, Prediction, without_bad
 from hounsfield.inference.sources import Inputs, Source, frames, sources
 from hounsfield.progress import Progress, silent
 
@@ -78,12 +78,7 @@ class Predictor:
             ImageError: an image could not be read or does not fit; the message counts them and names the first five.
                 :meth:`stream` goes on past them.
         """
-        results = list(self.stream(inputs))
-        bad = [result for result in results if isinstance(result, BadImage)]
-        if bad:
-            named = " ".join(map(str, bad[:5]))
-            raise ImageError(f"{len(bad)} of {len(results)} images could not be predicted. {named}")
-        return [result for result in results if isinstance(result, Prediction)]
+        return without_bad(self.stream(inputs))
 
     def stream(self, inputs: Inputs, *, progress: Progress = silent) -> Iterator[Prediction | BadImage]:
         """Predict one image after another, in the order of the inputs; memory stays flat however many there are."""

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from hounsfield.boxes import COLUMNS
-from hounsfield.bundle import Bundle, SourceRange, export_onnx, save_detector
+from hounsfield.bundle import Bundle, export_onnx, save_detector
 from hounsfield.cohorts import Cohort, SceneStore
 from hounsfield.cohorts.fingerprint import Fingerprint
 from hounsfield.detection import FasterRCNN
@@ -37,6 +37,7 @@ from hounsfield.progress import Progress
 from hounsfield.reports.detection import detection_figures, worst_cases_figure, worst_images
 from hounsfield.reports.figures import learning_curves, save_figure
 from hounsfield.training.engine_runs import evenly
+from hounsfield.training.job import origin
 from hounsfield.training.run_folder import RunFolder, atomically, write_json
 
 logger = logging.getLogger(__name__)
@@ -157,22 +158,14 @@ def finding_table(cohort: Cohort, looked: Look, labels: tuple[str, ...]) -> pd.D
 
 def _deploy(job: DetectionJob, network: FasterRCNN) -> tuple[Detector, Look]:
     """The detector as it will be used, and what it finds in the validation images."""
-    folder, plan, seen, store = job.folder, job.plan, job.seen, job.store
-    modalities = tuple(sorted(seen.modalities))
+    folder, plan, store = job.folder, job.plan, job.store
     bundle = save_detector(
         folder.bundle,
         network,
         pipeline=plan.pipeline,
         labels=plan.labels,
         window_overlap=plan.window_overlap,
-        modality=modalities[0] if len(modalities) == 1 else None,
-        source_range=SourceRange(
-            smallest=seen.min_shape,
-            largest=seen.max_shape,
-            channels=tuple(sorted(seen.channel_counts)),
-            modalities=modalities,
-            colour=seen.num_grey < seen.num_readable,
-        ),
+        **origin(job.seen),
     )
     validation = np.asarray(store.cohort.rows("validation"))
     try:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from hounsfield.bundle import Bundle, SourceRange, export_onnx, save_bundle
+from hounsfield.bundle import Bundle, export_onnx, save_bundle
 from hounsfield.cohorts import Cohort, Store
 from hounsfield.errors import BundleError, MissingDependency
 from hounsfield.evaluation import Assessment, as_answers, assess, estimated_error, estimates_to_dict
@@ -26,7 +26,7 @@ from hounsfield.training.classifier import validation_scores
 from hounsfield.training.diagnosis import Diagnosis, diagnose
 from hounsfield.training.doubt import Held, calibrate, error_lines, fit_novelty, novelty_rows, unlike_lines
 from hounsfield.training.engine_runs import EngineRun, run_engine
-from hounsfield.training.job import Job, Member
+from hounsfield.training.job import Job, Member, origin
 from hounsfield.training.run_folder import RunFolder, atomically, write_json
 
 logger = logging.getLogger(__name__)
@@ -89,8 +89,7 @@ def finish(job: Job, members: list[Member], network: keras.Model) -> Finished:
 
 
 def _deploy(job: Job, members: list[Member], network: keras.Model) -> tuple[Bundle, Engine]:
-    folder, plan, seen = job.folder, job.plan, job.seen
-    modalities = tuple(sorted(seen.modalities))
+    folder, plan = job.folder, job.plan
     bundle = save_bundle(
         folder.bundle,
         network,
@@ -98,14 +97,7 @@ def _deploy(job: Job, members: list[Member], network: keras.Model) -> tuple[Bund
         labels=plan.labels,
         task=plan.task,
         threshold=plan.threshold,
-        modality=modalities[0] if len(modalities) == 1 else None,
-        source_range=SourceRange(
-            smallest=seen.min_shape,
-            largest=seen.max_shape,
-            channels=tuple(sorted(seen.channel_counts)),
-            modalities=modalities,
-            colour=seen.num_grey < seen.num_readable,
-        ),
+        **origin(job.seen),
     )
     try:
         export_onnx(bundle)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 
+from hounsfield.bundle import SourceRange
 from hounsfield.cohorts import Store
 from hounsfield.cohorts.fingerprint import Fingerprint
 from hounsfield.planning import Plan
@@ -45,3 +47,18 @@ class Member:
     network: keras.Model
     examples: Examples
     fitted: Fitted
+
+
+def origin(seen: Fingerprint) -> dict[str, Any]:
+    """What a bundle keeps of the images that it was trained on, as keyword arguments of its saving."""
+    modalities = tuple(sorted(seen.modalities))
+    return {
+        "modality": modalities[0] if len(modalities) == 1 else None,
+        "source_range": SourceRange(
+            smallest=seen.min_shape,
+            largest=seen.max_shape,
+            channels=tuple(sorted(seen.channel_counts)),
+            modalities=modalities,
+            colour=seen.num_grey < seen.num_readable,
+        ),
+    }
