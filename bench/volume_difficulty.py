@@ -28,7 +28,7 @@ def volumes_of(table: Path) -> tuple[np.ndarray, np.ndarray]:
     """Volumes (patients, slices, rows, columns) in HU, and whether each has a nodule."""
     cohort = load_cohort(table)
     turned = Pipeline.from_dict({"steps": [{"name": "reorient"}]})
-    volumes = [turned(cohort.source.read(name)).pixels[..., 0] for name in cohort.table["image"]]
+    volumes = [turned.apply(cohort.source.read(name)).pixels[..., 0] for name in cohort.table["image"]]
     return np.stack(volumes).astype(np.float32), cohort.table["label"].to_numpy() == "nodule"
 
 
@@ -42,7 +42,8 @@ def linear_auc(volumes: np.ndarray, diseased: np.ndarray) -> tuple[float, float]
         for strength in (1e-5, 1e-4, 1e-3, 1e-2):
             model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=300))
             score = model.fit(cells[part == 0], diseased[part == 0]).decision_function(cells)
-            best = max(best, tuple(float(roc_auc_score(diseased[part == k], score[part == k])) for k in (1, 2)))
+            validated, tested = (float(roc_auc_score(diseased[part == k], score[part == k])) for k in (1, 2))
+            best = max(best, (validated, tested))
     return best
 
 
