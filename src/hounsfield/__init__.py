@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from hounsfield.cohorts import Cohort, load_cohort
     from hounsfield.evaluation import evaluate
     from hounsfield.images import Image, image_files, read_image, write_image
-    from hounsfield.inference import Prediction, Predictor
+    from hounsfield.inference import DetectionPrediction, Detector, Prediction, Predictor
     from hounsfield.planning import Plan
     from hounsfield.preprocessing import Pipeline
     from hounsfield.training import Run, resume, train
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 LAZY = {
     "Bundle": "hounsfield.bundle",
     "Cohort": "hounsfield.cohorts",
+    "DetectionPrediction": "hounsfield.inference",
+    "Detector": "hounsfield.inference",
     "Image": "hounsfield.images",
     "Pipeline": "hounsfield.preprocessing",
     "Plan": "hounsfield.planning",
@@ -42,6 +44,8 @@ NEEDS_KERAS = frozenset({"hounsfield.planning", "hounsfield.training"})
 __all__ = [
     "Bundle",
     "Cohort",
+    "DetectionPrediction",
+    "Detector",
     "HounsfieldError",
     "Image",
     "Pipeline",
