@@ -206,6 +206,9 @@ def test_masks_keep_one_scale() -> None:
     varied = {name for name, limit in plan.augmentation.model_dump().items() if limit}
     assert varied == {"rotation", "translation", "flip_axes"}
     assert "shapes" in plan.reasons["augmentation"]
+    shape = (24, 24, 24)
+    volumes = {"rank": 3, "ranks": {3: 900}, "shapes": {shape: 900}, "median_shape": shape, "min_shape": shape}
+    assert make_plan(seen(**shapes | volumes, max_shape=shape)).pooling == "mean"
     shapes["deviation"] = Distribution.of([60.0])
     assert steps(make_plan(seen(**shapes | {"mean": Distribution.of([100.0])})))[-2:] == ["percentile", "z_score"]
 

@@ -235,6 +235,11 @@ def _pooling(network: str, seen: Fingerprint, reasons: dict[str, str]) -> Poolin
     if seen.rank == 2 or not network.startswith("resnet"):
         reasons["pooling"] = "what is sought in an image fills enough of it to show in the mean over the last maps"
         return "mean"
+    if _are_masks(seen):
+        reasons["pooling"] = (
+            "a shape is told by all of its outline, and the greatest answers tell rather how sharp its edge was drawn"
+        )
+        return "mean"
     reasons["pooling"] = (
         "a finding may be a thousandth of a volume, and a mean over all of it would drown it: the greatest answer of "
         "every stage counts too"
