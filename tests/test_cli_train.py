@@ -125,17 +125,6 @@ def test_bad_data_has_status_1_and_leaves_no_run(
         assert not Path("run").exists()
 
 
-def test_boxes_are_refused_before_anything_is_written(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    class_folders(tmp_path / "images", {"field": 4})
-    rows = [f"images/field/{number}.png,virus,1,2,9,8" for number in range(4)]
-    (tmp_path / "boxes.csv").write_text("\n".join(["image,label,y0,x0,y1,x1", *rows]) + "\n", encoding="utf-8")
-    assert hounsfield(monkeypatch, "train", "boxes.csv", "--out", "run") == 1
-    assert "images have boxes" in paragraph(capsys.readouterr().err)
-    assert not (tmp_path / "run").exists()
-
-
 def test_too_many_unreadable_images_stop_and_few_are_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -8,7 +8,7 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
@@ -105,6 +105,9 @@ def test_a_turn_moves_no_voxel_in_the_patient(affine, code):
 @settings(max_examples=60)
 @given(affines(), st.sampled_from(CODES))
 def test_a_turn_reaches_what_was_asked_for_and_can_be_undone(affine, code):
+    # Half way between two axes either name is right.
+    towards = np.sort(np.abs(affine[:3, :3]) / np.linalg.norm(affine[:3, :3], axis=0), axis=0)
+    assume(np.all(towards[2] - towards[1] > 1e-6))
     before = numbered_volume(affine)
     after = reorient(before, code)
     assert orientation_of(after.affine) == code

@@ -32,6 +32,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "crop_or_pad": [{"size": 21}],
     "reorient": [{}, {"orientation": "RAI"}],
     "resize": [{"size": 16}, {"size": 40, "interpolation": "cubic"}, {"size": 16, "letterbox": True}],
+    "zoom": [{"factor": 0.7}, {"longest": 30}],
     "resample": [{"spacing": 1.0}, {"spacing": 3.0}, {"spacing": 1.1, "interpolation": "nearest"}],
     "to_channels": [{"channels": 1}, {"channels": 3}],
 }

@@ -171,7 +171,7 @@ def evaluate_detections(
     few = len(clusters) < FEWEST_PATIENTS
     for row, name in enumerate(figures.names):
         interval = (math.nan, math.nan)
-        note = f"{len(clusters)} patients are too few for an interval" if few else ""
+        note = f"too few patients ({len(clusters)}) for an interval" if few else ""
         if not few:
             interval = bca_interval(float(values[row]), replicates[row], left_out[row], confidence=confidence)
         if not math.isfinite(values[row]):
