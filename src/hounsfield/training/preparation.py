@@ -101,9 +101,7 @@ class Prepared:
         Raises:
             UsageError: no network for this task is called so.
         """
-        known = network_names() if self.boxes is None else backbone_names()
-        if network is not None and network not in known:
-            raise UsageError(f"No network is called '{network}'. Known are: {', '.join(known)}.")
+        check_network(network, network_names() if self.boxes is None else backbone_names())
         if self.boxes is None:
             return make_plan(self.fingerprint, effort=effort, network=network, seed=seed)
         return make_detection_plan(self.fingerprint, self.boxes, effort=effort, network=network, seed=seed)
@@ -162,6 +160,17 @@ def _pictures(cohort: Cohort, groups: Sequence[DuplicateGroup]) -> dict[str, int
 def _scan_of(part: Cohort, scanned: Scan) -> Scan:
     facts = dict(zip(scanned.cohort.table["image"], scanned.facts, strict=True))
     return Scan(part, [facts[reference] for reference in part.table["image"]])
+
+
+def check_network(network: str | None, known: Sequence[str] | None = None) -> None:
+    """Refuse a name that no network has; of networks of any task where ``known`` is not given.
+
+    Raises:
+        UsageError: no network is called so.
+    """
+    known = known or tuple(dict.fromkeys((*network_names(), *backbone_names())))
+    if network is not None and network not in known:
+        raise UsageError(f"No network is called '{network}'. Known are: {', '.join(known)}.")
 
 
 def check_trainable(cohort: Cohort) -> None:

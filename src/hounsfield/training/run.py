@@ -25,7 +25,7 @@ from hounsfield.training.fitting import fitted_plan
 from hounsfield.training.job import Job, Member
 from hounsfield.training.loop import Schedule, fit
 from hounsfield.training.memory import peak_memory_mb
-from hounsfield.training.preparation import DataRequest, Prepared, check_trainable, prepare
+from hounsfield.training.preparation import DataRequest, Prepared, check_network, check_trainable, prepare
 from hounsfield.training.rows import member_examples
 from hounsfield.training.run_folder import RunFolder, atomically
 from hounsfield.training.tensorboard import ScalarLog
@@ -83,6 +83,7 @@ def train(
         raise UsageError(
             "The seed decides the split before there is a plan: give it as the seed (--seed), not as a change."
         )
+    check_network(network)
     seed = seed if seed is not None else plan.seed if plan is not None else 0
     folder = RunFolder.create(Path(out))
     try:
