@@ -74,10 +74,12 @@ def schedule(**changes: Any) -> Schedule:
 
 
 def fit(
-    network: keras.Model, data: Examples, plan: Schedule, augmentation: Augmentation, *, seed: int, **options: Any
+    network: keras.Model, data: Examples, schedule: Schedule, augmentation: Augmentation, *, seed: int, **options: Any
 ) -> Fitted:
-    trainee = ClassifierTrainee(network, data, plan, augmentation, precision="float32", label_smoothing=0.05, seed=seed)
-    fitted = loop.fit(trainee, plan, seed=seed, **options)
+    trainee = ClassifierTrainee(
+        network, data, schedule, augmentation, precision="float32", label_smoothing=0.05, seed=seed
+    )
+    fitted = loop.fit(trainee, schedule, seed=seed, **options)
     network.set_weights(fitted.weights)
     return fitted
 
@@ -442,7 +444,7 @@ def test_a_run_folder_that_exists_is_left_alone(data: str, unbroken: Path) -> No
 def test_a_plan_that_does_not_fit_leaves_nothing_behind(
     data: str, tmp_path: Path, changes: list[str], error: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hounsfield.training.run.with_expectations_here", lambda plan, _: plan)
+    monkeypatch.setattr("hounsfield.training.preparation.with_expectations_here", lambda plan, _: plan)
     with pytest.raises(error, match=message):
         train(data, tmp_path / "run", plan=small_plan(), changes=changes)
     assert not (tmp_path / "run").exists()
