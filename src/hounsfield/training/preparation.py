@@ -101,7 +101,10 @@ class Prepared:
         Raises:
             UsageError: no network for this task is called so.
         """
-        check_network(network, network_names() if self.boxes is None else backbone_names())
+        if self.boxes is None:
+            check_network(network, network_names())
+        else:
+            check_network(network, backbone_names(), what="backbone of a detector")
         if self.boxes is None:
             return make_plan(self.fingerprint, effort=effort, network=network, seed=seed)
         return make_detection_plan(self.fingerprint, self.boxes, effort=effort, network=network, seed=seed)
@@ -162,7 +165,7 @@ def _scan_of(part: Cohort, scanned: Scan) -> Scan:
     return Scan(part, [facts[reference] for reference in part.table["image"]])
 
 
-def check_network(network: str | None, known: Sequence[str] | None = None) -> None:
+def check_network(network: str | None, known: Sequence[str] | None = None, *, what: str = "network") -> None:
     """Refuse a name that no network has; of networks of any task where ``known`` is not given.
 
     Raises:
@@ -170,7 +173,7 @@ def check_network(network: str | None, known: Sequence[str] | None = None) -> No
     """
     known = known or tuple(dict.fromkeys((*network_names(), *backbone_names())))
     if network is not None and network not in known:
-        raise UsageError(f"No network is called '{network}'. Known are: {', '.join(known)}.")
+        raise UsageError(f"No {what} is called '{network}'. Known are: {', '.join(known)}.")
 
 
 def check_trainable(cohort: Cohort) -> None:
