@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +19,7 @@ from hounsfield.augmentation import Augmentation
 from hounsfield.bundle import Bundle
 from hounsfield.cohorts import Store, load_cohort
 from hounsfield.errors import CohortError, PlanError, RunError, UsageError
-from hounsfield.models.twin import training_forward, training_twin
+from hounsfield.models.twin import compiled_forward, training_twin
 from hounsfield.planning import Plan
 from hounsfield.preprocessing import Pipeline
 from hounsfield.training import loop, resume, train
@@ -163,12 +164,16 @@ def test_the_average_of_weights_is_exponential_and_forgets_its_start() -> None:
         np.testing.assert_allclose(average.weights[0], expected, rtol=1e-6)
 
 
+def _forward(twin: keras.Model) -> Callable[[np.ndarray], Any]:
+    return compiled_forward(lambda images: twin(images, training=True))
+
+
 def test_recalibration_gives_the_statistics_of_the_present_weights() -> None:
     """Moving statistics are the momentum-weighted means of the batches' own mean and variance, over k batches."""
     data, network = examples(), small_network(dropout=0.0)
     twin = training_twin(network, "float32", [])
     batches = TrainingBatches(data.pixels, data.train, data.targets, data.weights, batch_size=8)
-    recalibrate(twin, training_forward(twin), batches, 3)
+    recalibrate(twin, _forward(twin), batches, 3)
     before = keras.Model(network.inputs[0], network.get_layer("convolution").output)
     means, variances = [], []
     for index in range(3):
@@ -192,7 +197,7 @@ def test_averaged_weights_are_lent_for_a_block_only() -> None:
     own = [weight + 1 for weight in twin.get_weights()]
     twin.set_weights(own)
     batches = TrainingBatches(data.pixels, data.train, data.targets, data.weights, batch_size=8)
-    trainee = SimpleNamespace(model=twin, forward=training_forward(twin), num_recalibrating=1)
+    trainee = SimpleNamespace(model=twin, forward=_forward(twin), num_recalibrating=1)
     with averaged_weights(trainee, average, batches):
         np.testing.assert_array_equal(twin.get_weights()[0], average.weights[0])
     for found, expected in zip(twin.get_weights(), own, strict=True):

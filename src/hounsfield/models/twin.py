@@ -98,12 +98,8 @@ def jit_compilation() -> bool | str:
     return "auto" if accelerators() else False
 
 
-def training_forward(twin: keras.Model) -> Callable[[np.ndarray], Any]:
-    """The forward pass in training mode, compiled where that pays: called for what it leaves in moving statistics."""
-
-    def forward(images: Any) -> Any:
-        return twin(images, training=True)
-
+def compiled_forward(forward: Callable[[Any], Any]) -> Callable[[np.ndarray], Any]:
+    """A forward pass in training mode, compiled where that pays: called for what it leaves in moving statistics."""
     if keras.backend.backend() != "tensorflow":
         return forward
     # Layer by layer, TensorFlow spends more time between the operations than in them.

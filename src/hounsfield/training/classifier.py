@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from hounsfield.augmentation import Augmentation
-from hounsfield.models.twin import Precision, jit_compilation, training_forward, training_twin
+from hounsfield.models.twin import Precision, compiled_forward, jit_compilation, training_twin
 from hounsfield.training.batches import PixelSource, PredictionBatches, TrainingBatches
 from hounsfield.training.loop import LEAST_LOSS, Schedule, optimizer
 
@@ -68,7 +68,7 @@ class ClassifierTrainee:
             kind(label_smoothing=label_smoothing),
             jit_compile=jit_compilation(),
         )
-        self.forward: Callable[[np.ndarray], Any] = training_forward(self.model)
+        self.forward: Callable[[np.ndarray], Any] = compiled_forward(lambda images: self.model(images, training=True))
         wanted = RECALIBRATION_SHARE * len(examples.train)
         self.num_recalibrating = round(min(RECALIBRATION_IMAGES[1], max(RECALIBRATION_IMAGES[0], wanted)))
 

@@ -11,10 +11,9 @@ import numpy as np
 from hounsfield.augmentation.scenes import Scene, augmented
 from hounsfield.cohorts import SceneStore
 from hounsfield.detection import FasterRCNN
-from hounsfield.errors import require
 from hounsfield.evaluation import Finding, Truth, as_detections, quick_precision
 from hounsfield.inference.windows import Found, find
-from hounsfield.models.twin import jit_compilation
+from hounsfield.models.twin import compiled_forward, jit_compilation
 from hounsfield.planning import DetectionPlan
 from hounsfield.training.engine_runs import evenly
 from hounsfield.training.loop import Criterion, Schedule, optimizer
@@ -112,7 +111,7 @@ class DetectorTrainee:
         self.model.compile(
             optimizer(Schedule.of(plan), steps, self.model.trainable_variables), jit_compile=jit_compilation()
         )
-        self.forward: Callable[[np.ndarray], Any] = _compiled(
+        self.forward: Callable[[np.ndarray], Any] = compiled_forward(
             lambda images: self.model.first_stage(images, training=True).logits
         )
 
@@ -153,12 +152,3 @@ def found_by(model: FasterRCNN, store: SceneStore, rows: np.ndarray, plan: Detec
             window_overlap=plan.window_overlap,
             detection_overlap=settings.detection_overlap,
         )
-
-
-def _compiled(forward: Callable[[Any], Any]) -> Callable[[np.ndarray], Any]:
-    if keras.backend.backend() != "tensorflow":
-        return forward
-    # Layer by layer, TensorFlow spends more time between the operations than in them.
-    tensorflow = require("tensorflow", "training on the TensorFlow backend")
-    compiled: Callable[[np.ndarray], Any] = tensorflow.function(forward, reduce_retracing=True)
-    return compiled
