@@ -103,6 +103,24 @@ class BasePlan(BaseModel):
             update={"reasons": reasons}
         )
 
+    def expecting(self, seconds: float, memory_mb: float, disk_mb: float, *, work: str) -> Self:
+        """The plan with what its training should take on this machine; ``work`` is what the time was reckoned from."""
+        reasons = {
+            "expected_seconds": work,
+            "expected_memory_mb": (
+                "the backend, one batch's activations, weights and optimiser; it does not grow with the cohort"
+            ),
+            "expected_disk_mb": "the prepared training images",
+        }
+        return self.model_copy(
+            update={
+                "expected_seconds": float(round(seconds)),
+                "expected_memory_mb": float(round(memory_mb)),
+                "expected_disk_mb": float(round(disk_mb, 1)),
+                "reasons": self.reasons | reasons,
+            }
+        )
+
     def _named(self, name: str, text: str) -> dict[str, Any]:
         """The values that a name stands for, with what the planner knows of the symmetries of this cohort."""
         kept = {key: value for key, value in getattr(self, name).model_dump().items() if key in SYMMETRIES}

@@ -258,18 +258,5 @@ def with_detection_expectations(
     values = sum(int(np.prod(layer.output.shape[1:])) for layer in network.trunk.layers)
     memory = 1000 + (plan.batch_size * values * 4 * 2 + network.count_params() * 16) / 2**20
     disk = seen.num_readable * int(np.prod(plan.input_shape)) * 4 / 2**20
-    reasons = {
-        "expected_seconds": f"{passes:,} canvases at {work / 1e6:.0f} million multiply-adds on {hardware.describe()}",
-        "expected_memory_mb": (
-            "the backend, one batch's activations, weights and optimiser; it does not grow with the cohort"
-        ),
-        "expected_disk_mb": "the prepared training images",
-    }
-    return plan.model_copy(
-        update={
-            "expected_seconds": float(round(seconds)),
-            "expected_memory_mb": float(round(memory)),
-            "expected_disk_mb": float(round(disk, 1)),
-            "reasons": plan.reasons | reasons,
-        }
-    )
+    told = f"{passes:,} canvases at {work / 1e6:.0f} million multiply-adds on {hardware.describe()}"
+    return plan.expecting(seconds, memory, disk, work=told)

@@ -328,20 +328,5 @@ def with_expectations(plan: Plan, seen: Fingerprint, speed: Speed, hardware: Har
     values = sum(int(np.prod(layer.output.shape[1:])) for layer in network.layers)
     memory = 900 + (plan.batch_size * values * 4 * 2 + network.count_params() * 16) / 2**20
     disk = seen.num_readable * int(np.prod(plan.input_shape)) * 4 / 2**20
-    reasons = {
-        "expected_seconds": (
-            f"{passes:,} images at {multiply_adds(network) / 1e6:.0f} million multiply-adds on {hardware.describe()}"
-        ),
-        "expected_memory_mb": (
-            "the backend, one batch's activations, weights and optimiser; it does not grow with the cohort"
-        ),
-        "expected_disk_mb": "the prepared training images",
-    }
-    return plan.model_copy(
-        update={
-            "expected_seconds": float(round(seconds)),
-            "expected_memory_mb": float(round(memory)),
-            "expected_disk_mb": float(round(disk, 1)),
-            "reasons": plan.reasons | reasons,
-        }
-    )
+    work = f"{passes:,} images at {multiply_adds(network) / 1e6:.0f} million multiply-adds on {hardware.describe()}"
+    return plan.expecting(seconds, memory, disk, work=work)
