@@ -35,9 +35,10 @@ class DetectionOutputs:
 
 @dataclass
 class Tally:
-    """What went through: images, findings, rows of counts, and bad images."""
+    """What went through: images, findings, rows of counts where they are wanted, and bad images."""
 
     table: CountTable
+    keeps_counts: bool
     images: int = 0
     findings: int = 0
     counts: list[dict[str, Any]] = field(default_factory=list)
@@ -48,7 +49,8 @@ class Tally:
         for prediction in predictions:
             self.images += 1
             self.findings += len(prediction.labels)
-            self.counts.append(self.table.row(prediction))
+            if self.keeps_counts:
+                self.counts.append(self.table.row(prediction))
             yield prediction
 
 
@@ -68,7 +70,8 @@ def detect(
     _check(outputs)
     detector = Detector(bundle, engine, threshold=threshold)
     say(f"Engine: {detector.engine.description}")
-    tally = Tally(CountTable(bundle, detector.threshold))
+    prints_json = outputs.as_json and outputs.table is None
+    tally = Tally(CountTable(bundle, detector.threshold), keeps_counts=prints_json or outputs.counts is not None)
     if outputs.counts is not None and not tally.table.has_intervals:
         say("The counts have no intervals: these need the bundle's own threshold, and counts of validation images.")
     pictures = Pictures(outputs.pictures, bundle.labels) if outputs.pictures is not None else None

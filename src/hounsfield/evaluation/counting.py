@@ -15,6 +15,8 @@ COUNT_FIGURES = ("count_bias", "count_mae", "count_low", "count_high")
 # 95 % of normally distributed differences lie within so many standard deviations of their mean.
 LIMIT = 1.96
 ROUNDING = 1e-9
+# How often an interval of a count holds the true count where nothing else is said.
+COVERAGE = 0.9
 
 
 def counting_errors(true_counts: Integers, found_counts: Integers, weights: Floats) -> Floats:
@@ -41,7 +43,7 @@ def counting_errors(true_counts: Integers, found_counts: Integers, weights: Floa
 
 
 def count_intervals(
-    true_counts: Integers, found_counts: Integers, found: Integers, *, coverage: float = 0.9
+    true_counts: Integers, found_counts: Integers, found: Integers, *, coverage: float = COVERAGE
 ) -> tuple[Floats, Floats]:
     """Between which counts the true number of objects of new images lies, by split-conformal prediction.
 

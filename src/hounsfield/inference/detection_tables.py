@@ -14,9 +14,6 @@ from hounsfield.evaluation.counting import count_intervals
 from hounsfield.inference.prediction import DetectionPrediction
 from hounsfield.inference.tables import Row
 
-# How often an interval of a count holds the true count.
-COVERAGE = 0.9
-
 
 def finding_columns(rank: int) -> list[str]:
     """The columns of a table of findings, in order: ``image``, ``label``, ``score`` and the box's."""
@@ -72,7 +69,6 @@ class CountTable:
                     self._kept.counts_true[:, number],
                     self._kept.counts_found[:, number],
                     np.array([prediction.counts[label]]),
-                    coverage=COVERAGE,
                 )
                 row[f"low_{label}"] = int(low[0])
                 row[f"high_{label}"] = int(high[0]) if math.isfinite(high[0]) else None

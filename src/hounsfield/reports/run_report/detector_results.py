@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from hounsfield.evaluation.counting import count_intervals
+from hounsfield.evaluation.counting import COVERAGE, count_intervals
 from hounsfield.evaluation.detection import image_errors
 from hounsfield.evaluation.detection_matching import class_events
 from hounsfield.evaluation.detection_titles import TITLES
@@ -37,8 +37,8 @@ from hounsfield.reports.svg import svg_of
 # Scores that are shown beside the one in use.
 SCORES = (0.1, 0.3, 0.5, 0.7, 0.9)
 CLOSE = 0.02
-# Counts for which intervals are shown, and how often these hold, as in prediction.
-COUNTED, COVERAGE = (0, 5, 20, 50), 0.9
+# Counts for which intervals are shown.
+COUNTED = (0, 5, 20, 50)
 BY_LABEL = ("ap", "ap50", "luna16")
 COUNTS = ("count_bias", "count_mae", "count_low", "count_high")
 
@@ -131,7 +131,7 @@ def _promised(run: DetectorRun) -> Iterator[Table]:
     rows = []
     for column, label in enumerate(run.bundle.labels):
         true, found = kept.counts_true[:, column], kept.counts_found[:, column]
-        low, high = count_intervals(true, found, np.array(COUNTED), coverage=COVERAGE)
+        low, high = count_intervals(true, found, np.array(COUNTED))
         ends = zip(low, high, strict=True)
         rows.append(
             (label, *(f"{least:.0f} to {most:.0f}" if np.isfinite(most) else UNDEFINED for least, most in ends))
