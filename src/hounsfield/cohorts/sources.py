@@ -12,14 +12,13 @@ from hounsfield.cohorts import box_rows, detection_sources
 from hounsfield.cohorts.cohort import Cohort, Task
 from hounsfield.cohorts.folders import identifier_column, load_class_folders, load_dicom_folder, subfolders
 from hounsfield.cohorts.numpy_sets import load_archive, load_pair
-from hounsfield.cohorts.phantoms import make_phantom
+from hounsfield.cohorts.phantoms import make_phantom, source_digest
 from hounsfield.cohorts.public import cache_folder, get_medmnist, parse_name
 from hounsfield.cohorts.tables import TABLE_SUFFIXES, Options, load_table, read_table
 from hounsfield.errors import CohortError, UsageError
 from hounsfield.images import image_files
 from hounsfield.images.reading import format_suffix
 from hounsfield.progress import Progress, silent
-from hounsfield.version import __version__
 
 KINDS = ("class folders", "table", "dicom folder", "medmnist", "npy pair", "phantom", *detection_sources.BOX_KINDS)
 # Folders of these names hold parts of a data set with boxes or label maps, and are no classes unless that is asked for.
@@ -265,7 +264,7 @@ def cached_phantom(name: str, *, seed: int = 0, progress: Progress = silent) -> 
     Raises:
         UsageError: no phantom has this name.
     """
-    table = cache_folder() / "phantoms" / f"{name.removeprefix('phantom:')}-{seed}-{__version__}" / "cohort.csv"
+    table = cache_folder() / "phantoms" / f"{name.removeprefix('phantom:')}-{seed}-{source_digest()}" / "cohort.csv"
     if table.is_file():
         return table
     table.parent.parent.mkdir(parents=True, exist_ok=True)
