@@ -18,6 +18,7 @@ from hounsfield.cohorts import SceneStore
 from hounsfield.errors import CohortError, PlanError
 from hounsfield.images import Image, write_image
 from hounsfield.planning import DetectionPlan, load_plan
+from hounsfield.reports.run_report.record import read_run
 from hounsfield.training import DataRequest, evaluate_detector, prepare, resume, train
 from hounsfield.training.detector import DetectionBatches
 
@@ -147,6 +148,21 @@ def test_images_larger_than_the_canvas_are_trained_by_parts(tmp_path: Path) -> N
     table = squares(tmp_path / "data", shape=(160, 96))
     metrics = run_of(table, tmp_path / "run", "input_shape=[64, 64, 1]", "augmentation=medium")
     assert np.isfinite(metrics["test"]["ap"]["value"])
+    # Parts of the canvas's size, laid side by side, reach the whole image.
+    found = pd.read_csv(tmp_path / "run" / "predictions.csv")
+    assert found["y1"].between(64, 160, inclusive="right").any()
+    assert found["x1"].max() <= 96
+
+
+def test_an_unreadable_image_is_neither_tested_nor_reported(tmp_path: Path) -> None:
+    table = squares(tmp_path / "data", num=24)
+    unreadable = "03.png"  # of the test split
+    (table.parent / unreadable).write_bytes(b"no picture")
+    run_of(table, tmp_path / "run", "epochs=1")
+    run = read_run(tmp_path / "run")
+    assert len(run.rows("test")) == run.num_cases == 5
+    assert unreadable not in set(run.cohort["image"])
+    assert any(unreadable in note for note in run.notes)
 
 
 def test_odd_boxes_in_bfloat16_leave_finite_losses(tmp_path: Path) -> None:
@@ -203,12 +219,22 @@ def test_a_mosaic_that_holds_too_many_objects_is_left_out(data: Path, tmp_path: 
     plan = plan_of(data, "max_objects=2").model_copy(update={"augmentation": SceneAugmentation(mosaic=1.0)})
     cohort = prepare(DataRequest(str(data)), seed=0).cohort
     store = SceneStore.build(cohort, plan.pipeline, folder=tmp_path)
-    batches = DetectionBatches(store, np.asarray(cohort.rows("train")), plan, seed=0, epoch=0)
-    images, truth = batches[0]
-    assert images.shape[1:] == plan.input_shape
-    assert truth["boxes"].shape[1:] == (2, 4)
-    again = DetectionBatches(store, np.asarray(cohort.rows("train")), plan, seed=0, epoch=0)[0]
-    np.testing.assert_array_equal(again[0], images)
+
+    def epoch(max_objects: int) -> list[tuple[np.ndarray, dict[str, np.ndarray]]]:
+        roomy = plan.model_copy(update={"max_objects": max_objects})
+        batches = DetectionBatches(store, np.asarray(cohort.rows("train")), roomy, seed=0, epoch=0)
+        return [batches[index] for index in range(len(batches))]
+
+    def objects(batches: list[tuple[np.ndarray, dict[str, np.ndarray]]]) -> list[int]:
+        return [int(count) for _, truth in batches for count in (truth["classes"] >= 0).sum(axis=1)]
+
+    drawn = objects(epoch(20))
+    assert max(drawn) > 2  # or the draws would tell nothing
+    narrow = epoch(2)
+    assert all(images.shape[1:] == plan.input_shape for images, _ in narrow)
+    # Those with room for them are the same mosaics; the others are single images with all of theirs.
+    assert all(count == wanted for count, wanted in zip(objects(narrow), drawn, strict=True) if wanted <= 2)
+    assert max(objects(narrow)) == 2
 
 
 def test_a_training_split_without_a_box_is_refused(tmp_path: Path) -> None:

@@ -189,8 +189,7 @@ def _job(folder: RunFolder, plan: Plan, prepared: Prepared, request: DataRequest
 
 def _run(job: Job) -> Run:
     started, folder, plan = time.monotonic(), job.folder, job.plan
-    for note in job.store.cohort.notes:
-        folder.record("note", text=note)
+    folder.record_data(job.store.cohort.notes, [reference for reference, _ in job.store.bad])
     members, interrupted = _train_members(job)
     folder.record("trained", seconds=round(time.monotonic() - started, 1), interrupted=interrupted)
     network = members[0].network if len(members) == 1 else ensemble([member.network for member in members])

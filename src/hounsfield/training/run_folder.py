@@ -6,7 +6,7 @@ import json
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -108,6 +108,13 @@ class RunFolder:
         line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event} | facts, ensure_ascii=False)
         with self.log.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
+
+    def record_data(self, notes: Iterable[str], left_out: Sequence[str]) -> None:
+        """Log what was decided about the data, and the images that could not be read and were left out."""
+        for note in notes:
+            self.record("note", text=note)
+        if left_out:
+            self.record("left out", images=list(left_out))
 
     def write_environment(self, data: dict[str, Any]) -> None:
         """Write where the data came from and on what the training ran."""

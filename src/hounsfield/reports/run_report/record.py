@@ -36,7 +36,7 @@ class RunRecord:
         folder: where it lies.
         plan: its plan, field by field, and ``plan_text`` the file with the reasons.
         environment: where the data came from, versions, hardware.
-        cohort: the table of samples with its splits.
+        cohort: the table of samples with its splits, without those that could not be read.
         history: one row an epoch and member.
         events: the log.
         metrics: split → metric → value, low, high, n.
@@ -168,14 +168,17 @@ def read_run(folder: Path) -> Run:
         )
     plan_text = _read(folder / "plan.yaml", lambda path: path.read_text(encoding="utf-8"))
     bundle = Bundle.load(folder)
+    events = _read(folder / "log.jsonl", _read_lines)
+    left_out = {image for event in events if event.get("event") == "left out" for image in event["images"]}
+    cohort = _read(folder / "cohort.parquet", pd.read_parquet)
     facts: dict[str, Any] = {
         "folder": folder,
         "plan": _read(folder / "plan.yaml", lambda _: dict(yaml.safe_load(plan_text))),
         "plan_text": plan_text,
         "environment": _read(folder / "environment.json", _read_json),
-        "cohort": _read(folder / "cohort.parquet", pd.read_parquet),
+        "cohort": cohort[~cohort["image"].isin(left_out)],
         "history": _read(folder / "history.csv", pd.read_csv),
-        "events": _read(folder / "log.jsonl", _read_lines),
+        "events": events,
         "metrics": _read(folder / "metrics.json", _read_metrics),
         "bundle": bundle,
         "additions": {
