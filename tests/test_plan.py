@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from hounsfield.augmentation import STRENGTHS
-from hounsfield.cohorts.fingerprint import Distribution, Fingerprint
+from hounsfield.cohorts.fingerprint import Distribution, Fingerprint, LungFigures
 from hounsfield.errors import HounsfieldError, PlanError, UsageError
 from hounsfield.planning import Hardware, Plan, make_plan
 from hounsfield.planning.hardware import Speed
@@ -248,6 +248,18 @@ def test_the_window_of_ct_volumes_ends_below_bone(high: float, top: float) -> No
     window = next(step for step in plan.pipeline.to_dict()["steps"] if step["name"] == "window")
     assert window["center"] + window["width"] / 2 == top
     assert ("bone" in plan.reasons["pipeline"]) == (top < high)
+
+
+@pytest.mark.parametrize(("extent", "found", "cut"), [(0.8, 950, True), (0.4, 950, False), (0.8, 700, False)])
+def test_chest_ct_is_cut_to_the_lungs(extent: float, found: int, *, cut: bool) -> None:
+    shape, lungs = (60, 128, 128), LungFigures({(50, 70, 100): found - 1, (48, 72, 96): 1}, (50, 70, 100), extent)
+    volumes = {"rank": 3, "ranks": {3: 1000}, "shapes": {shape: 1000}, "orientations": {"SPL": 1000}}
+    facts = volumes | {"median_shape": shape, "min_shape": shape, "max_shape": shape, "lungs": lungs}
+    plan = make_plan(seen(**facts, modality="CT", modalities={"CT": 1000}))
+    assert ("crop_lungs" in steps(plan)) == cut == ("lungs" in plan.reasons["pipeline"])
+    assert plan.input_shape == ((32, 48, 64, 1) if cut else (32, 64, 64, 1))
+    if cut:
+        assert steps(plan).index("reorient") < steps(plan).index("crop_lungs") < steps(plan).index("resize")
 
 
 def test_colour_keeps_its_three_channels_and_one_scale() -> None:

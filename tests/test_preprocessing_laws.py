@@ -27,6 +27,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "histogram_standard": [{"landmarks": [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]}],
     "crop_center": [{"size": 9}],
     "crop_foreground": [{}, {"threshold": 1.0, "margin": 3}],
+    "crop_lungs": [{}, {"margin": 0.0}],
     "crop_box": [{"box": [2, 3, 11, 12]}],
     "pad": [{"size": 40}, {"size": 40, "fill": "edge"}, {"size": 40, "fill": -1.5}],
     "crop_or_pad": [{"size": 21}],

@@ -23,6 +23,21 @@ CLIPPED_SHARE = 0.05
 
 
 @dataclass(frozen=True)
+class LungFigures:
+    """Lungs in the CT volumes of a cohort.
+
+    Attributes:
+        shapes: size of the box around the lungs → volumes in which they were found, most frequent first.
+        median_shape: the median length of each axis of these boxes.
+        extent: the median share of a volume's height that the lungs take.
+    """
+
+    shapes: dict[tuple[int, ...], int]
+    median_shape: tuple[int, ...]
+    extent: float
+
+
+@dataclass(frozen=True)
 class Fingerprint:
     """Figures of a cohort; those on pixels are over the images that could be read.
 
@@ -64,6 +79,7 @@ class Fingerprint:
         not_finite: references of images that hold NaN or infinity.
         bad: (reference, reason) of every image that could not be read.
         boxes: of a detection cohort, the figures of its boxes.
+        lungs: of CT volumes in which lungs were found.
     """
 
     name: str
@@ -103,6 +119,7 @@ class Fingerprint:
     not_finite: tuple[str, ...]
     bad: tuple[tuple[str, str], ...]
     boxes: BoxFigures | None = None
+    lungs: LungFigures | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: shapes are written ``rows×columns``, NaN becomes ``None``."""
@@ -152,6 +169,7 @@ def fingerprint(cohort: Cohort, *, scanned: Scan | None = None, progress: Progre
         num_grey=int(table["grey"].sum()),
         bad=scanned.bad,
         boxes=box_figures(cohort),
+        lungs=_lungs(table),
         **counts,
         **_geometry(table, next(iter(counts["ranks"]))),
         **_distributions(table),
@@ -206,6 +224,18 @@ def _geometry(table: pd.DataFrame, rank: int) -> dict[str, Any]:
         "spacing": tuple(Distribution.of(axis) for axis in zip(*spacings, strict=True)) if spacings else None,
         "num_spacing": int(table["spacing"].notna().sum()),
     }
+
+
+def _lungs(table: pd.DataFrame) -> LungFigures | None:
+    found = table[table["lung_shape"].notna()]
+    if found.empty:
+        return None
+    shapes = np.array(found["lung_shape"].tolist())
+    return LungFigures(
+        _counts(found["lung_shape"]),
+        tuple(int(length) for length in np.median(shapes, axis=0)),
+        float(found["lung_extent"].median()),
+    )
 
 
 def _distributions(table: pd.DataFrame) -> dict[str, Any]:

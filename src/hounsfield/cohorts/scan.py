@@ -16,6 +16,7 @@ from hounsfield.cohorts.signature import signature
 from hounsfield.images.colour import is_grey
 from hounsfield.images.image import Image
 from hounsfield.images.orientation import is_usable, orientation_of
+from hounsfield.preprocessing.lungs import lung_box, upright_axis
 from hounsfield.progress import Progress, silent
 
 TASK = "looking at every image"
@@ -51,6 +52,8 @@ class Facts(NamedTuple):
     not_finite: int = 0
     spacing: tuple[float, ...] | None = None
     orientation: str | None = None
+    lung_shape: tuple[int, ...] | None = None
+    lung_extent: float = np.nan
     modality: str | None = None
     patient: str | None = None
     study: str | None = None
@@ -120,12 +123,23 @@ def image_facts(image: Image) -> Facts:
         dtype=sys.intern(pixels.dtype.name),
         bits=metadata.bits or (8 * pixels.dtype.itemsize if pixels.dtype.kind in "iub" else None),
         **values,
+        **_describe_lungs(image),
         spacing=tuple(round(float(step), 4) for step in image.spacing) if image.spacing else None,
         orientation=orientation_of(affine) if affine is not None and is_usable(affine) else None,
         modality=_text(image.modality),
         age=metadata.age,
         **header,
     )
+
+
+def _describe_lungs(image: Image) -> dict[str, Any]:
+    """The size of the box around the lungs of a CT volume, and the share of its height that they take."""
+    box = lung_box(image) if image.modality == "CT" and image.rank == 3 and image.channels == 1 else None
+    if box is None:
+        return {}
+    shape = tuple(end - start for start, end in box)
+    upright = upright_axis(image) or 0
+    return {"lung_shape": shape, "lung_extent": shape[upright] / image.shape[upright]}
 
 
 def _text(value: str | None) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from hounsfield.augmentation.policy import STRENGTHS, Augmentation, Strength
-from hounsfield.cohorts.fingerprint import Fingerprint
+from hounsfield.cohorts.fingerprint import Fingerprint, LungFigures
 from hounsfield.models import build
 from hounsfield.models.resnet import Pooling
 from hounsfield.planning.base import Effort
@@ -58,6 +58,8 @@ MASK_LIMITS = dict.fromkeys(
 )
 # HU up to which volumes are shown: above are bone, metal and dense contrast medium, whose edges outshine all else.
 SOFT_TISSUE_LIMIT = 240.0
+# Lungs are cut out where this share of the volumes shows them, over this share of their height or more: chest CT.
+LUNG_SHARE, LUNG_EXTENT = 0.9, 0.6
 # Images of more different proportions than this are letterboxed, so that nothing is squeezed.
 SQUEEZE = 1.15
 # Modalities in which any turn of the image is as likely as another: slides, micrographs, photographs of the skin.
@@ -131,19 +133,27 @@ def _constant_reasons(epochs: int) -> dict[str, str]:
 def _input_shape(seen: Fingerprint, budget: Budget, reasons: dict[str, str]) -> tuple[int, ...]:
     grey = seen.num_grey >= 0.99 * seen.num_readable
     channels = 1 if grey else 3
-    longest, cap = max(seen.median_shape), budget.longest_side[seen.rank]
+    lungs = _cut_to_lungs(seen)
+    median = lungs.median_shape if lungs else seen.median_shape
+    longest, cap = max(median), budget.longest_side[seen.rank]
     factor = min(1.0, cap / longest)
-    # Multiples of 8 keep the stages' grids even; small images stay exactly as they are.
-    spatial = (
-        seen.median_shape if factor == 1 else tuple(max(8, round(size * factor / 8) * 8) for size in seen.median_shape)
-    )
-    told = "×".join(map(str, seen.median_shape))
+    # Multiples of 8 keep the stages' grids even; small images of one size stay exactly as they are.
+    spatial = median if factor == 1 and not lungs else tuple(max(8, round(size * factor / 8) * 8) for size in median)
+    told = "×".join(map(str, median))
     reasons["input_shape"] = (
-        f"the median image is {told}"
+        f"{'the median box around the lungs' if lungs else 'the median image'} is {told}"
         + (f", brought to at most {cap} along its longest side by the effort" if factor < 1 else "")
         + (", and grey (equal channels count as grey)" if grey else ", and in colour")
     )
     return (*spatial, channels)
+
+
+def _cut_to_lungs(seen: Fingerprint) -> LungFigures | None:
+    """The lungs, where the images are chest CT volumes."""
+    lungs = seen.lungs
+    if lungs is None or lungs.extent < LUNG_EXTENT or sum(lungs.shapes.values()) < LUNG_SHARE * seen.num_readable:
+        return None
+    return lungs
 
 
 def _pipeline(seen: Fingerprint, input_shape: tuple[int, ...], reasons: dict[str, str]) -> Pipeline:
@@ -152,9 +162,17 @@ def _pipeline(seen: Fingerprint, input_shape: tuple[int, ...], reasons: dict[str
     if seen.rank == 3 and seen.orientations:
         steps.append({"name": "reorient"})
         why.append("volumes are brought to one orientation")
-    proportions = [np.array(shape) / max(shape) for shape in seen.shapes]
+    lungs = _cut_to_lungs(seen)
+    if lungs:
+        steps.append({"name": "crop_lungs"})
+        why.append(
+            f"volumes are cut to the lungs, which take {lungs.extent:.0%} of their height, since small findings drown "
+            "in the chest wall: leave crop_lungs out where findings lie outside"
+        )
+    shapes = lungs.shapes if lungs else seen.shapes
+    proportions = [np.array(shape) / max(shape) for shape in shapes]
     spread = max(float(np.max(np.max(proportions, 0) / np.min(proportions, 0))), 1.0)
-    letterbox = spread > SQUEEZE and len(seen.shapes) > 1
+    letterbox = spread > SQUEEZE and len(shapes) > 1
     steps.append({"name": "resize", "size": list(input_shape[:-1]), "letterbox": letterbox})
     why.append(
         f"proportions differ by a factor of {spread:.2f}, so images are "

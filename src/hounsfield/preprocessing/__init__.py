@@ -5,6 +5,7 @@ from hounsfield.preprocessing.channels import ToChannels
 from hounsfield.preprocessing.cropping import CropBox, CropCenter, CropForeground, CropOrPad, Pad
 from hounsfield.preprocessing.enhancement import Clahe, Denoise, Gamma
 from hounsfield.preprocessing.histogram import HistogramStandard
+from hounsfield.preprocessing.lungs import CropLungs
 from hounsfield.preprocessing.normalisation import (
     DatasetZScore,
     MinMax,
@@ -26,6 +27,7 @@ __all__ = [
     "CropBox",
     "CropCenter",
     "CropForeground",
+    "CropLungs",
     "CropOrPad",
     "DatasetZScore",
     "Denoise",

@@ -11,6 +11,7 @@ from hounsfield.preprocessing.channels import ToChannels
 from hounsfield.preprocessing.cropping import CropBox, CropCenter, CropForeground, CropOrPad, Pad
 from hounsfield.preprocessing.enhancement import Clahe, Denoise, Gamma
 from hounsfield.preprocessing.histogram import HistogramStandard
+from hounsfield.preprocessing.lungs import CropLungs
 from hounsfield.preprocessing.normalisation import DatasetZScore, MinMax, Percentile, Window, ZScore
 from hounsfield.preprocessing.orientation import Reorient
 from hounsfield.preprocessing.resampling import Resample, Resize, Zoom
@@ -29,6 +30,7 @@ AnyStep = Annotated[
     | HistogramStandard
     | CropCenter
     | CropForeground
+    | CropLungs
     | CropBox
     | Pad
     | CropOrPad
@@ -53,6 +55,7 @@ STEPS: dict[str, type[Step]] = {
     "histogram_standard": HistogramStandard,
     "crop_center": CropCenter,
     "crop_foreground": CropForeground,
+    "crop_lungs": CropLungs,
     "crop_box": CropBox,
     "pad": Pad,
     "crop_or_pad": CropOrPad,
