@@ -245,6 +245,8 @@ def test_accuracy_leaves_each_sample_out() -> None:
     assert accuracy_alone(np.array([[10, 0], [0, 10]])) == 1.0
     # A level of one sample predicts nothing once that sample is left out.
     assert accuracy_alone(np.eye(6, dtype=int)[:, :1] + np.array([[0, 1]] * 6)) < 1.0
+    # One that tells nothing does not do worse than guessing.
+    assert accuracy_alone(np.array([[10, 10], [10, 10]])) == 0.5
 
 
 def test_a_scanner_that_predicts_the_label_is_found() -> None:

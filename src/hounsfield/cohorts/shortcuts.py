@@ -187,7 +187,11 @@ def cramers_v(counts: NDArray[Any]) -> float:
 
 
 def accuracy_alone(counts: NDArray[Any]) -> float:
-    """Balanced accuracy of guessing the label by its relative frequency in the level, each sample left out in turn."""
+    """Balanced accuracy of guessing the label by its relative frequency in the level, each sample left out in turn.
+
+    At least that of guessing blindly: where an attribute tells nothing, the sample that is left out tips its level to
+    the other label, and every guess would be wrong.
+    """
     totals = counts.sum(axis=0)
     num_labels = counts.shape[1]
     right = np.zeros(num_labels)
@@ -196,4 +200,4 @@ def accuracy_alone(counts: NDArray[Any]) -> float:
         shares = (counts - left_out) / np.maximum(totals - left_out, 1)
         guessed = (counts[:, label] > 0) & (shares.argmax(axis=1) == label)
         right[label] = counts[guessed, label].sum() / totals[label]
-    return float(right.mean())
+    return float(max(right.mean(), 1 / num_labels))
