@@ -1,15 +1,19 @@
-"""From what a user points at to single images: files, folders, arrays, volumes by slice."""
+"""From what a user points at to single images: files, folders, series of slices, arrays, volumes by slice."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from hounsfield import images
 from hounsfield.errors import ImageError
 from hounsfield.images import Image, image_files, read_image
 
@@ -38,7 +42,8 @@ def sources(inputs: Inputs, rank: int) -> Iterator[Source]:
     Args:
         inputs: a file, a folder (searched to its depths), an array, an ``Image``, or any number of these. An array is
             one image, or a batch when it has one axis more: (n, rows, columns), (n, rows, columns, channels).
-        rank: the network's, which tells a batch of 2D images from a volume.
+        rank: the network's, which tells a batch of 2D images from a volume. For a network of volumes the DICOM files of
+            a folder are taken together by series, and localisers are left out.
     """
     if isinstance(inputs, str | Path):
         yield from _of_path(Path(inputs), str(inputs), rank)
@@ -63,7 +68,7 @@ def frames(image: Image, name: str, rank: int) -> Iterator[tuple[str, Image]]:
     if image.rank < rank:
         raise ImageError(
             f"{name} is a 2D image of {_size(image.shape)}, and the network takes volumes. Give a volume (NIfTI, NRRD, "
-            "MetaImage, multi-frame DICOM), or a bundle that was trained on 2D images."
+            "MetaImage, multi-frame DICOM, or the folder of a DICOM series), or a bundle that was trained on 2D images."
         )
     return _slices(image, name) if image.rank > rank else iter([(name, image)])
 
@@ -81,6 +86,9 @@ def _of_path(path: Path, name: str, rank: int) -> Iterator[Source]:
         files = image_files(path)
         if not files:
             yield Source(name, lambda: _refuse(f"{name} is a folder without images. Give a folder that holds some."))
+        if rank == 3:
+            yield from _of_series(files)
+            return
         for file in files:
             yield from _of_path(file, str(file), rank)
         return
@@ -89,6 +97,31 @@ def _of_path(path: Path, name: str, rank: int) -> Iterator[Source]:
         yield from _of_array(array, name, rank)
     else:
         yield Source(name, lambda: read_image(path))
+
+
+def _of_series(files: Sequence[Path]) -> Iterator[Source]:
+    """The volumes among files, each at the place of its first one; what is no DICOM image is a file by itself."""
+    grouping = images.group_series(files)
+    series_of = {path: series for series in grouping.series for path in (*series.paths, *series.copies)}
+    in_folder = Counter(path.parent for path in files)
+    taken: Counter[str] = Counter()
+    seen: set[Path] = set()
+    for file in files:
+        if file in seen:
+            continue
+        series = series_of.get(file)
+        if series is None:
+            yield from _of_path(file, str(file), 3)
+            continue
+        members = (*series.paths, *series.copies)
+        seen.update(members)
+        if series.kind == "image":
+            yield Source(str(file), partial(read_image, file))
+        elif series.kind == "volume":
+            folder = Path(os.path.commonpath([path.parent for path in members]))
+            name = str(folder if in_folder[folder] == len(members) else folder / series.uid)
+            taken[name] += 1
+            yield Source(name if taken[name] == 1 else f"{name} ({taken[name]})", partial(images.read_series, series))
 
 
 def _mapped(path: Path) -> npt.NDArray[Any] | None:
