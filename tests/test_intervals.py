@@ -182,6 +182,18 @@ def test_predictive_values_follow_bayes_and_hold_their_value() -> None:
         predictive_values(45, 50, 160, 200, 5)
 
 
+@pytest.mark.parametrize("prevalence", [0.001, 0.01, 0.5])
+@pytest.mark.parametrize(
+    "counts", [(39, 40, 40, 40), (40, 40, 39, 40), (40, 40, 40, 40), (0, 40, 40, 40), (1, 40, 0, 40)]
+)
+def test_intervals_of_predictive_values_hold_a_value_at_the_end_of_the_scale(
+    counts: tuple[int, int, int, int], prevalence: float
+) -> None:
+    for value, (low, high) in predictive_values(*counts, prevalence).values():
+        assert np.isnan(value) or low <= value <= high
+        assert 0 <= low < high <= 1
+
+
 def test_replicates_keep_patients_whole_and_every_label_present() -> None:
     truth = np.zeros((90, 1), dtype=bool)
     truth[:3] = True

@@ -138,15 +138,11 @@ def predictive_values(
         smooth_sensitivity / (1 - smooth_sensitivity) / (positives + 1)
         + (1 - smooth_specificity) / smooth_specificity / (negatives + 1)
     )
+    ppv = _share(prevalence * sensitivity, (1 - prevalence) * (1 - specificity))
+    npv = _share((1 - prevalence) * specificity, prevalence * (1 - sensitivity))
     return {
-        "ppv": (
-            _share(prevalence * sensitivity, (1 - prevalence) * (1 - specificity)),
-            _logit_interval(float(plus), float(z * plus_error)),
-        ),
-        "npv": (
-            _share((1 - prevalence) * specificity, prevalence * (1 - sensitivity)),
-            _logit_interval(float(minus), float(z * minus_error)),
-        ),
+        "ppv": (ppv, _logit_interval(float(plus), float(z * plus_error), ppv)),
+        "npv": (npv, _logit_interval(float(minus), float(z * minus_error), npv)),
     }
 
 
@@ -154,6 +150,7 @@ def _share(right: float, wrong: float) -> float:
     return right / (right + wrong) if right + wrong > 0 else np.nan
 
 
-def _logit_interval(centre: float, half: float) -> Interval:
+def _logit_interval(centre: float, half: float, value: float) -> Interval:
+    """Ends on the scale of shares, moved out to the value where the half cases have moved both away from it."""
     low, high = 1 / (1 + np.exp(-(np.array([centre - half, centre + half]))))
-    return Interval(float(low), float(high))
+    return Interval(float(np.fmin(low, value)), float(np.fmax(high, value)))
