@@ -483,7 +483,16 @@ def test_three_classes_in_folds_with_mirrored_views(tmp_path: Path) -> None:
     assert pd.read_csv(run.folder / "history.csv")["member"].tolist() == [1, 2]
     # Each row of training and validation is predicted by the network that has not seen it.
     assert run.metrics["validation"]["accuracy"]["n"] == 48
-    assert Bundle.load(run.folder).network().get_layer("features").output.shape == (None, 2 * 128)
+    bundle = Bundle.load(run.folder)
+    network = bundle.network()
+    assert network.get_layer("features").output.shape == (None, 2 * 128)
+    # What the bundle keeps to tell how far its networks differ makes up the ensemble.
+    images = np.random.default_rng(0).normal(size=(5, *bundle.input_shape)).astype(np.float32)
+    seen = keras.Model(network.inputs[0], [network.get_layer("features").output, network.output])
+    features, together = (keras.ops.convert_to_numpy(value) for value in seen(images))
+    logits = np.log(bundle.doubt.heads.probabilities(features, "multi-class")).mean(axis=0)
+    exponents = np.exp(logits)
+    np.testing.assert_allclose(together, exponents / exponents.sum(axis=1, keepdims=True), atol=1e-5)
 
 
 def test_several_labels_few_images_no_patients_and_no_test_split(tmp_path: Path) -> None:

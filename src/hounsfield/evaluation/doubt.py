@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from hounsfield.evaluation.answers import Answers, Booleans, Integers, Task, as_answers
 from hounsfield.evaluation.conformal import ConformalSets
+from hounsfield.evaluation.disagreement import Heads
 from hounsfield.evaluation.novelty import Novelty
 from hounsfield.evaluation.selective import abstention_threshold, decision_confidence
 
@@ -29,19 +30,23 @@ class Doubt:
         scores: (n, K) float32, calibrated.
         patients: (n,) codes, equal for images of one patient; one a row where patients are unknown.
         novelty: tells unlike images; ``None`` where it was not fitted.
+        heads: tell how far the networks of an ensemble differ; ``None`` of a single network.
     """
 
     truth: Booleans
     scores: npt.NDArray[np.float32]
     patients: Integers
     novelty: Novelty | None = None
+    heads: Heads | None = None
 
     @classmethod
-    def of(cls, answers: Answers, patients: Integers, novelty: Novelty | None = None) -> Self:
+    def of(
+        cls, answers: Answers, patients: Integers, novelty: Novelty | None = None, heads: Heads | None = None
+    ) -> Self:
         """Keep what is needed of validation answers, of at most 20,000 rows."""
         rows = np.unique(np.linspace(0, len(answers) - 1, min(len(answers), MAX_ROWS)).round().astype(np.int64))
         codes = np.unique(patients[rows], return_inverse=True)[1].astype(np.int64)
-        return cls(answers.truth[rows], answers.scores[rows].astype(np.float32), codes, novelty)
+        return cls(answers.truth[rows], answers.scores[rows].astype(np.float32), codes, novelty, heads)
 
     def conformal(
         self, labels: tuple[str, ...], task: Task, *, coverage: float = 0.9, by_class: bool = False
@@ -60,7 +65,9 @@ class Doubt:
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Plain arrays for a file."""
         arrays = {"truth": self.truth, "scores": self.scores, "patients": self.patients}
-        return arrays | (self.novelty.to_arrays() if self.novelty else {})
+        return (
+            arrays | (self.novelty.to_arrays() if self.novelty else {}) | (self.heads.to_arrays() if self.heads else {})
+        )
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Self:
@@ -70,4 +77,4 @@ class Doubt:
             KeyError: an array is missing.
         """
         novelty = Novelty.from_arrays(arrays) if any(key.startswith("novelty/") for key in arrays) else None
-        return cls(arrays["truth"], arrays["scores"], arrays["patients"], novelty)
+        return cls(arrays["truth"], arrays["scores"], arrays["patients"], novelty, Heads.from_arrays(arrays))

@@ -56,6 +56,7 @@ class Judge:
         self._bundle = bundle
         self.threshold = bundle.threshold if threshold is None else threshold
         self._novelty = bundle.doubt.novelty if bundle.doubt else None
+        self._heads = bundle.doubt.heads if bundle.doubt else None
         self._sets = (
             _doubt(bundle).conformal(bundle.labels, bundle.classifier_task, coverage=coverage, by_class=by_class)
             if coverage is not None
@@ -74,6 +75,7 @@ class Judge:
         """The columns that a table of predictions has beside the probabilities."""
         parts = (
             (self._novelty, ("unlike_training", "flags")),
+            (self._heads, ("disagreement",)),
             (self._sets, ("set",)),
             (self._least, ("confidence", "answer")),
         )
@@ -85,6 +87,7 @@ class Judge:
         probabilities = bundle.calibrated(outputs.probabilities)
         decisions = decide(probabilities, bundle.classifier_task, self.threshold)
         unlike, flags = self._unlikeness(waiting, outputs.features)
+        spread = self._heads.disagreement(outputs.features, bundle.classifier_task) if self._heads else None
         possible = None if self._sets is None else self._sets.sets(probabilities, bundle.classifier_task)
         confidence = None if self._least is None else self._confidence(probabilities, decisions)
         results = []
@@ -99,6 +102,7 @@ class Judge:
                     features=outputs.features[row],
                     unlike_training=far,
                     flags=flags[row],
+                    disagreement=None if spread is None else float(spread[row]),
                     possible=None if possible is None else _named(bundle.labels, possible[row]),
                     confidence=sure,
                     answered=None if sure is None else self._answers(sure, far),

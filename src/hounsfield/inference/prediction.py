@@ -24,6 +24,7 @@ class Prediction:
         unlike_training: how far the image lies from those of training, as a multiple of the limit that 1 % of images
             like those would pass; ``None`` where the bundle has no limit.
         flags: in what the image is unlike those of training, such as "blank" or "inverted" (see docs/doubt.md).
+        disagreement: how far the networks of an ensemble differ, 0 to .5; ``None`` of a single network.
         possible: the labels that stay possible at the coverage asked for; ``None`` where none was asked for.
         confidence: how far the decision lies from the threshold, 0 to 1, where a risk was asked for.
         answered: whether the confidence is enough for that risk, and the image like those of training.
@@ -35,6 +36,7 @@ class Prediction:
     features: npt.NDArray[np.float32] = field(repr=False, compare=False)
     unlike_training: float | None = None
     flags: tuple[str, ...] = ()
+    disagreement: float | None = None
     possible: tuple[str, ...] | None = None
     confidence: float | None = None
     answered: bool | None = None

@@ -41,6 +41,8 @@ def prediction_row(prediction: Prediction) -> Row:
     if prediction.unlike_training is not None:
         row["unlike_training"] = float(f"{prediction.unlike_training:.4g}")
         row["flags"] = ";".join(prediction.flags)
+    if prediction.disagreement is not None:
+        row["disagreement"] = float(f"{prediction.disagreement:.4g}")
     if prediction.possible is not None:
         row["set"] = ";".join(prediction.possible)
     if prediction.confidence is not None:

@@ -11,8 +11,12 @@ from hounsfield.bundle import Bundle
 from hounsfield.cohorts import Cohort
 from hounsfield.evaluation import Answers, Assessment, Doubt, Novelty, as_answers
 from hounsfield.evaluation.calibration import estimated_error
+from hounsfield.evaluation.delong import auc_estimate
+from hounsfield.evaluation.disagreement import Heads
+from hounsfield.evaluation.intervals import make_clusters
 from hounsfield.evaluation.recalibration import DECISION_KEEPING, ScalingChoice, carried_threshold, fit_scaling
 from hounsfield.evaluation.scaling import SCALINGS, scaling_to_dict
+from hounsfield.evaluation.selective import decision_confidence
 from hounsfield.planning import Plan
 from hounsfield.training.engine_runs import EngineRun, evenly
 from hounsfield.training.job import Member
@@ -48,6 +52,14 @@ def novelty_rows(members: list[Member]) -> tuple[np.ndarray, np.ndarray]:
     return evenly(every[::2], NOVELTY_ROWS), evenly(every[1::2], NOVELTY_ROWS)
 
 
+def ensemble_heads(members: list[Member]) -> Heads | None:
+    """The last layers of several networks, or ``None`` of one."""
+    if len(members) == 1:
+        return None
+    layers = [member.network.get_layer("probabilities").get_weights() for member in members]
+    return Heads(*(np.stack(each).astype(np.float32) for each in zip(*layers, strict=True)))
+
+
 def fit_novelty(fitted_on: EngineRun, limited_by: EngineRun, held: Held, num_members: int) -> Novelty:
     """Where training images lie, in the network's features and in their looks."""
     unseen = held.member[np.searchsorted(held.rows, limited_by.rows)]
@@ -60,7 +72,9 @@ def fit_novelty(fitted_on: EngineRun, limited_by: EngineRun, held: Held, num_mem
     )
 
 
-def calibrate(bundle: Bundle, plan: Plan, cohort: Cohort, held: Held, novelty: Novelty) -> tuple[Bundle, str]:
+def calibrate(
+    bundle: Bundle, plan: Plan, cohort: Cohort, held: Held, novelty: Novelty, heads: Heads | None = None
+) -> tuple[Bundle, str]:
     """Choose a scaling on validation rows, and keep with the bundle what its doubt is derived from.
 
     Where patients are unknown, validation images can be of patients that were trained on, and are then easier than
@@ -82,7 +96,10 @@ def calibrate(bundle: Bundle, plan: Plan, cohort: Cohort, held: Held, novelty: N
     codes = np.arange(len(answers)) if groups is None else np.unique(groups.astype(str), return_inverse=True)[1]
     record = _record(choice, answers, plan.threshold, threshold, groups)
     known = bundle.with_doubt(
-        Doubt.of(calibrated, codes, novelty), scaling=choice.scaling, threshold=threshold, calibration=record
+        Doubt.of(calibrated, codes, novelty, heads),
+        scaling=choice.scaling,
+        threshold=threshold,
+        calibration=record,
     )
     return known, _line(choice, record)
 
@@ -141,6 +158,33 @@ def unlike_lines(bundle: Bundle, run: EngineRun, what: str) -> list[str]:
     unlike = novelty.unlike(run.descriptions)
     found = f"Unlike the training images: {int(unlike.sum()):,} of {len(unlike):,} {what} ({unlike.mean():.1%}"
     return [f"{found}; of images like those of training {novelty.false_alarms:.1%} are expected)."]
+
+
+def disagreement_lines(bundle: Bundle, run: EngineRun, assessment: Assessment, what: str) -> list[str]:
+    """How far the networks of an ensemble differ where they are right and where they are wrong."""
+    heads = bundle.doubt.heads if bundle.doubt else None
+    if heads is None:
+        return []
+    spread = heads.disagreement(run.features, bundle.classifier_task)
+    right = decision_confidence(assessment.answers, bundle.threshold)[1]
+    told = " and ".join(
+        f"{np.median(spread[rows]):.3f} on {int(rows.sum()):,} {word} ones"
+        for rows, word in ((right, "right"), (~right, "wrong"))
+        if rows.any()
+    )
+    ranked = ""
+    if right.any() and not right.all():
+        wrong = ~right[:, np.newaxis]
+        value, interval = auc_estimate(wrong, spread[:, np.newaxis], make_clusters(wrong, assessment.groups))
+        ranked = (
+            "; by it alone wrong answers are told from right ones with an AUC of "
+            f"{value:.2f} ({interval.low:.2f} to {interval.high:.2f})"
+        )
+    first = (
+        f"Disagreement of the {len(heads.kernels)} networks on {what} (standard deviation of their probabilities, "
+        "median)"
+    )
+    return [f"{first}: {told}{ranked}."]
 
 
 def _change(before: dict[str, Any], after: dict[str, Any], split: str) -> str:

@@ -24,7 +24,16 @@ from hounsfield.training.batches import PredictionBatches
 from hounsfield.training.bias import record_bias
 from hounsfield.training.classifier import validation_scores
 from hounsfield.training.diagnosis import Diagnosis, diagnose
-from hounsfield.training.doubt import Held, calibrate, error_lines, fit_novelty, novelty_rows, unlike_lines
+from hounsfield.training.doubt import (
+    Held,
+    calibrate,
+    disagreement_lines,
+    ensemble_heads,
+    error_lines,
+    fit_novelty,
+    novelty_rows,
+    unlike_lines,
+)
 from hounsfield.training.engine_runs import EngineRun, run_engine
 from hounsfield.training.job import Job, Member, origin
 from hounsfield.training.run_folder import RunFolder, atomically, write_json
@@ -61,9 +70,8 @@ def finish(job: Job, members: list[Member], network: keras.Model) -> Finished:
     fit_rows, limit_rows = novelty_rows(members)
     fitted_on = run_engine(engine, store, fit_rows, job.progress, "predicting training images")
     held, limited_by = _validation(job, members, engine, limit_rows)
-    bundle, line = calibrate(
-        bundle, job.plan, store.cohort, held, fit_novelty(fitted_on, limited_by, held, len(members))
-    )
+    novelty = fit_novelty(fitted_on, limited_by, held, len(members))
+    bundle, line = calibrate(bundle, job.plan, store.cohort, held, novelty, ensemble_heads(members))
     lines, predicted = [line], {"validation": (held.rows, held.scores)}
     test = store.cohort.rows("test")
     if len(test):
@@ -72,6 +80,7 @@ def finish(job: Job, members: list[Member], network: keras.Model) -> Finished:
         lines += unlike_lines(bundle, tested, "test images")
     assessed = {split: assess_rows(store.cohort, rows, scores, bundle) for split, (rows, scores) in predicted.items()}
     lines += [line for split in set(assessed) - {"validation"} for line in error_lines(assessed[split], split)]
+    lines += disagreement_lines(bundle, tested, assessed["test"], "test images") if len(test) else []
     lines += record_bias(job, assessed["test"], tested) if len(test) else []
     metrics = {split: estimates_to_dict(dict(assessment.estimates)) for split, assessment in assessed.items()}
     diagnosis = _diagnose(job, members, fitted_on, held)

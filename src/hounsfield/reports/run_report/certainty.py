@@ -131,7 +131,9 @@ def _doubt_blocks(run: ClassifierRun) -> Iterator[Block]:
         tuple(rows),
         beside=True,
     )
-    told = {str(line) for line in run.event("doubt").get("lines", ()) if str(line).startswith("Unlike")}
+    told = {
+        str(line) for line in run.event("doubt").get("lines", ()) if str(line).startswith(("Unlike", "Disagreement"))
+    }
     yield Paragraph(
         "The model answers every image unless it is told otherwise. hounsfield predict RUN INPUT --abstain 0.05 "
         "answers only where at most 5 % of answers are expected to be wrong; --sets 0.9 gives sets of labels that hold "
