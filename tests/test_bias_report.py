@@ -16,6 +16,8 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from hounsfield.augmentation import Augmentation
+from hounsfield.cli import ablate as ablate_command
 from hounsfield.cli import evaluate as evaluate_command
 from hounsfield.cli import forecast as forecast_command
 from hounsfield.errors import EvaluationError, RunError, UsageError
@@ -24,8 +26,10 @@ from hounsfield.evaluation.bias import audit_bias
 from hounsfield.evaluation.bias_report import report_bias
 from hounsfield.evaluation.predictions import predictions_from_table
 from hounsfield.images import Image, write_image
+from hounsfield.planning import load_plan
 from hounsfield.reports.subgroups import PANELS, subgroup_figure
 from hounsfield.training import train
+from hounsfield.training.ablation import ablate
 from hounsfield.training.forecast import forecast
 from plans import hand_made_plan
 
@@ -175,3 +179,27 @@ def test_a_forecast_trains_on_shares_and_goes_on_where_it_was(tmp_path: Path, mo
     (run / "metrics.json").unlink()
     with pytest.raises(RunError, match="not finished"):
         forecast(run)
+
+
+@pytest.mark.network
+@pytest.mark.usefixtures("_cache")
+def test_an_ablation_trains_without_each_remedy_and_goes_on_where_it_was(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    data = write_cohort(tmp_path / "data", 60, ("north",), wrong=5)
+    changes = {"epochs": 1, "augmentation": Augmentation(flip_axes=(1,)), "label_smoothing": 0.1}
+    kept = {"dropout": 0.0, "weight_decay": 0.0, "average_decay": 0.0}
+    run = train(data, tmp_path / "run", plan=hand_made_plan(**TINY | changes | kept)).folder
+    result = run_command(ablate_command.command, run)
+    assert "Without augmentation: log loss " in result.output
+    found = json.loads((run / "ablation.json").read_text(encoding="utf-8"))
+    assert [each["remedy"] for each in found["bought"]] == ["augmentation", "label smoothing 0.1"]
+    assert (run / "figures" / "ablation.png").is_file()
+    without = load_plan(run / "ablation" / "without-label_smoothing" / "plan.yaml")
+    assert (without.label_smoothing, without.augmentation.flip_axes) == (0.0, (1,))
+    trained = {path: path.read_bytes() for path in (run / "ablation").rglob("predictions.csv")}
+    run_command(ablate_command.command, run, "--json")
+    assert {path: path.read_bytes() for path in trained} == trained
+    nothing = {"augmentation": Augmentation(), "label_smoothing": 0.0, "epochs": 1}
+    bare = train(data, tmp_path / "bare", plan=hand_made_plan(**TINY | kept | nothing))
+    with pytest.raises(RunError, match="nothing to take out"):
+        ablate(bare.folder)

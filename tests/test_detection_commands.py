@@ -36,6 +36,7 @@ WORKS: dict[str, list[tuple[str, str]]] = {
 REFUSES: dict[str, list[tuple[str, str]]] = {
     "robustness": [("robustness run", "is a detector")],
     "forecast": [("forecast run", "plan of a detector")],
+    "ablate": [("ablate run", "plan of a detector")],
     "explain": [("explain run data -o maps --method occlusion", "is a detector")],
     "evaluate": [
         ("evaluate run/predictions.csv", "--truth"),

@@ -17,17 +17,12 @@ def command(
     This takes one to three times as long as the run; a forecast that was stopped goes on where it was.
     """
     from hounsfield.cli.backend import announce_backend
-    from hounsfield.cli.console import out, print_json, progress_bars, say
+    from hounsfield.cli.console import progress_bars
+    from hounsfield.cli.results import tell
 
     announce_backend()
     from hounsfield.training.forecast import forecast
 
     with progress_bars() as progress:
         curve = forecast(run, progress=progress)
-    if as_json:
-        print_json(curve.to_dict())
-    else:
-        for line in curve.lines():
-            out.print(line, markup=False)
-    for name in ("learning_curve.json", "figures/learning_curve.png"):
-        say(f"wrote {run / name}")
+    tell(curve, run, ("learning_curve.json", "figures/learning_curve.png"), as_json=as_json)

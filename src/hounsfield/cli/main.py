@@ -20,6 +20,7 @@ COMMANDS: dict[str, str] = {
     "evaluate": "hounsfield.cli.evaluate",
     "robustness": "hounsfield.cli.robustness",
     "forecast": "hounsfield.cli.forecast",
+    "ablate": "hounsfield.cli.ablate",
     "predict": "hounsfield.cli.predict",
     "features": "hounsfield.cli.features",
     "explain": "hounsfield.cli.explain",

@@ -1,13 +1,13 @@
-"""What commands share that go through images one by one: the good ones, the bad ones, and how it ends."""
+"""What commands share in telling their results: the good images and the bad ones, and what was found of a run."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from hounsfield.cli.console import say
+from hounsfield.cli.console import out, print_json, say
 from hounsfield.errors import ImageError
 
 if TYPE_CHECKING:
@@ -16,6 +16,27 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 ENGINE_HELP = "auto (the first installed of those that follow), openvino, onnxruntime or keras."
+
+
+class Outcome(Protocol):
+    """What a command found of a run."""
+
+    def lines(self) -> list[str]:
+        """In words."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values."""
+
+
+def tell(found: Outcome, run: Path, written: Sequence[str], *, as_json: bool) -> None:
+    """Print what was found of a run, and name the files in it that were written."""
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        for line in found.lines():
+            out.print(line, markup=False)
+    for name in written:
+        say(f"wrote {run / name}")
 
 
 def good_results(results: Iterator[Result | BadImage], bad: list[BadImage]) -> Iterator[Result]:

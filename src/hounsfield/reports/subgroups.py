@@ -1,4 +1,4 @@
-"""Pictures of a bias audit: every group's figures with their intervals, and where more data would lead."""
+"""Pictures of a bias audit, of where more data would lead, and of what remedies against overfitting brought."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from hounsfield.evaluation.ablation import Ablation
 from hounsfield.evaluation.bias_outcome import BiasAudit, GroupReport
 from hounsfield.evaluation.bias_report import BiasReport
 from hounsfield.evaluation.group_figures import GROUP_METRICS
@@ -123,6 +124,21 @@ def learning_curve_figure(curve: LearningCurve) -> Figure:
     axes.set_ylim(bottom=0)
     dress(axes, "Would more data help?", f"Training {curve.unit}", curve.title)
     axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def ablation_figure(found: Ablation) -> Figure:
+    """Draw how the log loss changes without each remedy, with its interval; what helps lies to the right of 0."""
+    figure = new_figure(5.2, 1.3 + 0.4 * len(found.bought))
+    axes = figure.add_subplot()
+    axes.axvline(0.0, color=GREY, linewidth=0.8, linestyle="--")
+    for row, each in enumerate(found.bought):
+        change = each.changes["log_loss"]
+        axes.plot([change.low, change.high], [row, row], color=COLOURS[0], linewidth=1.4)
+        axes.plot(change.value, row, "o", color=COLOURS[0])
+    axes.set_yticks(range(len(found.bought)), [f"without {each.remedy}" for each in found.bought])
+    axes.set_ylim(len(found.bought) - 0.5, -0.5)
+    dress(axes, "What did the remedies bring?", "Change of the validation log loss (95 % interval)", "")
     return figure
 
 

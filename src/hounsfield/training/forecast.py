@@ -7,7 +7,6 @@ from pathlib import Path
 import pandas as pd
 
 from hounsfield.errors import RunError
-from hounsfield.evaluation import Answers, predictions_from_table
 from hounsfield.evaluation.learning_curve import LearningCurve, learning_curve
 from hounsfield.planning import Plan
 from hounsfield.planning.loading import classifier_plan
@@ -15,9 +14,8 @@ from hounsfield.planning.planner import BUDGETS
 from hounsfield.progress import Progress, silent
 from hounsfield.reports.figures import save_figure
 from hounsfield.reports.subgroups import learning_curve_figure
-from hounsfield.training.preparation import DataRequest
-from hounsfield.training.run import resume, train
 from hounsfield.training.run_folder import RunFolder, write_json
+from hounsfield.training.variants import answers_of, finished_run, patients_of, trained_variant, validation_table
 
 SHARES = (0.125, 0.25, 0.5)
 LEAST_PATIENTS = 20  # a smaller training set says nothing of larger ones
@@ -39,12 +37,7 @@ def forecast(run: Path | str, *, progress: Progress = silent) -> LearningCurve:
         RunError: the run is not finished or has too few patients.
         EvaluationError: the errors leave nothing to extrapolate.
     """
-    folder = RunFolder.open(Path(run))
-    if not folder.finished:
-        raise RunError(
-            f"The run {run} is not finished, so there is nothing to compare with. Continue it with: hounsfield train "
-            f"--resume {run}"
-        )
+    folder = finished_run(run)
     plan = classifier_plan(folder.plan, "A learning curve")
     patients = _patients(pd.read_parquet(folder.cohort))
     shares = [share for share in SHARES if share * plan.train_share * patients >= LEAST_PATIENTS]
@@ -57,13 +50,13 @@ def forecast(run: Path | str, *, progress: Progress = silent) -> LearningCurve:
     # An ensemble is compared by one of its networks at each size.
     members = {share: _train_share(folder, plan, share, progress) for share in shares}
     members[1.0] = folder if plan.folds == 1 else _train_share(folder, plan, 1.0, progress)
-    tables = {share: _validation(member) for share, member in members.items()}
+    tables = {share: validation_table(member) for share, member in members.items()}
     images = tables[1.0].index
     answers = {
-        round(patients * plan.train_share * share): _answers(table.loc[images], plan) for share, table in tables.items()
+        round(patients * plan.train_share * share): answers_of(table.loc[images], plan)
+        for share, table in tables.items()
     }
-    groups = tables[1.0]["patient"]
-    curve = learning_curve(answers, groups=groups.to_numpy() if groups.notna().all() else None, seed=plan.seed)
+    curve = learning_curve(answers, groups=patients_of(tables[1.0]), seed=plan.seed)
     write_json(folder.path / "learning_curve.json", curve.to_dict())
     save_figure(learning_curve_figure(curve), folder.figures / "learning_curve.png")
     return curve
@@ -76,13 +69,7 @@ def _patients(cohort: pd.DataFrame) -> int:
 
 
 def _train_share(folder: RunFolder, plan: Plan, share: float, progress: Progress) -> RunFolder:
-    """One network on a share of the patients; what is finished already is taken as it is."""
-    path = folder.path / "learning_curve" / f"share-{share:g}"
-    path.parent.mkdir(exist_ok=True)
-    if (path / "plan.yaml").is_file():
-        if not RunFolder.open(path).finished:
-            resume(path, progress=progress)
-        return RunFolder.open(path)
+    """One network on a share of the patients."""
     most = max(plan.epochs, BUDGETS[plan.effort].epochs[1])
     epochs = min(round(plan.epochs / share), most)
     changes = {
@@ -91,16 +78,5 @@ def _train_share(folder: RunFolder, plan: Plan, share: float, progress: Progress
         "epochs": epochs,
         "patience": max(plan.patience, epochs // 3),
     }
-    request = DataRequest.from_dict(folder.read_environment()["data"])
-    train(request, path, plan=plan.model_copy(update=changes), progress=progress)
-    return RunFolder.open(path)
-
-
-def _validation(folder: RunFolder) -> pd.DataFrame:
-    """What a run says of its validation images, by image."""
-    table = pd.read_csv(folder.predictions, dtype={"image": str, "label": str, "patient": str, "prediction": str})
-    return table[table["split"] == "validation"].set_index("image", drop=False)
-
-
-def _answers(table: pd.DataFrame, plan: Plan) -> Answers:
-    return predictions_from_table(table, task=plan.task, threshold=plan.threshold).answers
+    path = folder.path / "learning_curve" / f"share-{share:g}"
+    return trained_variant(folder, plan.model_copy(update=changes), path, progress)

@@ -21,7 +21,12 @@ from hounsfield.evaluation.detections import detections_from_tables
 from hounsfield.evaluation.predictions import Predictions, predictions_from_table
 
 # Files that further commands leave in a run, each with the command that makes it.
-ADDITIONS = {"bias": "bias.json", "robustness": "robustness.json", "learning_curve": "learning_curve.json"}
+ADDITIONS = {
+    "bias": "bias.json",
+    "robustness": "robustness.json",
+    "learning_curve": "learning_curve.json",
+    "ablation": "ablation.json",
+}
 SPLITS = ("train", "validation", "test")
 REASON = re.compile(r"((?:^# .*\n)+)([a-z_]+):", re.MULTILINE)
 TEXT_COLUMNS = ("image", "prediction", "label", "patient", "split")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
+from hounsfield.evaluation.ablation import Ablation
 from hounsfield.evaluation.learning_curve import Forecast, LearningCurve
 from hounsfield.reports.figures import learning_curves
 from hounsfield.reports.run_report.content import (
@@ -21,7 +22,7 @@ from hounsfield.reports.run_report.content import (
 )
 from hounsfield.reports.run_report.detector_training import decision_table, detector_training_section
 from hounsfield.reports.run_report.record import DetectorRun, Run, RunRecord
-from hounsfield.reports.subgroups import learning_curve_figure
+from hounsfield.reports.subgroups import ablation_figure, learning_curve_figure
 from hounsfield.reports.svg import svg_of
 
 # Lannelongue et al., "Green Algorithms", Advanced Science 2021: W a core in full use, and W a GiB of memory.
@@ -87,10 +88,34 @@ def _training_blocks(run: RunRecord) -> Iterator[Block]:
         "it may lie above that of validation; the epoch with the least validation loss is kept.",
         Table("", ("", "best epoch", "training loss", "validation loss"), tuple(rows)),
     )
+    ablation = run.additions.get("ablation")
+    if ablation:
+        yield _remedies(Ablation.from_dict(ablation))
+        yield Points(tuple(str(line) for line in ablation["lines"]))
     curve = run.additions.get("learning_curve")
     if curve:
         yield _data_curve(curve)
         yield Points(tuple(str(line) for line in curve["lines"]))
+
+
+def _remedies(found: Ablation) -> Drawing:
+    rows = [
+        (
+            f"without {each.remedy}",
+            *(
+                f"{each.without[name]:.3f}, {change.value:+.3f} ({change.low:+.3f} to {change.high:+.3f})"
+                for name, change in each.changes.items()
+            ),
+            each.verdict,
+        )
+        for each in found.bought
+    ]
+    planned = ("as planned", *(number(found.planned[name]) for name in found.bought[0].changes), "")
+    return Drawing(
+        svg_of(ablation_figure(found), "remedies", "Change of the log loss without each remedy"),
+        "What did the remedies against overfitting bring? Trainings without each, on the same validation images.",
+        Table("", ("", "log loss, and change", "AUC, and change", "the remedy"), (planned, *rows)),
+    )
 
 
 def _data_curve(found: dict[str, Any]) -> Drawing:

@@ -1,0 +1,28 @@
+"""``hounsfield ablate``: what did the remedies against overfitting bring?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the machine-readable form.")] = False,
+) -> None:
+    """Train a run's plan without each of its remedies against overfitting, and say what each one brings.
+
+    This takes up to five times as long as the run; an ablation that was stopped goes on where it was.
+    """
+    from hounsfield.cli.backend import announce_backend
+    from hounsfield.cli.console import progress_bars
+    from hounsfield.cli.results import tell
+
+    announce_backend()
+    from hounsfield.training.ablation import ablate
+
+    with progress_bars() as progress:
+        found = ablate(run, progress=progress)
+    tell(found, run, ("ablation.json", "figures/ablation.png"), as_json=as_json)

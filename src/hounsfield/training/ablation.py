@@ -1,0 +1,75 @@
+"""What the remedies against overfitting brought: the plan of a run without one of them at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hounsfield.augmentation import Augmentation
+from hounsfield.errors import RunError
+from hounsfield.evaluation.ablation import Ablation
+from hounsfield.planning import Plan
+from hounsfield.planning.loading import classifier_plan
+from hounsfield.progress import Progress, silent
+from hounsfield.reports.figures import save_figure
+from hounsfield.reports.subgroups import ablation_figure
+from hounsfield.training.run_folder import write_json
+from hounsfield.training.variants import answers_of, finished_run, patients_of, trained_variant, validation_table
+
+
+def ablate(run: Path | str, *, progress: Progress = silent) -> Ablation:
+    """Train the plan of a run again without each of its remedies, and compare on the run's validation images.
+
+    The remedies are augmentation, weight decay, dropout, label smoothing and the averaging of weights, as far as the
+    plan has them. Data, split and seed are the run's; the test images take no part. Networks are kept below
+    ``ablation`` in the run, so that an ablation that was stopped goes on; the outcome is ``ablation.json``.
+
+    Args:
+        run: the folder of a finished run.
+        progress: told of all that takes long.
+
+    Raises:
+        RunError: the run is not finished, or its plan has no remedy.
+        PlanError: the run is a detector's.
+    """
+    folder = finished_run(run)
+    plan = classifier_plan(folder.plan, "An ablation")
+    remedies = _remedies(plan)
+    if not remedies:
+        raise RunError(
+            f"The plan of the run {run} has no augmentation, weight decay, dropout, label smoothing or averaging, so "
+            "there is nothing to take out. Give a run whose plan has some."
+        )
+    # An ensemble is compared by one of its networks.
+    single = plan.model_copy(update={"folds": 1})
+    place = folder.path / "ablation"
+    planned = folder if plan.folds == 1 else trained_variant(folder, single, place / "as-planned", progress)
+    tables = {
+        remedy: validation_table(
+            trained_variant(folder, single.model_copy(update=changes), place / f"without-{'-'.join(changes)}", progress)
+        )
+        for remedy, changes in remedies.items()
+    }
+    kept = validation_table(planned)
+    found = Ablation.of(
+        answers_of(kept, plan),
+        {remedy: answers_of(table.loc[kept.index], plan) for remedy, table in tables.items()},
+        groups=patients_of(kept),
+        seed=plan.seed,
+    )
+    write_json(folder.path / "ablation.json", found.to_dict())
+    save_figure(ablation_figure(found), folder.figures / "ablation.png")
+    return found
+
+
+def _remedies(plan: Plan) -> dict[str, dict[str, Any]]:
+    """Each remedy that the plan has, with the fields that take it out."""
+    varies = any(plan.augmentation.model_dump().values())
+    found: tuple[tuple[Any, str, dict[str, Any]], ...] = (
+        (varies, "augmentation", {"augmentation": Augmentation(), "test_time_flips": ()}),
+        (plan.weight_decay, f"weight decay {plan.weight_decay:g}", {"weight_decay": 0.0}),
+        (plan.dropout, f"dropout {plan.dropout:g}", {"dropout": 0.0}),
+        (plan.label_smoothing, f"label smoothing {plan.label_smoothing:g}", {"label_smoothing": 0.0}),
+        (plan.average_decay, "averaged weights", {"average_decay": 0.0}),
+    )
+    return {remedy: changes for used, remedy, changes in found if used}

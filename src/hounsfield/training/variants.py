@@ -1,0 +1,58 @@
+"""Trainings of a finished run's plan with something changed, to be compared with it on its validation images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from hounsfield.errors import RunError
+from hounsfield.evaluation import Answers, predictions_from_table
+from hounsfield.planning import Plan
+from hounsfield.progress import Progress
+from hounsfield.training.preparation import DataRequest
+from hounsfield.training.run import resume, train
+from hounsfield.training.run_folder import RunFolder
+
+
+def finished_run(run: Path | str) -> RunFolder:
+    """The folder of a run that has its metrics.
+
+    Raises:
+        RunError: there is none, or it is not finished.
+    """
+    folder = RunFolder.open(Path(run))
+    if not folder.finished:
+        raise RunError(
+            f"The run {run} is not finished, so there is nothing to compare with. Continue it with: hounsfield train "
+            f"--resume {run}"
+        )
+    return folder
+
+
+def trained_variant(folder: RunFolder, plan: Plan, path: Path, progress: Progress) -> RunFolder:
+    """A training of ``plan`` on the data of a run; one that is in ``path`` already is finished or taken as it is."""
+    path.parent.mkdir(exist_ok=True)
+    if (path / "plan.yaml").is_file():
+        if not RunFolder.open(path).finished:
+            resume(path, progress=progress)
+        return RunFolder.open(path)
+    train(DataRequest.from_dict(folder.read_environment()["data"]), path, plan=plan, progress=progress)
+    return RunFolder.open(path)
+
+
+def validation_table(folder: RunFolder) -> pd.DataFrame:
+    """What a run says of its validation images, by image."""
+    table = pd.read_csv(folder.predictions, dtype={"image": str, "label": str, "patient": str, "prediction": str})
+    return table[table["split"] == "validation"].set_index("image", drop=False)
+
+
+def answers_of(table: pd.DataFrame, plan: Plan) -> Answers:
+    """Truths and probabilities of such a table."""
+    return predictions_from_table(table, task=plan.task, threshold=plan.threshold).answers
+
+
+def patients_of(table: pd.DataFrame) -> np.ndarray | None:
+    """The patient of each image of such a table, where all are known."""
+    return table["patient"].to_numpy() if table["patient"].notna().all() else None
