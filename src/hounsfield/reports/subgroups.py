@@ -138,6 +138,7 @@ def ablation_figure(found: Ablation) -> Figure:
         axes.plot(change.value, row, "o", color=COLOURS[0])
     axes.set_yticks(range(len(found.bought)), [f"without {each.remedy}" for each in found.bought])
     axes.set_ylim(len(found.bought) - 0.5, -0.5)
+    axes.locator_params(axis="x", nbins=5)
     dress(axes, "What did the remedies bring?", "Change of the validation log loss (95 % interval)", "")
     return figure
 
