@@ -15,6 +15,7 @@ from hounsfield.cohorts.fingerprint import Distribution, fingerprint
 from hounsfield.cohorts.scan import image_facts, scan
 from hounsfield.errors import CohortError, ImageError
 from hounsfield.images.image import Image, Metadata
+from hounsfield.images.orientation import reorient
 
 
 class InMemory:
@@ -92,6 +93,20 @@ def test_counts_geometry_and_balance() -> None:
     assert (found.dtypes, found.bits) == ({"uint8": 2, "uint16": 1}, {8: 1, 12: 1, 16: 1})
     assert found.bad == (("3", "the file is cut off"),)
     assert cohort.source.passes == 1
+
+
+def test_sizes_of_volumes_are_told_as_they_lie_after_the_turn() -> None:
+    """Sagittal, axial and coronal volumes, one without a place in the patient, and a slice with one."""
+    axial = np.diag([1.0, 1.0, 1.0, 1.0])[:, [2, 1, 0, 3]]
+    orders = ((2, 0, 1), (0, 1, 2), (1, 0, 2))
+    volumes = [Image(np.zeros((4, 5, 6, 1), np.uint8), affine=axial[:, [*order, 3]]) for order in orders]
+    slice_ = Image(np.zeros((7, 8, 1), np.uint8), affine=axial)
+    found = fingerprint(make_cohort([*volumes, noise(0, (9, 9, 9, 1)), slice_]))
+    assert found.turned is not None
+    assert found.turned.shapes == {reorient(volume).shape: 1 for volume in volumes}
+    assert found.turned.shapes == {(5, 6, 4): 1, (4, 5, 6): 1, (5, 4, 6): 1}
+    assert found.turned.median_shape == (5, 5, 6)
+    assert fingerprint(make_cohort([noise(0), noise(1)])).turned is None
 
 
 def test_multi_label_rows_count_under_each_label() -> None:

@@ -23,6 +23,7 @@ from hounsfield.images.orientation import (
     patient_coordinates,
     reorient,
     spacing_of,
+    turned_shape,
 )
 
 CODES = ["".join(letters) for sides in itertools.product("LR", "PA", "SI") for letters in itertools.permutations(sides)]
@@ -111,6 +112,7 @@ def test_a_turn_reaches_what_was_asked_for_and_can_be_undone(affine, code):
     before = numbered_volume(affine)
     after = reorient(before, code)
     assert orientation_of(after.affine) == code
+    assert turned_shape(before.shape, orientation_of(affine), code) == after.shape
     back = reorient(after, orientation_of(affine))
     np.testing.assert_array_equal(back.pixels, before.pixels)
     np.testing.assert_allclose(back.affine, before.affine, atol=1e-9)

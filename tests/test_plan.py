@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from hounsfield.augmentation import STRENGTHS
-from hounsfield.cohorts.fingerprint import Distribution, Fingerprint, LungFigures
+from hounsfield.cohorts.fingerprint import Distribution, Fingerprint, LungFigures, Sizes
 from hounsfield.errors import HounsfieldError, PlanError, UsageError
 from hounsfield.planning import Hardware, Plan, make_plan
 from hounsfield.planning.hardware import Speed
@@ -252,7 +252,8 @@ def test_the_window_of_ct_volumes_ends_below_bone(high: float, top: float) -> No
 
 @pytest.mark.parametrize(("extent", "found", "cut"), [(0.8, 950, True), (0.4, 950, False), (0.8, 700, False)])
 def test_chest_ct_is_cut_to_the_lungs(extent: float, found: int, *, cut: bool) -> None:
-    shape, lungs = (60, 128, 128), LungFigures({(50, 70, 100): found - 1, (48, 72, 96): 1}, (50, 70, 100), extent)
+    shape = (60, 128, 128)
+    lungs = LungFigures(Sizes({(50, 70, 100): found - 1, (48, 72, 96): 1}, (50, 70, 100)), extent)
     volumes = {"rank": 3, "ranks": {3: 1000}, "shapes": {shape: 1000}, "orientations": {"SPL": 1000}}
     facts = volumes | {"median_shape": shape, "min_shape": shape, "max_shape": shape, "lungs": lungs}
     plan = make_plan(seen(**facts, modality="CT", modalities={"CT": 1000}))
@@ -260,6 +261,17 @@ def test_chest_ct_is_cut_to_the_lungs(extent: float, found: int, *, cut: bool) -
     assert plan.input_shape == ((32, 48, 64, 1) if cut else (32, 64, 64, 1))
     if cut:
         assert steps(plan).index("reorient") < steps(plan).index("crop_lungs") < steps(plan).index("resize")
+
+
+def test_volumes_are_sized_as_they_lie_after_the_turn() -> None:
+    """Sagittal slices: few columns from the right to the left, once they are turned."""
+    shape = (24, 256, 256)
+    sagittal = {"rank": 3, "ranks": {3: 1000}, "shapes": {shape: 1000}, "median_shape": shape, "min_shape": shape}
+    turned = Sizes({(256, 256, 24): 1000}, (256, 256, 24))
+    known = make_plan(seen(**sagittal, max_shape=shape, modality="MR", orientations={"LSP": 1000}, turned=turned))
+    assert known.input_shape == (64, 64, 8, 1)
+    unknown = make_plan(seen(**sagittal, max_shape=shape, modality="MR"))
+    assert unknown.input_shape == (8, 64, 64, 1)
 
 
 def test_colour_keeps_its_three_channels_and_one_scale() -> None:

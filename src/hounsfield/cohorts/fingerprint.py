@@ -14,6 +14,7 @@ from hounsfield.cohorts.cohort import SEPARATOR, SPLITS, Cohort
 from hounsfield.cohorts.distribution import Distribution
 from hounsfield.cohorts.scan import Scan, scan
 from hounsfield.errors import CohortError
+from hounsfield.images.orientation import turned_shape
 from hounsfield.progress import Progress, silent
 
 UNASSIGNED = "unassigned"
@@ -23,17 +24,28 @@ CLIPPED_SHARE = 0.05
 
 
 @dataclass(frozen=True)
-class LungFigures:
-    """Lungs in the CT volumes of a cohort.
+class Sizes:
+    """Sizes of volumes, or of what is cut out of them, once they are turned to the canonical orientation.
 
     Attributes:
-        shapes: size of the box around the lungs → volumes in which they were found, most frequent first.
-        median_shape: the median length of each axis of these boxes.
-        extent: the median share of a volume's height that the lungs take.
+        shapes: spatial shape → volumes, most frequent first.
+        median_shape: the median length of each axis.
     """
 
     shapes: dict[tuple[int, ...], int]
     median_shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class LungFigures:
+    """Lungs in the CT volumes of a cohort.
+
+    Attributes:
+        sizes: of the boxes around the lungs, of volumes in which they were found.
+        extent: the median share of a volume's height that the lungs take.
+    """
+
+    sizes: Sizes
     extent: float
 
 
@@ -79,6 +91,7 @@ class Fingerprint:
         not_finite: references of images that hold NaN or infinity.
         bad: (reference, reason) of every image that could not be read.
         boxes: of a detection cohort, the figures of its boxes.
+        turned: of volumes whose orientation is known, the sizes in the order of the axes that networks see.
         lungs: of CT volumes in which lungs were found.
     """
 
@@ -119,6 +132,7 @@ class Fingerprint:
     not_finite: tuple[str, ...]
     bad: tuple[tuple[str, str], ...]
     boxes: BoxFigures | None = None
+    turned: Sizes | None = None
     lungs: LungFigures | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -169,6 +183,7 @@ def fingerprint(cohort: Cohort, *, scanned: Scan | None = None, progress: Progre
         num_grey=int(table["grey"].sum()),
         bad=scanned.bad,
         boxes=box_figures(cohort),
+        turned=_turned(table[table["orientation"].notna() & (table["shape"].map(len) == 3)], "shape"),
         lungs=_lungs(table),
         **counts,
         **_geometry(table, next(iter(counts["ranks"]))),
@@ -226,16 +241,23 @@ def _geometry(table: pd.DataFrame, rank: int) -> dict[str, Any]:
     }
 
 
+def _turned(table: pd.DataFrame, column: str) -> Sizes | None:
+    """The sizes in a column after a turn of each volume, as far as its orientation is known."""
+    if table.empty:
+        return None
+    shapes = pd.Series(
+        [
+            turned_shape(shape, orientation) if isinstance(orientation, str) else shape
+            for shape, orientation in zip(table[column], table["orientation"], strict=True)
+        ]
+    )
+    return Sizes(_counts(shapes), tuple(int(length) for length in np.median(np.array(shapes.tolist()), axis=0)))
+
+
 def _lungs(table: pd.DataFrame) -> LungFigures | None:
     found = table[table["lung_shape"].notna()]
-    if found.empty:
-        return None
-    shapes = np.array(found["lung_shape"].tolist())
-    return LungFigures(
-        _counts(found["lung_shape"]),
-        tuple(int(length) for length in np.median(shapes, axis=0)),
-        float(found["lung_extent"].median()),
-    )
+    sizes = _turned(found, "lung_shape")
+    return LungFigures(sizes, float(found["lung_extent"].median())) if sizes else None
 
 
 def _distributions(table: pd.DataFrame) -> dict[str, Any]:

@@ -132,6 +132,12 @@ def reorient(image: Image, orientation: str = CANONICAL) -> Image:
     return image.replace(pixels=np.ascontiguousarray(pixels), affine=affine, spacing=spacing_of(affine))
 
 
+def turned_shape(shape: tuple[int, ...], orientation: str, wanted: str = CANONICAL) -> tuple[int, ...]:
+    """The lengths of a volume of one orientation, (slice, row, column), once it is turned to another one."""
+    bodies = [body for body, _ in _parse(orientation)]
+    return tuple(shape[bodies.index(body)] for body, _ in _parse(wanted))
+
+
 def _parse(orientation: str) -> list[tuple[int, int]]:
     sides = [SIDES[letter] for letter in orientation if letter in SIDES]
     if len(orientation) != 3 or sorted(body for body, _ in sides) != [0, 1, 2]:

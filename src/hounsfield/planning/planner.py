@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from hounsfield.augmentation.policy import STRENGTHS, Augmentation, Strength
-from hounsfield.cohorts.fingerprint import Fingerprint, LungFigures
+from hounsfield.cohorts.fingerprint import Fingerprint, LungFigures, Sizes
 from hounsfield.models import build
 from hounsfield.models.resnet import Pooling
 from hounsfield.planning.base import Effort
@@ -134,7 +134,7 @@ def _input_shape(seen: Fingerprint, budget: Budget, reasons: dict[str, str]) -> 
     grey = seen.num_grey >= 0.99 * seen.num_readable
     channels = 1 if grey else 3
     lungs = _cut_to_lungs(seen)
-    median = lungs.median_shape if lungs else seen.median_shape
+    median = _sizes(seen).median_shape
     longest, cap = max(median), budget.longest_side[seen.rank]
     factor = min(1.0, cap / longest)
     # Multiples of 8 keep the stages' grids even; small images of one size stay exactly as they are.
@@ -151,9 +151,17 @@ def _input_shape(seen: Fingerprint, budget: Budget, reasons: dict[str, str]) -> 
 def _cut_to_lungs(seen: Fingerprint) -> LungFigures | None:
     """The lungs, where the images are chest CT volumes."""
     lungs = seen.lungs
-    if lungs is None or lungs.extent < LUNG_EXTENT or sum(lungs.shapes.values()) < LUNG_SHARE * seen.num_readable:
+    if lungs is None or lungs.extent < LUNG_EXTENT:
         return None
-    return lungs
+    return lungs if sum(lungs.sizes.shapes.values()) >= LUNG_SHARE * seen.num_readable else None
+
+
+def _sizes(seen: Fingerprint) -> Sizes:
+    """The sizes of what is resized for the network: after the turn and the cut of the steps before."""
+    lungs = _cut_to_lungs(seen)
+    if lungs:
+        return lungs.sizes
+    return seen.turned if seen.turned and seen.rank == 3 else Sizes(seen.shapes, seen.median_shape)
 
 
 def _pipeline(seen: Fingerprint, input_shape: tuple[int, ...], reasons: dict[str, str]) -> Pipeline:
@@ -169,7 +177,7 @@ def _pipeline(seen: Fingerprint, input_shape: tuple[int, ...], reasons: dict[str
             f"volumes are cut to the lungs, which take {lungs.extent:.0%} of their height, since small findings drown "
             "in the chest wall: leave crop_lungs out where findings lie outside"
         )
-    shapes = lungs.shapes if lungs else seen.shapes
+    shapes = _sizes(seen).shapes
     proportions = [np.array(shape) / max(shape) for shape in shapes]
     spread = max(float(np.max(np.max(proportions, 0) / np.min(proportions, 0))), 1.0)
     letterbox = spread > SQUEEZE and len(shapes) > 1
