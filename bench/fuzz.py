@@ -232,8 +232,7 @@ def try_read(content: bytes, suffix: str, folder: str) -> tuple[str, str]:
         read_image(path)
     except ImageError as error:
         return "refused", str(error)
-    # Whatever else comes out is what is looked for.
-    except BaseException as error:  # noqa: BLE001
+    except BaseException as error:  # noqa: BLE001 - whatever else comes out is what is looked for
         place = traceback.extract_tb(error.__traceback__)[-1]
         return f"ESCAPED {type(error).__name__}", f"{error} ({Path(place.filename).name}:{place.lineno})"
     return "read", ""

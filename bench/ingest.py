@@ -88,8 +88,7 @@ def is_readable(path: Path, readers: dict[str, Read]) -> bool:
     for read in readers.values():
         try:
             read(path)
-        # Peers raise whatever they like on files that they cannot read.
-        except Exception:  # noqa: BLE001
+        except Exception:  # noqa: BLE001 - peers raise whatever they like on files that they cannot read
             return False
     return True
 
