@@ -83,10 +83,40 @@ def test_delong_difference_equals_the_definition() -> None:
 def test_equal_scores_do_not_differ() -> None:
     truth, scores = sample()
     assert auc_difference(truth, scores, scores) == (0.0, 0.0, 0.0, 1.0)
+    assert auc_difference(truth, scores, scores**3) == (0.0, 0.0, 0.0, 1.0)
+
+
+def test_a_difference_without_visible_variance_claims_no_certainty() -> None:
+    truth = np.arange(20) >= 10
+    perfect, alike = np.linspace(0, 1, 20), np.full(20, 0.5)
+    lost, won = auc_difference(truth, perfect, alike), auc_difference(truth, alike, perfect)
+    assert lost.value == -0.5
+    assert lost.low < -0.5 < lost.high < 0
+    assert 1e-6 < lost.p_value < 0.01
+    assert (won.value, won.low, won.high, won.p_value) == pytest.approx(
+        (0.5, -lost.high, -lost.low, lost.p_value), abs=1e-9
+    )
+    both = auc_difference(truth, perfect, np.sqrt(perfect) * np.where(truth, 1, 0.1))
+    assert both.value == 0
+    assert both.low < -0.1
+    assert both.high > 0.1
+    assert both.p_value == 1
+
+
+def test_the_difference_of_several_labels_is_that_of_their_mean() -> None:
+    truth, scores = sample()
+    other = scores + np.random.default_rng(8).normal(0, 0.8, len(truth))
+    single = auc_difference(truth, scores, other)
+    double = auc_difference(*(np.column_stack([each, each]) for each in (truth, scores, other)))
+    assert double == pytest.approx(single)
+    never = np.zeros(len(truth), dtype=bool)
+    beside = auc_difference(*(np.column_stack([a, b]) for a, b in ((truth, never), (scores, scores), (other, other))))
+    assert beside == pytest.approx(single)
+    assert math.isnan(auc_difference(never, scores, other).p_value)
 
 
 def obuchowski_variance(truth: np.ndarray, scores: np.ndarray, groups: np.ndarray) -> float:
-    """Obuchowski 1997, section 2.2, by loops over the clusters."""
+    """Obuchowski 1997, section 2.2, by loops over the clusters; the covariance is scaled as the variances are."""
     matrix, value = kernel(truth, scores), kernel(truth, scores).mean()
     above, below = matrix.mean(axis=1), matrix.mean(axis=0)
     ids = sorted(set(groups))

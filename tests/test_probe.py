@@ -82,6 +82,19 @@ def test_what_the_features_hold_is_read_and_what_they_lack_is_not() -> None:
     json.dumps([probe.to_dict() for probe in found.values()], allow_nan=False)
 
 
+def test_what_is_read_without_an_error_has_an_interval_and_dead_features_tell_nothing() -> None:
+    features, truth, patients, table = features_of(0)
+    features[:, 7] = 100.0 * (table["sex"] == "F")
+    attributes, _ = read_attributes(table[["sex"]])
+    (perfect,) = probe_features(features, attributes, truth, groups=patients)
+    assert perfect.value == perfect.high == 1
+    assert 0.9 < perfect.low < 0.99
+    (dead,) = probe_features(np.zeros_like(features), attributes, truth, groups=patients)
+    assert (dead.value, dead.p_value, dead.readable) == (0.5, 1.0, False)
+    assert dead.low < 0.45
+    assert dead.high > 0.55
+
+
 def test_p_values_are_not_too_small_where_nothing_can_be_read() -> None:
     """The site goes with the label, and the features know the label; the site itself is not in them."""
     p_values = []

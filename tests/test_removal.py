@@ -116,6 +116,16 @@ def test_what_the_network_relies_on_is_told_from_what_it_does_not_need() -> None
     json.dumps([marker.to_dict(), border.to_dict()], allow_nan=False)
 
 
+def test_a_ranking_that_is_lost_altogether_matters() -> None:
+    """All scores are alike afterwards, so neither AUC has a variance by itself."""
+    truth = np.arange(60) >= 30
+    before = as_answers(truth, np.linspace(0.55, 0.95, 60), labels=LABELS, task="binary")
+    after = as_answers(truth, np.full(60, 0.6), labels=LABELS, task="binary")
+    (lost,) = removal_effects(before, {"everything": after})
+    assert (lost.auc, lost.auc_change, lost.flipped) == (0.5, -0.5, 0.0)
+    assert lost.matters
+
+
 def test_no_change_is_no_change_and_other_cases_are_refused() -> None:
     truth = np.array([0, 1, 2, 0, 1, 2])
     scores = np.eye(3)[[0, 1, 2, 1, 1, 0]] * 0.7 + 0.1

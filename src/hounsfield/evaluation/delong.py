@@ -12,6 +12,7 @@ import numpy as np
 from scipy import stats
 
 from hounsfield.evaluation.answers import Booleans, Floats
+from hounsfield.evaluation.gaps import difference_interval
 from hounsfield.evaluation.intervals import Clusters, Interval, make_clusters, renumbered
 
 
@@ -29,7 +30,8 @@ def auc_influence(truth: Booleans, scores: Floats, clusters: Clusters) -> tuple[
 
     DeLong, DeLong, Clarke-Pearson 1988 give the structural components; midranks find them in O(n log n) (Sun, Xu
     2014). Each class's part is scaled by √(m/(m−1)), m the number of clusters that hold the class, so that the sum
-    of squares is DeLong's variance for single cases and Obuchowski's (1997) for clustered ones.
+    of squares is DeLong's variance for single cases. For clustered ones it is Obuchowski's (1997), but that the
+    covariance of the two parts is scaled by both their factors and not by that of all clusters.
 
     Args:
         truth: (n,) with at least one case of each kind.
@@ -76,20 +78,34 @@ def auc_estimate(
         clusters: the patient of each case.
         confidence: the nominal coverage.
     """
-    columns = [column for column in range(truth.shape[1]) if 0 < truth[:, column].sum() < len(truth)]
+    columns = _rankable(truth)
     if not columns:
         return np.nan, Interval(np.nan, np.nan)
-    found = [auc_influence(truth[:, column], scores[:, column], clusters) for column in columns]
-    value = float(np.mean([auc for auc, _ in found]))
-    influence = np.mean([each for _, each in found], axis=0)
+    value, influence = _mean_influence(truth, scores, columns, clusters)
     variance = influence_variance(influence, clusters)
-    positives = float(np.mean([renumbered(clusters.of_case[truth[:, column]])[1] for column in columns]))
-    negatives = float(np.mean([renumbered(clusters.of_case[~truth[:, column]])[1] for column in columns]))
+    positives, negatives = _patients(truth, columns, clusters)
     if variance <= 0 or not 0 < value < 1 or (not clusters.single and min(positives, negatives) < 2):
         return value, hanley_interval(value, positives, negatives, confidence=confidence)
     quantile = stats.t.ppf((1 + confidence) / 2, max(min(positives, negatives) - 1, 1.0))
     centre, half = np.log(value / (1 - value)), quantile * np.sqrt(variance) / (value * (1 - value))
     return value, Interval(*(float(1 / (1 + np.exp(-end))) for end in (centre - half, centre + half)))
+
+
+def _rankable(truth: Booleans) -> list[int]:
+    """The columns that hold both kinds of case."""
+    return [column for column in range(truth.shape[1]) if 0 < truth[:, column].sum() < len(truth)]
+
+
+def _mean_influence(truth: Booleans, scores: Floats, columns: list[int], clusters: Clusters) -> tuple[float, Floats]:
+    found = [auc_influence(truth[:, column], scores[:, column], clusters) for column in columns]
+    return float(np.mean([value for value, _ in found])), np.mean([influence for _, influence in found], axis=0)
+
+
+def _patients(truth: Booleans, columns: list[int], clusters: Clusters) -> tuple[float, float]:
+    """How many patients have cases with a label, and without it, on average over the columns."""
+    positives = [renumbered(clusters.of_case[truth[:, column]])[1] for column in columns]
+    negatives = [renumbered(clusters.of_case[~truth[:, column]])[1] for column in columns]
+    return float(np.mean(positives)), float(np.mean(negatives))
 
 
 def hanley_interval(value: float, positives: float, negatives: float, *, confidence: float = 0.95) -> Interval:
@@ -118,20 +134,34 @@ def auc_difference(
 ) -> Difference:
     """AUC of the second scores minus that of the first, on the same cases (DeLong et al. 1988).
 
+    Where no variance can be seen, as between an AUC of 1 and one of .5 of equal scores, the two are taken for
+    independent and their intervals of :func:`hanley_interval` are combined, which is too wide rather than of no width.
+
     Args:
-        truth: (n,), with at least one case of each kind.
-        first: (n,) scores of one network.
-        second: (n,) scores of the other.
+        truth: (n,) or (n, K); the difference is of the mean over the columns that hold both kinds of case, ``nan`` if
+            none does.
+        first: scores of one network, of the shape of ``truth``.
+        second: scores of the other.
         clusters: the patient of each case; ``None`` for one case a patient.
         confidence: the nominal coverage of the interval.
     """
-    clusters = clusters or make_clusters(truth[:, None])
-    before, first_influence = auc_influence(truth, first, clusters)
-    after, second_influence = auc_influence(truth, second, clusters)
-    error = np.sqrt(influence_variance(second_influence - first_influence, clusters))
+    count = len(truth)
+    truth, first, second = truth.reshape(count, -1), first.reshape(count, -1), second.reshape(count, -1)
+    clusters = clusters or make_clusters(truth)
+    columns = _rankable(truth)
+    if not columns:
+        return Difference(np.nan, np.nan, np.nan, np.nan)
+    before, first_influence = _mean_influence(truth, first, columns, clusters)
+    after, second_influence = _mean_influence(truth, second, columns, clusters)
+    error = float(np.sqrt(influence_variance(second_influence - first_influence, clusters)))
     value = after - before
     z = float(stats.norm.ppf((1 + confidence) / 2))
+    low, high = value - z * error, value + z * error
     if error == 0:
-        return Difference(value, value, value, 1.0 if value == 0 else 0.0)
-    p_value = float(2 * stats.norm.sf(abs(value) / error))
-    return Difference(value, max(-1.0, value - z * error), min(1.0, value + z * error), p_value)
+        if np.array_equal(first, second) or (value == 0 and first_influence.any()):  # one ranking
+            return Difference(0.0, 0.0, 0.0, 1.0)
+        sizes = _patients(truth, columns, clusters)
+        ends = [hanley_interval(each, *sizes, confidence=confidence) for each in (after, before)]
+        low, high = difference_interval(after, ends[0], before, ends[1])
+        error = (value - low if value > 0 else high - value) / z
+    return Difference(value, max(-1.0, low), min(1.0, high), float(2 * stats.norm.sf(abs(value) / error)))

@@ -21,7 +21,7 @@ from scipy import optimize, special, stats
 from hounsfield.errors import EvaluationError
 from hounsfield.evaluation.answers import Booleans, Floats, Integers
 from hounsfield.evaluation.comparison import adjust_p_values
-from hounsfield.evaluation.delong import auc_influence, influence_variance
+from hounsfield.evaluation.delong import auc_influence, hanley_interval, influence_variance
 from hounsfield.evaluation.group_figures import LEAST_PATIENTS, clusters_of
 from hounsfield.evaluation.intervals import Clusters, Interval, make_clusters
 from hounsfield.evaluation.subgroups import Attribute
@@ -140,7 +140,8 @@ def _probe(
     if math.isnan(value):
         return Probe(attribute.name, patients=patients, note="no label occurs in two of its groups")
     chance = np.array([_dealt(reader, wanted, member, label, of_case, rng) for _ in range(DEALS)])
-    p_value = float(special.ndtr(-(value - chance.mean()) / chance.std(ddof=1)))
+    spread = chance.std(ddof=1)
+    p_value = float(special.ndtr(-(value - chance.mean()) / spread)) if spread > 0 else 1.0
     interval = _interval(value, scores, member, label, clusters_of(of_case), confidence)
     return Probe(attribute.name, value, *interval, float(chance.mean()), p_value, patients=patients)
 
@@ -233,7 +234,10 @@ def _dealt(
 def _interval(
     value: float, scores: Floats, member: Booleans, label: Integers, clusters: Clusters, confidence: float
 ) -> Interval:
-    """DeLong's interval by patient, on the logit scale, of the AUC averaged over labels and columns."""
+    """DeLong's interval by patient, on the logit scale, of the AUC averaged over labels and columns.
+
+    Where no variance can be seen, as at an AUC of 1, the one of the AUC alone (:func:`hanley_interval`).
+    """
     influence = np.zeros(len(scores))
     for column in range(scores.shape[1]):
         strata = [rows for each in np.unique(label) if 0 < member[rows := label == each, column].mean() < 1]
@@ -242,8 +246,9 @@ def _interval(
             part = clusters_of(clusters.of_case[rows])
             influence[rows] += weight * auc_influence(member[rows, column], scores[rows, column], part)[1]
     error = math.sqrt(influence_variance(influence, clusters))
-    if not 0 < value < 1:
-        return Interval(value, value)
+    if error == 0 or not 0 < value < 1:
+        patients = [[len(np.unique(clusters.of_case[part])) for part in (each, ~each)] for each in member.T]
+        return hanley_interval(value, *np.mean(patients, axis=0), confidence=confidence)
     half = float(special.ndtri((1 + confidence) / 2)) * error / (value * (1 - value))
     low, high = special.expit(special.logit(value) + np.array([-half, half]))
     return Interval(float(low), float(high))

@@ -7,18 +7,17 @@ decided elsewhere (``inference.interventions``); here are the predictions before
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
 
 from hounsfield.errors import EvaluationError
-from hounsfield.evaluation.answers import Answers, Floats
+from hounsfield.evaluation.answers import Answers
 from hounsfield.evaluation.comparison import adjust_p_values
-from hounsfield.evaluation.delong import Difference, auc_influence, influence_variance
+from hounsfield.evaluation.delong import auc_difference, auc_estimate
 from hounsfield.evaluation.gaps import mean_interval
 from hounsfield.evaluation.group_figures import clusters_of
 from hounsfield.evaluation.intervals import Clusters, Interval, make_clusters
@@ -124,37 +123,16 @@ def _removal(name: str, before: Answers, after: Answers, clusters: Clusters, con
     moved_interval = mean_interval(moved, clusters, 0.0, confidence=confidence)
     flipped = (after.decisions != before.decisions).any(axis=1)
     share = clustered_proportion(flipped, np.ones_like(flipped), clusters, confidence=confidence)
-    auc, difference = _auc_change(before, after, clusters, confidence)
+    difference = auc_difference(before.truth, before.scores, after.scores, clusters, confidence=confidence)
     return Removal(
         name,
         float(moved.mean()),
         *Interval(max(0.0, moved_interval.low), moved_interval.high),
         float(flipped.mean()),
         *share,
-        auc,
+        auc_estimate(after.truth, after.scores, clusters)[0],
         difference.value,
         difference.low,
         difference.high,
         difference.p_value,
     )
-
-
-def _auc_change(before: Answers, after: Answers, clusters: Clusters, confidence: float) -> tuple[float, Difference]:
-    """The mean AUC after, and its difference to that before, over the labels that can be ranked."""
-    columns = np.flatnonzero(before.answerable)
-    if not len(columns):
-        return math.nan, Difference(math.nan, math.nan, math.nan, math.nan)
-    first, influence_before = _mean_auc(before, columns.tolist(), clusters)
-    second, influence_after = _mean_auc(after, columns.tolist(), clusters)
-    value = second - first
-    error = math.sqrt(influence_variance(influence_after - influence_before, clusters))
-    if error == 0:
-        return second, Difference(value, value, value, 1.0)
-    half = float(special.ndtri((1 + confidence) / 2)) * error
-    p_value = float(2 * special.ndtr(-abs(value) / error))
-    return second, Difference(value, max(-1.0, value - half), min(1.0, value + half), p_value)
-
-
-def _mean_auc(answers: Answers, columns: Sequence[int], clusters: Clusters) -> tuple[float, Floats]:
-    found = [auc_influence(answers.truth[:, column], answers.scores[:, column], clusters) for column in columns]
-    return float(np.mean([value for value, _ in found])), np.mean([influence for _, influence in found], axis=0)
