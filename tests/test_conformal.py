@@ -74,6 +74,23 @@ def test_the_report_counts_sets_and_coverage() -> None:
     assert set(found.by_class) == {"0", "1", "2", "3"}
 
 
+def test_the_coverage_of_several_images_a_patient_is_as_sure_as_that_of_one() -> None:
+    rng = np.random.default_rng(2)
+    conformal, once = ConformalSets.fit(answers(1000, rng), coverage=0.9), answers(100, rng)
+    patients = np.repeat(np.arange(100), 4)
+    fourfold = once.take(patients)
+    widths = [
+        high - low
+        for _, (low, high) in (
+            judge_sets(conformal, once).coverage,
+            judge_sets(conformal, fourfold, groups=patients).coverage,
+            judge_sets(conformal, fourfold).coverage,
+        )
+    ]
+    assert widths[1] == pytest.approx(widths[0], rel=0.05)
+    assert widths[2] < 0.6 * widths[0]
+
+
 def test_what_cannot_be_promised_is_refused() -> None:
     rng = np.random.default_rng(0)
     with pytest.raises(EvaluationError, match="strictly between"):

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from hounsfield.evaluation.answers import Answers, Booleans
 from hounsfield.evaluation.conformal import ConformalSets, class_columns
@@ -31,12 +32,24 @@ class ConformalReport:
     empty: float
 
 
-def judge_sets(conformal: ConformalSets, answers: Answers, *, confidence: float = 0.95) -> ConformalReport:
-    """Measure coverage and size of the sets on test cases."""
+def judge_sets(
+    conformal: ConformalSets, answers: Answers, *, groups: npt.ArrayLike | None = None, confidence: float = 0.95
+) -> ConformalReport:
+    """Measure coverage and size of the sets on test cases.
+
+    Args:
+        conformal: the sets.
+        answers: of n test cases; binary or multi-class.
+        groups: (n,) patient of each case; ``None`` where each case is another patient.
+        confidence: nominal coverage of the intervals.
+
+    Raises:
+        EvaluationError: the task is multi-label, or there is not one patient a case.
+    """
     truth, _ = class_columns(answers)
     sets = conformal.sets(answers.scores, answers.task)
     held: Booleans = np.asarray((sets & truth).any(axis=1))
-    clusters = make_clusters(answers.truth)
+    clusters = make_clusters(answers.truth, groups)
 
     def share(base: Booleans) -> tuple[float, Interval]:
         value = float(held[base].mean()) if base.any() else math.nan
