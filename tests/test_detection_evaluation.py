@@ -23,6 +23,7 @@ from hounsfield.evaluation.detection import (
     image_errors,
 )
 from hounsfield.evaluation.detection_matching import class_events, match_class
+from hounsfield.evaluation.detection_titles import detection_title
 from hounsfield.evaluation.detections import Detections, Finding, Truth, as_detections, detections_from_tables
 from hounsfield.evaluation.free_response import LUNA_RATES, free_response, sensitivities
 
@@ -253,6 +254,32 @@ def test_intervals_hold_the_value_repeat_by_seed_and_widen_by_patient() -> None:
     assert clustered.high - clustered.low == pytest.approx(width, rel=0.25)
     assert naive.high - naive.low < 0.75 * width
     assert assess_detections(tripled, groups=patients, num_replicates=5).to_dict()["patients"] == 24
+
+
+def test_a_test_without_a_miss_claims_no_certainty() -> None:
+    truths = [Truth([[0, 0, 20, 20 + image]], [0]) for image in range(8)]
+    found = [Finding(truth.boxes, [0], [0.9]) for truth in truths]
+    estimates = evaluate_detections(as_detections(truths, found, labels=["x"]), num_replicates=50)
+    for name in ("ap", "recall", "luna16", "count_bias"):
+        assert math.isnan(estimates[name].low)
+        assert math.isnan(estimates[name].high)
+        assert "does not change" in estimates[name].note
+
+
+def test_figures_of_classes_are_told_from_those_of_sizes_and_of_each_other() -> None:
+    truths = [Truth([[0, 0, 50, 50], [60, 60, 70, 70], [80, 80, 90, 90]], [0, 1, 2])] * 6
+    found = [Finding([[0, 0, 50, 50], [80, 80, 90, 90]], [0, 2], [0.9, 0.8])] * 5 + [Finding([], [], [])]
+    labels = ("cell", "red_cell", "small")
+    detections = as_detections([*truths, Truth([[0, 0, 9, 9]], [0])], [*found, Finding([], [], [])], labels=labels)
+    estimates = evaluate_detections(detections, num_replicates=20)
+    assert (estimates["ap50_cell"].n, estimates["ap50_red_cell"].n, estimates["ap_small"].n) == (7, 6, 19)
+    # Of the small objects those of three classes count: 0 of 1, 0 of 6, 5 of 6; of the class called so, 5 of 6.
+    reached = np.floor(5 / 6 * 100 + 1) / 101
+    assert estimates["ap_label_small"].value == pytest.approx(reached)
+    assert estimates["ap_small"].value == pytest.approx(reached / 3)
+    assert detection_title("ap_label_small", labels) == "AP: small"
+    assert detection_title("ap_small", labels) == "AP, sides below 32"
+    assert detection_title("ap50_red_cell", labels) == "AP50: red_cell"
 
 
 def test_figures_do_not_depend_on_the_order_of_images_or_on_the_scale_of_scores() -> None:

@@ -23,12 +23,13 @@ from hounsfield.evaluation.intervals import (
     jackknife,
     make_clusters,
     recentred_interval,
+    vary,
 )
 from hounsfield.evaluation.metrics import METRICS, Tally, headline
 from hounsfield.evaluation.proportions import clustered_proportion, mean_of_proportions
 
 NOWHERE = Interval(math.nan, math.nan)
-FLAT = 1e-12  # replicates that differ by less differ by rounding alone
+UNVARIED = "no interval: resampling these patients does not change the value"
 
 
 @dataclass(frozen=True)
@@ -248,8 +249,7 @@ class _Evaluation:
         return {key: self._interval(key[0], float(values[key][0]), drawn, without) for key, drawn, without in rest}
 
     def _interval(self, name: str, value: float, drawn: Floats, without: Floats) -> tuple[Interval, str]:
-        defined = drawn[np.isfinite(drawn)]
-        if not len(defined) or np.ptp(defined) <= FLAT:
+        if not vary(drawn):
             return NOWHERE, ""
         if name == "ece":
             interval, kind = recentred_interval(value, drawn, confidence=self.confidence), "recentred"
@@ -271,7 +271,7 @@ class _Evaluation:
         if not math.isfinite(value):
             return Estimate(math.nan, math.nan, math.nan, count, note=note)
         if not math.isfinite(interval.low):
-            note = note or "no interval: resampling these patients does not change the value"
+            note = note or UNVARIED
         clip = METRICS[name].clip
         low, high = min(interval.low, value), max(interval.high, value)
         return Estimate(clip(value), clip(low), clip(high), count, method, note)

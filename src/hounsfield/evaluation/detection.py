@@ -20,7 +20,7 @@ from hounsfield.boxes import to_xywh
 from hounsfield.errors import EvaluationError, require
 from hounsfield.evaluation.answers import Floats, Integers
 from hounsfield.evaluation.average_precision import average_precisions
-from hounsfield.evaluation.classification import Estimate, estimates_to_dict
+from hounsfield.evaluation.classification import UNVARIED, Estimate, estimates_to_dict
 from hounsfield.evaluation.counting import COUNT_FIGURES, counting_errors
 from hounsfield.evaluation.detection_matching import (
     IOU_THRESHOLDS,
@@ -33,9 +33,10 @@ from hounsfield.evaluation.detection_matching import (
     match_class,
     matched_pairs,
 )
+from hounsfield.evaluation.detection_titles import class_figure
 from hounsfield.evaluation.detections import Detections
 from hounsfield.evaluation.free_response import LUNA_RATES, sensitivities
-from hounsfield.evaluation.intervals import bca_interval, bootstrap, jackknife, make_clusters
+from hounsfield.evaluation.intervals import bca_interval, bootstrap, jackknife, make_clusters, vary
 
 OVERLAP = 0.5
 # Of fewer patients a bootstrap has next to nothing to draw from, and its intervals would look sure.
@@ -141,10 +142,12 @@ def evaluate_detections(
     - ``sensitivity_fp_RATE`` at 1/8 to 8 false findings an image, and their mean ``luna16``: all classes together;
     - ``precision``, ``recall`` and ``f1`` of what is found with at least the threshold, at the overlap given;
     - ``count_bias``, ``count_mae``, ``count_low``, ``count_high``: objects an image, found with at least the threshold;
-    - where there are several classes, ``ap_LABEL``, ``ap50_LABEL``, ``luna16_LABEL``, and the counts of each.
+    - where there are several classes, ``ap_LABEL`` (``ap_label_LABEL`` for a class called small, medium or large),
+      ``ap50_LABEL``, ``luna16_LABEL``, and the counts of each.
 
     What is undefined, such as ``ap_large`` without a large object, is ``nan``. Intervals are BCa's of the bootstrap by
-    patient; of fewer than five patients there are none.
+    patient; there are none of fewer than five patients, nor of a figure that is the same in every replicate, such as
+    the recall of a test without a miss.
 
     Args:
         detections: truths and findings of n images.
@@ -168,16 +171,18 @@ def evaluate_detections(
     replicates = bootstrap(figures.of, clusters, _present(detections), num_replicates=num_replicates, seed=seed)
     left_out = jackknife(figures.of, clusters, seed=seed)
     estimates = {}
-    few = len(clusters) < FEWEST_PATIENTS
-    for row, name in enumerate(figures.names):
-        interval = (math.nan, math.nan)
-        note = f"too few patients ({len(clusters)}) for an interval" if few else ""
-        if not few:
-            interval = bca_interval(float(values[row]), replicates[row], left_out[row], confidence=confidence)
-        if not math.isfinite(values[row]):
+    few = f"too few patients ({len(clusters)}) for an interval" if len(clusters) < FEWEST_PATIENTS else ""
+    rows = zip(figures.rests_on().items(), values.tolist(), replicates, left_out, strict=True)
+    for (name, count), value, drawn, without in rows:
+        low, high, note = math.nan, math.nan, few
+        if not math.isfinite(value):
             note = "nothing that it could be taken of"
-        count = figures.sizes[row]
-        estimates[name] = Estimate(float(values[row]), *interval, count, "bootstrap, BCa, by patient", note)
+        elif not few and not vary(drawn):
+            note = UNVARIED
+        elif not few:
+            ends = bca_interval(value, drawn, without, confidence=confidence)
+            low, high = min(ends.low, value), max(ends.high, value)
+        estimates[name] = Estimate(value, low, high, count, "bootstrap, BCa, by patient", note)
     return estimates
 
 
@@ -235,29 +240,17 @@ class _Figures:
     def _num_labels(self) -> int:
         return len(self.detections.labels)
 
-    @cached_property
-    def names(self) -> list[str]:
-        """What the rows of ``of`` are."""
+    def rests_on(self) -> dict[str, int]:
+        """The names of the rows of ``of``, and how many objects, or images where counts are compared, each rests on."""
+        images, objects = self.detections.num_images, self.detections.truth_counts().sum(axis=0).tolist()
         names = ["ap", "ap50", "ap75", *(f"ap_{size}" for size in SIZES if size != "all")]
         names += [*(f"sensitivity_fp_{rate:g}" for rate in LUNA_RATES), "luna16", "precision", "recall", "f1"]
-        names += COUNT_FIGURES
+        found = dict.fromkeys(names, sum(objects)) | dict.fromkeys(COUNT_FIGURES, images)
         if self._num_labels > 1:
-            by_label = ("ap", "ap50", "luna16", *COUNT_FIGURES)
-            names += [f"{name}_{label}" for label in self.detections.labels for name in by_label]
-        return names
-
-    @cached_property
-    def sizes(self) -> list[int]:
-        """What each figure rests on: objects, or images where counts are compared."""
-        objects = np.bincount(self.detections.truth_classes, minlength=self._num_labels)
-        owner = {f"_{label}": int(count) for label, count in zip(self.detections.labels, objects, strict=True)}
-        total = int(objects.sum())
-        return [
-            self.detections.num_images
-            if name.startswith("count")
-            else next((count for end, count in owner.items() if self._num_labels > 1 and name.endswith(end)), total)
-            for name in self.names
-        ]
+            for label, count in zip(self.detections.labels, objects, strict=True):
+                found |= {class_figure(name, label): count for name in ("ap", "ap50", "luna16")}
+                found |= {class_figure(name, label): images for name in COUNT_FIGURES}
+        return found
 
     def of(self, weights: Floats) -> Floats:
         """(J, R) values for (n, R) weights."""

@@ -29,10 +29,11 @@ TITLES: dict[str, str] = {
 
 def detection_title(name: str, labels: Sequence[str]) -> str:
     """The title of a figure of ``evaluate_detections``, that of one class with its label; else the name itself."""
-    if name in TITLES:
-        return TITLES[name]
-    for label in labels:
-        stem = name.removesuffix(f"_{label}")
-        if stem != name and stem in TITLES:
-            return f"{TITLES[stem]}: {label}"
-    return name
+    of_class = {class_figure(stem, label): f"{title}: {label}" for label in labels for stem, title in TITLES.items()}
+    return TITLES.get(name) or of_class.get(name, name)
+
+
+def class_figure(name: str, label: str) -> str:
+    """The name of a figure of one class: ``ap_LABEL``; ``ap_label_small`` where a class is called as sizes are."""
+    joined = f"{name}_{label}"
+    return joined if joined not in TITLES else f"{name}_label_{label}"

@@ -25,6 +25,7 @@ Statistic = Callable[[Floats], Floats]  # weights (n, R) -> values (J, R)
 CHUNK_ELEMENTS = 3_200_000  # float64 weights held at once: 26 MB, small enough for the allocator to reuse
 JACKKNIFE_GROUPS = 400
 MAX_REDRAWS = 1_000
+FLAT = 1e-12  # replicates that differ by less differ by rounding alone
 
 
 class Interval(NamedTuple):
@@ -192,6 +193,12 @@ def jackknife(statistic: Statistic, clusters: Clusters, *, seed: int = 0) -> Flo
         ids = np.arange(start, min(start + chunk, count))
         values.append(statistic((left_out[:, None] != ids).astype(np.float64)))
     return np.concatenate(values, axis=1)
+
+
+def vary(replicates: Floats) -> bool:
+    """Whether (R,) replicates differ by more than rounding; where they do not, they tell nothing of a spread."""
+    defined = replicates[np.isfinite(replicates)]
+    return len(defined) > 0 and float(np.ptp(defined)) > FLAT
 
 
 def percentile_interval(replicates: Floats, *, confidence: float = 0.95) -> Interval:
