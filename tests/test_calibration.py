@@ -106,6 +106,28 @@ def test_slope_and_its_interval_find_the_known_slope_again() -> None:
     lines = [calibration_line(*overconfident(500, seed=seed)) for seed in range(100, 300)]  # made 2.5 times too extreme
     assert np.mean([line.slope for line in lines]) == pytest.approx(0.4, abs=0.02)
     assert 182 <= sum(line.slope_interval.low < 0.4 < line.slope_interval.high for line in lines) <= 198
+    intercept = calibration_line(*overconfident(40_000)).intercept
+    assert 182 <= sum(line.intercept_interval.low < intercept < line.intercept_interval.high for line in lines) <= 198
+
+
+def test_several_images_a_patient_make_nothing_surer() -> None:
+    truth, score = overconfident(500)
+    patients = np.repeat(np.arange(500), 4)
+    once, by_patient, naive = (
+        calibration_line(truth, score),
+        calibration_line(truth[patients], score[patients], groups=patients),
+        calibration_line(truth[patients], score[patients]),
+    )
+    for end in ("slope_interval", "intercept_interval"):
+        widths = [getattr(line, end).high - getattr(line, end).low for line in (once, by_patient, naive)]
+        assert widths[1] == pytest.approx(widths[0], rel=1e-6)
+        assert widths[2] < 0.6 * widths[0]
+    assert by_patient.slope == pytest.approx(once.slope, abs=1e-6)
+    single = reliability(truth, score)
+    clustered = reliability(truth[patients], score[patients], groups=patients)
+    assert clustered.frequency == pytest.approx(single.frequency)
+    # The quantile is Student's with 49 degrees of freedom where the single images have the normal one.
+    assert clustered.high - clustered.low == pytest.approx(single.high - single.low, rel=0.05)
 
 
 def test_a_slope_of_equal_probabilities_is_refused() -> None:

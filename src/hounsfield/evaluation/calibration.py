@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +13,17 @@ from scipy import optimize, special, stats
 from hounsfield.errors import EvaluationError
 from hounsfield.evaluation.answers import Answers, Booleans, Floats
 from hounsfield.evaluation.classification import Estimate
-from hounsfield.evaluation.intervals import Interval, bootstrap, make_clusters, recentred_interval
-from hounsfield.evaluation.metrics import ECE_BINS, Tally, calibration_bins, debiased_ece, ece, headline
+from hounsfield.evaluation.intervals import Clusters, Interval, bootstrap, make_clusters, recentred_interval
+from hounsfield.evaluation.metrics import (
+    ECE_BINS,
+    Tally,
+    calibration_bins,
+    debiased_ece,
+    ece,
+    equal_mass_bins,
+    headline,
+)
+from hounsfield.evaluation.proportions import clustered_proportion
 from hounsfield.evaluation.scaling import logits_of
 
 
@@ -26,7 +35,7 @@ class Reliability:
         count: (B,) cases.
         probability: (B,) mean predicted probability.
         frequency: (B,) share of cases in which it came true.
-        low: (B,) lower end of the frequency's Wilson interval; ``high`` the upper end.
+        low: (B,) lower end of the frequency's Wilson interval, by patient; ``high`` the upper end.
     """
 
     count: Floats
@@ -37,21 +46,27 @@ class Reliability:
 
 
 def reliability(
-    outcome: Booleans, probability: Floats, *, num_bins: int = ECE_BINS, confidence: float = 0.95
+    outcome: Booleans,
+    probability: Floats,
+    *,
+    groups: npt.ArrayLike | None = None,
+    num_bins: int = ECE_BINS,
+    confidence: float = 0.95,
 ) -> Reliability:
     """The reliability diagram's numbers, in bins of equal mass.
 
     Args:
         outcome: (n,) whether it came true.
         probability: (n,) what was predicted.
+        groups: (n,) patient of each case; ``None`` where each case is another patient.
         num_bins: bins at most; equal probabilities stay in one.
         confidence: of the Wilson intervals.
     """
     mass, events, expected = _bins(outcome, probability, num_bins)
-    frequency, z = events / mass, float(stats.norm.ppf((1 + confidence) / 2))
-    centre = (frequency + z**2 / (2 * mass)) / (1 + z**2 / mass)
-    half = z * np.sqrt(frequency * (1 - frequency) / mass + z**2 / (4 * mass**2)) / (1 + z**2 / mass)
-    return Reliability(mass, expected / mass, frequency, np.maximum(centre - half, 0), np.minimum(centre + half, 1))
+    clusters, bins = make_clusters(outcome[:, None], groups), equal_mass_bins(probability, num_bins)
+    ends = [clustered_proportion(outcome, bins == each, clusters, confidence=confidence) for each in np.unique(bins)]
+    low, high = np.array(ends).T
+    return Reliability(mass, expected / mass, events / mass, low, high)
 
 
 def _bins(outcome: Booleans, probability: Floats, num_bins: int) -> tuple[Floats, Floats, Floats]:
@@ -145,14 +160,19 @@ class CalibrationLine(NamedTuple):
     intercept_interval: Interval
 
 
-def calibration_line(outcome: Booleans, probability: Floats, *, confidence: float = 0.95) -> CalibrationLine:
+def calibration_line(
+    outcome: Booleans, probability: Floats, *, groups: npt.ArrayLike | None = None, confidence: float = 0.95
+) -> CalibrationLine:
     """Calibration slope, and calibration in the large (the intercept with the slope held at 1).
 
-    Cox 1958; Van Calster et al. 2019, "Calibration: the Achilles heel of predictive analytics". Wald intervals.
+    Cox 1958; Van Calster et al. 2019, "Calibration: the Achilles heel of predictive analytics". Wald intervals with
+    the robust variance by patient (Liang, Zeger 1986): where probabilities are too extreme, the model's own variance of
+    the intercept is too small.
 
     Args:
         outcome: (n,) with cases of both kinds.
         probability: (n,).
+        groups: (n,) patient of each case; ``None`` where each case is another patient.
         confidence: of the intervals.
 
     Raises:
@@ -165,8 +185,9 @@ def calibration_line(outcome: Booleans, probability: Floats, *, confidence: floa
             "Use other data."
         )
     z = float(stats.norm.ppf((1 + confidence) / 2))
-    both, covariance = _logistic_fit(np.column_stack([logits, np.ones_like(logits)]), outcome)
-    large, variance = _logistic_fit(np.ones((len(logits), 1)), outcome, offset=logits)
+    clusters = make_clusters(outcome[:, None], groups)
+    both, covariance = _logistic_fit(np.column_stack([logits, np.ones_like(logits)]), outcome, clusters)
+    large, variance = _logistic_fit(np.ones((len(logits), 1)), outcome, clusters, offset=logits)
     slope_half, large_half = z * np.sqrt(covariance[0, 0]), z * np.sqrt(variance[0, 0])
     slope, intercept = float(both[0]), float(large[0])
     return CalibrationLine(
@@ -177,20 +198,27 @@ def calibration_line(outcome: Booleans, probability: Floats, *, confidence: floa
     )
 
 
-def _logistic_fit(design: Floats, outcome: npt.NDArray[Any], offset: Floats | float = 0.0) -> tuple[Floats, Floats]:
-    """Maximum-likelihood coefficients and their covariance; targets may be between 0 and 1."""
+def _logistic_fit(
+    design: Floats, outcome: Booleans, clusters: Clusters, offset: Floats | float = 0.0
+) -> tuple[Floats, Floats]:
+    """Maximum-likelihood coefficients, and their covariance by patient."""
 
     def loss(coefficients: Floats) -> tuple[float, Floats]:
         linear = design @ coefficients + offset
         value = np.sum(np.logaddexp(0, linear) - outcome * linear)
         return float(value), design.T @ (special.expit(linear) - outcome)
 
+    def residual_and_inverse(coefficients: Floats) -> tuple[Floats, Floats]:
+        mean = special.expit(design @ coefficients + offset)
+        information = (design * (mean * (1 - mean))[:, None]).T @ design
+        return mean - outcome, np.asarray(np.linalg.pinv(information), dtype=np.float64)
+
     start = np.zeros(design.shape[1])
     fitted = optimize.minimize(loss, start, jac=True, method="BFGS", options={"gtol": 1e-10 * len(design)}).x
     for _ in range(3):  # Newton steps polish what BFGS leaves
-        mean = special.expit(design @ fitted + offset)
-        information = (design * (mean * (1 - mean))[:, None]).T @ design
-        fitted = fitted - np.linalg.pinv(information) @ (design.T @ (mean - outcome))
-    mean = special.expit(design @ fitted + offset)
-    covariance = np.linalg.pinv((design * (mean * (1 - mean))[:, None]).T @ design)
-    return np.asarray(fitted), np.asarray(covariance)
+        residual, inverse = residual_and_inverse(fitted)
+        fitted = fitted - inverse @ (design.T @ residual)
+    residual, inverse = residual_and_inverse(fitted)
+    sums = clusters.sums(design * residual[:, None])
+    spread = sums.T @ sums * len(clusters) / max(len(clusters) - 1, 1)
+    return np.asarray(fitted), np.asarray(inverse @ spread @ inverse)

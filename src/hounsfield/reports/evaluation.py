@@ -24,7 +24,7 @@ def assessment_figures(assessment: Assessment) -> dict[str, Figure]:
     """Every figure of a test by its file name without suffix; curves are left out where no label can be ranked."""
     answers, estimates = assessment.answers, assessment.estimates
     figures = {
-        "reliability": reliability_figure(answers),
+        "reliability": reliability_figure(answers, assessment.groups),
         "scores": score_histogram(answers, assessment.threshold),
     }
     if answers.task != "multi-label":

@@ -162,13 +162,18 @@ def confusion_figure(matrix: npt.NDArray[np.int64], labels: Sequence[str]) -> Fi
     return figure
 
 
-def reliability_figure(answers: Answers, num_bins: int = 10) -> Figure:
-    """Draw the observed frequency against the mean probability in bins of equal mass, with Wilson intervals."""
+def reliability_figure(answers: Answers, groups: npt.ArrayLike | None = None) -> Figure:
+    """Draw the observed frequency against the mean probability in bins of equal mass, with Wilson intervals by patient.
+
+    Args:
+        answers: of n cases.
+        groups: (n,) patient of each case; ``None`` where each case is another patient.
+    """
     figure, axes = _square(answers)
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":", label="perfect")
     columns = range(answers.outcome.shape[1])
     for index, column in enumerate(columns):
-        bins = reliability(answers.outcome[:, column], answers.confidence[:, column], num_bins=num_bins)
+        bins = reliability(answers.outcome[:, column], answers.confidence[:, column], groups=groups)
         spread = np.abs(np.stack([bins.low, bins.high]) - bins.frequency)
         name = answers.questions[column] if len(columns) > 1 else None
         style: dict[str, Any] = {

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import numpy as np
 
 from hounsfield.errors import EvaluationError
-from hounsfield.evaluation.answers import Answers
 from hounsfield.evaluation.calibration import brier_decomposition, calibration_line, reliability
 from hounsfield.evaluation.metrics import METRICS
 from hounsfield.evaluation.selective import decision_confidence, risk_coverage
@@ -39,10 +38,10 @@ def _calibration_blocks(run: ClassifierRun) -> Iterator[Block]:
     answers = run.shown.answers
     yield Paragraph(_scaling(run))
     yield Drawing(
-        svg_of(reliability_figure(answers), "reliability", "Reliability diagram"),
+        svg_of(reliability_figure(answers, run.shown.groups), "reliability", "Reliability diagram"),
         "Observed frequency against predicted probability, in bins of equal numbers; on the dotted line a probability "
         "means what it says.",
-        _reliability_table(answers),
+        _reliability_table(run),
     )
     rows = [
         (METRICS[name].title, with_interval(run.estimates[name]))
@@ -52,7 +51,7 @@ def _calibration_blocks(run: ClassifierRun) -> Iterator[Block]:
     if "ece_uncalibrated" in run.estimates:
         rows.insert(0, ("calibration error before scaling", with_interval(run.estimates["ece_uncalibrated"])))
     for column, question in enumerate(answers.questions if answers.task != "multi-class" else ()):
-        rows += _calibration_rows(answers, column, f" ({question})" if len(answers.questions) > 1 else "")
+        rows += _calibration_rows(run, column, f" ({question})" if len(answers.questions) > 1 else "")
     yield Table(f"Calibration on {run.split} images", ("figure", "value"), tuple(rows), beside=True)
 
 
@@ -78,11 +77,11 @@ def _scaling(run: ClassifierRun) -> str:
     return f"{told}; this was chosen on {record['cases']:,} validation images.{change}"
 
 
-def _reliability_table(answers: Answers) -> Table:
-    rows = []
+def _reliability_table(run: ClassifierRun) -> Table:
+    rows, answers = [], run.shown.answers
     questions = answers.questions if answers.task != "multi-class" else ("decided class",)
     for column, question in enumerate(questions):
-        bins = reliability(answers.outcome[:, column], answers.confidence[:, column])
+        bins = reliability(answers.outcome[:, column], answers.confidence[:, column], groups=run.shown.groups)
         both = zip(bins.count, bins.probability, bins.frequency, bins.low, bins.high, strict=True)
         rows += [
             (question, f"{int(count):,}", number(float(said)), number(float(found)), interval(float(low), float(high)))
@@ -91,14 +90,15 @@ def _reliability_table(answers: Answers) -> Table:
     return Table("", ("label", "images", "mean probability", "observed", "95 % interval"), tuple(rows))
 
 
-def _calibration_rows(answers: Answers, column: int, name: str) -> Iterator[tuple[str, str]]:
+def _calibration_rows(run: ClassifierRun, column: int, name: str) -> Iterator[tuple[str, str]]:
+    answers = run.shown.answers
     truth, scores = answers.truth[:, column], answers.scores[:, column]
     parts = brier_decomposition(truth, scores)
     yield (f"Brier score{name}: miscalibration", number(parts.reliability, 4))
     yield (f"Brier score{name}: resolution", number(parts.resolution, 4))
     yield (f"Brier score{name}: uncertainty of the question", number(parts.uncertainty, 4))
     try:
-        line = calibration_line(truth, scores)
+        line = calibration_line(truth, scores, groups=run.shown.groups)
     except EvaluationError:
         return
     slope, intercept = line.slope_interval, line.intercept_interval
