@@ -5,6 +5,7 @@ import pytest
 
 from hounsfield.cohorts import SceneStore, load_cohort
 from hounsfield.cohorts.phantoms import make_phantom
+from hounsfield.errors import CohortError
 from hounsfield.preprocessing import MinMax, Pipeline, ToChannels, Zoom
 
 
@@ -30,6 +31,10 @@ def test_images_keep_their_own_shapes_and_boxes_follow(cohort, tmp_path):
         np.testing.assert_allclose(boxes, known / 2, atol=0.5)
         np.testing.assert_allclose(store.change(row).back(boxes), known, atol=1)
         sizes += pixels.nbytes
+    chosen = np.arange(len(store)) == len(store) - 1
+    np.testing.assert_array_equal(store.batch(chosen), store.pixels(len(store) - 1)[np.newaxis])
+    with pytest.raises(CohortError, match="Asked for rows -1"):
+        store.batch([-1])
     assert store.needs == sizes + 256
     again = SceneStore.build(cohort, pipeline, folder=tmp_path)
     np.testing.assert_array_equal(again.pixels(1), store.pixels(1))

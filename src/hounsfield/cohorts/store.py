@@ -146,13 +146,7 @@ class Store:
         Raises:
             CohortError: a row number is negative or beyond the last row.
         """
-        chosen = np.asarray(rows).reshape(-1)
-        numbers = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
-        if numbers.size and (numbers.min() < 0 or numbers.max() >= len(self)):
-            raise CohortError(
-                f"Asked for rows {numbers.min()} to {numbers.max()} of a store of {len(self)}: expected 0 to "
-                f"{len(self) - 1}."
-            )
+        numbers = self._numbers(rows)
         batch = np.empty((len(numbers), *self.shape), np.float32)
         if batch.size == 0:
             return batch
@@ -162,6 +156,16 @@ class Store:
             span = target[start * self._row_bytes : stop * self._row_bytes]
             self._read_at(span, HEADER_BYTES + int(numbers[start]) * self._row_bytes)
         return batch
+
+    def _numbers(self, rows: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        chosen = np.asarray(rows).reshape(-1)
+        numbers = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
+        if numbers.size and (numbers.min() < 0 or numbers.max() >= len(self)):
+            raise CohortError(
+                f"Asked for rows {numbers.min()} to {numbers.max()} of a store of {len(self)}: expected 0 to "
+                f"{len(self) - 1}."
+            )
+        return numbers
 
     def _read_at(self, span: memoryview, offset: int) -> None:
         if self._file is None:
@@ -201,8 +205,8 @@ class SceneStore(Store):
         return int(self._offsets[-1])
 
     def batch(self, rows: npt.ArrayLike) -> npt.NDArray[np.float32]:
-        """Read rows of one shape; see :meth:`Store.batch`."""
-        return np.stack([self.pixels(int(row)) for row in np.asarray(rows).reshape(-1)])
+        """Read rows of one shape, at least one; see :meth:`Store.batch`."""
+        return np.stack([self.pixels(row) for row in self._numbers(rows).tolist()])
 
     def pixels(self, row: int) -> npt.NDArray[np.float32]:
         """One image: float32 (spatial axes …, channels), the caller's own."""
