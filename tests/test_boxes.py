@@ -89,9 +89,6 @@ def test_pairwise_is_elementwise_of_every_pair(rank: int) -> None:
     table = geometry.pairwise_iou(first, second)
     assert table.shape == (7, 5)
     assert table[3, 4] == geometry.iou(first[3], second[4])
-    shared = geometry.pairwise_intersections(first[None], second[None])
-    assert shared.shape == (1, 7, 5)
-    assert shared[0, 2, 1] == geometry.intersections(first[2], second[1])
 
 
 @RANKS
@@ -152,30 +149,6 @@ def test_a_wrong_length_is_named() -> None:
         geometry.iou(np.zeros((2, 5)), np.zeros((2, 5)))
 
 
-def plain_suppression(boxes: Array, scores: Array, classes: Array, threshold: float, rank: int) -> list[int]:
-    kept: list[int] = []
-    for candidate in sorted(range(len(scores)), key=lambda number: -scores[number]):
-        rivals = [other for other in kept if classes[other] == classes[candidate]]
-        if all(plain_iou(boxes[other], boxes[candidate], rank) <= threshold for other in rivals):
-            kept.append(candidate)
-    return kept
-
-
-@RANKS
-@pytest.mark.parametrize("num_classes", [1, 3])
-def test_suppression_keeps_the_same_boxes_as_plain_python(rank: int, num_classes: int) -> None:
-    generator = np.random.default_rng(11)
-    for _ in range(60):
-        boxes = random_boxes(generator, 17, rank, side=12.0)
-        scores, classes = generator.random(17).round(1), generator.integers(0, num_classes, 17)
-        expected = plain_suppression(boxes, scores, classes, 0.3, rank)
-        found = geometry.non_maximum_suppression(boxes, scores, threshold=0.3, classes=classes)
-        assert found.tolist() == expected
-        cut = geometry.non_maximum_suppression(boxes, scores, threshold=0.3, classes=classes, max_kept=4)
-        assert cut.tolist() == expected[:4]
-    assert len(geometry.non_maximum_suppression(np.zeros((0, 2 * rank)), np.zeros(0))) == 0
-
-
 @pytest.mark.network
 @RANKS
 def test_keras_ops_give_what_numpy_gives(rank: int) -> None:
@@ -186,7 +159,6 @@ def test_keras_ops_give_what_numpy_gives(rank: int) -> None:
     pairs = [
         *((function, (first, second)) for function in (geometry.iou, geometry.generalised_iou, geometry.intersections)),
         (geometry.pairwise_iou, (first[:20], second[:30])),
-        (geometry.pairwise_intersections, (first[:20], second[:30])),
         *(
             (function, (first,))
             for function in (

@@ -90,18 +90,6 @@ def test_probabilities_are_calibrated_and_decisions_stay(bundle: Bundle) -> None
     assert 10 < sum(said) < 50
 
 
-def test_a_store_gives_calibrated_probabilities_too(bundle: Bundle) -> None:
-    images = np.stack([bundle.pipeline.apply(Image(pixels=each[..., None])).pixels for each in pictures(5)])
-
-    class Rows:
-        def batch(self, rows: np.ndarray) -> np.ndarray:
-            return images[rows]
-
-    found = Predictor(bundle).predict_store(Rows(), np.arange(5)).probabilities[:, 0]
-    expected = [prediction.probabilities["opacity"] for prediction in Predictor(bundle).predict(pictures(5))]
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
-
-
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime", "keras"])
 def test_unlike_images_are_flagged_and_named(bundle: Bundle, engine: str, caplog: pytest.LogCaptureFixture) -> None:
     usual = pictures(3, seed=9)

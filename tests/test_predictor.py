@@ -195,21 +195,6 @@ def test_inputs_are_read_only_a_few_ahead(predictor: Predictor, monkeypatch: pyt
     assert len(read) < 500
 
 
-def test_a_store_gives_every_row_in_order(predictor: Predictor, pictures: np.ndarray) -> None:
-    prepared = np.stack([predictor.bundle.pipeline.apply(Image(pixels=p[..., None])).pixels for p in pictures])
-
-    class Rows:
-        def batch(self, rows: np.ndarray) -> np.ndarray:
-            return prepared[rows]
-
-    rows = np.arange(39, -1, -1)
-    outputs = predictor.predict_store(Rows(), rows)
-    positive, features = expected(predictor.bundle, pictures)
-    np.testing.assert_allclose(outputs.probabilities[:, 0], positive[::-1], atol=1e-4)
-    np.testing.assert_allclose(outputs.features, features[::-1], atol=1e-4)
-    assert predictor.predict_store(Rows(), rows[:0]).probabilities.shape == (0, 1)
-
-
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".json"])
 def test_tables_hold_what_was_predicted(predictor: Predictor, folder: Path, tmp_path: Path, suffix: str) -> None:
     predictions = predictor.predict(folder)

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 # The columns of a box in tables, by rank.
 COLUMNS: dict[int, tuple[str, ...]] = {2: ("y0", "x0", "y1", "x1"), 3: ("z0", "y0", "x0", "z1", "y1", "x1")}
@@ -97,11 +96,6 @@ def generalised_iou(first: Array, second: Array, *, namespace: Any = np) -> Arra
         length = namespace.maximum(end - namespace.minimum(first[..., axis], second[..., axis]), 0)
         hull = length if hull is None else hull * length
     return _ratio(shared, union, namespace) - _ratio(hull - union, hull, namespace)
-
-
-def pairwise_intersections(first: Array, second: Array, *, namespace: Any = np) -> Array:
-    """The area or volume shared by each of (…, n, 2·rank) and each of (…, m, 2·rank) boxes: (…, n, m)."""
-    return intersections(first[..., :, None, :], second[..., None, :, :], namespace=namespace)
 
 
 def pairwise_iou(first: Array, second: Array, *, namespace: Any = np) -> Array:
@@ -204,37 +198,3 @@ def _by_axis(values: Sequence[float] | Array) -> list[Array]:
     if isinstance(values, Sequence):
         return [float(value) for value in values]
     return [values[..., axis] for axis in range(values.shape[-1])]
-
-
-def non_maximum_suppression(
-    boxes: npt.NDArray[Any],
-    scores: npt.NDArray[Any],
-    *,
-    threshold: float = 0.5,
-    classes: npt.NDArray[Any] | None = None,
-    max_kept: int | None = None,
-) -> npt.NDArray[np.int64]:
-    """Greedy suppression on NumPy: the best box stays, those that overlap it by more than the threshold go, and so on.
-
-    Args:
-        boxes: (n, 2·rank).
-        scores: (n,); of equal scores the earlier box goes first.
-        threshold: IoU above which a box of the lower score goes.
-        classes: (n,) numbers; boxes of different classes do not suppress each other.
-        max_kept: stop after so many.
-
-    Returns:
-        The numbers of the boxes that stay, best first.
-    """
-    order = np.argsort(-np.asarray(scores, np.float64), kind="stable")
-    boxes = np.asarray(boxes, np.float64)
-    limit = len(order) if max_kept is None else max_kept
-    kept: list[int] = []
-    while len(order) and len(kept) < limit:
-        best, others = order[0], order[1:]
-        kept.append(int(best))
-        overlapping = iou(boxes[best], boxes[others]) > threshold
-        if classes is not None:
-            overlapping &= classes[others] == classes[best]
-        order = others[~overlapping]
-    return np.asarray(kept, np.int64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hounsfield.errors import ImageError
-from hounsfield.images.dicom_file import open_header, refusing
+from hounsfield.images.dicom_file import refusing
 from hounsfield.images.dicom_header import Header
 
 
@@ -14,21 +14,12 @@ def is_directory(header: Header) -> bool:
     return "DirectoryRecordSequence" in header
 
 
-def directory_files(path: str | Path, *, max_pixels: int = 2**28) -> list[Path]:
-    """The files that a DICOMDIR names, in its order; those that are not there stand in the list as well.
+def referenced_files(header: Header, path: Path) -> list[Path]:
+    """The files that an opened DICOMDIR names, in its order; those that are not there stand in the list as well.
 
     Raises:
-        ImageError: the file is no DICOMDIR, or it names files outside its own folder.
+        ImageError: it names files outside its own folder, or is damaged.
     """
-    path = Path(path)
-    header = open_header(path, max_pixels)
-    if not is_directory(header):
-        raise ImageError(f"{path} is no DICOMDIR: expected a table of contents. Give the DICOMDIR of the medium.")
-    return referenced_files(header, path)
-
-
-def referenced_files(header: Header, path: Path) -> list[Path]:
-    """The files that an opened DICOMDIR names."""
     with refusing(path):
         names = [record.text("ReferencedFileID") for record in header.items("DirectoryRecordSequence")]
         files = [_located(path.parent, name.split("\\")) for name in names if name]

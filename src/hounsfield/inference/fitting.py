@@ -88,7 +88,8 @@ class UnlikenessLog:
     def __init__(self, trained: SourceRange) -> None:
         self._trained = trained
         self._counts: dict[str, int] = {}
-        self._unlike: list[str] = []
+        self._first_unlike: list[str] = []
+        self._num_unlike = 0
         self._total = 0
         self._lock = threading.Lock()
 
@@ -108,20 +109,23 @@ class UnlikenessLog:
         with self._lock:
             self._total += len(predictions)
             for prediction in predictions:
-                if prediction.unlike_training is not None and prediction.unlike_training > 1:
+                if prediction.unlike_training is None or prediction.unlike_training <= 1:
+                    continue
+                self._num_unlike += 1
+                if len(self._first_unlike) < NUM_NAMED:
                     why = ", ".join(flag for flag in prediction.flags if flag in PLAIN_FLAGS)
-                    self._unlike.append(prediction.image + (f" ({why})" if why else ""))
+                    self._first_unlike.append(prediction.image + (f" ({why})" if why else ""))
 
     def conclude(self) -> None:
         """Say how many more images there were of each kind, and which lie beyond the limit."""
         for kind, count in self._counts.items():
             if count > 1:
                 logger.warning("%d images in all differ from those of training in their %s.", count, kind)
-        if self._unlike:
-            named = ", ".join(self._unlike[:NUM_NAMED]) + (", …" if len(self._unlike) > NUM_NAMED else "")
+        if self._num_unlike:
+            named = ", ".join(self._first_unlike) + (", …" if self._num_unlike > NUM_NAMED else "")
             logger.warning(
                 "Unlike the training images, so not to be relied on: the predictions of %d of %d images (%s).",
-                len(self._unlike),
+                self._num_unlike,
                 self._total,
                 named,
             )

@@ -6,18 +6,15 @@ import math
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from hounsfield.bundle import Bundle
 from hounsfield.errors import ImageError, PreprocessingError
 from hounsfield.images import Image
-from hounsfield.inference.engines import Engine, Outputs, open_engine
+from hounsfield.inference.engines import Engine, open_engine
 from hounsfield.inference.fitting import UnlikenessLog, require_fit, require_units
 from hounsfield.inference.judge import Judge, Waiting
-from hounsfield.inference.onnx_networks import Floats
 from hounsfield.inference.parallel import chunks, on_all_cores
 from hounsfield.inference.prediction import BadImage, Prediction, without_bad
 from hounsfield.inference.sources import Inputs, Source, frames, sources
@@ -26,13 +23,6 @@ from hounsfield.progress import Progress, silent
 # So many images make a batch, fewer when they are large: engines gain nothing more, and memory stays small.
 BATCH_IMAGES = 16
 BATCH_VALUES = 2**23
-
-
-class Store(Protocol):
-    """Preprocessed images by row, as :class:`hounsfield.cohorts.Store` holds them."""
-
-    def batch(self, rows: npt.NDArray[np.intp]) -> Floats:
-        """The images of these rows, (rows, *input_shape)."""
 
 
 class Predictor:
@@ -95,25 +85,6 @@ class Predictor:
         """Predict one image of the network's rank that was read already; ``unlikeness`` takes note of it."""
         (result,) = self._predict([Source(name, lambda: image)], True, unlikeness)
         return result
-
-    def predict_store(self, store: Store, rows: npt.NDArray[np.intp], *, progress: Progress = silent) -> Outputs:
-        """Run the network on rows of a store, which are preprocessed already.
-
-        Returns:
-            Calibrated probabilities (rows, 1 or labels) and features (rows, features), in the order of ``rows``.
-        """
-        parts = [rows[start : start + self._batch_size] for start in range(0, len(rows), self._batch_size)]
-        outputs: list[Outputs] = []
-        for output in on_all_cores(lambda part, alone: self.engine.run(store.batch(part), alone=alone), iter(parts)):
-            outputs.append(output)
-            progress("predict", min(len(outputs) * self._batch_size, len(rows)), len(rows))
-        if not outputs:
-            return Outputs(np.zeros((0, self.bundle.num_outputs), np.float32), np.zeros((0, 0), np.float32))
-        probabilities = self.bundle.calibrated(np.concatenate([output.probabilities for output in outputs]))
-        return Outputs(
-            probabilities.astype(np.float32),
-            np.concatenate([output.features for output in outputs]),
-        )
 
     def _predict(self, chunk: Sequence[Source], alone: bool, unlikeness: UnlikenessLog) -> list[Prediction | BadImage]:
         results: list[Prediction | BadImage] = []

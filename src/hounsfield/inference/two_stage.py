@@ -197,9 +197,10 @@ def top(values: Floats, count: int) -> npt.NDArray[np.intp]:
 
 
 def kept(boxes: Floats, *, threshold: float, classes: npt.NDArray[np.int64] | None = None) -> npt.NDArray[np.intp]:
-    """Which of the boxes (n, 2·rank), best first, greedy suppression keeps; see ``boxes.non_maximum_suppression``.
+    """Which of the boxes (n, 2·rank), best first, greedy suppression keeps.
 
-    All pairs at once and in float32, as the network was tested: for some hundred boxes also the fastest way.
+    The best box stays, those of its class that overlap it by more than the threshold go, and so on. All pairs
+    are looked at once and in float32, as the network was tested: for some hundred boxes also the fastest way.
     """
     overlaps = geometry.pairwise_iou(boxes, boxes) > np.float32(threshold)
     if classes is not None:
