@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -25,8 +26,9 @@ from hounsfield.reports.figures import COLOURS, dress, new_figure
 from hounsfield.reports.run_report import Report, write_report
 from hounsfield.reports.run_report.data import attributes
 from hounsfield.reports.run_report.guidelines import CLAIM, TRIPOD_AI
+from hounsfield.reports.run_report.operating import operating_section
 from hounsfield.reports.run_report.privacy import Scrubber
-from hounsfield.reports.run_report.record import read_run
+from hounsfield.reports.run_report.record import ClassifierRun, read_run
 from hounsfield.reports.svg import svg_of
 from networks import LABELS, tiny_bundle
 from pages import Page
@@ -227,6 +229,35 @@ def test_typical_and_worst_cases_are_shown_and_checked(written: Report) -> None:
 
 
 @network_test
+def predictive_width(truth: np.ndarray, scores: np.ndarray, groups: np.ndarray | None) -> float:
+    """Of the interval of the predictive value at a prevalence of 10 %, in per cent."""
+    answers = as_answers(truth, scores, labels=LABELS["binary"], task="binary")
+    shown = SimpleNamespace(answers=answers, groups=groups)
+    run = SimpleNamespace(
+        shown=shown, tested={"validation": shown}, bundle=SimpleNamespace(threshold=0.5), positive="x", split="test"
+    )
+    (table,) = [block for block in operating_section(run).blocks if block_title(block).startswith("What a decision")]
+    row = next(row for row in table.rows if row[0].startswith("10"))
+    low, high = re.findall(r"[\d.]+", row[1])[1:3]
+    return float(high) - float(low)
+
+
+def test_predictive_values_of_several_images_a_patient_are_as_sure_as_of_one() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.random(300) < 0.4
+    scores = np.clip(0.2 + 0.5 * truth + rng.normal(0, 0.2, 300), 0, 1)
+    patients = np.repeat(np.arange(300), 4)
+    once = predictive_width(truth, scores, None)
+    assert predictive_width(truth[patients], scores[patients], patients) == pytest.approx(once, abs=2)
+    assert predictive_width(truth[patients], scores[patients], None) < 0.7 * once
+
+
+def test_an_image_of_an_unknown_patient_counts_as_a_patient() -> None:
+    answers = as_answers([0, 1, 1, 0], [0.1, 0.9, 0.8, 0.3], labels=LABELS["binary"], task="binary")
+    groups = np.array(["a", "a", np.nan, np.nan], dtype=object)
+    assert ClassifierRun.num_patients.fget(SimpleNamespace(shown=SimpleNamespace(answers=answers, groups=groups))) == 3
+
+
 def test_checklists_have_every_item_and_say_who_fills_it(written: Report, page: Page) -> None:
     claim, tripod = written.checklists
     clean = Scrubber.of(read_run(written.page.parent))

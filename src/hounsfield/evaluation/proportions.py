@@ -47,13 +47,24 @@ def clustered_proportion(hits: Booleans, base: Booleans, clusters: Clusters, *, 
         return Interval(np.nan, np.nan)
     if clusters.single:
         return wilson_interval(successes, total, confidence=confidence)
-    members = np.unique(clusters.of_case[base])
-    share = successes / total
-    effect = _design_effect(hits, base, clusters, share, len(members))
-    effective = total / effect if effect is not None else float(len(members))
-    degrees = max(len(members) - 1, 1)
+    effective = effective_number(hits, base, clusters)
+    degrees = max(_patients(base, clusters) - 1, 1)
     quantile = float(stats.t.ppf((1 + confidence) / 2, degrees))
-    return wilson_interval(share * effective, effective, quantile=quantile)
+    return wilson_interval(successes / total * effective, effective, quantile=quantile)
+
+
+def effective_number(hits: Booleans, base: Booleans, clusters: Clusters) -> float:
+    """How many independent cases the share of ``hits`` among ``base`` is worth; see :func:`clustered_proportion`."""
+    total = int(base.sum())
+    if total == 0 or clusters.single:
+        return float(total)
+    members = _patients(base, clusters)
+    effect = _design_effect(hits, base, clusters, int((hits & base).sum()) / total, members)
+    return total / effect if effect is not None else float(members)
+
+
+def _patients(base: Booleans, clusters: Clusters) -> int:
+    return len(np.unique(clusters.of_case[base]))
 
 
 def mean_of_proportions(hits: Booleans, bases: Booleans, clusters: Clusters, *, confidence: float = 0.95) -> Interval:
@@ -88,10 +99,10 @@ def _design_effect(hits: Booleans, base: Booleans, clusters: Clusters, share: fl
 
 
 def predictive_values(
-    true_positives: int,
-    positives: int,
-    true_negatives: int,
-    negatives: int,
+    true_positives: float,
+    positives: float,
+    true_negatives: float,
+    negatives: float,
     prevalence: float,
     *,
     confidence: float = 0.95,
@@ -99,7 +110,8 @@ def predictive_values(
     """PPV and NPV that the test would have at another prevalence, with intervals.
 
     Logit intervals with the delta method (Mercaldo, Lau, Zhou 2007, "Confidence intervals for predictive values with
-    an emphasis to case-control studies"), half a case added to each cell so that they stay defined at 0 and 1.
+    an emphasis to case-control studies"), half a case added to each cell so that they stay defined at 0 and 1. Where
+    patients have several cases, give effective numbers (:func:`effective_number`), which need not be whole.
 
     Args:
         true_positives: positive decisions among ``positives`` cases that have the label.

@@ -9,7 +9,7 @@ import numpy as np
 from hounsfield.evaluation.answers import Answers
 from hounsfield.evaluation.intervals import make_clusters
 from hounsfield.evaluation.operating import Rule, choose_threshold, decision_curve
-from hounsfield.evaluation.proportions import clustered_proportion, predictive_values
+from hounsfield.evaluation.proportions import clustered_proportion, effective_number, predictive_values
 from hounsfield.reports.run_report.content import Block, Drawing, Paragraph, Section, Table, interval, number, percent
 from hounsfield.reports.run_report.drawings import decision_figure
 from hounsfield.reports.run_report.record import ClassifierRun
@@ -80,7 +80,10 @@ def _prevalence_table(run: ClassifierRun) -> Table:
     """What a positive and a negative decision mean where the finding is rarer or more frequent."""
     answers = run.shown.answers
     truth, called = answers.truth[:, 0], answers.decisions[:, 0]
-    counts = [int(part.sum()) for part in (called & truth, truth, ~called & ~truth, ~truth)]
+    clusters, counts = make_clusters(answers.truth, run.shown.groups), []
+    for hits, base in ((called, truth), (~called, ~truth)):
+        effective = effective_number(hits, base, clusters)
+        counts += [float(hits[base].mean()) * effective, effective]
     here = round(float(truth.mean()), 3)
     rows = []
     for prevalence in sorted({*PREVALENCES, here}):

@@ -18,6 +18,7 @@ from hounsfield.errors import EvaluationError, RunError
 from hounsfield.evaluation.classification import estimate_from_dict
 from hounsfield.evaluation.detection import OVERLAP, DetectionAssessment
 from hounsfield.evaluation.detections import detections_from_tables
+from hounsfield.evaluation.intervals import make_clusters
 from hounsfield.evaluation.predictions import Predictions, predictions_from_table
 
 # Files that further commands leave in a run, each with the command that makes it.
@@ -116,7 +117,8 @@ class ClassifierRun(RunRecord):
     @property
     def num_patients(self) -> int | None:
         """Patients of that split; ``None`` where they are not known."""
-        return None if self.shown.groups is None else len(set(self.shown.groups))
+        groups = self.shown.groups
+        return None if groups is None else len(make_clusters(self.shown.answers.truth, groups))
 
     @property
     def positive(self) -> str:
