@@ -16,8 +16,6 @@ from hounsfield.cohorts import public as public_module
 from hounsfield.cohorts.public import PublicSet, parse_name
 from hounsfield.errors import CohortError, UsageError
 
-pytest.importorskip("pooch")
-
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):

@@ -6,13 +6,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
 
 from hounsfield.cohorts import load_cohort
 from hounsfield.cohorts.arrays import ArraySource
 from hounsfield.errors import CohortError, ImageError, UsageError
-
-pydicom = pytest.importorskip("pydicom")
 
 
 def image(path: Path, value: int = 0, shape: tuple[int, ...] = (6, 5)) -> None:
