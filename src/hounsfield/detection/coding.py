@@ -15,31 +15,30 @@ LARGEST_LOG_RATIO = math.log(1000 / 16)
 SMALLEST_SIDE = 1e-3
 
 
-def encode(boxes: Any, references: Any, *, namespace: Any = ops) -> Any:
+def encode(boxes: Any, references: Any) -> Any:
     """Offsets that lead from references to boxes.
 
     Args:
         boxes: (…, 2·rank).
         references: (…, 2·rank), of a shape that broadcasts.
-        namespace: ``keras.ops`` or ``numpy``.
 
     Returns:
         (…, 2·rank): shifts of the centre in sides of the reference, then logarithms of the ratios of sides.
     """
     rank = geometry.rank_of(boxes)
-    target = geometry.to_centres(boxes, namespace=namespace)
-    source = geometry.to_centres(references, namespace=namespace)
-    sides = namespace.maximum(source[..., rank:], SMALLEST_SIDE)
+    target = geometry.to_centres(boxes, namespace=ops)
+    source = geometry.to_centres(references, namespace=ops)
+    sides = ops.maximum(source[..., rank:], SMALLEST_SIDE)
     shifts = (target[..., :rank] - source[..., :rank]) / sides
-    ratios = namespace.log(namespace.maximum(target[..., rank:], SMALLEST_SIDE) / sides)
-    return namespace.concatenate([shifts, ratios], axis=-1)
+    ratios = ops.log(ops.maximum(target[..., rank:], SMALLEST_SIDE) / sides)
+    return ops.concatenate([shifts, ratios], axis=-1)
 
 
-def decode(offsets: Any, references: Any, *, namespace: Any = ops) -> Any:
+def decode(offsets: Any, references: Any) -> Any:
     """Boxes to which offsets lead from references: the way back of :func:`encode`."""
     rank = geometry.rank_of(references)
-    source = geometry.to_centres(references, namespace=namespace)
-    sides = namespace.maximum(source[..., rank:], SMALLEST_SIDE)
+    source = geometry.to_centres(references, namespace=ops)
+    sides = ops.maximum(source[..., rank:], SMALLEST_SIDE)
     centres = source[..., :rank] + offsets[..., :rank] * sides
-    lengths = sides * namespace.exp(namespace.minimum(offsets[..., rank:], LARGEST_LOG_RATIO))
-    return geometry.from_centres(namespace.concatenate([centres, lengths], axis=-1), namespace=namespace)
+    lengths = sides * ops.exp(ops.minimum(offsets[..., rank:], LARGEST_LOG_RATIO))
+    return geometry.from_centres(ops.concatenate([centres, lengths], axis=-1), namespace=ops)

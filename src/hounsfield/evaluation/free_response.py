@@ -35,8 +35,8 @@ def free_response(events: Events) -> FreeResponse:
     return FreeResponse(thresholds, false[:, 0], sensitivity[:, 0])
 
 
-def sensitivities(events: Events, weights: Floats, rates: tuple[float, ...] = LUNA_RATES) -> Floats:
-    """Sensitivity at given numbers of false findings an image, in each replicate: (rates, R).
+def sensitivities(events: Events, weights: Floats) -> Floats:
+    """Sensitivity at LUNA16's numbers of false findings an image, in each replicate: (7, R).
 
     Between two points of the curve it is interpolated linearly, as LUNA16's evaluation does; beyond the last point it
     stays what it is there. ``nan`` where no object has any weight.
@@ -44,14 +44,13 @@ def sensitivities(events: Events, weights: Floats, rates: tuple[float, ...] = LU
     Args:
         events: hits and false findings.
         weights: (n, R), how often each image counts.
-        rates: false findings an image.
     """
-    result = np.empty((len(rates), weights.shape[1]))
+    result = np.empty((len(LUNA_RATES), weights.shape[1]))
     chunk = max(1, CHUNK_ELEMENTS // max(len(events.hit_scores) + len(events.false_scores), 1))
     for start in range(0, weights.shape[1], chunk):
         _, false, sensitivity = _curves(events, weights[:, start : start + chunk])
         for column in range(false.shape[1]):
-            result[:, start + column] = np.interp(rates, false[:, column], sensitivity[:, column])
+            result[:, start + column] = np.interp(LUNA_RATES, false[:, column], sensitivity[:, column])
     return result
 
 

@@ -217,10 +217,10 @@ def calibration_bins(
 ) -> tuple[Floats, Floats, Floats]:
     """Weight, summed outcome and summed probability of each bin and replicate: three arrays (bins, R).
 
-    The bins are those of the mean weights, so they are the same in every replicate of one call.
+    For one column of weights the bins have equal weight, for several equal numbers of cases, so that they are the same
+    in every replicate.
     """
-    counted = weights.mean(axis=1) if weights.shape[1] == 1 else None
-    bins = equal_mass_bins(probability, num_bins, counted)
+    bins = equal_mass_bins(probability, num_bins, weights[:, 0] if weights.shape[1] == 1 else None)
     rows = np.arange(len(probability))
     shape = (num_bins, len(probability))
     parts = (np.ones(len(probability)), outcome.astype(np.float64), probability)

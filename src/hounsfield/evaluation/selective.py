@@ -84,9 +84,9 @@ def abstention_threshold(
     """
     if not 0 < max_risk < 1:
         raise EvaluationError(f"The accepted risk is {max_risk:g}; expected a share strictly between 0 and 1, as 0.05.")
-    curve = risk_coverage(confidence, right)
     if certainty is not None:
         return _promised(confidence, right, max_risk, certainty, patients)
+    curve = risk_coverage(confidence, right)
     allowed = np.flatnonzero(curve.risk <= max_risk)
     if not len(allowed):
         raise EvaluationError(
