@@ -154,6 +154,16 @@ def test_images_larger_than_the_canvas_are_trained_by_parts(tmp_path: Path) -> N
     assert found["x1"].max() <= 96
 
 
+@pytest.mark.parametrize("step", [None, {"name": "zoom", "factor": 0.5}, {"name": "zoom", "longest": 40}])
+def test_the_disk_is_that_of_images_at_their_own_size(step: dict[str, Any] | None, tmp_path: Path) -> None:
+    prepared = prepare(DataRequest(str(squares(tmp_path / "data", shape=(160, 96)))), seed=0)
+    steps = [{"name": "to_channels", "channels": 1}, *([step] if step else [])]
+    plan = prepared.changed(prepared.plan(effort="quick"), ["input_shape=[64, 64, 1]", f"pipeline={{steps: {steps}}}"])
+    train = prepared.cohort.subset(prepared.cohort.rows("train"))
+    stored = sum(plan.pipeline.apply(image).pixels.nbytes for image in train.source.stream(list(train.table["image"])))
+    assert plan.expected_disk_mb == pytest.approx(stored / 2**20, abs=0.05)
+
+
 def test_an_unreadable_image_is_neither_tested_nor_reported(tmp_path: Path) -> None:
     table = squares(tmp_path / "data", num=24)
     unreadable = "03.png"  # of the test split

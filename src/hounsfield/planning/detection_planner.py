@@ -19,6 +19,7 @@ from hounsfield.planning.detection_plan import DetectionPlan
 from hounsfield.planning.hardware import Hardware, Speed, measure_speed, multiply_adds
 from hounsfield.planning.planner import SIDED, SQUEEZE, UNORIENTED, normalisation_steps
 from hounsfield.preprocessing import Pipeline
+from hounsfield.preprocessing.resampling import Resample, Zoom
 
 
 @dataclass(frozen=True)
@@ -257,6 +258,20 @@ def with_detection_expectations(
     seconds = OTHER_WORK * passes * work / speed.rates[plan.precision] + 30
     values = sum(int(np.prod(layer.output.shape[1:])) for layer in network.trunk.layers)
     memory = 1000 + (plan.batch_size * values * 4 * 2 + network.count_params() * 16) / 2**20
-    disk = seen.num_readable * int(np.prod(plan.input_shape)) * 4 / 2**20
+    disk = _prepared_pixels(plan.pipeline, seen) * plan.input_shape[-1] * 4 / 2**20
     told = f"{passes:,} canvases at {work / 1e6:.0f} million multiply-adds on {hardware.describe()}"
     return plan.expecting(seconds, memory, disk, work=told)
+
+
+def _prepared_pixels(pipeline: Pipeline, seen: Fingerprint) -> float:
+    """Pixels of all training images as the store keeps them: at their own size after the pipeline, uncut."""
+    total = 0.0
+    for shape, count in seen.shapes.items():
+        lengths = np.array(shape, float)
+        for step in pipeline.steps:
+            if isinstance(step, Resample) and seen.spacing:
+                lengths = lengths * [axis.median for axis in seen.spacing] / step.spacing
+            elif isinstance(step, Zoom):
+                lengths = lengths * (step.factor if step.factor is not None else (step.longest or 1) / lengths.max())
+        total += count * float(lengths.prod())
+    return total
