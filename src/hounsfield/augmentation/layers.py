@@ -51,6 +51,8 @@ class RandomLayer(keras.layers.Layer):  # type: ignore[misc]  # Keras has no typ
 class RandomSpatial(RandomLayer):
     """Mirror, turn, scale, shear, shift and bend, all in one linear interpolation.
 
+    Everything is measured in pixels: where their sides differ in millimetres, a turn shears what is shown a little.
+
     Args:
         flip_axes: spatial axes that are mirrored with probability one half.
         rotation: largest turn in each plane, degrees.

@@ -78,7 +78,7 @@ def resnet(
 
     Returns:
         A ``keras.Model`` from (batch, \*input_shape) to (batch, 1) or (batch, num_labels), whose layer
-        "features" gives the pooled vector: width × 8 values (× 4 for depth 50), of all stages width × 30.
+        "features" gives the pooled vector: width × 8 values, of all stages width × 30 (both × 4 for depth 50).
 
     Raises:
         UsageError: the depth is none of 10, 18, 34, 50, or there is no such pooling.

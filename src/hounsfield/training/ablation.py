@@ -65,8 +65,10 @@ def ablate(run: Path | str, *, progress: Progress = silent) -> Ablation:
 def _remedies(plan: Plan) -> dict[str, dict[str, Any]]:
     """Each remedy that the plan has, with the fields that take it out."""
     varies = any(plan.augmentation.model_dump().values())
+    # A network that was trained on no mirrored image is not asked about one.
+    variation = "augmentation and mirrored views" if plan.test_time_flips else "augmentation"
     found: tuple[tuple[Any, str, dict[str, Any]], ...] = (
-        (varies, "augmentation", {"augmentation": Augmentation(), "test_time_flips": ()}),
+        (varies, variation, {"augmentation": Augmentation(), "test_time_flips": ()}),
         (plan.weight_decay, f"weight decay {plan.weight_decay:g}", {"weight_decay": 0.0}),
         (plan.dropout, f"dropout {plan.dropout:g}", {"dropout": 0.0}),
         (plan.label_smoothing, f"label smoothing {plan.label_smoothing:g}", {"label_smoothing": 0.0}),
