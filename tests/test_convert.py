@@ -129,6 +129,7 @@ def test_wrong_calls_are_refused_and_write_nothing(tmp_path, scan):
     before = path.read_bytes()
     (tmp_path / "empty").mkdir()
     refused(ImageError, "does not exist", tmp_path / "absent.nii", tmp_path / "b.nii")
+    refused(UsageError, "does not exist", path, tmp_path / "new" / "b.nrrd")
     refused(ImageError, "No writer", path, tmp_path / "b.xyz")
     refused(ImageError, "No DICOM series", tmp_path / "empty", tmp_path / "b.nii")
     refused(ImageError, "2D image", path, tmp_path / "b.png", "--window", "lung")
@@ -180,6 +181,9 @@ def test_deidentification_needs_a_key_and_like_for_like(tmp_path, scan):
     refused(UsageError, "pixels", tmp_path / "a.dcm", tmp_path / "b.dcm", "--deidentify", "--window", "lung", *key)
     refused(UsageError, "like into like", tmp_path / "a.dcm", tmp_path / "b", "--deidentify", *key)
     refused(UsageError, "like into like", tmp_path, tmp_path / "b.dcm", "--deidentify", *key)
+    np.save(tmp_path / "c.npy", np.zeros((4, 4)))
+    refused(UsageError, "is for DICOM", tmp_path / "c.npy", tmp_path / "d.npy", "--deidentify", *key)
+    (tmp_path / "c.npy").unlink()
     (tmp_path / "key").write_text("short")
     refused(ImageError, "at least 16", tmp_path / "a.dcm", tmp_path / "b.dcm", "--deidentify", *key)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.dcm", "key"]

@@ -34,7 +34,12 @@ def command(
     from hounsfield.images.conversion import holds_dicom
 
     _check_paths(source, target, overwrite=overwrite)
-    if deidentify and holds_dicom(source):
+    if deidentify and not holds_dicom(source):
+        raise UsageError(
+            f"--deidentify is for DICOM, and '{source}' is none: what else a file says of a patient would stay in it. "
+            "Convert it without this option, or de-identify the DICOM object that it was made from."
+        )
+    if deidentify:
         asks_for_pixels = frame is not None or window is not None or orientation is not None
         if asks_for_pixels or target.suffix.lower() not in {"", ".dcm"}:
             raise UsageError(
@@ -55,6 +60,8 @@ def _check_paths(source: Path, target: Path, *, overwrite: bool) -> None:
         raise ImageError(f"The input '{source}' does not exist. Give an image file or a folder with a DICOM series.")
     if source.resolve() == target.resolve():
         raise UsageError(f"INPUT and OUTPUT are both '{source}', and an input is never replaced. Name another output.")
+    if target.suffix and not target.parent.is_dir():
+        raise UsageError(f"The folder {target.parent} of OUTPUT does not exist. Make it first, or choose another.")
     if not overwrite and (target.is_file() or (target.is_dir() and any(target.iterdir()))):
         raise UsageError(f"'{target}' exists and would be replaced. Name another output, or say --overwrite.")
 
