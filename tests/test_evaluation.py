@@ -314,6 +314,24 @@ def test_numbers_as_labels_survive_a_file(tmp_path: Path) -> None:
         assert (read_predictions(path).answers.truth[:, 0] == truth).all()
 
 
+def test_labels_and_groups_called_none_and_na_are_no_missing_values(tmp_path: Path) -> None:
+    truth, score = binary(30)
+    rows = pd.DataFrame({"truth": np.where(truth, "tumour", "None"), "p_None": 1 - score, "p_tumour": score})
+    rows.assign(site="NA").to_csv(tmp_path / "predictions.csv", index=False)
+    read = read_predictions(tmp_path / "predictions.csv")
+    assert (read.answers.truth[:, 0] == truth).all()
+    assert set(read.table["site"]) == {"NA"}
+
+
+def test_a_file_that_is_missing_or_no_table_is_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(EvaluationError, match="There is no file or folder"):
+        read_predictions(tmp_path / "absent")
+    (tmp_path / "torn.csv").write_text("a\nb\nc,d\n")
+    with pytest.raises(EvaluationError, match="cannot be read as a table") as caught:
+        read_predictions(tmp_path / "torn.csv")
+    assert "\n" not in str(caught.value)
+
+
 def test_rows_without_a_truth_are_left_out_and_counted() -> None:
     rows = table()
     rows.loc[3, "truth"] = None

@@ -18,6 +18,13 @@ PREDICTION_COLUMN = "prediction"
 PROBABILITY_PREFIX = "p_"
 SEPARATOR = ";"
 
+# A label or a site may well be called None or NA: only an empty cell and a number's NaN are missing.
+CSV_OPTIONS = {
+    "dtype": {"truth": str, "label": str, "prediction": str, "patient": str},
+    "keep_default_na": False,
+    "na_values": ["", "nan", "NaN"],
+}
+
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
@@ -92,18 +99,18 @@ def predictions_from_table(
 def _read_table(path: Path) -> pd.DataFrame:
     readers = {".csv": pd.read_csv, ".parquet": pd.read_parquet, ".json": pd.read_json}
     suffix = path.suffix.lower()
+    if not path.exists():
+        raise EvaluationError(f"There is no file or folder {path}. Check the path.")
     if suffix not in readers:
         raise EvaluationError(
             f"{path} is not a table of predictions that can be read; expected one of {', '.join(readers)}, or a "
             "run folder."
         )
     try:
-        options = {"dtype": {"truth": str, "label": str, "prediction": str, "patient": str}} if suffix == ".csv" else {}
-        return readers[suffix](path, **options)  # type: ignore[operator,no-any-return]  # three readers of one shape
-    except FileNotFoundError as error:
-        raise EvaluationError(f"There is no file {path}. Check the path.") from error
+        return readers[suffix](path, **(CSV_OPTIONS if suffix == ".csv" else {}))  # type: ignore[operator,no-any-return]  # three readers of one shape
     except (ValueError, OSError) as error:
-        raise EvaluationError(f"{path} cannot be read as a table ({error}). Write it again as {suffix}.") from error
+        reason = " ".join(str(error).split())
+        raise EvaluationError(f"{path} cannot be read as a table ({reason}). Write it again as {suffix}.") from error
 
 
 def _score_table(table: pd.DataFrame, columns: Sequence[str], name: str) -> Floats:
