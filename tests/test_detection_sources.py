@@ -138,7 +138,16 @@ def test_one_object_that_fills_the_image_and_a_thousand_in_one(tmp_path: Path) -
             '{"annotations": [], "categories": [], "images": [{"id": 1, "file_name": "a"}, {"id": 1}]}',
             "an id of its own",
         ),
-        ('{"images": [{"id": 1, "file_name": "../a.png"}], "annotations": [], "categories": []}', "outside the folder"),
+        (
+            '{"images": [{"id": 1, "file_name": "../a.png"}], "annotations": [], "categories": []}',
+            "lies outside the folder .*, in the coco data boxes",
+        ),
+        # Else all boxes of the one would quietly become boxes of the other.
+        (
+            '{"images": [{}], "annotations": [], "categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}',
+            "category 1 of .* with the id 1 and the name 'b': expected an id of its own",
+        ),
+        ('{"images": [{}], "annotations": [], "categories": [{"id": [1], "name": "a"}]}', r"the id \[1\]"),
     ],
 )
 def test_bad_json_is_refused(tmp_path: Path, content: str, said: str) -> None:
@@ -387,6 +396,16 @@ def write_rows(folder: Path, rows: Sequence[dict[str, Any]], name: str = "boxes.
 
 BOX = {"y0": 1, "x0": 2, "y1": 5, "x1": 9}
 NO_BOX: dict[str, Any] = dict.fromkeys(BOX)
+
+
+def test_columns_of_a_table_of_boxes_are_found_whatever_their_case(tmp_path: Path) -> None:
+    rows = [{"Image": f"{name}.png", "Label": "mass", "XMin": 2, "YMin": 1, "XMax": 9, "YMax": 5} for name in "ab"]
+    for row in rows:
+        write_picture(tmp_path / str(row["Image"]), seed=0)
+    pd.DataFrame(rows).to_csv(tmp_path / "boxes.csv", index=False)
+    cohort = load_cohort(tmp_path / "boxes.csv")
+    assert (cohort.kind, cohort.labels) == ("box table", ("mass",))
+    assert cohort.boxes(0)[0].tolist() == [[1, 2, 5, 9]]
 
 
 @pytest.mark.parametrize("name", ["boxes.csv", "boxes.parquet"])

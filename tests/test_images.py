@@ -93,6 +93,12 @@ def test_image_files_skips_what_is_hidden_or_no_image(tmp_path) -> None:
     wanted.append(make_dicom(tmp_path / "b" / "IM0001", np.zeros((2, 2), np.uint8)))
     make_dicom(tmp_path / "DICOMDIR", np.zeros((2, 2), np.uint8))
     assert image_files(tmp_path) == sorted(wanted)
+    link = tmp_path / ".hidden" / "link"
+    link.symlink_to(tmp_path / "b")
+    assert image_files(link.parent) == [link.parent / "d.png", link / "IM0001", link / "c.nii.gz"]
+    (tmp_path / "b" / "round").symlink_to(tmp_path)
+    (tmp_path / "there").symlink_to(tmp_path / "b")
+    assert image_files(tmp_path) == sorted(wanted)
     with pytest.raises(ImageError, match="is no folder"):
         image_files(tmp_path / "absent")
 

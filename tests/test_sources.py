@@ -268,6 +268,33 @@ def test_tables_that_are_none(tmp_path):
         load_cohort(tmp_path / "t.csv")
 
 
+def test_columns_are_found_whatever_their_case(tmp_path):
+    rows = pairs(patient="stuv", split=["train", "test", "train", "test"])
+    named = pd.read_csv(table_of(tmp_path, rows)).rename(columns=str.title)
+    named.to_csv(tmp_path / "index.csv", index=False)
+    cohort = load_cohort(tmp_path / "index.csv")
+    assert cohort.table[["label", "patient", "split"]].to_numpy().tolist() == [
+        [row["label"], row["patient"], row["split"]] for row in rows
+    ]
+    assert load_cohort(tmp_path / "index.csv", label_columns="Label").labels == ("a", "b")
+
+
+def test_a_column_that_stands_twice_is_refused(tmp_path):
+    (tmp_path / "t.csv").write_text("image,label,label\n0.png,a,b\n")
+    with pytest.raises(CohortError, match="has the column label more than once"):
+        load_cohort(tmp_path / "t.csv")
+
+
+def test_links_to_folders_are_followed(tmp_path):
+    for number in range(3):
+        image(tmp_path / "store" / "deep" / f"{number}.png", number)
+        image(tmp_path / "data" / "a" / f"{number}.png", 9 * number)
+    (tmp_path / "data" / "b").mkdir()
+    (tmp_path / "data" / "b" / "link").symlink_to(tmp_path / "store")
+    cohort = load_cohort(tmp_path / "data")
+    assert cohort.table["label"].tolist() == ["a"] * 3 + ["b"] * 3
+
+
 def test_semicolons_between_columns_and_a_byte_order_mark(tmp_path):
     for number in range(4):
         image(tmp_path / f"{number}.png")

@@ -110,7 +110,7 @@ def _images(found: Annotations, options: Options, root: Path, where: str) -> tup
             f"Found {twice.nunique()} images of {where} listed several times with different {', '.join(columns)}, "
             f"first '{twice.iloc[0]}'. Expected each image once, in one split. Correct the lists."
         )
-    check_inside(table["image"], root, options.allow_outside, root)
+    check_inside(table["image"], root, options.allow_outside, where)
     table, notes = drop_missing_files(table, root, where)
     table = fill_from_headers(table, root, options.progress)
     table, told = name_patients(table)

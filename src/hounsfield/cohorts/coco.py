@@ -149,8 +149,20 @@ def _read(path: Path) -> _Document:
         parts[key] = part
     if not parts["images"]:
         raise CohortError(f"Found no images in {path}: its list is empty. Expected those that the boxes are of.")
-    categories = {item.get("id"): str(item.get("name")) for item in parts["categories"]}
-    return _Document(path, parts["images"], parts["annotations"], categories)
+    return _Document(path, parts["images"], parts["annotations"], _categories(parts["categories"], path))
+
+
+def _categories(listed: Sequence[dict[str, Any]], path: Path) -> dict[Any, str]:
+    categories: dict[Any, str] = {}
+    for number, item in enumerate(listed):
+        key, name = item.get("id"), item.get("name")
+        if not isinstance(key, (str, int)) or not isinstance(name, (str, int)) or categories.get(key, name) != name:
+            raise CohortError(
+                f"Found category {number} of {path} with the id {key!r} and the name {name!r}: expected an id of its "
+                "own and a name. Export it again as COCO detection JSON."
+            )
+        categories[key] = str(name)
+    return categories
 
 
 def _read_part(document: _Document, split: str | None, root: Path, options: Options) -> Annotations:

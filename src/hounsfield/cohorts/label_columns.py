@@ -56,8 +56,9 @@ def read_labels(
 
 
 def _find_label_columns(table: pd.DataFrame, where: str) -> list[str]:
-    if "label" in table.columns:
-        return ["label"]
+    named = [column for column in table.columns if column.lower() == "label"]
+    if len(named) == 1 or "label" in named:
+        return ["label"] if "label" in named else named
     prefixed = [column for column in table.columns if column.startswith("label_")]
     others = [column for column in table.columns if column.lower() not in ATTRIBUTES]
     columns = prefixed or [column for column in others if _zeros_and_ones(table[column])]

@@ -17,7 +17,7 @@ from hounsfield.cohorts.public import cache_folder, get_medmnist, parse_name
 from hounsfield.cohorts.tables import TABLE_SUFFIXES, Options, load_table, read_table
 from hounsfield.errors import CohortError, UsageError
 from hounsfield.images import image_files
-from hounsfield.images.reading import format_suffix
+from hounsfield.images.reading import find_images
 from hounsfield.progress import Progress, silent
 
 KINDS = ("class folders", "table", "dicom folder", "medmnist", "npy pair", "phantom", *detection_sources.BOX_KINDS)
@@ -127,19 +127,9 @@ def _kinds_at(path: Path) -> list[str]:
     if any(True for _ in path.glob("*.npz")):
         found.append("medmnist")
     below = [folder for folder in subfolders(path) if folder.name.lower() not in LAYOUT_FOLDERS]
-    if any(_holds_image(folder) for folder in below):
+    if any(True for folder in below for _ in find_images(folder)):
         found.append("class folders")
     return found
-
-
-def _holds_image(folder: Path) -> bool:
-    """Whether any file below a folder is an image; the search ends with the first one."""
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            path = Path(parent, name)
-            if not name.startswith(".") and path.is_file() and format_suffix(path) is not None:
-                return True
-    return False
 
 
 def _tables_in(folder: Path) -> list[Path]:

@@ -36,6 +36,8 @@ SPLIT_WORDS = {
     "test": "test",
     "testing": "test",
 }
+# Columns that are found whatever their case.
+OWN_COLUMNS = ("image", "patient", "split")
 # Columns that are taken for the patient where none is called so; in lower case without spaces and underlines.
 PATIENT_COLUMNS = frozenset({"patientid", "subject", "subjectid"})
 # Names of tables that say nothing: their folder's name says more.
@@ -91,24 +93,41 @@ def read_table(path: Path, *, may_be_empty: bool = False) -> pd.DataFrame:
     try:
         if path.suffix.lower() == ".parquet":
             table = pd.read_parquet(path)
+            header = [str(column) for column in table.columns]
         else:
-            separator = "\t" if path.suffix.lower() == ".tsv" else None
-            table = pd.read_csv(
-                path, sep=separator or _separator(path), dtype=str, keep_default_na=False, encoding="utf-8-sig"
-            )
+            table = _read_text(path)
+            # Pandas gives a repeated column another name; an empty name is a column without one.
+            header = [column for column in _read_text(path, header=None, rows=1).iloc[0] if column]
     except (OSError, ValueError, pd.errors.ParserError) as error:
         reason = " ".join(str(error).split())
         raise CohortError(
             f"Cannot read the table {path} ({reason}): expected CSV, TSV (UTF-8) or Parquet. Save it again in one of "
             "these."
         ) from error
-    table.columns = [str(column).strip() for column in table.columns]
+    table.columns = own_columns([str(column).strip() for column in table.columns])
     if table.empty and not may_be_empty:
         raise CohortError(f"The table {path} has no rows: expected one for each image. Fill it.")
-    twice = sorted({column for column in table.columns if list(table.columns).count(column) > 1})
+    header = [column.strip() for column in header]
+    twice = sorted({column for column in header if header.count(column) > 1})
     if twice:
         raise CohortError(f"The table {path} has the column {', '.join(twice)} more than once. Rename or remove one.")
     return table.reset_index(drop=True)
+
+
+def _read_text(path: Path, *, header: int | None = 0, rows: int | None = None) -> pd.DataFrame:
+    separator = "\t" if path.suffix.lower() == ".tsv" else _separator(path)
+    return pd.read_csv(
+        path, sep=separator, header=header, nrows=rows, dtype=str, keep_default_na=False, encoding="utf-8-sig"
+    )
+
+
+def own_columns(columns: Sequence[str]) -> list[str]:
+    """The columns, those that differ from one of ``OWN_COLUMNS`` in their case alone called as it is."""
+    plain = [column.lower() for column in columns]
+    return [
+        own if own in OWN_COLUMNS and plain.count(own) == 1 else column
+        for own, column in zip(plain, columns, strict=True)
+    ]
 
 
 def _separator(path: Path) -> str:
@@ -133,14 +152,15 @@ def load_table(path: Path, options: Options) -> Cohort:
     table["image"] = _text(table["image"])
     if os.sep == "/" and table["image"].str.contains("\\", regex=False).any():
         table["image"] = table["image"].str.replace("\\", "/", regex=False)
-    check_inside(table["image"], root, options.allow_outside, path)
-    table, notes = drop_missing_files(table, root, f"the table {path}")
+    where = f"the table {path}"
+    check_inside(table["image"], root, options.allow_outside, where)
+    table, notes = drop_missing_files(table, root, where)
     table = fill_from_headers(table, root, options.progress)
     name = path.resolve().parent.name if path.stem.lower() in PLAIN_NAMES else path.stem
-    return finish(table, options, Origin(FileSource(root), "table", name, f"the table {path}"), notes)
+    return finish(table, options, Origin(FileSource(root), "table", name, where), notes)
 
 
-def check_inside(images: pd.Series[str], root: Path, allow_outside: bool, table: Path) -> None:
+def check_inside(images: pd.Series[str], root: Path, allow_outside: bool, where: str) -> None:
     """Refuse paths that lead out of the folder, by ``..``, by an absolute path or by a symbolic link.
 
     Raises:
@@ -149,7 +169,7 @@ def check_inside(images: pd.Series[str], root: Path, allow_outside: bool, table:
     empty = np.flatnonzero((images == "").to_numpy())
     if len(empty):
         raise CohortError(
-            f"Found no path in the column 'image' in {len(empty)} rows of {table}, the first in row {empty[0] + 1}. "
+            f"Found no path in the column 'image' in {len(empty)} rows of {where}, the first in row {empty[0] + 1}. "
             "Fill them or delete the rows."
         )
     if allow_outside:
@@ -166,8 +186,8 @@ def check_inside(images: pd.Series[str], root: Path, allow_outside: bool, table:
             full = os.path.realpath(full)
         if full != inside and not full.startswith(full_path(inside, "")):
             raise CohortError(
-                f"The table {table} names the image '{image}', which lies outside the folder {root}. Expected paths "
-                "inside it: move the images there, name their folder with --images, or allow it with --allow-outside."
+                f"Found the image '{image}', which lies outside the folder {root}, in {where}. Expected paths inside "
+                "it: move the images there, name their folder with --images, or allow it with --allow-outside."
             )
 
 

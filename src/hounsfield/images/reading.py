@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import cast
 
@@ -67,20 +67,31 @@ def read_image(path: str | Path, *, max_pixels: int = 2**28) -> Image:
 def image_files(folder: str | Path) -> list[Path]:
     """The files below a folder that look like images, sorted; hidden files and folders are skipped.
 
+    Links to folders are followed, each folder once.
+
     Raises:
         ImageError: the folder does not exist or cannot be listed.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise ImageError(f"{folder} is no folder: expected one with images in it. Check the path.")
-    found = []
-    for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    return sorted(find_images(folder))
+
+
+def find_images(folder: Path) -> Iterator[Path]:
+    """The files of ``image_files`` as they are come upon, for who needs to know of one only."""
+    seen: set[str] = set()
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        place = os.path.realpath(parent)
+        if place in seen:
+            folders.clear()
+            continue
+        seen.add(place)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in files:
             path = Path(parent, name)
             if not name.startswith(".") and name.upper() not in DIRECTORIES and _is_candidate(path):
-                found.append(path)
-    return sorted(found)
+                yield path
 
 
 def format_suffix(path: Path) -> str | None:
