@@ -102,6 +102,42 @@ def test_wrong_usage_has_status_2(
     assert words in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("predict", "{run}", "{run}/pictures", "--engine", "keras"),
+        ("features", "{run}", "{run}/pictures", "-o", "f.npz", "--engine", "keras"),
+        ("explain", "{run}", "{run}/pictures", "-o", "maps", "--method", "occlusion", "--engine", "keras"),
+        ("evaluate", "{run}"),
+        ("robustness", "{run}"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_backend_that_is_unknown_is_refused_by_what_loads_one(
+    run: Path,
+    words: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "theano")
+    monkeypatch.chdir(tmp_path)
+    assert hounsfield(monkeypatch, *(word.format(run=run) for word in words)) == 2
+    assert "KERAS_BACKEND is 'theano'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["evaluate", "robustness", "explain"])
+def test_a_folder_for_results_that_is_a_file_is_refused_before_the_work(
+    run: Path, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    inputs = [run / "pictures"] if command == "explain" else []
+    assert hounsfield(monkeypatch, command, run, *inputs, "-o", tmp_path / "file" / "below") == 2
+    told = capsys.readouterr().err
+    assert "file' is a file, and a folder for the results is expected" in told
+    assert "Backend" not in told
+
+
 def test_a_run_without_a_bundle_has_status_1(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

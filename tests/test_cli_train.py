@@ -72,6 +72,25 @@ def test_a_plan_is_printed_as_yaml_or_json_or_written(
     assert json.loads(capsys.readouterr().out)["network"] == Plan.load(tmp_path / "both.yaml").network == "simple_cnn"
 
 
+def test_help_names_the_type_of_data(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert hounsfield(monkeypatch, "train", "--help") == 0
+    assert "Annotated" not in capsys.readouterr().out
+
+
+def test_a_plan_goes_into_a_new_folder_and_leaves_nothing_where_it_cannot(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    plan = hand_made_plan()
+    plan.save(tmp_path / "new" / "plan.yaml")
+    assert Plan.load(tmp_path / "new" / "plan.yaml") == plan
+    with pytest.raises(OSError, match="directory"):
+        plan.save(tmp_path / "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+    for output, message in (("new", "is a folder"), ("new/plan.yaml/plan.yaml", "is a file")):
+        assert hounsfield(monkeypatch, "plan", "nowhere", "-o", output) == 2
+        assert message in paragraph(capsys.readouterr().err)
+
+
 def test_train_prints_metrics_and_places(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -41,6 +41,7 @@ REFUSES: dict[str, list[tuple[str, str]]] = {
     "evaluate": [
         ("evaluate run/predictions.csv", "--truth"),
         ("evaluate run --truth data/boxes.csv", "is a folder"),
+        ("evaluate run/predictions.csv --truth data/boxes.csv --task binary", "--task is for"),
         ("evaluate run --interventions", "for classifiers"),
     ],
 }

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import hounsfield
+from hounsfield.errors import MissingDependency, require
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SOURCE = REPOSITORY / "src" / "hounsfield"
@@ -221,3 +222,12 @@ def test_data_files_are_where_the_wheel_takes_them() -> None:
     assert {"cohorts/medmnist.json", "py.typed"} <= found
     assert any(name.startswith("reports/templates/") for name in found)
     assert {name for _, name, _ in pkgutil.iter_modules([str(SOURCE)])} == {room_of(name) for name in MODULES} - {""}
+
+
+def test_a_package_that_fails_while_it_is_imported_counts_as_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_backend.py").write_text("raise ValueError('Unable to import backend : foo')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(MissingDependency, match="Unable to import backend : foo"):
+        require("broken_backend", "a test")

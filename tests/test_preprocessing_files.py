@@ -141,6 +141,9 @@ def test_results_are_not_replaced_unless_asked_and_sources_never(run: Run, scans
         (("{scans}", "-o", "{scans}/a.png", "--clahe"), "is a file, and a folder"),
         (("{scans}", "-o", "{out}", "--clahe", "--format", "gif"), "cannot be written as 'gif'"),
         (("{scans}", "{empty}", "-o", "{out}", "--clahe"), "holds no image file"),
+        (("{scans}", "-o", "{out}", "--clahe", "--montage", "{empty}/sheet.doc"), "a .png is expected"),
+        (("{scans}", "-o", "{out}", "--clahe", "--save-steps", "{scans}/a.png/steps.json"), "is a file, and a folder"),
+        (("{scans}", "-o", "{out}", "--clahe", "--save-steps", "{empty}"), "is a folder, and a file"),
     ],
 )
 def test_wrong_usage_ends_with_2_and_writes_nothing(

@@ -97,7 +97,7 @@ def require(package: str, feature: str) -> ModuleType:
     """
     try:
         return importlib.import_module(package)
-    except ImportError as error:
+    except (ImportError, ValueError) as error:  # ValueError is Keras's, where KERAS_BACKEND names no backend
         root = package.partition(".")[0]
         extra = EXTRAS.get(root)
         remedy = f"pip install 'hounsfield[{extra}]'" if extra else f"pip install {root}"

@@ -46,6 +46,12 @@ def announce_backend() -> None:
     _import_quietly()
 
 
+def announce_engine(engine: str) -> None:
+    """Settle on a backend where the engine that was asked for runs on one; errors as of ``announce_backend``."""
+    if engine == "keras":
+        announce_backend()
+
+
 def _import_quietly() -> None:
     """Import Keras with file descriptor 2 put aside: TensorFlow writes notes there that no setting of it stops."""
     sys.stderr.flush()

@@ -13,6 +13,8 @@ from typing import Any
 import typer
 from rich.console import Console
 
+from hounsfield.errors import UsageError
+
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -88,6 +90,16 @@ def progress_bars() -> Iterator[ProgressBars]:
         yield bars
     finally:
         bars.stop()
+
+
+def check_folder(path: Path | None) -> None:
+    """Refuse, before any work is done, a folder for results that is a file.
+
+    Raises:
+        UsageError: it is one, or lies below one.
+    """
+    if path is not None and (file := next((place for place in (path, *path.parents) if place.is_file()), None)):
+        raise UsageError(f"'{file}' is a file, and a folder for the results is expected. Name another.")
 
 
 def picture_name(image: str, taken: set[str]) -> str:

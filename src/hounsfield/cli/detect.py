@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hounsfield.cli.console import picture_name, print_json, progress_bars, say
+from hounsfield.cli.console import check_folder, picture_name, print_json, progress_bars, say
 from hounsfield.cli.results import conclude, good_results, reasons
-from hounsfield.errors import UsageError
 from hounsfield.progress import silent
 
 if TYPE_CHECKING:
@@ -95,8 +94,7 @@ def _check(outputs: DetectionOutputs) -> None:
 
     if outputs.counts is not None:
         check_table_path(outputs.counts, (".csv", ".parquet"))
-    if outputs.pictures is not None and outputs.pictures.is_file():
-        raise UsageError(f"{outputs.pictures} is a file: expected a folder for the pictures. Name another.")
+    check_folder(outputs.pictures)
 
 
 class Pictures:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, get_args
 
+from hounsfield.cli.backend import announce_backend
 from hounsfield.cli.console import out, print_json, say
 from hounsfield.errors import EvaluationError, UsageError
 
@@ -145,6 +146,9 @@ def evaluate_detection_run(run: Path, data: str | None, test: TableTest, *, outp
     """Test the bundle of a detector on its own test images or on other data, and print what that says."""
     from hounsfield.cli.console import progress_bars
     from hounsfield.reports.detection import write_detection_assessment
+
+    criterion = known_criterion(test.criterion)
+    announce_backend()
     from hounsfield.training import evaluate_detector
 
     with progress_bars() as progress:
@@ -152,7 +156,7 @@ def evaluate_detection_run(run: Path, data: str | None, test: TableTest, *, outp
             run,
             data,
             progress=progress,
-            criterion=known_criterion(test.criterion),
+            criterion=criterion,
             overlap=test.overlap,
             num_replicates=test.num_replicates,
             seed=test.seed,

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from hounsfield.cli.console import out, print_json, say
+from hounsfield.cli.backend import announce_backend
+from hounsfield.cli.console import check_folder, out, print_json, say
 from hounsfield.errors import UsageError
 
 if TYPE_CHECKING:
@@ -47,10 +48,13 @@ def command(  # noqa: PLR0917 - Typer takes every option as a parameter
 
     Where the table has columns such as sex, age, site or scanner, the groups that they make are compared.
     """
+    check_folder(output)
     if truth is not None:
         from hounsfield.cli.detections import TableTest, evaluate_table
 
         _refuse_options_of_runs(target, data, interventions=interventions)
+        if task is not None:
+            raise UsageError("The option --task is for tables of predictions, and --truth for findings with boxes.")
         test = TableTest(threshold, criterion, overlap, replicates, seed, confidence)
         evaluate_table(target, truth, test, output=output, as_json=as_json)
         return
@@ -101,6 +105,7 @@ def _test_run(
 ) -> tuple[Assessment, tuple[Removal, ...]]:
     if task is not None:
         raise UsageError("The option --task is for tables of predictions; a run knows its task. Leave it out.")
+    announce_backend()
     from hounsfield.training import evaluate_run
 
     assessment = evaluate_run(run, data, threshold=threshold, **options)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from hounsfield.cli.console import picture_name, print_json, progress_bars, say
+from hounsfield.cli.console import check_folder, picture_name, print_json, progress_bars, say
 from hounsfield.cli.results import ENGINE_HELP, conclude, reasons
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ def command(
     from hounsfield.explanation import Explainer
     from hounsfield.inference import BadImage
 
-    _announce_keras(method)
+    check_folder(output)
+    _announce_keras(method, engine)
     explainer = Explainer(run, method, layer=layer, label=label, engine=engine)
     say(f"Engine: {explainer.predictor.engine.description}")
     say(f"Method: {explainer.method.description}")
@@ -61,12 +62,13 @@ def command(
     conclude(len(rows), bad, output)
 
 
-def _announce_keras(method: str) -> None:
+def _announce_keras(method: str, engine: str) -> None:
     """Methods that look inside the network need Keras; without it "auto" hides parts of the image instead."""
-    from hounsfield.cli.backend import announce_backend
+    from hounsfield.cli.backend import announce_backend, announce_engine
     from hounsfield.errors import MissingDependency
 
     if method == "occlusion":
+        announce_engine(engine)
         return
     try:
         announce_backend()

@@ -42,12 +42,13 @@ def command(
     ] = None,
 ) -> None:
     """Look DATA over: balance, geometry, bad files, duplicates, leaks, shortcuts; a page with pictures."""
-    from hounsfield.cli.console import out, print_json, progress_bars, say
+    from hounsfield.cli.console import check_folder, out, print_json, progress_bars, say
     from hounsfield.cli.shift import compare
     from hounsfield.cohorts import load_cohort
     from hounsfield.cohorts.audit import audit
     from hounsfield.cohorts.scan import scan
 
+    check_folder(output)
     with progress_bars() as progress:
         cohort = load_cohort(
             data, kind=kind, images=images, label_columns=label_column, allow_outside=allow_outside, progress=progress

@@ -76,7 +76,7 @@ def main() -> None:
         sys.exit(1)
     except OSError as error:
         sys.stderr.write(
-            f"hounsfield: the operating system refused: {error}. Free space or change the permissions, then run the "
-            "command again; nothing that was there has been changed.\n"
+            f"hounsfield: the operating system refused: {error}. Free space, change the permissions or name a place "
+            "that exists, then run the command again; nothing that was there has been changed.\n"
         )
         sys.exit(1)

@@ -34,8 +34,12 @@ def command(
 ) -> None:
     """Decide how to train on DATA, and say why; nothing is trained."""
     from hounsfield.cli.backend import announce_backend
-    from hounsfield.cli.console import print_json, progress_bars, say
+    from hounsfield.cli.console import check_folder, print_json, progress_bars, say
+    from hounsfield.errors import UsageError
 
+    if output is not None and output.is_dir():
+        raise UsageError(f"'{output}' is a folder, and a file for the plan is expected. Name one, such as plan.yaml.")
+    check_folder(output.parent if output is not None else None)
     announce_backend()
     from hounsfield.training import DataRequest, prepare
 

@@ -57,12 +57,14 @@ def command(
     A detector gives a row a finding, with its box in pixels of the image as read; a .json is then COCO's.
     """
     from hounsfield.bundle import Bundle
+    from hounsfield.cli.backend import announce_engine
     from hounsfield.inference import Predictor
     from hounsfield.inference.tables import check_table_path
 
     if output is not None:
         check_table_path(output)
     bundle = Bundle.load(run)
+    announce_engine(engine)
     if bundle.task == "detection":
         from hounsfield.cli.detect import DetectionOutputs, detect
 

@@ -46,6 +46,7 @@ def command(
     pipeline = _pipeline([option for option in given if option.startswith("--")], steps)
     sources = named_sources([Path(path) for path in given if not path.startswith("--")])
     folder = _required_folder(out, sources)
+    _check_files(montage, save_steps)
     if pipeline.needs_fit:
         say(f"Some steps learn from images: they are fitted on the {len(sources):,} images given.")
         pipeline = fit_on_files(pipeline, [source for source, _ in sources])
@@ -60,6 +61,7 @@ def command(
             progress=bars,
         )
     if save_steps:
+        save_steps.parent.mkdir(parents=True, exist_ok=True)
         pipeline.to_json(save_steps)
     if montage and result.pairs:
         _write_montage(result, montage)
@@ -92,15 +94,27 @@ def _pipeline(options: list[str], steps: Path | None) -> Pipeline:
 
 
 def _required_folder(out: Path | None, sources: list[tuple[Path, Path]]) -> Path:
+    from hounsfield.cli.console import check_folder
     from hounsfield.errors import UsageError
 
     if not sources:
         raise UsageError("No input was given. Give files or folders with images.")
     if out is None:
         raise UsageError("No folder for the results was given. Name one with -o.")
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"'{out}' is a file, and a folder for the results is expected. Name another with -o.")
+    check_folder(out)
     return out
+
+
+def _check_files(montage: Path | None, steps: Path | None) -> None:
+    from hounsfield.cli.console import check_folder
+    from hounsfield.errors import UsageError
+
+    if montage is not None and montage.suffix.lower() != ".png":
+        raise UsageError(f"The montage '{montage}' ends in '{montage.suffix}': a .png is expected. Name one.")
+    for path in (montage, steps):
+        check_folder(path.parent if path is not None else None)
+        if path is not None and path.is_dir():
+            raise UsageError(f"'{path}' is a folder, and a file is expected. Name one.")
 
 
 def _write_montage(result: BatchResult, path: Path) -> None:

@@ -25,16 +25,19 @@ def command(
 ) -> None:
     """Test a run on images with noise, blur, compression and more, each in five severities; draw a curve for each."""
     from hounsfield.bundle import Bundle
-    from hounsfield.cli.console import out, print_json, progress_bars, say
+    from hounsfield.cli.backend import announce_backend
+    from hounsfield.cli.console import check_folder, out, print_json, progress_bars, say
     from hounsfield.errors import UsageError
     from hounsfield.reports.robustness import write_robustness
 
     # A detector is refused before a backend is loaded, which takes seconds.
     _ = Bundle.load(run).classifier_task
-    from hounsfield.training.robustness import evaluate_robustness
-
     if data is not None and output is None:
         raise UsageError("Figures of other data do not belong into the run. Name a folder for them with --out.")
+    check_folder(output)
+    announce_backend()
+    from hounsfield.training.robustness import evaluate_robustness
+
     with progress_bars() as progress:
         found = evaluate_robustness(run, data, max_images=images, seed=seed, confidence=confidence, progress=progress)
     report = found.to_dict()

@@ -9,11 +9,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from hounsfield.cli.data_options import AllowLeaks, AllowOutside, Data, DropLeaks, Images, Kind, LabelColumns
+from hounsfield.cli.data_options import AllowLeaks, AllowOutside, DropLeaks, Images, Kind, LabelColumns
 
 
 def command(
-    data: Annotated[Data | None, typer.Argument(help="DATA to train on; not needed with --resume.")] = None,
+    data: Annotated[str | None, typer.Argument(help="DATA to train on; not needed with --resume.")] = None,
     *,
     plan: Annotated[
         Path | None, typer.Option("--plan", help="A plan made by 'hounsfield plan' and perhaps edited.")

@@ -138,11 +138,15 @@ class BasePlan(BaseModel):
         return "\n".join(lines) + "\n"
 
     def save(self, path: Path | str) -> None:
-        """Write the plan; never half a file."""
+        """Write the plan into a folder that is made if need be; never half a file."""
         path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(path.name + ".part")
-        temporary.write_text(self.to_yaml(), encoding="utf-8")
-        temporary.replace(path)
+        try:
+            temporary.write_text(self.to_yaml(), encoding="utf-8")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     @classmethod
     def from_yaml(cls, text: str, *, overrides: Mapping[str, Any] | None = None, origin: str = "the plan") -> Self:
