@@ -157,6 +157,8 @@ def test_too_many_unreadable_images_stop_and_few_are_named(
     assert hounsfield(monkeypatch, "train", data, *options[:-1], "other") == 1
     assert "5.png" in paragraph(capsys.readouterr().err)
     assert not Path("other").exists()
+    assert hounsfield(monkeypatch, "plan", data) == 1
+    assert "more than the 5%" in paragraph(capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(

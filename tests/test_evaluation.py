@@ -306,6 +306,23 @@ def test_one_probability_is_enough_for_two_labels() -> None:
     assert predictions_from_table(rows).answers.labels == ("normal", "pneumonia")
 
 
+def test_of_a_table_with_splits_the_test_rows_are_judged(tmp_path: Path) -> None:
+    rows = pd.DataFrame(
+        {
+            "label": ["ill", "well", "ill", "well", "ill"],
+            "p_ill": [0.9, 0.1, 0.8, 0.3, 0.1],
+            "split": ["test", "test", "test", "test", "validation"],
+        }
+    )
+    rows.to_csv(tmp_path / "predictions.csv", index=False)
+    read = read_predictions(tmp_path / "predictions.csv")
+    assert len(read.table) == len(read.answers.truth) == 4
+    assert "(validation) than test are left out: 1" in read.notes[0]
+    # Without test rows there is nothing to choose.
+    rows.assign(split="validation").to_csv(tmp_path / "predictions.csv", index=False)
+    assert len(read_predictions(tmp_path / "predictions.csv").answers.truth) == 5
+
+
 def test_numbers_as_labels_survive_a_file(tmp_path: Path) -> None:
     truth, score = binary(30)
     for suffix, write in ((".csv", pd.DataFrame.to_csv), (".parquet", pd.DataFrame.to_parquet)):

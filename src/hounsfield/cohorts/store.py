@@ -23,6 +23,7 @@ from hounsfield.boxes import are_valid, clipped
 from hounsfield.cohorts.cohort import Cohort
 from hounsfield.cohorts.files import ordered_map
 from hounsfield.cohorts.public import cache_folder
+from hounsfield.cohorts.tables import MAX_BAD_FRACTION, NUM_NAMED
 from hounsfield.errors import CohortError, ImageError, PreprocessingError, ResourceError
 from hounsfield.images.image import Image
 from hounsfield.preprocessing import Pipeline
@@ -38,7 +39,6 @@ GRIDS = "grids.npz"
 # Images are prepared in groups of about so many bytes and at most so many images.
 GROUP_BYTES = 2**21
 GROUP_IMAGES = 64
-NUM_NAMED = 5
 # Kept free beside what is needed, so that the disk is never filled to its last byte.
 SPARE_BYTES = 64 * 2**20
 
@@ -82,7 +82,7 @@ class Store:
         pipeline: Pipeline,
         *,
         folder: Path | None = None,
-        max_bad_fraction: float = 0.05,
+        max_bad_fraction: float = MAX_BAD_FRACTION,
         progress: Progress = silent,
     ) -> Self:
         """Prepare every image of a cohort, or find the store in which that was done before.
@@ -110,7 +110,7 @@ class Store:
     def _open(cls, folder: Path, cohort: Cohort, max_bad_fraction: float) -> Self:
         facts = json.loads((folder / "store.json").read_text(encoding="utf-8"))
         bad = tuple((str(reference), str(reason)) for reference, reason in facts["bad"])
-        _refuse_bad(bad, len(cohort), max_bad_fraction)
+        refuse_bad(bad, len(cohort), max_bad_fraction)
         if bad:
             cohort = cohort.subset(np.setdiff1d(np.arange(len(cohort)), facts["bad_rows"]))
         notes = []
@@ -314,7 +314,7 @@ def _write(work: _Work, folder: Path) -> None:
             if row % GROUP_IMAGES == 0 or row + 1 == len(references):
                 work.progress("preparing images", row + 1, len(references))
         named = tuple((reference, reason) for _, reference, reason in bad)
-        _refuse_bad(named, len(references), work.max_bad_fraction)
+        refuse_bad(named, len(references), work.max_bad_fraction)
         if not shapes:
             raise CohortError(f"The cohort {work.cohort.name} has no images to prepare. Give one that has.")
         values = int(np.prod(shapes, axis=1).sum())
@@ -394,7 +394,17 @@ def _check_disk(folder: Path, num_rows: int, shape: tuple[int, ...]) -> None:
         )
 
 
-def _refuse_bad(bad: tuple[tuple[str, str], ...], total: int, max_bad_fraction: float) -> None:
+def refuse_bad(bad: tuple[tuple[str, str], ...], total: int, max_bad_fraction: float = MAX_BAD_FRACTION) -> None:
+    """Accept some images that cannot be used, but not many.
+
+    Args:
+        bad: their references and reasons.
+        total: how many images there are.
+        max_bad_fraction: of the images that may be bad.
+
+    Raises:
+        CohortError: more are bad.
+    """
     if len(bad) > max_bad_fraction * total:
         named = "; ".join(f"{reference}: {reason}" for reference, reason in bad[:NUM_NAMED])
         raise CohortError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from hounsfield.evaluation.answers import MAX_SUM_ERROR, Answers, Floats, Task, 
 TRUTH_COLUMNS = ("truth", "label")
 PATIENT_COLUMN = "patient"
 PREDICTION_COLUMN = "prediction"
+SPLIT_COLUMN = "split"
 PROBABILITY_PREFIX = "p_"
 SEPARATOR = ";"
 
@@ -49,7 +50,8 @@ def read_predictions(path: Path | str, *, task: Task | None = None, threshold: f
     """Read a CSV, Parquet or JSON table of predictions.
 
     Its columns: the truth as ``truth`` or ``label`` (several labels joined by ``;``), a probability ``p_LABEL`` a
-    label, optionally ``prediction`` and ``patient``. Two probabilities are (negative, positive), in this order.
+    label, optionally ``prediction`` and ``patient``. Two probabilities are (negative, positive), in this order. Of a
+    table whose column ``split`` has test rows, these alone are read: the others took part in the training.
 
     Args:
         path: the table.
@@ -59,8 +61,9 @@ def read_predictions(path: Path | str, *, task: Task | None = None, threshold: f
     Raises:
         EvaluationError: the file cannot be read as a table, or lacks what is needed.
     """
-    table = _read_table(Path(path))
-    return predictions_from_table(table, name=Path(path).name, task=task, threshold=threshold)
+    table, notes = _test_rows(_read_table(Path(path)))
+    read = predictions_from_table(table, name=Path(path).name, task=task, threshold=threshold)
+    return replace(read, notes=(*notes, *read.notes))
 
 
 def predictions_from_table(
@@ -94,6 +97,15 @@ def predictions_from_table(
         notes.append("No column 'patient': every case is taken for another patient.")
     answers = as_answers(y_true, y_score, labels=labels, task=task, threshold=threshold)
     return Predictions(answers, groups, threshold, tuple(notes), table)
+
+
+def _test_rows(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The rows of the test split where there are such, and what is to be said of the others."""
+    test = table[SPLIT_COLUMN] == "test" if SPLIT_COLUMN in table.columns else pd.Series(data=True, index=table.index)
+    if test.all() or not test.any():
+        return table, []
+    others = ", ".join(sorted(map(str, table.loc[~test, SPLIT_COLUMN].dropna().unique()))) or "none named"
+    return table[test], [f"Rows of other splits ({others}) than test are left out: {int((~test).sum()):,}."]
 
 
 def _read_table(path: Path) -> pd.DataFrame:

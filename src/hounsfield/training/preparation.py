@@ -15,6 +15,7 @@ from hounsfield.cohorts.duplicates import DuplicateGroup, duplicate_groups
 from hounsfield.cohorts.fingerprint import Fingerprint, fingerprint
 from hounsfield.cohorts.leaks import settle_leaks
 from hounsfield.cohorts.scan import Scan, scan
+from hounsfield.cohorts.store import refuse_bad
 from hounsfield.cohorts.training_boxes import TrainingBoxes, training_boxes
 from hounsfield.errors import CohortError, UsageError
 from hounsfield.models import network_names
@@ -131,6 +132,7 @@ def prepare(request: DataRequest, *, seed: int, progress: Progress = silent) -> 
         progress=progress,
     )
     scanned = scan(cohort, progress=progress)
+    refuse_bad(scanned.bad, len(cohort))
     # Rows of known patients that have no split yet stay together by patient: their pictures need no comparing.
     compared = cohort.table["split"].notna().any() or not cohort.knows_patients
     groups = duplicate_groups(scanned) if compared else ()
