@@ -216,20 +216,10 @@ def test_masks_keep_one_scale() -> None:
 def test_effort_is_one_dial() -> None:
     quick, standard, thorough = (make_plan(seen(), effort=effort) for effort in ("quick", "standard", "thorough"))
     assert quick.expected_seconds < standard.expected_seconds < thorough.expected_seconds
-    assert (quick.folds, standard.folds) == (1, 3)
-    assert thorough.folds > standard.folds
+    assert (quick.folds, standard.folds) == (1, 1)
+    assert thorough.folds > 1
     assert thorough.test_time_flips == (1,)
     assert standard.test_time_flips == ()
-
-
-def test_few_images_are_learned_by_several_networks_in_the_time_of_one() -> None:
-    few, many = make_plan(seen()), make_plan(seen(num_readable=5000))
-    assert (few.folds, many.folds) == (3, 1)
-    assert few.folds * few.epochs * 762 == pytest.approx(many.epochs * 5000, rel=0.05)
-    assert "shared by 3 networks" in few.reasons["epochs"]
-    shape = (24, 24, 24)
-    volumes = {"rank": 3, "ranks": {3: 1000}, "shapes": {shape: 1000}, "median_shape": shape, "min_shape": shape}
-    assert make_plan(seen(**volumes, max_shape=shape)).folds == 1
 
 
 def test_expected_time_is_work_over_speed() -> None:

@@ -11,7 +11,6 @@ import numpy as np
 
 from hounsfield.augmentation.policy import STRENGTHS, Augmentation, Strength
 from hounsfield.cohorts.fingerprint import Fingerprint, LungFigures, Sizes
-from hounsfield.cohorts.split import FRACTIONS
 from hounsfield.models import build
 from hounsfield.models.resnet import Pooling
 from hounsfield.planning.base import Effort
@@ -25,8 +24,7 @@ class Budget:
     """What an effort may spend: by rank the input's longest side, the network's width and the images seen.
 
     ``images`` is how often an image is seen in one network's training, all passes together; ``epochs`` the
-    fewest and the most passes. ``folds`` networks are trained so; ``folds_of_few`` networks share ``images`` between
-    them where there are few images.
+    fewest and the most passes.
     """
 
     network: str
@@ -36,21 +34,15 @@ class Budget:
     epochs: tuple[int, int]
     augmentation: Strength
     folds: int = 1
-    folds_of_few: int = 1
 
 
 BUDGETS: dict[Effort, Budget] = {
     "quick": Budget("resnet10", {2: 64, 3: 48}, {2: 16, 3: 8}, {2: 40_000, 3: 20_000}, (6, 45), "light"),
-    "standard": Budget(
-        "resnet18", {2: 128, 3: 64}, {2: 32, 3: 16}, {2: 100_000, 3: 50_000}, (15, 80), "medium", folds_of_few=3
-    ),
+    "standard": Budget("resnet18", {2: 128, 3: 64}, {2: 32, 3: 16}, {2: 100_000, 3: 50_000}, (15, 80), "medium"),
     "thorough": Budget(
         "resnet18", {2: 128, 3: 64}, {2: 32, 3: 16}, {2: 100_000, 3: 50_000}, (15, 80), "medium", folds=4
     ),
 }
-# Below so many training images some two hundred are left for validation, too few to tell one epoch from another, and
-# what several networks agree on is worth more than a longer training of one.
-FEW_IMAGES = 1500
 # Why an effort varies its images as it does.
 VARIATION: dict[Strength, str] = {
     "light": "few passes leave little room to overfit, and images that vary more are learned more slowly",
@@ -89,8 +81,7 @@ def make_plan(seen: Fingerprint, *, effort: Effort = "standard", network: str | 
     input_shape = _input_shape(seen, budget, reasons)
     width = _width(network, seen, budget, hardware, reasons)
     batch_size = _batch_size(input_shape, seen, reasons)
-    folds = _folds(budget, seen, reasons)
-    epochs = _epochs(seen, budget, folds, reasons)
+    epochs = _epochs(seen, budget, reasons)
     speed = measure_speed(input_shape, width or budget.width[seen.rank], batch_size)
     reasons["precision"] = speed.describe()
     plan = Plan(
@@ -114,7 +105,7 @@ def make_plan(seen: Fingerprint, *, effort: Effort = "standard", network: str | 
         label_smoothing=0.05,
         balance_classes=_balance(seen, reasons),
         average_decay=0.7,
-        folds=folds,
+        folds=_folds(budget, seen, reasons),
         test_time_flips=(),
         precision=speed.precision,
         reasons=reasons | _constant_reasons(epochs),
@@ -292,23 +283,14 @@ def _batch_size(input_shape: tuple[int, ...], seen: Fingerprint, reasons: dict[s
     return int(min(wanted, largest))
 
 
-def _epochs(seen: Fingerprint, budget: Budget, folds: int, reasons: dict[str, str]) -> int:
-    shared = folds if folds > budget.folds else 1
-    images, each = budget.images[seen.rank] // shared, _images_of_a_network(seen, folds)
-    epochs = int(np.clip(round(images / each), *budget.epochs))
+def _epochs(seen: Fingerprint, budget: Budget, reasons: dict[str, str]) -> int:
+    images = budget.images[seen.rank]
+    epochs = int(np.clip(round(images / seen.num_readable), *budget.epochs))
     reasons["epochs"] = (
-        f"{each:,} images to train on; the effort sees {budget.images[seen.rank]:,} images"
-        + (f", shared by {shared} networks" if shared > 1 else "")
-        + f", in {budget.epochs[0]} to {budget.epochs[1]} passes"
+        f"{seen.num_readable:,} training images; the effort sees {images:,} images, in "
+        f"{budget.epochs[0]} to {budget.epochs[1]} passes"
     )
     return epochs
-
-
-def _images_of_a_network(seen: Fingerprint, folds: int) -> int:
-    """Images that one network is trained on: of several, each has all parts of training and validation but one."""
-    if folds == 1:
-        return seen.num_readable
-    return max(1, round(seen.num_readable * (1 + FRACTIONS[1] / FRACTIONS[0]) * (folds - 1) / folds))
 
 
 def _augmentation(seen: Fingerprint, budget: Budget, labels: tuple[str, ...], reasons: dict[str, str]) -> Augmentation:
@@ -338,19 +320,12 @@ def _balance(seen: Fingerprint, reasons: dict[str, str]) -> bool:
 
 
 def _folds(budget: Budget, seen: Fingerprint, reasons: dict[str, str]) -> int:
-    few = seen.rank == 2 and seen.num_readable < FEW_IMAGES
-    wanted = max(budget.folds, budget.folds_of_few if few else 1)
-    if wanted == 1:
+    if budget.folds == 1:
         reasons["folds"] = "one network at this effort"
         return 1
     units = seen.num_patients or seen.num_readable
-    reasons["folds"] = (
-        "the mean of several networks, each trained without another part of the data, errs less than one"
-        if budget.folds > 1
-        else f"with {seen.num_readable:,} training images the effort's passes are better spent on several networks: "
-        "each is judged on another part of the data, and their mean errs less than one"
-    )
-    return max(1, min(wanted, units // 4))
+    reasons["folds"] = "the mean of several networks, each trained without another part of the data, errs less than one"
+    return max(1, min(budget.folds, units // 4))
 
 
 def _with_flips(plan: Plan, budget: Budget) -> Plan:
@@ -374,7 +349,7 @@ def with_expectations_here(plan: Plan, seen: Fingerprint) -> Plan:
 def with_expectations(plan: Plan, seen: Fingerprint, speed: Speed, hardware: Hardware) -> Plan:
     """The plan with the time, memory and disk that it should take on this machine."""
     network = build(plan.network, plan.input_shape, len(plan.labels), plan.task, **plan.network_options())
-    passes = plan.epochs * plan.folds * _images_of_a_network(seen, plan.folds)
+    passes = plan.epochs * plan.folds * seen.num_readable
     seconds = passes * multiply_adds(network) / speed.rates[plan.precision] + 20
     values = sum(int(np.prod(layer.output.shape[1:])) for layer in network.layers)
     memory = 900 + (plan.batch_size * values * 4 * 2 + network.count_params() * 16) / 2**20
