@@ -105,6 +105,9 @@ def test_train_prints_metrics_and_places(
         assert hounsfield(monkeypatch, *again) == 1
         assert "nothing in it has been changed" in paragraph(capsys.readouterr().err)
     assert {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()} == before
+    Path("run/cohort.parquet").write_bytes(b"no table")
+    assert hounsfield(monkeypatch, "evaluate", "run") == 1
+    assert "its test rows are not known" in paragraph(capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(
@@ -116,6 +119,8 @@ def test_train_prints_metrics_and_places(
         (("data", "--plan", "plan.yaml", "--model", "resnet18"), "give --plan, or --model"),
         (("data", "--model", "resnet99"), "No network is called 'resnet99'"),
         (("data", "--set", "seed=3"), "--seed"),
+        (("data", "--set", "epoch=3"), "does not set a field"),
+        (("data", "--set", "epochs"), "Write field=value"),
     ],
 )
 def test_wrong_usage_has_status_2(
@@ -124,6 +129,9 @@ def test_wrong_usage_has_status_2(
     assert hounsfield(monkeypatch, "train", *arguments) == 2
     assert message in paragraph(capsys.readouterr().err)
     assert not list(Path().glob("run*"))
+    if "--set" in arguments:
+        assert hounsfield(monkeypatch, "plan", *arguments) == 2
+        assert message in paragraph(capsys.readouterr().err)
 
 
 def test_bad_data_has_status_1_and_leaves_no_run(

@@ -4,7 +4,7 @@ from hounsfield.planning.base import BasePlan, Effort
 from hounsfield.planning.detection_plan import DetectionPlan
 from hounsfield.planning.detection_planner import make_detection_plan
 from hounsfield.planning.hardware import Hardware
-from hounsfield.planning.loading import load_plan
+from hounsfield.planning.loading import check_changes, load_plan
 from hounsfield.planning.plan import Plan
 from hounsfield.planning.planner import make_plan
 
@@ -14,6 +14,7 @@ __all__ = [
     "Effort",
     "Hardware",
     "Plan",
+    "check_changes",
     "load_plan",
     "make_detection_plan",
     "make_plan",

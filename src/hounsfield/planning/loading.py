@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 
-from hounsfield.errors import PlanError
+from hounsfield.errors import PlanError, UsageError
 from hounsfield.planning.base import BasePlan
 from hounsfield.planning.detection_plan import DetectionPlan
 from hounsfield.planning.plan import Plan
@@ -26,6 +27,30 @@ def load_plan(path: Path | str) -> Plan | DetectionPlan:
     kind = DetectionPlan if isinstance(values, dict) and values.get("task") == "detection" else Plan
     plan: Plan | DetectionPlan = kind.from_yaml(text, origin=f"The plan {path}")
     return plan
+
+
+def check_changes(changes: Sequence[str]) -> None:
+    """Look, before any data is read, whether changes of a plan name fields that some plan has.
+
+    Args:
+        changes: each as ``field=value``.
+
+    Raises:
+        UsageError: one does not.
+    """
+    known = dict.fromkeys(
+        field for kind in (Plan, DetectionPlan) for field in kind.model_fields if field not in ("reasons", "seed")
+    )
+    for change in changes:
+        name, sign, _ = change.partition("=")
+        if name.strip() == "seed":
+            raise UsageError(
+                "The seed decides the split before there is a plan: give it as the seed (--seed), not as a change."
+            )
+        if not sign or name not in known:
+            raise UsageError(
+                f"'{change}' does not set a field of a plan. Write field=value; the fields are {', '.join(known)}."
+            )
 
 
 def classifier_plan(path: Path | str, what: str) -> Plan:

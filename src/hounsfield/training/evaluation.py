@@ -87,7 +87,13 @@ def _load(request: DataRequest, bundle: Bundle) -> Cohort:
 
 def _own_test_rows(folder: RunFolder, bundle: Bundle) -> tuple[Cohort, str]:
     """The test rows as the run's table of samples names them."""
-    splits = pd.read_parquet(folder.cohort, columns=["image", "split"])
+    try:
+        splits = pd.read_parquet(folder.cohort, columns=["image", "split"])
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"{folder.cohort}, the run's table of samples, cannot be read ({' '.join(str(error).split())}), so its "
+            f"test rows are not known. Restore the file, or name other data: hounsfield evaluate {folder.path} DATA."
+        ) from error
     chosen = set(splits["image"][splits["split"] == "test"])
     if not chosen:
         raise RunError(

@@ -13,9 +13,9 @@ import keras
 import pandas as pd
 
 from hounsfield.cohorts import Cohort, Store, assign_folds
-from hounsfield.errors import PlanError, RunError, UsageError
+from hounsfield.errors import PlanError, RunError
 from hounsfield.models import build, ensemble, flip_averaged
-from hounsfield.planning import DetectionPlan, Effort, Plan, load_plan
+from hounsfield.planning import DetectionPlan, Effort, Plan, check_changes, load_plan
 from hounsfield.progress import Progress, silent
 from hounsfield.training.classifier import ClassifierTrainee, Examples
 from hounsfield.training.detection_finish import DetectionJob
@@ -79,10 +79,7 @@ def train(
     """
     if not isinstance(request, DataRequest):
         request = DataRequest(str(request))
-    if any(change.partition("=")[0].strip() == "seed" for change in changes):
-        raise UsageError(
-            "The seed decides the split before there is a plan: give it as the seed (--seed), not as a change."
-        )
+    check_changes(changes)
     check_network(network)
     seed = seed if seed is not None else plan.seed if plan is not None else 0
     folder = RunFolder.create(Path(out))
