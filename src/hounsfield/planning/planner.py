@@ -37,7 +37,7 @@ class Budget:
 
 
 BUDGETS: dict[Effort, Budget] = {
-    "quick": Budget("resnet10", {2: 64, 3: 48}, {2: 16, 3: 8}, {2: 48_000, 3: 20_000}, (6, 45), "light"),
+    "quick": Budget("resnet10", {2: 64, 3: 48}, {2: 16, 3: 8}, {2: 40_000, 3: 20_000}, (6, 45), "light"),
     "standard": Budget("resnet18", {2: 128, 3: 64}, {2: 32, 3: 16}, {2: 100_000, 3: 50_000}, (15, 80), "medium"),
     "thorough": Budget(
         "resnet18", {2: 128, 3: 64}, {2: 32, 3: 16}, {2: 100_000, 3: 50_000}, (15, 80), "medium", folds=4
