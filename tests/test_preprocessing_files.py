@@ -140,6 +140,7 @@ def test_results_are_not_replaced_unless_asked_and_sources_never(run: Run, scans
         (("{scans}", "-o", "{out}", "--clahe", "3"), "joined to it by '='"),
         (("{scans}", "-o", "{scans}/a.png", "--clahe"), "is a file, and a folder"),
         (("{scans}", "-o", "{out}", "--clahe", "--format", "gif"), "cannot be written as 'gif'"),
+        (("{scans}", "-o", "{scans}/results", "--clahe"), "lies in the input"),
         (("{scans}", "{empty}", "-o", "{out}", "--clahe"), "holds no image file"),
         (("{scans}", "-o", "{out}", "--clahe", "--montage", "{empty}/sheet.doc"), "a .png is expected"),
         (("{scans}", "-o", "{out}", "--clahe", "--save-steps", "{scans}/a.png/steps.json"), "is a file, and a folder"),

@@ -44,8 +44,9 @@ def command(
 
     given = inputs or []
     pipeline = _pipeline([option for option in given if option.startswith("--")], steps)
-    sources = named_sources([Path(path) for path in given if not path.startswith("--")])
-    folder = _required_folder(out, sources)
+    named = [Path(path) for path in given if not path.startswith("--")]
+    sources = named_sources(named)
+    folder = _required_folder(out, named)
     _check_files(montage, save_steps)
     if pipeline.needs_fit:
         say(f"Some steps learn from images: they are fitted on the {len(sources):,} images given.")
@@ -93,15 +94,21 @@ def _pipeline(options: list[str], steps: Path | None) -> Pipeline:
     return Pipeline(steps=tuple(chosen))
 
 
-def _required_folder(out: Path | None, sources: list[tuple[Path, Path]]) -> Path:
+def _required_folder(out: Path | None, inputs: list[Path]) -> Path:
     from hounsfield.cli.console import check_folder
     from hounsfield.errors import UsageError
 
-    if not sources:
+    if not inputs:
         raise UsageError("No input was given. Give files or folders with images.")
     if out is None:
         raise UsageError("No folder for the results was given. Name one with -o.")
     check_folder(out)
+    around = next((path for path in inputs if path.is_dir() and out.resolve().is_relative_to(path.resolve())), None)
+    if around is not None:
+        raise UsageError(
+            f"The folder '{out}' lies in the input '{around}', so the next call would take its results for images. "
+            "Name another with -o."
+        )
     return out
 
 
