@@ -194,7 +194,7 @@ def test_no_good_image_writes_nothing(run: Path, tmp_path: Path, monkeypatch: py
         (("--sets", "0.9", "--by-class"), "no --sets and no --by-class"),
         (("--abstain", "0.1"), "no --abstain"),
         (("--counts", "counts.txt"), "expected one of .csv, .parquet"),
-        (("--overlay", __file__), "expected a folder"),
+        (("--overlay", __file__), "is a file, and a folder for the results is expected"),
     ],
 )
 def test_what_makes_no_sense_for_a_detector_is_refused(
