@@ -74,12 +74,13 @@ def test_auto_takes_openvino_then_onnx_runtime_then_keras(bundle: Bundle, monkey
         open_engine(bundle)
 
 
-def test_auto_falls_back_to_keras_without_onnx(bundle: Bundle) -> None:
+def test_auto_falls_back_to_keras_without_onnx(bundle: Bundle, caplog: pytest.LogCaptureFixture) -> None:
     bare = dataclasses.replace(bundle, folder=bundle.folder.parent / "bare")
     bare.folder.mkdir()
     for name in ("model.keras", "bundle.json", "pipeline.json"):
         (bare.folder / name).write_bytes((bundle.folder / name).read_bytes())
     assert open_engine(bare).name == "keras"
+    assert not caplog.records
     with pytest.raises(BundleError, match="hounsfield export RUN --to onnx"):
         open_engine(bare, "openvino")
 
@@ -90,6 +91,20 @@ def test_a_damaged_onnx_file_is_named(bundle: Bundle, name: str, tmp_path: Path)
     damaged.onnx.write_bytes(bundle.onnx.read_bytes()[:200])
     with pytest.raises(BundleError, match=r"model\.onnx cannot be read"):
         open_engine(damaged, name)
+
+
+def test_auto_says_why_a_damaged_onnx_file_is_passed_over(
+    bundle: Bundle, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    damaged = dataclasses.replace(bundle, folder=tmp_path)
+    for name in ("model.keras", "bundle.json", "pipeline.json"):
+        (tmp_path / name).write_bytes((bundle.folder / name).read_bytes())
+    damaged.onnx.write_bytes(bundle.onnx.read_bytes()[:200])
+    assert open_engine(damaged).name == "keras"
+    (warning,) = caplog.messages
+    assert warning.startswith("Passed over: openvino, onnxruntime. The network runs on Keras")
+    assert "model.onnx cannot be read" in warning
+    assert "\n" not in warning
 
 
 def test_an_unknown_engine_is_wrong_usage(bundle: Bundle) -> None:

@@ -137,19 +137,22 @@ def opened(bundle: Bundle, engines: Mapping[str, Callable[[Bundle], Opened]], na
         return _said(engines[name](bundle))
     if name != "auto":
         raise UsageError(f"No engine is called '{name}'. Known are: auto, {', '.join(engines)}.")
-    refusals: list[HounsfieldError] = []
+    refusals: dict[str, HounsfieldError] = {}
     for candidate, constructor in engines.items():
         try:
-            return _said(constructor(bundle))
+            engine = constructor(bundle)
         except HounsfieldError as error:
             logger.info("The engine %s is passed over: %s", candidate, error)
-            refusals.append(error)
-    if all(isinstance(refusal, MissingDependency) for refusal in refusals):
+            refusals[candidate] = error
+        else:
+            _warn_of_damage(bundle, refusals, engine)
+            return _said(engine)
+    if all(isinstance(refusal, MissingDependency) for refusal in refusals.values()):
         raise MissingDependency(
             f"None of {', '.join(engines)} is installed, and one of them has to run the network. Install the fastest "
             "with: pip install 'hounsfield[openvino]'"
         )
-    reasons = " ".join(f"{name}: {refusal}" for name, refusal in zip(engines, refusals, strict=True))
+    reasons = " ".join(f"{name}: {refusal}" for name, refusal in refusals.items())
     raise BundleError(f"No engine can run the bundle in {bundle.folder}. {reasons}")
 
 
@@ -177,6 +180,15 @@ def check_bfloat16(bundle: Bundle, images: Floats) -> bool:
 
 def _decisions(bundle: Bundle, outputs: Outputs) -> npt.NDArray[np.bool_]:
     return decide(bundle.calibrated(outputs.probabilities), bundle.task, bundle.threshold)
+
+
+def _warn_of_damage(bundle: Bundle, refusals: Mapping[str, HounsfieldError], engine: Described) -> None:
+    """Say why faster engines do not run the bundle; what is not installed or was never exported is no surprise."""
+    damaged = {name: refusal for name, refusal in refusals.items() if isinstance(refusal, BundleError)}
+    if damaged and any(path.is_file() for path in (bundle.onnx, *bundle.onnx_parts)):
+        # All of them read the same file: the word of the first is enough.
+        reason = next(iter(damaged.values()))
+        logger.warning("Passed over: %s. The network runs on %s. %s", ", ".join(damaged), engine.description, reason)
 
 
 def _said(engine: Opened) -> Opened:
