@@ -234,6 +234,27 @@ def test_images_elsewhere(tmp_path):
     assert len(load_cohort(table, images=tmp_path / "images")) == 4
 
 
+@pytest.mark.parametrize("kind", ["class folders", "medmnist", "npy pair", "label maps", "phantom"])
+def test_a_folder_of_images_is_refused_where_none_would_be_looked_for(tmp_path, kind):
+    data = f"{tmp_path / 'images.npy'},{tmp_path / 'labels.npy'}" if kind == "npy pair" else tmp_path
+    if kind == "class folders":
+        for name in ("a", "b"):
+            image(tmp_path / name / "0.png")
+    elif kind == "medmnist":
+        data = archive(tmp_path / "set.npz", images=np.zeros((4, 6, 6), np.uint8), labels=np.array([0, 0, 1, 1]))
+    elif kind == "npy pair":
+        np.save(tmp_path / "images.npy", np.zeros((4, 6, 6), np.uint8))
+        np.save(tmp_path / "labels.npy", np.array([0, 0, 1, 1]))
+    elif kind == "label maps":
+        for name in ("images", "labels"):
+            image(tmp_path / name / "0.png")
+    else:
+        data = "phantom:chest"
+    with pytest.raises(UsageError, match=rf"'elsewhere' was given \(--images\).* is read as {kind}") as caught:
+        load_cohort(data, images=Path("elsewhere"))
+    assert "\n" not in str(caught.value)
+
+
 def test_a_few_absent_files_are_left_out_and_named(tmp_path):
     path = table_of(tmp_path, pairs(["a", "b"] * 20))
     (tmp_path / "i" / "7.png").unlink()

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hounsfield.cohorts import box_rows, detection_sources
+from hounsfield.cohorts import box_rows, coco, detection_sources, voc, yolo
 from hounsfield.cohorts.cohort import Cohort, Task
 from hounsfield.cohorts.folders import identifier_column, load_class_folders, load_dicom_folder, subfolders
 from hounsfield.cohorts.numpy_sets import load_archive, load_pair
@@ -21,6 +21,8 @@ from hounsfield.images.reading import find_images
 from hounsfield.progress import Progress, silent
 
 KINDS = ("class folders", "table", "dicom folder", "medmnist", "npy pair", "phantom", *detection_sources.BOX_KINDS)
+# What says where its images are by a path, which may start from another folder.
+WITH_IMAGES_ELSEWHERE = frozenset({"table", "dicom folder", coco.KIND, voc.KIND, yolo.KIND, box_rows.KIND})
 # Folders of these names hold parts of a data set with boxes or label maps, and are no classes unless that is asked for.
 LAYOUT_FOLDERS = frozenset(
     {"annotations", "images", "imagesets", "imagestr", "imagests", "jpegimages", "labels", "labelstr", "masks"}
@@ -58,7 +60,8 @@ def load_cohort(
 
     Raises:
         CohortError: there is no such data, or it cannot make a cohort; the message says what to do.
-        UsageError: ``kind`` or the name of a public set or phantom does not exist.
+        UsageError: ``kind`` or the name of a public set or phantom does not exist, or ``images`` is given for data
+            that comes with its images.
     """
     columns = (label_columns,) if isinstance(label_columns, str) else tuple(label_columns or ())
     options = Options(images, columns, allow_outside, tuple(labels or ()), task, progress)
@@ -80,8 +83,19 @@ def load_cohort(
         )
     if chosen not in LOADERS:
         raise UsageError(f"A phantom is made by its name and not read from {path}: write phantom:NAME.")
+    _refuse_images(options, text, chosen)
     cohort = LOADERS[chosen](path, options)
     return _say_kind(cohort, found, forced)
+
+
+def _refuse_images(options: Options, data: str, kind: str) -> None:
+    """Refuse a folder of images for a kind of data that would not look there."""
+    if options.images is not None and kind not in WITH_IMAGES_ELSEWHERE:
+        raise UsageError(
+            f"The folder of images '{options.images}' was given (--images) for '{data}', which is read as {kind} and "
+            f"comes with its images. Expected is --images for {', '.join(sorted(WITH_IMAGES_ELSEWHERE))} alone: leave "
+            "it out, or give such data; --kind forces a kind."
+        )
 
 
 def _fitting(found: list[str], task: Task | None) -> list[str]:
@@ -222,12 +236,14 @@ def _pair_of(text: str, options: Options, forced: str | None) -> Cohort:
         raise CohortError(_not_found(Path(text)))
     if forced not in {None, "npy pair"}:
         raise UsageError(f"'{text}' is a pair of .npy files and cannot be read as {forced}. Leave the kind out.")
+    _refuse_images(options, text, "npy pair")
     return _say_kind(load_pair(parts[0], parts[1], options), ["npy pair"], forced)
 
 
 def _named(prefix: str, name: str, options: Options, forced: str | None) -> Cohort:
     if forced not in {None, prefix} and (prefix, forced) != ("phantom", box_rows.KIND):
         raise UsageError(f"'{prefix}:{name}' is a {prefix} and cannot be read as {forced}. Leave the kind out.")
+    _refuse_images(options, f"{prefix}:{name}", prefix)
     if prefix == "phantom":
         cohort = _load_phantom(name, options, forced)
     else:
