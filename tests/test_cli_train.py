@@ -114,6 +114,7 @@ def test_train_prints_metrics_and_places(
     ("arguments", "message"),
     [
         ((), "Give either DATA"),
+        (("", "--out", "run"), "DATA is empty"),
         (("data", "--resume", "run"), "Give either DATA"),
         (("--resume", "run", "--out", "other"), "keeps its plan"),
         (("data", "--plan", "plan.yaml", "--model", "resnet18"), "give --plan, or --model"),

@@ -631,6 +631,16 @@ def test_missing_and_empty_data(tmp_path):
         load_cohort(tmp_path / "cohort" / "1.png")
 
 
+def test_empty_data_is_not_the_current_folder(tmp_path, monkeypatch):
+    for name in ("a/0.png", "a/1.png", "b/0.png", "b/1.png"):
+        image(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    assert len(load_cohort(".")) == 4
+    for nothing in ("", " "):
+        with pytest.raises(UsageError, match="DATA is empty"):
+            load_cohort(nothing)
+
+
 def test_the_kind_is_said_and_can_be_forced(tmp_path):
     rows = [{"image": f"{label}/{number}.png", "label": f"not {label}"} for label in ("a", "b") for number in range(2)]
     table_of(tmp_path, rows)

@@ -60,13 +60,15 @@ def load_cohort(
 
     Raises:
         CohortError: there is no such data, or it cannot make a cohort; the message says what to do.
-        UsageError: ``kind`` or the name of a public set or phantom does not exist, or ``images`` is given for data
-            that comes with its images.
+        UsageError: ``data`` is empty, ``kind`` or the name of a public set or phantom does not exist, or ``images`` is
+            given for data that comes with its images.
     """
     columns = (label_columns,) if isinstance(label_columns, str) else tuple(label_columns or ())
     options = Options(images, columns, allow_outside, tuple(labels or ()), task, progress)
     forced = _known_kind(kind)
     text = os.fspath(data)
+    if not text.strip():
+        raise UsageError(f"DATA is empty. Expected {FORMS}. Name one of these; the current folder is called '.'.")
     prefix, colon, name = text.partition(":")
     if colon and prefix in {"medmnist", "phantom"}:
         return _named(prefix, name, options, forced)
