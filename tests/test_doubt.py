@@ -221,5 +221,7 @@ def test_the_command_asks_for_sets_and_abstention(
     assert all(row["answer"] in {"abstain", "normal", "opacity"} for row in rows)
     assert hounsfield(monkeypatch, "predict", bundle.folder, tmp_path, "--by-class") == 2
     assert "Give --sets" in capsys.readouterr().err
-    assert hounsfield(monkeypatch, "predict", bundle.folder, tmp_path, "--sets", "1") == 1
-    assert "strictly between 0 and 1" in capsys.readouterr().err
+    for option in ("--sets", "--abstain"):
+        for end in ("0", "1"):
+            assert hounsfield(monkeypatch, "predict", bundle.folder, tmp_path, option, end) == 2
+            assert "strictly between 0 and 1" in capsys.readouterr().err

@@ -61,6 +61,7 @@ def command(
     from hounsfield.inference import Predictor
     from hounsfield.inference.tables import check_table_path
 
+    _check_shares({"--sets": sets, "--abstain": abstain})
     if output is not None:
         check_table_path(output)
     bundle = Bundle.load(run)
@@ -89,6 +90,16 @@ def command(
                 {"engine": predictor.engine.description, "count": good, "file": str(output), "bad": reasons(bad)}
             )
     conclude(good, bad, output)
+
+
+def _check_shares(options: Mapping[str, float | None]) -> None:
+    """Refuse the ends of the range, at which nothing could be promised."""
+    for name, share in options.items():
+        if share is not None and not 0 < share < 1:
+            raise UsageError(
+                f"The option {name} is {share:g}, and a share strictly between 0 and 1 is expected. Give one, such as "
+                "--sets 0.9 or --abstain 0.05."
+            )
 
 
 def _refuse(run: Path, kind: str, options: Mapping[str, object]) -> None:
