@@ -92,6 +92,7 @@ def test_coco_splits_by_file_or_folder(tmp_path: Path) -> None:
         ({"bbox": [5, 5, 0, 4]}, "1 of zero or negative size"),
         ({"bbox": [5, 5, 4, -4]}, "1 of zero or negative size"),
         ({"bbox": [5, 5, 4]}, "1 of a coordinate that is no number"),
+        ({"bbox": {"x": 5}}, "1 of a coordinate that is no number"),
         ({"bbox": None}, "1 of a coordinate that is no number"),
         ({"bbox": [5, "x", 4, 4]}, "1 of a coordinate that is no number"),
         ({"bbox": [5, 5, 4, 4], "category_id": 77}, "1 of an unknown class"),
@@ -105,6 +106,7 @@ def test_invalid_boxes_are_named_counted_and_left_out(tmp_path: Path, box: dict[
     assert cohort.box_counts().sum() == 1
     assert f"1 of 2 boxes are invalid and were left out ({said})" in notes(cohort)
     assert "annotation 1 of boxes.json" in notes(cohort)
+    assert (f" with the bbox {json.dumps(box['bbox'])} (virus" in notes(cohort)) == ("no number" in said)
     assert "another order" in notes(cohort)
 
 
@@ -142,6 +144,9 @@ def test_one_object_that_fills_the_image_and_a_thousand_in_one(tmp_path: Path) -
             '{"images": [{"id": 1, "file_name": "../a.png"}], "annotations": [], "categories": []}',
             "lies outside the folder .*, in the coco data boxes",
         ),
+        ('{"images": [{}], "annotations": [{}, "5 5 4 4"], "categories": []}', 'Found "5 5 4 4" as annotation 1 '),
+        ('{"images": [{}], "annotations": [[1, 2]], "categories": []}', r"Found \[1, 2\] as annotation 0 .*object"),
+        ('{"images": [{}], "annotations": [], "categories": [null]}', "Found null as category 0 "),
         # Else all boxes of the one would quietly become boxes of the other.
         (
             '{"images": [{}], "annotations": [], "categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}',

@@ -25,9 +25,13 @@ KIND = "coco"
 # Where the keys that make a JSON file COCO's are looked for: this much of its start and of its end.
 HEAD_BYTES = 2**20
 KEYS = re.compile(rb'"(images|annotations|categories)"\s*:')
+# The lists of a COCO file, and what one of their entries is called.
+PARTS = {"images": "image", "annotations": "annotation", "categories": "category"}
 # Folders that file names may be relative to, as seen from the JSON file; the JSON's stem and split come besides.
 IMAGE_FOLDERS = (".", "images", "..", "../images", "../JPEGImages")
 TRIED = 20
+# So many letters of a value are shown in a message.
+SHOWN = 60
 # What COCO says of an image that is no attribute of the sample.
 NO_ATTRIBUTES = frozenset({"id", "file_name", "width", "height", "license", "flickr_url", "coco_url", "date_captured"})
 
@@ -138,18 +142,34 @@ def _read(path: Path) -> _Document:
         reason = " ".join(str(error).split())
         raise CohortError(f"Cannot read {path} as JSON ({reason}). Expected COCO's JSON: export it again.") from error
     parts: dict[str, list[dict[str, Any]]] = {}
-    for key in ("images", "annotations", "categories"):
+    for key in PARTS:
         part = content.get(key) if isinstance(content, dict) else None
-        if not isinstance(part, list) or not all(isinstance(item, dict) for item in part):
+        if not isinstance(part, list):
             has = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
             raise CohortError(
                 f"Found no list of {key} in {path} (it has {has[:200] or 'nothing'}): expected COCO's images, "
                 "annotations and categories. Export it again as COCO detection JSON."
             )
+        _check_objects(part, key, path)
         parts[key] = part
     if not parts["images"]:
         raise CohortError(f"Found no images in {path}: its list is empty. Expected those that the boxes are of.")
     return _Document(path, parts["images"], parts["annotations"], _categories(parts["categories"], path))
+
+
+def _check_objects(listed: Sequence[Any], key: str, path: Path) -> None:
+    number = next((number for number, item in enumerate(listed) if not isinstance(item, dict)), None)
+    if number is not None:
+        raise CohortError(
+            f"Found {_shown(listed[number])} as {PARTS[key]} {number} (counted from 0) of {path}: expected an object "
+            "in braces. Correct it, or export the file again as COCO detection JSON."
+        )
+
+
+def _shown(value: Any) -> str:
+    """The start of a value as the file has it, for messages."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
 def _categories(listed: Sequence[dict[str, Any]], path: Path) -> dict[Any, str]:
@@ -232,7 +252,10 @@ def _boxes(document: _Document, references: dict[Any, str]) -> tuple[pd.DataFram
     labels = [_category(document, item.get("category_id")) for item in single]
     frame["label"] = pd.Series(labels, dtype=object)
     where = document.path.name
-    frame["place"] = [f"annotation {item.get('id', number)} of {where}" for number, item in enumerate(single)]
+    places = [f"annotation {item.get('id', number)} of {where}" for number, item in enumerate(single)]
+    for number in np.flatnonzero(~np.isfinite(corners).all(axis=1)):
+        places[number] += f" with the bbox {_shown(single[number].get('bbox'))}"
+    frame["place"] = places
     if any("score" in item for item in single):
         frame["score"] = pd.to_numeric(pd.Series([item.get("score") for item in single]), errors="coerce")
     return frame, [note] if crowds else []
