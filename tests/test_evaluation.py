@@ -340,6 +340,20 @@ def test_labels_and_groups_called_none_and_na_are_no_missing_values(tmp_path: Pa
     assert set(read.table["site"]) == {"NA"}
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_columns_may_be_separated_as_those_of_a_table_of_samples(tmp_path: Path, delimiter: str) -> None:
+    rows = pd.DataFrame({"truth": ["a;b", "", "b"], "p_a": [0.9, 0.2, 0.1], "p_b": [0.8, 0.3, 0.7]})
+    path = tmp_path / "predictions.csv"
+    rows.to_csv(path, sep=delimiter, index=False, encoding="utf-8-sig")
+    read = read_predictions(path)
+    assert read.answers.truth.tolist() == [[True, True], [False, False], [False, True]]
+    np.testing.assert_allclose(read.answers.scores, rows[["p_a", "p_b"]])
+    # Without quotes the labels would be cells, and every column be shifted.
+    path.write_text("image;truth;p_a;p_b\n0.png;a;b;0.9;0.8\n")
+    with pytest.raises(EvaluationError, match="more cells than its header"):
+        read_predictions(path)
+
+
 def test_a_file_that_is_missing_or_no_table_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(EvaluationError, match="There is no file or folder"):
         read_predictions(tmp_path / "absent")

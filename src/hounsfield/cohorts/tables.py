@@ -23,6 +23,7 @@ from hounsfield.cohorts.labels import (
     task_of,
     tidy,
 )
+from hounsfield.delimiter import delimiter_of
 from hounsfield.errors import CohortError
 from hounsfield.progress import Progress, silent
 
@@ -115,7 +116,7 @@ def read_table(path: Path, *, may_be_empty: bool = False) -> pd.DataFrame:
 
 
 def _read_text(path: Path, *, header: int | None = 0, rows: int | None = None) -> pd.DataFrame:
-    separator = "\t" if path.suffix.lower() == ".tsv" else _separator(path)
+    separator = "\t" if path.suffix.lower() == ".tsv" else delimiter_of(path)
     return pd.read_csv(
         path, sep=separator, header=header, nrows=rows, dtype=str, keep_default_na=False, encoding="utf-8-sig"
     )
@@ -128,12 +129,6 @@ def own_columns(columns: Sequence[str]) -> list[str]:
         own if own in OWN_COLUMNS and plain.count(own) == 1 else column
         for own, column in zip(plain, columns, strict=True)
     ]
-
-
-def _separator(path: Path) -> str:
-    with path.open(encoding="utf-8-sig") as stream:
-        first = stream.readline()
-    return max((",", ";", "\t"), key=first.count)
 
 
 def load_table(path: Path, options: Options) -> Cohort:

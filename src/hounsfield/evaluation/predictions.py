@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from hounsfield.delimiter import delimiter_of
 from hounsfield.errors import EvaluationError
 from hounsfield.evaluation.answers import MAX_SUM_ERROR, Answers, Floats, Task, as_answers
 
@@ -109,7 +110,7 @@ def _test_rows(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 
 
 def _read_table(path: Path) -> pd.DataFrame:
-    readers = {".csv": pd.read_csv, ".parquet": pd.read_parquet, ".json": pd.read_json}
+    readers = {".csv": _read_csv, ".parquet": pd.read_parquet, ".json": pd.read_json}
     suffix = path.suffix.lower()
     if not path.exists():
         raise EvaluationError(f"There is no file or folder {path}. Check the path.")
@@ -119,10 +120,20 @@ def _read_table(path: Path) -> pd.DataFrame:
             "run folder."
         )
     try:
-        return readers[suffix](path, **(CSV_OPTIONS if suffix == ".csv" else {}))  # type: ignore[operator,no-any-return]  # three readers of one shape
+        return readers[suffix](path)  # type: ignore[operator,no-any-return]  # three readers of one shape
     except (ValueError, OSError) as error:
         reason = " ".join(str(error).split())
         raise EvaluationError(f"{path} cannot be read as a table ({reason}). Write it again as {suffix}.") from error
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    """A table of text, its columns separated by commas, semicolons or tabs."""
+    table: pd.DataFrame = pd.read_csv(path, sep=delimiter_of(path), **CSV_OPTIONS)  # type: ignore[call-overload]  # options of mixed types
+    # Of longer rows pandas takes the first cells for an index, which shifts every column.
+    shifted = not isinstance(table.index, pd.RangeIndex)
+    if shifted:
+        raise ValueError("its rows have more cells than its header; a cell that holds the delimiter needs quotes")
+    return table
 
 
 def _score_table(table: pd.DataFrame, columns: Sequence[str], name: str) -> Floats:
