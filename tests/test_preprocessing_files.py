@@ -130,6 +130,22 @@ def test_results_are_not_replaced_unless_asked_and_sources_never(run: Run, scans
     assert (scans / "a.png").read_bytes() == before
 
 
+def test_a_folder_for_results_inside_the_input_is_no_input(
+    run: Run, scans: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {path: path.read_bytes() for path in scans.rglob("*.png")}
+    monkeypatch.chdir(scans)
+    for size, overwrite in ((8, ()), (9, ("--overwrite",))):
+        status, output, errors = run(".", "-o", "out", f"--resize={size}", *overwrite)
+        assert status == 0, errors
+        assert output.split() == ["out/a.png", "out/b.png", "out/left/a.png"]
+        assert "'out' lies in the input and is left out of it" in errors
+        assert {read_image(path).shape for path in Path("out").rglob("*.png")} == {(size, size)}
+    assert {path: path.read_bytes() for path in before} == before
+    assert run(".", "-o", "out", "--resize=7")[0] == 1
+    assert read_image("out/a.png").shape == (9, 9)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -140,7 +156,9 @@ def test_results_are_not_replaced_unless_asked_and_sources_never(run: Run, scans
         (("{scans}", "-o", "{out}", "--clahe", "3"), "joined to it by '='"),
         (("{scans}", "-o", "{scans}/a.png", "--clahe"), "is a file, and a folder"),
         (("{scans}", "-o", "{out}", "--clahe", "--format", "gif"), "cannot be written as 'gif'"),
-        (("{scans}", "-o", "{scans}/results", "--clahe"), "lies in the input"),
+        (("{scans}", "-o", "{scans}/left", "--clahe", "--overwrite"), "1 images that no earlier call wrote there"),
+        (("{scans}", "-o", "{scans}", "--clahe"), "is an input"),
+        (("{scans}", "-o", "{scans}/out", "--clahe", "--format", "gif"), "cannot be written as 'gif'"),
         (("{scans}", "{empty}", "-o", "{out}", "--clahe"), "holds no image file"),
         (("{scans}", "-o", "{out}", "--clahe", "--montage", "{empty}/sheet.doc"), "a .png is expected"),
         (("{scans}", "-o", "{out}", "--clahe", "--save-steps", "{scans}/a.png/steps.json"), "is a file, and a folder"),
@@ -152,10 +170,12 @@ def test_wrong_usage_ends_with_2_and_writes_nothing(
 ) -> None:
     empty, out = tmp_path / "empty", tmp_path / "out"
     empty.mkdir()
+    before = {path: path.read_bytes() for path in scans.rglob("*") if path.is_file()}
     status, _, errors = run(*(part.format(scans=scans, out=out, empty=empty) for part in arguments))
     assert status == 2
     assert message in errors
     assert not out.exists()
+    assert {path: path.read_bytes() for path in scans.rglob("*") if path.is_file()} == before
 
 
 def test_montage_shows_before_and_after(run: Run, scans: Path, tmp_path: Path) -> None:

@@ -40,17 +40,29 @@ def command(
         _print_steps()
         return
     from hounsfield.cli.console import print_json, progress_bars, say
-    from hounsfield.preprocessing.batch import fit_on_files, named_sources, preprocess_files
+    from hounsfield.preprocessing.batch import (
+        check_format,
+        fit_on_files,
+        lies_inside,
+        mark_results,
+        named_sources,
+        preprocess_files,
+    )
 
     given = inputs or []
     pipeline = _pipeline([option for option in given if option.startswith("--")], steps)
     named = [Path(path) for path in given if not path.startswith("--")]
-    sources = named_sources(named)
     folder = _required_folder(out, named)
+    inside = lies_inside(folder, named)
+    sources = named_sources(named, results=folder)
     _check_files(montage, save_steps)
+    check_format(file_format)
     if pipeline.needs_fit:
         say(f"Some steps learn from images: they are fitted on the {len(sources):,} images given.")
         pipeline = fit_on_files(pipeline, [source for source, _ in sources])
+    if inside:
+        say(f"The folder '{folder}' lies in the input and is left out of it.")
+        mark_results(folder)
     with progress_bars() as bars:
         result = preprocess_files(
             sources,
@@ -103,12 +115,6 @@ def _required_folder(out: Path | None, inputs: list[Path]) -> Path:
     if out is None:
         raise UsageError("No folder for the results was given. Name one with -o.")
     check_folder(out)
-    around = next((path for path in inputs if path.is_dir() and out.resolve().is_relative_to(path.resolve())), None)
-    if around is not None:
-        raise UsageError(
-            f"The folder '{out}' lies in the input '{around}', so the next call would take its results for images. "
-            "Name another with -o."
-        )
     return out
 
 

@@ -17,6 +17,8 @@ from hounsfield.preprocessing.pipeline import Pipeline
 from hounsfield.progress import Progress, silent
 
 FORMATS = (*(suffix.removeprefix(".") for suffix in WRITERS), "dcm")
+# Tells a folder for results inside an input from one of images that somebody else has put there.
+MARK = ".hounsfield-results"
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,7 @@ def preprocess_files(
     Raises:
         UsageError: there is no such format.
     """
-    if format is not None and format not in FORMATS:
-        raise UsageError(f"Images cannot be written as '{format}'. The formats are: {', '.join(FORMATS)}.")
+    check_format(format)
     written: list[tuple[Path, Path]] = []
     bad: list[tuple[Path, str]] = []
     pairs: list[tuple[Image, Image]] = []
@@ -85,6 +86,16 @@ def preprocess_files(
     return BatchResult(tuple(written), tuple(bad), tuple(pairs))
 
 
+def check_format(name: str | None) -> None:
+    """Refuse a format that no result can be written in.
+
+    Raises:
+        UsageError: there is no such format.
+    """
+    if name is not None and name not in FORMATS:
+        raise UsageError(f"Images cannot be written as '{name}'. The formats are: {', '.join(FORMATS)}.")
+
+
 def fit_on_files(pipeline: Pipeline, files: Sequence[Path]) -> Pipeline:
     """Return the pipeline fitted on the files that can be read and hold finite pixels.
 
@@ -104,10 +115,42 @@ def fit_on_files(pipeline: Pipeline, files: Sequence[Path]) -> Pipeline:
     return pipeline.fit(images) if pipeline.needs_fit else pipeline
 
 
-def named_sources(inputs: Sequence[Path]) -> list[tuple[Path, Path]]:
+def lies_inside(folder: Path, inputs: Sequence[Path]) -> bool:
+    """Whether a folder for results lies in a folder of the inputs, so that it has to be left out of these.
+
+    Raises:
+        UsageError: it is one of the inputs, or it has images that no earlier call wrote, which may be meant as inputs.
+    """
+    place = folder.resolve()
+    around = [given for given in inputs if given.is_dir() and place.is_relative_to(given.resolve())]
+    if any(place == given.resolve() for given in around):
+        raise UsageError(
+            f"The folder '{folder}' is an input, and one for the results is expected. Name another with -o; it may lie "
+            "in the input."
+        )
+    if around and folder.is_dir() and not (folder / MARK).is_file() and (images := image_files(folder)):
+        raise UsageError(
+            f"The folder '{folder}' lies in the input '{around[0]}' and holds {len(images):,} images that no earlier "
+            f"call wrote there, such as '{images[0].name}': expected is a folder for results alone. Name a new one "
+            "with -o."
+        )
+    return bool(around)
+
+
+def mark_results(folder: Path) -> None:
+    """Make a folder for results and mark it as one, so that :func:`lies_inside` knows it again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MARK).touch()
+
+
+def named_sources(inputs: Sequence[Path], *, results: Path | None = None) -> list[tuple[Path, Path]]:
     """Return every file of the inputs with a name for its result: its path below the folder given, without suffix.
 
     Where two would have the same name, the later ones keep their suffix in it, or are numbered.
+
+    Args:
+        inputs: files and folders.
+        results: a folder that is left out of those that it lies in.
 
     Raises:
         UsageError: an input does not exist, or a folder holds no image.
@@ -115,7 +158,7 @@ def named_sources(inputs: Sequence[Path]) -> list[tuple[Path, Path]]:
     taken: set[Path] = set()
     sources = []
     for given in inputs:
-        for file in _files_of(given):
+        for file in _files_of(given, results):
             relative = file.relative_to(given) if given.is_dir() else Path(file.name)
             name = next(name for name in _names(relative) if name not in taken)
             taken.add(name)
@@ -123,9 +166,11 @@ def named_sources(inputs: Sequence[Path]) -> list[tuple[Path, Path]]:
     return sources
 
 
-def _files_of(given: Path) -> list[Path]:
+def _files_of(given: Path, results: Path | None) -> list[Path]:
     if given.is_dir():
         files = image_files(given)
+        if results is not None and lies_inside(results, [given]):
+            files = [file for file in files if not file.resolve().is_relative_to(results.resolve())]
         if not files:
             raise UsageError(f"The folder '{given}' holds no image file. Give a folder with images, or the files.")
         return files
