@@ -451,8 +451,8 @@ def test_a_plan_that_does_not_fit_leaves_nothing_behind(
 ) -> None:
     monkeypatch.setattr("hounsfield.training.preparation.with_expectations_here", lambda plan, _: plan)
     with pytest.raises(error, match=message):
-        train(data, tmp_path / "run", plan=small_plan(), changes=changes)
-    assert not (tmp_path / "run").exists()
+        train(data, tmp_path / "runs" / "one", plan=small_plan(), changes=changes)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_data_that_changed_is_not_trained_on(data: str, tmp_path: Path) -> None:

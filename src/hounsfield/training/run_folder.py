@@ -41,10 +41,10 @@ class RunFolder:
 
     Args:
         path: of the folder.
-        made: whether the folder was made for this run.
+        made: the folders that were made for this run, innermost first.
     """
 
-    def __init__(self, path: Path, *, made: bool = False) -> None:
+    def __init__(self, path: Path, *, made: Sequence[Path] = ()) -> None:
         self.path = path
         self._made = made
         self.plan = path / "plan.yaml"
@@ -72,7 +72,7 @@ class RunFolder:
                 f"The run folder {path} exists already and is not empty; nothing in it has been changed. Choose "
                 f"another with --out, or continue an unfinished run with --resume {path}."
             )
-        folder = cls(path, made=not path.exists())
+        folder = cls(path, made=[place for place in (path, *path.parents) if not place.exists()])
         path.mkdir(parents=True, exist_ok=True)
         return folder
 
@@ -85,8 +85,11 @@ class RunFolder:
         """Take a new run folder back, as if it had never been made: nothing was trained in it."""
         for file in self.path.iterdir():
             file.unlink()
-        if self._made:
-            self.path.rmdir()
+        for place in self._made:
+            # Another run may have begun beside this one.
+            if any(place.iterdir()):
+                break
+            place.rmdir()
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
