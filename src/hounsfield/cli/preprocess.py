@@ -54,7 +54,7 @@ def command(
     named = [Path(path) for path in given if not path.startswith("--")]
     folder = _required_folder(out, named)
     inside = lies_inside(folder, named)
-    sources = named_sources(named, results=folder)
+    sources = named_sources(named, results=folder if inside else None)
     _check_files(montage, save_steps)
     check_format(file_format)
     if pipeline.needs_fit:

@@ -150,7 +150,7 @@ def named_sources(inputs: Sequence[Path], *, results: Path | None = None) -> lis
 
     Args:
         inputs: files and folders.
-        results: a folder that is left out of those that it lies in.
+        results: a folder inside one of them that is left out.
 
     Raises:
         UsageError: an input does not exist, or a folder holds no image.
@@ -169,8 +169,9 @@ def named_sources(inputs: Sequence[Path], *, results: Path | None = None) -> lis
 def _files_of(given: Path, results: Path | None) -> list[Path]:
     if given.is_dir():
         files = image_files(given)
-        if results is not None and lies_inside(results, [given]):
-            files = [file for file in files if not file.resolve().is_relative_to(results.resolve())]
+        if results is not None:
+            place = results.resolve()
+            files = [file for file in files if not file.resolve().is_relative_to(place)]
         if not files:
             raise UsageError(f"The folder '{given}' holds no image file. Give a folder with images, or the files.")
         return files
