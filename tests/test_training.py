@@ -149,6 +149,21 @@ def test_prediction_batches_keep_the_order_and_the_rest() -> None:
     assert [int(value) for index in range(3) for value in batches[index][0].ravel()] == rows.tolist()
 
 
+@pytest.mark.skipif(not EXACT, reason="the other backends have no such pipeline")
+def test_batches_are_prepared_ahead_without_an_autotuned_pipeline() -> None:
+    """At the end of an epoch, TensorFlow's autotuning waits for a timer, for up to as long as the epoch took."""
+    from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
+
+    rows = np.random.default_rng(0).permutation(40)
+    batches = PredictionBatches(Pixels(np.arange(40, dtype=np.float32).reshape(-1, 1, 1, 1)), rows, batch_size=4)
+    adapter = PyDatasetAdapter(batches)
+    pipeline = adapter.get_tf_dataset()
+    assert pipeline.options().autotune.enabled is False
+    adapter.on_epoch_begin()
+    seen = [value for images, in pipeline.as_numpy_iterator() for value in images.ravel().astype(int).tolist()]
+    assert seen == rows.tolist()
+
+
 # Averages
 
 

@@ -15,6 +15,7 @@ from hounsfield.evaluation import Finding, Truth, as_detections, quick_precision
 from hounsfield.inference.windows import Found, find
 from hounsfield.models.twin import compiled_forward, jit_compilation
 from hounsfield.planning import DetectionPlan
+from hounsfield.training.batches import PreparedAhead
 from hounsfield.training.engine_runs import evenly
 from hounsfield.training.loop import Criterion, Schedule, optimizer
 
@@ -22,7 +23,7 @@ from hounsfield.training.loop import Criterion, Schedule, optimizer
 RECALIBRATED, JUDGED = 128, 96
 
 
-class DetectionBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no types
+class DetectionBatches(PreparedAhead):
     """One epoch of shuffled batches: images (batch, *canvas, channels), and padded boxes and classes.
 
     What is drawn depends on the seed, the epoch and the row alone, so an epoch can be replayed.
@@ -36,7 +37,7 @@ class DetectionBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ha
     """
 
     def __init__(self, store: SceneStore, rows: np.ndarray, plan: DetectionPlan, *, seed: int, epoch: int) -> None:
-        super().__init__(workers=1, max_queue_size=4)
+        super().__init__()
         self._store, self._rows, self._plan = store, rows, plan
         self._draw = (seed, epoch)
         self.batch_size = size = min(plan.batch_size, len(rows))
