@@ -210,7 +210,34 @@ def test_masks_keep_one_scale() -> None:
     volumes = {"rank": 3, "ranks": {3: 900}, "shapes": {shape: 900}, "median_shape": shape, "min_shape": shape}
     assert make_plan(seen(**shapes | volumes, max_shape=shape)).pooling == "mean"
     shapes["deviation"] = Distribution.of([60.0])
-    assert steps(make_plan(seen(**shapes | {"mean": Distribution.of([100.0])})))[-2:] == ["percentile", "z_score"]
+    assert "percentile" in steps(make_plan(seen(**shapes | {"mean": Distribution.of([100.0])})))
+
+
+RADIOGRAPH_STEPS = ["to_channels", "percentile", "clahe", "resize", "z_score"]
+
+
+def test_large_grey_images_have_their_contrast_equalised_and_all_stages_pooled() -> None:
+    plan = make_plan(seen())
+    assert steps(plan) == RADIOGRAPH_STEPS
+    assert plan.pooling == "stages"
+    assert "CLAHE" in plan.reasons["pipeline"]
+    assert make_plan(seen(), network="simple_cnn").pooling == "mean"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"shapes": {(28, 28): 1000}, "median_shape": (28, 28), "min_shape": (28, 28), "max_shape": (28, 28)},
+        {"channels": 3, "channel_counts": {3: 1000}, "num_grey": 0, "modality": None},
+        {"modality": "CT", "modalities": {"CT": 1000}},
+    ],
+    ids=["small", "colour", "CT"],
+)
+def test_other_images_keep_their_contrast(changes: dict[str, Any]) -> None:
+    plan = make_plan(seen(**changes))
+    assert "clahe" not in steps(plan)
+    assert plan.pooling == "mean"
+    assert "CLAHE" not in plan.reasons["pipeline"]
 
 
 def test_effort_is_one_dial() -> None:

@@ -60,6 +60,8 @@ MASK_LIMITS = dict.fromkeys(
 SOFT_TISSUE_LIMIT = 240.0
 # Lungs are cut out where this share of the volumes shows them, over this share of their height or more: chest CT.
 LUNG_SHARE, LUNG_EXTENT = 0.9, 0.6
+# Inputs of this longest side or more leave local contrast and small findings something to show in.
+DETAILED_SIDE = 96
 # Images of more different proportions than this are letterboxed, so that nothing is squeezed.
 SQUEEZE = 1.15
 # Modalities in which any turn of the image is as likely as another: slides, micrographs, photographs of the skin.
@@ -93,7 +95,7 @@ def make_plan(seen: Fingerprint, *, effort: Effort = "standard", network: str | 
         pipeline=_pipeline(seen, input_shape, reasons),
         network=_network(network, budget, seen, reasons),
         width=width,
-        pooling=_pooling(network or budget.network, seen, reasons),
+        pooling=_pooling(network or budget.network, seen, input_shape, reasons),
         dropout=0.2,
         augmentation=_augmentation(seen, budget, seen.labels, reasons),
         batch_size=batch_size,
@@ -181,14 +183,33 @@ def _pipeline(seen: Fingerprint, input_shape: tuple[int, ...], reasons: dict[str
     proportions = [np.array(shape) / max(shape) for shape in shapes]
     spread = max(float(np.max(np.max(proportions, 0) / np.min(proportions, 0))), 1.0)
     letterbox = spread > SQUEEZE and len(shapes) > 1
-    steps.append({"name": "resize", "size": list(input_shape[:-1]), "letterbox": letterbox})
+    resize = {"name": "resize", "size": list(input_shape[:-1]), "letterbox": letterbox}
     why.append(
         f"proportions differ by a factor of {spread:.2f}, so images are "
         + ("padded" if letterbox else "resized without padding")
     )
     normalisation, told = normalisation_steps(seen, input_shape[-1])
-    reasons["pipeline"] = "; ".join([*why, told])
-    return Pipeline.from_dict({"steps": steps + normalisation})
+    why.append(told)
+    if _is_detailed(seen, input_shape):
+        # Before the resizing, where a region has many pixels; outliers are cut first, since they would take the levels.
+        cut, *scaling = normalisation
+        steps += [cut, {"name": "clahe"}, resize, *scaling]
+        why.append("contrast is equalised region by region (CLAHE), so that faint shadows show beside dense bone")
+    else:
+        steps += [resize, *normalisation]
+    reasons["pipeline"] = "; ".join(why)
+    return Pipeline.from_dict({"steps": steps})
+
+
+def _is_detailed(seen: Fingerprint, input_shape: tuple[int, ...]) -> bool:
+    """Whether these are grey images of some size, without an absolute scale: radiographs, MRI, ultrasound, EM."""
+    return (
+        seen.rank == 2
+        and input_shape[-1] == 1
+        and max(input_shape) >= DETAILED_SIDE
+        and seen.modality != "CT"
+        and not _are_masks(seen)
+    )
 
 
 def normalisation_steps(seen: Fingerprint, channels: int) -> tuple[list[dict[str, Any]], str]:
@@ -257,18 +278,21 @@ def _width(
     return width
 
 
-def _pooling(network: str, seen: Fingerprint, reasons: dict[str, str]) -> Pooling:
-    if seen.rank == 2 or not network.startswith("resnet"):
-        reasons["pooling"] = "what is sought in an image fills enough of it to show in the mean over the last maps"
-        return "mean"
-    if _are_masks(seen):
+def _pooling(network: str, seen: Fingerprint, input_shape: tuple[int, ...], reasons: dict[str, str]) -> Pooling:
+    if _are_masks(seen) and seen.rank == 3 and network.startswith("resnet"):
         reasons["pooling"] = (
             "a shape is told by all of its outline, and the greatest answers tell rather how sharp its edge was drawn"
         )
         return "mean"
+    if not network.startswith("resnet") or (seen.rank == 2 and not _is_detailed(seen, input_shape)):
+        reasons["pooling"] = "what is sought in an image fills enough of it to show in the mean over the last maps"
+        return "mean"
     reasons["pooling"] = (
         "a finding may be a thousandth of a volume, and a mean over all of it would drown it: the greatest answer of "
         "every stage counts too"
+        if seen.rank == 3
+        else "texture shows in early stages and shape in late ones, and a finding may be small: means and greatest "
+        "answers of every stage count"
     )
     return "stages"
 
