@@ -41,7 +41,6 @@ METHODS = (
     ("grad_cam", "fine"),
     ("grad_cam", "last"),
     ("activation", "fine"),
-    ("activation", "last"),
     ("integrated_gradients", "fine"),
     ("occlusion", "fine"),
 )

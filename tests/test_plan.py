@@ -310,6 +310,14 @@ def test_colour_keeps_its_three_channels_and_one_scale() -> None:
     assert grey.input_shape[-1] == 1
 
 
+def test_a_few_tinted_images_among_grey_ones_lose_their_tint() -> None:
+    """A tint that only some images of one label have would tell the label."""
+    few = make_plan(seen(channels=3, channel_counts={3: 1000}, num_grey=960, modality=None))
+    assert few.input_shape[-1] == 1
+    assert "40 of 1,000 images have a tint" in few.reasons["input_shape"]
+    assert make_plan(seen(channels=3, channel_counts={3: 1000}, num_grey=940, modality=None)).input_shape[-1] == 3
+
+
 def test_images_of_different_proportions_are_padded() -> None:
     mixed = make_plan(seen(shapes={(400, 320): 600, (300, 500): 400}))
     resize = next(step for step in mixed.pipeline.to_dict()["steps"] if step["name"] == "resize")

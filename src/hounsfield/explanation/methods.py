@@ -92,8 +92,8 @@ class ActivationMap:
 class GradCAM:
     """Feature maps times the gradient of the logit. "last": as published; "fine": place by place in finer maps.
 
-    "last" is Grad-CAM (Selvaraju et al., ICCV 2017, equations 1 and 2): the last maps, each weighted by the mean of its
-    gradient, without what is negative. "fine" keeps the gradient of each place (Jiang et al., "LayerCAM", 2021) and
+    "last" is Grad-CAM (Selvaraju et al., ICCV 2017, equations 1 and 2): the last maps through which everything passes,
+    each weighted by the mean of its gradient, without what is negative. "fine" keeps the gradient of each place (Jiang et al., "LayerCAM", 2021) and
     takes its mean on the way from the image without detail (Sattarzadeh et al., "Integrated Grad-CAM", 2021): the sum
     of the map is then the difference of the two logits.
     """
@@ -104,7 +104,7 @@ class GradCAM:
         require_sum(network, self._parts)
         self._gradients = [input_gradient(head) for *_, head in self._parts]
         self.description = {
-            "last": "Grad-CAM on the last feature maps",
+            "last": "Grad-CAM on the last feature maps that the whole decision passes through",
             "fine": "Grad-CAM place by place on fine feature maps, integrated from the blurred image",
         }[layer]
 

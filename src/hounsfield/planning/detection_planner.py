@@ -17,7 +17,7 @@ from hounsfield.models.resnet import STEM_REDUCTION, Stem
 from hounsfield.planning.base import Effort
 from hounsfield.planning.detection_plan import DetectionPlan
 from hounsfield.planning.hardware import Hardware, Speed, measure_speed, multiply_adds
-from hounsfield.planning.planner import SIDED, SQUEEZE, UNORIENTED, normalisation_steps
+from hounsfield.planning.planner import SIDED, SQUEEZE, UNORIENTED, normalisation_steps, num_channels
 from hounsfield.preprocessing import Pipeline
 from hounsfield.preprocessing.resampling import Resample, Zoom
 
@@ -94,7 +94,7 @@ def make_detection_plan(
         "task": "the data has boxes: the network says where and what, not only whether",
     }
     scale = _scale(boxes, budget.longest_side[rank])
-    channels = 1 if seen.num_grey >= 0.99 * seen.num_readable else 3
+    channels = num_channels(seen)
     input_shape = (*scale.canvas, channels)
     reasons["input_shape"] = scale.reason
     sides = boxes.sides * scale.factors

@@ -60,6 +60,8 @@ MASK_LIMITS = dict.fromkeys(
 SOFT_TISSUE_LIMIT = 240.0
 # Lungs are cut out where this share of the volumes shows them, over this share of their height or more: chest CT.
 LUNG_SHARE, LUNG_EXTENT = 0.9, 0.6
+# From this share of grey images on, colour is an accident of how the others were saved, and might tell the label.
+GREY_SHARE = 0.95
 # Inputs of this longest side or more leave local contrast and small findings something to show in.
 DETAILED_SIDE = 96
 # Images of more different proportions than this are letterboxed, so that nothing is squeezed.
@@ -133,8 +135,7 @@ def _constant_reasons(epochs: int) -> dict[str, str]:
 
 
 def _input_shape(seen: Fingerprint, budget: Budget, reasons: dict[str, str]) -> tuple[int, ...]:
-    grey = seen.num_grey >= 0.99 * seen.num_readable
-    channels = 1 if grey else 3
+    channels = num_channels(seen)
     lungs = _cut_to_lungs(seen)
     median = _sizes(seen).median_shape
     longest, cap = max(median), budget.longest_side[seen.rank]
@@ -145,9 +146,21 @@ def _input_shape(seen: Fingerprint, budget: Budget, reasons: dict[str, str]) -> 
     reasons["input_shape"] = (
         f"{'the median box around the lungs' if lungs else 'the median image'} is {told}"
         + (f", brought to at most {cap} along its longest side by the effort" if factor < 1 else "")
-        + (", and grey (equal channels count as grey)" if grey else ", and in colour")
+        + (", and in colour" if channels == 3 else _told_grey(seen))
     )
     return (*spatial, channels)
+
+
+def num_channels(seen: Fingerprint) -> int:
+    """Channels of the network's input: 1 where nearly all images are grey, 3 otherwise."""
+    return 1 if seen.num_grey >= GREY_SHARE * seen.num_readable else 3
+
+
+def _told_grey(seen: Fingerprint) -> str:
+    tinted = seen.num_readable - seen.num_grey
+    if not tinted:
+        return ", and grey (equal channels count as grey)"
+    return f", and grey ({tinted:,} of {seen.num_readable:,} images have a tint, too few to mean anything)"
 
 
 def _cut_to_lungs(seen: Fingerprint) -> LungFigures | None:
