@@ -160,7 +160,7 @@ def test_batches_are_prepared_ahead_without_an_autotuned_pipeline() -> None:
     pipeline = adapter.get_tf_dataset()
     assert pipeline.options().autotune.enabled is False
     adapter.on_epoch_begin()
-    seen = [value for images, in pipeline.as_numpy_iterator() for value in images.ravel().astype(int).tolist()]
+    seen = [value for (images,) in pipeline.as_numpy_iterator() for value in images.ravel().astype(int).tolist()]
     assert seen == rows.tolist()
 
 
