@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from keras import layers
+from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
 
 from hounsfield.augmentation import Augmentation
 from hounsfield.bundle import Bundle
@@ -152,8 +153,6 @@ def test_prediction_batches_keep_the_order_and_the_rest() -> None:
 @pytest.mark.skipif(not EXACT, reason="the other backends have no such pipeline")
 def test_batches_are_prepared_ahead_without_an_autotuned_pipeline() -> None:
     """At the end of an epoch, TensorFlow's autotuning waits for a timer, for up to as long as the epoch took."""
-    from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
-
     rows = np.random.default_rng(0).permutation(40)
     batches = PredictionBatches(Pixels(np.arange(40, dtype=np.float32).reshape(-1, 1, 1, 1)), rows, batch_size=4)
     adapter = PyDatasetAdapter(batches)

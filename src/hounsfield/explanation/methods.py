@@ -93,9 +93,9 @@ class GradCAM:
     """Feature maps times the gradient of the logit. "last": as published; "fine": place by place in finer maps.
 
     "last" is Grad-CAM (Selvaraju et al., ICCV 2017, equations 1 and 2): the last maps through which everything passes,
-    each weighted by the mean of its gradient, without what is negative. "fine" keeps the gradient of each place (Jiang et al., "LayerCAM", 2021) and
-    takes its mean on the way from the image without detail (Sattarzadeh et al., "Integrated Grad-CAM", 2021): the sum
-    of the map is then the difference of the two logits.
+    each weighted by the mean of its gradient, without what is negative. "fine" keeps the gradient of each place (Jiang
+    et al., "LayerCAM", 2021) and takes its mean on the way from the image without detail (Sattarzadeh et al.,
+    "Integrated Grad-CAM", 2021): the sum of the map is then the difference of the two logits.
     """
 
     def __init__(self, network: Any, layer: Layer = "fine") -> None:
