@@ -17,12 +17,13 @@ class PixelSource(Protocol):
 
 
 class PreparedAhead(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no types
-    """Batches that threads prepare while the network is busy, in the order of their numbers."""
+    """Batches that are prepared while the network is busy, in the order of their numbers."""
 
     def __init__(self) -> None:
         # With one thread Keras leaves this to an autotuned pipeline of TensorFlow, whose end waits for a timer that
-        # doubles from 10 ms on: an epoch of 3 s then often takes 5.1, one of 6 s takes 10.2.
-        super().__init__(workers=2, max_queue_size=4)
+        # doubles from 10 ms on: an epoch of 3 s then often takes 5.1, one of 6 s takes 10.2. On JAX, Keras's own
+        # threads go on past the batch that it looks at before a training, and the epoch misses it.
+        super().__init__(workers=2 if keras.backend.backend() == "tensorflow" else 1, max_queue_size=4)
 
 
 class TrainingBatches(PreparedAhead):
