@@ -17,7 +17,7 @@ class PixelSource(Protocol):
 
 
 class PreparedAhead(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no types
-    """Batches that are prepared while the network is busy, in the order of their numbers."""
+    """Batches in the order of their numbers; TensorFlow has them prepared while the network is busy."""
 
     def __init__(self) -> None:
         # With one thread Keras leaves this to an autotuned pipeline of TensorFlow, whose end waits for a timer that
