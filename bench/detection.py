@@ -126,6 +126,7 @@ def our_speed(data: str, folder: Path, precision: str, steps: int) -> float:
 
     from hounsfield.cohorts import SceneStore
     from hounsfield.detection import FasterRCNN
+    from hounsfield.training.batches import Feed
     from hounsfield.training.detector import DetectorTrainee
 
     plan, cohort = cohort_of(data, folder)
@@ -137,7 +138,9 @@ def our_speed(data: str, folder: Path, precision: str, steps: int) -> float:
     watch = keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_, **__: ends.append(time.perf_counter()))
     batches = trainee.batches(0)
     steps = min(steps, len(batches) - WARM_STEPS)
-    trainee.model.fit(batches, steps_per_epoch=WARM_STEPS + steps, shuffle=False, verbose=0, callbacks=[watch])
+    trainee.model.fit(
+        Feed().epoch(batches), steps_per_epoch=WARM_STEPS + steps, shuffle=False, verbose=0, callbacks=[watch]
+    )
     return steps * plan.batch_size / (ends[-1] - ends[WARM_STEPS - 1])
 
 

@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from keras import layers
-from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
 
 from hounsfield.augmentation import Augmentation
 from hounsfield.bundle import Bundle
@@ -25,7 +24,7 @@ from hounsfield.planning import Plan
 from hounsfield.preprocessing import Pipeline
 from hounsfield.training import loop, resume, train
 from hounsfield.training.averaging import WeightAverage, averaged_weights, recalibrate
-from hounsfield.training.batches import PredictionBatches, TrainingBatches
+from hounsfield.training.batches import Feed, TrainingBatches, predict_rows
 from hounsfield.training.classifier import ClassifierTrainee, Examples, validation_scores
 from hounsfield.training.loop import Fitted, Schedule
 from hounsfield.training.preparation import DataRequest
@@ -143,24 +142,24 @@ def test_mixup_mixes_images_targets_and_weights_by_one_share() -> None:
     assert np.abs(mixed_targets - targets).max() > 0.01
 
 
-def test_prediction_batches_keep_the_order_and_the_rest() -> None:
+def test_rows_are_predicted_in_their_order_to_the_last() -> None:
+    model = keras.Sequential([keras.Input((1, 1, 1)), keras.layers.Flatten()])
     rows = np.array([7, 3, 9, 1, 0])
-    batches = PredictionBatches(Pixels(np.arange(10).reshape(-1, 1, 1, 1)), rows, batch_size=2)
-    assert len(batches) == 3
-    assert [int(value) for index in range(3) for value in batches[index][0].ravel()] == rows.tolist()
+    pixels = Pixels(np.arange(10, dtype=np.float32).reshape(-1, 1, 1, 1))
+    assert predict_rows(model, pixels, rows, batch_size=2).ravel().tolist() == rows.tolist()
 
 
 @pytest.mark.skipif(not EXACT, reason="the other backends have no such pipeline")
 def test_batches_are_prepared_ahead_without_an_autotuned_pipeline() -> None:
     """At the end of an epoch, TensorFlow's autotuning waits for a timer, for up to as long as the epoch took."""
-    rows = np.random.default_rng(0).permutation(40)
-    batches = PredictionBatches(Pixels(np.arange(40, dtype=np.float32).reshape(-1, 1, 1, 1)), rows, batch_size=4)
-    adapter = PyDatasetAdapter(batches)
-    pipeline = adapter.get_tf_dataset()
+    rows, numbers = np.arange(40), np.arange(40, dtype=np.float32)
+    batches = TrainingBatches(Pixels(numbers.reshape(-1, 1, 1, 1)), rows, numbers[:, None], numbers, batch_size=4)
+    pipeline = Feed().epoch(batches)
     assert pipeline.options().autotune.enabled is False
-    adapter.on_epoch_begin()
-    seen = [value for (images,) in pipeline.as_numpy_iterator() for value in images.ravel().astype(int).tolist()]
-    assert seen == rows.tolist()
+    for index, (images, targets, weights) in enumerate(pipeline.as_numpy_iterator()):
+        for found, expected in zip((images, targets, weights), batches[index], strict=True):
+            np.testing.assert_array_equal(found, expected)
+    assert index + 1 == len(batches) == len(pipeline)
 
 
 # Averages

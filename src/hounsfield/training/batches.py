@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Protocol
 
 import keras
@@ -16,17 +15,57 @@ class PixelSource(Protocol):
         r"""The pixels of some rows: float32 (rows, \*spatial, channels)."""
 
 
-class PreparedAhead(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no types
-    """Batches in the order of their numbers; TensorFlow has them prepared while the network is busy."""
+class Feed:
+    """Hands the batches of one epoch after the other to ``fit``: on TensorFlow, two threads prepare them ahead.
+
+    Keras leaves this to an autotuned pipeline of TensorFlow, whose end waits for a timer that doubles from 10 ms on: an
+    epoch of 3 s then often takes 5.1, one of 6 s takes 10.2. Keras's own threads end a tenth of a second late. Both
+    keep what they made for an epoch, so the pipeline here is made once.
+    """
 
     def __init__(self) -> None:
-        # With one thread Keras leaves this to an autotuned pipeline of TensorFlow, whose end waits for a timer that
-        # doubles from 10 ms on: an epoch of 3 s then often takes 5.1, one of 6 s takes 10.2. On JAX, Keras's own
-        # threads go on past the batch that it looks at before a training, and the epoch misses it.
-        super().__init__(workers=2 if keras.backend.backend() == "tensorflow" else 1, max_queue_size=4)
+        self._batches: Any = None
+        self._pipeline: Any = None
+
+    def epoch(self, batches: keras.utils.PyDataset) -> Any:
+        """What ``fit`` is to be given for an epoch.
+
+        Args:
+            batches: as many in each epoch, all of one size, in the order of their numbers.
+
+        Returns:
+            A ``tf.data.Dataset``; on other backends the batches themselves.
+        """
+        if keras.backend.backend() != "tensorflow":
+            return batches
+        self._batches = batches
+        if self._pipeline is None:
+            self._pipeline = self._made()
+        return self._pipeline
+
+    def _made(self) -> Any:
+        import tensorflow as tf  # noqa: PLC0415 - the other backends do without
+
+        example = self._batches[0]
+        flat = keras.tree.flatten(example)
+
+        def prepare(number: Any) -> Any:
+            arrays = tf.numpy_function(self._flat, [number], [array.dtype for array in flat])
+            for array, like in zip(arrays, flat, strict=True):
+                array.set_shape(like.shape)
+            return keras.tree.pack_sequence_as(example, arrays)
+
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        numbers = tf.data.Dataset.range(len(self._batches))
+        return numbers.map(prepare, num_parallel_calls=2).prefetch(2).with_options(options)
+
+    def _flat(self, number: int) -> list[np.ndarray]:
+        arrays: list[np.ndarray] = keras.tree.flatten(self._batches[int(number)])
+        return arrays
 
 
-class TrainingBatches(PreparedAhead):
+class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no types
     """One epoch of shuffled batches (images, targets, weights).
 
     Args:
@@ -84,19 +123,7 @@ class TrainingBatches(PreparedAhead):
         )
 
 
-class PredictionBatches(PreparedAhead):
-    """Batches of images in the order of ``rows``, for validation."""
-
-    def __init__(self, pixels: PixelSource, rows: np.ndarray, *, batch_size: int) -> None:
-        super().__init__()
-        self._pixels = pixels
-        self._rows = rows
-        self._batch_size = batch_size
-
-    def __len__(self) -> int:
-        """Number of batches."""
-        return math.ceil(len(self._rows) / self._batch_size)
-
-    def __getitem__(self, index: int) -> tuple[Any]:
-        r"""Images (batch, \*spatial, channels)."""
-        return (self._pixels.batch(self._rows[index * self._batch_size : (index + 1) * self._batch_size]),)
+def predict_rows(model: keras.Model, pixels: PixelSource, rows: np.ndarray, *, batch_size: int) -> np.ndarray:
+    """A model's answers to images in the order of ``rows``: (rows, outputs)."""
+    starts = range(0, len(rows), batch_size)
+    return np.concatenate([model.predict_on_batch(pixels.batch(rows[start : start + batch_size])) for start in starts])

@@ -11,7 +11,7 @@ import numpy as np
 
 from hounsfield.augmentation import Augmentation
 from hounsfield.models.twin import Precision, compiled_forward, jit_compilation, training_twin
-from hounsfield.training.batches import PixelSource, PredictionBatches, TrainingBatches
+from hounsfield.training.batches import PixelSource, TrainingBatches, predict_rows
 from hounsfield.training.loop import LEAST_LOSS, Schedule, optimizer
 
 # Images on which batch-norm statistics are taken anew after an epoch: enough for steady means, and never so many that
@@ -89,8 +89,10 @@ class ClassifierTrainee:
     def validate(self, epoch: int) -> dict[str, float]:  # noqa: ARG002 - validation is due after every epoch
         """Log-loss and accuracy on the validation rows."""
         examples = self._examples
-        batches = PredictionBatches(examples.pixels, examples.validation, batch_size=128)
-        return validation_scores(examples.targets[examples.validation], self.model.predict(batches, verbose=0))
+        rows = examples.validation
+        return validation_scores(
+            examples.targets[rows], predict_rows(self.model, examples.pixels, rows, batch_size=128)
+        )
 
     def weights(self) -> list[np.ndarray]:
         """Those of the plain network."""

@@ -15,7 +15,6 @@ from hounsfield.evaluation import Finding, Truth, as_detections, quick_precision
 from hounsfield.inference.windows import Found, find
 from hounsfield.models.twin import compiled_forward, jit_compilation
 from hounsfield.planning import DetectionPlan
-from hounsfield.training.batches import PreparedAhead
 from hounsfield.training.engine_runs import evenly
 from hounsfield.training.loop import Criterion, Schedule, optimizer
 
@@ -23,7 +22,7 @@ from hounsfield.training.loop import Criterion, Schedule, optimizer
 RECALIBRATED, JUDGED = 128, 96
 
 
-class DetectionBatches(PreparedAhead):
+class DetectionBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no types
     """One epoch of shuffled batches: images (batch, *canvas, channels), and padded boxes and classes.
 
     What is drawn depends on the seed, the epoch and the row alone, so an epoch can be replayed.

@@ -20,7 +20,7 @@ from hounsfield.inference import Engine, check_bfloat16, decide, label_text, ope
 from hounsfield.models import flip_averaged
 from hounsfield.reports.evaluation import assessment_figures
 from hounsfield.reports.figures import learning_curves, montage, save_figure
-from hounsfield.training.batches import PredictionBatches
+from hounsfield.training.batches import predict_rows
 from hounsfield.training.bias import record_bias
 from hounsfield.training.classifier import validation_scores
 from hounsfield.training.diagnosis import Diagnosis, diagnose
@@ -132,7 +132,7 @@ def _validation(job: Job, members: list[Member], engine: Engine, limit_rows: np.
     for number, member in enumerate(members):
         network = flip_averaged(member.network, job.plan.test_time_flips)
         rows = member.examples.validation
-        scores = network.predict(PredictionBatches(member.examples.pixels, rows, batch_size=BATCH), verbose=0)
+        scores = predict_rows(network, member.examples.pixels, rows, batch_size=BATCH)
         parts.append((rows, scores, np.full(len(rows), number)))
     rows, scores, seen_by = (np.concatenate(each) for each in zip(*parts, strict=True))
     order = np.argsort(rows, kind="stable")

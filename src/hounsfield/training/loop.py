@@ -15,6 +15,7 @@ import numpy as np
 from hounsfield.errors import RunError
 from hounsfield.planning import BasePlan
 from hounsfield.training.averaging import Batches, WeightAverage, averaged_weights
+from hounsfield.training.batches import Feed
 from hounsfield.training.checkpoint import load_checkpoint, save_checkpoint
 
 logger = logging.getLogger(__name__)
@@ -137,11 +138,12 @@ def fit(
     """
     keras.utils.set_random_seed(seed)
     average, fitted = WeightAverage(schedule.average_decay), Fitted([], criterion=trainee.criterion)
+    feed = Feed()
     if checkpoint is not None and checkpoint.exists():
         load_checkpoint(checkpoint, trainee.model, average, fitted)
     try:
         while len(fitted.history) < schedule.epochs and not _exhausted(fitted, schedule.patience):
-            if not _run_epoch(trainee, average, fitted, on_batch=on_batch):
+            if not _run_epoch(trainee, feed, average, fitted, on_batch=on_batch):
                 logger.warning("The loss is no number any more: the best of %d epochs is kept.", len(fitted.history))
                 break
             if checkpoint is not None:
@@ -191,7 +193,7 @@ def _exhausted(fitted: Fitted, patience: int) -> bool:
     return bool(fitted.history) and len(fitted.history) - fitted.best_epoch >= patience
 
 
-def _run_epoch(trainee: Trainee, average: WeightAverage, fitted: Fitted, *, on_batch: BatchReport) -> bool:
+def _run_epoch(trainee: Trainee, feed: Feed, average: WeightAverage, fitted: Fitted, *, on_batch: BatchReport) -> bool:
     """Train one epoch, take its weights into the average, and judge the average on validation.
 
     Returns:
@@ -205,7 +207,14 @@ def _run_epoch(trainee: Trainee, average: WeightAverage, fitted: Fitted, *, on_b
 
     reporter = keras.callbacks.LambdaCallback(on_train_batch_end=report)
     try:
-        log = model.fit(batches, epochs=epoch + 1, initial_epoch=epoch, shuffle=False, verbose=0, callbacks=[reporter])
+        log = model.fit(
+            feed.epoch(batches),
+            epochs=epoch + 1,
+            initial_epoch=epoch,
+            shuffle=False,
+            verbose=0,
+            callbacks=[reporter],
+        )
     except RuntimeError as error:
         # PyTorch's cross-entropy refuses NaN by itself, where the others return it.
         if "between 0 and 1" not in str(error):
