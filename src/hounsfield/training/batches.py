@@ -7,6 +7,8 @@ from typing import Any, Protocol
 import keras
 import numpy as np
 
+from hounsfield.errors import require
+
 
 class PixelSource(Protocol):
     """Where prepared pixels come from; a ``Store`` is one."""
@@ -44,20 +46,19 @@ class Feed:
         return self._pipeline
 
     def _made(self) -> Any:
-        import tensorflow as tf  # noqa: PLC0415 - the other backends do without
-
+        tensorflow = require("tensorflow", "training on the TensorFlow backend")
         example = self._batches[0]
         flat = keras.tree.flatten(example)
 
         def prepare(number: Any) -> Any:
-            arrays = tf.numpy_function(self._flat, [number], [array.dtype for array in flat])
+            arrays = tensorflow.numpy_function(self._flat, [number], [array.dtype for array in flat])
             for array, like in zip(arrays, flat, strict=True):
                 array.set_shape(like.shape)
             return keras.tree.pack_sequence_as(example, arrays)
 
-        options = tf.data.Options()
+        options = tensorflow.data.Options()
         options.autotune.enabled = False
-        numbers = tf.data.Dataset.range(len(self._batches))
+        numbers = tensorflow.data.Dataset.range(len(self._batches))
         return numbers.map(prepare, num_parallel_calls=2).prefetch(2).with_options(options)
 
     def _flat(self, number: int) -> list[np.ndarray]:
