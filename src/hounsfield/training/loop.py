@@ -186,6 +186,8 @@ def optimizer(schedule: Schedule, steps: int, variables: Sequence[keras.Variable
     )
     # One-dimensional weights are biases and normalisation scales, which decay only harms.
     made.exclude_from_weight_decay([weight for weight in variables if len(weight.shape) < 2])
+    # Built by the first step, its variables would have TensorFlow trace that step twice.
+    made.build(variables)
     return made
 
 
