@@ -354,6 +354,22 @@ def test_columns_may_be_separated_as_those_of_a_table_of_samples(tmp_path: Path,
         read_predictions(path)
 
 
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_decimals_may_have_commas_where_these_separate_no_columns(tmp_path: Path, delimiter: str) -> None:
+    rows = pd.DataFrame(
+        {"truth": ["a", "b", "b"], "p_a": [1.0, 0.25, 1.5e-3], "p_b": [0.0, 0.75, 0.9985], "age": [None, 1.5, 2]}
+    )
+    path = tmp_path / "predictions.csv"
+    rows.to_csv(path, sep=delimiter, decimal=",", index=False)
+    assert "0,25" in path.read_text()
+    read = read_predictions(path)
+    np.testing.assert_array_equal(read.answers.scores, rows[["p_b"]])
+    np.testing.assert_array_equal(read.table["age"], rows["age"])
+    # A comma in text is no decimal.
+    path.write_text(f"truth{delimiter}p_a{delimiter}note\na{delimiter}0,5{delimiter}1,5\nb{delimiter}1{delimiter}x,5\n")
+    assert read_predictions(path).table["note"].tolist() == ["1,5", "x,5"]
+
+
 def test_a_file_that_is_missing_or_no_table_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(EvaluationError, match="There is no file or folder"):
         read_predictions(tmp_path / "absent")

@@ -106,6 +106,11 @@ def test_an_empty_folder_is_one_bad_image(predictor: Predictor, tmp_path: Path) 
         predictor.predict(tmp_path)
 
 
+def test_an_empty_name_is_not_the_current_folder(predictor: Predictor) -> None:
+    with pytest.raises(UsageError, match="has an empty name"):
+        predictor.predict(["", "."])
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [

@@ -163,6 +163,9 @@ def test_a_folder_for_results_inside_the_input_is_no_input(
         (("{scans}", "-o", "{out}", "--clahe", "--montage", "{empty}/sheet.doc"), "a .png is expected"),
         (("{scans}", "-o", "{out}", "--clahe", "--save-steps", "{scans}/a.png/steps.json"), "is a file, and a folder"),
         (("{scans}", "-o", "{out}", "--clahe", "--save-steps", "{empty}"), "is a folder, and a file"),
+        (("{scans}", "-o", "{out}", "--clahe", "--montage", "{scans}/sheet.png"), "lies in the input"),
+        (("{scans}/a.png", "-o", "{out}", "--clahe", "--montage", "{scans}/a.png"), "lies in the input"),
+        (("", "-o", "{out}", "--clahe"), "has an empty name"),
     ],
 )
 def test_wrong_usage_ends_with_2_and_writes_nothing(

@@ -323,6 +323,16 @@ def test_semicolons_between_columns_and_a_byte_order_mark(tmp_path):
     assert load_cohort(tmp_path / "t.csv").labels == ("a", "b")
 
 
+def test_numbers_with_decimal_commas_between_semicolons(tmp_path):
+    rows = "0.png;a;61,5;1,2\n1.png;a;;x\n2.png;b;58;3\n3.png;b;40,25;4\n"
+    for number in range(4):
+        image(tmp_path / f"{number}.png")
+    (tmp_path / "t.csv").write_text(f"image;label;age;remark\n{rows}", encoding="utf-8")
+    table = load_cohort(tmp_path / "t.csv").table
+    np.testing.assert_array_equal(table["age"], [61.5, np.nan, 58, 40.25])
+    assert table["remark"].tolist() == ["1,2", "x", "3", "4"]
+
+
 # DICOM folders
 
 

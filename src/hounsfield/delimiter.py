@@ -1,11 +1,16 @@
-"""What separates the columns of a text table, told in one way for tables of samples and of predictions."""
+"""What separates the columns and the decimals of a text table, told in one way for samples and for predictions."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Commas come first where a header of one column has none of them.
 DELIMITERS = (",", ";", "\t")
+WHOLE, WITH_COMMA = r"[+-]?\d+", r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?"
 
 
 def delimiter_of(path: Path) -> str:
@@ -18,3 +23,28 @@ def delimiter_of(path: Path) -> str:
     with path.open(encoding="utf-8-sig") as stream:
         first = stream.readline()
     return max(DELIMITERS, key=first.count)
+
+
+def decimal_comma_columns(table: pd.DataFrame, delimiter: str) -> dict[str, pd.Series[str]]:
+    """The columns of a text table whose numbers have decimal commas, with points instead.
+
+    Only where a semicolon or a tab separates the columns, and only those of which every cell is empty, a whole number
+    or a number with a comma, and one has a comma.
+
+    Args:
+        table: as it was read; columns that are no text are passed over.
+        delimiter: of its columns.
+    """
+    if delimiter == ",":
+        return {}
+    found = {}
+    for name, cells in table.items():
+        filled = cells[cells.notna()]
+        if not all(isinstance(cell, str) for cell in filled):
+            continue
+        text = filled.str.strip()
+        numbers = text[text != ""]
+        with_comma = numbers.str.fullmatch(WITH_COMMA)
+        if with_comma.any() and (with_comma | numbers.str.fullmatch(WHOLE)).all():
+            found[str(name)] = text.str.replace(",", ".", regex=False).reindex(cells.index)
+    return found

@@ -40,6 +40,7 @@ def command(
         _print_steps()
         return
     from hounsfield.cli.console import print_json, progress_bars, say
+    from hounsfield.images import input_path
     from hounsfield.preprocessing.batch import (
         check_format,
         fit_on_files,
@@ -51,11 +52,12 @@ def command(
 
     given = inputs or []
     pipeline = _pipeline([option for option in given if option.startswith("--")], steps)
-    named = [Path(path) for path in given if not path.startswith("--")]
+    named = [input_path(path) for path in given if not path.startswith("--")]
     folder = _required_folder(out, named)
     inside = lies_inside(folder, named)
     sources = named_sources(named, results=folder if inside else None)
     _check_files(montage, save_steps)
+    _check_montage(montage, named, folder)
     check_format(file_format)
     if pipeline.needs_fit:
         say(f"Some steps learn from images: they are fitted on the {len(sources):,} images given.")
@@ -128,6 +130,20 @@ def _check_files(montage: Path | None, steps: Path | None) -> None:
         check_folder(path.parent if path is not None else None)
         if path is not None and path.is_dir():
             raise UsageError(f"'{path}' is a folder, and a file is expected. Name one.")
+
+
+def _check_montage(montage: Path | None, inputs: list[Path], results: Path) -> None:
+    """Refuse a montage in the input, where it would replace an image or be taken for one next time."""
+    from hounsfield.errors import UsageError
+
+    if montage is None or montage.resolve().is_relative_to(results.resolve()):
+        return
+    for given in inputs:
+        if montage.resolve().is_relative_to(given.resolve()):
+            raise UsageError(
+                f"The montage '{montage}' lies in the input '{given}', and a file elsewhere is expected, which is no "
+                "image to be preprocessed. Name one, such as a file beside the folder of the results."
+            )
 
 
 def _write_montage(result: BatchResult, path: Path) -> None:

@@ -23,7 +23,7 @@ from hounsfield.cohorts.labels import (
     task_of,
     tidy,
 )
-from hounsfield.delimiter import delimiter_of
+from hounsfield.delimiter import decimal_comma_columns, delimiter_of
 from hounsfield.errors import CohortError
 from hounsfield.progress import Progress, silent
 
@@ -117,9 +117,10 @@ def read_table(path: Path, *, may_be_empty: bool = False) -> pd.DataFrame:
 
 def _read_text(path: Path, *, header: int | None = 0, rows: int | None = None) -> pd.DataFrame:
     separator = "\t" if path.suffix.lower() == ".tsv" else delimiter_of(path)
-    return pd.read_csv(
+    table = pd.read_csv(
         path, sep=separator, header=header, nrows=rows, dtype=str, keep_default_na=False, encoding="utf-8-sig"
     )
+    return table if header is None else table.assign(**decimal_comma_columns(table, separator))
 
 
 def own_columns(columns: Sequence[str]) -> list[str]:

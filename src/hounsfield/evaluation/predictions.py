@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hounsfield.delimiter import delimiter_of
+from hounsfield.delimiter import decimal_comma_columns, delimiter_of
 from hounsfield.errors import EvaluationError
 from hounsfield.evaluation.answers import MAX_SUM_ERROR, Answers, Floats, Task, as_answers
 
@@ -128,12 +128,14 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 def _read_csv(path: Path) -> pd.DataFrame:
     """A table of text, its columns separated by commas, semicolons or tabs."""
-    table: pd.DataFrame = pd.read_csv(path, sep=delimiter_of(path), **CSV_OPTIONS)  # type: ignore[call-overload]  # options of mixed types
+    delimiter = delimiter_of(path)
+    table: pd.DataFrame = pd.read_csv(path, sep=delimiter, **CSV_OPTIONS)  # type: ignore[call-overload]  # options of mixed types
     # Of longer rows pandas takes the first cells for an index, which shifts every column.
     shifted = not isinstance(table.index, pd.RangeIndex)
     if shifted:
         raise ValueError("its rows have more cells than its header; a cell that holds the delimiter needs quotes")
-    return table
+    with_points = decimal_comma_columns(table.drop(columns=CSV_OPTIONS["dtype"], errors="ignore"), delimiter)
+    return table.assign(**{name: pd.to_numeric(cells) for name, cells in with_points.items()})
 
 
 def _score_table(table: pd.DataFrame, columns: Sequence[str], name: str) -> Floats:

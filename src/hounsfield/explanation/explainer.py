@@ -18,7 +18,6 @@ from hounsfield.images import Image
 from hounsfield.inference import BadImage, Prediction, Predictor
 from hounsfield.inference.fitting import UnlikenessLog
 from hounsfield.inference.sources import Inputs, frames, sources
-from hounsfield.preprocessing.grid_change import apply_and_trace
 from hounsfield.progress import Progress, silent
 
 Floats = npt.NDArray[np.float32]
@@ -132,11 +131,11 @@ class Explainer:
         predicted = self.predictor.predict_image(image, name, unlikeness)
         if isinstance(predicted, BadImage):
             return predicted
-        label = self._label or self._usual_label(predicted)
-        prepared, change = apply_and_trace(self.bundle.pipeline, image)
+        prediction, prepared, change = predicted
+        label = self._label or self._usual_label(prediction)
         evidence = self.method.evidence(prepared.pixels, self.target(label))
         heat = place(evidence, prepared.shape, image.shape, change.matrix)
-        return Explanation(name, label, predicted, image, evidence, heat)
+        return Explanation(name, label, prediction, image, evidence, heat)
 
     def target(self, label: str) -> Floats:
         """(outputs,): the logits whose weighted sum speaks for a label; the negative one of a binary task has −1."""

@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from hounsfield.images.image import Image, Metadata
-from hounsfield.images.reading import READERS, image_files, read_image
+from hounsfield.images.reading import READERS, image_files, input_path, read_image
 from hounsfield.images.windows import WINDOW_PRESETS, apply_window
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ __all__ = [
     "apply_window",
     "group_series",
     "image_files",
+    "input_path",
     "orientation_of",
     "read_image",
     "read_series",

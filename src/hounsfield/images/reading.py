@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import cast
 
-from hounsfield.errors import ImageError
+from hounsfield.errors import ImageError, UsageError
 from hounsfield.images.formats import SNIFFED_BYTES, sniffed_suffix
 from hounsfield.images.image import Image
 
@@ -62,6 +62,17 @@ def read_image(path: str | Path, *, max_pixels: int = 2**28) -> Image:
             f"{', '.join(READERS)}. Convert it, or give it the suffix of its format."
         )
     return _reader(suffix)(path, max_pixels)
+
+
+def input_path(name: str) -> Path:
+    """The path of a file or folder that was named as an input.
+
+    Raises:
+        UsageError: the name is empty, which a path would take for the current folder.
+    """
+    if not name.strip():
+        raise UsageError("An input has an empty name: expected a file or a folder. The current folder is called '.'.")
+    return Path(name)
 
 
 def image_files(folder: str | Path) -> list[Path]:

@@ -18,6 +18,7 @@ from hounsfield.inference.judge import Judge, Waiting
 from hounsfield.inference.parallel import chunks, on_all_cores
 from hounsfield.inference.prediction import BadImage, Prediction, without_bad
 from hounsfield.inference.sources import Inputs, Source, frames, sources
+from hounsfield.preprocessing.grid_change import GridChange, apply_and_trace
 from hounsfield.progress import Progress, silent
 
 # So many images make a batch, fewer when they are large: engines gain nothing more, and memory stays small.
@@ -81,10 +82,23 @@ class Predictor:
             progress("predict", done, None)
         unlikeness.conclude()
 
-    def predict_image(self, image: Image, name: str, unlikeness: UnlikenessLog) -> Prediction | BadImage:
-        """Predict one image of the network's rank that was read already; ``unlikeness`` takes note of it."""
-        (result,) = self._predict([Source(name, lambda: image)], True, unlikeness)
-        return result
+    def predict_image(
+        self, image: Image, name: str, unlikeness: UnlikenessLog
+    ) -> tuple[Prediction, Image, GridChange] | BadImage:
+        """Predict one image of the network's rank that was read already; ``unlikeness`` takes note of it.
+
+        Returns:
+            The prediction, what the network saw, and how the grid of that lies to the image's own.
+        """
+        try:
+            require_units(image, name, self.bundle)
+            prepared, change = apply_and_trace(self.bundle.pipeline, image)
+            require_fit(prepared, image, name, self.bundle)
+        except (ImageError, PreprocessingError) as error:
+            return BadImage(name, str(error))
+        waiting = Waiting(name, prepared.pixels, unlikeness.note(image, name))
+        (prediction,) = self._run([waiting], True, unlikeness)
+        return prediction, prepared, change
 
     def _predict(self, chunk: Sequence[Source], alone: bool, unlikeness: UnlikenessLog) -> list[Prediction | BadImage]:
         results: list[Prediction | BadImage] = []

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from hounsfield import images
 from hounsfield.errors import ImageError
-from hounsfield.images import Image, image_files, read_image
+from hounsfield.images import Image, image_files, input_path, read_image
 
 # A last axis of this length means channels; of any other length it is an axis of space or counts images.
 CHANNEL_COUNTS = (1, 3, 4)
@@ -44,9 +44,12 @@ def sources(inputs: Inputs, rank: int) -> Iterator[Source]:
             one image, or a batch when it has one axis more: (n, rows, columns), (n, rows, columns, channels).
         rank: the network's, which tells a batch of 2D images from a volume. For a network of volumes the DICOM files of
             a folder are taken together by series, and localisers are left out.
+
+    Raises:
+        UsageError: a name is empty.
     """
     if isinstance(inputs, str | Path):
-        yield from _of_path(Path(inputs), str(inputs), rank)
+        yield from _of_path(input_path(str(inputs)), str(inputs), rank)
     elif isinstance(inputs, np.ndarray):
         yield from _of_array(inputs, "array", rank)
     elif isinstance(inputs, Image):
