@@ -29,6 +29,7 @@ from hounsfield.explanation import (
     randomised,
     similarity,
 )
+from hounsfield.explanation.fields import cell_shift, moved
 from hounsfield.explanation.gradients import input_gradient, run
 from hounsfield.explanation.hiding import lost_by_hiding, windows, without_detail
 from hounsfield.explanation.structure import logits, parts
@@ -201,6 +202,88 @@ def test_fine_maps_are_the_deepest_of_their_resolution_that_nothing_bypasses() -
     image = random_images((64, 48, 1))
     whole = run(head, run(maps, image)) + network.get_layer("probabilities").get_weights()[1]
     np.testing.assert_allclose(whole, run(logits(network), image), rtol=1e-4, atol=1e-4)
+
+
+def strided(shape: tuple[int, ...], *made: keras.Layer) -> keras.Model:
+    inputs = keras.Input(shape)
+    hidden = inputs
+    for layer in made:
+        hidden = layer(hidden)
+    return keras.Model(inputs, hidden)
+
+
+# By hand: the middle of what the middle cell looks at, less the middle of the image, over the pixels of a cell.
+SHIFTS: dict[str, tuple[keras.Model, list[float]]] = {
+    "one step of two pads an even axis at its end": (
+        strided((8, 9, 1), layers.Conv2D(1, 3, strides=2, padding="same")),
+        [0.5 / 2, 0.0],
+    ),
+    "two steps": (
+        strided((16, 16, 1), layers.Conv2D(1, 3, 2, "same"), layers.MaxPooling2D(3, 2, "same")),
+        [1.5 / 4, 1.5 / 4],
+    ),
+    "padding on both sides": (
+        strided((8, 8, 1), layers.ZeroPadding2D(((1, 1), (2, 1))), layers.Conv2D(1, (3, 4), 2)),
+        [-0.5 / 2, -1 / 2],
+    ),
+    "a volume": (
+        strided((8, 9, 10, 1), layers.Conv3D(1, 3, 2, "same"), layers.ReLU()),
+        [0.25, 0.0, 0.25],
+    ),
+    "a layer that is not known": (
+        strided((8, 8, 1), layers.Conv2D(1, 3, 2, "same"), layers.Cropping2D(1)),
+        [0.0, 0.0],
+    ),
+}
+
+
+@network_test
+@pytest.mark.parametrize("name", SHIFTS)
+def test_where_strided_layers_look(name: str) -> None:
+    maps, expected = SHIFTS[name]
+    np.testing.assert_allclose(cell_shift(maps), expected, atol=1e-12)
+
+
+@network_test
+def test_a_branch_that_takes_the_whole_image_in_moves_nothing() -> None:
+    inputs = keras.Input((8, 8, 2))
+    stem = layers.Conv2D(2, 3, 2, "same")(inputs)
+    weight = layers.Reshape((1, 1, 2))(layers.GlobalAveragePooling2D()(stem))
+    np.testing.assert_allclose(cell_shift(keras.Model(inputs, layers.Multiply()([stem, weight]))), 0.25)
+    shortcut = layers.Conv2D(2, 1, 2, "same")(inputs)
+    np.testing.assert_allclose(cell_shift(keras.Model(inputs, layers.Add()([stem, shortcut]))), 0, atol=1e-12)
+
+
+@network_test
+@pytest.mark.parametrize("shape", [(64, 64, 1), (128, 112, 1), (48, 32, 32, 1)])
+def test_cells_look_where_a_changed_pixel_is_seen(shape: tuple[int, ...]) -> None:
+    keras.utils.set_random_seed(0)
+    (part,) = parts(build("resnet10", shape, 2, "binary", width=24, pooling="stages"))
+    maps, _ = part.cut("fine")
+    generator = np.random.default_rng(0)
+    spatial = np.array(shape[:-1])
+    image = generator.normal(size=shape).astype(np.float32)
+    places = generator.integers(spatial * 3 // 8, spatial * 5 // 8, size=(24, len(spatial)))
+    changed = np.repeat(image[None], len(places), axis=0)
+    for one, pixel in zip(changed, places, strict=True):
+        one[tuple(pixel)] += 3
+    seen = ((run(maps, changed) - run(maps, image[None])) ** 2).sum(axis=-1)
+    cells = np.moveaxis(np.indices(seen.shape[1:]), 0, -1).reshape(-1, len(spatial))
+    weight = seen.reshape(len(places), -1)
+    middles = weight @ cells / weight.sum(axis=1, keepdims=True)
+    shift = ((places + 0.5) * seen.shape[1:] / spatial - 0.5 - middles).mean(axis=0)
+    np.testing.assert_allclose(shift, cell_shift(maps), atol=0.12)
+    assert cell_shift(maps).min() > 0.2
+
+
+def test_a_moved_map_keeps_its_sum_and_moves_its_middle() -> None:
+    grid = np.zeros((9, 7), np.float32)
+    grid[4, 3] = 2
+    found = moved(grid, np.array([0.375, -1.25]))
+    assert found.sum() == pytest.approx(2)
+    assert [found.sum(axis=1) @ np.arange(9) / 2, found.sum(axis=0) @ np.arange(7) / 2] == pytest.approx([4.375, 1.75])
+    noise = np.random.default_rng(0).normal(size=(5, 6)).astype(np.float32)
+    assert moved(noise, np.array([0.5, -0.5])).sum() == pytest.approx(noise.sum(), abs=1e-5)
 
 
 @network_test

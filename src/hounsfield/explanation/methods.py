@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hounsfield.errors import BundleError, MissingDependency, UsageError
+from hounsfield.explanation.fields import cell_shift
 from hounsfield.explanation.gradients import Gradient, input_gradient, run
 from hounsfield.explanation.hiding import lost_by_hiding, without_detail
 from hounsfield.explanation.structure import Layer, Part, logits, parts, require_sum
@@ -77,7 +78,7 @@ class ActivationMap:
 
     @staticmethod
     def _class_activation(part: Part, maps: Any, _head: Any, pixels: Floats, target: Floats) -> Floats:
-        return part.together(run(maps, part.seen(pixels)) @ (part.kernel @ target))
+        return part.together(run(maps, part.seen(pixels)) @ (part.kernel @ target), cell_shift(maps))
 
     @staticmethod
     def _loss(part: Part, maps: Any, head: Any, pixels: Floats, target: Floats) -> Floats:
@@ -86,7 +87,7 @@ class ActivationMap:
 
         whole, hidden = (run(maps, part.seen(image)) for image in (pixels, without_detail(pixels)))
         lost = [lost_by_hiding(score, *view, span=WIDE) for view in zip(whole, hidden, strict=True)]
-        return part.together(np.stack(lost))
+        return part.together(np.stack(lost), cell_shift(maps))
 
 
 class GradCAM:
@@ -120,13 +121,14 @@ class GradCAM:
         values = run(maps, part.seen(pixels))
         slopes = gradient(values, np.tile(target, (len(values), 1)))
         weights = slopes.mean(axis=tuple(range(1, slopes.ndim - 1)), keepdims=True)
-        return part.together((values * weights).sum(axis=-1))
+        return part.together((values * weights).sum(axis=-1), cell_shift(maps))
 
     @staticmethod
     def _integrated(part: Part, maps: Any, gradient: Gradient, pixels: Floats, target: Floats) -> Floats:
         whole, hidden = (run(maps, part.seen(image)) for image in (pixels, without_detail(pixels)))
         views = zip(whole, hidden, strict=True)
-        return part.together(np.stack([_along_the_way(gradient, *view, target) for view in views]))
+        found = np.stack([_along_the_way(gradient, *view, target) for view in views])
+        return part.together(found, cell_shift(maps))
 
 
 class IntegratedGradients:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hounsfield.errors import BundleError, require
+from hounsfield.explanation.fields import moved
 from hounsfield.explanation.gradients import run
 
 Floats = npt.NDArray[np.float32]
@@ -48,9 +49,10 @@ class Part:
         """What this part looks at of an image (spatial, channels): (views, spatial, channels)."""
         return np.stack([np.flip(image, view) for view in self.views])
 
-    def together(self, maps: Floats) -> Floats:
-        """The sum of maps (views, grid), each turned back."""
-        return np.asarray(np.sum([np.flip(one, view) for one, view in zip(maps, self.views, strict=True)], axis=0))
+    def together(self, maps: Floats, shift: npt.NDArray[np.float64]) -> Floats:
+        """The sum of maps (views, grid), each moved by ``shift`` cells to what its cells look at, and turned back."""
+        views = zip(maps, self.views, strict=True)
+        return np.asarray(np.sum([np.flip(moved(one, shift), view) for one, view in views], axis=0))
 
     @property
     def pooled(self) -> bool:
