@@ -150,16 +150,34 @@ def test_rows_are_predicted_in_their_order_to_the_last() -> None:
 
 
 @pytest.mark.skipif(not EXACT, reason="the other backends have no such pipeline")
-def test_batches_are_prepared_ahead_without_an_autotuned_pipeline() -> None:
+def test_one_pipeline_without_autotuning_feeds_every_epoch() -> None:
     """At the end of an epoch, TensorFlow's autotuning waits for a timer, for up to as long as the epoch took."""
     rows, numbers = np.arange(40), np.arange(40, dtype=np.float32)
-    batches = TrainingBatches(Pixels(numbers.reshape(-1, 1, 1, 1)), rows, numbers[:, None], numbers, batch_size=4)
-    pipeline = Feed().epoch(batches)
-    assert pipeline.options().autotune.enabled is False
-    for index, (images, targets, weights) in enumerate(pipeline.as_numpy_iterator()):
-        for found, expected in zip((images, targets, weights), batches[index], strict=True):
-            np.testing.assert_array_equal(found, expected)
-    assert index + 1 == len(batches) == len(pipeline)
+    pixels, feed = Pixels(numbers.reshape(-1, 1, 1, 1)), Feed()
+    epochs = [TrainingBatches(pixels, rows, numbers[:, None], numbers, batch_size=4, epoch=epoch) for epoch in (0, 1)]
+    pipelines = [feed.epoch(epochs[0])]
+    assert pipelines[0].options().autotune.enabled is False
+    for batches in epochs:
+        pipelines.append(feed.epoch(batches))
+        found = list(pipelines[-1].as_numpy_iterator())
+        assert len(found) == len(batches) == len(pipelines[-1])
+        for index, arrays in enumerate(found):
+            for array, expected in zip(arrays, batches[index], strict=True):
+                np.testing.assert_array_equal(array, expected)
+    assert all(pipeline is pipelines[0] for pipeline in pipelines)
+    assert not np.array_equal(epochs[0][0][0], epochs[1][0][0])
+
+
+@pytest.mark.skipif(not EXACT, reason="the other backends trace no step")
+def test_a_step_is_traced_once() -> None:
+    plan, data = schedule(epochs=2), examples()
+    trainee = ClassifierTrainee(
+        small_network(), data, plan, Augmentation(), precision="float32", label_smoothing=0.0, seed=0
+    )
+    step, traced = trainee.model.train_step, []
+    trainee.model.train_step = lambda batch: traced.append(1) or step(batch)
+    loop.fit(trainee, plan, seed=0)
+    assert len(traced) == 1
 
 
 # Averages

@@ -25,7 +25,7 @@ def command(
     seed: Annotated[int, typer.Option(min=0, help="Of the images, the split and the training.")] = 0,
     patients: Annotated[int, typer.Option(min=40, help="How many patients to make; fewer are quicker.")] = 500,
 ) -> None:
-    """Make chest radiographs as DICOM files, then inspect, train, evaluate, predict and report; about a minute."""
+    """Make chest radiographs as DICOM files, then inspect, train, evaluate, predict and report, in some 90 s."""
     import time
 
     from hounsfield.cli.console import say
