@@ -234,6 +234,14 @@ SHIFTS: dict[str, tuple[keras.Model, list[float]]] = {
         strided((8, 8, 1), layers.Conv2D(1, 3, 2, "same"), layers.Cropping2D(1)),
         [0.0, 0.0],
     ),
+    "a layer that makes the grid finer": (
+        strided((8, 8, 1), layers.Conv2D(1, 3, 2, "same"), layers.Conv2DTranspose(1, 3, 2, "same")),
+        [0.0, 0.0],
+    ),
+    "a layer that is used twice": (
+        strided((8, 8, 1), *[layers.Conv2D(1, 3, 2, "same")] * 2),
+        [0.0, 0.0],
+    ),
 }
 
 

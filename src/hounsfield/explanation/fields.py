@@ -37,8 +37,13 @@ def cell_shift(maps: Any) -> npt.NDArray[np.float64]:
     shape, cells = (np.array(tensor.shape[1:-1], np.float64) for tensor in (image, made))
     views: dict[int, _View | None] = {id(image): _View(np.zeros(len(shape)), np.ones(len(shape)))}
     for layer in maps.layers[1:]:
-        given = layer.input if isinstance(layer.input, list | tuple) else [layer.input]
-        views[id(layer.output)] = _after(layer, [(tensor, views.get(id(tensor))) for tensor in given])
+        try:
+            given, output = layer.input, layer.output
+        except (AttributeError, ValueError):
+            # A layer that is used twice has no one input.
+            continue
+        tensors = given if isinstance(given, list | tuple) else [given]
+        views[id(output)] = _after(layer, [(tensor, views.get(id(tensor))) for tensor in tensors])
     view = views.get(id(made))
     if view is None:
         return np.zeros(len(shape))
@@ -61,6 +66,8 @@ def _after(layer: Any, given: list[tuple[Any, _View | None]]) -> _View | None:
     before, (first, stride) = known[0]
     spread = (np.array(window) - 1) * np.array(getattr(layer, "dilation_rate", 1))
     steps = np.array(layer.strides)
+    if np.any(np.array(grid) > np.array(before)):
+        return None
     missing = np.maximum((np.array(grid) - 1) * steps + spread + 1 - np.array(before), 0)
     ahead = missing // 2 if layer.padding == "same" else 0
     return _View(first + stride * (spread / 2 - ahead), stride * steps)
