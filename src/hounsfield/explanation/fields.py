@@ -37,13 +37,8 @@ def cell_shift(maps: Any) -> npt.NDArray[np.float64]:
     shape, cells = (np.array(tensor.shape[1:-1], np.float64) for tensor in (image, made))
     views: dict[int, _View | None] = {id(image): _View(np.zeros(len(shape)), np.ones(len(shape)))}
     for layer in maps.layers[1:]:
-        try:
-            given, output = layer.input, layer.output
-        except (AttributeError, ValueError):
-            # A layer that is used twice has no one input.
-            continue
-        tensors = given if isinstance(given, list | tuple) else [given]
-        views[id(output)] = _after(layer, [(tensor, views.get(id(tensor))) for tensor in tensors])
+        given = layer.input if isinstance(layer.input, list | tuple) else [layer.input]
+        views[id(layer.output)] = _after(layer, [(tensor, views.get(id(tensor))) for tensor in given])
     view = views.get(id(made))
     if view is None:
         return np.zeros(len(shape))
