@@ -479,4 +479,7 @@ def test_the_command_refuses_what_it_does_not_know(
     assert explain(monkeypatch, bundle.folder, tmp_path, "-o", tmp_path / "out", "--method", "guess") == 2
     assert "Known are: auto, activation" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+    assert explain(monkeypatch, bundle.folder, "", "-o", tmp_path / "out", "--engine", "keras") == 2
+    assert "has an empty name" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
     assert explain(monkeypatch, tmp_path / "nowhere", tmp_path, "-o", tmp_path / "out") == 1

@@ -44,7 +44,6 @@ def command(
     explainer = Explainer(run, method, layer=layer, label=label, engine=engine)
     say(f"Engine: {explainer.predictor.engine.description}")
     say(f"Method: {explainer.method.description}")
-    output.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     bad: list[BadImage] = []
     taken: set[str] = set()
@@ -82,6 +81,7 @@ def _write(found: Explanation, folder: Path, name: str, maps: str) -> dict[str, 
     from hounsfield.reports.figures import save_figure
     from hounsfield.reports.overlays import overlay_figure
 
+    folder.mkdir(parents=True, exist_ok=True)
     picture = folder / f"{name}.png"
     save_figure(overlay_figure(found, title=Path(found.image).name), picture)
     row = {
