@@ -13,8 +13,9 @@ from hounsfield.augmentation import STRENGTHS
 from hounsfield.cohorts.fingerprint import Distribution, Fingerprint, LungFigures, Sizes
 from hounsfield.errors import HounsfieldError, PlanError, UsageError
 from hounsfield.planning import Hardware, Plan, make_plan
+from hounsfield.planning.base import Effort
 from hounsfield.planning.hardware import Speed
-from hounsfield.planning.planner import BUDGETS, with_expectations_here
+from hounsfield.planning.planner import BUDGETS, START_AND_END, with_expectations_here
 from plans import hand_made_plan
 
 pytestmark = pytest.mark.network
@@ -252,7 +253,9 @@ def test_effort_is_one_dial() -> None:
 def test_expected_time_is_work_over_speed() -> None:
     plan = make_plan(seen())
     longer = with_expectations_here(plan.changed([f"epochs={2 * plan.epochs}"]), seen())
-    assert longer.expected_seconds - 20 == pytest.approx(2 * (plan.expected_seconds - 20), rel=0.01)
+    assert longer.expected_seconds - START_AND_END == pytest.approx(
+        2 * (plan.expected_seconds - START_AND_END), rel=0.01
+    )
     assert plan.expected_disk_mb == pytest.approx(1000 * 4 * plan.input_shape[0] * plan.input_shape[1] / 2**20, rel=0.1)
 
 
@@ -382,6 +385,15 @@ def test_only_residual_networks_of_volumes_pool_all_stages(network: str, shape: 
     plan = make_plan(seen(**volumes, median_shape=shape, min_shape=shape, max_shape=shape), network=network)
     assert plan.pooling == "mean"
     assert "pooling" not in plan.network_options()
+
+
+def test_few_small_images_fill_no_wide_network() -> None:
+    def width(count: int, effort: Effort) -> int | None:
+        shape = (28, 28)
+        few = {"num_readable": count, "num_grey": count, "median_shape": shape, "shapes": {shape: count}}
+        return make_plan(seen(**few), effort=effort).width
+
+    assert width(4700, "standard") == width(20_000, "standard") // 2 == width(4700, "thorough") // 2
 
 
 def test_an_accelerator_buys_width(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from hounsfield.errors import CohortError, PlanError, RunError, UsageError
 from hounsfield.models.twin import compiled_forward, training_twin
 from hounsfield.planning import Plan
 from hounsfield.preprocessing import Pipeline
-from hounsfield.training import loop, resume, train
+from hounsfield.training import averaging, loop, resume, train
 from hounsfield.training.averaging import WeightAverage, averaged_weights, recalibrate
 from hounsfield.training.batches import Feed, TrainingBatches, predict_rows
 from hounsfield.training.classifier import ClassifierTrainee, Examples, validation_scores
@@ -199,16 +199,21 @@ def _forward(twin: keras.Model) -> Callable[[np.ndarray], Any]:
     return compiled_forward(lambda images: twin(images, training=True))
 
 
-def test_recalibration_gives_the_statistics_of_the_present_weights() -> None:
-    """Moving statistics are the momentum-weighted means of the batches' own mean and variance, over k batches."""
-    data, network = examples(), small_network(dropout=0.0)
+@pytest.mark.parametrize("together", [1, 2])
+def test_recalibration_gives_the_statistics_of_the_present_weights(
+    together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Moving statistics are the momentum-weighted means of the passes' own mean and variance, over k passes."""
+    data, network = examples(64), small_network(dropout=0.0)
     twin = training_twin(network, "float32", [])
     batches = TrainingBatches(data.pixels, data.train, data.targets, data.weights, batch_size=8)
-    recalibrate(twin, _forward(twin), batches, 3)
+    monkeypatch.setattr(averaging, "PASSED_IMAGES", 8 * together)
+    recalibrate(twin, _forward(twin), batches, 8 * 3 * together)
     before = keras.Model(network.inputs[0], network.get_layer("convolution").output)
     means, variances = [], []
     for index in range(3):
-        values = keras.ops.convert_to_numpy(before(batches[index][0]))
+        images = [batches[together * index + number][0] for number in range(together)]
+        values = keras.ops.convert_to_numpy(before(np.concatenate(images)))
         means.append(values.mean((0, 1, 2)))
         variances.append(values.var((0, 1, 2)))
     share = 0.9 ** np.arange(2, -1, -1)[:, None]

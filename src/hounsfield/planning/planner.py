@@ -24,7 +24,8 @@ class Budget:
     """What an effort may spend: by rank the input's longest side, the network's width and the images seen.
 
     ``images`` is how often an image is seen in one network's training, all passes together; ``epochs`` the
-    fewest and the most passes.
+    fewest and the most passes. Where the training images hold fewer than ``ample_values`` values, half the width is
+    taken.
     """
 
     network: str
@@ -33,12 +34,13 @@ class Budget:
     images: dict[int, int]
     epochs: tuple[int, int]
     augmentation: Strength
+    ample_values: int = 0
     folds: int = 1
 
 
 BUDGETS: dict[Effort, Budget] = {
     "quick": Budget("resnet10", {2: 64, 3: 48}, {2: 16, 3: 8}, {2: 40_000, 3: 20_000}, (6, 45), "light"),
-    "standard": Budget("resnet18", {2: 128, 3: 64}, {2: 32, 3: 16}, {2: 100_000, 3: 50_000}, (15, 80), "medium"),
+    "standard": Budget("resnet18", {2: 128, 3: 64}, {2: 32, 3: 16}, {2: 100_000, 3: 50_000}, (15, 80), "medium", 2**23),
     "thorough": Budget(
         "resnet18", {2: 128, 3: 64}, {2: 32, 3: 16}, {2: 100_000, 3: 50_000}, (15, 80), "medium", folds=4
     ),
@@ -48,6 +50,10 @@ VARIATION: dict[Strength, str] = {
     "light": "few passes leave little room to overfit, and images that vary more are learned more slowly",
     "medium": "in many passes each image should look different every time",
 }
+# Epochs also judge validation images and take batch statistics anew.
+EPOCH_SURPLUS = 1.12
+# Seconds for what comes before and after the epochs.
+START_AND_END = 30
 # On an accelerator the same time buys a network of twice the width.
 ACCELERATED_WIDTH = 2
 # Of the greatest variance that images of this range and mean can have: above it they are masks.
@@ -83,7 +89,7 @@ def make_plan(seen: Fingerprint, *, effort: Effort = "standard", network: str | 
     budget, hardware = BUDGETS[effort], Hardware.here()
     reasons: dict[str, str] = {"effort": "asked for: the dial from which the rest follows"}
     input_shape = _input_shape(seen, budget, reasons)
-    width = _width(network, seen, budget, hardware, reasons)
+    width = _width(network, seen, input_shape, budget, hardware, reasons)
     batch_size = _batch_size(input_shape, seen, reasons)
     epochs = _epochs(seen, budget, reasons)
     speed = measure_speed(input_shape, width or budget.width[seen.rank], batch_size)
@@ -280,7 +286,12 @@ def _network(asked: str | None, budget: Budget, seen: Fingerprint, reasons: dict
 
 
 def _width(
-    asked: str | None, seen: Fingerprint, budget: Budget, hardware: Hardware, reasons: dict[str, str]
+    asked: str | None,
+    seen: Fingerprint,
+    input_shape: tuple[int, ...],
+    budget: Budget,
+    hardware: Hardware,
+    reasons: dict[str, str],
 ) -> int | None:
     if asked is not None and not asked.startswith("resnet"):
         return None
@@ -288,6 +299,10 @@ def _width(
     reasons["width"] = (
         f"channels of the first stage that this machine trains in the effort's time ({hardware.describe()})"
     )
+    values = seen.num_readable * math.prod(input_shape)
+    if values < budget.ample_values:
+        reasons["width"] += f"; halved, since {values / 1e6:.1f} million values to learn from fill no wider network"
+        return width // 2
     return width
 
 
@@ -387,7 +402,7 @@ def with_expectations(plan: Plan, seen: Fingerprint, speed: Speed, hardware: Har
     """The plan with the time, memory and disk that it should take on this machine."""
     network = build(plan.network, plan.input_shape, len(plan.labels), plan.task, **plan.network_options())
     passes = plan.epochs * plan.folds * seen.num_readable
-    seconds = passes * multiply_adds(network) / speed.rates[plan.precision] + 20
+    seconds = EPOCH_SURPLUS * passes * multiply_adds(network) / speed.rates[plan.precision] + START_AND_END
     values = sum(int(np.prod(layer.output.shape[1:])) for layer in network.layers)
     memory = 900 + (plan.batch_size * values * 4 * 2 + network.count_params() * 16) / 2**20
     disk = seen.num_readable * int(np.prod(plan.input_shape)) * 4 / 2**20

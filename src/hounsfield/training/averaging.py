@@ -1,7 +1,9 @@
 """Averaging weights over the epochs, with batch-norm statistics that belong to the average.
 
 Izmailov et al., "Averaging weights leads to wider optima", 2018 (arXiv:1803.05407), with an exponential
-instead of a plain mean, so that it can be used and judged after every epoch.
+instead of a plain mean, so that it can be used and judged after every epoch. The statistics are taken from images as
+they are in use: those of varied training images make a network lean to one class on plain ones (for the difference
+between training and use, see Touvron et al., "Fixing the train-test resolution discrepancy", 2019, arXiv:1906.06423).
 """
 
 from __future__ import annotations
@@ -13,6 +15,9 @@ from typing import Any, Protocol
 
 import keras
 import numpy as np
+
+# Images, and values of theirs, that are passed at once where batch-norm statistics are taken anew.
+PASSED_IMAGES, PASSED_VALUES = 64, 2**20
 
 
 class WeightAverage:
@@ -67,18 +72,18 @@ def averaged_weights(trainee: Recalibrated, average: WeightAverage, batches: Bat
     current = model.get_weights()
     try:
         model.set_weights(average.weights)
-        recalibrate(model, trainee.forward, batches, math.ceil(trainee.num_recalibrating / batches.batch_size))
+        recalibrate(model, trainee.forward, batches, trainee.num_recalibrating)
         yield
     finally:
         model.set_weights(current)
 
 
-def recalibrate(model: keras.Model, forward: Callable[[np.ndarray], Any], batches: Batches, num_batches: int) -> None:
+def recalibrate(model: keras.Model, forward: Callable[[np.ndarray], Any], batches: Batches, num_images: int) -> None:
     """Set the moving statistics of each batch normalisation to those of the model's present weights.
 
-    ``forward`` passes a batch through it in training mode. Starting from zero, k batches at momentum m
-    leave (1 − m^k) of their weighted mean: dividing by that gives the mean itself, as in the bias correction of Adam
-    (Kingma & Ba, 2014, section 3).
+    ``forward`` passes images through it in training mode, several small batches at once: what a pass costs beside its
+    arithmetic would add up. Starting from zero, k passes at momentum m leave (1 − m^k) of their weighted mean: dividing
+    by that gives the mean itself, as in the bias correction of Adam (Kingma & Ba, 2014, section 3).
     """
     # Keras has no public walk through nested networks.
     layers = model._flatten_layers(include_self=False)
@@ -88,10 +93,22 @@ def recalibrate(model: keras.Model, forward: Callable[[np.ndarray], Any], batche
     for layer in normalisations:
         layer.moving_mean.assign(np.zeros(layer.moving_mean.shape))
         layer.moving_variance.assign(np.zeros(layer.moving_variance.shape))
-    num_batches = min(num_batches, len(batches))
+    num_batches = min(math.ceil(num_images / batches.batch_size), len(batches))
+    waiting: list[np.ndarray] = []
+    num_passes = 0
     for index in range(num_batches):
-        forward(batches[index][0])
+        waiting.append(batches[index][0])
+        # As many in each pass, a rest is left out: a compiled pass is compiled for one size.
+        if len(waiting) == min(_batches_at_once(waiting[0]), num_batches):
+            forward(np.concatenate(waiting))
+            waiting.clear()
+            num_passes += 1
     for layer in normalisations:
-        share = 1 - layer.momentum**num_batches
+        share = 1 - layer.momentum**num_passes
         layer.moving_mean.assign(layer.moving_mean / share)
         layer.moving_variance.assign(layer.moving_variance / share)
+
+
+def _batches_at_once(images: np.ndarray) -> int:
+    """How many batches like this one are passed at once: so many images, and values, that memory hardly notices."""
+    return max(1, min(PASSED_IMAGES // len(images), PASSED_VALUES // images.size))

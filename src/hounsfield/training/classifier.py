@@ -68,12 +68,20 @@ class ClassifierTrainee:
             kind(label_smoothing=label_smoothing),
             jit_compile=jit_compilation(),
         )
-        self.forward: Callable[[np.ndarray], Any] = compiled_forward(lambda images: self.model(images, training=True))
+        plain = self.model.get_layer("network")
+        self.forward: Callable[[np.ndarray], Any] = compiled_forward(lambda images: plain(images, training=True))
         wanted = RECALIBRATION_SHARE * len(examples.train)
         self.num_recalibrating = round(min(RECALIBRATION_IMAGES[1], max(RECALIBRATION_IMAGES[0], wanted)))
 
     def batches(self, epoch: int) -> TrainingBatches:
         """The batches of an epoch."""
+        return self._batches(epoch, mixup=self._mixup)
+
+    def plain_batches(self, epoch: int) -> TrainingBatches:
+        """The same, with no image mixed into another."""
+        return self._batches(epoch, mixup=0.0)
+
+    def _batches(self, epoch: int, *, mixup: float) -> TrainingBatches:
         examples = self._examples
         return TrainingBatches(
             examples.pixels,
@@ -81,7 +89,7 @@ class ClassifierTrainee:
             examples.targets,
             examples.weights,
             batch_size=self._schedule.batch_size,
-            mixup=self._mixup,
+            mixup=mixup,
             seed=self._seed,
             epoch=epoch,
         )

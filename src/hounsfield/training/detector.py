@@ -119,6 +119,8 @@ class DetectorTrainee:
         """The batches of an epoch."""
         return DetectionBatches(self._store, self._train, self._plan, seed=self._plan.seed, epoch=epoch)
 
+    plain_batches = batches
+
     def validate(self, epoch: int) -> dict[str, float]:
         """Average precision on the validation images, every few epochs and after the last."""
         if (epoch + 1) % self._plan.validate_every and epoch + 1 < self._plan.epochs:

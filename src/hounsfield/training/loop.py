@@ -70,8 +70,11 @@ class Trainee(Protocol):
     def batches(self, epoch: int) -> Batches:
         """The batches of an epoch, counted from 0."""
 
+    def plain_batches(self, epoch: int) -> Batches:
+        """Batches whose images are as the network will meet them in use, for batch-norm statistics."""
+
     def forward(self, images: np.ndarray) -> Any:
-        """Pass a batch in training mode, for what it leaves in moving statistics."""
+        """Pass images as they are in training mode, for what they leave in moving statistics."""
 
     def validate(self, epoch: int) -> dict[str, float]:
         """Judge the model as it is after an epoch, counted from 0: figures to be recorded; none where not due."""
@@ -224,7 +227,7 @@ def _run_epoch(trainee: Trainee, feed: Feed, average: WeightAverage, fitted: Fit
         return _diverged(fitted, epoch)
     average.update(model)
     record: dict[str, Any] = {"epoch": epoch + 1} | {name: float(values[-1]) for name, values in log.history.items()}
-    with averaged_weights(trainee, average, batches):
+    with averaged_weights(trainee, average, trainee.plain_batches(epoch)):
         record |= trainee.validate(epoch)
         if not all(np.isfinite(value) for name, value in record.items() if name in ("loss", "val_loss")):
             return _diverged(fitted, epoch)
