@@ -106,6 +106,7 @@ def make_plan(seen: Fingerprint, *, effort: Effort = "standard", network: str | 
         pooling=_pooling(network or budget.network, seen, input_shape, reasons),
         dropout=0.2,
         augmentation=_augmentation(seen, budget, seen.labels, reasons),
+        plain_share=0.4,
         batch_size=batch_size,
         epochs=epochs,
         patience=max(5, epochs // 3),
@@ -129,6 +130,10 @@ def _constant_reasons(epochs: int) -> dict[str, str]:
         "balance_groups": "none: name a column, such as site, when 'evaluate' finds that a group is served worse",
         "dropout": "of the pooled features: a light guard against overfitting beside the augmentation",
         "learning_rate": "peak for AdamW on normalised residual networks; gradients are clipped at norm 5",
+        "plain_share": (
+            "images are varied first, and in the last epochs shown as they are and will be in use, which answers to "
+            "varied images alone do not quite fit"
+        ),
         "warmup": "the rate rises over the first tenth of the steps, then falls as a cosine",
         "weight_decay": "decoupled; biases and normalisation scales are left alone",
         "label_smoothing": "labels of images carry errors, and confident networks generalise worse across scanners",
