@@ -50,6 +50,8 @@ VARIATION: dict[Strength, str] = {
     "light": "few passes leave little room to overfit, and images that vary more are learned more slowly",
     "medium": "in many passes each image should look different every time",
 }
+# Epochs without augmentation at the end: at most this share of all, and this many.
+PLAIN_SHARE, PLAIN_EPOCHS = 0.4, 12
 # Epochs also judge validation images and take batch statistics anew.
 EPOCH_SURPLUS = 1.12
 # Seconds for what comes before and after the epochs.
@@ -106,7 +108,7 @@ def make_plan(seen: Fingerprint, *, effort: Effort = "standard", network: str | 
         pooling=_pooling(network or budget.network, seen, input_shape, reasons),
         dropout=0.2,
         augmentation=_augmentation(seen, budget, seen.labels, reasons),
-        plain_share=0.4,
+        plain_share=_plain_share(epochs, reasons),
         batch_size=batch_size,
         epochs=epochs,
         patience=max(5, epochs // 3),
@@ -130,10 +132,6 @@ def _constant_reasons(epochs: int) -> dict[str, str]:
         "balance_groups": "none: name a column, such as site, when 'evaluate' finds that a group is served worse",
         "dropout": "of the pooled features: a light guard against overfitting beside the augmentation",
         "learning_rate": "peak for AdamW on normalised residual networks; gradients are clipped at norm 5",
-        "plain_share": (
-            "images are varied first, and in the last epochs shown as they are and will be in use, which answers to "
-            "varied images alone do not quite fit"
-        ),
         "warmup": "the rate rises over the first tenth of the steps, then falls as a cosine",
         "weight_decay": "decoupled; biases and normalisation scales are left alone",
         "label_smoothing": "labels of images carry errors, and confident networks generalise worse across scanners",
@@ -364,6 +362,15 @@ def _augmentation(seen: Fingerprint, budget: Budget, labels: tuple[str, ...], re
     )
     kept = MASK_LIMITS if masks else {}
     return STRENGTHS[budget.augmentation].model_copy(update=kept | {"flip_axes": () if sided else axes})
+
+
+def _plain_share(epochs: int, reasons: dict[str, str]) -> float:
+    share = min(PLAIN_SHARE, PLAIN_EPOCHS / epochs)
+    reasons["plain_share"] = (
+        f"images are varied first, and in the last {round(share * epochs)} epochs shown as they are and will be in use, "
+        "which answers to varied images alone do not quite fit; more passes would learn them by heart"
+    )
+    return round(share, 3)
 
 
 def _balance(seen: Fingerprint, reasons: dict[str, str]) -> bool:
