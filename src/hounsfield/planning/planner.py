@@ -367,8 +367,8 @@ def _augmentation(seen: Fingerprint, budget: Budget, labels: tuple[str, ...], re
 def _plain_share(epochs: int, reasons: dict[str, str]) -> float:
     share = min(PLAIN_SHARE, PLAIN_EPOCHS / epochs)
     reasons["plain_share"] = (
-        f"images are varied first, and in the last {round(share * epochs)} epochs shown as they are and will be in use, "
-        "which answers to varied images alone do not quite fit; more passes would learn them by heart"
+        f"images are varied first, and in the last {round(share * epochs)} epochs shown as they are and will be in "
+        "use, which answers to varied images alone do not quite fit; more passes would learn them by heart"
     )
     return round(share, 3)
 

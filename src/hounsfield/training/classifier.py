@@ -63,7 +63,7 @@ class ClassifierTrainee:
         self._augmentation = augmentation.layers(seed)
         self.model = training_twin(network, precision, self._augmentation, seed=seed)
         self._examples, self._schedule, self._mixup, self._seed = examples, schedule, augmentation.mixup, seed
-        self._first_plain = round((1 - plain_share) * schedule.epochs)
+        self._first_plain = schedule.epochs - round(plain_share * schedule.epochs)
         steps = max(1, len(examples.train) // min(schedule.batch_size, len(examples.train)))
         softmax = network.get_layer("probabilities").activation is keras.activations.softmax
         kind = keras.losses.CategoricalCrossentropy if softmax else keras.losses.BinaryCrossentropy
