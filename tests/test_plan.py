@@ -387,13 +387,6 @@ def test_only_residual_networks_of_volumes_pool_all_stages(network: str, shape: 
     assert "pooling" not in plan.network_options()
 
 
-@pytest.mark.parametrize(("images", "plain"), [(10_000, 6), (1000, 12)])
-def test_the_last_epochs_are_plain(images: int, plain: int) -> None:
-    plan = make_plan(seen(num_readable=images))
-    assert round(plan.plain_share * plan.epochs) == plain
-    assert f"the last {plain} epochs" in plan.reasons["plain_share"]
-
-
 def test_few_small_images_fill_no_wide_network() -> None:
     def width(count: int, effort: Effort) -> int | None:
         shape = (28, 28)

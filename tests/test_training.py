@@ -75,24 +75,10 @@ def schedule(**changes: Any) -> Schedule:
 
 
 def fit(
-    network: keras.Model,
-    data: Examples,
-    schedule: Schedule,
-    augmentation: Augmentation,
-    *,
-    seed: int,
-    plain_share: float = 0.0,
-    **options: Any,
+    network: keras.Model, data: Examples, schedule: Schedule, augmentation: Augmentation, *, seed: int, **options: Any
 ) -> Fitted:
     trainee = ClassifierTrainee(
-        network,
-        data,
-        schedule,
-        augmentation,
-        precision="float32",
-        label_smoothing=0.05,
-        seed=seed,
-        plain_share=plain_share,
+        network, data, schedule, augmentation, precision="float32", label_smoothing=0.05, seed=seed
     )
     fitted = loop.fit(trainee, schedule, seed=seed, **options)
     network.set_weights(fitted.weights)
@@ -270,12 +256,7 @@ def stop_at(epoch: int, error: type[BaseException]) -> Any:
 
 
 def test_a_broken_training_continues_to_what_it_would_have_become(tmp_path: Path) -> None:
-    options: dict[str, Any] = {
-        "schedule": schedule(epochs=4),
-        "augmentation": VARIED,
-        "seed": 5,
-        "plain_share": 0.5,  # so that the unbroken training compiles its step a second time, and the continued one not
-    }
+    options: dict[str, Any] = {"schedule": schedule(epochs=4), "augmentation": VARIED, "seed": 5}
     unbroken, broken = small_network(), small_network()
     whole = fit(unbroken, examples(), **options)
     with pytest.raises(KilledError):
@@ -294,16 +275,6 @@ def test_a_broken_training_continues_to_what_it_would_have_become(tmp_path: Path
         same([record[name] for record in continued.history], [record[name] for record in whole.history])
     for found, expected in zip(broken.get_weights(), unbroken.get_weights(), strict=True):
         same(found, expected)
-
-
-def test_plain_epochs_see_images_as_they_are() -> None:
-    plain, without = small_network(), small_network()
-    found = fit(plain, examples(), schedule(), VARIED, seed=5, plain_share=0.99)
-    expected = fit(without, examples(), schedule(), Augmentation(), seed=5)
-    for name in ("loss", "val_loss"):
-        same([record[name] for record in found.history], [record[name] for record in expected.history])
-    varied = fit(small_network(), examples(), schedule(), VARIED, seed=5)
-    assert [record["loss"] for record in varied.history] != [record["loss"] for record in found.history]
 
 
 def test_an_interrupt_before_the_first_epoch_is_passed_on() -> None:

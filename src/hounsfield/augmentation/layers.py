@@ -17,21 +17,16 @@ from hounsfield.augmentation.sampling import centred_grid, linear_upsampling, sa
 
 
 class RandomLayer(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
-    """What the random layers share: a seed that is a saved state, and ``sample`` before ``apply``.
-
-    Attributes:
-        active: whether images are changed in training; read when a step is compiled.
-    """
+    """What the random layers share: a seed that is a saved state, and ``sample`` before ``apply``."""
 
     def __init__(self, *, seed: int | None = None, **options: Any) -> None:
         super().__init__(**({"dtype": "float32"} | options))
-        self.active = True
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
     def call(self, images: Any, training: bool = False) -> Any:
         r"""Images (batch, \*spatial, channels) changed at random in training, unchanged otherwise."""
-        if not (training and self.active):
+        if not training:
             return images
         return self.apply(images, self.sample(images))
 

@@ -20,7 +20,6 @@ class Plan(BasePlan):
         pooling: of a resnet: "mean" over the last maps, or mean and greatest value of the maps of all "stages".
         dropout: share of the pooled features dropped in training.
         augmentation: limits of the random changes.
-        plain_share: share of the epochs, the last ones, in which images are shown as they are.
         label_smoothing: share of each target that is spread over all labels.
         balance_classes: weight rows so that each label counts the same in the loss.
         balance_groups: a column of the table, or empty; weight rows so that, within each label, each group of this
@@ -38,7 +37,6 @@ class Plan(BasePlan):
     pooling: Pooling = "mean"
     dropout: float = Field(ge=0, lt=1)
     augmentation: Augmentation
-    plain_share: float = Field(default=0.0, ge=0, lt=1)
     label_smoothing: float = Field(ge=0, lt=1)
     balance_classes: bool
     balance_groups: str = ""

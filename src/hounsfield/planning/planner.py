@@ -50,8 +50,6 @@ VARIATION: dict[Strength, str] = {
     "light": "few passes leave little room to overfit, and images that vary more are learned more slowly",
     "medium": "in many passes each image should look different every time",
 }
-# Epochs without augmentation at the end: at most this share of all, and this many.
-PLAIN_SHARE, PLAIN_EPOCHS = 0.4, 12
 # Epochs also judge validation images and take batch statistics anew.
 EPOCH_SURPLUS = 1.12
 # Seconds for what comes before and after the epochs.
@@ -108,7 +106,6 @@ def make_plan(seen: Fingerprint, *, effort: Effort = "standard", network: str | 
         pooling=_pooling(network or budget.network, seen, input_shape, reasons),
         dropout=0.2,
         augmentation=_augmentation(seen, budget, seen.labels, reasons),
-        plain_share=_plain_share(epochs, reasons),
         batch_size=batch_size,
         epochs=epochs,
         patience=max(5, epochs // 3),
@@ -362,15 +359,6 @@ def _augmentation(seen: Fingerprint, budget: Budget, labels: tuple[str, ...], re
     )
     kept = MASK_LIMITS if masks else {}
     return STRENGTHS[budget.augmentation].model_copy(update=kept | {"flip_axes": () if sided else axes})
-
-
-def _plain_share(epochs: int, reasons: dict[str, str]) -> float:
-    share = min(PLAIN_SHARE, PLAIN_EPOCHS / epochs)
-    reasons["plain_share"] = (
-        f"images are varied first, and in the last {round(share * epochs)} epochs shown as they are and will be in "
-        "use, which answers to varied images alone do not quite fit; more passes would learn them by heart"
-    )
-    return round(share, 3)
 
 
 def _balance(seen: Fingerprint, reasons: dict[str, str]) -> bool:

@@ -39,7 +39,6 @@ class ClassifierTrainee:
         examples: pixels, targets and rows.
         schedule: the plan's decisions on optimisation.
         augmentation: the plan's random changes.
-        plain_share: share of the epochs, the last ones, without them.
         precision: of the arithmetic.
         label_smoothing: share of each target that is spread over all labels.
         seed: of the order, the mixing, the augmentation and the dropout.
@@ -57,13 +56,10 @@ class ClassifierTrainee:
         precision: Precision,
         label_smoothing: float,
         seed: int,
-        plain_share: float = 0.0,
     ) -> None:
         keras.utils.set_random_seed(seed)
-        self._augmentation = augmentation.layers(seed)
-        self.model = training_twin(network, precision, self._augmentation, seed=seed)
+        self.model = training_twin(network, precision, augmentation.layers(seed), seed=seed)
         self._examples, self._schedule, self._mixup, self._seed = examples, schedule, augmentation.mixup, seed
-        self._first_plain = schedule.epochs - round(plain_share * schedule.epochs)
         steps = max(1, len(examples.train) // min(schedule.batch_size, len(examples.train)))
         softmax = network.get_layer("probabilities").activation is keras.activations.softmax
         kind = keras.losses.CategoricalCrossentropy if softmax else keras.losses.BinaryCrossentropy
@@ -77,19 +73,9 @@ class ClassifierTrainee:
         wanted = RECALIBRATION_SHARE * len(examples.train)
         self.num_recalibrating = round(min(RECALIBRATION_IMAGES[1], max(RECALIBRATION_IMAGES[0], wanted)))
 
-    def begin(self, epoch: int) -> None:
-        """Vary the images, or in the last epochs leave them as they are."""
-        varied = epoch < self._first_plain
-        changing = [layer for layer in self._augmentation if layer.active != varied]
-        for layer in changing:
-            layer.active = varied
-        if changing:
-            # What was compiled has the layers as they were.
-            self.model.make_train_function(force=True)
-
     def batches(self, epoch: int) -> TrainingBatches:
         """The batches of an epoch."""
-        return self._batches(epoch, mixup=self._mixup if epoch < self._first_plain else 0.0)
+        return self._batches(epoch, mixup=self._mixup)
 
     def plain_batches(self, epoch: int) -> TrainingBatches:
         """The same, with no image mixed into another."""

@@ -115,9 +115,6 @@ class DetectorTrainee:
             lambda images: self.model.first_stage(images, training=True).logits
         )
 
-    def begin(self, epoch: int) -> None:
-        """All epochs are alike."""
-
     def batches(self, epoch: int) -> DetectionBatches:
         """The batches of an epoch."""
         return DetectionBatches(self._store, self._train, self._plan, seed=self._plan.seed, epoch=epoch)

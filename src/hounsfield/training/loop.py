@@ -67,9 +67,6 @@ class Trainee(Protocol):
     criterion: Criterion
     num_recalibrating: int
 
-    def begin(self, epoch: int) -> None:
-        """Make ready for an epoch, counted from 0, whichever came before."""
-
     def batches(self, epoch: int) -> Batches:
         """The batches of an epoch, counted from 0."""
 
@@ -208,7 +205,6 @@ def _run_epoch(trainee: Trainee, feed: Feed, average: WeightAverage, fitted: Fit
         Whether the training can go on; an epoch whose loss is no number leaves no trace.
     """
     started, epoch, model = time.monotonic(), len(fitted.history), trainee.model
-    trainee.begin(epoch)
     batches = trainee.batches(epoch)
 
     def report(batch: int, logs: object) -> None:  # noqa: ARG001 - Keras gives the logs by this name

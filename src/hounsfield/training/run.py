@@ -247,7 +247,6 @@ def _train_member(
         precision=plan.precision,
         label_smoothing=plan.label_smoothing,
         seed=plan.seed + number,
-        plain_share=plan.plain_share,
     )
     fitted = fit(
         trainee,

@@ -48,7 +48,6 @@ DECISIONS = (
     "label_smoothing",
     "balance_classes",
     "train_share",
-    "plain_share",
     "average_decay",
     "folds",
     "test_time_flips",
