@@ -10,7 +10,7 @@ import pytest
 from keras import ops
 from scipy import ndimage
 
-from hounsfield.augmentation import STRENGTHS, Augmentation, RandomErase, RandomIntensity, RandomSpatial
+from hounsfield.augmentation import STRENGTHS, Augmentation, RandomErase, RandomIntensity, RandomlySpared, RandomSpatial
 from hounsfield.augmentation.sampling import linear_upsampling, sample_linearly
 
 pytestmark = pytest.mark.network
@@ -102,6 +102,32 @@ def test_configuration_round_trip(kind: Any) -> None:
     rebuilt = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
     assert type(rebuilt) is kind
     assert rebuilt.get_config() == layer.get_config()
+
+
+def spared(share: float, seed: int = 1) -> RandomlySpared:
+    changes = [kind(seed=number, **STRONG[kind]) for number, kind in enumerate((RandomSpatial, RandomIntensity))]
+    return RandomlySpared(changes, share=share, seed=seed)
+
+
+@each_rank
+def test_some_images_are_spared_and_the_others_changed_as_without(rank: int) -> None:
+    batch = np.repeat(images(rank)[:2], 100, axis=0)
+    found, changed = (array(spared(share)(batch, training=True)) for share in (0.3, 0.0))
+    axes = tuple(range(1, rank + 2))
+    as_it_was, as_changed = ((found == other).all(axis=axes) for other in (batch, changed))
+    assert (as_it_was ^ as_changed).all()
+    # Binomial: 60 of 200 ± 4 standard deviations of 6.5.
+    assert 34 <= as_it_was.sum() <= 86
+    np.testing.assert_array_equal(array(spared(0.3)(batch)), batch)
+
+
+def test_sparing_is_drawn_anew_for_each_batch_and_rebuilt_from_its_configuration() -> None:
+    batch, layer = np.repeat(images(2)[:1], 64, axis=0), spared(0.5)
+    rebuilt = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
+    one, two = (array(layer(batch, training=True)) for _ in range(2))
+    np.testing.assert_array_equal(array(rebuilt(batch, training=True)), one)
+    first, second = ((batch == changed).all(axis=(1, 2, 3)) for changed in (one, two))
+    assert (first != second).any()
 
 
 def test_the_layers_train_in_a_graph() -> None:
@@ -305,8 +331,10 @@ def test_a_policy_makes_only_the_layers_it_needs() -> None:
         RandomSpatial,
         RandomIntensity,
     ]
-    seeds = [layer.seed for layer in STRENGTHS["strong"].layers(4)]
-    assert len(set(seeds)) == len(seeds) == 3
+    (spared,) = STRENGTHS["strong"].layers(4)
+    seeds = [layer.seed for layer in [spared, *spared.changes]]
+    assert len(set(seeds)) == len(seeds) == 4
+    assert Augmentation(spare=0.5).layers(0) == []
 
 
 def test_each_strength_varies_at_least_as_much_as_the_weaker_one() -> None:

@@ -1,6 +1,6 @@
 """Random layers for 2D and 3D batches, and changes of single images that move their boxes too."""
 
-from hounsfield.augmentation.layers import RandomErase, RandomIntensity, RandomSpatial
+from hounsfield.augmentation.layers import RandomErase, RandomIntensity, RandomlySpared, RandomSpatial
 from hounsfield.augmentation.policy import STRENGTHS, Augmentation, Strength
 from hounsfield.augmentation.scenes import (
     SCENE_STRENGTHS,
@@ -20,6 +20,7 @@ __all__ = [
     "RandomErase",
     "RandomIntensity",
     "RandomSpatial",
+    "RandomlySpared",
     "Scene",
     "SceneAugmentation",
     "Strength",

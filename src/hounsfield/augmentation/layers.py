@@ -7,6 +7,7 @@ looked at and replayed. Outside training a layer passes its input on.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -267,3 +268,53 @@ class RandomErase(RandomLayer):
             inside = inside * ops.reshape(along, shape)
         mean = ops.mean(images, tuple(range(1, rank + 2)), keepdims=True)
         return images + inside * (mean - images)
+
+
+@keras.saving.register_keras_serializable("hounsfield")
+class RandomlySpared(RandomLayer):
+    """Let other random layers change most images, and leave the rest as they are.
+
+    Layers that draw strengths leave hardly an image alone, so a network would never see images as they are in use.
+
+    Args:
+        changes: what is done to an image that is not spared, in this order.
+        share: probability that an image is spared.
+        seed: of the draws.
+    """
+
+    def __init__(
+        self, changes: Sequence[keras.Layer], *, share: float, seed: int | None = None, **options: Any
+    ) -> None:
+        super().__init__(seed=seed, **options)
+        self.changes = list(changes)
+        self.share = share
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        config: dict[str, Any] = super().get_config()
+        changes = [keras.saving.serialize_keras_object(layer) for layer in self.changes]
+        return config | {"changes": changes, "share": self.share, "seed": self.seed}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> RandomlySpared:
+        """The layer that ``get_config`` described."""
+        changes = [keras.saving.deserialize_keras_object(layer) for layer in config["changes"]]
+        return cls(**config | {"changes": changes})
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Build the layers inside."""
+        for layer in self.changes:
+            layer.build(input_shape)
+        super().build(input_shape)
+
+    def sample(self, images: Any) -> dict[str, Any]:
+        """Draw ``spared`` (batch, 1, …), and the ``changed`` images."""
+        ones = (1,) * (len(images.shape) - 1)
+        changed = images
+        for layer in self.changes:
+            changed = layer(changed, training=True)
+        return {"spared": self._uniform(images, 1.0, *ones) < 2 * self.share - 1, "changed": changed}
+
+    def apply(self, images: Any, parameters: dict[str, Any]) -> Any:
+        """Put what was changed in the place of what is not spared."""
+        return ops.where(parameters["spared"], images, parameters["changed"])

@@ -102,8 +102,7 @@ def diagnose(
 
 
 def _already(plan: Plan, best_epoch: int) -> tuple[str, ...]:
-    changes = plan.augmentation.model_dump()
-    used = [name for name, value in changes.items() if value]
+    used = plan.augmentation.changes()
     measures = [
         (used, f"augmentation ({', '.join(used)})"),
         (plan.weight_decay, f"weight decay {plan.weight_decay:g}"),
