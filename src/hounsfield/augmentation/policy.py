@@ -15,7 +15,7 @@ Strength = Literal["none", "light", "medium", "strong"]
 class Augmentation(BaseModel):
     """Limits of the random changes; each is described in the layer that uses it.
 
-    ``spare`` is the probability that an image is left as it is, mirrored neither.
+    ``spare`` is the probability that an image is left as it is, not even mirrored.
     ``mixup`` is the parameter α of the Beta distribution from which the share of a second image is drawn
     (Zhang et al., 2017, arXiv:1710.09412); 0 mixes nothing.
     """
@@ -71,7 +71,8 @@ class Augmentation(BaseModel):
         return tuple(name for name, limit in self.model_dump(exclude={"spare"}).items() if limit)
 
 
-# Spared images teach what images are like in use, and no other network stood varied ones better (docs/results.md).
+# Images left as they are teach what images are like in use, and varied ones are still answered as well
+# (docs/results.md).
 SPARE = 0.3
 # Limits a strength, before the planner adds the axes along which this cohort may be mirrored.
 STRENGTHS: dict[Strength, Augmentation] = {

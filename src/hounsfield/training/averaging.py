@@ -1,9 +1,9 @@
 """Averaging weights over the epochs, with batch-norm statistics that belong to the average.
 
 Izmailov et al., "Averaging weights leads to wider optima", 2018 (arXiv:1803.05407), with an exponential
-instead of a plain mean, so that it can be used and judged after every epoch. The statistics are taken from images as
-they are in use: those of varied training images make a network lean to one class on plain ones (for the difference
-between training and use, see Touvron et al., "Fixing the train-test resolution discrepancy", 2019, arXiv:1906.06423).
+instead of a plain mean, so that it can be used and judged after every epoch. The statistics are those of images as they
+are in use, since varied ones have others (Touvron et al., "Fixing the train-test resolution discrepancy", 2019,
+arXiv:1906.06423).
 """
 
 from __future__ import annotations

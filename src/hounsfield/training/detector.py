@@ -119,6 +119,7 @@ class DetectorTrainee:
         """The batches of an epoch."""
         return DetectionBatches(self._store, self._train, self._plan, seed=self._plan.seed, epoch=epoch)
 
+    # Their objects are moved and scaled, but the values are still those of the images.
     plain_batches = batches
 
     def validate(self, epoch: int) -> dict[str, float]:
