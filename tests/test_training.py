@@ -225,6 +225,18 @@ def test_recalibration_gives_the_statistics_of_the_present_weights(
     np.testing.assert_allclose(found_variance, (share * variances).sum(0) / share.sum(), rtol=1e-4, atol=1e-5)
 
 
+def test_batch_statistics_are_those_of_images_as_they_are() -> None:
+    """Neither varied nor mixed: what the passes leave is what they leave without any augmentation."""
+    data, found = examples(), []
+    for augmentation in (VARIED, Augmentation()):
+        options = {"precision": "float32", "label_smoothing": 0.0, "seed": 5}
+        trainee = ClassifierTrainee(small_network(dropout=0.0), data, schedule(), augmentation, **options)
+        recalibrate(trainee.model, trainee.forward, trainee.plain_batches(0), trainee.num_recalibrating)
+        layer = trainee.model.get_layer("network").get_layer("normalisation")
+        found.append(keras.ops.convert_to_numpy(layer.moving_variance))
+    same(*found)
+
+
 def test_averaged_weights_are_lent_for_a_block_only() -> None:
     data, network = examples(), small_network()
     twin = training_twin(network, "float32", [])
