@@ -69,6 +69,17 @@ def test_no_good_image_writes_nothing(run: Path, tmp_path: Path, monkeypatch: py
     assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
 
 
+def test_no_good_image_is_explained_nowhere(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ("explain", run, run / "torn.png", "-o", tmp_path / "maps", "--method", "occlusion")
+    assert hounsfield(monkeypatch, *asked) == 1
+    told = capsys.readouterr().err
+    assert "1 of 1 images could not be used" in " ".join(told.split())
+    assert "images in" not in told
+    assert not (tmp_path / "maps").exists()
+
+
 def test_json_is_the_only_output(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

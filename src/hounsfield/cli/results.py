@@ -76,7 +76,7 @@ def conclude(good: int, bad: list[BadImage], output: Path | None) -> None:
     Raises:
         ImageError: there was a bad image.
     """
-    if output is not None:
+    if output is not None and good:
         say(f"{good:,} images in {output}")
     if bad:
         names = ", ".join(image.image for image in bad[:5]) + (", …" if len(bad) > 5 else "")
