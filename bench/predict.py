@@ -1,6 +1,6 @@
 """How fast is prediction, beside bare OpenVINO on the same files and beside `model.predict`?
 
-    python bench/predict.py [--images 1000] [--repeats 5]
+    python bench/predict.py [--images 1000] [--repeats 5] [--width 64]
 
 A ResNet-18 at 28×28 with random weights; the files are 8-bit grey PNG. Bare OpenVINO reads them with OpenCV, divides
 by 255 and runs the same ONNX file in the same precision. The parts take turns in one process, so that a busy machine
@@ -34,8 +34,8 @@ SHAPE = (28, 28, 1)
 BATCH = 16
 
 
-def make_run(folder: Path, num_images: int) -> tuple[Bundle, list[str]]:
-    network = build("resnet18", SHAPE, 2, "binary")
+def make_run(folder: Path, num_images: int, width: int) -> tuple[Bundle, list[str]]:
+    network = build("resnet18", SHAPE, 2, "binary", width=width)
     generator = np.random.default_rng(0)
     for weight in network.weights:
         if "gamma" in weight.path:
@@ -146,10 +146,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--width", type=int, default=64, help="64 is the paper's; plans take 16 or 32")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
-        bundle, paths = make_run(Path(folder), arguments.images)
+        bundle, paths = make_run(Path(folder), arguments.images, arguments.width)
         print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
         print(f"cold start of the command on one image: {cold_start(Path(folder), paths[0], arguments.repeats):.2f} s")
         for precision in ("f32", "bf16"):

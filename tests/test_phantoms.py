@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.uid import CTImageStorage, DigitalXRayImageStorageForPresentation
 
-from hounsfield.cohorts import files
 from hounsfield.cohorts.phantoms import PHANTOMS, anatomy, chest, ct, findings, make_phantom, radiograph
 from hounsfield.cohorts.phantoms.patients import WeakGroup, derive_uid, draw_patient
 from hounsfield.errors import CohortError, ResourceError, UsageError
@@ -99,14 +98,6 @@ def test_the_same_seed_gives_the_same_bytes(name: str, tmp_path: Path) -> None:
     other = folder_bytes(make_phantom(name, tmp_path / "c", seed=4, num_patients=2).parent)
     assert first == second
     assert not set(first.values()) & set(other.values())
-
-
-def test_the_number_of_cores_changes_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = []
-    for workers in (1, 4):
-        monkeypatch.setattr(files, "num_workers", lambda workers=workers: workers)
-        made.append(folder_bytes(make_phantom("chest", tmp_path / str(workers), seed=3, num_patients=9).parent))
-    assert made[0] == made[1]
 
 
 @pytest.mark.parametrize("name", PHANTOMS)
@@ -364,5 +355,5 @@ def test_an_interrupt_leaves_nothing(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        make_phantom("chest", tmp_path / "new", num_patients=20, progress=interrupt)
+        make_phantom("chest", tmp_path / "new", num_patients=2, progress=interrupt)
     assert not list(tmp_path.iterdir())

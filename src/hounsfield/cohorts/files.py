@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -121,9 +121,7 @@ def _num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def ordered_map(
-    function: Callable[[Given], Made], items: Iterable[Given], *, ahead: int = 1
-) -> Generator[Made, None, None]:
+def ordered_map(function: Callable[[Given], Made], items: Iterable[Given], *, ahead: int = 1) -> Iterator[Made]:
     """Apply a function on all cores and yield the results in order, with at most a few of them waiting.
 
     Threads, not processes: decoding and filtering release the interpreter's lock, and processes would have to be

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import shutil
 import tempfile
@@ -12,7 +11,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from hounsfield.cohorts.files import ordered_map
 from hounsfield.cohorts.phantoms import chest, ct, micrograph
 from hounsfield.cohorts.phantoms.patients import Bias, WeakGroup
 from hounsfield.errors import CohortError, ResourceError, UsageError
@@ -124,12 +122,9 @@ def _write_cohort(
         partial.chmod(0o755)
         (partial / "images").mkdir()
         rows: list[Row] = []
-        # Each patient has draws of its own, so the order in which they are made changes nothing.
-        made = ordered_map(lambda index: phantom.write_patient(partial, index, seed=seed, bias=bias), patients)
-        with contextlib.closing(made):  # nothing writes any more when the folder is removed
-            for done, rows_of_patient in enumerate(made, 1):
-                rows += rows_of_patient
-                progress(f"making {phantom.title}", done, len(patients))
+        for index in patients:
+            rows += phantom.write_patient(partial, index, seed=seed, bias=bias)
+            progress(f"making {phantom.title}", index + 1, len(patients))
         _table(rows).to_csv(partial / "cohort.csv", index=False)
         if phantom.write_more is not None:
             phantom.write_more(partial, rows)
