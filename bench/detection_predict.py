@@ -25,6 +25,7 @@ import numpy as np
 from hounsfield.bundle import Bundle, export_onnx, save_detector
 from hounsfield.detection import DetectorSettings, FasterRCNN
 from hounsfield.inference import Detector
+from hounsfield.inference.onnx_networks import has_bfloat16
 from hounsfield.preprocessing import Pipeline, ToChannels, Window
 
 SHAPE = (480, 640, 3)
@@ -70,7 +71,7 @@ def medians(rivals: dict[str, Callable[[], object]], repeats: int) -> dict[str, 
 def report(bundle: Bundle, paths: list[str], repeats: int) -> None:
     detectors = {
         words: Detector(dataclasses.replace(bundle, engine_checks={"bfloat16": words == "bfloat16"}), "openvino")
-        for words in ("float32", "bfloat16")
+        for words in (("float32", "bfloat16") if has_bfloat16() else ("float32",))
     }
     network = bundle.network()
 

@@ -3,8 +3,9 @@
     python bench/predict.py [--images 1000] [--repeats 5] [--width 64]
 
 A ResNet-18 at 28×28 with random weights; the files are 8-bit grey PNG. Bare OpenVINO reads them with OpenCV, divides
-by 255 and runs the same ONNX file in the same precision. The parts take turns in one process, so that a busy machine
-slows all of them alike; each figure is the median over the turns.
+by 255 and runs the same ONNX file in the same precision: float32, and bfloat16 where the processor has instructions for
+it. The parts take turns in one process, so that a busy machine slows all of them alike; each figure is the median over
+the turns.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import numpy as np
 
 from hounsfield.bundle import Bundle, export_onnx, save_bundle
 from hounsfield.inference import ENGINES, Predictor, open_engine
+from hounsfield.inference.onnx_networks import has_bfloat16
 from hounsfield.models import build
 from hounsfield.openvino_runtime import openvino_runtime
 from hounsfield.preprocessing import Pipeline, Resize, ToChannels, Window
@@ -153,7 +155,7 @@ def main() -> None:
         bundle, paths = make_run(Path(folder), arguments.images, arguments.width)
         print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
         print(f"cold start of the command on one image: {cold_start(Path(folder), paths[0], arguments.repeats):.2f} s")
-        for precision in ("f32", "bf16"):
+        for precision in ("f32", "bf16") if has_bfloat16() else ("f32",):
             report_speed(bundle, paths, arguments.repeats, precision)
         report_agreement(bundle)
 

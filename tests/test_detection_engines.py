@@ -16,7 +16,7 @@ from hounsfield.detection import coding, suppression
 from hounsfield.detection import faster_rcnn as reference
 from hounsfield.detection.roi_align import POSITIONS_A_BIN, roi_align
 from hounsfield.errors import BundleError, UsageError
-from hounsfield.inference import two_stage
+from hounsfield.inference import onnx_networks, two_stage
 from hounsfield.inference.detection_engines import (
     DETECTION_ENGINES,
     OpenVINODetector,
@@ -153,6 +153,7 @@ def test_bfloat16_is_allowed_where_findings_stay(case: Case, monkeypatch: pytest
     pytest.importorskip("openvino")
     bundle, images = case.bundle, list(case.images[:2])
     assert check_detector_bfloat16(bundle, []) is False
+    monkeypatch.setattr(onnx_networks, "has_bfloat16", lambda: True)
     assert "bfloat16" in OpenVINODetector(bundle.with_check("bfloat16", True)).description
     assert "float32" in OpenVINODetector(bundle.with_check("bfloat16", False)).description
     run = OpenVINODetector.run

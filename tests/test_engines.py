@@ -15,12 +15,14 @@ import pytest
 
 from hounsfield.bundle import Bundle
 from hounsfield.errors import BundleError, MissingDependency, UsageError
-from hounsfield.inference import ENGINES, check_bfloat16, decide, open_engine
+from hounsfield.inference import ENGINES, check_bfloat16, decide, onnx_networks, open_engine
 from hounsfield.inference import engines as module
 from networks import keras_outputs, tiny_bundle, tiny_network
 
 pytestmark = pytest.mark.network
 
+# The check's outcome, whether the processor has the instructions, and what the engine then computes in.
+BFLOAT16_CASES = [(None, True, "float32"), (False, True, "float32"), (True, True, "bfloat16"), (True, False, "float32")]
 IMAGES = np.random.default_rng(3).random((5, 12, 10, 1)).astype(np.float32)
 
 
@@ -112,10 +114,23 @@ def test_an_unknown_engine_is_wrong_usage(bundle: Bundle) -> None:
         open_engine(bundle, "tensorrt")
 
 
-def test_bfloat16_is_used_only_after_its_check(bundle: Bundle) -> None:
-    assert "float32" in open_engine(bundle, "openvino").description
-    assert "bfloat16" in open_engine(bundle.with_check("bfloat16", True), "openvino").description
-    assert "float32" in open_engine(bundle.with_check("bfloat16", False), "openvino").description
+@pytest.mark.parametrize(("check", "instructions", "precision"), BFLOAT16_CASES)
+def test_bfloat16_is_used_after_its_check_where_the_processor_has_it(
+    bundle: Bundle, check: bool | None, instructions: bool, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx_networks, "has_bfloat16", lambda: instructions)
+    checked = dataclasses.replace(bundle, engine_checks={} if check is None else {"bfloat16": check})
+    assert open_engine(checked, "openvino").description.endswith(f"in {precision}")
+
+
+def test_the_instructions_are_those_of_the_processor() -> None:
+    flags = Path("/proc/cpuinfo").read_text().split() if Path("/proc/cpuinfo").is_file() else []
+    if not flags:
+        pytest.skip("this system does not say what its processor can do")
+    if "amx_bf16" in flags or "avx512_bf16" in flags:
+        assert onnx_networks.has_bfloat16()
+    elif "avx_ne_convert" not in flags:
+        assert not onnx_networks.has_bfloat16()
 
 
 def test_bfloat16_check_says_no_where_one_decision_differs(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -433,6 +433,12 @@ def test_a_run_folder_is_complete(unbroken: Path) -> None:
     assert json.loads((unbroken / "environment.json").read_text())["backend"] == keras.backend.backend()
 
 
+def test_the_bundle_keeps_whether_it_decides_the_same_in_bfloat16(unbroken: Path) -> None:
+    events = [json.loads(line) for line in (unbroken / "log.jsonl").read_text().splitlines()]
+    (found,) = [event["bfloat16_same_decisions"] for event in events if event["event"] == "engine check"]
+    assert Bundle.load(unbroken).engine_checks == {"bfloat16": found}
+
+
 def test_metrics_have_the_declared_form_and_agree_with_the_predictions(unbroken: Path) -> None:
     metrics = json.loads((unbroken / "metrics.json").read_text())
     assert set(metrics) == {"test", "validation"}

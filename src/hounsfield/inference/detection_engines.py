@@ -177,7 +177,8 @@ def check_detector_bfloat16(bundle: Bundle, images: Iterable[Floats]) -> bool:
         bundle: with its ONNX form; its threshold counts.
         images: prepared validation images (*spatial, channels), of any size.
 
-    Keep the answer with ``bundle.with_check("bfloat16", …)``; engines that are opened afterwards heed it.
+    Keep the answer with ``bundle.with_check("bfloat16", …)``; engines that are opened afterwards heed it where the
+    processor has bfloat16 instructions.
     """
     try:
         engines = [OpenVINODetector(bundle, "f32"), OpenVINODetector(bundle, "bf16")]

@@ -163,7 +163,8 @@ def check_bfloat16(bundle: Bundle, images: Floats) -> bool:
         bundle: with its ONNX form; its threshold counts.
         images: preprocessed validation images (n, *input_shape); read in slices, so a memory map will do.
 
-    Keep the answer with ``bundle.with_check("bfloat16", …)``; engines that are opened afterwards heed it.
+    Keep the answer with ``bundle.with_check("bfloat16", …)``; engines that are opened afterwards heed it where the
+    processor has bfloat16 instructions.
     """
     try:
         engines = [OpenVINOEngine(bundle, "f32"), OpenVINOEngine(bundle, "bf16")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -104,8 +105,19 @@ class ONNXRuntimeNetwork:
 
 
 def checked_precision(bundle: Bundle) -> Precision:
-    """bfloat16 where it was found to decide like float32."""
-    return "bf16" if bundle.engine_checks.get("bfloat16") is True else "f32"
+    """bfloat16 where it was found to decide like float32, and this processor is faster in it."""
+    return "bf16" if bundle.engine_checks.get("bfloat16") is True and has_bfloat16() else "f32"
+
+
+@cache
+def has_bfloat16() -> bool:
+    """Whether this processor has bfloat16 instructions: without them OpenVINO imitates them, at a third of the speed.
+
+    Raises:
+        MissingDependency: OpenVINO is not installed.
+    """
+    core = openvino_runtime("running the network on OpenVINO").Core()
+    return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def num_cores() -> int:

@@ -31,6 +31,7 @@ from hounsfield.evaluation.detection_doubt import DetectionDoubt
 from hounsfield.images import Image
 from hounsfield.inference.detection_engines import check_detector_bfloat16
 from hounsfield.inference.detector import Detector
+from hounsfield.inference.onnx_networks import checked_precision
 from hounsfield.inference.windows import Found
 from hounsfield.planning import DetectionPlan
 from hounsfield.progress import Progress
@@ -180,7 +181,7 @@ def _deploy(job: DetectionJob, network: FasterRCNN) -> tuple[Detector, Look]:
         same = check_detector_bfloat16(_with_score(bundle, held), checked)
         folder.record("engine check", bfloat16_same_findings=same)
         detector = Detector(bundle.with_check("bfloat16", same))
-        if same:
+        if checked_precision(detector.bundle) == "bf16":
             held = look(detector, store, validation, job.progress, "validation")
     folder.record("engine", name=detector.engine.name)
     return detector, held

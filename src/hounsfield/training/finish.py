@@ -17,6 +17,7 @@ from hounsfield.errors import BundleError, MissingDependency
 from hounsfield.evaluation import Assessment, as_answers, assess, estimated_error, estimates_to_dict
 from hounsfield.evaluation.scaling import Unscaled
 from hounsfield.inference import Engine, check_bfloat16, decide, label_text, open_engine
+from hounsfield.inference.onnx_networks import checked_precision
 from hounsfield.models import flip_averaged
 from hounsfield.reports.evaluation import assessment_figures
 from hounsfield.reports.figures import learning_curves, montage, save_figure
@@ -66,12 +67,13 @@ def finish(job: Job, members: list[Member], network: keras.Model) -> Finished:
     the bundle, run by the engine that will run it later.
     """
     folder, store = job.folder, job.store
-    bundle, engine = _deploy(job, members, network)
+    bundle, engine = _deploy(job, network)
     fit_rows, limit_rows = novelty_rows(members)
     fitted_on = run_engine(engine, store, fit_rows, job.progress, "predicting training images")
     held, limited_by = _validation(job, members, engine, limit_rows)
     novelty = fit_novelty(fitted_on, limited_by, held, len(members))
     bundle, line = calibrate(bundle, job.plan, store.cohort, held, novelty, ensemble_heads(members))
+    bundle, engine = _in_checked_precision(job, members, bundle, engine)
     lines, predicted = [line], {"validation": (held.rows, held.scores)}
     test = store.cohort.rows("test")
     if len(test):
@@ -97,7 +99,7 @@ def finish(job: Job, members: list[Member], network: keras.Model) -> Finished:
     return Finished(metrics, diagnosis, tuple(lines))
 
 
-def _deploy(job: Job, members: list[Member], network: keras.Model) -> tuple[Bundle, Engine]:
+def _deploy(job: Job, network: keras.Model) -> tuple[Bundle, Engine]:
     folder, plan = job.folder, job.plan
     bundle = save_bundle(
         folder.bundle,
@@ -110,14 +112,23 @@ def _deploy(job: Job, members: list[Member], network: keras.Model) -> tuple[Bund
     )
     try:
         export_onnx(bundle)
-        same = check_bfloat16(bundle, job.store.batch(members[0].examples.validation[:CHECKED_ROWS]))
-        folder.record("engine check", bfloat16_same_decisions=same)
-        bundle = Bundle.load(folder.bundle)
     except (BundleError, MissingDependency) as error:
         folder.record("warning", text=str(error))
         logger.warning("%s", error)
-    engine = open_engine(bundle)
-    folder.record("engine", name=engine.name)
+    return bundle, open_engine(bundle)
+
+
+def _in_checked_precision(job: Job, members: list[Member], bundle: Bundle, engine: Engine) -> tuple[Bundle, Engine]:
+    """The bundle that knows whether it decides the same in bfloat16, and the engine that will run it from now on.
+
+    Checked when the bundle is calibrated, since decisions hang on that too; until then all is computed in float32.
+    """
+    same = check_bfloat16(bundle, job.store.batch(members[0].examples.validation[:CHECKED_ROWS]))
+    job.folder.record("engine check", bfloat16_same_decisions=same)
+    bundle = bundle.with_check("bfloat16", same)
+    if checked_precision(bundle) == "bf16":
+        engine = open_engine(bundle)
+    job.folder.record("engine", name=engine.name, description=engine.description)
     return bundle, engine
 
 
