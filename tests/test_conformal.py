@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -150,6 +151,31 @@ def test_a_promise_by_hand_and_by_patient() -> None:
         abstention_threshold(confidence, right, fewer - 1e-6, certainty=0.95, patients=patients)
     with pytest.raises(EvaluationError, match="strictly between"):
         abstention_threshold(confidence, right, 5)
+
+
+@pytest.mark.parametrize("certainty", [None, 0.95])
+def test_the_lowest_risk_that_a_refusal_names_is_accepted(certainty: float | None) -> None:
+    named = set()
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        confidence = rng.random(int(rng.integers(5, 300)))
+        right = rng.random(len(confidence)) < 0.8
+        right[np.argsort(confidence)[-2:]] = False
+        with pytest.raises(EvaluationError, match="Allow more risk") as refused:
+            abstention_threshold(confidence, right, 0.001, certainty=certainty)
+        lowest = float(re.search(r"cases allow is (0\.\d+)\.", str(refused.value))[1])
+        abstention_threshold(confidence, right, lowest, certainty=certainty)
+        with pytest.raises(EvaluationError, match="Allow more risk"):
+            abstention_threshold(confidence, right, lowest - 0.001, certainty=certainty)
+        named.add(lowest)
+    assert len(named) > 50
+
+
+def test_cases_without_a_right_answer_allow_no_risk() -> None:
+    wrong = np.zeros(2, dtype=bool)
+    for certainty in (None, 0.95):
+        with pytest.raises(EvaluationError, match="2 cases allow none below"):
+            abstention_threshold(np.array([0.9, 0.8]), wrong, 0.5, certainty=certainty)
 
 
 def test_what_a_bundle_keeps_gives_the_same_sets_and_thresholds() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, Decimal
 
 import numpy as np
 from scipy import special
@@ -90,7 +91,7 @@ def abstention_threshold(
     allowed = np.flatnonzero(curve.risk <= max_risk)
     if not len(allowed):
         raise EvaluationError(
-            f"A risk of {max_risk:g} cannot be had by abstaining: the lowest found is {curve.risk.min():.3g}. "
+            f"A risk of {max_risk:g} cannot be had by abstaining: {_lowest(float(curve.risk.min()), len(right))}. "
             "Allow more risk."
         )
     return float(curve.confidence[allowed[-1]])
@@ -112,7 +113,14 @@ def _promised(
     promised = [least for least, bound in bounds.items() if bound <= max_risk]
     if not promised:
         raise EvaluationError(
-            f"A risk of {max_risk:g} cannot be promised with a certainty of {certainty:g}: the lowest that "
-            f"{len(right):,} cases allow is {min(bounds.values()):.3f}. Allow more risk, or validate on more cases."
+            f"A risk of {max_risk:g} cannot be promised with a certainty of {certainty:g}: "
+            f"{_lowest(min(bounds.values()), len(right))}. Allow more risk, or validate on more cases."
         )
     return min(promised)
+
+
+def _lowest(risk: float, num_cases: int) -> str:
+    """The lowest risk that cases allow, in words: rounded up, so that what is said is allowed too."""
+    rounded = Decimal(str(risk)).quantize(Decimal("0.001"), rounding=ROUND_CEILING)
+    cases = f"{num_cases:,} {'case allows' if num_cases == 1 else 'cases allow'}"
+    return f"the lowest that {cases} is {rounded}" if rounded < 1 else f"{cases} none below 0.999"
