@@ -301,6 +301,31 @@ def test_a_table_of_several_classes_and_of_several_labels() -> None:
     assert read.answers.truth.tolist() == [[True, True], [False, False], [False, False]]
 
 
+def labels_table(thresholds: tuple[float, float]) -> pd.DataFrame:
+    """Two labels a row, predicted where their scores exceed a threshold for each."""
+    score = np.random.default_rng(0).random((60, 2))
+    said = [";".join(name for name, yes in zip("ab", row, strict=True) if yes) for row in score > np.array(thresholds)]
+    rows = pd.DataFrame(score, columns=["p_a", "p_b"])
+    return rows.assign(label=said, prediction=[cell or None for cell in said])
+
+
+def test_a_table_of_several_labels_tells_its_threshold() -> None:
+    read = predictions_from_table(labels_table((0.3, 0.3)))
+    assert read.threshold == pytest.approx(0.3, abs=0.02)
+    assert (read.answers.decisions == read.answers.truth).all()
+    assert any("'prediction' was made with a threshold of" in note for note in read.notes)
+    assert predictions_from_table(labels_table((0.3, 0.3)), threshold=0.6).threshold == 0.6
+    plain = predictions_from_table(labels_table((0.5, 0.5)))
+    assert plain.threshold == 0.5
+    assert not any("threshold" in note for note in plain.notes)
+
+
+def test_decisions_that_no_one_threshold_makes_are_told_of() -> None:
+    read = predictions_from_table(labels_table((0.3, 0.7)))
+    assert read.threshold == 0.5
+    assert any("No threshold gives the column 'prediction'" in note for note in read.notes)
+
+
 def test_one_probability_is_enough_for_two_labels() -> None:
     rows = table().drop(columns="p_normal")
     assert predictions_from_table(rows).answers.labels == ("normal", "pneumonia")

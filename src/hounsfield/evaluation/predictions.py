@@ -11,7 +11,7 @@ import pandas as pd
 
 from hounsfield.delimiter import decimal_comma_columns, delimiter_of
 from hounsfield.errors import EvaluationError
-from hounsfield.evaluation.answers import MAX_SUM_ERROR, Answers, Floats, Task, as_answers
+from hounsfield.evaluation.answers import MAX_SUM_ERROR, Answers, Booleans, Floats, Task, as_answers
 
 TRUTH_COLUMNS = ("truth", "label")
 PATIENT_COLUMN = "patient"
@@ -162,19 +162,25 @@ def _encode(
     """Label names, encoded truths and the scores that belong to them."""
     labels = tuple(column.removeprefix(PROBABILITY_PREFIX) for column in columns)
     if task == "multi-label":
-        wanted = [set(filter(None, str(cell).split(SEPARATOR))) if not pd.isna(cell) else set() for cell in truth]
+        wanted = _label_sets(truth)
         _check_known({label for each in wanted for label in each}, labels, name)
-        return (
-            labels,
-            np.array([[label in each for label in labels] for each in wanted]).reshape(-1, len(labels)),
-            scores,
-        )
+        return labels, _matrix(wanted, labels), scores
     found = truth.map(_text)
     if task == "binary" and len(labels) == 1:
         labels = (_other_label(set(found), labels[0], name), labels[0])
     _check_known(set(found), labels, name)
     indices = found.map({label: index for index, label in enumerate(labels)}).to_numpy(dtype=np.int64)
     return labels, indices, scores[:, -1:] if task == "binary" else scores
+
+
+def _label_sets(cells: pd.Series) -> list[set[str]]:
+    """The labels that each cell names; an empty cell names none."""
+    return [set(filter(None, str(cell).split(SEPARATOR))) if not pd.isna(cell) else set() for cell in cells]
+
+
+def _matrix(named: Sequence[set[str]], labels: Sequence[str]) -> Booleans:
+    """(n, labels): whether each of ``labels`` is named."""
+    return np.array([[label in each for label in labels] for each in named], dtype=bool).reshape(-1, len(labels))
 
 
 def _text(cell: object) -> str:
@@ -205,15 +211,21 @@ def _decided_at(
     predicted: pd.Series | None, scores: Floats, labels: Sequence[str], task: Task
 ) -> tuple[float, list[str]]:
     """The threshold that the predictions were made with, and what is to be said of it."""
-    if predicted is None or task == "multi-label":
+    if predicted is None:
         return 0.5, []
+    if task == "multi-label":
+        return _threshold_of(_matrix(_label_sets(predicted), labels).ravel(), scores.ravel())
     said = predicted.map(_text)
     if task == "multi-class":
         largest = np.array(labels, dtype=object)[scores.argmax(axis=1)]
         differ = int((said.to_numpy(dtype=object) != largest).sum())
         told = f"In {differ:,} rows 'prediction' is not the label of the largest probability, the latter is evaluated."
         return 0.5, [told] if differ else []
-    yes, score = (said == labels[1]).to_numpy(), scores[:, 0]
+    return _threshold_of((said == labels[1]).to_numpy(), scores[:, 0])
+
+
+def _threshold_of(yes: Booleans, score: Floats) -> tuple[float, list[str]]:
+    """The threshold above which scores (n,) are a yes, and what is to be said of it."""
     if ((score > 0.5) == yes).all():
         return 0.5, []
     least, most = score[yes].min(initial=1.0), score[~yes].max(initial=0.0)
