@@ -161,6 +161,24 @@ def test_a_run_without_a_bundle_has_status_1(
 def test_a_multi_class_network_takes_no_threshold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny_bundle(tmp_path / "bundle", "multi-class")
     assert hounsfield(monkeypatch, "predict", tmp_path, "a.png", "--threshold", "0.3") == 2
+    assert hounsfield(monkeypatch, "evaluate", tmp_path, "data", "--threshold", "0.3") == 2
+    table = tmp_path / "table.csv"
+    table.write_text("label,p_a,p_b,p_c\n" + "a,0.5,0.3,0.2\nb,0.2,0.6,0.2\nc,0.2,0.2,0.6\n" * 4)
+    assert hounsfield(monkeypatch, "evaluate", table, "--threshold", "0.3") == 2
+
+
+@pytest.mark.parametrize("option", [("--criterion", "centre"), ("--overlap", "0.3")])
+def test_options_of_detection_are_refused_for_classifiers_and_their_tables(
+    run: Path,
+    option: tuple[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "table.csv").write_text("label,p_b\na,0.2\nb,0.9\n")
+    for target in (run, tmp_path / "table.csv"):
+        assert hounsfield(monkeypatch, "evaluate", target, *option) == 2
+        assert "are for detection" in capsys.readouterr().err
 
 
 def test_features(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -133,6 +133,7 @@ def test_wrong_calls_are_refused_and_write_nothing(tmp_path, scan):
     refused(ImageError, "No writer", path, tmp_path / "b.xyz")
     refused(ImageError, "No DICOM series", tmp_path / "empty", tmp_path / "b.nii")
     refused(ImageError, "2D image", path, tmp_path / "b.png", "--window", "lung")
+    refused(UsageError, "keeps the values", path, tmp_path / "series", "--window", "lung")
     refused(ImageError, "three letters", path, tmp_path / "b.nii", "--orientation", "UP")
     refused(UsageError, "never replaced", path, path, "--overwrite")
     write_image(scan, tmp_path / "b.nii")
@@ -177,6 +178,8 @@ def test_deidentification_needs_a_key_and_like_for_like(tmp_path, scan):
     write_image(scan, tmp_path / "a.dcm")
     key = ["--key-file", tmp_path / "key"]
     refused(UsageError, "--key-file", tmp_path / "a.dcm", tmp_path / "b.dcm", "--deidentify")
+    refused(UsageError, "--deidentify, which was not given", tmp_path / "a.dcm", tmp_path / "b.dcm", *key)
+    refused(UsageError, "--deidentify", tmp_path / "a.dcm", tmp_path / "b.dcm", "--keep-characteristics")
     refused(UsageError, "pixels", tmp_path / "a.dcm", tmp_path / "b.nii", "--deidentify", *key)
     refused(UsageError, "pixels", tmp_path / "a.dcm", tmp_path / "b.dcm", "--deidentify", "--window", "lung", *key)
     refused(UsageError, "like into like", tmp_path / "a.dcm", tmp_path / "b", "--deidentify", *key)

@@ -15,7 +15,7 @@ import pytest
 from hounsfield.augmentation.scenes import SceneAugmentation
 from hounsfield.bundle import Bundle
 from hounsfield.cohorts import SceneStore
-from hounsfield.errors import CohortError, PlanError
+from hounsfield.errors import CohortError, PlanError, RunError
 from hounsfield.images import Image, write_image
 from hounsfield.planning import DetectionPlan, load_plan
 from hounsfield.reports.run_report.record import read_run
@@ -135,6 +135,21 @@ def test_a_resumed_run_is_the_unbroken_one(data: Path, tmp_path: Path) -> None:
     whole, broken = (pd.read_csv(tmp_path / name / "history.csv") for name in ("whole", "broken"))
     for name in ("loss", "objectness", "region_boxes"):
         np.testing.assert_allclose(broken[name], whole[name], atol=0 if EXACT else 1e-4)
+
+
+def test_a_run_whose_boxes_have_changed_is_not_resumed(tmp_path: Path) -> None:
+    def killed(task: str, done: int, total: int | None) -> None:
+        if task == "training":
+            raise SystemExit
+
+    table = squares(tmp_path / "data")
+    with pytest.raises(SystemExit):
+        train(str(table), tmp_path / "run", effort="quick", changes=TINY, progress=killed)
+    boxes = pd.read_csv(table)
+    boxes.loc[0, "x1"] -= 1
+    boxes.to_csv(table, index=False)
+    with pytest.raises(RunError, match=r"boxes\.parquet holds other boxes"):
+        resume(tmp_path / "run")
 
 
 def test_volumes_are_trained_by_the_same_code(tmp_path: Path) -> None:

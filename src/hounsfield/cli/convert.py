@@ -34,6 +34,11 @@ def command(
     from hounsfield.images.conversion import holds_dicom
 
     _check_paths(source, target, overwrite=overwrite)
+    if not deidentify and (key_file is not None or keep_characteristics):
+        raise UsageError(
+            "--key-file and --keep-characteristics belong to --deidentify, which was not given: the output would name "
+            "the patient. Say --deidentify as well, or leave them out."
+        )
     if deidentify and not holds_dicom(source):
         raise UsageError(
             f"--deidentify is for DICOM, and '{source}' is none: what else a file says of a patient would stay in it. "

@@ -32,9 +32,13 @@ def command(  # noqa: PLR0917 - Typer takes every option as a parameter
         Path | None, typer.Option(help="Of a table of findings with boxes: the true boxes, a table or a COCO JSON.")
     ] = None,
     criterion: Annotated[
-        str, typer.Option(help="Of detection, what hits an object: iou, or centre (LUNA16's).")
-    ] = "iou",
-    overlap: Annotated[float, typer.Option(help="Of detection: IoU that hits an object.", min=0.01, max=0.99)] = 0.5,
+        str | None,
+        typer.Option(help="Of detection, what hits an object: iou, or centre (LUNA16's).", show_default="iou"),
+    ] = None,
+    overlap: Annotated[
+        float | None,
+        typer.Option(help="Of detection: IoU that hits an object.", min=0.01, max=0.99, show_default="0.5"),
+    ] = None,
     replicates: Annotated[int, typer.Option(help="Bootstrap replicates.", min=100)] = 2000,
     confidence: Annotated[float, typer.Option(help="Nominal coverage of the intervals.", min=0.5, max=0.999)] = 0.95,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
@@ -49,13 +53,14 @@ def command(  # noqa: PLR0917 - Typer takes every option as a parameter
     Where the table has columns such as sex, age, site or scanner, the groups that they make are compared.
     """
     check_folder(output)
+    hit = (criterion or "iou", overlap or 0.5)
     if truth is not None:
         from hounsfield.cli.detections import TableTest, evaluate_table
 
         _refuse_options_of_runs(target, data, interventions=interventions)
         if task is not None:
             raise UsageError("The option --task is for tables of predictions, and --truth for findings with boxes.")
-        test = TableTest(threshold, criterion, overlap, replicates, seed, confidence)
+        test = TableTest(threshold, *hit, replicates, seed, confidence)
         evaluate_table(target, truth, test, output=output, as_json=as_json)
         return
     options: dict[str, Any] = {"num_replicates": replicates, "confidence": confidence, "seed": seed}
@@ -64,9 +69,10 @@ def command(  # noqa: PLR0917 - Typer takes every option as a parameter
 
         if task is not None or interventions:
             raise UsageError("The options --task and --interventions are for classifiers, and this run is a detector.")
-        test = TableTest(threshold, criterion, overlap, replicates, seed, confidence)
+        test = TableTest(threshold, *hit, replicates, seed, confidence)
         evaluate_detection_run(target, data, test, output=output, as_json=as_json)
         return
+    _refuse_options_of_detection(criterion, overlap)
     if target.is_dir():
         assessment, removals = _test_run(target, data, task, threshold, options, interventions=interventions)
     else:
@@ -119,6 +125,14 @@ def _refuse_options_of_runs(table: Path, data: str | None, *, interventions: boo
         raise UsageError(f"{table} is no run folder, so it cannot be tested on {data}. Give a run, or the table alone.")
 
 
+def _refuse_options_of_detection(criterion: str | None, overlap: float | None) -> None:
+    if criterion is not None or overlap is not None:
+        raise UsageError(
+            "The options --criterion and --overlap are for detection: for a detector's run, or findings with --truth. "
+            "Leave them out."
+        )
+
+
 def _remove_shortcuts(run: Path, data: str | None, threshold: float | None, confidence: float) -> tuple[Removal, ...]:
     from hounsfield.cli.console import progress_bars
     from hounsfield.training.interventions import remove_shortcuts
@@ -131,11 +145,13 @@ def _assess_table(path: Path, task: str | None, threshold: float | None, options
     from hounsfield.evaluation.answers import Task
     from hounsfield.evaluation.assessment import assess
     from hounsfield.evaluation.predictions import read_predictions
+    from hounsfield.inference.decisions import refuse_threshold
 
     known = {name: name for name in get_args(Task)}
     if task is not None and task not in known:
         raise UsageError(f"The task '{task}' is not known; expected {', '.join(known)}.")
     read = read_predictions(path, task=known[task] if task else None, threshold=threshold)
+    refuse_threshold(read.answers.task, threshold)
     assessment = assess(read.answers, threshold=read.threshold, groups=read.groups, notes=read.notes, **options)
     return replace(assessment, table=read.table)
 

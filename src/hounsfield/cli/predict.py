@@ -76,8 +76,6 @@ def command(
     if by_class and sets is None:
         raise UsageError("The option --by-class says how the coverage of --sets shall hold. Give --sets COVERAGE too.")
     predictor = Predictor(bundle, engine, threshold=threshold, coverage=sets, by_class=by_class, max_risk=abstain)
-    if threshold is not None and predictor.bundle.task == "multi-class":
-        raise UsageError("A multi-class network has no threshold: its prediction is the most probable label.")
     say(f"Engine: {predictor.engine.description}")
     bad: list[BadImage] = []
     if output is None:

@@ -56,8 +56,9 @@ def command(
             "A plan has its own network and effort: give --plan, or --model and --effort; single fields "
             "change with --set."
         )
-    if resume is not None and (out is not None or plan is not None or model is not None or change or seed is not None):
-        raise UsageError("A run that is resumed keeps its plan, seed and folder: give --resume RUN alone.")
+    others = (out, plan, model, change, kind, images, label_column, allow_outside, drop_leaks, allow_leaks)
+    if resume is not None and (any(others) or seed is not None or effort != "standard"):
+        raise UsageError("A run that is resumed keeps its data, plan, seed and folder: give --resume RUN alone.")
     announce_backend()
     from hounsfield import training
     from hounsfield.planning import load_plan

@@ -53,10 +53,15 @@ def convert(
 
     Raises:
         ImageError: the input cannot be read, or the format cannot hold it.
-        UsageError: the window is malformed, or a frame is asked of a format without frames.
+        UsageError: the window is malformed or no picture is written, or a frame is asked of a format without frames.
         OSError: the output cannot be written.
     """
     suffix = suffix_of(target) if target.suffix else ""
+    if window is not None and not suffix:
+        raise UsageError(
+            f"A window was given for '{target}', and a DICOM series keeps the values themselves. Leave the window out, "
+            "or write a PNG or TIFF."
+        )
     image, sources = _read(source, frame, progress)
     if orientation is not None:
         image = reorient(image, orientation)

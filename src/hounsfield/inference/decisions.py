@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hounsfield.bundle import Task
+from hounsfield.errors import UsageError
 
 
 def decide(probabilities: npt.NDArray[Any], task: Task, threshold: float = 0.5) -> npt.NDArray[np.bool_]:
@@ -24,6 +25,18 @@ def decide(probabilities: npt.NDArray[Any], task: Task, threshold: float = 0.5) 
     if task == "multi-class":
         return np.asarray(np.arange(probabilities.shape[1]) == np.argmax(probabilities, axis=1)[:, np.newaxis])
     return np.asarray(probabilities > threshold)
+
+
+def refuse_threshold(task: Task, threshold: float | None) -> None:
+    """Refuse a threshold that would decide nothing.
+
+    Raises:
+        UsageError: one is given for a multi-class task.
+    """
+    if threshold is not None and task == "multi-class":
+        raise UsageError(
+            "A multi-class task has no threshold: its prediction is the most probable label. Leave the threshold out."
+        )
 
 
 def label_text(decision: npt.NDArray[np.bool_], labels: tuple[str, ...], task: Task) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from hounsfield.bundle import Bundle
 from hounsfield.errors import ImageError, PreprocessingError
 from hounsfield.images import Image
+from hounsfield.inference.decisions import refuse_threshold
 from hounsfield.inference.engines import Engine, open_engine
 from hounsfield.inference.fitting import UnlikenessLog, require_fit, require_units
 from hounsfield.inference.judge import Judge, Waiting
@@ -39,6 +40,7 @@ class Predictor:
 
     Raises:
         BundleError, MissingDependency, UsageError: as :func:`hounsfield.inference.open_engine` does.
+        UsageError: a threshold is given for a multi-class task, which has none.
         BundleError, EvaluationError: as :class:`hounsfield.inference.judge.Judge` does.
     """
 
@@ -54,7 +56,7 @@ class Predictor:
     ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
         # Of a detector there is none.
-        _ = self.bundle.classifier_task
+        refuse_threshold(self.bundle.classifier_task, threshold)
         self.judge = Judge(self.bundle, threshold=threshold, coverage=coverage, by_class=by_class, max_risk=max_risk)
         self.engine: Engine = open_engine(self.bundle, engine)
         self._batch_size = max(1, min(BATCH_IMAGES, BATCH_VALUES // math.prod(self.bundle.input_shape)))

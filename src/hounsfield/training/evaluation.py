@@ -13,6 +13,7 @@ from hounsfield.cohorts import Cohort, Store, load_cohort
 from hounsfield.errors import RunError
 from hounsfield.evaluation import Assessment
 from hounsfield.inference import open_engine
+from hounsfield.inference.decisions import refuse_threshold
 from hounsfield.progress import Progress, silent
 from hounsfield.training.doubt import unlike_lines
 from hounsfield.training.engine_runs import run_engine
@@ -47,8 +48,10 @@ def evaluate_run(
         RunError: the run has no test rows, or its data has changed.
         BundleError: the run was not finished.
         CohortError: the data cannot be tested on.
+        UsageError: a threshold is given for a multi-class task.
     """
     bundle = Bundle.load(run)
+    refuse_threshold(bundle.classifier_task, threshold)
     cohort, note = tested_cohort(run, data, bundle)
     store = Store.build(cohort, bundle.pipeline, progress=progress)
     engine = open_engine(bundle)

@@ -13,7 +13,7 @@ import keras
 import pandas as pd
 
 from hounsfield.cohorts import Cohort, Store, assign_folds
-from hounsfield.errors import PlanError, RunError
+from hounsfield.errors import PlanError, RunError, UsageError
 from hounsfield.models import build, ensemble, flip_averaged
 from hounsfield.planning import DetectionPlan, Effort, Plan, check_changes, load_plan
 from hounsfield.progress import Progress, silent
@@ -68,15 +68,21 @@ def train(
         request: DATA, or a request with its options.
         out: the run folder, which must not exist or be empty.
         plan: made by the planner where not given.
-        effort: the planner's dial.
-        network: overrides the planner's network.
+        effort: the planner's dial, where no plan is given.
+        network: overrides the planner's network, where no plan is given.
         seed: of the split and the training; where not given, that of the plan, or 0.
         changes: ``field=value`` of the plan, set by hand.
         progress: told of all that takes long.
 
     Raises:
-        CohortError, PlanError, RunError, ResourceError, UsageError: see their messages.
+        UsageError: a network or another effort is asked for beside a plan, which has its own.
+        CohortError, PlanError, RunError, ResourceError: see their messages.
     """
+    if plan is not None and (network is not None or effort != "standard"):
+        raise UsageError(
+            "A plan has its own network and effort: give the plan, or the network and the effort; single fields change "
+            "with --set."
+        )
     if not isinstance(request, DataRequest):
         request = DataRequest(str(request))
     check_changes(changes)
@@ -115,14 +121,18 @@ def resume(path: Path | str, *, progress: Progress = silent) -> Run:
     plan = load_plan(folder.plan)
     request = DataRequest.from_dict(folder.read_environment()["data"])
     prepared = prepare(request, seed=plan.seed, progress=progress)
-    if folder.cohort.is_file() and not pd.read_parquet(folder.cohort).astype(str).equals(
-        prepared.cohort.table.astype(str)
-    ):
-        raise RunError(
-            f"The data of the run {path} has changed since it was begun: {folder.cohort.name} holds other rows "
-            f"or splits than {request.data} gives now. Restore the data, or start a new run."
-        )
+    _require_same(folder.cohort, prepared.cohort.table, "rows or splits", request)
+    if prepared.cohort.box_table is not None:
+        _require_same(folder.boxes, prepared.cohort.box_table, "boxes", request)
     return _ready(folder, plan, prepared, request, progress)()
+
+
+def _require_same(kept: Path, table: pd.DataFrame, what: str, request: DataRequest) -> None:
+    if kept.is_file() and not pd.read_parquet(kept).astype(str).equals(table.astype(str)):
+        raise RunError(
+            f"The data of the run {kept.parent} has changed since it was begun: {kept.name} holds other {what} than "
+            f"{request.data} gives now. Restore the data, or start a new run."
+        )
 
 
 def _ready(
