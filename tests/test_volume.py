@@ -307,6 +307,30 @@ def test_nrrd_without_a_space_of_the_patient_has_no_position(tmp_path, space, re
     assert image.spacing == (3.0, 2.0, 1.0)
 
 
+@pytest.mark.parametrize(
+    ("units", "factor"), [("um", 0.001), ("cm", 10), ("mm", 1), ("parsec", 1)], ids=lambda value: str(value)
+)
+def test_nrrd_lengths_become_millimetres(tmp_path, units, factor):
+    data = voxels(shape=(2, 3, 4)).tobytes()
+    named = " ".join([f'"{units}"'] * 3)
+    placed = NRRD.format(space="space: LPS\n", rest=f"{DIRECTIONS}space units: {named}\n").encode()
+    (tmp_path / "a.nrrd").write_bytes(placed + data)
+    image = read_nrrd(tmp_path / "a.nrrd")
+    np.testing.assert_allclose(image.spacing, np.array([3, 2, 1]) * factor)
+    np.testing.assert_allclose(image.affine[:3, 3], np.array([5, 6, 7]) * factor)
+    np.testing.assert_allclose(np.linalg.norm(image.affine[:3, :3], axis=0), image.spacing)
+    unplaced = NRRD.format(space="", rest=f"spacings: 1 2 3\nunits: {named}\n").encode()
+    (tmp_path / "b.nrrd").write_bytes(unplaced + data)
+    np.testing.assert_allclose(read_nrrd(tmp_path / "b.nrrd").spacing, np.array([3, 2, 1]) * factor)
+
+
+def test_nrrd_axes_in_several_units_are_refused(tmp_path):
+    header = NRRD.format(space="space: LPS\n", rest=f'{DIRECTIONS}space units: "mm" "mm" "um"\n').encode()
+    (tmp_path / "a.nrrd").write_bytes(header + voxels(shape=(2, 3, 4)).tobytes())
+    with pytest.raises(ImageError, match="several units"):
+        read_nrrd(tmp_path / "a.nrrd")
+
+
 def test_itk_frames_colour_and_vector_fields(tmp_path):
     series = voxels(shape=(5, 2, 3, 4))
     SimpleITK.WriteImage(

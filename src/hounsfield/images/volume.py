@@ -11,6 +11,7 @@ without a ``space`` field of the patient, and a MetaImage without any of offset 
 from __future__ import annotations
 
 import math
+import re
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -42,6 +43,9 @@ VALUE_SIZES = {
     **dict.fromkeys(("met_int", "met_uint", "met_long", "met_ulong", "met_float"), 4),
     **dict.fromkeys(("met_long_long", "met_ulong_long", "met_double"), 8),
 }
+
+# Units of length in an NRRD header -> millimetres.
+NRRD_LENGTHS = {"mm": 1.0, "cm": 10.0, "m": 1000.0, "nm": 1e-6} | dict.fromkeys(("um", "micron", "microns"), 0.001)
 
 # NRRD spaces that are those of a patient; a name may end in "-time".
 PATIENT_SPACES = frozenset(
@@ -98,7 +102,21 @@ def read_nrrd(path: Path, max_pixels: int = 2**28, frame: int | None = None) -> 
         text=encoding in {"text", "txt", "ascii"},
     )
     _check_capacity(declared, path, max_pixels)
-    return _decode(path, "NrrdImageIO", declared, frame)
+    return _in_millimetres(_decode(path, "NrrdImageIO", declared, frame), fields, path)
+
+
+def _in_millimetres(image: Image, fields: dict[str, str], path: Path) -> Image:
+    """The image with its lengths brought from the unit of an NRRD header to millimetres; an unknown unit is taken so."""
+    units = re.findall(r'"([^"]*)"', fields.get("space units", fields.get("units", "")))
+    found = {NRRD_LENGTHS[unit] for unit in units if unit in NRRD_LENGTHS}
+    if len(found) > 1:
+        _refuse(
+            path, f"measures its axes in several units ({', '.join(units)})", "Expected one; save it in millimetres."
+        )
+    factor = found.pop() if found else 1.0
+    spacing = image.spacing and tuple(length * factor for length in image.spacing)
+    affine = None if image.affine is None else np.diag([factor, factor, factor, 1.0]) @ image.affine
+    return image.replace(spacing=spacing, affine=affine) if factor != 1 else image
 
 
 def read_metaimage(path: Path, max_pixels: int = 2**28, frame: int | None = None) -> Image:
