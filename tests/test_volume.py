@@ -308,7 +308,7 @@ def test_nrrd_without_a_space_of_the_patient_has_no_position(tmp_path, space, re
 
 
 @pytest.mark.parametrize(
-    ("units", "factor"), [("um", 0.001), ("cm", 10), ("mm", 1), ("parsec", 1)], ids=lambda value: str(value)
+    ("units", "factor"), [("um", 0.001), ("\u00b5m", 0.001), ("cm", 10), ("mm", 1), ("parsec", 1)], ids=str
 )
 def test_nrrd_lengths_become_millimetres(tmp_path, units, factor):
     data = voxels(shape=(2, 3, 4)).tobytes()

@@ -44,8 +44,10 @@ VALUE_SIZES = {
     **dict.fromkeys(("met_long_long", "met_ulong_long", "met_double"), 8),
 }
 
+# The micro sign as it is, and as UTF-8 that is read as Latin-1.
+MICROMETRES = ("um", "\u00b5m", "\u00c2\u00b5m", "micron", "microns")
 # Units of length in an NRRD header -> millimetres.
-NRRD_LENGTHS = {"mm": 1.0, "cm": 10.0, "m": 1000.0, "nm": 1e-6} | dict.fromkeys(("um", "micron", "microns"), 0.001)
+NRRD_LENGTHS = {"mm": 1.0, "cm": 10.0, "m": 1000.0, "nm": 1e-6} | dict.fromkeys(MICROMETRES, 0.001)
 
 # NRRD spaces that are those of a patient; a name may end in "-time".
 PATIENT_SPACES = frozenset(
@@ -106,7 +108,7 @@ def read_nrrd(path: Path, max_pixels: int = 2**28, frame: int | None = None) -> 
 
 
 def _in_millimetres(image: Image, fields: dict[str, str], path: Path) -> Image:
-    """The image with its lengths brought from the unit of an NRRD header to millimetres; an unknown unit is taken so."""
+    """The image with the lengths of an NRRD file in millimetres, which an unknown unit is taken for."""
     units = re.findall(r'"([^"]*)"', fields.get("space units", fields.get("units", "")))
     found = {NRRD_LENGTHS[unit] for unit in units if unit in NRRD_LENGTHS}
     if len(found) > 1:
