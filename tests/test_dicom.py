@@ -361,6 +361,22 @@ def test_headers_that_cannot_be(elements, message, tmp_path) -> None:
     assert PATIENT_NAME not in str(caught.value)
 
 
+def test_errors_repeat_no_text_of_the_file(tmp_path) -> None:
+    path = make_dicom(tmp_path / "a.dcm", STORED, PhotometricInterpretation=PATIENT_NAME)
+    with pytest.raises(ImageError, match="no colour model of the standard") as caught:
+        read_image(path)
+    assert PATIENT_NAME not in str(caught.value)
+    dataset = pydicom.dcmread(make_dicom(path, STORED))
+    del dataset.PixelData
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom warns of the value
+        dataset.SOPClassUID = PATIENT_NAME
+        dataset.save_as(path)
+    with pytest.raises(ImageError, match="of no named kind") as caught:
+        read_image(path)
+    assert PATIENT_NAME not in str(caught.value)
+
+
 LARGE = RANDOM.integers(0, 4096, (64, 48), np.uint16)
 
 

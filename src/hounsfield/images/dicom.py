@@ -78,7 +78,9 @@ def _check_has_image(header: Header, path: Path) -> None:
         )
     if "PixelData" in header or "FloatPixelData" in header or "DoubleFloatPixelData" in header:
         return
-    kind = header.dataset["SOPClassUID"].value.name if "SOPClassUID" in header else "of no named kind"
+    uid = header.dataset["SOPClassUID"].value if "SOPClassUID" in header else None
+    # An identifier that is not registered is its own name, and text from the file stays out of errors.
+    kind = uid.name if uid is not None and uid.name != uid else "of no named kind"
     raise ImageError(
         f"{path} is a DICOM file without pixels ({kind}): either it is no image, or it was truncated before its "
         "pixels. Leave it out, or copy it again from its source."

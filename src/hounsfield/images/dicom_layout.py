@@ -20,6 +20,9 @@ SAMPLES = {
     "YBR_RCT": 3,
     "YBR_ICT": 3,
 }
+# Colour models of the standard without a reader (PS3.3 C.7.6.3.1.2). Any other text is not repeated in errors: it may
+# be a patient's name that a damaged file has there.
+UNREAD = frozenset({"ARGB", "CMYK", "HSV", "XYB", "YBR_PARTIAL_420", "YBR_PARTIAL_422"})
 BITS_ALLOCATED = (1, 8, 16, 32, 64)
 MAX_SIDE = 2**16 - 1
 
@@ -106,10 +109,11 @@ def _check_layout(layout: Layout, path: Path, max_pixels: int) -> None:
             f"the limit of {max_pixels}. Raise max_pixels if the file is to be trusted."
         )
     if SAMPLES.get(layout.photometric) != layout.samples:
+        known = layout.photometric in SAMPLES or layout.photometric in UNREAD
+        named = f"the colour model {layout.photometric}" if known else "no colour model of the standard"
         raise ImageError(
-            f"{path} declares the colour model {layout.photometric or '(none)'!r} with {layout.samples} samples a "
-            f"pixel: expected one of {', '.join(SAMPLES)}, with one sample for grey and palettes and three for "
-            "colour. Convert it with the tool that wrote it."
+            f"{path} declares {named} with {layout.samples} samples a pixel: expected one of {', '.join(SAMPLES)}, "
+            "with one sample for grey and palettes and three for colour. Convert it with the tool that wrote it."
         )
     if layout.bits_allocated not in BITS_ALLOCATED or not 1 <= layout.bits_stored <= layout.bits_allocated:
         raise ImageError(
