@@ -271,6 +271,33 @@ def test_small_and_one_sided_groups_are_said_to_be_so() -> None:
     json.dumps(audit.to_dict(), allow_nan=False)
 
 
+def test_a_group_that_lacks_one_of_several_labels_is_judged_by_the_others() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.choice(3, 900, p=[0.4, 0.4, 0.2])
+    site = np.where(truth == 2, "north", rng.choice(["north", "south"], size=900))
+    site[(truth == 0) & (rng.random(900) < 0.3)] = "west"
+    scores = np.exp(rng.normal(size=(900, 3)) + 2.0 * np.eye(3)[truth])
+    scores /= scores.sum(axis=1, keepdims=True)
+    table = pd.DataFrame({"site": site})
+    audit = audit_bias(as_answers(truth, scores, labels=("a", "b", "rare"), task="multi-class"), table)
+    lacking = (
+        "site = south: no case is 'rare', so for this label the attribute gives the answer in these data, and how well "
+        "it is recognised in the group cannot be judged."
+    )
+    of_groups = [note for note in audit.notes if note.startswith("site = ")]
+    assert of_groups[0] == lacking
+    assert of_groups[1].startswith("site = west: every case is 'a', so the attribute tells the label")
+    assert len(of_groups) == 2
+    assert any(each.group == "site = south" and each.question == "a" for each in audit.gaps)
+    several = as_answers(np.eye(3)[truth], scores, labels=("a", "b", "rare"), task="multi-label")
+    of_groups = [note for note in audit_bias(several, table).notes if note.startswith("site = ")]
+    assert [note.split(", ")[0] for note in of_groups] == [
+        "site = south: no case is 'rare'",
+        *(f"site = west: {found}" for found in ("every case is 'a'", "no case is 'b'", "no case is 'rare'")),
+    ]
+    assert not any("the group is served" in note for note in of_groups)
+
+
 def test_group_thresholds_give_equal_opportunity() -> None:
     answers, table, patients = cohort(weak=("FM", "west"), weakness=0.5)
     rows = audit_bias(answers, table, groups=patients).opportunity

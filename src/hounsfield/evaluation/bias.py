@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from hounsfield.errors import EvaluationError
-from hounsfield.evaluation.answers import Answers, Booleans
+from hounsfield.evaluation.answers import Answers, Booleans, Task
 from hounsfield.evaluation.bias_outcome import SIGNIFICANCE, SINGLES_SHARE, BiasAudit, Gap, GroupReport
 from hounsfield.evaluation.comparison import adjust_p_values
 from hounsfield.evaluation.gaps import Contrast, contrast
@@ -78,7 +78,7 @@ def audit_bias(
         tuple(_report(group, questions, confidence) for group in (*singles, *pairs)),
         tuple(sorted(gaps, key=lambda each: (each.adjusted, each.p_value, -abs(each.value)))),
         tuple(equal_opportunity(answers, attributes, of_case, confidence=confidence)),
-        (*notes, *left_out, *_one_sided(singles, questions)),
+        (*notes, *left_out, *_one_sided(singles, questions, answers.task)),
         significance,
         confidence,
     )
@@ -206,20 +206,28 @@ def _adjusted(gaps: Iterable[Gap], share: float) -> list[Gap]:
     return [replace(each, adjusted=min(1.0, adjusted[str(number)] / share)) for number, each in enumerate(listed)]
 
 
-def _one_sided(groups: Sequence[Subgroup], questions: dict[str, Question]) -> Iterator[str]:
-    """Groups that hold one answer alone, where chance hardly makes that: the attribute tells the label here."""
-    for label, question in questions.items():
+def _one_sided(groups: Sequence[Subgroup], questions: dict[str, Question], task: Task) -> Iterator[str]:
+    """Groups in which a label always or never occurs, where chance hardly makes that."""
+    for group, (label, question) in product(groups, questions.items()):
         share = float(question.truth.mean())
-        for group in groups:
-            truth = question.truth[group.rows]
-            patients = renumbered(question.of_case[group.rows])[1]
-            if not truth.any() and (1 - share) ** patients < ONE_SIDED:
-                yield _one_sided_note(group.name, f"no case is '{label}'")
-            elif truth.all() and share**patients < ONE_SIDED:
-                yield _one_sided_note(group.name, f"every case is '{label}'")
+        truth = question.truth[group.rows]
+        patients = renumbered(question.of_case[group.rows])[1]
+        # That a group holds one class alone is said once, not again of each class that it lacks.
+        one_class = task == "multi-class" and any(each.truth[group.rows].all() for each in questions.values())
+        if truth.all() and share**patients < ONE_SIDED:
+            only = len(questions) == 1 or task == "multi-class"
+            yield _one_sided_note(group.name, f"every case is '{label}'", only=only)
+        elif not truth.any() and (1 - share) ** patients < ONE_SIDED and not one_class:
+            yield _one_sided_note(group.name, f"no case is '{label}'", only=len(questions) == 1)
 
 
-def _one_sided_note(group: str, found: str) -> str:
+def _one_sided_note(group: str, found: str, *, only: bool) -> str:
+    """What such a group means; ``only``: it holds one answer alone, so nothing else can be judged in it either."""
+    if not only:
+        return (
+            f"{group}: {found}, so for this label the attribute gives the answer in these data, and how well it is "
+            "recognised in the group cannot be judged."
+        )
     return (
         f"{group}: {found}, so the attribute tells the label in these data, and how the group is served cannot be "
         "judged. Test on data where both occur, or see whether removing what the attribute shows changes the answers."
