@@ -164,6 +164,12 @@ def test_unlike_images_are_told_by_the_features_of_the_pyramid(tmp_path: Path) -
     assert blank.unlike_training is not None
     assert blank.unlike_training > 1
     assert blank.flags == ("blank", "features")
+    far = dataclasses.replace(novelty, limits={"features": 1e6})
+    lenient = Detector(bundle.with_counting(DetectionDoubt(counts, counts, far), threshold=0.1))
+    (within,) = lenient.predict(np.zeros((45, 52), np.uint8))
+    assert within.unlike_training is not None
+    assert within.unlike_training < 1
+    assert within.flags == ("blank",)
 
 
 def test_each_kind_of_bundle_has_its_own_door(flat: Bundle, tmp_path: Path) -> None:

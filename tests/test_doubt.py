@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -106,6 +107,26 @@ def test_unlike_images_are_flagged_and_named(bundle: Bundle, engine: str, caplog
     assert message.startswith("Unlike the training images, so not to be relied on: the predictions of 6 of 9 images")
     assert "array[3] (inverted)" in message
     assert ", …" in message
+
+
+def with_limits(bundle: Bundle, folder: Path, **limits: float) -> Bundle:
+    """A copy of the bundle with other limits of unlikeness."""
+    copied = Bundle.load(shutil.copytree(bundle.folder, folder / "bundle"))
+    doubt = replace(bundle.doubt, novelty=replace(bundle.doubt.novelty, limits=limits))
+    return copied.with_doubt(doubt, scaling=bundle.scaling, threshold=bundle.threshold)
+
+
+def test_a_picture_that_looks_like_training_is_not_called_inverted(bundle: Bundle, tmp_path: Path) -> None:
+    """Both it and its negative are within the limit, so nothing speaks for the negative."""
+    (found,) = Predictor(with_limits(bundle, tmp_path, features=1e-6, appearance=1e6)).predict(pictures(1))
+    assert found.flags == ("features",)
+
+
+def test_a_blank_image_is_called_so_whatever_its_distance(bundle: Bundle, tmp_path: Path) -> None:
+    blank = np.full((1, *SHAPE[:2]), 77, np.uint8)
+    (found,) = Predictor(with_limits(bundle, tmp_path, features=1e6, appearance=1e6)).predict(blank)
+    assert found.unlike_training < 1
+    assert found.flags == ("blank",)
 
 
 def test_one_image_is_judged_as_in_a_batch(bundle: Bundle) -> None:

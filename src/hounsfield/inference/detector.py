@@ -154,4 +154,4 @@ class Detector:
         ratios = self._novelty.ratios({"features": features[np.newaxis]})
         unlike = max(float(each[0]) for each in ratios.values())
         blank = ("blank",) if pixels.min() == pixels.max() else ()
-        return unlike, (*blank, *ratios) if unlike > 1 else ()
+        return unlike, (*blank, *(name for name, each in ratios.items() if each[0] > 1))

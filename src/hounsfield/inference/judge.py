@@ -129,22 +129,24 @@ class Judge:
         batch = np.stack([image.pixels for image in waiting])
         ratios = self._novelty.ratios({"features": features, "appearance": appearances(batch)})
         unlike = np.max(list(ratios.values()), axis=0)
-        flags = [image.flags for image in waiting]
-        for row in np.flatnonzero(unlike > 1).tolist():
+        flags = []
+        for row, image in enumerate(waiting):
             seen = tuple(name for name, each in ratios.items() if each[row] > 1)
-            flags[row] = (*_reasons(waiting[row].pixels, self._novelty), *seen, *flags[row])
+            flags.append((*_reasons(image.pixels, self._novelty, seen), *seen, *image.flags))
         return unlike, flags
 
 
-def _reasons(pixels: Floats, novelty: Novelty) -> tuple[str, ...]:
-    """What is the matter with the picture of an unlike image, where that can be said."""
+def _reasons(pixels: Floats, novelty: Novelty, seen: tuple[str, ...]) -> tuple[str, ...]:
+    """What is the matter with a picture that is beyond the limits ``seen``, where that can be said."""
     low, high = pixels.min(), pixels.max()
     if low == high:
         return ("blank",)
+    if "appearance" not in seen:
+        return ()
     # Of an image normalised by itself the negative is its opposite; of others the range is turned round.
     negatives = np.stack([-pixels, low + high - pixels])
-    back_in_range = novelty.ratios({"appearance": appearances(negatives)}).get("appearance")
-    return ("inverted",) if back_in_range is not None and back_in_range.min() <= 1 else ()
+    back_in_range = novelty.ratios({"appearance": appearances(negatives)})["appearance"]
+    return ("inverted",) if back_in_range.min() <= 1 else ()
 
 
 def _named(labels: tuple[str, ...], chosen: npt.NDArray[np.bool_]) -> tuple[str, ...]:
