@@ -252,6 +252,35 @@ def test_a_scaling_that_would_lower_an_accuracy_is_passed_over() -> None:
     assert found.scaling.name in {"none", "temperature"}
 
 
+def several_labels(slopes: tuple[float, float], shift: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """Outcomes of two labels, and probabilities whose log odds are so many times too large, and shifted."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(-0.5, 1.2, (1200, 2))
+    return rng.random((1200, 2)) < special.expit(logits), special.expit(logits * slopes + shift)
+
+
+def test_a_temperature_carries_the_threshold_of_several_labels_along() -> None:
+    truth, score = several_labels((2.5, 2.5))
+    scaling = fit_scaling(answers_of(truth, score, "multi-label"), candidates=("temperature",), threshold=0.2).scaling
+    assert scaling.name == "temperature"
+    carried = carried_threshold(scaling, 0.2, "multi-label")
+    assert carried > 0.3
+    np.testing.assert_array_equal(scaling.apply(score, "multi-label") > carried, score > 0.2)
+    assert carried_threshold(scaling, 0.2, "multi-class") == 0.2
+    platt = FITS["platt"](answers_of(truth, score, "multi-label"))
+    assert carried_threshold(platt, 0.2, "multi-label") == 0.2
+
+
+def test_several_labels_are_guarded_at_the_threshold_in_use() -> None:
+    """A shift is taken out: decisions at .5 gain by it, those at the threshold that suits the shift lose."""
+    truth, score = several_labels((1.0, 1.0), shift=1.5)
+    answers = answers_of(truth, score, "multi-label")
+    assert fit_scaling(answers).scaling.name == "platt"
+    suited = fit_scaling(answers, threshold=float(special.expit(1.5)))
+    assert suited.losses["platt"] < suited.losses["none"] - 0.1
+    assert suited.scaling.name in {"none", "temperature"}
+
+
 def test_an_unknown_scaling_is_refused() -> None:
     with pytest.raises(EvaluationError, match="not one of"):
         scaling_from_dict({"name": "beta"})

@@ -22,7 +22,7 @@ from hounsfield.inference.appearance import appearances
 from hounsfield.preprocessing.corruption import corrupted, corruption_names
 from hounsfield.reports.robustness import write_robustness
 from hounsfield.training import Run, evaluate_run, train
-from hounsfield.training.doubt import Held, calibrate, fit_novelty, novelty_rows
+from hounsfield.training.doubt import Held, calibrate, fit_novelty, novelty_rows, unlike_lines
 from hounsfield.training.engine_runs import EngineRun, evenly
 from hounsfield.training.robustness import evaluate_robustness, seed_of
 from networks import tiny_bundle
@@ -86,6 +86,28 @@ def test_with_unknown_patients_no_probability_is_moved_towards_a_label(tmp_path:
     assert set(bundle.calibration["log_loss"]) == {"none", "temperature"}
     assert bundle.threshold == 0.5
     assert "patients are unknown" in line
+
+
+def test_a_temperature_keeps_the_decisions_of_several_labels_at_a_threshold_set_by_hand(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 1.2, (600, 3))
+    truth, scores = rng.random((600, 3)) < special.expit(logits), special.expit(2.5 * logits)
+    held = Held(np.arange(600), scores, np.zeros(600, np.int64))
+    plan = hand_made_plan(task="multi-label", labels=("a", "b", "c"), threshold=0.2)
+    taught = tiny_bundle(tmp_path / "bundle", "multi-label")
+    bundle, line = calibrate(taught, plan, cohort(truth, None), held, novelty())
+    assert bundle.scaling.name == "temperature"
+    np.testing.assert_array_equal(bundle.calibrated(scores) > bundle.threshold, scores > 0.2)
+    assert "decisions stay" in line
+
+
+def test_of_an_ensemble_at_most_the_promised_share_is_expected_to_be_unlike() -> None:
+    """Its limit is that of single networks, and the mean over them spreads less."""
+    described = {"features": np.random.default_rng(1).normal(size=(20, 4))}
+    for heads, told in ((None, "training 3.2% are expected"), (object(), "training at most 3.2% are expected")):
+        bundle = SimpleNamespace(doubt=SimpleNamespace(novelty=novelty(), heads=heads))
+        (line,) = unlike_lines(bundle, SimpleNamespace(descriptions=described), "test images")
+        assert told in line
 
 
 def member(train: list[int], validation: list[int]) -> Any:

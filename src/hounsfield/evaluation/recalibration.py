@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize
 
-from hounsfield.evaluation.answers import Answers, Floats, Integers
+from hounsfield.evaluation.answers import Answers, Floats, Integers, Task
 from hounsfield.evaluation.intervals import make_clusters
 from hounsfield.evaluation.metrics import Tally, accuracy, balanced_accuracy, headline, log_losses
 from hounsfield.evaluation.scaling import (
@@ -28,7 +28,7 @@ NUM_FOLDS = 5
 # Patients needed before a scaling is considered: the isotonic curve pays from about a thousand on (Niculescu-Mizil,
 # Caruana 2005, "Predicting good probabilities with supervised learning", figure 8), and even one number needs some.
 LEAST_PATIENTS = {"temperature": 50, "platt": 200, "isotonic": 1000}
-# Scalings that leave every decision of every task as it was.
+# Scalings that leave every decision of every task as it was, where the threshold is carried along.
 DECISION_KEEPING = ("none", "temperature")
 
 
@@ -53,6 +53,7 @@ def fit_scaling(
     *,
     groups: npt.ArrayLike | None = None,
     candidates: Sequence[str] = tuple(SCALINGS),
+    threshold: float = 0.5,
     seed: int = 0,
 ) -> ScalingChoice:
     """Fit scalings on validation cases, and choose one there.
@@ -60,14 +61,15 @@ def fit_scaling(
     Each is judged by its log loss in five folds of these cases, patients kept together. From the simplest to the most
     flexible, one takes the place of the one before only where it is better by more than a standard error of the
     difference, so noise alone does not change a network's output; of few patients the flexible ones are not fitted at
-    all. In tasks of several labels it must besides leave
-    neither accuracy nor balanced accuracy lower, since there a scaling can change decisions; in a binary task the
-    threshold is carried along (:func:`carried_threshold`), and decisions stay.
+    all. In a binary task the threshold is carried along (:func:`carried_threshold`), and decisions stay; so they do
+    under a temperature in any task. Other scalings can change decisions in tasks of several labels, and must besides
+    leave neither accuracy nor balanced accuracy lower there.
 
     Args:
         answers: validation cases.
         groups: (n,) their patients.
         candidates: names in ``SCALINGS``.
+        threshold: multi-label: what a score must exceed to be a yes, before and after.
         seed: of the folds.
     """
     of_case = make_clusters(answers.truth, groups).of_case
@@ -79,13 +81,19 @@ def fit_scaling(
         scores = _held_out(name, answers, of_case, seed)
         losses[name] = _case_losses(scores, answers)
         gain = losses[chosen] - losses[name]
-        if gain.mean() > _standard_error(gain, of_case) and _decides_as_well(scores, answers):
+        if gain.mean() > _standard_error(gain, of_case) and _decides_as_well(name, scores, answers, threshold):
             chosen, held_out = name, scores
     return ScalingChoice(FITS[chosen](answers), {name: float(each.mean()) for name, each in losses.items()}, held_out)
 
 
-def carried_threshold(scaling: Scaling, threshold: float) -> float:
-    """The threshold on the calibrated probability of a binary task that decides as ``threshold`` did before."""
+def carried_threshold(scaling: Scaling, threshold: float, task: Task = "binary") -> float:
+    """The threshold on calibrated probabilities that decides as ``threshold`` did before.
+
+    In a multi-label task that is so of a temperature alone: under others each label would need a threshold of its own,
+    and the one that there is stays. A multi-class decision has none.
+    """
+    if task != "binary" and not (task == "multi-label" and scaling.name == "temperature"):
+        return threshold
     return float(scaling.apply(np.array([[threshold]]), "binary")[0, 0])
 
 
@@ -108,10 +116,10 @@ def _standard_error(gain: Floats, of_case: Integers) -> float:
     return float(np.sqrt(np.square(sums).sum()) / len(gain))
 
 
-def _decides_as_well(scores: Floats, answers: Answers) -> bool:
-    if answers.task == "binary":
+def _decides_as_well(name: str, scores: Floats, answers: Answers, threshold: float) -> bool:
+    if answers.task == "binary" or name in DECISION_KEEPING:
         return True
-    before, after = (_accuracies(_rescored(answers, each)) for each in (answers.scores, scores))
+    before, after = (_accuracies(_rescored(answers, each, threshold)) for each in (answers.scores, scores))
     return bool((after >= before - 1e-12).all())
 
 
@@ -120,10 +128,10 @@ def _accuracies(answers: Answers) -> Floats:
     return np.array([headline(metric(tally))[0] for metric in (accuracy, balanced_accuracy)])
 
 
-def _rescored(answers: Answers, scores: Floats) -> Answers:
-    """The same cases with other probabilities, decided at .5 or by the largest."""
+def _rescored(answers: Answers, scores: Floats, threshold: float) -> Answers:
+    """The same cases with other probabilities, decided at a threshold or by the largest."""
     largest = scores.argmax(axis=1)[:, None] == np.arange(scores.shape[1])
-    return replace(answers, scores=scores, decisions=largest if answers.task == "multi-class" else scores > 0.5)
+    return replace(answers, scores=scores, decisions=largest if answers.task == "multi-class" else scores > threshold)
 
 
 def _fit_temperature(answers: Answers) -> Temperature:

@@ -79,7 +79,7 @@ def calibrate(
 
     Where patients are unknown, validation images can be of patients that were trained on, and are then easier than
     new ones. A flexible scaling would learn this ease, so only a temperature is considered, which keeps every decision
-    at .5 and cannot move probabilities towards one label.
+    and cannot move probabilities towards one label.
 
     Returns:
         The bundle with its scaling and threshold, and what was chosen, in one line.
@@ -89,8 +89,9 @@ def calibrate(
     answers = as_answers(
         cohort.targets()[held.rows], held.scores, labels=plan.labels, task=plan.task, threshold=plan.threshold
     )
-    choice = fit_scaling(answers, groups=groups, candidates=tuple(SCALINGS) if groups is not None else DECISION_KEEPING)
-    threshold = carried_threshold(choice.scaling, plan.threshold) if plan.task == "binary" else plan.threshold
+    candidates = tuple(SCALINGS) if groups is not None else DECISION_KEEPING
+    choice = fit_scaling(answers, groups=groups, candidates=candidates, threshold=plan.threshold)
+    threshold = carried_threshold(choice.scaling, plan.threshold, plan.task)
     scaled = choice.scaling.apply(answers.scores, plan.task)
     calibrated = as_answers(answers.truth, scaled, labels=plan.labels, task=plan.task, threshold=threshold)
     codes = np.arange(len(answers)) if groups is None else np.unique(groups.astype(str), return_inverse=True)[1]
@@ -157,7 +158,9 @@ def unlike_lines(bundle: Bundle, run: EngineRun, what: str) -> list[str]:
         return []
     unlike = novelty.unlike(run.descriptions)
     found = f"Unlike the training images: {int(unlike.sum()):,} of {len(unlike):,} {what} ({unlike.mean():.1%}"
-    return [f"{found}; of images like those of training {novelty.false_alarms:.1%} are expected)."]
+    # The limit is that of single networks; the mean over those of an ensemble spreads less.
+    most = "at most " if bundle.doubt and bundle.doubt.heads else ""
+    return [f"{found}; of images like those of training {most}{novelty.false_alarms:.1%} are expected)."]
 
 
 def disagreement_lines(bundle: Bundle, run: EngineRun, assessment: Assessment, what: str) -> list[str]:
