@@ -18,6 +18,7 @@ from hounsfield.cohorts import SceneStore
 from hounsfield.errors import CohortError, PlanError, RunError
 from hounsfield.images import Image, write_image
 from hounsfield.planning import DetectionPlan, load_plan
+from hounsfield.planning.detection_planner import detection_expectations_here
 from hounsfield.reports.run_report.record import read_run
 from hounsfield.training import DataRequest, evaluate_detector, prepare, resume, train
 from hounsfield.training.detector import DetectionBatches
@@ -174,8 +175,9 @@ def test_the_disk_is_that_of_images_at_their_own_size(step: dict[str, Any] | Non
     prepared = prepare(DataRequest(str(squares(tmp_path / "data", shape=(160, 96)))), seed=0)
     steps = [{"name": "to_channels", "channels": 1}, *([step] if step else [])]
     plan = prepared.changed(prepared.plan(effort="quick"), ["input_shape=[64, 64, 1]", f"pipeline={{steps: {steps}}}"])
-    train = prepared.cohort.subset(prepared.cohort.rows("train"))
-    stored = sum(plan.pipeline.apply(image).pixels.nbytes for image in train.source.stream(list(train.table["image"])))
+    cohort = prepared.cohort
+    plan = detection_expectations_here(plan, prepared.fingerprint, len(cohort))
+    stored = sum(plan.pipeline.apply(one).pixels.nbytes for one in cohort.source.stream(list(cohort.table["image"])))
     assert plan.expected_disk_mb == pytest.approx(stored / 2**20, abs=0.05)
 
 

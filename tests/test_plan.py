@@ -255,7 +255,43 @@ def test_expected_time_is_work_over_speed() -> None:
     assert longer.expected_seconds - START_AND_END == pytest.approx(
         2 * (plan.expected_seconds - START_AND_END), rel=0.01
     )
-    assert plan.expected_disk_mb == pytest.approx(1000 * 4 * plan.input_shape[0] * plan.input_shape[1] / 2**20, rel=0.1)
+    half = with_expectations_here(plan.changed(["train_share=0.5"]), seen())
+    assert half.expected_seconds - START_AND_END == pytest.approx((plan.expected_seconds - START_AND_END) / 2, rel=0.01)
+
+
+def test_the_disk_holds_the_images_of_all_splits() -> None:
+    plan = make_plan(seen())
+    image = 4 * plan.input_shape[0] * plan.input_shape[1] / 2**20
+    # 1,000 training images are taken for 70 % of all; a share of them that is trained on leaves the others stored.
+    assert plan.expected_disk_mb == pytest.approx(1000 / 0.7 * image, abs=0.1)
+    assert with_expectations_here(plan.changed(["train_share=0.5"]), seen()).expected_disk_mb == plan.expected_disk_mb
+    told = make_plan(seen(), num_prepared=1100)
+    assert told.expected_disk_mb == pytest.approx(1100 * image, abs=0.1)
+    assert with_expectations_here(told, seen(), 1100).expected_disk_mb == told.expected_disk_mb
+    assert "1,100 prepared images" in told.reasons["expected_disk_mb"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"balance": {"train": {"normal": 900, "opacity": 100}}}, "balanced in the loss, so .5"),
+        ({}, "about as frequent, so .5"),
+        ({"task": "multi-label"}, "more probable than not"),
+        ({"task": "multi-class"}, "not used"),
+    ],
+)
+def test_the_threshold_is_explained_by_what_was_decided(changes: dict[str, Any], told: str) -> None:
+    plan = make_plan(seen(**changes))
+    assert told in plan.reasons["threshold"]
+    assert ("balanced in the loss" in plan.reasons["threshold"]) == plan.balance_classes
+
+
+@pytest.mark.parametrize(("images", "epochs", "patience"), [(20_000, 6, 5), (1000, 40, 13)])
+def test_the_patience_that_is_told_is_the_one_that_is_meant(images: int, epochs: int, patience: int) -> None:
+    plan = make_plan(seen(num_readable=images), effort="quick")
+    assert (plan.epochs, plan.patience) == (epochs, patience)
+    assert plan.reasons["patience"].startswith(f"{patience} epochs")
+    assert "at least 5" in plan.reasons["patience"]
 
 
 def test_ct_has_one_window_for_all() -> None:

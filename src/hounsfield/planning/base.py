@@ -43,7 +43,7 @@ class BasePlan(BaseModel):
         precision: of the arithmetic in training.
         expected_seconds: time that training should take here.
         expected_memory_mb: resident memory that training should need.
-        expected_disk_mb: disk that the prepared images take.
+        expected_disk_mb: disk that the prepared images of all splits take.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -103,14 +103,17 @@ class BasePlan(BaseModel):
             update={"reasons": reasons}
         )
 
-    def expecting(self, seconds: float, memory_mb: float, disk_mb: float, *, work: str) -> Self:
-        """The plan with what its training should take on this machine; ``work`` is what the time was reckoned from."""
+    def expecting(self, seconds: float, memory_mb: float, disk_mb: float, *, work: str, num_prepared: int) -> Self:
+        """The plan with what its training should take on this machine.
+
+        ``work`` is what the time was reckoned from, ``num_prepared`` the images that the disk holds.
+        """
         reasons = {
             "expected_seconds": work,
             "expected_memory_mb": (
                 "the backend, one batch's activations, weights and optimiser; it does not grow with the cohort"
             ),
-            "expected_disk_mb": "the prepared training images",
+            "expected_disk_mb": f"about {num_prepared:,} prepared images: those of all splits",
         }
         return self.model_copy(
             update={

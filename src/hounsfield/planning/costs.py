@@ -50,15 +50,16 @@ def training_costs(seen: Fingerprint, boxes: TrainingBoxes | None = None) -> tup
     share = given / max(seen.num_images, 1) if given else FRACTIONS[0]
     training = dataclasses.replace(seen, num_readable=max(1, round(seen.num_readable * share)))
     plans: list[BasePlan] = [
-        make_plan(training, effort=effort) if boxes is None else make_detection_plan(training, boxes, effort=effort)
+        make_plan(training, effort=effort, num_prepared=seen.num_readable)
+        if boxes is None
+        else make_detection_plan(training, boxes, effort=effort, num_prepared=seen.num_readable)
         for effort in get_args(Effort)
     ]
-    return tuple(_cost(plan, share) for plan in plans)
+    return tuple(_cost(plan) for plan in plans)
 
 
-def _cost(plan: BasePlan, share: float) -> Cost:
+def _cost(plan: BasePlan) -> Cost:
     seconds, memory, disk = (
         value or 0.0 for value in (plan.expected_seconds, plan.expected_memory_mb, plan.expected_disk_mb)
     )
-    # The store keeps every row, not only those that are trained on.
-    return Cost(plan.effort, seconds, memory, disk / share)
+    return Cost(plan.effort, seconds, memory, disk)

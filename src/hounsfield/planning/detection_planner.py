@@ -17,7 +17,14 @@ from hounsfield.models.resnet import STEM_REDUCTION, Stem
 from hounsfield.planning.base import Effort
 from hounsfield.planning.detection_plan import DetectionPlan
 from hounsfield.planning.hardware import Hardware, Speed, measure_speed, multiply_adds
-from hounsfield.planning.planner import SIDED, SQUEEZE, UNORIENTED, normalisation_steps, num_channels
+from hounsfield.planning.planner import (
+    SIDED,
+    SQUEEZE,
+    UNORIENTED,
+    normalisation_steps,
+    num_channels,
+    prepared_images,
+)
 from hounsfield.preprocessing import Pipeline
 from hounsfield.preprocessing.resampling import Resample, Zoom
 
@@ -77,7 +84,13 @@ class Scale:
 
 
 def make_detection_plan(
-    seen: Fingerprint, boxes: TrainingBoxes, *, effort: Effort = "standard", network: str | None = None, seed: int = 0
+    seen: Fingerprint,
+    boxes: TrainingBoxes,
+    *,
+    effort: Effort = "standard",
+    network: str | None = None,
+    seed: int = 0,
+    num_prepared: int | None = None,
 ) -> DetectionPlan:
     """Decide everything about the training of a detector, with reasons; nothing is trained.
 
@@ -87,6 +100,7 @@ def make_detection_plan(
         effort: how much time the training may take.
         network: overrides the choice of the backbone.
         seed: of the training.
+        num_prepared: images of all splits; where not given, the training rows are taken for their usual share.
     """
     rank, budget, hardware = seen.rank, BUDGETS[effort], Hardware.here()
     reasons = {
@@ -141,7 +155,7 @@ def make_detection_plan(
             "epochs": f"{seen.num_readable:,} training images; the effort sees {budget.images[rank]:,}",
         },
     )
-    return with_detection_expectations(plan, seen, speed, hardware)
+    return with_detection_expectations(plan, seen, speed, hardware, num_prepared)
 
 
 def _constant_reasons(boxes: TrainingBoxes) -> dict[str, str]:
@@ -242,29 +256,32 @@ def _augmentation(
     )
 
 
-def detection_expectations_here(plan: DetectionPlan, seen: Fingerprint) -> DetectionPlan:
-    """The expectations of a plan that was changed by hand, measured anew."""
+def detection_expectations_here(
+    plan: DetectionPlan, seen: Fingerprint, num_prepared: int | None = None
+) -> DetectionPlan:
+    """The expectations of a plan that was changed by hand, measured anew; see ``make_detection_plan``."""
     speed = measure_speed(plan.input_shape, plan.width or 32, plan.batch_size)
-    return with_detection_expectations(plan, seen, speed, Hardware.here())
+    return with_detection_expectations(plan, seen, speed, Hardware.here(), num_prepared)
 
 
 def with_detection_expectations(
-    plan: DetectionPlan, seen: Fingerprint, speed: Speed, hardware: Hardware
+    plan: DetectionPlan, seen: Fingerprint, speed: Speed, hardware: Hardware, num_prepared: int | None = None
 ) -> DetectionPlan:
-    """The plan with the time, memory and disk that it should take on this machine."""
+    """The plan with the time, memory and disk that it should take on this machine; see ``make_detection_plan``."""
     network = FasterRCNN(plan.detector_settings())
     work = multiply_adds(network.trunk) + network.settings.regions_sampled * multiply_adds(network.head)
     passes = plan.epochs * seen.num_readable
     seconds = OTHER_WORK * passes * work / speed.rates[plan.precision] + 30
     values = sum(int(np.prod(layer.output.shape[1:])) for layer in network.trunk.layers)
     memory = 1000 + (plan.batch_size * values * 4 * 2 + network.count_params() * 16) / 2**20
-    disk = _prepared_pixels(plan.pipeline, seen) * plan.input_shape[-1] * 4 / 2**20
+    num_prepared = num_prepared or prepared_images(seen)
+    disk = num_prepared * _prepared_pixels(plan.pipeline, seen) * plan.input_shape[-1] * 4 / 2**20
     told = f"{passes:,} canvases at {work / 1e6:.0f} million multiply-adds on {hardware.describe()}"
-    return plan.expecting(seconds, memory, disk, work=told)
+    return plan.expecting(seconds, memory, disk, work=told, num_prepared=num_prepared)
 
 
 def _prepared_pixels(pipeline: Pipeline, seen: Fingerprint) -> float:
-    """Pixels of all training images as the store keeps them: at their own size after the pipeline, uncut."""
+    """Pixels of an image as the store keeps it, in the mean: at its own size after the pipeline, uncut."""
     total = 0.0
     for shape, count in seen.shapes.items():
         lengths = np.array(shape, float)
@@ -274,4 +291,4 @@ def _prepared_pixels(pipeline: Pipeline, seen: Fingerprint) -> float:
             elif isinstance(step, Zoom):
                 lengths = lengths * (step.factor if step.factor is not None else (step.longest or 1) / lengths.max())
         total += count * float(lengths.prod())
-    return total
+    return total / sum(seen.shapes.values())

@@ -28,7 +28,7 @@ class Plan(BasePlan):
         folds: 1 trains one network on the training rows; k trains k networks, each on (k−1)/k of the training
             and validation rows, and averages their logits.
         test_time_flips: spatial axes along which the mirrored image is predicted too.
-        threshold: probability from which a label is called present (binary and multi-label tasks).
+        threshold: probability above which a label is called present (binary and multi-label tasks).
     """
 
     named_values: ClassVar[Mapping[str, Mapping[Any, BaseModel]]] = {"augmentation": STRENGTHS}

@@ -11,6 +11,7 @@ import numpy as np
 
 from hounsfield.augmentation.policy import STRENGTHS, Augmentation, Strength
 from hounsfield.cohorts.fingerprint import Fingerprint, LungFigures, Sizes
+from hounsfield.cohorts.split import FRACTIONS
 from hounsfield.models import build
 from hounsfield.models.resnet import Pooling
 from hounsfield.planning.base import Effort
@@ -52,6 +53,8 @@ VARIATION: dict[Strength, str] = {
 }
 # Epochs also judge validation images and take batch statistics anew.
 EPOCH_SURPLUS = 1.12
+# Epochs without a better validation loss that a training may have in any case.
+LEAST_PATIENCE = 5
 # Seconds for what comes before and after the epochs.
 START_AND_END = 30
 # On an accelerator the same time buys a network of twice the width.
@@ -77,7 +80,14 @@ UNORIENTED = ("SM", "GM", "XC", "EM")
 SIDED = re.compile(r"(?i)\b(left|right|sinistral|dextral|links|rechts|gauche|droite)\b|_[lr]$")
 
 
-def make_plan(seen: Fingerprint, *, effort: Effort = "standard", network: str | None = None, seed: int = 0) -> Plan:
+def make_plan(
+    seen: Fingerprint,
+    *,
+    effort: Effort = "standard",
+    network: str | None = None,
+    seed: int = 0,
+    num_prepared: int | None = None,
+) -> Plan:
     """Decide everything about a training, with reasons; nothing is trained.
 
     Args:
@@ -85,6 +95,7 @@ def make_plan(seen: Fingerprint, *, effort: Effort = "standard", network: str | 
         effort: how much time the training may take.
         network: overrides the choice of the network.
         seed: of the training.
+        num_prepared: images of all splits; where not given, the training rows are taken for their usual share.
     """
     budget, hardware = BUDGETS[effort], Hardware.here()
     reasons: dict[str, str] = {"effort": "asked for: the dial from which the rest follows"}
@@ -92,8 +103,10 @@ def make_plan(seen: Fingerprint, *, effort: Effort = "standard", network: str | 
     width = _width(network, seen, input_shape, budget, hardware, reasons)
     batch_size = _batch_size(input_shape, seen, reasons)
     epochs = _epochs(seen, budget, reasons)
+    patience = max(LEAST_PATIENCE, epochs // 3)
     speed = measure_speed(input_shape, width or budget.width[seen.rank], batch_size)
     reasons["precision"] = speed.describe()
+    balanced = _balance(seen, reasons)
     plan = Plan(
         effort=effort,
         seed=seed,
@@ -108,22 +121,22 @@ def make_plan(seen: Fingerprint, *, effort: Effort = "standard", network: str | 
         augmentation=_augmentation(seen, budget, seen.labels, reasons),
         batch_size=batch_size,
         epochs=epochs,
-        patience=max(5, epochs // 3),
+        patience=patience,
         learning_rate=2e-3,
         warmup=0.1,
         weight_decay=0.05,
         label_smoothing=0.05,
-        balance_classes=_balance(seen, reasons),
+        balance_classes=balanced,
         average_decay=0.7,
         folds=_folds(budget, seen, reasons),
         test_time_flips=(),
         precision=speed.precision,
-        reasons=reasons | _constant_reasons(epochs),
+        reasons=reasons | _constant_reasons() | _closing_reasons(seen, epochs, patience, balanced=balanced),
     )
-    return with_expectations(_with_flips(plan, budget), seen, speed, hardware)
+    return with_expectations(_with_flips(plan, budget), seen, speed, hardware, num_prepared)
 
 
-def _constant_reasons(epochs: int) -> dict[str, str]:
+def _constant_reasons() -> dict[str, str]:
     return {
         "labels": "class order everywhere; of a binary task the second label is the positive one",
         "balance_groups": "none: name a column, such as site, when 'evaluate' finds that a group is served worse",
@@ -135,8 +148,26 @@ def _constant_reasons(epochs: int) -> dict[str, str]:
         "average_decay": (
             "weights are averaged over about the last three epochs, which validates better than the last alone"
         ),
-        "patience": f"a third of {epochs} epochs without a better validation loss ends the training",
-        "threshold": "classes are balanced in the loss, so .5 treats both kinds of error alike",
+    }
+
+
+def _closing_reasons(seen: Fingerprint, epochs: int, patience: int, *, balanced: bool) -> dict[str, str]:
+    """Why a training ends when it does, and why an answer is a yes from where it is."""
+    if seen.task == "multi-class":
+        threshold = "not used: the most probable label is the answer"
+    elif seen.task == "multi-label":
+        threshold = "each label is judged by itself, and present where that is more probable than not"
+    else:
+        threshold = (
+            f"{'classes are balanced in the loss' if balanced else 'both labels are about as frequent'}, so .5 treats "
+            "both kinds of error alike"
+        )
+    return {
+        "patience": (
+            f"{patience} epochs without a better validation loss end the training: a third of {epochs}, and at least "
+            f"{LEAST_PATIENCE}"
+        ),
+        "threshold": threshold,
     }
 
 
@@ -393,20 +424,28 @@ def _with_flips(plan: Plan, budget: Budget) -> Plan:
     )
 
 
-def with_expectations_here(plan: Plan, seen: Fingerprint) -> Plan:
-    """The expectations of a plan that was changed by hand, measured anew."""
+def with_expectations_here(plan: Plan, seen: Fingerprint, num_prepared: int | None = None) -> Plan:
+    """The expectations of a plan that was changed by hand, measured anew; see ``make_plan``."""
     width = plan.width or BUDGETS[plan.effort].width[len(plan.input_shape) - 1]
     speed = measure_speed(plan.input_shape, width, plan.batch_size)
-    return with_expectations(plan, seen, speed, Hardware.here())
+    return with_expectations(plan, seen, speed, Hardware.here(), num_prepared)
 
 
-def with_expectations(plan: Plan, seen: Fingerprint, speed: Speed, hardware: Hardware) -> Plan:
-    """The plan with the time, memory and disk that it should take on this machine."""
+def with_expectations(
+    plan: Plan, seen: Fingerprint, speed: Speed, hardware: Hardware, num_prepared: int | None = None
+) -> Plan:
+    """The plan with the time, memory and disk that it should take on this machine; see ``make_plan``."""
     network = build(plan.network, plan.input_shape, len(plan.labels), plan.task, **plan.network_options())
-    passes = plan.epochs * plan.folds * seen.num_readable
+    passes = round(plan.epochs * plan.folds * plan.train_share * seen.num_readable)
     seconds = EPOCH_SURPLUS * passes * multiply_adds(network) / speed.rates[plan.precision] + START_AND_END
     values = sum(int(np.prod(layer.output.shape[1:])) for layer in network.layers)
     memory = 900 + (plan.batch_size * values * 4 * 2 + network.count_params() * 16) / 2**20
-    disk = seen.num_readable * int(np.prod(plan.input_shape)) * 4 / 2**20
+    num_prepared = num_prepared or prepared_images(seen)
+    disk = num_prepared * int(np.prod(plan.input_shape)) * 4 / 2**20
     work = f"{passes:,} images at {multiply_adds(network) / 1e6:.0f} million multiply-adds on {hardware.describe()}"
-    return plan.expecting(seconds, memory, disk, work=work)
+    return plan.expecting(seconds, memory, disk, work=work, num_prepared=num_prepared)
+
+
+def prepared_images(seen: Fingerprint) -> int:
+    """How many images the store keeps where the training rows are their usual share: it keeps those of all splits."""
+    return round(seen.num_readable / FRACTIONS[0])
