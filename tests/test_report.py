@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,14 +22,19 @@ from hounsfield.cli import main as cli
 from hounsfield.errors import RunError
 from hounsfield.evaluation import as_answers, assess
 from hounsfield.evaluation.bias import audit_bias
+from hounsfield.evaluation.scaling import Temperature
 from hounsfield.inference import Predictor
 from hounsfield.reports.figures import COLOURS, dress, new_figure
 from hounsfield.reports.run_report import Report, write_report
+from hounsfield.reports.run_report.answers import Facts, ensembling
+from hounsfield.reports.run_report.certainty import calibration_section
 from hounsfield.reports.run_report.data import attributes
+from hounsfield.reports.run_report.groups import subgroup_section
 from hounsfield.reports.run_report.guidelines import CLAIM, TRIPOD_AI
 from hounsfield.reports.run_report.operating import operating_section
 from hounsfield.reports.run_report.privacy import Scrubber
 from hounsfield.reports.run_report.record import ClassifierRun, read_run
+from hounsfield.reports.run_report.summary import for_whom_not
 from hounsfield.reports.svg import svg_of
 from networks import LABELS, tiny_bundle
 from pages import Page
@@ -278,6 +284,77 @@ def test_checklists_have_every_item_and_say_who_fills_it(written: Report, page: 
 def test_what_was_not_looked_at_is_said_with_its_command(page: Page) -> None:
     for command in ("hounsfield evaluate RUN", "hounsfield robustness RUN"):
         assert f"This is done by: {command}." in page.text
+
+
+@network_test
+def test_data_without_attributes_is_not_sent_to_a_command_that_finds_none(written: Report) -> None:
+    record = read_run(written.page.parent)
+    assert "Groups of patients have not been compared" in " ".join(for_whom_not(record))
+    # Of one level each: columns are there, and no group.
+    for cohort in (record.cohort.drop(columns=["sex", "age"]), record.cohort.assign(sex="F", age=50)):
+        bare = replace(record, cohort=cohort)
+        (told,) = subgroup_section(bare).blocks
+        assert told.title == "No groups to compare"
+        assert "columns such as sex, age or site" in told.text
+        said = " ".join(for_whom_not(bare))
+        assert "names no attribute" in said
+        assert "hounsfield evaluate" not in said
+
+
+@network_test
+@pytest.mark.parametrize(
+    ("folds", "trained", "flips", "told"),
+    [
+        (1, 1, [], "None: one network, one view."),
+        (1, 1, [1], "One network, the mean of the logits of the image and of its mirrored views."),
+        (4, 4, [], "The mean of the logits of 4 networks, each trained without another part of the data."),
+        (
+            4,
+            3,
+            [1],
+            (
+                "The mean of the logits of 3 networks, each trained without another part of the data, on the image and "
+                "on its mirrored views. The plan has 4 networks, but the training was interrupted."
+            ),
+        ),
+        (4, 1, [], "None: one network, one view. The plan has 4 networks, but the training was interrupted."),
+    ],
+)
+def test_the_networks_that_answer_are_those_that_were_trained(
+    written: Report, folds: int, trained: int, flips: list[int], told: str
+) -> None:
+    record = read_run(written.page.parent)
+    run = replace(
+        record,
+        plan=record.plan | {"folds": folds, "test_time_flips": flips},
+        history=pd.DataFrame({"member": np.repeat(np.arange(trained) + 1, 2)}),
+    )
+    assert ensembling(Facts(run, evidence=False, validated=False)).text == told
+
+
+@network_test
+def test_the_report_does_not_make_calibration_better_than_it_is(written: Report) -> None:
+    record = read_run(written.page.parent)
+
+    def said(scaling: str, before: float, after: float, losses: dict[str, float]) -> str:
+        ece = {
+            name: {"value": value, "low": None, "high": None} for name, value in (("before", before), ("after", after))
+        }
+        bundle = replace(
+            record.bundle,
+            calibration={"ece": ece, "cases": 12, "log_loss": losses},
+            **({"scaling": Temperature(2.0)} if scaling == "temperature" else {}),
+        )
+        return str(calibration_section(replace(record, bundle=bundle)).blocks[0].text)
+
+    both = {"none": 0.7, "temperature": 0.6}
+    rose = said("temperature", 0.1, 0.2, both)
+    assert "fell" not in rose
+    assert "is 0.100 before and 0.200 after" in rose
+    assert "No scaling was better beyond noise" in said("none", 0.1, 0.1, both)
+    none_tried = said("none", 0.1, 0.1, {"none": 0.7})
+    assert "The 12 validation images are too few" in none_tried
+    assert "better" not in none_tried
 
 
 @network_test

@@ -216,12 +216,16 @@ def selection(_: Facts) -> Reply:
 
 def ensembling(facts: Facts) -> Reply:
     """Whether several networks answer."""
-    folds, flips = int(facts.run.plan["folds"]), facts.run.plan["test_time_flips"]
-    if folds == 1 and not flips:
-        return filled("None: one network, one view.")
-    views = " and mirrored views" if flips else ""
+    run = facts.run
+    networks, planned = run.num_networks, int(run.plan["folds"])
+    flips = run.plan["test_time_flips"]
+    cut = f" The plan has {planned} networks, but the training was interrupted." if networks < planned else ""
+    if networks == 1:
+        told = "One network, the mean of the logits of the image and of its mirrored views."
+        return filled((told if flips else "None: one network, one view.") + cut)
+    views = ", on the image and on its mirrored views" if flips else ""
     return filled(
-        f"The mean of the logits of {folds} network(s){views}, each trained without another part of the data."
+        f"The mean of the logits of {networks} networks, each trained without another part of the data{views}.{cut}"
     )
 
 

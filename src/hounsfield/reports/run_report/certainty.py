@@ -59,22 +59,24 @@ def _scaling(run: ClassifierRun) -> str:
     record = run.bundle.calibration
     if not record:
         return "The probabilities are those of the network as it is; no scaling was looked for."
+    ece, cases = record["ece"], f"{record['cases']:,} validation images"
+    if len(record["log_loss"]) == 1:
+        return f"The {cases} are too few to choose a scaling by, so probabilities stay as they are."
     told = {
         "none": "No scaling was better beyond noise on left-out validation images, so probabilities stay as they are",
         "temperature": "All logits are divided by one temperature",
         "platt": "Logits are moved along a line (Platt scaling)",
         "isotonic": "Probabilities are mapped by a rising step function (isotonic scaling)",
     }[run.bundle.scaling.name]
-    ece = record["ece"]
     change = (
         ""
         if run.bundle.scaling.name == "none"
         else (
-            f" The calibration error on validation images fell from {with_interval(ece['before'])} to "
-            f"{with_interval(ece['after'])}."
+            f" The calibration error on left-out validation images is {with_interval(ece['before'])} before and "
+            f"{with_interval(ece['after'])} after."
         )
     )
-    return f"{told}; this was chosen on {record['cases']:,} validation images.{change}"
+    return f"{told}; this was chosen on {cases}.{change}"
 
 
 def _reliability_table(run: ClassifierRun) -> Table:

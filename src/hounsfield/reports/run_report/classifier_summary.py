@@ -9,6 +9,7 @@ import numpy as np
 from hounsfield.evaluation.curves import confusion_matrix
 from hounsfield.evaluation.selective import decision_confidence, risk_coverage
 from hounsfield.reports.run_report.content import listed, number
+from hounsfield.reports.run_report.data import has_groups
 from hounsfield.reports.run_report.record import ClassifierRun
 from hounsfield.reports.run_report.wording import FEW, given_image, of_hundred, tested_on
 
@@ -91,18 +92,18 @@ def _weakest(run: ClassifierRun, metric: str) -> str:
 def for_whom_not(run: ClassifierRun) -> Iterator[str]:
     """Which groups it serves worse."""
     bias = run.additions.get("bias")
-    if bias is None:
+    if bias is None and has_groups(run):
         yield "Groups of patients have not been compared (hounsfield evaluate RUN does it)."
+    elif bias is None or not bias["attributes"]:
+        yield "The data names no attribute such as sex, age or site, so no group could be compared."
     elif bias["findings"]:
         named = list(dict.fromkeys(str(finding["group"]) for finding in bias["findings"]))
         yield f"Its answers differ beyond chance for: {listed(named[:4])} (see Subgroups)."
-    elif bias["attributes"]:
+    else:
         known = listed(bias["attributes"])
         yield f"No group by {known} differs beyond chance, which does not prove that all are served alike."
         if bias["too_small"]:
             yield f"{len(bias['too_small']):,} groups are too small to judge."
-    else:
-        yield "The data names no attribute such as sex, age or site, so no group could be compared."
 
 
 def when_not(run: ClassifierRun) -> Iterator[str]:

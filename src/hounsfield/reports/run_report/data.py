@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from hounsfield.boxes import COLUMNS, sides
+from hounsfield.evaluation.subgroups import read_attributes
 from hounsfield.reports.run_report.content import Block, Callout, Paragraph, Points, Section, Table, listed
 from hounsfield.reports.run_report.record import SPLITS, DetectorRun, Run, RunRecord
 
@@ -153,6 +154,11 @@ def attributes(cohort: pd.DataFrame) -> list[str]:
         if values.nunique() <= MOST_LEVELS or pd.api.types.is_numeric_dtype(values):
             found.append(column)
     return found
+
+
+def has_groups(run: RunRecord) -> bool:
+    """Whether a column makes groups of the images that are shown, as the bias audit reads the table."""
+    return bool(read_attributes(run.rows(run.split))[0])
 
 
 def _attribute_table(run: RunRecord) -> Iterator[Block]:

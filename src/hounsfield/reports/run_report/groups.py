@@ -19,6 +19,7 @@ from hounsfield.reports.run_report.content import (
     percent,
     with_interval,
 )
+from hounsfield.reports.run_report.data import has_groups
 from hounsfield.reports.run_report.drawings import forest_figure
 from hounsfield.reports.run_report.record import RunRecord
 from hounsfield.reports.svg import svg_of
@@ -30,13 +31,19 @@ MOST_GAPS = 15
 # Where none is beyond chance, the surest few tell enough.
 FEW_GAPS = 5
 NOT_LOOKED = "This is done by: {command}. Make the report again afterwards."
+NO_GROUPS = Callout(
+    "note",
+    "No groups to compare",
+    "The data names no attribute that tells its images apart. Add columns such as sex, age or site to its table, then: "
+    "hounsfield evaluate RUN, and make the report again. Where the data is no table, train from a table that has them.",
+)
 
 
 def subgroup_section(run: RunRecord) -> Section:
     """Which groups of patients are served worse."""
     found = run.additions.get("bias")
-    blocks = tuple(_subgroup_blocks(found)) if found else (_not_looked("hounsfield evaluate RUN"),)
-    return Section("subgroups", "Subgroups", blocks)
+    missing = _not_looked("hounsfield evaluate RUN") if has_groups(run) else NO_GROUPS
+    return Section("subgroups", "Subgroups", tuple(_subgroup_blocks(found)) if found else (missing,))
 
 
 def robustness_section(run: RunRecord) -> Section:

@@ -72,6 +72,11 @@ class RunRecord:
         return self.metrics[self.split]
 
     @property
+    def num_networks(self) -> int:
+        """Networks of the model: as many as the plan's folds, or those that an interrupt found with a whole epoch."""
+        return int(self.history["member"].nunique()) if "member" in self.history else 1
+
+    @property
     def reasons(self) -> dict[str, str]:
         """Field of the plan → why it is as it is, from the comments of the file."""
         return {
