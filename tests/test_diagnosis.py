@@ -14,7 +14,7 @@ from plans import hand_made_plan
 PLAN_FILE = Path("runs/my run/plan.yaml")
 
 
-def diagnosed(train_loss: float, val_loss: float, **changes: object) -> Diagnosis:
+def diagnosed(train_loss: float, val_loss: float, *, num_networks: int | None = None, **changes: object) -> Diagnosis:
     return diagnose(
         hand_made_plan(**changes),
         "'my data' --kind table",
@@ -23,6 +23,7 @@ def diagnosed(train_loss: float, val_loss: float, **changes: object) -> Diagnosi
         val_loss=val_loss,
         chance_loss=0.69,
         best_epoch=2,
+        num_networks=num_networks,
     )
 
 
@@ -75,4 +76,7 @@ def test_what_the_plan_does_already_is_named() -> None:
     head, already, *tries = found.lines()
     assert "log-loss 0.200 in training, 0.200 in validation, gap +0.000" in head
     assert told in already
+    # Of an interrupted training.
+    assert "an ensemble of 2" in diagnosed(0.2, 0.2, folds=3, num_networks=2).already
+    assert not any("ensemble" in measure for measure in diagnosed(0.2, 0.2, folds=3, num_networks=1).already)
     assert len(tries) == len(found.remedies)

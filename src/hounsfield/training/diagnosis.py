@@ -70,7 +70,15 @@ class Diagnosis:
 
 
 def diagnose(
-    plan: Plan, data: str, plan_file: Path, *, train_loss: float, val_loss: float, chance_loss: float, best_epoch: int
+    plan: Plan,
+    data: str,
+    plan_file: Path,
+    *,
+    train_loss: float,
+    val_loss: float,
+    chance_loss: float,
+    best_epoch: int,
+    num_networks: int | None = None,
 ) -> Diagnosis:
     """Judge a finished training.
 
@@ -82,6 +90,7 @@ def diagnose(
         val_loss: the same on rows it was not trained on.
         chance_loss: log-loss of guessing each label by its frequency.
         best_epoch: epoch of the smallest validation loss.
+        num_networks: that were trained, as many as the plan's folds where not given; fewer after an interrupt.
     """
     gap = val_loss - train_loss
     if gap > NOTABLE_GAP:
@@ -96,12 +105,12 @@ def diagnose(
         gap,
         chance_loss,
         verdict,
-        _already(plan, best_epoch),
+        _already(plan, best_epoch, num_networks or plan.folds),
         _remedies(plan, verdict, data, plan_file),
     )
 
 
-def _already(plan: Plan, best_epoch: int) -> tuple[str, ...]:
+def _already(plan: Plan, best_epoch: int, num_networks: int) -> tuple[str, ...]:
     used = plan.augmentation.changes()
     measures = [
         (used, f"augmentation ({', '.join(used)})"),
@@ -110,7 +119,7 @@ def _already(plan: Plan, best_epoch: int) -> tuple[str, ...]:
         (plan.label_smoothing, f"label smoothing {plan.label_smoothing:g}"),
         (plan.average_decay, "averaged weights"),
         (True, f"the weights of the best epoch ({best_epoch} of {plan.epochs})"),
-        (plan.folds > 1, f"an ensemble of {plan.folds}"),
+        (num_networks > 1, f"an ensemble of {num_networks}"),
     ]
     return tuple(told for wanted, told in measures if wanted)
 
