@@ -1,4 +1,4 @@
-"""Hounsfield: deep learning for medical images, from a folder of files to an audited, served model.
+"""Hounsfield: deep learning for medical images, from a folder of files to an audited, explained model.
 
 The names below are imported when they are first used, so that ``import hounsfield`` loads no Keras and no backend.
 """

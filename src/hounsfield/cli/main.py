@@ -33,7 +33,7 @@ COMMANDS: dict[str, str] = {
 
 app = typer.Typer(
     name="hounsfield",
-    help="From a folder of medical images to a trained, evaluated, explained and served network.",
+    help="From a folder of medical images to a trained, evaluated and explained network.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -53,7 +53,7 @@ def _root(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """From a folder of medical images to a trained, evaluated, explained and served network."""
+    """From a folder of medical images to a trained, evaluated and explained network."""
 
 
 for _name, _module in COMMANDS.items():

@@ -38,7 +38,7 @@ DETECTION_SHOWN = (
 
 
 def print_run(run: Run) -> None:
-    """Notes and diagnosis to standard error, metrics and places to standard output."""
+    """Notes to standard error; metrics, diagnosis and places to standard output."""
     for note in run.notes:
         say(f"Note: {note}")
     for split, estimates in run.metrics.items():
