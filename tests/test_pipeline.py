@@ -25,6 +25,7 @@ from hounsfield.preprocessing import (
     MinMax,
     Percentile,
     Pipeline,
+    Reorient,
     Resize,
     Step,
     ToChannels,
@@ -74,6 +75,26 @@ def test_fitting_leaves_the_original_and_fitted_steps_alone() -> None:
     assert fitted.fit(lambda: pytest.fail("a fitted pipeline reads nothing")) == fitted
     with pytest.raises(PreprocessingError, match="'histogram_standard' learns from training images"):
         unfitted.apply(images()[0])
+
+
+def test_fitting_leaves_out_what_steps_refuse() -> None:
+    holes = images()[0].pixels.copy()
+    holes[2, 3] = np.nan
+    turned = Image(np.zeros((4, 20, 30, 1)), affine=np.eye(4))
+    for step, good, bad in (
+        (MinMax(), images(), Image(holes)),
+        (None, images(), Image(holes)),
+        (Reorient(), [turned], Image(turned.pixels)),
+    ):
+        pipeline = Pipeline(steps=(*([step] if step else []), DatasetZScore()))
+        expected = pipeline.fit(lambda good=good: good)
+        assert pipeline.fit(lambda good=good, bad=bad: [bad, *good, bad]) == expected
+
+
+def test_fitting_on_nothing_but_refused_images_says_why() -> None:
+    holes = Image(np.full((4, 4, 1), np.nan))
+    with pytest.raises(PreprocessingError, match=r"each of the 3 training images is .* 'min_max' met .* 16 NaN"):
+        Pipeline(steps=(MinMax(), DatasetZScore())).fit(lambda: [holes] * 3)
 
 
 def test_pipeline_survives_json_and_applies_alike(tmp_path: Path) -> None:

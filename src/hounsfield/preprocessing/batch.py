@@ -97,10 +97,10 @@ def check_format(name: str | None) -> None:
 
 
 def fit_on_files(pipeline: Pipeline, files: Sequence[Path]) -> Pipeline:
-    """Return the pipeline fitted on the files that can be read and hold finite pixels.
+    """Return the pipeline fitted on the files that can be read; see :meth:`Pipeline.fit`.
 
     Raises:
-        PreprocessingError: none can, or a step before a learning one fails.
+        PreprocessingError: none can, or none is left to learn from.
     """
 
     def images() -> Iterator[Image]:
@@ -109,8 +109,7 @@ def fit_on_files(pipeline: Pipeline, files: Sequence[Path]) -> Pipeline:
                 image = read_image(file)
             except ImageError:
                 continue
-            if np.isfinite(image.pixels).all():
-                yield image
+            yield image
 
     return pipeline.fit(images) if pipeline.needs_fit else pipeline
 

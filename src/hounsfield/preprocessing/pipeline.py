@@ -12,9 +12,10 @@ from typing import Any, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from hounsfield.errors import PreprocessingError
+from hounsfield.errors import ImageError, PreprocessingError
 from hounsfield.images.image import Image
 from hounsfield.preprocessing.registry import AnyStep
+from hounsfield.preprocessing.step import require_finite
 
 
 class Pipeline(BaseModel):
@@ -50,22 +51,42 @@ class Pipeline(BaseModel):
     def fit(self, images_factory: Callable[[], Iterable[Image]]) -> Pipeline:
         """Return the pipeline with every learning step fitted on what the steps before it make of the images.
 
+        Images that are not finite, or that one of those steps refuses, are left out: ``apply`` names them later.
+
         Args:
             images_factory: opens the training images anew at each call; it is called once for each step that has
                 yet to learn, so the images never have to be in memory together.
+
+        Raises:
+            PreprocessingError: all images are refused, or a step cannot learn from the others.
         """
         fitted: list[Any] = []
         for step in self.steps:
             if step.needs_fit:
                 before = Pipeline(steps=tuple(fitted))
-                fitted.append(step.fit(before._stream(images_factory())))
+                fitted.append(step.fit(before._accepted(images_factory(), step.name)))
             else:
                 fitted.append(step)
         return Pipeline(steps=tuple(fitted))
 
-    def _stream(self, images: Iterable[Image]) -> Iterator[Image]:
+    def _accepted(self, images: Iterable[Image], learner: str) -> Iterator[Image]:
+        """The images after all steps, without those that a step refuses or that the learning step after them would."""
+        num_refused, num_accepted, first_reason = 0, 0, ""
         for image in images:
-            yield self.apply_steps(image)
+            try:
+                result = self.apply_steps(image)
+                require_finite(result.pixels, learner)
+            except (ImageError, PreprocessingError) as error:
+                num_refused += 1
+                first_reason = first_reason or str(error)
+            else:
+                num_accepted += 1
+                yield result
+        if num_refused and not num_accepted:
+            raise PreprocessingError(
+                f"The step '{learner}' has no image to learn from: each of the {num_refused:,} training images is "
+                f"refused by it or a step before it. The first for this reason: {first_reason}"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the pipeline as plain values that JSON and YAML can hold."""

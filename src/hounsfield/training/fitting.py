@@ -12,7 +12,13 @@ AnyPlan = TypeVar("AnyPlan", bound=BasePlan)
 
 
 def fitted_plan(plan: AnyPlan, cohort: Cohort) -> AnyPlan:
-    """The plan with its pipeline fitted on the training rows, if it has anything to learn."""
+    """The plan with its pipeline fitted on the training rows, if it has anything to learn.
+
+    Rows that cannot be read or prepared are left out; the store then names and counts them.
+
+    Raises:
+        PreprocessingError: no training row is left to learn from.
+    """
     if not plan.pipeline.needs_fit:
         return plan
     references = [str(reference) for reference in cohort.table["image"].iloc[cohort.rows("train")]]
