@@ -25,6 +25,7 @@ from hounsfield.cohorts.leaks import Leak, drop_leaks, leaking_rows, leaks, sett
 from hounsfield.cohorts.scan import scan
 from hounsfield.cohorts.shortcuts import accuracy_alone, chi_square, cramers_v, holm, independence_p_value, shortcuts
 from hounsfield.cohorts.signature import CELLS, signature
+from hounsfield.cohorts.store import refuse_bad
 from hounsfield.errors import CohortError, ImageError
 from hounsfield.images.image import Image, Metadata
 
@@ -307,6 +308,24 @@ def test_audit_names_what_is_wrong() -> None:
     assert found.contradictions == (DuplicateGroup((0, 1), exact=True),)
     plain = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert plain["leaks"] == [{"kind": "duplicate", "rows": [0, 1], "splits": ["train", "test"]}]
+
+
+@pytest.mark.parametrize(
+    ("holes", "unreadable", "severity"), [(2, 0, "warning"), (3, 0, "error"), (1, 1, "warning"), (2, 1, "error")]
+)
+def test_too_many_images_that_training_leaves_out_are_an_error(holes: int, unreadable: int, severity: str) -> None:
+    """Of 40 images, 2 may be left out, as the store counts them: unreadable ones and those with NaN together."""
+    pixels = [anatomy(seed).astype(np.float32) for seed in range(40 - unreadable)]
+    for array in pixels[:holes]:
+        array[3, 4] = np.nan
+    cohort = make_cohort([*map(image, pixels), *[ImageError("cut off")] * unreadable])
+    found = [one for one in audit(cohort).findings if one.title in ("Unreadable images", "Values that are not finite")]
+    assert {one.severity for one in found} == {severity}
+    assert sorted(row for one in found for row in one.rows) == [*range(holes), *range(40 - unreadable, 40)]
+    if severity == "error":
+        assert all("at most 5%" in one.text and "here these are 7.5%" in one.text for one in found)
+        with pytest.raises(CohortError, match="3 of 40 images that cannot be used"):
+            refuse_bad((("", ""),) * len({row for one in found for row in one.rows}), len(cohort))
 
 
 def brute_force_groups(arrays: Sequence[np.ndarray]) -> list[tuple[int, ...]]:

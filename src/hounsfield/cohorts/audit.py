@@ -15,6 +15,7 @@ from hounsfield.cohorts.fingerprint import Fingerprint, fingerprint
 from hounsfield.cohorts.leaks import Leak, describe_leaks, drop_leaks, leaks, settle_leaks
 from hounsfield.cohorts.scan import Scan, scan
 from hounsfield.cohorts.shortcuts import Shortcut, shortcuts
+from hounsfield.cohorts.tables import MAX_BAD_FRACTION
 from hounsfield.progress import Progress, silent
 
 __all__ = ["Audit", "Finding", "audit", "drop_leaks", "leaks", "settle_leaks"]
@@ -90,7 +91,7 @@ def audit(cohort: Cohort, *, scanned: Scan | None = None, progress: Progress = s
     leaking = leaks(cohort, scanned=scanned, groups=groups)
     risks = shortcuts(scanned)
     findings = [
-        *_unreadable(scanned),
+        *_unusable(scanned),
         *_leaking(leaking),
         *_contradicting(contradictions),
         *_duplicated(groups),
@@ -144,16 +145,31 @@ def _boxes(cohort: Cohort, scanned: Scan, figures: Fingerprint) -> list[Finding]
     return findings
 
 
-def _unreadable(scanned: Scan) -> list[Finding]:
-    rows = tuple(int(row) for row in (~scanned.readable).nonzero()[0])
-    if not rows:
-        return []
-    share = len(rows) / len(scanned.facts)
-    text = f"{len(rows):,} of {len(scanned.facts):,} images ({share:.1%}) cannot be read; a training leaves them out"
-    # The store refuses a cohort of which more than this share is bad.
-    grave = share > 0.05
-    text += ", but not more than 5 % of them: repair or remove them first." if grave else "."
-    return [Finding("error" if grave else "warning", "Unreadable images", text, rows)]
+def _unusable(scanned: Scan) -> list[Finding]:
+    """The images that the store leaves out, and refuses where both kinds together are too many."""
+    total = len(scanned.facts)
+    kinds = (
+        ("Unreadable images", "cannot be read", ~scanned.readable),
+        ("Values that are not finite", "hold NaN or infinity", (scanned.table["not_finite"] > 0).to_numpy()),
+    )
+    num_bad = sum(int(bad.sum()) for _, _, bad in kinds)
+    severity: Severity = "error" if num_bad > MAX_BAD_FRACTION * total else "warning"
+    what_follows = "a training leaves them out."
+    if severity == "error":
+        what_follows = (
+            f"a training leaves out at most {MAX_BAD_FRACTION:.0%} of all images because they cannot be read or are "
+            f"not finite, and here these are {num_bad / total:.1%}: repair or remove them first."
+        )
+    return [
+        Finding(
+            severity,
+            title,
+            f"{bad.sum():,} of {total:,} images ({bad.mean():.1%}) {what}; {what_follows}",
+            tuple(bad.nonzero()[0].tolist()),
+        )
+        for title, what, bad in kinds
+        if bad.any()
+    ]
 
 
 def _leaking(found: tuple[Leak, ...]) -> list[Finding]:
@@ -231,7 +247,6 @@ def _suspicious(cohort: Cohort, figures: Fingerprint) -> list[Finding]:
     position = {str(reference): row for row, reference in enumerate(cohort.table["image"])}
     cases = (
         ("Constant images", figures.constant, "hold one single value: they show nothing."),
-        ("Values that are not finite", figures.not_finite, "hold NaN or infinity."),
         ("Clipped images", figures.clipped, "have more than 5 % of their values at their maximum: detail was cut off."),
     )
     return [
