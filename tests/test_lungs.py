@@ -79,8 +79,14 @@ def test_a_slice_is_cut_as_a_volume_is() -> None:
 
 @pytest.mark.parametrize(
     "image",
-    [torso(lung=(3, 4, 4)), Image(np.full((*SHAPE, 1), 40, np.int16)), Image(np.zeros((9, 9, 1)))],
-    ids=["gas in the bowel", "no air", "constant slice"],
+    [
+        torso(lung=(3, 4, 4)),
+        Image(np.full((*SHAPE, 1), 40, np.int16)),
+        Image(np.zeros((9, 9, 1))),
+        Image(np.full((*SHAPE, 1), -1000, np.int16)),
+        Image(np.full((64, 64, 1), -1000, np.int16)),
+    ],
+    ids=["gas in the bowel", "no air", "constant slice", "all air", "slice of air"],
 )
 def test_without_lungs_an_image_is_left_as_it_is(image: Image) -> None:
     np.testing.assert_array_equal(CropLungs().apply(image).pixels, image.pixels)

@@ -63,7 +63,8 @@ def lung_box(image: Image, margin: float = 10.0) -> Box | None:
     sizes[0] = 0
     sizes[around] = 0
     lungs = (sizes >= max(1.0, LEAST_PART * sizes.max()))[parts]
-    if lungs.sum() < LEAST_SHARE * (~outside).sum():
+    # Where all is air there is no body to fill a share of.
+    if not lungs.any() or lungs.sum() < LEAST_SHARE * (~outside).sum():
         return None
     spacing = image.spacing or (1.0,) * image.rank
     found = ndimage.find_objects(lungs.astype(np.uint8))[0]
