@@ -7,16 +7,18 @@ import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
 
-from hounsfield.bundle import Bundle
+from hounsfield.bundle import Bundle, SourceRange
 from hounsfield.errors import ImageError, UsageError
 from hounsfield.images import Image
 from hounsfield.inference import BadImage, Prediction, Predictor, tables
+from hounsfield.inference.fitting import require_units
 from hounsfield.inference.sources import Source
 from networks import SHAPE, keras_outputs, tiny_bundle, tiny_network
 
@@ -148,6 +150,21 @@ def test_units_of_ct_are_not_mixed_with_others(tmp_path: Path) -> None:
     assert len(predictor.predict(Image(pixels=pixels))) == 1
     with pytest.raises(ImageError, match="Hounsfield units"):
         predictor.predict(Image(pixels=pixels, modality="DX"))
+
+
+@pytest.mark.parametrize(
+    ("trained", "refused"),
+    [(("CT",), {"MR", "PT"}), (("CT", "MR"), set()), (("MR", "PT"), {"CT"}), ((), set())],
+)
+def test_only_units_that_training_never_saw_are_refused(trained: tuple[str, ...], refused: set[str]) -> None:
+    bundle = SimpleNamespace(source_range=SourceRange(modalities=trained), modality=None)
+    found = set()
+    for modality in ("CT", "MR", "PT", None):
+        try:
+            require_units(Image(pixels=np.ones((4, 4, 1)), modality=modality), "it", bundle)
+        except ImageError:
+            found.add(modality)
+    assert found == refused
 
 
 def test_unlike_images_warn_once_and_are_counted(predictor: Predictor, caplog: pytest.LogCaptureFixture) -> None:

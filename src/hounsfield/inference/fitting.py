@@ -52,10 +52,11 @@ def require_units(image: Image, name: str, bundle: Bundle) -> None:
     """Check that Hounsfield units are not mixed with other intensities.
 
     Raises:
-        ImageError: the bundle was trained on CT and this is another modality, or the other way round.
+        ImageError: this is CT and training saw none, or it is not and training saw nothing but CT.
     """
     trained = set(bundle.source_range.modalities) or ({bundle.modality} if bundle.modality else set())
-    if image.modality and trained and ("CT" in trained) != (image.modality == "CT"):
+    mixed_up = "CT" not in trained if image.modality == "CT" else trained == {"CT"}
+    if image.modality and trained and mixed_up:
         raise ImageError(
             f"{name} is {image.modality}, and the network was trained on {', '.join(sorted(trained))}: the intensities "
             "of CT are Hounsfield units, those of others are not. Give images of the modality of training."
