@@ -25,7 +25,7 @@ from hounsfield.planning import Plan
 from hounsfield.preprocessing import Pipeline
 from hounsfield.training import averaging, loop, resume, train
 from hounsfield.training.averaging import WeightAverage, averaged_weights, recalibrate
-from hounsfield.training.batches import Feed, TrainingBatches, predict_rows
+from hounsfield.training.batches import Feed, Mixing, TrainingBatches, predict_rows
 from hounsfield.training.classifier import ClassifierTrainee, Examples, validation_scores
 from hounsfield.training.loop import Fitted, Schedule
 from hounsfield.training.preparation import DataRequest
@@ -136,7 +136,7 @@ def test_mixup_mixes_images_targets_and_weights_by_one_share() -> None:
     targets = np.linspace(0, 1, 16, dtype=np.float32)[:, None]
     weights = np.linspace(1, 2, 16, dtype=np.float32)
     images = np.stack([targets[:, 0], weights], axis=-1).reshape(16, 1, 1, 2)
-    batches = TrainingBatches(Pixels(images), np.arange(16), targets, weights, batch_size=16, mixup=0.4)
+    batches = TrainingBatches(Pixels(images), np.arange(16), targets, weights, batch_size=16, mixing=Mixing(0.4))
     mixed, mixed_targets, mixed_weights = batches[0]
     np.testing.assert_allclose(mixed[:, 0, 0, 0], mixed_targets[:, 0], atol=1e-6)
     np.testing.assert_allclose(mixed[:, 0, 0, 1], mixed_weights, atol=1e-6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import keras
@@ -66,6 +67,22 @@ class Feed:
         return arrays
 
 
+@dataclass(frozen=True)
+class Mixing:
+    """How the images of a batch are mixed with each other.
+
+    Attributes:
+        mixup: α of the Beta distribution of mixing shares, 0 for none.
+        spare: probability that an image is not mixed.
+    """
+
+    mixup: float = 0.0
+    spare: float = 0.0
+
+
+NO_MIXING = Mixing()
+
+
 class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no types
     """One epoch of shuffled batches (images, targets, weights).
 
@@ -76,7 +93,7 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has
         weights: (cohort,), float32: how much each row counts.
         batch_size: images a batch; the last, smaller batch of an epoch is left out, since its batch
             statistics would be noisier than all others.
-        mixup: α of the Beta distribution of mixing shares, 0 for none.
+        mixing: of the images with each other.
         seed: of the order and of the mixing.
         epoch: number of the epoch, from 0.
     """
@@ -89,7 +106,7 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has
         weights: np.ndarray,
         *,
         batch_size: int,
-        mixup: float = 0.0,
+        mixing: Mixing = NO_MIXING,
         seed: int = 0,
         epoch: int = 0,
     ) -> None:
@@ -97,7 +114,7 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has
         self._pixels = pixels
         self._targets = targets
         self._weights = weights
-        self._mixup = mixup
+        self._mixing = mixing
         self._seed = (seed, epoch)
         order = np.random.default_rng(self._seed).permutation(rows)
         self.batch_size = size = min(batch_size, len(order))
@@ -111,11 +128,13 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has
         r"""Images (batch, \*spatial, channels), targets (batch, outputs), weights (batch,)."""
         rows = np.sort(self._batches[index])
         images, targets, weights = self._pixels.batch(rows), self._targets[rows], self._weights[rows]
-        if not self._mixup:
+        mixing = self._mixing
+        if not mixing.mixup:
             return images, targets, weights
         generator = np.random.default_rng((*self._seed, index))
-        share = generator.beta(self._mixup, self._mixup, size=len(rows)).astype(np.float32)
+        share = generator.beta(mixing.mixup, mixing.mixup, size=len(rows)).astype(np.float32)
         partner = generator.permutation(len(rows))
+        share[generator.random(len(rows)) < mixing.spare] = 1
         wide = share.reshape(-1, *[1] * (images.ndim - 1))
         return (
             wide * images + (1 - wide) * images[partner],

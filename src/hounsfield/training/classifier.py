@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 
 from hounsfield.augmentation import Augmentation
 from hounsfield.models.twin import Precision, compiled_forward, jit_compilation, training_twin
-from hounsfield.training.batches import PixelSource, TrainingBatches, predict_rows
+from hounsfield.training.batches import NO_MIXING, Mixing, PixelSource, TrainingBatches, predict_rows
 from hounsfield.training.loop import LEAST_LOSS, Schedule, optimizer
 
 # Images on which batch-norm statistics are taken anew after an epoch: enough for steady means, and never so many that
@@ -58,8 +59,10 @@ class ClassifierTrainee:
         seed: int,
     ) -> None:
         keras.utils.set_random_seed(seed)
+        augmentation = _spared_apart(augmentation)
         self.model = training_twin(network, precision, augmentation.layers(seed), seed=seed)
-        self._examples, self._schedule, self._mixup, self._seed = examples, schedule, augmentation.mixup, seed
+        self._examples, self._schedule, self._seed = examples, schedule, seed
+        self._mixing = Mixing(augmentation.mixup, augmentation.spare)
         steps = max(1, len(examples.train) // min(schedule.batch_size, len(examples.train)))
         softmax = network.get_layer("probabilities").activation is keras.activations.softmax
         kind = keras.losses.CategoricalCrossentropy if softmax else keras.losses.BinaryCrossentropy
@@ -75,13 +78,13 @@ class ClassifierTrainee:
 
     def batches(self, epoch: int) -> TrainingBatches:
         """The batches of an epoch."""
-        return self._batches(epoch, mixup=self._mixup)
+        return self._batches(epoch, self._mixing)
 
     def plain_batches(self, epoch: int) -> TrainingBatches:
         """The same, with no image mixed into another."""
-        return self._batches(epoch, mixup=0.0)
+        return self._batches(epoch, NO_MIXING)
 
-    def _batches(self, epoch: int, *, mixup: float) -> TrainingBatches:
+    def _batches(self, epoch: int, mixing: Mixing) -> TrainingBatches:
         examples = self._examples
         return TrainingBatches(
             examples.pixels,
@@ -89,7 +92,7 @@ class ClassifierTrainee:
             examples.targets,
             examples.weights,
             batch_size=self._schedule.batch_size,
-            mixup=mixup,
+            mixing=mixing,
             seed=self._seed,
             epoch=epoch,
         )
@@ -106,6 +109,16 @@ class ClassifierTrainee:
         """Those of the plain network."""
         values: list[np.ndarray] = self.model.get_layer("network").get_weights()
         return values
+
+
+def _spared_apart(augmentation: Augmentation) -> Augmentation:
+    """The limits with the ``spare`` that mixing and the layers need where both change images.
+
+    Each draws on its own whom it spares. With the root of the plan's probability, the plan's share of the images is
+    spared by both, so left as it is.
+    """
+    both = augmentation.mixup and set(augmentation.changes()) != {"mixup"}
+    return augmentation.model_copy(update={"spare": math.sqrt(augmentation.spare)}) if both else augmentation
 
 
 def validation_scores(targets: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
