@@ -12,6 +12,8 @@ from hounsfield.errors import EvaluationError
 from hounsfield.evaluation.answers import Answers, as_answers
 from hounsfield.evaluation.learning_curve import extrapolate, learning_curve
 from hounsfield.evaluation.metrics import METRICS
+from hounsfield.training.forecast import epochs_of_share
+from plans import hand_made_plan
 
 SIZES = (50, 100, 200, 400)
 
@@ -98,3 +100,18 @@ def test_what_cannot_be_extrapolated_is_refused() -> None:
         learning_curve({50: some, 100: some, 200: some.take(np.arange(600)[::-1])})
     with pytest.raises(EvaluationError, match="same cases"):
         learning_curve({})
+
+
+@pytest.mark.parametrize(
+    ("num_images", "epochs", "expected"),
+    [
+        (20_000, 15, (15, 40)),  # the planner's fewest passes: a half has no more of them
+        (4_000, 25, (50, 80)),  # the planner's, which are the most at an eighth
+        (1_000, 80, (80, 80)),
+        (4_000, 10, (20, 80)),  # set by hand
+        (4_000, 100, (100, 100)),
+    ],
+)
+def test_shares_have_the_passes_of_the_planner(num_images: int, epochs: int, expected: tuple[int, int]) -> None:
+    plan = hand_made_plan(effort="standard", epochs=epochs)
+    assert (epochs_of_share(plan, 0.5, num_images), epochs_of_share(plan, 0.125, num_images)) == expected

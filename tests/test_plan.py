@@ -14,8 +14,9 @@ from hounsfield.cohorts.fingerprint import Distribution, Fingerprint, LungFigure
 from hounsfield.errors import HounsfieldError, PlanError, UsageError
 from hounsfield.planning import Hardware, Plan, make_plan
 from hounsfield.planning.base import Effort
+from hounsfield.planning.budget import BUDGETS
+from hounsfield.planning.expectations import START_AND_END, with_expectations_here
 from hounsfield.planning.hardware import Speed
-from hounsfield.planning.planner import BUDGETS, START_AND_END, with_expectations_here
 from plans import hand_made_plan
 
 pytestmark = pytest.mark.network

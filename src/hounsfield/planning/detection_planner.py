@@ -16,6 +16,7 @@ from hounsfield.detection import DetectorSettings, FasterRCNN, FittedAnchors, fi
 from hounsfield.models.resnet import STEM_REDUCTION, Stem
 from hounsfield.planning.base import Effort
 from hounsfield.planning.detection_plan import DetectionPlan
+from hounsfield.planning.expectations import prepared_images
 from hounsfield.planning.hardware import Hardware, Speed, measure_speed, multiply_adds
 from hounsfield.planning.planner import (
     SIDED,
@@ -23,7 +24,6 @@ from hounsfield.planning.planner import (
     UNORIENTED,
     normalisation_steps,
     num_channels,
-    prepared_images,
 )
 from hounsfield.preprocessing import Pipeline
 from hounsfield.preprocessing.resampling import Resample, Zoom

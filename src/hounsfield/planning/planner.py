@@ -4,59 +4,27 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from hounsfield.augmentation.policy import STRENGTHS, Augmentation, Strength
 from hounsfield.cohorts.fingerprint import Fingerprint, LungFigures, Sizes
-from hounsfield.cohorts.split import FRACTIONS
-from hounsfield.models import build
 from hounsfield.models.resnet import Pooling
 from hounsfield.planning.base import Effort
-from hounsfield.planning.hardware import Hardware, Speed, measure_speed, multiply_adds
+from hounsfield.planning.budget import BUDGETS, Budget, epochs_for
+from hounsfield.planning.expectations import with_expectations
+from hounsfield.planning.hardware import Hardware, measure_speed
 from hounsfield.planning.plan import Plan
 from hounsfield.preprocessing import Pipeline
 
-
-@dataclass(frozen=True)
-class Budget:
-    """What an effort may spend: by rank the input's longest side, the network's width and the images seen.
-
-    ``images`` is how often an image is seen in one network's training, all passes together; ``epochs`` the
-    fewest and the most passes. Where the training images hold fewer than ``ample_values`` values, half the width is
-    taken.
-    """
-
-    network: str
-    longest_side: dict[int, int]
-    width: dict[int, int]
-    images: dict[int, int]
-    epochs: tuple[int, int]
-    augmentation: Strength
-    ample_values: int = 0
-    folds: int = 1
-
-
-BUDGETS: dict[Effort, Budget] = {
-    "quick": Budget("resnet10", {2: 64, 3: 48}, {2: 16, 3: 8}, {2: 40_000, 3: 20_000}, (6, 45), "light"),
-    "standard": Budget("resnet18", {2: 128, 3: 64}, {2: 32, 3: 16}, {2: 100_000, 3: 50_000}, (15, 80), "medium", 2**23),
-    "thorough": Budget(
-        "resnet18", {2: 128, 3: 64}, {2: 32, 3: 16}, {2: 100_000, 3: 50_000}, (15, 80), "medium", folds=4
-    ),
-}
 # Why an effort varies its images as it does.
 VARIATION: dict[Strength, str] = {
     "light": "few passes leave little room to overfit, and images that vary more are learned more slowly",
     "medium": "in many passes each image should look different every time",
 }
-# Epochs also judge validation images and take batch statistics anew.
-EPOCH_SURPLUS = 1.12
 # Epochs without a better validation loss that a training may have in any case.
 LEAST_PATIENCE = 5
-# Seconds for what comes before and after the epochs.
-START_AND_END = 30
 # On an accelerator the same time buys a network of twice the width.
 ACCELERATED_WIDTH = 2
 # Of the greatest variance that images of this range and mean can have: above it they are masks.
@@ -367,8 +335,7 @@ def _batch_size(input_shape: tuple[int, ...], seen: Fingerprint, reasons: dict[s
 
 
 def _epochs(seen: Fingerprint, budget: Budget, reasons: dict[str, str]) -> int:
-    images = budget.images[seen.rank]
-    epochs = int(np.clip(round(images / seen.num_readable), *budget.epochs))
+    images, epochs = budget.images[seen.rank], epochs_for(seen.num_readable, seen.rank, budget)
     reasons["epochs"] = (
         f"{seen.num_readable:,} training images; the effort sees {images:,} images, in "
         f"{budget.epochs[0]} to {budget.epochs[1]} passes"
@@ -422,30 +389,3 @@ def _with_flips(plan: Plan, budget: Budget) -> Plan:
     return plan.model_copy(
         update={"test_time_flips": plan.augmentation.flip_axes, "reasons": plan.reasons | {"test_time_flips": reason}}
     )
-
-
-def with_expectations_here(plan: Plan, seen: Fingerprint, num_prepared: int | None = None) -> Plan:
-    """The expectations of a plan that was changed by hand, measured anew; see ``make_plan``."""
-    width = plan.width or BUDGETS[plan.effort].width[len(plan.input_shape) - 1]
-    speed = measure_speed(plan.input_shape, width, plan.batch_size)
-    return with_expectations(plan, seen, speed, Hardware.here(), num_prepared)
-
-
-def with_expectations(
-    plan: Plan, seen: Fingerprint, speed: Speed, hardware: Hardware, num_prepared: int | None = None
-) -> Plan:
-    """The plan with the time, memory and disk that it should take on this machine; see ``make_plan``."""
-    network = build(plan.network, plan.input_shape, len(plan.labels), plan.task, **plan.network_options())
-    passes = round(plan.epochs * plan.folds * plan.train_share * seen.num_readable)
-    seconds = EPOCH_SURPLUS * passes * multiply_adds(network) / speed.rates[plan.precision] + START_AND_END
-    values = sum(int(np.prod(layer.output.shape[1:])) for layer in network.layers)
-    memory = 900 + (plan.batch_size * values * 4 * 2 + network.count_params() * 16) / 2**20
-    num_prepared = num_prepared or prepared_images(seen)
-    disk = num_prepared * int(np.prod(plan.input_shape)) * 4 / 2**20
-    work = f"{passes:,} images at {multiply_adds(network) / 1e6:.0f} million multiply-adds on {hardware.describe()}"
-    return plan.expecting(seconds, memory, disk, work=work, num_prepared=num_prepared)
-
-
-def prepared_images(seen: Fingerprint) -> int:
-    """How many images the store keeps where the training rows are their usual share: it keeps those of all splits."""
-    return round(seen.num_readable / FRACTIONS[0])

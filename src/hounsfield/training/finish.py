@@ -216,4 +216,5 @@ def _diagnose(job: Job, members: list[Member], trained: EngineRun, held: Held) -
         val_loss=validation_scores(targets[held.rows], held.scores)["val_loss"],
         chance_loss=validation_scores(train, frequency)["val_loss"],
         best_epoch=members[0].fitted.best_epoch,
+        num_networks=len(members),
     )

@@ -9,8 +9,8 @@ import pandas as pd
 from hounsfield.errors import RunError
 from hounsfield.evaluation.learning_curve import LearningCurve, learning_curve
 from hounsfield.planning import Plan
+from hounsfield.planning.budget import BUDGETS, epochs_for
 from hounsfield.planning.loading import classifier_plan
-from hounsfield.planning.planner import BUDGETS
 from hounsfield.progress import Progress, silent
 from hounsfield.reports.figures import save_figure
 from hounsfield.reports.subgroups import learning_curve_figure
@@ -39,7 +39,8 @@ def forecast(run: Path | str, *, progress: Progress = silent) -> LearningCurve:
     """
     folder = finished_run(run)
     plan = classifier_plan(folder.plan, "A learning curve")
-    patients = _patients(pd.read_parquet(folder.cohort))
+    cohort = pd.read_parquet(folder.cohort)
+    images, patients = int((cohort["split"] == "train").sum()), _patients(cohort)
     shares = [share for share in SHARES if share * plan.train_share * patients >= LEAST_PATIENTS]
     if len(shares) < LEAST_SHARES:
         least = round(LEAST_PATIENTS / SHARES[-LEAST_SHARES])
@@ -48,12 +49,12 @@ def forecast(run: Path | str, *, progress: Progress = silent) -> LearningCurve:
             "needed to see how the error falls with their number. Train on more first."
         )
     # An ensemble is compared by one of its networks at each size.
-    members = {share: _train_share(folder, plan, share, progress) for share in shares}
-    members[1.0] = folder if plan.folds == 1 else _train_share(folder, plan, 1.0, progress)
+    members = {share: _train_share(folder, plan, share, images, progress) for share in shares}
+    members[1.0] = folder if plan.folds == 1 else _train_share(folder, plan, 1.0, images, progress)
     tables = {share: validation_table(member) for share, member in members.items()}
-    images = tables[1.0].index
+    judged = tables[1.0].index
     answers = {
-        round(patients * plan.train_share * share): answers_of(table.loc[images], plan)
+        round(patients * plan.train_share * share): answers_of(table.loc[judged], plan)
         for share, table in tables.items()
     }
     curve = learning_curve(answers, groups=patients_of(tables[1.0]), seed=plan.seed)
@@ -68,10 +69,9 @@ def _patients(cohort: pd.DataFrame) -> int:
     return int(rows["patient"].fillna(rows["image"]).nunique())
 
 
-def _train_share(folder: RunFolder, plan: Plan, share: float, progress: Progress) -> RunFolder:
-    """One network on a share of the patients."""
-    most = max(plan.epochs, BUDGETS[plan.effort].epochs[1])
-    epochs = min(round(plan.epochs / share), most)
+def _train_share(folder: RunFolder, plan: Plan, share: float, num_images: int, progress: Progress) -> RunFolder:
+    """One network on a share of the patients, who have ``num_images`` training images in all."""
+    epochs = epochs_of_share(plan, share, num_images)
     changes = {
         "train_share": plan.train_share * share,
         "folds": 1,
@@ -80,3 +80,15 @@ def _train_share(folder: RunFolder, plan: Plan, share: float, progress: Progress
     }
     path = folder.path / "learning_curve" / f"share-{share:g}"
     return trained_variant(folder, plan.model_copy(update=changes), path, progress)
+
+
+def epochs_of_share(plan: Plan, share: float, num_images: int) -> int:
+    """The passes over a share of ``num_images`` training images.
+
+    As many as the planner would choose for so few, or, where a plan's epochs were set by hand, as many as show the
+    network as many images in all; never more than the effort allows.
+    """
+    budget, rank, trained = BUDGETS[plan.effort], len(plan.input_shape) - 1, num_images * plan.train_share
+    if plan.epochs == epochs_for(trained, rank, budget):
+        return epochs_for(trained * share, rank, budget)
+    return min(round(plan.epochs / share), max(plan.epochs, budget.epochs[1]))

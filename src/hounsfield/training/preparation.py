@@ -22,7 +22,7 @@ from hounsfield.models import network_names
 from hounsfield.models.backbone import backbone_names
 from hounsfield.planning import DetectionPlan, Effort, Plan, make_detection_plan, make_plan
 from hounsfield.planning.detection_planner import detection_expectations_here
-from hounsfield.planning.planner import with_expectations_here
+from hounsfield.planning.expectations import with_expectations_here
 from hounsfield.progress import Progress, silent
 
 
@@ -106,15 +106,16 @@ class Prepared:
             check_network(network, network_names())
         else:
             check_network(network, backbone_names(), what="backbone of a detector")
+        asked: dict[str, Any] = {"effort": effort, "network": network, "seed": seed, "num_prepared": len(self.cohort)}
         if self.boxes is None:
-            return make_plan(self.fingerprint, effort=effort, network=network, seed=seed)
-        return make_detection_plan(self.fingerprint, self.boxes, effort=effort, network=network, seed=seed)
+            return make_plan(self.fingerprint, **asked)
+        return make_detection_plan(self.fingerprint, self.boxes, **asked)
 
     def changed(self, plan: Plan | DetectionPlan, changes: Sequence[str]) -> Plan | DetectionPlan:
         """The plan with fields set by hand, and with the time and memory that it then needs."""
         if isinstance(plan, DetectionPlan):
-            return detection_expectations_here(plan.changed(changes), self.fingerprint)
-        return with_expectations_here(plan.changed(changes), self.fingerprint)
+            return detection_expectations_here(plan.changed(changes), self.fingerprint, len(self.cohort))
+        return with_expectations_here(plan.changed(changes), self.fingerprint, len(self.cohort))
 
 
 def prepare(request: DataRequest, *, seed: int, progress: Progress = silent) -> Prepared:
