@@ -27,7 +27,8 @@ def _surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOUNSFIELD_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("KERAS_BACKEND", keras.backend.backend())
     speed = Speed("float32", {"float32": 1e10, "mixed_bfloat16": 1e9})
-    monkeypatch.setattr("hounsfield.planning.planner.measure_speed", lambda *_: speed)
+    for module in ("planner", "expectations"):
+        monkeypatch.setattr(f"hounsfield.planning.{module}.measure_speed", lambda *_: speed)
     monkeypatch.chdir(tmp_path)
 
 

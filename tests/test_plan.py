@@ -169,7 +169,8 @@ RADIOGRAPH_STEPS = ["to_channels", "percentile", "clahe", "resize", "z_score"]
 @pytest.fixture(autouse=True)
 def _this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     speed = Speed("mixed_bfloat16", {"float32": 1e10, "mixed_bfloat16": 2e10})
-    monkeypatch.setattr("hounsfield.planning.planner.measure_speed", lambda *_: speed)
+    for module in ("planner", "expectations"):
+        monkeypatch.setattr(f"hounsfield.planning.{module}.measure_speed", lambda *_: speed)
     monkeypatch.setattr(Hardware, "here", classmethod(lambda cls: cls(2, 2**33, ())))
 
 
