@@ -284,6 +284,11 @@ def test_checklists_have_every_item_and_say_who_fills_it(written: Report, page: 
 def test_what_was_not_looked_at_is_said_with_its_command(page: Page) -> None:
     for command in ("hounsfield evaluate RUN", "hounsfield robustness RUN"):
         assert f"This is done by: {command}." in page.text
+    for what in (
+        "each remedy against overfitting contributed: hounsfield ablate",
+        "more patients would bring: hounsfield",
+    ):
+        assert what in page.text
 
 
 @network_test

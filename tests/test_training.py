@@ -30,6 +30,7 @@ from hounsfield.training.classifier import ClassifierTrainee, Examples, validati
 from hounsfield.training.loop import Fitted, Schedule
 from hounsfield.training.preparation import DataRequest
 from hounsfield.training.rows import member_examples
+from hounsfield.training.run_folder import RunFolder
 from plans import hand_made_plan, write_pair
 
 pytestmark = [
@@ -495,6 +496,13 @@ def test_an_interrupted_run_can_be_used_and_continued_to_the_unbroken_one(
     for found, expected in zip(*weights, strict=True):
         same(found, expected)
     assert not (folder / "checkpoints").exists()
+
+
+def test_the_time_of_a_resumed_run_counts_the_epochs_before(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "run")
+    assert folder.seconds_in_epochs() == 0
+    folder.history.write_text("member,epoch,seconds\n1,1,2.5\n1,2,1.5\n")
+    assert folder.seconds_in_epochs() == 4
 
 
 def test_a_finished_run_is_not_trained_again(unbroken: Path) -> None:

@@ -50,7 +50,10 @@ def command(
         typer.Option(metavar="FILE", help="Of a detector: objects of each label in each image: .csv or .parquet."),
     ] = None,
     engine: Annotated[str, typer.Option(help=ENGINE_HELP)] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print predictions, bad images and engine as JSON.")] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="Print predictions (with -o their number), bad images and engine as JSON."),
+    ] = False,
 ) -> None:
     """Predict images, folders of images or arrays; a table on standard output, or in a file.
 

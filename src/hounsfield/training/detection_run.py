@@ -96,7 +96,8 @@ def _check_store(plan: DetectionPlan, store: SceneStore) -> None:
 
 def run_detection(job: DetectionJob) -> DetectionOutcome:
     """Train, evaluate and bundle a detector."""
-    started, folder = time.monotonic(), job.folder
+    folder = job.folder
+    started = time.monotonic() - folder.seconds_in_epochs()
     folder.record_data(job.store.cohort.notes, [reference for reference, _ in job.store.bad])
     folder.checkpoints.mkdir(exist_ok=True)
     keras.utils.set_random_seed(job.plan.seed)

@@ -195,7 +195,8 @@ def _job(folder: RunFolder, plan: Plan, prepared: Prepared, request: DataRequest
 
 
 def _run(job: Job) -> Run:
-    started, folder, plan = time.monotonic(), job.folder, job.plan
+    folder, plan = job.folder, job.plan
+    started = time.monotonic() - folder.seconds_in_epochs()
     folder.record_data(job.store.cohort.notes, [reference for reference, _ in job.store.bad])
     members, interrupted = _train_members(job)
     folder.record("trained", seconds=round(time.monotonic() - started, 1), interrupted=interrupted)

@@ -81,6 +81,10 @@ class RunFolder:
         """Whether the training came to its end, and all was written."""
         return self.metrics.is_file() and not self.checkpoints.is_dir()
 
+    def seconds_in_epochs(self) -> float:
+        """What the epochs took so far: of a run that is resumed, those before."""
+        return float(pd.read_csv(self.history)["seconds"].sum()) if self.history.is_file() else 0.0
+
     def discard(self) -> None:
         """Take a new run folder back, as if it had never been made: nothing was trained in it."""
         for file in self.path.iterdir():

@@ -86,7 +86,8 @@ class RunRecord:
     @property
     def notes(self) -> list[str]:
         """What was detected, decided or left out while the data was read."""
-        return [str(event["text"]) for event in self.events if event.get("event") == "note"]
+        # A run that was resumed looked at its data again, and said the same again.
+        return list(dict.fromkeys(str(event["text"]) for event in self.events if event.get("event") == "note"))
 
     def event(self, name: str) -> dict[str, Any]:
         """The last event of a name; empty where there was none."""

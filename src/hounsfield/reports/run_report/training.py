@@ -32,6 +32,11 @@ MEANINGS = {
     "underfitting": "the network has not yet learned its training images",
     "balanced": "training and validation agree",
 }
+# What further commands find out of a training: addition -> what, and by which command.
+FURTHER = {
+    "ablation": ("what each remedy against overfitting contributed", "hounsfield ablate RUN"),
+    "learning_curve": ("what more patients would bring", "hounsfield forecast RUN"),
+}
 DECISIONS = (
     "effort",
     "seed",
@@ -96,6 +101,9 @@ def _training_blocks(run: RunRecord) -> Iterator[Block]:
     if curve:
         yield _data_curve(curve)
         yield Points(tuple(str(line) for line in curve["lines"]))
+    missing = [f"{what}: {command}" for name, (what, command) in FURTHER.items() if name not in run.additions]
+    if missing:
+        yield Callout("note", "Not looked at yet", f"{'; '.join(missing)}. Make the report again afterwards.")
 
 
 def _remedies(found: Ablation) -> Drawing:
