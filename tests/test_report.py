@@ -22,11 +22,11 @@ from hounsfield.cli import main as cli
 from hounsfield.errors import RunError
 from hounsfield.evaluation import as_answers, assess
 from hounsfield.evaluation.bias import audit_bias
-from hounsfield.evaluation.scaling import Temperature
+from hounsfield.evaluation.scaling import Temperature, Unscaled
 from hounsfield.inference import Predictor
 from hounsfield.reports.figures import COLOURS, dress, new_figure
 from hounsfield.reports.run_report import Report, write_report
-from hounsfield.reports.run_report.answers import Facts, ensembling
+from hounsfield.reports.run_report.answers import Facts, ensembling, updating
 from hounsfield.reports.run_report.certainty import calibration_section
 from hounsfield.reports.run_report.data import attributes
 from hounsfield.reports.run_report.groups import subgroup_section
@@ -360,6 +360,17 @@ def test_the_report_does_not_make_calibration_better_than_it_is(written: Report)
     none_tried = said("none", 0.1, 0.1, {"none": 0.7})
     assert "The 12 validation images are too few" in none_tried
     assert "better" not in none_tried
+
+
+@network_test
+def test_the_checklist_names_the_scaling_where_there_is_one(written: Report) -> None:
+    record = read_run(written.page.parent)
+    told = {}
+    for scaling in (Unscaled(), Temperature(2.0)):
+        run = replace(record, bundle=replace(record.bundle, scaling=scaling))
+        told[scaling.name] = updating(Facts(run, evidence=False, validated=False)).text
+    assert told["none"].startswith("None: probabilities are the network's own")
+    assert "temperature scaling" in told["temperature"]
 
 
 @network_test

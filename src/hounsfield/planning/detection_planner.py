@@ -18,13 +18,7 @@ from hounsfield.planning.base import Effort
 from hounsfield.planning.detection_plan import DetectionPlan
 from hounsfield.planning.expectations import prepared_images
 from hounsfield.planning.hardware import Hardware, Speed, measure_speed, multiply_adds
-from hounsfield.planning.planner import (
-    SIDED,
-    SQUEEZE,
-    UNORIENTED,
-    normalisation_steps,
-    num_channels,
-)
+from hounsfield.planning.planner import SIDED, SQUEEZE, UNORIENTED, normalisation_steps, num_channels
 from hounsfield.preprocessing import Pipeline
 from hounsfield.preprocessing.resampling import Resample, Zoom
 

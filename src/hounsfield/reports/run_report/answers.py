@@ -10,6 +10,7 @@ from typing import Literal
 from hounsfield.cohorts.public import public_set
 from hounsfield.errors import UsageError
 from hounsfield.evaluation.metrics import METRICS
+from hounsfield.evaluation.scaling import Unscaled
 from hounsfield.reports.run_report.content import listed
 from hounsfield.reports.run_report.data import NAMES, attributes, shared_patients
 from hounsfield.reports.run_report.record import SPLITS, Run, RunRecord
@@ -364,7 +365,10 @@ def output(facts: Facts) -> Reply:
 
 def updating(facts: Facts) -> Reply:
     """Whether probabilities were made anew."""
-    return filled(f"Calibration on validation images: {facts.run.bundle.scaling.name} scaling; see Calibration.")
+    scaling = facts.run.bundle.scaling
+    if isinstance(scaling, Unscaled):
+        return filled("None: probabilities are the network's own; see Calibration.")
+    return filled(f"Calibration on validation images: {scaling.name} scaling; see Calibration.")
 
 
 def specification(_: Facts) -> Reply:
