@@ -51,7 +51,7 @@ class Gaussian:
         num_blocks, length = self.mean.shape
         centred = np.asarray(rows, dtype=np.float32).reshape(len(rows), num_blocks, length) - self.mean
         white = np.matmul(centred.swapaxes(0, 1), self.whitening)
-        return np.asarray(np.sqrt(np.square(white).mean(axis=2, dtype=np.float64)).T)
+        return np.asarray(np.sqrt(np.einsum("bnf,bnf->nb", white, white, dtype=np.float64) / length))
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +111,7 @@ class Novelty:
     def ratios(self, descriptions: Mapping[str, npt.NDArray[Any]]) -> dict[str, Floats]:
         """Distance over limit in each description, (n,): above 1 an image is unlike those of training."""
         return {
-            name: gaussian.distances(descriptions[name]).mean(axis=1) / self.limits[name]
+            name: gaussian.distances(descriptions[name]).sum(axis=1) / (len(gaussian.mean) * self.limits[name])
             for name, gaussian in self.gaussians.items()
             if name in descriptions
         }

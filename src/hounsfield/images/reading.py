@@ -50,7 +50,7 @@ def read_image(path: str | Path, *, max_pixels: int = 2**28) -> Image:
     Raises:
         ImageError: the file is missing, damaged, too large, or of a kind that cannot be read.
     """
-    path = Path(path)
+    path = path if isinstance(path, Path) else Path(path)
     if path.is_dir():
         raise ImageError(
             f"{path} is a folder: expected one image file. A folder that holds one DICOM series is read by read_series."

@@ -81,12 +81,12 @@ class Judge:
         )
         return tuple(name for wanted, names in parts if wanted is not None for name in names)
 
-    def predictions(self, waiting: Sequence[Waiting], outputs: Outputs) -> list[Prediction]:
-        """One prediction for each image of a batch, in their order."""
+    def predictions(self, waiting: Sequence[Waiting], batch: Floats, outputs: Outputs) -> list[Prediction]:
+        r"""One prediction for each image of a batch (n, \*input_shape), in their order."""
         bundle = self._bundle
         probabilities = bundle.calibrated(outputs.probabilities)
         decisions = decide(probabilities, bundle.classifier_task, self.threshold)
-        unlike, flags = self._unlikeness(waiting, outputs.features)
+        unlike, flags = self._unlikeness(waiting, batch, outputs.features)
         spread = self._heads.disagreement(outputs.features, bundle.classifier_task) if self._heads else None
         possible = None if self._sets is None else self._sets.sets(probabilities, bundle.classifier_task)
         confidence = None if self._least is None else self._confidence(probabilities, decisions)
@@ -121,30 +121,29 @@ class Judge:
         return decision_confidence(answers, self.threshold)[0]
 
     def _unlikeness(
-        self, waiting: Sequence[Waiting], features: Floats
+        self, waiting: Sequence[Waiting], batch: Floats, features: Floats
     ) -> tuple[npt.NDArray[np.float64] | None, list[tuple[str, ...]]]:
         """How far each image lies from those of training as a multiple of the limit, and all flags of each."""
         if self._novelty is None:
             return None, [image.flags for image in waiting]
-        batch = np.stack([image.pixels for image in waiting])
         ratios = self._novelty.ratios({"features": features, "appearance": appearances(batch)})
-        unlike = np.max(list(ratios.values()), axis=0)
+        unlike = np.maximum.reduce(list(ratios.values()))
+        values = batch.reshape(len(batch), -1)
+        blank = values.min(axis=1) == values.max(axis=1)
         flags = []
         for row, image in enumerate(waiting):
             seen = tuple(name for name, each in ratios.items() if each[row] > 1)
-            flags.append((*_reasons(image.pixels, self._novelty, seen), *seen, *image.flags))
+            reasons = ("blank",) if blank[row] else _reasons(batch[row], self._novelty, seen)
+            flags.append((*reasons, *seen, *image.flags))
         return unlike, flags
 
 
 def _reasons(pixels: Floats, novelty: Novelty, seen: tuple[str, ...]) -> tuple[str, ...]:
     """What is the matter with a picture that is beyond the limits ``seen``, where that can be said."""
-    low, high = pixels.min(), pixels.max()
-    if low == high:
-        return ("blank",)
     if "appearance" not in seen:
         return ()
     # Of an image normalised by itself the negative is its opposite; of others the range is turned round.
-    negatives = np.stack([-pixels, low + high - pixels])
+    negatives = np.stack([-pixels, pixels.min() + pixels.max() - pixels])
     back_in_range = novelty.ratios({"appearance": appearances(negatives)})["appearance"]
     return ("inverted",) if back_in_range.min() <= 1 else ()
 

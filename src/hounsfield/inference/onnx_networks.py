@@ -36,6 +36,7 @@ class OpenVINONetwork:
         openvino = openvino_runtime("running the network on OpenVINO")
         _require_file(path, "openvino")
         self._precision = precision
+        self._tensor = openvino.Tensor
         self._core = openvino.Core()
         try:
             self._network = self._core.read_model(path)
@@ -59,8 +60,11 @@ class OpenVINONetwork:
         key = f"alone={alone}"
         if key not in requests:
             requests[key] = self._compile(alone).create_infer_request()
-        outcome = requests[key].infer({0: batch}, share_inputs=True, share_outputs=True)
-        return [np.asarray(outcome[name], dtype=np.float32) for name in names]
+        request = requests[key]
+        # Given as a tensor, which takes OpenVINO less time than an array; it has to be contiguous and writeable.
+        request.set_input_tensor(self._tensor(np.require(batch, np.float32, ["C", "W"]), shared_memory=True))
+        request.infer(share_outputs=True)
+        return [np.asarray(request.get_tensor(name).data, dtype=np.float32) for name in names]
 
     def _compile(self, alone: bool) -> Any:
         with self._lock:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from hounsfield.inference.decisions import refuse_threshold
 from hounsfield.inference.engines import Engine, open_engine
 from hounsfield.inference.fitting import UnlikenessLog, require_fit, require_units
 from hounsfield.inference.judge import Judge, Waiting
-from hounsfield.inference.parallel import chunks, on_all_cores
+from hounsfield.inference.parallel import Turns, chunks, on_all_cores
 from hounsfield.inference.prediction import BadImage, Prediction, without_bad
 from hounsfield.inference.sources import Inputs, Source, frames, sources
 from hounsfield.preprocessing.grid_change import GridChange, apply_and_trace
@@ -25,6 +26,13 @@ from hounsfield.progress import Progress, silent
 # So many images make a batch, fewer when they are large: engines gain nothing more, and memory stays small.
 BATCH_IMAGES = 16
 BATCH_VALUES = 2**23
+
+
+class _Work(NamedTuple):
+    """What the threads of one stream share."""
+
+    unlikeness: UnlikenessLog
+    turns: Turns
 
 
 class Predictor:
@@ -75,14 +83,14 @@ class Predictor:
 
     def stream(self, inputs: Inputs, *, progress: Progress = silent) -> Iterator[Prediction | BadImage]:
         """Predict one image after another, in the order of the inputs; memory stays flat however many there are."""
-        unlikeness = UnlikenessLog(self.bundle.source_range)
+        work = _Work(UnlikenessLog(self.bundle.source_range), Turns())
         parts = chunks(sources(inputs, len(self.bundle.input_shape) - 1), self._batch_size)
         done = 0
-        for results in on_all_cores(lambda chunk, alone: self._predict(chunk, alone, unlikeness), parts):
+        for results in on_all_cores(lambda chunk, alone: self._predict(chunk, alone, work), parts):
             yield from results
             done += len(results)
             progress("predict", done, None)
-        unlikeness.conclude()
+        work.unlikeness.conclude()
 
     def predict_image(
         self, image: Image, name: str, unlikeness: UnlikenessLog
@@ -99,45 +107,51 @@ class Predictor:
         except (ImageError, PreprocessingError) as error:
             return BadImage(name, str(error))
         waiting = Waiting(name, prepared.pixels, unlikeness.note(image, name))
-        (prediction,) = self._run([waiting], True, unlikeness)
+        (prediction,) = self._run([waiting], True, _Work(unlikeness, Turns()))
         return prediction, prepared, change
 
-    def _predict(self, chunk: Sequence[Source], alone: bool, unlikeness: UnlikenessLog) -> list[Prediction | BadImage]:
+    def _predict(self, chunk: Sequence[Source], alone: bool, work: _Work) -> list[Prediction | BadImage]:
+        batches = chunks(self._prepared(chunk, work), self._batch_size)
         results: list[Prediction | BadImage] = []
-        waiting: list[Waiting] = []
-        for prepared in chain.from_iterable(self._prepare(source, unlikeness) for source in chunk):
-            if isinstance(prepared, BadImage):
-                results.extend(self._run(waiting, alone, unlikeness))
-                waiting = []
-                results.append(prepared)
-                continue
-            waiting.append(prepared)
-            if len(waiting) == self._batch_size:
-                results.extend(self._run(waiting, alone, unlikeness))
-                waiting = []
-        return [*results, *self._run(waiting, alone, unlikeness)]
+        while True:
+            with work.turns.turn():
+                batch = next(batches, None)
+            if batch is None:
+                return results
+            predictions = iter(self._run([each for each in batch if isinstance(each, Waiting)], alone, work))
+            results.extend(each if isinstance(each, BadImage) else next(predictions) for each in batch)
 
-    def _prepare(self, source: Source, unlikeness: UnlikenessLog) -> Iterator[Waiting | BadImage]:
-        """The network's input for each frame of a source, or the reason why there is none."""
+    def _prepared(self, chunk: Sequence[Source], work: _Work) -> Iterator[Waiting | BadImage]:
+        """The network's input for each frame of the sources, or the reason why there is none."""
+        found = chain.from_iterable(map(self._frames, chunk))
+        # Small images are read together and then prepared together: each part of the program stays in the processor's
+        # cache for as long. Of large ones no more than one is held.
+        while together := list(islice(found, self._batch_size if work.turns.small else 1)):
+            for frame in together:
+                yield frame if isinstance(frame, BadImage) else self._prepare(*frame, work)
+
+    def _frames(self, source: Source) -> Iterator[tuple[str, Image] | BadImage]:
         try:
-            found = frames(source.load(), source.name, len(self.bundle.input_shape) - 1)
+            yield from frames(source.load(), source.name, len(self.bundle.input_shape) - 1)
         except ImageError as error:
             yield BadImage(source.name, str(error))
-            return
-        for name, image in found:
-            try:
-                require_units(image, name, self.bundle)
-                prepared = self.bundle.pipeline.apply(image)
-                require_fit(prepared, image, name, self.bundle)
-            except (ImageError, PreprocessingError) as error:
-                yield BadImage(name, str(error))
-                continue
-            yield Waiting(name, prepared.pixels, unlikeness.note(image, name))
 
-    def _run(self, waiting: Sequence[Waiting], alone: bool, unlikeness: UnlikenessLog) -> list[Prediction]:
+    def _prepare(self, name: str, image: Image, work: _Work) -> Waiting | BadImage:
+        work.turns.see(image.pixels.size)
+        try:
+            require_units(image, name, self.bundle)
+            prepared = self.bundle.pipeline.apply(image)
+            require_fit(prepared, image, name, self.bundle)
+        except (ImageError, PreprocessingError) as error:
+            return BadImage(name, str(error))
+        return Waiting(name, prepared.pixels, work.unlikeness.note(image, name))
+
+    def _run(self, waiting: Sequence[Waiting], alone: bool, work: _Work) -> list[Prediction]:
         if not waiting:
             return []
-        outputs = self.engine.run(np.stack([image.pixels for image in waiting]), alone=alone)
-        predictions = self.judge.predictions(waiting, outputs)
-        unlikeness.count(predictions)
+        batch = np.stack([image.pixels for image in waiting])
+        outputs = self.engine.run(batch, alone=alone)
+        with work.turns.turn():
+            predictions = self.judge.predictions(waiting, batch, outputs)
+        work.unlikeness.count(predictions)
         return predictions

@@ -28,6 +28,9 @@ def is_constant(low: float, high: float) -> bool:
 def percentiles(values: NDArray[Any], percents: Sequence[float]) -> tuple[float, ...]:
     """Return the percentiles of ``values`` with linear interpolation, exactly as ``numpy.percentile`` defines them."""
     flat = values.reshape(-1)
+    if flat.dtype.kind in "iuf" and flat.size <= _SAMPLE:
+        # Of so few the right ones are found before they are counted or bracketed.
+        return _at_places(flat, [percent / 100 * (flat.size - 1) for percent in percents])
     if flat.dtype.kind in "iu" and flat.dtype.itemsize <= 2:
         return _counted_percentiles(flat, percents)
     if flat.dtype.kind != "f":
@@ -61,9 +64,15 @@ def _selected_percentile(flat: NDArray[Any], sample: NDArray[Any], percent: floa
     skipped = int(np.count_nonzero(flat < low))
     if math.floor(place) < skipped or math.ceil(place) >= skipped + bracket.size:
         bracket, skipped = flat, 0
-    lower, upper = math.floor(place) - skipped, math.ceil(place) - skipped
-    ordered = np.partition(bracket, (lower, upper))
-    return float(ordered[lower]) + (float(ordered[upper]) - float(ordered[lower])) * (place - math.floor(place))
+    return _at_places(bracket, [place - skipped])[0]
+
+
+def _at_places(values: NDArray[Any], places: Sequence[float]) -> tuple[float, ...]:
+    """Return what stands at each place in the order of the values, between two of them by linear interpolation."""
+    neighbours = [(math.floor(place), math.ceil(place)) for place in places]
+    ordered = np.partition(values, [rank for pair in neighbours for rank in pair])
+    found = [(float(ordered[lower]), float(ordered[upper])) for lower, upper in neighbours]
+    return tuple(low + (high - low) * (place % 1) for (low, high), place in zip(found, places, strict=True))
 
 
 def mean_and_std(values: NDArray[Any]) -> tuple[float, float]:
@@ -73,7 +82,7 @@ def mean_and_std(values: NDArray[Any]) -> tuple[float, float]:
     """
     if is_constant(*extremes(values)):
         return float(values.flat[0]), 0.0
-    if values.dtype.name not in ("uint8", "uint16", "int16", "float32"):
+    if values.dtype.char not in "BHhf":
         return float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
     mean, std = cv2.meanStdDev(np.ascontiguousarray(values).reshape(-1, 1))
     return float(mean[0, 0]), float(std[0, 0])

@@ -103,5 +103,7 @@ def require_finite(pixels: NDArray[Any], step: str) -> None:
 
 def with_intensities(image: Image, pixels: NDArray[Any]) -> Image:
     """Return ``image`` with pixels in new units: windows and bit depth of the source no longer hold, so they go."""
-    metadata = dataclasses.replace(image.metadata, windows=(), bits=None)
+    metadata = image.metadata
+    if metadata.windows or metadata.bits is not None:
+        metadata = dataclasses.replace(metadata, windows=(), bits=None)
     return image.replace(pixels=pixels, metadata=metadata)
