@@ -50,8 +50,9 @@ class Gaussian:
         """The Mahalanobis distance of each block of (n, B·F) descriptions, over √F: (n, B), about 1 in training."""
         num_blocks, length = self.mean.shape
         centred = np.asarray(rows, dtype=np.float32).reshape(len(rows), num_blocks, length) - self.mean
-        white = np.matmul(centred.swapaxes(0, 1), self.whitening)
-        return np.asarray(np.sqrt(np.einsum("bnf,bnf->nb", white, white, dtype=np.float64) / length))
+        # Not a matrix product: for few rows BLAS wakes the other cores, and takes them from the network that runs there.
+        white = np.einsum("nbf,bfg->nbg", centred, self.whitening)
+        return np.asarray(np.sqrt(np.einsum("nbg,nbg->nb", white, white, dtype=np.float64) / length))
 
 
 @dataclass(frozen=True, eq=False)
