@@ -45,6 +45,18 @@ def test_engines_give_what_keras_gives(bundle: Bundle, name: str, alone: bool) -
 
 
 @pytest.mark.parametrize("name", list(ENGINES))
+def test_batches_of_any_length_and_layout_follow_each_other(bundle: Bundle, name: str) -> None:
+    engine = open_engine(bundle, name)
+    expected, _ = keras_outputs(tiny_network("multi-class"), IMAGES)
+    fixed, strided = IMAGES.copy(), np.repeat(IMAGES, 2, axis=-1)[..., :1]
+    fixed.flags.writeable = False
+    for batch in (IMAGES[:1], IMAGES, fixed[1:2], fixed, strided[2:3], strided, IMAGES[3:]):
+        first = next(row for row, image in enumerate(IMAGES) if np.array_equal(image, batch[0]))
+        found = engine.run(batch).probabilities
+        np.testing.assert_allclose(found, expected[first : first + len(batch)], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", list(ENGINES))
 def test_outputs_outlive_the_next_call_and_other_threads(bundle: Bundle, name: str) -> None:
     engine = open_engine(bundle, name)
     first = engine.run(IMAGES[:2])

@@ -199,6 +199,36 @@ def test_labels_of_other_tasks(task: str, tmp_path: Path) -> None:
     assert prediction.label == wanted
 
 
+def test_bad_images_among_many_keep_their_places(predictor: Predictor, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "torn.png").write_bytes((folder / "00.png").read_bytes()[:40])
+    good = sorted(folder.iterdir()) * 2
+    inputs = [path for number, each in enumerate(good) for path in ([each, tmp_path / "torn.png"][: 1 + number % 2])]
+    results = list(predictor.stream(inputs))
+    assert [result.image for result in results] == list(map(str, inputs))
+    assert {result.image for result in results if isinstance(result, BadImage)} == {str(tmp_path / "torn.png")}
+    alone = [predictor.predict(path)[0].probabilities["opacity"] for path in good[:5]]
+    found = [result.probabilities["opacity"] for result in results if isinstance(result, Prediction)]
+    assert len(found) == len(good)
+    np.testing.assert_allclose(found[:5], alone, atol=1e-5)
+
+
+@pytest.mark.parametrize(("side", "together"), [(12, True), (300, False)])
+def test_of_large_images_one_at_a_time_is_held(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch, side: int, together: bool
+) -> None:
+    events: list[str] = []
+
+    def load() -> Image:
+        events.append("load")
+        return Image(pixels=np.arange(side * side, dtype=np.float32).reshape(side, side, 1))
+
+    monkeypatch.setattr("hounsfield.inference.predictor.sources", lambda *_: (Source(str(n), load) for n in range(6)))
+    monkeypatch.setattr("hounsfield.inference.predictor.require_units", lambda *_: events.append("prepare"))
+    assert len(predictor.predict("anything")) == 6
+    one_by_one = ["load", "prepare"]
+    assert events == (one_by_one + ["load"] * 5 + ["prepare"] * 5 if together else one_by_one * 6)
+
+
 def test_inputs_are_read_only_a_few_ahead(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
 

@@ -50,7 +50,7 @@ class Gaussian:
         """The Mahalanobis distance of each block of (n, B·F) descriptions, over √F: (n, B), about 1 in training."""
         num_blocks, length = self.mean.shape
         centred = np.asarray(rows, dtype=np.float32).reshape(len(rows), num_blocks, length) - self.mean
-        # Not a matrix product: for few rows BLAS wakes the other cores, and takes them from the network that runs there.
+        # Not a matrix product: BLAS would take the cores from the network, which runs on them meanwhile.
         white = np.einsum("nbf,bfg->nbg", centred, self.whitening)
         return np.asarray(np.sqrt(np.einsum("nbg,nbg->nb", white, white, dtype=np.float64) / length))
 

@@ -51,17 +51,20 @@ def read_image(path: str | Path, *, max_pixels: int = 2**28) -> Image:
         ImageError: the file is missing, damaged, too large, or of a kind that cannot be read.
     """
     path = path if isinstance(path, Path) else Path(path)
-    if path.is_dir():
+    try:
+        suffix = format_suffix(path)
+        if suffix is not None:
+            return _reader(suffix)(path, max_pixels)
+    except ImageError:
+        if not path.is_dir():
+            raise
         raise ImageError(
             f"{path} is a folder: expected one image file. A folder that holds one DICOM series is read by read_series."
-        )
-    suffix = format_suffix(path)
-    if suffix is None:
-        raise ImageError(
-            f"{path} is of no known format, neither by its suffix nor by its first bytes: expected one of "
-            f"{', '.join(READERS)}. Convert it, or give it the suffix of its format."
-        )
-    return _reader(suffix)(path, max_pixels)
+        ) from None
+    raise ImageError(
+        f"{path} is of no known format, neither by its suffix nor by its first bytes: expected one of "
+        f"{', '.join(READERS)}. Convert it, or give it the suffix of its format."
+    )
 
 
 def input_path(name: str) -> Path:

@@ -46,7 +46,8 @@ class Pipeline(BaseModel):
             PreprocessingError: a step cannot be applied to the image, or was never fitted.
         """
         result = self.apply_steps(image)
-        return result.replace(pixels=np.ascontiguousarray(result.pixels, dtype=np.float32))
+        pixels = np.ascontiguousarray(result.pixels, dtype=np.float32)
+        return result if pixels is result.pixels else result.replace(pixels=pixels)
 
     def fit(self, images_factory: Callable[[], Iterable[Image]]) -> Pipeline:
         """Return the pipeline with every learning step fitted on what the steps before it make of the images.
