@@ -109,7 +109,7 @@ def scaling_from_dict(stored: Mapping[str, Any]) -> Scaling:
 
 def logits_of(scores: npt.NDArray[Any], task: Task) -> Floats:
     """Log odds of (n, K) probabilities, of a multi-class task their logarithms; 0 and 1 are moved off by 2e-16."""
-    clipped = np.clip(np.asarray(scores, dtype=np.float64), SMALLEST, 1 - SMALLEST)
+    clipped = np.minimum(np.maximum(np.asarray(scores, dtype=np.float64), SMALLEST), 1 - SMALLEST)
     return np.asarray(np.log(clipped) if task == "multi-class" else np.log(clipped) - np.log1p(-clipped))
 
 

@@ -34,7 +34,7 @@ def appearances(batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     the root mean square difference of neighbours, at full size and at each half of it.
     """
     grey = batch[..., 0] if batch.shape[-1] == 1 else batch.mean(axis=-1)
-    return np.stack([_appearance(image) for image in grey])
+    return np.array([_appearance(image) for image in grey])
 
 
 def _appearance(grey: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -42,7 +42,8 @@ def _appearance(grey: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     rank, scales = grey.ndim, list(_scales(grey))
     small = next((each for each in scales if max(each.shape) <= SORTED_SIDE[rank]), scales[-1])
     thumbnail = _reduced(small, tuple(min(length, CELLS[rank]) for length in small.shape))
-    values = np.sort(small, axis=None)
+    values = small.flatten()
+    values.sort()
     quantiles = values[[round(share * (len(values) - 1)) for share in SHARES]]
     deviation = cv2.meanStdDev(grey.reshape(1, -1))[1].item()
     spreads = [math.log(spread + SMALLEST) for spread in (deviation, *map(_changes, scales))]

@@ -6,13 +6,12 @@ import logging
 import threading
 from collections.abc import Sequence
 
-import numpy as np
-
 from hounsfield.bundle import Bundle, SourceRange
 from hounsfield.errors import ImageError
 from hounsfield.images import Image
 from hounsfield.images.colour import is_grey
 from hounsfield.inference.prediction import DetectionPrediction, Prediction
+from hounsfield.preprocessing.statistics import all_finite
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +40,7 @@ def require_fit(prepared: Image, original: Image, name: str, bundle: Bundle) -> 
             f"{_text(found)} of it, and the network takes {_text(wanted)}. Give images of the kind that it was trained "
             "on."
         )
-    if not np.isfinite(prepared.pixels).all():
+    if not all_finite(prepared.pixels):
         raise ImageError(
             f"{name} has values that are not finite numbers after preprocessing. Look at the file with "
             "`hounsfield inspect`, and repair or leave it out."

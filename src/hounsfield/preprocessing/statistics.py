@@ -20,6 +20,13 @@ def extremes(values: NDArray[Any]) -> tuple[float, float]:
     return float(values.min()), float(values.max())
 
 
+def all_finite(values: NDArray[Any]) -> bool:
+    """Return whether no value is NaN or infinite."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        # A finite sum proves it in one quick pass; only a doubtful one is looked at closely.
+        return bool(np.isfinite(values.sum()) or np.isfinite(values).all())
+
+
 def is_constant(low: float, high: float) -> bool:
     """Whether an image with this least and greatest value has no contrast beyond float32 rounding."""
     return high - low <= _ROUNDING * max(abs(low), abs(high))
