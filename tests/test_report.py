@@ -29,7 +29,7 @@ from hounsfield.reports.run_report import Report, write_report
 from hounsfield.reports.run_report.answers import Facts, ensembling, updating
 from hounsfield.reports.run_report.certainty import calibration_section
 from hounsfield.reports.run_report.data import attributes
-from hounsfield.reports.run_report.groups import subgroup_section
+from hounsfield.reports.run_report.groups import robustness_section, subgroup_section
 from hounsfield.reports.run_report.guidelines import CLAIM, TRIPOD_AI
 from hounsfield.reports.run_report.operating import operating_section
 from hounsfield.reports.run_report.privacy import Scrubber
@@ -289,6 +289,16 @@ def test_what_was_not_looked_at_is_said_with_its_command(page: Page) -> None:
         "more patients would bring: hounsfield",
     ):
         assert what in page.text
+
+
+@network_test
+def test_without_test_rows_commands_are_given_other_data(written: Report) -> None:
+    record = read_run(written.page.parent)
+    bare = replace(record, metrics={"validation": record.metrics["validation"]})
+    for section, command in ((subgroup_section, "evaluate"), (robustness_section, "robustness")):
+        (told,) = section(bare).blocks
+        assert f"hounsfield {command} RUN DATA." in told.text
+    assert "hounsfield evaluate RUN DATA does it" in " ".join(for_whom_not(bare))
 
 
 @network_test

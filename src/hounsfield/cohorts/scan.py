@@ -17,6 +17,7 @@ from hounsfield.images.colour import is_grey
 from hounsfield.images.image import Image
 from hounsfield.images.orientation import is_usable, orientation_of
 from hounsfield.preprocessing.lungs import lung_box, upright_axis
+from hounsfield.preprocessing.statistics import percentiles
 from hounsfield.progress import Progress, silent
 
 TASK = "looking at every image"
@@ -159,15 +160,15 @@ def _describe_values(pixels: NDArray[Any]) -> dict[str, Any]:
     mean = total / count
     squares = sum(float(np.square(values - mean, dtype=np.float64).sum()) for values in _finite_chunks(flat))
     sample = next(_finite_chunks(flat[:: max(1, flat.size // SAMPLED_VALUES)]), np.array([mean]))
-    low, high = np.percentile(sample, (1, 99))
+    low, high = percentiles(sample, (1, 99))
     return {
         "not_finite": flat.size - count,
         "minimum": minimum,
         "maximum": maximum,
         "mean": mean,
         "deviation": float(np.sqrt(squares / count)),
-        "low": float(low),
-        "high": float(high),
+        "low": low,
+        "high": high,
         "at_minimum": float((sample == minimum).mean()),
         "at_maximum": float((sample == maximum).mean()),
     }

@@ -41,7 +41,7 @@ def _appearance(grey: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """The figures of one image; by OpenCV, whose calls take less time than NumPy's where there is little to do."""
     rank, scales = grey.ndim, list(_scales(grey))
     small = next((each for each in scales if max(each.shape) <= SORTED_SIDE[rank]), scales[-1])
-    thumbnail = _reduced(small, tuple(min(length, CELLS[rank]) for length in small.shape))
+    thumbnail = area_reduced(small, tuple(min(length, CELLS[rank]) for length in small.shape))
     values = small.flatten()
     values.sort()
     quantiles = values[[round(share * (len(values) - 1)) for share in SHARES]]
@@ -54,15 +54,8 @@ def _scales(grey: npt.NDArray[np.float32]) -> Iterator[npt.NDArray[np.float32]]:
     """The image, and each half of it."""
     yield grey
     while min(grey.shape) >= 2 * LEAST_SIDE:
-        grey = _reduced(grey, tuple(length // 2 for length in grey.shape))
+        grey = area_reduced(grey, tuple(length // 2 for length in grey.shape))
         yield grey
-
-
-def _reduced(grey: npt.NDArray[np.float32], shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
-    if len(shape) == 3:
-        return area_reduced(grey, shape)
-    # Both axes at once, which for a small image takes a third of the time.
-    return np.asarray(cv2.resize(grey, shape[::-1], interpolation=cv2.INTER_AREA), dtype=np.float32)
 
 
 def _changes(grey: npt.NDArray[np.float32]) -> float:

@@ -93,7 +93,7 @@ def for_whom_not(run: ClassifierRun) -> Iterator[str]:
     """Which groups it serves worse."""
     bias = run.additions.get("bias")
     if bias is None and has_groups(run):
-        yield "Groups of patients have not been compared (hounsfield evaluate RUN does it)."
+        yield f"Groups of patients have not been compared (hounsfield evaluate {run.testable} does it)."
     elif bias is None or not bias["attributes"]:
         yield "The data names no attribute such as sex, age or site, so no group could be compared."
     elif bias["findings"]:

@@ -31,25 +31,25 @@ MOST_GAPS = 15
 # Where none is beyond chance, the surest few tell enough.
 FEW_GAPS = 5
 NOT_LOOKED = "This is done by: {command}. Make the report again afterwards."
-NO_GROUPS = Callout(
-    "note",
-    "No groups to compare",
+NO_GROUPS = (
     "The data names no attribute that tells its images apart. Add columns such as sex, age or site to its table, then: "
-    "hounsfield evaluate RUN, and make the report again. Where the data is no table, train from a table that has them.",
+    "{command}, and make the report again. Where the data is no table, train from a table that has them."
 )
 
 
 def subgroup_section(run: RunRecord) -> Section:
     """Which groups of patients are served worse."""
     found = run.additions.get("bias")
-    missing = _not_looked("hounsfield evaluate RUN") if has_groups(run) else NO_GROUPS
+    command = f"hounsfield evaluate {run.testable}"
+    without = Callout("note", "No groups to compare", NO_GROUPS.format(command=command))
+    missing = _not_looked(command) if has_groups(run) else without
     return Section("subgroups", "Subgroups", tuple(_subgroup_blocks(found)) if found else (missing,))
 
 
 def robustness_section(run: RunRecord) -> Section:
     """How figures fall as images get worse."""
     found = run.additions.get("robustness")
-    command = "hounsfield robustness RUN"
+    command = f"hounsfield robustness {run.testable}"
     blocks = tuple(_robustness_blocks(found)) if found else (_not_looked(command),)
     return Section("robustness", "Robustness", blocks)
 

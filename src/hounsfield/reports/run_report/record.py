@@ -67,6 +67,11 @@ class RunRecord:
         return "test" if "test" in self.metrics else "validation"
 
     @property
+    def testable(self) -> str:
+        """How commands that test name this run: with other data where it has no test rows."""
+        return "RUN" if self.split == "test" else "RUN DATA"
+
+    @property
     def estimates(self) -> dict[str, Any]:
         """The metrics of that split."""
         return self.metrics[self.split]
