@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -27,10 +28,12 @@ from hounsfield.evaluation.bias_report import report_bias
 from hounsfield.evaluation.predictions import predictions_from_table
 from hounsfield.images import Image, write_image
 from hounsfield.planning import load_plan
+from hounsfield.reports.run_report import record
 from hounsfield.reports.subgroups import PANELS, subgroup_figure
 from hounsfield.training import train
 from hounsfield.training.ablation import ablate
 from hounsfield.training.forecast import forecast
+from hounsfield.training.variants import validation_table
 from plans import hand_made_plan
 
 
@@ -141,6 +144,17 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KERAS_BACKEND", keras.backend.backend())
 
 
+def test_a_label_may_be_called_none(tmp_path: Path) -> None:
+    rows = pd.DataFrame({"image": ["a", "b"], "split": "validation", "patient": ["1", None], "label": ["None", "NA"]})
+    rows.to_csv(tmp_path / "predictions.csv", index=False)
+    for table in (
+        validation_table(SimpleNamespace(predictions=tmp_path / "predictions.csv")),  # type: ignore[arg-type]
+        record._read_predictions(tmp_path / "predictions.csv"),
+    ):
+        assert table["label"].tolist() == ["None", "NA"]
+        assert table["patient"].isna().tolist() == [False, True]
+
+
 TINY: dict[str, Any] = {"network": "simple_cnn", "width": None, "epochs": 2}
 
 
@@ -160,6 +174,10 @@ def test_a_run_audits_its_test_images_and_takes_shortcuts_out(tmp_path: Path) ->
     again = json.loads((run.folder / "bias.json").read_text(encoding="utf-8"))
     assert len(again["removals"]) == 7
     assert again["groups"] == kept["groups"]
+    for option in (("--threshold", 0.9), ("--confidence", 0.6)):
+        told = run_command(evaluate_command.command, run.folder, "--replicates", 100, *option).output
+        assert "own groups stay as they are" in told
+    assert json.loads((run.folder / "bias.json").read_text(encoding="utf-8")) == again
 
 
 @pytest.mark.network

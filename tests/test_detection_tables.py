@@ -133,6 +133,25 @@ def test_findings_of_some_splits_are_judged_by_the_truth_of_these(
     assert any("Only the 3 images of the split test" in note for note in assessment.notes)
 
 
+@pytest.mark.parametrize(
+    ("split", "images", "bias", "told"),
+    [("test", 2, 1.0, "Only the 2 images of the split test"), ("held", 4, 0.0, "no image of the split held")],
+)
+def test_a_split_without_objects_is_judged_by_itself(
+    split: str, images: int, bias: float, told: str, tmp_path: Path
+) -> None:
+    box = dict(zip(COLUMNS[2], (10.0, 10, 20, 20), strict=True))
+    objects = [{"image": name, "split": "train", "label": "cell", **box} for name in "ab"]
+    empty = [{"image": name, "split": "test", "label": None} for name in "cd"]
+    pd.DataFrame(objects + empty).to_csv(tmp_path / "true.csv", index=False)
+    found = [{"image": name, "split": split, "label": "cell", "score": 0.9, **box} for name in "cd"]
+    pd.DataFrame(found).to_csv(tmp_path / "found.csv", index=False)
+    assessment = evaluate_findings(tmp_path / "found.csv", tmp_path / "true.csv", TEST)
+    assert assessment.detections.num_images == images
+    assert assessment.estimates["count_bias"].value == pytest.approx(bias)
+    assert any(told in note for note in assessment.notes)
+
+
 def test_an_empty_table_says_that_nothing_was_found(lists: tuple[pd.DataFrame, pd.DataFrame], tmp_path: Path) -> None:
     true, found = lists
     true.to_csv(tmp_path / "true.csv", index=False)

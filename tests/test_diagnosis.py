@@ -60,6 +60,13 @@ def test_remedies_go_the_right_way() -> None:
     assert "width=16" in commands["a larger network"]
 
 
+def test_a_pretrained_network_is_replaced_without_its_weights() -> None:
+    pretrained = {"network": "efficientnetv2b0", "width": None, "pretrained": True}
+    for losses in ((0.1, 0.5), (0.6, 0.6)):
+        (command,) = (one.command for one in diagnosed(*losses, **pretrained).remedies if "network=" in one.command)
+        assert "--set pretrained=false" in command
+
+
 def test_a_balanced_training_is_told_to_try_more_effort() -> None:
     assert "--effort standard --seed 0" in diagnosed(0.2, 0.2).remedies[0].command
     assert "width=16" in diagnosed(0.2, 0.2, effort="thorough").remedies[0].command

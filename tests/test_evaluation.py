@@ -16,7 +16,7 @@ from sklearn import metrics as reference
 from typer.testing import CliRunner
 
 from hounsfield.cli import evaluate as evaluate_command
-from hounsfield.errors import EvaluationError
+from hounsfield.errors import EvaluationError, UsageError
 from hounsfield.evaluation import (
     METRICS,
     as_answers,
@@ -33,6 +33,7 @@ from hounsfield.evaluation import (
     wilson_interval,
 )
 from hounsfield.evaluation.comparison import adjust_p_values
+from hounsfield.evaluation.predictions import DOUBT_COLUMNS
 
 
 def binary(num_cases: int = 300, seed: int = 0, shift: float = 1.5) -> tuple[np.ndarray, np.ndarray]:
@@ -402,6 +403,40 @@ def test_a_file_that_is_missing_or_no_table_is_refused_in_one_line(tmp_path: Pat
     with pytest.raises(EvaluationError, match="cannot be read as a table") as caught:
         read_predictions(tmp_path / "torn.csv")
     assert "\n" not in str(caught.value)
+
+
+def test_texts_of_a_json_table_stay_what_they_are(tmp_path: Path) -> None:
+    rows = table()
+    rows["patient"] = [("1", "01", "001")[number % 3] for number in range(len(rows))]
+    rows.rename(columns={"p_normal": "p_00", "p_pneumonia": "p_01"}).assign(
+        truth=rows["truth"].map({"normal": "00", "pneumonia": "01"})
+    ).to_json(tmp_path / "predictions.json", orient="records")
+    read = read_predictions(tmp_path / "predictions.json")
+    assert read.answers.labels == ("00", "01")
+    assert set(read.groups) == {"1", "01", "001"}
+
+
+def test_what_prediction_says_is_no_attribute(cli: typer.Typer, tmp_path: Path) -> None:
+    rows = table()
+    said = dict.fromkeys(DOUBT_COLUMNS, np.where(rows["p_pneumonia"] > 0.5, "a", "b"))
+    rows.assign(**said).to_csv(tmp_path / "predictions.csv", index=False)
+    told = CliRunner().invoke(cli, [str(tmp_path / "predictions.csv"), "--replicates", "100"], catch_exceptions=False)
+    assert "no attributes of patients: unlike_training, flags" in told.output
+    assert "Subgroups" not in told.output
+
+
+def test_a_negative_seed_is_wrong_usage(cli: typer.Typer, tmp_path: Path) -> None:
+    table().to_csv(tmp_path / "predictions.csv", index=False)
+    assert CliRunner().invoke(cli, [str(tmp_path / "predictions.csv"), "--seed", "-1"]).exit_code == 2
+
+
+def test_figures_are_not_written_over_those_of_a_run(cli: typer.Typer, tmp_path: Path) -> None:
+    table().to_csv(tmp_path / "predictions.csv", index=False)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "plan.yaml").touch()
+    refused = CliRunner().invoke(cli, [str(tmp_path / "predictions.csv"), "-o", str(tmp_path / "run")])
+    assert isinstance(refused.exception, UsageError)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["plan.yaml"]
 
 
 def test_rows_without_a_truth_are_left_out_and_counted() -> None:

@@ -102,7 +102,11 @@ def _same_splits(given: BoxList, true: BoxList) -> tuple[BoxList, list[str]]:
     wanted = sorted(set(given.images["split"].astype(str)))
     kept = true.images[true.images["split"].astype(str).isin(wanted)].reset_index(drop=True)
     boxes = true.boxes[true.boxes["image"].isin(kept["image"])].reset_index(drop=True)
-    if boxes.empty or len(kept) == len(true.images):
+    if kept.empty:
+        return true, [
+            f"The truth has no image of the split {', '.join(wanted)} that the findings name: all are judged."
+        ]
+    if len(kept) == len(true.images):
         return true, []
     told = f"Only the {len(kept):,} images of the split {', '.join(wanted)} are judged: the findings are of these."
     return replace(true, images=kept, boxes=boxes), [told]

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from hounsfield.evaluation.removal import Removal
 
 
+# Of the intervals that a run keeps.
+CONFIDENCE = 0.95
+
+
 def command(  # noqa: PLR0917 - Typer takes every option as a parameter
     target: Annotated[
         Path, typer.Argument(metavar="RUN_OR_PREDICTIONS", help="A run folder, or a table of predictions.")
@@ -40,8 +44,10 @@ def command(  # noqa: PLR0917 - Typer takes every option as a parameter
         typer.Option(help="Of detection: IoU that hits an object.", min=0.01, max=0.99, show_default="0.5"),
     ] = None,
     replicates: Annotated[int, typer.Option(help="Bootstrap replicates.", min=100)] = 2000,
-    confidence: Annotated[float, typer.Option(help="Nominal coverage of the intervals.", min=0.5, max=0.999)] = 0.95,
-    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
+    confidence: Annotated[
+        float, typer.Option(help="Nominal coverage of the intervals.", min=0.5, max=0.999)
+    ] = CONFIDENCE,
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.", min=0)] = 0,
     interventions: Annotated[
         bool,
         typer.Option(help="Of a run: test too whether masking corners or border, or other exposure, changes answers."),
@@ -52,7 +58,7 @@ def command(  # noqa: PLR0917 - Typer takes every option as a parameter
 
     Where the table has columns such as sex, age, site or scanner, the groups that they make are compared.
     """
-    check_folder(output)
+    _check_output(output)
     hit = (criterion or "iou", overlap or 0.5)
     if truth is not None:
         from hounsfield.cli.detections import TableTest, evaluate_table
@@ -89,9 +95,18 @@ def command(  # noqa: PLR0917 - Typer takes every option as a parameter
         _report(assessment, confidence)
         _report_bias(bias)
     if target.is_dir() and data is None:
-        _write_bias(bias, target, target / "figures")
+        _keep_bias(bias, target, as_planned=threshold is None and confidence == CONFIDENCE)
     if output is not None:
         _write(assessment, bias, output)
+
+
+def _check_output(output: Path | None) -> None:
+    check_folder(output)
+    if output is not None and (output / "plan.yaml").is_file():
+        raise UsageError(
+            f"{output} is a run, whose own metrics.json would be lost. Name another folder with --out; without it the "
+            "figures are printed."
+        )
 
 
 def _is_detector(run: Path) -> bool:
@@ -144,7 +159,7 @@ def _remove_shortcuts(run: Path, data: str | None, threshold: float | None, conf
 def _assess_table(path: Path, task: str | None, threshold: float | None, options: dict[str, Any]) -> Assessment:
     from hounsfield.evaluation.answers import Task
     from hounsfield.evaluation.assessment import assess
-    from hounsfield.evaluation.predictions import read_predictions
+    from hounsfield.evaluation.predictions import DOUBT_COLUMNS, read_predictions
     from hounsfield.inference.decisions import refuse_threshold
 
     known = {name: name for name in get_args(Task)}
@@ -152,8 +167,12 @@ def _assess_table(path: Path, task: str | None, threshold: float | None, options
         raise UsageError(f"The task '{task}' is not known; expected {', '.join(known)}.")
     read = read_predictions(path, task=known[task] if task else None, threshold=threshold)
     refuse_threshold(read.answers.task, threshold)
-    assessment = assess(read.answers, threshold=read.threshold, groups=read.groups, notes=read.notes, **options)
-    return replace(assessment, table=read.table)
+    notes = read.notes
+    said = [column for column in DOUBT_COLUMNS if column in read.table.columns]
+    if said:
+        notes = (*notes, f"Said by prediction and so no attributes of patients: {', '.join(said)}.")
+    assessment = assess(read.answers, threshold=read.threshold, groups=read.groups, notes=notes, **options)
+    return replace(assessment, table=read.table.drop(columns=said))
 
 
 def _report(assessment: Assessment, confidence: float) -> None:
@@ -204,6 +223,14 @@ def _write(assessment: Assessment, bias: BiasReport, folder: Path) -> None:
     for path in write_assessment(assessment, folder):
         say(f"wrote {path}")
     _write_bias(bias, folder, folder)
+
+
+def _keep_bias(bias: BiasReport, run: Path, *, as_planned: bool) -> None:
+    """Let the run keep its groups, which its report shows beside figures of its own threshold with 95 % intervals."""
+    if as_planned:
+        _write_bias(bias, run, run / "figures")
+    else:
+        say("The run's own groups stay as they are: at its own threshold, with 95 % intervals.")
 
 
 def _write_bias(bias: BiasReport, folder: Path, figures: Path) -> None:

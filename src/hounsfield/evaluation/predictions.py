@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,11 +21,13 @@ SPLIT_COLUMN = "split"
 PROBABILITY_PREFIX = "p_"
 SEPARATOR = ";"
 
+# What prediction says of an image beside its label and probabilities, where it is asked.
+DOUBT_COLUMNS = ("unlike_training", "flags", "disagreement", "set", "confidence", "answer")
 # A label or a site may well be called None or NA: only an empty cell and a number's NaN are missing.
-CSV_OPTIONS = {
+MISSING_CELLS: dict[str, Any] = {"keep_default_na": False, "na_values": ["", "nan", "NaN"]}
+CSV_OPTIONS: dict[str, Any] = {
     "dtype": {"truth": str, "label": str, "prediction": str, "patient": str},
-    "keep_default_na": False,
-    "na_values": ["", "nan", "NaN"],
+    **MISSING_CELLS,
 }
 
 
@@ -110,7 +113,7 @@ def _test_rows(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 
 
 def _read_table(path: Path) -> pd.DataFrame:
-    readers = {".csv": _read_csv, ".parquet": pd.read_parquet, ".json": pd.read_json}
+    readers = {".csv": _read_csv, ".parquet": pd.read_parquet, ".json": _read_json}
     suffix = path.suffix.lower()
     if not path.exists():
         raise EvaluationError(f"There is no file or folder {path}. Check the path.")
@@ -126,10 +129,15 @@ def _read_table(path: Path) -> pd.DataFrame:
         raise EvaluationError(f"{path} cannot be read as a table ({reason}). Write it again as {suffix}.") from error
 
 
+def _read_json(path: Path) -> pd.DataFrame:
+    """A table whose texts stay texts: a patient '01' is not the patient '1'."""
+    return pd.read_json(path, dtype=False)
+
+
 def _read_csv(path: Path) -> pd.DataFrame:
     """A table of text, its columns separated by commas, semicolons or tabs."""
     delimiter = delimiter_of(path)
-    table: pd.DataFrame = pd.read_csv(path, sep=delimiter, **CSV_OPTIONS)  # type: ignore[call-overload]  # options of mixed types
+    table: pd.DataFrame = pd.read_csv(path, sep=delimiter, **CSV_OPTIONS)
     # Of longer rows pandas takes the first cells for an index, which shifts every column.
     shifted = not isinstance(table.index, pd.RangeIndex)
     if shifted:

@@ -129,8 +129,10 @@ def _remedies(plan: Plan, verdict: Verdict, data: str, plan_file: Path) -> tuple
         again = f"hounsfield train {data} --plan {shlex.quote(str(plan_file))}"
         return Remedy(what, " ".join([again, *(f"--set {change}" for change in changes)]))
 
-    wider = f"width={plan.width * 2}" if plan.width else "network=resnet34"
-    narrower = f"width={max(4, plan.width // 2)}" if plan.width else "network=resnet10"
+    # Residual networks have no weights of others.
+    own_weights = ("pretrained=false",) if plan.pretrained else ()
+    wider = (f"width={plan.width * 2}",) if plan.width else ("network=resnet34", *own_weights)
+    narrower = (f"width={max(4, plan.width // 2)}",) if plan.width else ("network=resnet10", *own_weights)
     decay, dropout = max(2 * plan.weight_decay, 0.01), min(0.5, plan.dropout + 0.2)
     if verdict == "overfitting":
         told = "more data is the surest remedy; how much it would bring shows in a run on half of what there is"
@@ -138,16 +140,16 @@ def _remedies(plan: Plan, verdict: Verdict, data: str, plan_file: Path) -> tuple
             remedy(told, f"train_share={plan.train_share / 2:g}"),
             remedy("stronger augmentation", "augmentation=strong"),
             remedy("more regularisation", f"weight_decay={decay:g}", f"dropout={dropout:g}"),
-            remedy("a smaller network", narrower),
+            remedy("a smaller network", *narrower),
         )
     if verdict == "underfitting":
         return (
             remedy("a longer training", f"epochs={2 * plan.epochs}", f"patience={2 * plan.patience}"),
-            remedy("a larger network", wider),
+            remedy("a larger network", *wider),
             remedy("weaker augmentation", "augmentation=light"),
         )
     efforts = {"quick": "standard", "standard": "thorough"}
     if plan.effort in efforts:
         more = f"hounsfield train {data} --effort {efforts[plan.effort]} --seed {plan.seed}"
         return (Remedy("more effort", more),)
-    return (remedy("more data, or a larger network", wider),)
+    return (remedy("more data, or a larger network", *wider),)

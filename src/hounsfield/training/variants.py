@@ -9,6 +9,7 @@ import pandas as pd
 
 from hounsfield.errors import RunError
 from hounsfield.evaluation import Answers, predictions_from_table
+from hounsfield.evaluation.predictions import MISSING_CELLS
 from hounsfield.planning import Plan
 from hounsfield.progress import Progress
 from hounsfield.training.preparation import DataRequest
@@ -44,7 +45,8 @@ def trained_variant(folder: RunFolder, plan: Plan, path: Path, progress: Progres
 
 def validation_table(folder: RunFolder) -> pd.DataFrame:
     """What a run says of its validation images, by image."""
-    table = pd.read_csv(folder.predictions, dtype={"image": str, "label": str, "patient": str, "prediction": str})
+    texts = dict.fromkeys(("image", "label", "patient", "prediction"), str)
+    table: pd.DataFrame = pd.read_csv(folder.predictions, dtype=texts, **MISSING_CELLS)
     return table[table["split"] == "validation"].set_index("image", drop=False)
 
 

@@ -19,7 +19,7 @@ from hounsfield.evaluation.classification import estimate_from_dict
 from hounsfield.evaluation.detection import OVERLAP, DetectionAssessment
 from hounsfield.evaluation.detections import detections_from_tables
 from hounsfield.evaluation.intervals import make_clusters
-from hounsfield.evaluation.predictions import Predictions, predictions_from_table
+from hounsfield.evaluation.predictions import MISSING_CELLS, Predictions, predictions_from_table
 
 # Files that further commands leave in a run, each with the command that makes it.
 ADDITIONS = {
@@ -254,7 +254,8 @@ def _read_metrics(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _read_predictions(path: Path) -> pd.DataFrame:
-    return pd.read_csv(path, dtype=dict.fromkeys(TEXT_COLUMNS, str))
+    table: pd.DataFrame = pd.read_csv(path, dtype=dict.fromkeys(TEXT_COLUMNS, str), **MISSING_CELLS)
+    return table
 
 
 def _read_json(path: Path) -> dict[str, Any]:
