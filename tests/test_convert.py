@@ -55,6 +55,22 @@ def test_a_volume_goes_through_every_format_and_comes_back(tmp_path, scan):
     assert_same_place(read_image(path), scan)
 
 
+def test_a_folder_that_is_more_than_a_series_is_never_replaced(tmp_path, scan, monkeypatch):
+    write_image(scan, tmp_path / "a.nii.gz")
+    refused(UsageError, "holds the input", tmp_path / "a.nii.gz", tmp_path, "--overwrite")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").touch()
+    refused(UsageError, "first 'notes.txt'", tmp_path / "a.nii.gz", tmp_path / "other", "--overwrite")
+    assert (tmp_path / "other" / "notes.txt").exists()
+    convert(tmp_path / "a.nii.gz", tmp_path / "series")
+    convert(tmp_path / "a.nii.gz", tmp_path / "series", "--overwrite")
+    assert len(list((tmp_path / "series").iterdir())) == 4
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    convert(tmp_path / "a.nii.gz", ".")
+    assert len(list((tmp_path / "empty").iterdir())) == 4
+
+
 def test_the_result_says_what_was_written(tmp_path, scan):
     write_image(scan, tmp_path / "a.nii.gz")
     result = convert(tmp_path / "a.nii.gz", tmp_path / "b.nrrd", "--orientation", "SPL")

@@ -294,6 +294,8 @@ OUTSIDE_FILE = '<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]><annotatio
         ("<other/>", "Found <other>"),
         (BOMB, "declares a document type"),
         (OUTSIDE_FILE, "declares a document type"),
+        ('<?xml version="1.0" encoding="GBK"?><annotation/>', "Cannot read .* as XML"),
+        ('<?xml version="1.0" encoding="none-such"?><annotation/>', "Cannot read .* as XML"),
     ],
 )
 def test_broken_and_expanding_xml_is_refused(tmp_path: Path, content: str, said: str) -> None:
@@ -301,6 +303,21 @@ def test_broken_and_expanding_xml_is_refused(tmp_path: Path, content: str, said:
     (tmp_path / "Annotations" / "b.xml").write_text(content)
     with pytest.raises(CohortError, match=said):
         load_cohort(tmp_path)
+
+
+def test_lists_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    latin = "Zelle groß".encode("latin-1")
+    write_voc(tmp_path / "voc", {"a": voc_object(2, 2, 9, 9)})
+    lists = tmp_path / "voc" / "ImageSets" / "Main"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_bytes(latin)
+    write_yolo(tmp_path / "names", {"a": "0 0.5 0.5 0.25 0.2"}, sheet=None)
+    (tmp_path / "names" / "classes.txt").write_bytes(latin)
+    write_yolo(tmp_path / "sheet", {"a": "0 0.5 0.5 0.25 0.2"}, sheet="names: [cell]\ntrain: list.txt\n")
+    (tmp_path / "sheet" / "list.txt").write_bytes(latin)
+    for folder in ("voc", "names", "sheet"):
+        with pytest.raises(CohortError, match="expected UTF-8 text"):
+            load_cohort(tmp_path / folder)
 
 
 def test_voc_objects_without_name_or_numbers_are_invalid(tmp_path: Path) -> None:
@@ -321,6 +338,13 @@ def write_yolo(folder: Path, lines: dict[str, str | None], sheet: str | None = "
             path.write_text(text)
     if sheet is not None:
         (folder / "data.yaml").write_text(sheet)
+
+
+def test_the_boxes_of_a_volume_among_the_images_of_yolo_are_unknown(tmp_path: Path) -> None:
+    write_yolo(tmp_path, {"a": "0 0.5 0.5 0.25 0.2", "v": "0 0.5 0.5 0.25 0.2"})
+    (tmp_path / "images" / "v.png").unlink()
+    np.save(tmp_path / "images" / "v.npy", np.zeros((5, 40, 50), np.uint8))
+    assert "their boxes are unknown: images/v.npy" in notes(load_cohort(tmp_path))
 
 
 def test_yolo_shares_become_pixels(tmp_path: Path) -> None:
@@ -411,6 +435,20 @@ def test_columns_of_a_table_of_boxes_are_found_whatever_their_case(tmp_path: Pat
     cohort = load_cohort(tmp_path / "boxes.csv")
     assert (cohort.kind, cohort.labels) == ("box table", ("mass",))
     assert cohort.boxes(0)[0].tolist() == [[1, 2, 5, 9]]
+
+
+def test_the_column_label_is_the_class_whatever_stands_beside_it(tmp_path: Path) -> None:
+    rows = [{"image": f"{name}.png", "category": "shown", "label": "mass", "diag": "cyst", **BOX} for name in "ab"]
+    path = write_rows(tmp_path, rows)
+    assert load_cohort(path).labels == ("mass",)
+    assert load_cohort(path, label_columns="diag").labels == ("cyst",)
+    content = coco_content([GOOD], label="text beside an image")
+    assert load_cohort(write_coco(tmp_path / "coco", content)).table["label"].iloc[0] == "virus"
+
+
+def test_a_label_column_that_nobody_looks_for_is_said(tmp_path: Path) -> None:
+    write_yolo(tmp_path, {"a": "0 0.5 0.5 0.25 0.2"})
+    assert "label column diag was not looked for" in notes(load_cohort(tmp_path, label_columns="diag"))
 
 
 @pytest.mark.parametrize("name", ["boxes.csv", "boxes.parquet"])
@@ -511,6 +549,31 @@ def test_boxes_around_values_and_around_components(tmp_path: Path) -> None:
     # The single voxel touches the second part by a corner, so it is of it.
     assert sorted(found) == [[1, 2, 3, 3, 5, 7], [5, 2, 1, 9, 5, 3], [6, 7, 7, 9, 9, 11]]
     assert "could also be read as label components" in notes(cohort)
+
+
+def test_maps_in_subfolders_are_those_of_images_in_the_same(tmp_path: Path) -> None:
+    for folder, start in (("a", 5), ("b", 15)):
+        write_picture(tmp_path / "images" / folder / "1.png")
+        marked = np.zeros((ROWS, COLUMNS), np.uint8)
+        marked[start : start + 4, 2:6] = 1
+        (tmp_path / "labels" / folder).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "labels" / folder / "1.png"), marked)
+    cohort = load_cohort(tmp_path, kind="label maps")
+    assert cohort.table["image"].tolist() == ["images/a/1.png", "images/b/1.png"]
+    assert [cohort.boxes(row)[0].tolist() for row in range(2)] == [[[5, 2, 9, 6]], [[15, 2, 19, 6]]]
+
+
+def test_a_damaged_volume_among_good_ones_is_left_to_its_reader(tmp_path: Path) -> None:
+    box = {"label": "mass", "z0": 1, "y0": 1, "x0": 2, "z1": 3, "y1": 5, "x1": 9}
+    for number in range(40):
+        write_volume(
+            tmp_path / f"{number}.nii.gz", np.random.default_rng(number).integers(0, 99, (9, 10, 11), np.int16)
+        )
+    content = bytearray((tmp_path / "7.nii.gz").read_bytes())
+    content[60:160] = bytes(100)
+    (tmp_path / "7.nii.gz").write_bytes(content)
+    pd.DataFrame([{"image": f"{number}.nii.gz", **box} for number in range(40)]).to_csv(tmp_path / "b.csv", index=False)
+    assert len(load_cohort(tmp_path / "b.csv")) == 40
 
 
 def test_maps_that_do_not_lie_on_their_images_are_named(tmp_path: Path) -> None:

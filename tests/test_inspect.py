@@ -71,14 +71,14 @@ def test_the_default_folder_bears_the_name(table: Path, monkeypatch: pytest.Monk
 
 
 def test_names_in_the_data_are_shown_as_text(tmp_path: Path) -> None:
-    for label in ("<b>ill", "normal"):
+    for label in ("<b>ill", "[bold]well["):
         (tmp_path / "set" / label).mkdir(parents=True)
         for number in range(3):
             pixels = np.random.default_rng(number).integers(0, 255, (16, 16)).astype(np.uint8)
             cv2.imwrite(str(tmp_path / "set" / label / f"{number}.png"), pixels)
-    assert (
-        runner.invoke(app, ["inspect", "--no-cost", str(tmp_path / "set"), "-o", str(tmp_path / "out")]).exit_code == 0
-    )
+    told = runner.invoke(app, ["inspect", "--no-cost", str(tmp_path / "set"), "-o", str(tmp_path / "out")])
+    assert told.exit_code == 0
+    assert "[bold]well[" in told.output
     page = (tmp_path / "out" / "inspection.html").read_text(encoding="utf-8")
     assert "<b>ill" not in page
     assert "&lt;b&gt;ill" in page

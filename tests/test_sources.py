@@ -61,6 +61,20 @@ def dicom(path: Path, *, patient: str, study: str = "1.2.3", number: int = 0, **
     dataset.save_as(path, enforce_file_format=True)
 
 
+@pytest.mark.parametrize("boxes", [{}, {"x0": 1, "y0": 1, "x1": 3, "y1": 3}])
+def test_the_patients_of_a_table_come_before_those_of_its_headers(tmp_path, boxes):
+    for number in range(8):
+        dicom(tmp_path / f"{number}.dcm", patient=f"export{number}", number=number)
+    rows = [
+        {"image": f"{number}.dcm", "label": "ab"[number // 2 % 2], "subject": f"s{number // 2}"} | boxes
+        for number in range(8)
+    ]
+    pd.DataFrame(rows).to_csv(tmp_path / "labels.csv", index=False)
+    cohort = load_cohort(tmp_path / "labels.csv")
+    assert cohort.table["patient"].tolist() == [row["subject"] for row in rows]
+    assert "The column 'subject' was taken for the patient." in cohort.notes
+
+
 # Class folders
 
 

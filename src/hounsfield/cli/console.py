@@ -15,8 +15,9 @@ from rich.console import Console
 
 from hounsfield.errors import UsageError
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+# No markup and no emoji codes: a label may well have brackets or colons.
+out = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
 def print_json(value: Any) -> None:
@@ -26,7 +27,7 @@ def print_json(value: Any) -> None:
 
 def say(text: str) -> None:
     """Write one line of log to standard error."""
-    err.print(text, markup=False)
+    err.print(text)
 
 
 class ProgressBars:

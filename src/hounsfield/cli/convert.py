@@ -57,7 +57,7 @@ def command(
     if as_json:
         print_json(result)
     else:
-        out.print("\n".join(f"{name}: {value}" for name, value in result.items()), markup=False)
+        out.print("\n".join(f"{name}: {value}" for name, value in result.items()))
 
 
 def _check_paths(source: Path, target: Path, *, overwrite: bool) -> None:

@@ -33,7 +33,7 @@ def list_sets(
         rows.append((f"phantom:{name}", phantom.title, "", f"{phantom.num_patients} patients", "", "made here"))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
-        console.out.print("  ".join(map(str.ljust, row, widths)).rstrip(), markup=False)
+        console.out.print("  ".join(map(str.ljust, row, widths)).rstrip())
 
 
 @app.command("get")
@@ -64,7 +64,7 @@ def get(
     if as_json:
         console.print_json({"name": name, "path": str(path)})
     else:
-        console.out.print(str(path), markup=False)
+        console.out.print(str(path))
 
 
 def _facts(name: str) -> dict[str, object]:

@@ -72,8 +72,8 @@ def _make(folder: Path, seed: int, patients: int) -> None:
     truth = rows[held_out].assign(image=[Path(image).name for image in rows.loc[held_out, "image"]])
     truth.to_csv(folder / "held-out.csv", index=False)
     rows[~held_out].to_csv(table, index=False)
-    out.print(f"{(~held_out).sum()} images to learn from: {table.parent}", markup=False)
-    out.print(f"{held_out.sum()} images of other patients, held out: {folder / 'held-out'}", markup=False)
+    out.print(f"{(~held_out).sum()} images to learn from: {table.parent}")
+    out.print(f"{held_out.sum()} images of other patients, held out: {folder / 'held-out'}")
 
 
 def _run(context: typer.Context, arguments: list[str]) -> None:
@@ -82,7 +82,7 @@ def _run(context: typer.Context, arguments: list[str]) -> None:
 
     from hounsfield.cli.console import out
 
-    out.print(f"$ hounsfield {shlex.join(arguments)}", markup=False, style="bold")
+    out.print(f"$ hounsfield {shlex.join(arguments)}", style="bold")
     program = context.find_root().command
     program.main(arguments, prog_name="hounsfield", standalone_mode=False)
 
@@ -112,7 +112,7 @@ def _compare(predictions: Path, truth: Path) -> None:
         probability = f"{both.loc[row, positive]:.3f}"
         table.add_row(file, label, prediction, probability, "right" if right[row] else "wrong")
     out.print(table)
-    out.print(f"{right.sum()} of {len(both)} held-out images are right (all are in {predictions}).", markup=False)
+    out.print(f"{right.sum()} of {len(both)} held-out images are right (all are in {predictions}).")
 
 
 def _spread(rows: pd.DataFrame) -> pd.DataFrame:
@@ -138,4 +138,4 @@ def _say_places(folder: Path) -> None:
         "Predictions": folder / "predictions.csv",
     }
     for name, place in places.items():
-        out.print(f"{name + ':':<27}{place}", markup=False)
+        out.print(f"{name + ':':<27}{place}")

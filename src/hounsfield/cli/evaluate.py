@@ -214,7 +214,7 @@ def _report_bias(bias: BiasReport) -> None:
         out.print(table)
     if bias.says_anything:
         for line in bias.lines():
-            out.print(line, markup=False)
+            out.print(line)
 
 
 def _write(assessment: Assessment, bias: BiasReport, folder: Path) -> None:

@@ -73,7 +73,7 @@ def command(
     if costs:
         _print_costs(costs)
     if files is not None:
-        out.print(f"Page:     {files.page}\nMontage:  {files.montage}\nFigures:  {files.data}", markup=False)
+        out.print(f"Page:     {files.page}\nMontage:  {files.montage}\nFigures:  {files.data}")
 
 
 def _costs(found: Audit, scanned: Scan) -> tuple[Cost, ...]:
@@ -139,9 +139,9 @@ def _print(found: Audit) -> None:
     if figures.boxes is not None:
         _print_boxes(figures.boxes)
     for finding in found.findings:
-        out.print(f"{finding.severity}: {finding.title}. {finding.text}", markup=False)
+        out.print(f"{finding.severity}: {finding.title}. {finding.text}")
     for reference, reason in figures.bad:
-        out.print(f"unreadable: {reference}: {reason}", markup=False)
+        out.print(f"unreadable: {reference}: {reason}")
     if not found.findings:
         out.print("Nothing was found that needs attention.")
 

@@ -90,8 +90,8 @@ def _print_steps() -> None:
     from hounsfield.preprocessing.arguments import steps_table
 
     for option, fields, summary in steps_table():
-        results.print(f"{option}" + (f"={fields}" if fields else ""), style="bold", markup=False)
-        results.print(f"    {summary}", markup=False)
+        results.print(f"{option}" + (f"={fields}" if fields else ""), style="bold")
+        results.print(f"    {summary}")
 
 
 def _pipeline(options: list[str], steps: Path | None) -> Pipeline:
@@ -169,7 +169,7 @@ def _report(result: BatchResult, folder: Path, *, quiet: bool) -> None:
 
     if not quiet:
         for _, target in result.written:
-            results.print(str(target), markup=False)
+            results.print(str(target))
     for source, reason in result.bad:
         # Readers name the file themselves.
         say(reason if str(source) in reason else f"{source}: {reason}")

@@ -36,6 +36,6 @@ def command(
         filled = {found.title.partition(":")[0]: [vars(row) for row in found.items] for found in report.checklists}
         print_json({"page": str(report.page), "card": str(report.card), "checklists": filled})
         return
-    out.print(f"Report:     {report.page}\nModel card: {report.card}", markup=False)
+    out.print(f"Report:     {report.page}\nModel card: {report.card}")
     for found in report.checklists:
-        out.print(found.title, markup=False)
+        out.print(found.title)

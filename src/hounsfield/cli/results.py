@@ -34,7 +34,7 @@ def tell(found: Outcome, run: Path, written: Sequence[str], *, as_json: bool) ->
         print_json(found.to_dict())
     else:
         for line in found.lines():
-            out.print(line, markup=False)
+            out.print(line)
     for name in written:
         say(f"wrote {run / name}")
 

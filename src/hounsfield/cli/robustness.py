@@ -48,7 +48,7 @@ def command(
     else:
         _print(found)
         for line in found.lines():
-            out.print(line, markup=False)
+            out.print(line)
     for path in write_robustness(report, found.example, output or run):
         say(f"wrote {path}")
 

@@ -24,7 +24,7 @@ def compare(first: Scan, second: Scan, output: Path | None, *, as_json: bool) ->
     else:
         _print(report)
         for line in report.lines():
-            out.print(line, markup=False)
+            out.print(line)
     if output is not None or not as_json:
         folder = output or Path(f"shift-{_file_name(report.names[0])}-{_file_name(report.names[1])}")
         for path in write_shift(report, folder):

@@ -45,10 +45,10 @@ def print_run(run: Run) -> None:
         whole = estimates["accuracy" if "accuracy" in estimates else "ap"]["n"]
         print_estimates(f"{split} (n = {whole}{'' if 'accuracy' in estimates else ' objects'})", estimates)
     for line in (*run.diagnosis, *run.doubt):
-        out.print(line, markup=False)
-    out.print(f"Run:      {run.folder}", markup=False)
-    out.print(f"Figures:  {run.folder / 'figures'}", markup=False)
-    out.print(f"Bundle:   {run.folder / 'bundle'}", markup=False)
+        out.print(line)
+    out.print(f"Run:      {run.folder}")
+    out.print(f"Figures:  {run.folder / 'figures'}")
+    out.print(f"Bundle:   {run.folder / 'bundle'}")
 
 
 def print_estimates(title: str, estimates: dict[str, Any]) -> None:

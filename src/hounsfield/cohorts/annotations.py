@@ -112,11 +112,13 @@ def _images(found: Annotations, options: Options, root: Path, where: str) -> tup
         )
     check_inside(table["image"], root, options.allow_outside, where)
     table, notes = drop_missing_files(table, root, where)
-    table = fill_from_headers(table, root, options.progress)
+    # Before the headers, which fill what the table lacks: its own patients count.
     table, told = name_patients(table)
+    table = fill_from_headers(table, root, options.progress)
     splits, split_notes = read_splits(table, where)
     final = pd.DataFrame({"image": table["image"], "patient": optional_column(table, "patient"), "split": splits})
-    for column in table.columns.difference(final.columns, sort=False):
+    # A column 'label' is made of the boxes.
+    for column in table.columns.difference([*final.columns, "label"], sort=False):
         final[column] = attribute(table[column])
     return final, [*notes, *told, *split_notes]
 

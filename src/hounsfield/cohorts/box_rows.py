@@ -133,7 +133,7 @@ def _label_column(table: pd.DataFrame, options: Options) -> str | None:
                 f"are {', '.join(table.columns)}. Name the one that holds the class of each box."
             )
         return wanted
-    return next((column for column in table.columns if column.lower() in LABEL_COLUMNS), None)
+    return next((column for word in LABEL_COLUMNS for column in table.columns if column.lower() == word), None)
 
 
 def _images(table: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[str]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from hounsfield.cohorts.arrays import file_identity
-from hounsfield.errors import ImageError
+from hounsfield.errors import CohortError, ImageError
 from hounsfield.images import read_image, read_series
 from hounsfield.images.image import Image
 
@@ -97,6 +97,19 @@ class FileSource:
 def full_path(root: str | os.PathLike[str], reference: str) -> str:
     """Where a reference lies."""
     return os.path.join(root, reference)  # noqa: PTH118 - called for each image: a Path would take several times as long
+
+
+def text_lines(path: Path) -> list[str]:
+    """The lines of a list that are not empty, without the space around them.
+
+    Raises:
+        CohortError: the file cannot be read, or is no UTF-8 text.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
+        raise CohortError(f"Cannot read the list {path} ({error}): expected UTF-8 text. Save it again.") from error
+    return [line.strip() for line in lines if line.strip()]
 
 
 def file_exists(root: str | os.PathLike[str], reference: str) -> bool:

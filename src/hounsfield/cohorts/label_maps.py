@@ -96,10 +96,11 @@ def load_label_maps(path: Path, options: Options, *, kind: str = KINDS[0]) -> Co
 
 def _pairs(images: Path, maps: Path) -> tuple[list[tuple[Path, Path]], list[str]]:
     """Each image that has a map, with it."""
-    by_name = {_stem(file): file for file in image_files(maps)}
+    by_place = {_place(file, maps): file for file in image_files(maps)}
     found, without = [], []
     for image in image_files(images):
-        partner = by_name.get(_stem(image)) or by_name.get(_stem(image).removesuffix(FIRST_CHANNEL))
+        place = _place(image, images)
+        partner = by_place.get(place) or by_place.get(place.removesuffix(FIRST_CHANNEL))
         if partner is None:
             without.append(image.name)
         else:
@@ -112,8 +113,9 @@ def _pairs(images: Path, maps: Path) -> tuple[list[tuple[Path, Path]], list[str]
     return found, [f"{len(without)} images have no label map and were left out: {named}."] if without else []
 
 
-def _stem(path: Path) -> str:
-    return path.name.removesuffix(".gz").rpartition(".")[0]
+def _place(path: Path, folder: Path) -> str:
+    """Where a file lies in a folder, without its suffix: in subfolders the same name may be of another image."""
+    return path.relative_to(folder).as_posix().removesuffix(".gz").rpartition(".")[0]
 
 
 def _mark(image_path: Path, map_path: Path, *, separate: bool) -> _Marked:

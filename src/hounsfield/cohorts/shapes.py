@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel
 from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
 
 from hounsfield.cohorts.files import ordered_map
 from hounsfield.cohorts.headers import MAX_PIXELS
@@ -65,7 +67,7 @@ def _from_header(path: Path, suffix: str) -> tuple[int, ...] | None:
     if reader == READERS[".nii"]:
         try:
             shape = nibabel.load(path).shape
-        except (ImageFileError, OSError, ValueError):
+        except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error):
             return None
         return tuple(int(length) for length in reversed(shape)) if len(shape) == 3 else None
     return None

@@ -22,6 +22,7 @@ from hounsfield.progress import Progress, silent
 
 KINDS = ("class folders", "table", "dicom folder", "medmnist", "npy pair", "phantom", *detection_sources.BOX_KINDS)
 # What says where its images are by a path, which may start from another folder.
+WITH_LABEL_COLUMNS = frozenset({"class folders", "table", "dicom folder", "phantom", box_rows.KIND})
 WITH_IMAGES_ELSEWHERE = frozenset({"table", "dicom folder", coco.KIND, voc.KIND, yolo.KIND, box_rows.KIND})
 # Folders of these names hold parts of a data set with boxes or label maps, and are no classes unless that is asked for.
 LAYOUT_FOLDERS = frozenset(
@@ -87,7 +88,7 @@ def load_cohort(
         raise UsageError(f"A phantom is made by its name and not read from {path}: write phantom:NAME.")
     _refuse_images(options, text, chosen)
     cohort = LOADERS[chosen](path, options)
-    return _say_kind(cohort, found, forced)
+    return _say_kind(cohort, found, forced, options)
 
 
 def _refuse_images(options: Options, data: str, kind: str) -> None:
@@ -115,12 +116,16 @@ def _known_kind(kind: str | None) -> str | None:
     return plain
 
 
-def _say_kind(cohort: Cohort, found: Sequence[str], forced: str | None) -> Cohort:
+def _say_kind(cohort: Cohort, found: Sequence[str], forced: str | None, options: Options) -> Cohort:
     told = f"Read as {cohort.kind}" + (", as asked." if forced else ".")
     others = [other for other in found if other != cohort.kind]
     if others and not forced:
         told = f"Read as {cohort.kind}; it could also be read as {' or '.join(others)}: ask for that with --kind."
-    return dataclasses.replace(cohort, notes=(told, *cohort.notes))
+    notes = [told]
+    if options.label_columns and cohort.kind not in WITH_LABEL_COLUMNS:
+        named = ", ".join(options.label_columns)
+        notes.append(f"The label column {named} was not looked for: such data has no columns, but labels of its own.")
+    return dataclasses.replace(cohort, notes=(*notes, *cohort.notes))
 
 
 def _kinds_at(path: Path) -> list[str]:
@@ -239,7 +244,7 @@ def _pair_of(text: str, options: Options, forced: str | None) -> Cohort:
     if forced not in {None, "npy pair"}:
         raise UsageError(f"'{text}' is a pair of .npy files and cannot be read as {forced}. Leave the kind out.")
     _refuse_images(options, text, "npy pair")
-    return _say_kind(load_pair(parts[0], parts[1], options), ["npy pair"], forced)
+    return _say_kind(load_pair(parts[0], parts[1], options), ["npy pair"], forced, options)
 
 
 def _named(prefix: str, name: str, options: Options, forced: str | None) -> Cohort:
@@ -251,7 +256,7 @@ def _named(prefix: str, name: str, options: Options, forced: str | None) -> Coho
     else:
         set_name, size = parse_name(name)
         cohort = load_archive(get_medmnist(set_name, size, progress=options.progress), options)
-    return _say_kind(cohort, [prefix], forced)
+    return _say_kind(cohort, [prefix], forced, options)
 
 
 def _load_phantom(name: str, options: Options, forced: str | None) -> Cohort:

@@ -151,9 +151,11 @@ def load_table(path: Path, options: Options) -> Cohort:
     where = f"the table {path}"
     check_inside(table["image"], root, options.allow_outside, where)
     table, notes = drop_missing_files(table, root, where)
+    # Before the headers, which fill what the table lacks: its own patients count.
+    table, renamed = name_patients(table)
     table = fill_from_headers(table, root, options.progress)
     name = path.resolve().parent.name if path.stem.lower() in PLAIN_NAMES else path.stem
-    return finish(table, options, Origin(FileSource(root), "table", name, where), notes)
+    return finish(table, options, Origin(FileSource(root), "table", name, where), [*notes, *renamed])
 
 
 def check_inside(images: pd.Series[str], root: Path, allow_outside: bool, where: str) -> None:

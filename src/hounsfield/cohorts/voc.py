@@ -21,6 +21,7 @@ from hounsfield.boxes import COLUMNS as BOX_COLUMNS
 from hounsfield.cohorts.annotations import Annotations, conclude_detection
 from hounsfield.cohorts.coco import split_in
 from hounsfield.cohorts.cohort import Cohort
+from hounsfield.cohorts.files import text_lines
 from hounsfield.cohorts.folders import subfolders
 from hounsfield.cohorts.tables import NUM_NAMED, SPLIT_WORDS, Options
 from hounsfield.errors import CohortError
@@ -110,7 +111,7 @@ def parse_xml(path: Path) -> Element:
     try:
         parser.Parse(path.read_bytes(), True)
         tree = builder.close()
-    except (expat.ExpatError, OSError) as error:
+    except (expat.ExpatError, OSError, ValueError, LookupError) as error:
         raise CohortError(
             f"Cannot read {path} as XML ({error}). Expected Pascal VOC's annotations: export them again."
         ) from error
@@ -195,8 +196,7 @@ def _splits(root: Path, files: Sequence[Path]) -> tuple[dict[Path, str], list[st
 
 
 def _stems(path: Path) -> list[str]:
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
-    return [Path(line.split()[0]).stem for line in lines if line.strip()]
+    return [Path(line.split()[0]).stem for line in text_lines(path)]
 
 
 def _unused(pictures: dict[str, list[str]], used: set[str]) -> list[str]:

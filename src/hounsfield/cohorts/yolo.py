@@ -21,6 +21,7 @@ from hounsfield.boxes import COLUMNS as BOX_COLUMNS
 from hounsfield.boxes import from_centres, reversed_axes, scaled
 from hounsfield.cohorts.annotations import Annotations, conclude_detection
 from hounsfield.cohorts.cohort import Cohort
+from hounsfield.cohorts.files import text_lines
 from hounsfield.cohorts.shapes import image_shapes
 from hounsfield.cohorts.tables import NUM_NAMED, SPLIT_WORDS, Options
 from hounsfield.errors import CohortError
@@ -89,7 +90,7 @@ def load_yolo(path: Path, options: Options) -> Cohort:
     for image in images:
         text = _label_file(sheet.root, root, image)
         num_without += text is None
-        if text is not None and image in shapes:
+        if text is not None and len(shapes.get(image, ())) == 2:
             where = os.path.relpath(text, sheet.root)
             boxes += [(image, *values) for values in _boxes(text, where, shapes[image], sheet.names)]
     notes = _notes(images, num_without, unreadable, sheet)
@@ -118,8 +119,7 @@ def _sheet(path: Path) -> _Sheet:
         return _read_sheet(sheet)
     lists = [folder / name for folder in (path, path / "labels") for name in NAME_LISTS]
     found = next((file for file in lists if file.is_file()), None)
-    lines = found.read_text(encoding="utf-8-sig").splitlines() if found else []
-    names = [line.strip() for line in lines if line.strip()]
+    names = text_lines(found) if found else []
     return _Sheet(path, {str(number): name for number, name in enumerate(names)})
 
 
@@ -180,8 +180,7 @@ def _images_at(root: Path, place: str) -> list[str]:
         if path.is_dir():
             return [os.path.relpath(image, root) for image in image_files(path)]
         if path.is_file():
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-            return [os.path.normpath(line.strip()) for line in lines if line.strip()]
+            return [os.path.normpath(line) for line in text_lines(path)]
     raise CohortError(
         f"Found '{place}' in data.yaml, which is no folder or list below {root}: expected the images of a split there. "
         "Correct the entry, or leave it out."

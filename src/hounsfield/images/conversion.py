@@ -53,7 +53,8 @@ def convert(
 
     Raises:
         ImageError: the input cannot be read, or the format cannot hold it.
-        UsageError: the window is malformed or no picture is written, or a frame is asked of a format without frames.
+        UsageError: the window is malformed or no picture is written, a frame is asked of a format without frames, or
+            the folder to replace holds the input or anything but a DICOM series.
         OSError: the output cannot be written.
     """
     suffix = suffix_of(target) if target.suffix else ""
@@ -62,6 +63,8 @@ def convert(
             f"A window was given for '{target}', and a DICOM series keeps the values themselves. Leave the window out, "
             "or write a PNG or TIFF."
         )
+    if not suffix:
+        _check_folder(source, target)
     image, sources = _read(source, frame, progress)
     if orientation is not None:
         image = reorient(image, orientation)
@@ -137,15 +140,39 @@ def _fits_png(image: Image) -> bool:
     return image.pixels.dtype.kind != "f" and int(image.pixels.min()) >= 0
 
 
+def _check_folder(source: Path, target: Path) -> None:
+    """Refuse to replace a folder that is more than a DICOM series: all of it would be lost."""
+    if not target.is_dir():
+        return
+    if source.resolve().is_relative_to(target.resolve()):
+        raise UsageError(
+            f"The folder '{target}' holds the input '{source}', and would be replaced with all in it. Name another "
+            "output: an input is never replaced."
+        )
+    others = sorted(path.name for path in target.iterdir() if path.is_dir() or path.suffix.lower() != ".dcm")
+    if others:
+        raise UsageError(
+            f"The folder '{target}' would be replaced, and it holds more than a DICOM series, first '{others[0]}'. "
+            "Name another output, or move the rest away."
+        )
+
+
 def _write_folder(image: Image, target: Path, sources: list[Path]) -> None:
     """Write a series into a folder of another name, and rename it when it is complete."""
+    # The current folder, '.', has no name of its own.
+    target = target.resolve()
     temporary = target.with_name(f".{target.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
         write_series(image, temporary, sources)
-        if target.is_dir():
-            shutil.rmtree(target)
-        temporary.rename(target)
+        if not target.is_dir():
+            temporary.rename(target)
+            return
+        # The folder itself stays: somebody may be in it.
+        for path in target.iterdir():
+            path.unlink()
+        for path in temporary.iterdir():
+            path.rename(target / path.name)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
