@@ -71,6 +71,24 @@ def test_a_folder_that_is_more_than_a_series_is_never_replaced(tmp_path, scan, m
     assert len(list((tmp_path / "empty").iterdir())) == 4
 
 
+def test_a_replaced_series_leaves_no_slice_of_the_old_one(tmp_path, scan, monkeypatch):
+    write_image(scan, tmp_path / "long.nii.gz")
+    write_image(scan.replace(pixels=scan.pixels[:2]), tmp_path / "short.nii.gz")
+    convert(tmp_path / "long.nii.gz", tmp_path / "series")
+
+    def fail(*_):
+        raise OSError("the disk went away")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("pathlib.Path.replace", fail)
+        done = CliRunner().invoke(app, ["convert", f"{tmp_path}/short.nii.gz", f"{tmp_path}/series", "--overwrite"])
+        assert done.exit_code == 1
+    assert read_series(group_series(tmp_path / "series").series[0]).shape[0] == 4
+    assert not (tmp_path / ".series.part").exists()
+    convert(tmp_path / "short.nii.gz", tmp_path / "series", "--overwrite")
+    assert read_series(group_series(tmp_path / "series").series[0]).shape[0] == 2
+
+
 def test_the_result_says_what_was_written(tmp_path, scan):
     write_image(scan, tmp_path / "a.nii.gz")
     result = convert(tmp_path / "a.nii.gz", tmp_path / "b.nrrd", "--orientation", "SPL")

@@ -19,6 +19,7 @@ from hounsfield.bundle import Bundle
 from hounsfield.cli import main as cli
 from hounsfield.errors import BundleError, EvaluationError
 from hounsfield.evaluation import Answers, ConformalSets, Doubt, Novelty, as_answers
+from hounsfield.evaluation.predictions import DOUBT_COLUMNS
 from hounsfield.evaluation.recalibration import carried_threshold
 from hounsfield.evaluation.scaling import Platt, Temperature, Unscaled
 from hounsfield.images import Image
@@ -213,6 +214,8 @@ def test_a_bundle_without_validation_images_says_so(tmp_path: Path) -> None:
 def test_tables_hold_the_doubt(bundle: Bundle, tmp_path: Path, suffix: str) -> None:
     predictor = Predictor(bundle, coverage=0.8, max_risk=0.2)
     found = predictor.predict(np.concatenate([pictures(3), 255 - pictures(1)]))
+    # Who evaluates the table leaves these out of the attributes of patients.
+    assert set(predictor.judge.columns) <= set(DOUBT_COLUMNS)
     columns = tables.prediction_columns(bundle.labels, predictor.judge.columns)
     path = tmp_path / f"table{suffix}"
     tables.write_table(path, columns, map(tables.prediction_row, found))

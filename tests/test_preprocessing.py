@@ -36,6 +36,7 @@ from hounsfield.preprocessing import (
     ZScore,
 )
 from hounsfield.preprocessing.foreground import foreground_mask
+from hounsfield.preprocessing.statistics import all_finite
 
 
 def random_pixels(*shape: int, seed: int = 0) -> np.ndarray:
@@ -118,6 +119,14 @@ def test_percentile_of_a_mask_falls_back_to_its_range() -> None:
     mask = np.zeros((50, 50, 1), dtype=np.uint8)
     mask[0, 0] = 200
     np.testing.assert_array_equal(Percentile().apply(Image(mask)).pixels, mask / 200)
+
+
+def test_finite_values_of_any_size_are_finite() -> None:
+    # Their sum is not: it overflows, or is infinity less infinity.
+    for values in ([3e38, 3e38], [3e38, 3e38, -3e38, -3e38], [0, -1]):
+        assert all_finite(np.array(values, np.float32))
+    for bad in (np.nan, np.inf, -np.inf):
+        assert not all_finite(np.array([1, bad], np.float32))
 
 
 def test_min_max_by_hand() -> None:

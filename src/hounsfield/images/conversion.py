@@ -169,10 +169,12 @@ def _write_folder(image: Image, target: Path, sources: list[Path]) -> None:
         if not target.is_dir():
             temporary.rename(target)
             return
-        # The folder itself stays: somebody may be in it.
+        # The folder itself stays, somebody may be in it; and what was there goes only once the new series is.
+        names = {path.name for path in temporary.iterdir()}
+        for name in names:
+            (temporary / name).replace(target / name)
         for path in target.iterdir():
-            path.unlink()
-        for path in temporary.iterdir():
-            path.rename(target / path.name)
+            if path.name not in names:
+                path.unlink()
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

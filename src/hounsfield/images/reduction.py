@@ -11,7 +11,8 @@ def area_reduced(values: npt.NDArray[np.float32], shape: tuple[int, ...]) -> npt
     """Average float32 values of any rank down to ``shape``: each cell takes the fraction of a sample that it covers."""
     if values.ndim == 2 and all(cells <= length for cells, length in zip(shape, values.shape, strict=True)):
         # Both axes at once takes a small image a third of the time; where one grows, OpenCV would average neither.
-        return np.asarray(cv2.resize(values, shape[::-1], interpolation=cv2.INTER_AREA), np.float32)
+        flat = np.ascontiguousarray(values, dtype=np.float32)
+        return np.asarray(cv2.resize(flat, shape[::-1], interpolation=cv2.INTER_AREA), np.float32)
     for axis, cells in enumerate(shape):
         values = area_reduced_axis(values, axis, cells)
     return values
