@@ -150,11 +150,20 @@ def test_a_frame_can_be_chosen(tmp_path):
     volume = SimpleITK.JoinSeries([SimpleITK.GetImageFromArray(one) for one in series])
     for suffix in (".nii.gz", ".nrrd", ".mha"):
         SimpleITK.WriteImage(volume, str(tmp_path / f"a{suffix}"))
-        refused(ImageError, "--frame 0", tmp_path / f"a{suffix}", tmp_path / "b.nii")
-        convert(tmp_path / f"a{suffix}", tmp_path / "b.npy", "--frame", 2, "--overwrite")
-        np.testing.assert_array_equal(np.load(tmp_path / "b.npy")[..., 0], series[2])
-    np.save(tmp_path / "c.npy", series[0])
-    refused(UsageError, "4D frames", tmp_path / "c.npy", tmp_path / "d.nii", "--frame", 0)
+        refused(ImageError, "--volume 0", tmp_path / f"a{suffix}", tmp_path / "b.nii")
+        for choice in (["--frame", 2], ["--volume", 2]):
+            convert(tmp_path / f"a{suffix}", tmp_path / "b.npy", *choice, "--overwrite")
+            np.testing.assert_array_equal(np.load(tmp_path / "b.npy")[..., 0], series[2])
+        convert(f"{tmp_path}/a{suffix}[3]", tmp_path / "b.npy", "--overwrite")
+        np.testing.assert_array_equal(np.load(tmp_path / "b.npy")[..., 0], series[3])
+        convert(f"{tmp_path}/a{suffix}[3][1]", tmp_path / "b.npy", "--overwrite")
+        np.testing.assert_array_equal(np.load(tmp_path / "b.npy")[..., 0], series[3][1])
+        refused(ImageError, "number 5", tmp_path / f"a{suffix}", tmp_path / "d.npy", "--volume", 5)
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(series[0]), str(tmp_path / "c.nii"))
+    convert(tmp_path / "c.nii", tmp_path / "c.npy", "--frame", 1)
+    np.testing.assert_array_equal(np.load(tmp_path / "c.npy")[..., 0], series[0][1])
+    refused(ImageError, "one volume", tmp_path / "c.nii", tmp_path / "d.npy", "--volume", 1)
+    refused(ImageError, "2 frames", tmp_path / "c.nii", tmp_path / "d.npy", "--frame", 2)
 
 
 def test_wrong_calls_are_refused_and_write_nothing(tmp_path, scan):

@@ -154,11 +154,11 @@ def test_nifti_four_dimensions_need_a_choice(tmp_path):
     values = voxels(shape=(4, 3, 2, 5))
     for name in ("a.nii", "a.nii.gz"):
         path = write_nifti(tmp_path / name, values)
-        with pytest.raises(ImageError, match="5 frames"):
+        with pytest.raises(ImageError, match="5 volumes"):
             read_nifti(path)
         for frame in range(5):
             np.testing.assert_array_equal(read_nifti(path, frame=frame).pixels[..., 0].T, values[..., frame])
-        with pytest.raises(ImageError, match="frame 5"):
+        with pytest.raises(ImageError, match="number 5"):
             read_nifti(path, frame=5)
     path = write_nifti(tmp_path / "one.nii", values[..., :1])
     np.testing.assert_array_equal(read_nifti(path).pixels[..., 0].T, values[..., 0])
@@ -336,7 +336,7 @@ def test_itk_frames_colour_and_vector_fields(tmp_path):
     SimpleITK.WriteImage(
         SimpleITK.JoinSeries([SimpleITK.GetImageFromArray(one) for one in series]), str(tmp_path / "a.mha")
     )
-    with pytest.raises(ImageError, match="5 frames"):
+    with pytest.raises(ImageError, match="5 volumes"):
         read_metaimage(tmp_path / "a.mha")
     np.testing.assert_array_equal(read_metaimage(tmp_path / "a.mha", frame=3).pixels[..., 0], series[3])
     colour = voxels("uint8", (2, 3, 4, 3))

@@ -3,6 +3,7 @@
     HounsfieldError                 the data or the run is at fault (exit status 1)
     ├── UsageError                  the call itself is wrong (exit status 2)
     ├── ImageError                  a file is no image, is damaged, or is of a kind that cannot be read
+    │   └── SeveralVolumes          it holds several volumes, and none was chosen
     ├── CohortError                 a table, a folder or a split cannot make a cohort
     ├── PreprocessingError          a step cannot be applied or was never fitted
     ├── PlanError                   a plan is malformed or does not fit the cohort
@@ -18,7 +19,11 @@ Each message is one paragraph: what was found, what was expected, what to do.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from types import ModuleType
+
+# How many volumes a message lists.
+NUM_LISTED = 12
 
 
 class HounsfieldError(Exception):
@@ -35,6 +40,26 @@ class UsageError(HounsfieldError):
 
 class ImageError(HounsfieldError):
     """A file is not an image, is damaged, or is of a kind that cannot be read."""
+
+
+class SeveralVolumes(ImageError):
+    """A file or a series holds several volumes, and none was chosen.
+
+    Attributes:
+        volumes: a few words about each, in their order.
+    """
+
+    def __init__(self, source: object, volumes: Sequence[str]) -> None:
+        self.volumes = tuple(volumes)
+        if len(set(self.volumes)) == 1:
+            listed = f"each {self.volumes[0]}, numbered from 0"
+        else:
+            listed = "; ".join(f"{number}: {words}" for number, words in enumerate(self.volumes[:NUM_LISTED]))
+            listed += f"; … to {len(self.volumes) - 1}" if len(self.volumes) > NUM_LISTED else ""
+        super().__init__(
+            f"'{source}' holds {len(self.volumes)} volumes, and one is expected ({listed}). Choose one by its number, "
+            f"as in --volume 0, or as in '{source}[0]' where a path is given."
+        )
 
 
 class CohortError(HounsfieldError):

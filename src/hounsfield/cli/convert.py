@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hounsfield.errors import ImageError, UsageError
 
+if TYPE_CHECKING:
+    from hounsfield.images import Reference
+
 
 def command(
-    source: Annotated[
-        Path, typer.Argument(metavar="INPUT", help="An image, a volume, or a folder of one DICOM series.")
+    given: Annotated[
+        str, typer.Argument(metavar="INPUT", help="An image, a volume, or a folder of one DICOM series; or PATH[N].")
     ],
     target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="A file; or a folder for a DICOM series.")],
     *,
-    frame: Annotated[int | None, typer.Option(help="Which frame of a 4D volume, from 0.")] = None,
+    volume: Annotated[
+        int | None, typer.Option(min=0, help="Which volume, from 0, of a file that holds several.")
+    ] = None,
+    frame: Annotated[
+        int | None, typer.Option(min=0, help="Which frame or slice, from 0; or which volume of several.")
+    ] = None,
     window: Annotated[
         str | None, typer.Option(help="CENTER,WIDTH or lung, bone, brain, 'soft tissue': for PNG and TIFF.")
     ] = None,
@@ -31,8 +39,13 @@ def command(
 ) -> None:
     """Convert an image, a volume or a DICOM series to another format, its geometry kept."""
     from hounsfield.cli.console import out, print_json
+    from hounsfield.images import Reference
     from hounsfield.images.conversion import holds_dicom
 
+    reference = Reference.parse(given)
+    if volume is not None or frame is not None:
+        reference = reference.replace(volume=volume, frame=frame)
+    source = Path(reference.path)
     _check_paths(source, target, overwrite=overwrite)
     if not deidentify and (key_file is not None or keep_characteristics):
         raise UsageError(
@@ -45,7 +58,7 @@ def command(
             "Convert it without this option, or de-identify the DICOM object that it was made from."
         )
     if deidentify:
-        asks_for_pixels = frame is not None or window is not None or orientation is not None
+        asks_for_pixels = reference.text != reference.path or window is not None or orientation is not None
         if asks_for_pixels or target.suffix.lower() not in {"", ".dcm"}:
             raise UsageError(
                 f"De-identification keeps the pixels of a DICOM object as they are, and '{target.name}' or an option "
@@ -53,7 +66,7 @@ def command(
             )
         result = _deidentify(source, target, key_file, keep_characteristics=keep_characteristics)
     else:
-        result = _convert(source, target, frame, window, orientation)
+        result = _convert(reference, target, window, orientation)
     if as_json:
         print_json(result)
     else:
@@ -71,15 +84,13 @@ def _check_paths(source: Path, target: Path, *, overwrite: bool) -> None:
         raise UsageError(f"'{target}' exists and would be replaced. Name another output, or say --overwrite.")
 
 
-def _convert(
-    source: Path, target: Path, frame: int | None, window: str | None, orientation: str | None
-) -> dict[str, Any]:
+def _convert(source: Reference, target: Path, window: str | None, orientation: str | None) -> dict[str, Any]:
     from hounsfield.cli.console import progress_bars, say
     from hounsfield.images.conversion import convert
     from hounsfield.images.orientation import orientation_of
 
     with progress_bars() as bars:
-        done = convert(source, target, frame=frame, window=window, orientation=orientation, progress=bars)
+        done = convert(source, target, window=window, orientation=orientation, progress=bars)
     for note in done.notes:
         say(note)
     image = done.image

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hounsfield.images.image import Image, Metadata
 from hounsfield.images.reading import READERS, image_files, input_path, read_image
+from hounsfield.images.reference import Reference
 from hounsfield.images.windows import WINDOW_PRESETS, apply_window
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ __all__ = [
     "Grouping",
     "Image",
     "Metadata",
+    "Reference",
     "Series",
     "apply_window",
     "group_series",

@@ -9,11 +9,10 @@ from pathlib import Path
 from hounsfield.errors import ImageError, UsageError
 from hounsfield.images.dicom_writer import write_series
 from hounsfield.images.image import Image
-from hounsfield.images.nifti import read_nifti
 from hounsfield.images.orientation import reorient
 from hounsfield.images.reading import format_suffix, read_image
+from hounsfield.images.reference import Reference
 from hounsfield.images.series import group_series, read_series
-from hounsfield.images.volume import read_metaimage, read_nrrd
 from hounsfield.images.windows import WINDOW_PRESETS
 from hounsfield.images.writers import suffix_of, write_image
 from hounsfield.progress import Progress, silent
@@ -33,10 +32,9 @@ class Conversion:
 
 
 def convert(
-    source: Path,
+    source: Path | Reference,
     target: Path,
     *,
-    frame: int | None = None,
     window: str | None = None,
     orientation: str | None = None,
     progress: Progress = silent,
@@ -44,19 +42,19 @@ def convert(
     """Read an image, a volume or the DICOM series of a folder, and write it in the format of ``target``.
 
     Args:
-        source: a file, or a folder with one DICOM series.
+        source: a file or a folder with one DICOM series; as a ``Reference``, also the volume or the frame of it.
         target: a file with a suffix of ``writers.WRITERS`` or ``.dcm``; without a suffix, a folder for a DICOM series.
-        frame: which frame of a 4D NIfTI, NRRD or MetaImage file, from 0.
         window: ``"CENTER,WIDTH"`` or the name of a preset, for PNG and TIFF.
         orientation: turn the volume first, for example ``"SPL"``.
         progress: hears of the slices of a series.
 
     Raises:
         ImageError: the input cannot be read, or the format cannot hold it.
-        UsageError: the window is malformed or no picture is written, a frame is asked of a format without frames, or
-            the folder to replace holds the input or anything but a DICOM series.
+        UsageError: the window is malformed or no picture is written, or the folder to replace holds the input or
+            anything but a DICOM series.
         OSError: the output cannot be written.
     """
+    reference = source if isinstance(source, Reference) else Reference(str(source))
     suffix = suffix_of(target) if target.suffix else ""
     if window is not None and not suffix:
         raise UsageError(
@@ -64,8 +62,8 @@ def convert(
             "or write a PNG or TIFF."
         )
     if not suffix:
-        _check_folder(source, target)
-    image, sources = _read(source, frame, progress)
+        _check_folder(Path(reference.path), target)
+    image, sources = _read(reference, progress)
     if orientation is not None:
         image = reorient(image, orientation)
     notes = []
@@ -104,13 +102,13 @@ def holds_dicom(source: Path) -> bool:
     return source.is_dir() or format_suffix(source) in DICOM_SUFFIXES
 
 
-def _read(source: Path, frame: int | None, progress: Progress) -> tuple[Image, list[Path]]:
+def _read(reference: Reference, progress: Progress) -> tuple[Image, list[Path]]:
     """The image, and the DICOM objects that it comes from and that can be referred to."""
-    if frame is not None:
-        return _read_frame(source, frame), []
+    source = Path(reference.path)
     if not source.is_dir():
-        image = read_image(source)
-        return image, [source] if image.metadata.instance else []
+        image = read_image(reference)
+        is_whole = (reference.volume, reference.frame) == (None, None)
+        return image, [source] if image.metadata.instance and is_whole else []
     found = [one for one in group_series(source, progress=progress).series if one.kind != "localiser"]
     if len(found) == 1:
         return read_series(found[0], progress=progress), list(found[0].paths)
@@ -120,19 +118,6 @@ def _read(source: Path, frame: int | None, progress: Progress) -> tuple[Image, l
     raise ImageError(
         f"'{source}' holds {len(found)} series or parts of them ({named}{', …' if len(found) > 4 else ''}), and one "
         "output holds one. Put each into a folder of its own."
-    )
-
-
-def _read_frame(source: Path, frame: int) -> Image:
-    suffix = None if source.is_dir() else format_suffix(source)
-    if suffix in {".nii", ".nii.gz"}:
-        return read_nifti(source, frame=frame)
-    if suffix in {".nrrd", ".nhdr"}:
-        return read_nrrd(source, frame=frame)
-    if suffix in {".mha", ".mhd"}:
-        return read_metaimage(source, frame=frame)
-    raise UsageError(
-        f"A frame was asked of '{source}', and only NIfTI, NRRD and MetaImage files have 4D frames. Leave it out."
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hounsfield.errors import ImageError
+from hounsfield.images.reference import Reference
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +62,8 @@ class Image:
         affine: 4×4 float64; takes (slice, row, column, 1) indices to patient coordinates in millimetres, x to the
             patient's left, y to the back, z to the head (DICOM PS3.3 C.7.6.2.1.1). A 2D image has slice index 0.
         modality: DICOM's code (CR, DX, CT, MR, US, …).
-        metadata: where the image comes from.
+        metadata: what is known of the patient, the study and the scanner.
+        reference: where the image comes from; ``None`` for one that was never in a file.
 
     Raises:
         ImageError: the parts do not fit each other.
@@ -72,6 +74,7 @@ class Image:
     affine: npt.NDArray[np.float64] | None = None
     modality: str | None = None
     metadata: Metadata = field(default_factory=Metadata)
+    reference: Reference | None = None
 
     def __post_init__(self) -> None:
         if self.pixels.ndim not in (3, 4) or 0 in self.pixels.shape:

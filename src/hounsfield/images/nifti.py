@@ -22,7 +22,7 @@ import numpy as np
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-from hounsfield.errors import ImageError
+from hounsfield.errors import ImageError, SeveralVolumes
 from hounsfield.images.image import Image, Metadata
 from hounsfield.images.orientation import Affine, affine_from_ras, is_usable, spacing_of
 
@@ -235,13 +235,9 @@ def _layout(header: Any, path: Path, max_pixels: int) -> _Layout:
 
 def _chosen_frame(layout: _Layout, frame: int | None, path: Path) -> int:
     if frame is None and layout.frames > 1:
-        _refuse(
-            path,
-            f"holds {layout.frames} frames",
-            "Expected one volume; choose a frame, from 0: hounsfield convert FILE OUTPUT --frame 0.",
-        )
+        raise SeveralVolumes(path, [f"{'×'.join(map(str, layout.shape))} voxels"] * layout.frames)
     if frame is not None and not 0 <= frame < layout.frames:
-        _refuse(path, f"holds {layout.frames} frame(s), and frame {frame} was asked for", "Frames count from 0.")
+        _refuse(path, f"holds {layout.frames} volume(s), and number {frame} was asked for", "They count from 0.")
     return frame or 0
 
 

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import cast
 
-from hounsfield.errors import ImageError, UsageError
+from hounsfield.errors import ImageError, SeveralVolumes, UsageError
 from hounsfield.images.formats import SNIFFED_BYTES, sniffed_suffix
 from hounsfield.images.image import Image
+from hounsfield.images.reference import Reference
 
-# Suffix -> module and function that read it, as (path, max_pixels). Named, not imported: whoever reads PNG files need
-# not wait for SimpleITK to load.
+# Suffix -> module and function that read it, as (path, max_pixels); one that raises SeveralVolumes takes the number of
+# the volume as well. Named, not imported: whoever reads PNG files need not wait for SimpleITK to load.
 READERS: dict[str, tuple[str, str]] = {
     ".dcm": ("hounsfield.images.dicom", "read_dicom"),
     ".dicom": ("hounsfield.images.dicom", "read_dicom"),
@@ -38,23 +39,30 @@ READERS: dict[str, tuple[str, str]] = {
 DIRECTORIES = frozenset({"DICOMDIR", "DIRFILE"})
 
 
-def read_image(path: str | Path, *, max_pixels: int = 2**28) -> Image:
-    """Read any single image file.
+def read_image(source: str | Path | Reference, *, volume: int | None = None, max_pixels: int = 2**28) -> Image:
+    """Read any single image file, or one volume or one frame of it.
 
     The suffix decides the format; where it is none of ``READERS``, the file's first bytes do.
 
     Args:
-        path: the file.
+        source: the file; as a ``Reference``, also the volume or the frame to read.
+        volume: which volume of a file that holds several, from 0.
         max_pixels: the most values (pixels × channels) that a file may declare; more is refused before it is allocated.
 
+    Returns:
+        The image. Its reference names the file as it was given, what was chosen of it, and the identifiers found.
+
     Raises:
-        ImageError: the file is missing, damaged, too large, or of a kind that cannot be read.
+        SeveralVolumes: the file holds several volumes, and none was chosen.
+        ImageError: the file is missing, damaged, too large, or of a kind that cannot be read; or it has no volume or
+            frame of that number.
     """
-    path = path if isinstance(path, Path) else Path(path)
+    reference = source if isinstance(source, Reference) else Reference(str(source), volume)
+    path = source if isinstance(source, Path) else Path(reference.path)
     try:
         suffix = format_suffix(path)
         if suffix is not None:
-            return _reader(suffix)(path, max_pixels)
+            return _chosen(_reader(suffix), path, reference, max_pixels)
     except ImageError:
         if not path.is_dir():
             raise
@@ -65,6 +73,54 @@ def read_image(path: str | Path, *, max_pixels: int = 2**28) -> Image:
         f"{path} is of no known format, neither by its suffix nor by its first bytes: expected one of "
         f"{', '.join(READERS)}. Convert it, or give it the suffix of its format."
     )
+
+
+def _chosen(read: Callable[..., Image], path: Path, reference: Reference, max_pixels: int) -> Image:
+    """The part of a file that a reference names; what the file holds decides what a single number counts."""
+    try:
+        image = read(path, max_pixels)
+    except SeveralVolumes:
+        if reference.volume is None and reference.frame is not None:
+            reference = reference.replace(volume=reference.frame, frame=None)
+        if reference.volume is None:
+            raise
+        image = read(path, max_pixels, reference.volume)
+    else:
+        if reference.volume:
+            raise ImageError(
+                f"{path} holds one volume, and volume {reference.volume} was asked for: they count from 0. Leave the "
+                "number out, or check which file is meant."
+            ) from None
+    return identified(image, reference)
+
+
+def identified(image: Image, reference: Reference) -> Image:
+    """The frame of an image that a reference names, or all of it; with the reference and the identifiers found.
+
+    Raises:
+        ImageError: the image has no frame of that number.
+    """
+    facts = image.metadata
+    found = reference.replace(study=facts.study, series=facts.series, instance=facts.instance)
+    if reference.frame is None:
+        return image.replace(reference=found)
+    number = len(image.pixels) if image.rank == 3 else 1
+    if reference.frame >= number:
+        raise ImageError(
+            f"{reference.path} holds {number} frames or slices, and number {reference.frame} was asked for: they count "
+            "from 0."
+        )
+    return (slice_of(image, reference.frame) if image.rank == 3 else image).replace(reference=found)
+
+
+def slice_of(volume: Image, index: int) -> Image:
+    """One slice or frame of a 3D image as a 2D image in the same place."""
+    affine = volume.affine
+    if affine is not None:
+        affine = affine.copy()
+        affine[:, 3] += index * affine[:, 0]
+    spacing = volume.spacing[1:] if volume.spacing else None
+    return volume.replace(pixels=volume.pixels[index], spacing=spacing, affine=affine)
 
 
 def input_path(name: str) -> Path:

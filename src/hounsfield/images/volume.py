@@ -22,7 +22,7 @@ import numpy as np
 import SimpleITK
 from numpy.typing import NDArray
 
-from hounsfield.errors import ImageError
+from hounsfield.errors import ImageError, SeveralVolumes
 from hounsfield.images.arrays import read_array
 from hounsfield.images.image import Image, Metadata
 from hounsfield.images.nifti import DEFLATE_LIMIT
@@ -304,7 +304,7 @@ def _decode(path: Path, reader_name: str, declared: _Declared, frame: int | None
             _refuse(path, f"declares the sizes {declared.sizes}, understood as {size}", "The header is damaged.")
         floating = "float" in SimpleITK.GetPixelIDValueAsString(reader.GetPixelID())
         frames = _num_frames(size, components, floating=floating, path=path)
-        chosen = _frame(frames, frame, path)
+        chosen = _frame(frames, frame, size[2::-1], path)
         if len(size) == 4:
             reader.SetExtractSize([*size[:3], 0])
             reader.SetExtractIndex([0, 0, 0, chosen])
@@ -331,15 +331,11 @@ def _num_frames(size: list[int], components: int, *, floating: bool, path: Path)
     return 1 if components in {1, 3, 4} else components
 
 
-def _frame(frames: int, frame: int | None, path: Path) -> int:
+def _frame(frames: int, frame: int | None, shape: list[int], path: Path) -> int:
     if frame is None and frames > 1:
-        _refuse(
-            path,
-            f"holds {frames} frames",
-            "Expected one volume; choose a frame, from 0: hounsfield convert FILE OUTPUT --frame 0.",
-        )
+        raise SeveralVolumes(path, [f"{'×'.join(map(str, shape))} voxels"] * frames)
     if frame is not None and not 0 <= frame < frames:
-        _refuse(path, f"holds {frames} frame(s), and frame {frame} was asked for", "Frames count from 0.")
+        _refuse(path, f"holds {frames} volume(s), and number {frame} was asked for", "They count from 0.")
     return frame or 0
 
 
