@@ -147,7 +147,7 @@ def simulated(audits: int, patients: list[int]) -> None:
 
 def phantom(arm: str, seed: int, patients: int, folder: Path) -> Path:
     """A cohort of one arm, made if need be."""
-    from hounsfield.cohorts.phantoms import make_phantom
+    from hounsfield.phantoms import make_phantom
 
     data = folder / f"{arm}{seed}"
     if not data.exists():
@@ -167,7 +167,7 @@ def quick_run(arm: str, seed: int, patients: int, folder: Path, *changes: str) -
 
 def audit_on(run: Path, data: Path, *, placebo_seed: int | None = None) -> tuple[Assessment, BiasAudit]:
     """Test a run on a cohort and audit it, if wanted with placebo columns beside the others."""
-    from hounsfield.training import evaluate_run
+    from hounsfield.testing.labels import evaluate_run
 
     assessment = evaluate_run(run, str(data))
     table = assessment.table.copy()

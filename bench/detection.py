@@ -97,8 +97,9 @@ def speed(arguments: argparse.Namespace, work: Path) -> None:
 
 def planned(arguments: argparse.Namespace, work: Path):
     """The plan that we make for DATA; it and the splits are written as in a run folder."""
+    from hounsfield.cohorts.request import DataRequest
     from hounsfield.training.fitting import fitted_plan
-    from hounsfield.training.preparation import DataRequest, prepare
+    from hounsfield.training.preparation import prepare
 
     prepared = prepare(DataRequest(arguments.data), seed=arguments.seed)
     plan = fitted_plan(prepared.plan(seed=arguments.seed), prepared.cohort)
@@ -110,7 +111,7 @@ def planned(arguments: argparse.Namespace, work: Path):
 def cohort_of(data: str, folder: Path):
     """The plan in a run folder, and DATA with the rows and splits that its table of samples names."""
     from hounsfield.cohorts import load_cohort
-    from hounsfield.planning import DetectionPlan
+    from hounsfield.plans.boxes import DetectionPlan
 
     plan = DetectionPlan.load(folder / "plan.yaml")
     splits = pd.read_parquet(folder / "cohort.parquet").set_index("image")["split"]
@@ -210,7 +211,7 @@ def last_number(command: list[str], environment) -> float:
 
 def accuracy(arguments: argparse.Namespace, work: Path) -> None:
     from hounsfield.evaluation import choose_score, evaluate_detections
-    from hounsfield.training.detection_evaluation import evaluate_detector
+    from hounsfield.testing.boxes import evaluate_detector
 
     plan, _ = cohort_of(arguments.data, arguments.run)
     arrays = write_arrays(arguments.data, arguments.run, work)

@@ -23,9 +23,10 @@ import cv2
 import numpy as np
 
 from hounsfield.bundle import Bundle, export_onnx, save_detector
-from hounsfield.detection import DetectorSettings, FasterRCNN
+from hounsfield.detection import FasterRCNN
 from hounsfield.inference import Detector
 from hounsfield.inference.onnx_networks import has_bfloat16
+from hounsfield.plans.detector_settings import DetectorSettings
 from hounsfield.preprocessing import Pipeline, ToChannels, Window
 
 SHAPE = (480, 640, 3)

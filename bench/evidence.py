@@ -22,7 +22,6 @@ import pandas as pd
 
 from hounsfield import train
 from hounsfield.bundle import Bundle, save_bundle
-from hounsfield.cohorts.phantoms import make_phantom
 from hounsfield.evaluation.intervals import make_clusters
 from hounsfield.evaluation.proportions import clustered_proportion
 from hounsfield.explanation import (
@@ -35,6 +34,7 @@ from hounsfield.explanation import (
     similarity,
 )
 from hounsfield.images import Image, read_image
+from hounsfield.phantoms import make_phantom
 
 BOX = ["y0", "x0", "y1", "x1"]
 METHODS = (

@@ -26,7 +26,7 @@ from hounsfield.errors import ImageError, PreprocessingError
 from hounsfield.images import Image, image_files, read_image
 from hounsfield.inference import Predictor
 from hounsfield.inference.appearance import appearances
-from hounsfield.training.evaluation import tested_cohort
+from hounsfield.testing.cohort import tested_cohort
 
 FOLDERS = ("brain-mri", "blood-cells", "particles", "chest-xray", "chest-xray-subgroups", "ct-series")
 BATCH = 64

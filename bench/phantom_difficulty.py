@@ -29,7 +29,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from hounsfield.cohorts.phantoms import make_phantom
+from hounsfield.phantoms import make_phantom
 
 
 def load(table: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

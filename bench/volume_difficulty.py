@@ -20,7 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from hounsfield.cohorts import load_cohort
-from hounsfield.cohorts.phantoms import make_phantom
+from hounsfield.phantoms import make_phantom
 from hounsfield.preprocessing import Pipeline
 
 

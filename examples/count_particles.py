@@ -17,9 +17,9 @@ import pandas as pd
 
 import hounsfield
 from hounsfield.cohorts import load_cohort
-from hounsfield.cohorts.phantoms import make_phantom
 from hounsfield.inference import Detector
 from hounsfield.inference.detection_tables import CountTable
+from hounsfield.phantoms import make_phantom
 from hounsfield.reports.figures import save_figure
 from hounsfield.reports.findings import Findings, findings_figure
 

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hounsfield.bundle import Bundle, SourceRange, export_onnx, save_detector
-from hounsfield.detection import DetectorSettings, FasterRCNN
+from hounsfield.detection import FasterRCNN
+from hounsfield.plans.detector_settings import DetectorSettings
 from hounsfield.preprocessing import MinMax, Pipeline, ToChannels
 
 LABELS = ("ring", "rod")

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from hounsfield.augmentation import Augmentation
-from hounsfield.planning import Plan
+from hounsfield.plans.augmentation import Augmentation
+from hounsfield.plans.labels import Plan
 from hounsfield.preprocessing import Pipeline
 
 

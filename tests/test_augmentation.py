@@ -10,8 +10,14 @@ import pytest
 from keras import ops
 from scipy import ndimage
 
-from hounsfield.augmentation import STRENGTHS, Augmentation, RandomErase, RandomIntensity, RandomlySpared, RandomSpatial
+from hounsfield.augmentation import (
+    RandomErase,
+    RandomIntensity,
+    RandomlySpared,
+    RandomSpatial,
+)
 from hounsfield.augmentation.sampling import linear_upsampling, sample_linearly
+from hounsfield.plans.augmentation import STRENGTHS, Augmentation
 
 pytestmark = pytest.mark.network
 

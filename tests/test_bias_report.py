@@ -17,7 +17,6 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from hounsfield.augmentation import Augmentation
 from hounsfield.cli import ablate as ablate_command
 from hounsfield.cli import evaluate as evaluate_command
 from hounsfield.cli import forecast as forecast_command
@@ -27,9 +26,10 @@ from hounsfield.evaluation.bias import audit_bias
 from hounsfield.evaluation.bias_report import report_bias
 from hounsfield.evaluation.predictions import predictions_from_table
 from hounsfield.images import Image, write_image
-from hounsfield.planning import load_plan
-from hounsfield.reports.run_report import record
+from hounsfield.plans.augmentation import Augmentation
+from hounsfield.plans.loading import load_plan
 from hounsfield.reports.subgroups import PANELS, subgroup_figure
+from hounsfield.runs import record
 from hounsfield.training import train
 from hounsfield.training.ablation import ablate
 from hounsfield.training.forecast import forecast

@@ -15,8 +15,8 @@ import pandas as pd
 import pytest
 
 from hounsfield.cli import main as cli
-from hounsfield.planning import Plan
-from hounsfield.planning.hardware import Speed
+from hounsfield.planning.speed import Speed
+from hounsfield.plans.labels import Plan
 from plans import hand_made_plan, write_pair
 
 pytestmark = pytest.mark.network
@@ -27,7 +27,7 @@ def _surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOUNSFIELD_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("KERAS_BACKEND", keras.backend.backend())
     speed = Speed("float32", {"float32": 1e10, "mixed_bfloat16": 1e9})
-    for module in ("planner", "expectations"):
+    for module in ("labels", "expectations"):
         monkeypatch.setattr(f"hounsfield.planning.{module}.measure_speed", lambda *_: speed)
     monkeypatch.chdir(tmp_path)
 

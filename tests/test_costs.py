@@ -14,10 +14,11 @@ from typer.testing import CliRunner
 from hounsfield.cli.main import app
 from hounsfield.cohorts import load_cohort
 from hounsfield.cohorts.fingerprint import fingerprint
-from hounsfield.cohorts.phantoms import make_phantom
 from hounsfield.cohorts.training_boxes import TrainingBoxes
-from hounsfield.planning.costs import Cost, training_costs
-from hounsfield.planning.hardware import Speed
+from hounsfield.phantoms import make_phantom
+from hounsfield.planning.costs import training_costs
+from hounsfield.planning.speed import Speed
+from hounsfield.plans.costs import Cost
 
 pytestmark = pytest.mark.network
 
@@ -36,7 +37,7 @@ def folders(tmp_path: Path) -> Path:
 def test_every_effort_has_its_cost(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The order is that of the work. What a busy machine was measured to do of it a second may well be another.
     speed = Speed("float32", {"float32": 1e9, "mixed_bfloat16": 1e9})
-    monkeypatch.setattr("hounsfield.planning.planner.measure_speed", lambda *_: speed)
+    monkeypatch.setattr("hounsfield.planning.labels.measure_speed", lambda *_: speed)
     quick, standard, thorough = training_costs(fingerprint(load_cohort(folders)))
     assert [cost.effort for cost in (quick, standard, thorough)] == ["quick", "standard", "thorough"]
     assert 0 < quick.seconds < standard.seconds < thorough.seconds

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from hounsfield.cli import main as cli
-from hounsfield.planning import planner
+from hounsfield.planning import budget
 
 pytestmark = pytest.mark.network
 
@@ -30,10 +30,10 @@ def hounsfield(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the demo wrote, and what it printed beside it."""
     folder = tmp_path_factory.mktemp("demo") / "it's here"
-    tiny = dataclasses.replace(planner.BUDGETS["quick"], longest_side={2: 32, 3: 16}, width={2: 4, 3: 4}, epochs=(1, 1))
+    tiny = dataclasses.replace(budget.BUDGETS["quick"], longest_side={2: 32, 3: 16}, width={2: 4, 3: 4}, epochs=(1, 1))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOUNSFIELD_CACHE", str(folder.parent / "cache"))
-        patch.setitem(planner.BUDGETS, "quick", tiny)
+        patch.setitem(budget.BUDGETS, "quick", tiny)
         with (folder.parent / "printed.txt").open("w", encoding="utf-8") as printed, redirect_stdout(printed):
             assert hounsfield(patch, "demo", "--out", folder, "--patients", PATIENTS, "--seed", 3) == 0
     return folder

@@ -12,8 +12,8 @@ from detection_runs import make_detection_run
 from detectors import LABELS, tiny_detector_bundle
 from hounsfield.cli import main as cli
 from hounsfield.errors import HounsfieldError
-from hounsfield.planning import DetectionPlan
-from hounsfield.reports.run_report.record import read_run
+from hounsfield.plans.boxes import DetectionPlan
+from hounsfield.runs.record import read_run
 
 # Command -> the lines that it is given here, each with what it says when it works, or why it refuses.
 WORKS: dict[str, list[tuple[str, str]]] = {

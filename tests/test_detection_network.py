@@ -11,9 +11,10 @@ import pytest
 from keras import ops
 from pydantic import ValidationError
 
-from hounsfield.detection import DetectorSettings, FasterRCNN
+from hounsfield.detection import FasterRCNN
 from hounsfield.errors import UsageError, require
 from hounsfield.models.backbone import backbone
+from hounsfield.plans.detector_settings import DetectorSettings
 
 pytestmark = pytest.mark.network
 

@@ -21,7 +21,7 @@ from hounsfield.evaluation.detection import image_errors
 from hounsfield.reports.run_report import Report, write_report
 from hounsfield.reports.run_report.content import Block, Table
 from hounsfield.reports.run_report.privacy import Scrubber
-from hounsfield.reports.run_report.record import DetectorRun, read_run
+from hounsfield.runs.record import DetectorRun, read_run
 from pages import Page
 
 

@@ -15,12 +15,12 @@ import pytest
 from typer.testing import CliRunner
 
 from hounsfield.boxes import COLUMNS, to_xywh
-from hounsfield.cli.detections import TableTest, evaluate_findings
 from hounsfield.cli.main import app
 from hounsfield.cohorts.box_lists import read_findings, read_truth
 from hounsfield.errors import CohortError, EvaluationError, HounsfieldError, UsageError
 from hounsfield.evaluation import evaluate_detections
 from hounsfield.evaluation.detections import Finding, Truth, as_detections
+from hounsfield.testing.findings import TableTest, evaluate_findings
 
 LABELS = ("cell", "virus")
 TEST = TableTest(threshold=0.5, criterion="iou", overlap=0.5, num_replicates=100, seed=0, confidence=0.95)

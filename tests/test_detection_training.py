@@ -12,15 +12,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hounsfield.augmentation.scenes import SceneAugmentation
 from hounsfield.bundle import Bundle
 from hounsfield.cohorts import SceneStore
+from hounsfield.cohorts.request import DataRequest
 from hounsfield.errors import CohortError, PlanError, RunError
 from hounsfield.images import Image, write_image
-from hounsfield.planning import DetectionPlan, load_plan
-from hounsfield.planning.detection_planner import detection_expectations_here
-from hounsfield.reports.run_report.record import read_run
-from hounsfield.training import DataRequest, evaluate_detector, prepare, resume, train
+from hounsfield.planning.boxes import detection_expectations_here
+from hounsfield.plans.augmentation import SceneAugmentation
+from hounsfield.plans.boxes import DetectionPlan
+from hounsfield.plans.loading import load_plan
+from hounsfield.runs.record import read_run
+from hounsfield.testing.boxes import evaluate_detector
+from hounsfield.training import prepare, resume, train
 from hounsfield.training.detector import DetectionBatches
 
 pytestmark = [

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hounsfield.augmentation import STRENGTHS
+from hounsfield.plans.augmentation import STRENGTHS
 from hounsfield.training.diagnosis import Diagnosis, diagnose
 from plans import hand_made_plan
 

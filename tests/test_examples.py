@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hounsfield.cohorts.phantoms import micrograph
 from hounsfield.inference import Predictor
+from hounsfield.phantoms import micrograph
 from networks import tiny_bundle
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"

@@ -8,9 +8,10 @@ import keras
 import pytest
 from keras import layers
 
+from hounsfield.hardware import Hardware
 from hounsfield.models import build
-from hounsfield.planning import hardware
-from hounsfield.planning.hardware import Hardware, measure_speed, multiply_adds
+from hounsfield.planning import speed
+from hounsfield.planning.speed import measure_speed, multiply_adds
 
 pytestmark = pytest.mark.network
 
@@ -46,13 +47,13 @@ def test_multiply_adds_of_the_paper() -> None:
 
 @pytest.mark.parametrize("shape", [(16, 16, 1), (8, 8, 8, 1)])
 def test_a_measurement_gives_a_rate_for_each_precision(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hardware, "PROBE_STEPS", 1)
-    monkeypatch.setattr(hardware, "PROBE_BLOCKS", 1)
-    speed = measure_speed(shape, 4, 2)
-    assert set(speed.rates) == {"float32", "mixed_bfloat16"}
-    assert all(rate > 0 for rate in speed.rates.values())
-    assert speed.precision in speed.rates
-    assert keras.backend.backend() in speed.describe()
+    monkeypatch.setattr(speed, "PROBE_STEPS", 1)
+    monkeypatch.setattr(speed, "PROBE_BLOCKS", 1)
+    measured = measure_speed(shape, 4, 2)
+    assert set(measured.rates) == {"float32", "mixed_bfloat16"}
+    assert all(rate > 0 for rate in measured.rates.values())
+    assert measured.precision in measured.rates
+    assert keras.backend.backend() in measured.describe()
 
 
 @pytest.mark.parametrize(("gain", "precision"), [(1.5, "mixed_bfloat16"), (1.05, "float32"), (0.2, "float32")])
@@ -66,6 +67,6 @@ def test_a_lower_precision_has_to_be_worth_it(gain: float, precision: str, monke
 
         return step
 
-    monkeypatch.setattr(hardware, "_probe", probe)
-    monkeypatch.setattr(hardware.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(speed, "_probe", probe)
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: clock[0])
     assert measure_speed((32, 32, 1), 8, 8).precision == precision

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hounsfield.cohorts.phantoms import make_phantom
 from hounsfield.cohorts.scan import image_facts
 from hounsfield.images import read_image, read_series
 from hounsfield.images.image import Image
+from hounsfield.phantoms import make_phantom
 from hounsfield.preprocessing import CropLungs
 from hounsfield.preprocessing.lungs import lung_box
 

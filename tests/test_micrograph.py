@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 
 from hounsfield.cohorts import load_cohort
-from hounsfield.cohorts.phantoms import make_phantom, micrograph, microscope, particles
-from hounsfield.cohorts.phantoms.microscope import MICROSCOPES
-from hounsfield.cohorts.phantoms.patients import Bias, WeakGroup
 from hounsfield.images import read_image
+from hounsfield.phantoms import make_phantom, micrograph, microscope, particles
+from hounsfield.phantoms.microscope import MICROSCOPES
+from hounsfield.phantoms.patients import Bias, WeakGroup
 
 
 @pytest.fixture(scope="module")

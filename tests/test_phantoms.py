@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.uid import CTImageStorage, DigitalXRayImageStorageForPresentation
 
-from hounsfield.cohorts.phantoms import PHANTOMS, anatomy, chest, ct, findings, make_phantom, radiograph
-from hounsfield.cohorts.phantoms.patients import WeakGroup, derive_uid, draw_patient
 from hounsfield.errors import CohortError, ResourceError, UsageError
 from hounsfield.images import read_image
+from hounsfield.phantoms import PHANTOMS, anatomy, chest, ct, findings, make_phantom, radiograph
+from hounsfield.phantoms.patients import WeakGroup, derive_uid, draw_patient
 
 
 @pytest.fixture(scope="module")

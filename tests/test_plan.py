@@ -9,14 +9,16 @@ from typing import Any
 import pytest
 import yaml
 
-from hounsfield.augmentation import STRENGTHS
 from hounsfield.cohorts.fingerprint import Distribution, Fingerprint, LungFigures, Sizes
 from hounsfield.errors import HounsfieldError, PlanError, UsageError
-from hounsfield.planning import Hardware, Plan, make_plan
-from hounsfield.planning.base import Effort
+from hounsfield.hardware import Hardware
 from hounsfield.planning.budget import BUDGETS
 from hounsfield.planning.expectations import START_AND_END, with_expectations_here
-from hounsfield.planning.hardware import Speed
+from hounsfield.planning.labels import make_plan
+from hounsfield.planning.speed import Speed
+from hounsfield.plans.augmentation import STRENGTHS
+from hounsfield.plans.base import Effort
+from hounsfield.plans.labels import Plan
 from plans import hand_made_plan
 
 pytestmark = pytest.mark.network
@@ -169,7 +171,7 @@ RADIOGRAPH_STEPS = ["to_channels", "percentile", "clahe", "resize", "z_score"]
 @pytest.fixture(autouse=True)
 def _this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     speed = Speed("mixed_bfloat16", {"float32": 1e10, "mixed_bfloat16": 2e10})
-    for module in ("planner", "expectations"):
+    for module in ("labels", "expectations"):
         monkeypatch.setattr(f"hounsfield.planning.{module}.measure_speed", lambda *_: speed)
     monkeypatch.setattr(Hardware, "here", classmethod(lambda cls: cls(2, 2**33, ())))
 

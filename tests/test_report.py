@@ -33,9 +33,9 @@ from hounsfield.reports.run_report.groups import robustness_section, subgroup_se
 from hounsfield.reports.run_report.guidelines import CLAIM, TRIPOD_AI
 from hounsfield.reports.run_report.operating import operating_section
 from hounsfield.reports.run_report.privacy import Scrubber
-from hounsfield.reports.run_report.record import ClassifierRun, read_run
 from hounsfield.reports.run_report.summary import for_whom_not
 from hounsfield.reports.svg import svg_of
+from hounsfield.runs.record import ClassifierRun, read_run
 from networks import LABELS, tiny_bundle
 from pages import Page
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from hounsfield.cohorts import SceneStore, load_cohort
-from hounsfield.cohorts.phantoms import make_phantom
 from hounsfield.errors import CohortError
+from hounsfield.phantoms import make_phantom
 from hounsfield.preprocessing import MinMax, Pipeline, ToChannels, Zoom
 
 

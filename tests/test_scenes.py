@@ -12,14 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hounsfield.augmentation.scenes import (
-    SCENE_STRENGTHS,
     Placement,
     Scene,
-    SceneAugmentation,
     augmented,
     draw_placement,
     place,
 )
+from hounsfield.plans.augmentation import SCENE_STRENGTHS, SceneAugmentation
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 RANKS = pytest.mark.parametrize("rank", [2, 3])

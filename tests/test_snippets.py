@@ -19,10 +19,10 @@ import typer
 
 from detectors import tiny_detector_bundle
 from hounsfield.cli import main as cli
-from hounsfield.cohorts.phantoms import PHANTOMS, make_phantom
 from hounsfield.images import Image, write_image
 from hounsfield.images.dicom_writer import write_series
-from hounsfield.planning import planner
+from hounsfield.phantoms import PHANTOMS, make_phantom
+from hounsfield.planning import budget
 from networks import tiny_bundle
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -217,8 +217,8 @@ def run(monkeypatch: pytest.MonkeyPatch, line: str) -> int:
 @pytest.mark.network
 @pytest.mark.usefixtures("workplace")
 def test_main_job_of_the_readme_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    tiny = dataclasses.replace(planner.BUDGETS["quick"], longest_side={2: 32, 3: 16}, width={2: 4, 3: 4}, epochs=(1, 1))
-    monkeypatch.setitem(planner.BUDGETS, "quick", tiny)
+    tiny = dataclasses.replace(budget.BUDGETS["quick"], longest_side={2: 32, 3: 16}, width={2: 4, 3: 4}, epochs=(1, 1))
+    monkeypatch.setitem(budget.BUDGETS, "quick", tiny)
     make_phantom("chest", Path("chest-xray"), num_patients=40)
     Path("new-images").mkdir()
     for path in sorted(Path("chest-xray/images").iterdir())[:3]:

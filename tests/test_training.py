@@ -15,22 +15,23 @@ import pandas as pd
 import pytest
 from keras import layers
 
-from hounsfield.augmentation import Augmentation
 from hounsfield.augmentation.layers import RandomlySpared
 from hounsfield.bundle import Bundle
 from hounsfield.cohorts import Store, load_cohort
+from hounsfield.cohorts.request import DataRequest
 from hounsfield.errors import CohortError, PlanError, RunError, UsageError
 from hounsfield.models.twin import compiled_forward, training_twin
-from hounsfield.planning import Plan
+from hounsfield.plans.augmentation import Augmentation
+from hounsfield.plans.labels import Plan
 from hounsfield.preprocessing import Pipeline
+from hounsfield.runs.folder import RunFolder
 from hounsfield.training import averaging, loop, resume, train
 from hounsfield.training.averaging import WeightAverage, averaged_weights, recalibrate
 from hounsfield.training.batches import Feed, Mixing, TrainingBatches, predict_rows
 from hounsfield.training.classifier import ClassifierTrainee, Examples, validation_scores
-from hounsfield.training.loop import Fitted, Schedule
-from hounsfield.training.preparation import DataRequest
+from hounsfield.training.fitted import Fitted
+from hounsfield.training.loop import Schedule
 from hounsfield.training.rows import member_examples
-from hounsfield.training.run_folder import RunFolder
 from plans import hand_made_plan, write_pair
 
 pytestmark = [

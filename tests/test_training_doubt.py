@@ -21,10 +21,17 @@ from hounsfield.inference import Predictor
 from hounsfield.inference.appearance import appearances
 from hounsfield.preprocessing.corruption import corrupted, corruption_names
 from hounsfield.reports.robustness import write_robustness
-from hounsfield.training import Run, evaluate_run, train
-from hounsfield.training.doubt import Held, calibrate, fit_novelty, novelty_rows, unlike_lines
-from hounsfield.training.engine_runs import EngineRun, evenly
-from hounsfield.training.robustness import evaluate_robustness, seed_of
+from hounsfield.testing.engine_runs import EngineRun, evenly
+from hounsfield.testing.labels import evaluate_run
+from hounsfield.testing.robustness import evaluate_robustness, seed_of
+from hounsfield.testing.uncertainty import unlike_lines
+from hounsfield.training import Run, train
+from hounsfield.training.doubt import (
+    Held,
+    calibrate,
+    fit_novelty,
+    novelty_rows,
+)
 from networks import tiny_bundle
 from plans import hand_made_plan, write_pair
 

@@ -10,7 +10,7 @@ import pytest
 
 from hounsfield.cohorts import Cohort
 from hounsfield.errors import PlanError
-from hounsfield.planning import Plan
+from hounsfield.plans.labels import Plan
 from hounsfield.training.weights import MOST_WEIGHT, row_weights
 from plans import hand_made_plan
 

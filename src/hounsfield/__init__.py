@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from hounsfield.evaluation import evaluate
     from hounsfield.images import Image, image_files, read_image, write_image
     from hounsfield.inference import DetectionPrediction, Detector, Prediction, Predictor
-    from hounsfield.planning import Plan
+    from hounsfield.plans import Plan
     from hounsfield.preprocessing import Pipeline
     from hounsfield.training import Run, resume, train
 
@@ -27,7 +27,7 @@ LAZY = {
     "Detector": "hounsfield.inference",
     "Image": "hounsfield.images",
     "Pipeline": "hounsfield.preprocessing",
-    "Plan": "hounsfield.planning",
+    "Plan": "hounsfield.plans",
     "Prediction": "hounsfield.inference",
     "Predictor": "hounsfield.inference",
     "Run": "hounsfield.training",
@@ -39,7 +39,7 @@ LAZY = {
     "train": "hounsfield.training",
     "write_image": "hounsfield.images",
 }
-NEEDS_KERAS = frozenset({"hounsfield.planning", "hounsfield.training"})
+NEEDS_KERAS = frozenset({"hounsfield.training"})
 
 __all__ = [
     "Bundle",

@@ -1,30 +1,18 @@
 """Random layers for 2D and 3D batches, and changes of single images that move their boxes too."""
 
+from hounsfield.augmentation.build import build_layers
 from hounsfield.augmentation.layers import RandomErase, RandomIntensity, RandomlySpared, RandomSpatial
-from hounsfield.augmentation.policy import STRENGTHS, Augmentation, Strength
-from hounsfield.augmentation.scenes import (
-    SCENE_STRENGTHS,
-    Placement,
-    Scene,
-    SceneAugmentation,
-    augmented,
-    draw_placement,
-    place,
-)
+from hounsfield.augmentation.scenes import Placement, Scene, augmented, draw_placement, place
 
 __all__ = [
-    "SCENE_STRENGTHS",
-    "STRENGTHS",
-    "Augmentation",
     "Placement",
     "RandomErase",
     "RandomIntensity",
     "RandomSpatial",
     "RandomlySpared",
     "Scene",
-    "SceneAugmentation",
-    "Strength",
     "augmented",
+    "build_layers",
     "draw_placement",
     "place",
 ]

@@ -11,17 +11,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
 
 from hounsfield.boxes import are_valid, clipped, shifted, volumes
 from hounsfield.images.image import Image
+from hounsfield.plans.augmentation import SceneAugmentation
 from hounsfield.preprocessing import Resize
 
-SceneStrength = Literal["none", "light", "medium", "strong"]
 # Scaling draws no window of fewer pixels than this along an axis.
 LEAST_WINDOW = 2
 
@@ -35,39 +34,6 @@ class Scene(NamedTuple):
     pixels: npt.NDArray[Any]
     boxes: npt.NDArray[np.float32]
     classes: npt.NDArray[np.int64]
-
-
-class SceneAugmentation(BaseModel):
-    """Limits of the random changes.
-
-    Attributes:
-        flip_axes: spatial axes that are mirrored with probability one half.
-        turn: whether images are turned by right angles in the plane of rows and columns.
-        scale: largest relative change of size (0.5: factors from 1/1.5 to 1.5).
-        stretch: the same, drawn for each axis on its own.
-        mosaic: probability that a canvas is shared by several images, one in each of its quarters (octants in 3D).
-        object_share: where an image is larger than the canvas, the probability that the window is drawn around an
-            object and not anywhere.
-        keep: the part of a box that has to be inside the window for the object to stay; what is left is cut.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    flip_axes: tuple[int, ...] = ()
-    turn: bool = False
-    scale: float = Field(0.0, ge=0, le=3)
-    stretch: float = Field(0.0, ge=0, le=1)
-    mosaic: float = Field(0.0, ge=0, le=1)
-    object_share: float = Field(0.5, ge=0, le=1)
-    keep: float = Field(0.25, gt=0, le=1)
-
-
-SCENE_STRENGTHS: dict[SceneStrength, SceneAugmentation] = {
-    "none": SceneAugmentation(),
-    "light": SceneAugmentation(scale=0.2),
-    "medium": SceneAugmentation(scale=0.5, stretch=0.1, mosaic=0.25),
-    "strong": SceneAugmentation(scale=1.0, stretch=0.2, mosaic=0.5),
-}
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from hounsfield.atomic import replacing, write_text
 from hounsfield.bundle.manifest import (
     DOUBT,
     FORMAT_VERSION,
@@ -210,14 +210,8 @@ class Bundle:
         return known
 
     def _write_doubt(self, doubt: Doubt | DetectionDoubt) -> None:
-        path = self.folder / DOUBT
-        temporary = path.with_name(f".{DOUBT}.{os.getpid()}.part")
-        try:
-            with temporary.open("wb") as file:
-                np.savez(file, **doubt.to_arrays())  # type: ignore[arg-type]  # the stub takes them for allow_pickle
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(self.folder / DOUBT) as temporary, temporary.open("wb") as file:
+            np.savez(file, **doubt.to_arrays())  # type: ignore[arg-type]  # the stub takes them for allow_pickle
 
 
 def _bundle_folder(folder: Path) -> Path:
@@ -238,10 +232,4 @@ def write_manifest(bundle: Bundle) -> None:
     names = [name for name in (NETWORK, PIPELINE, DOUBT) if (bundle.folder / name).is_file()]
     sizes = {name: (bundle.folder / name).stat().st_size for name in names}
     manifest = Manifest(format_version=FORMAT_VERSION, sizes=sizes, **values)
-    path = bundle.folder / MANIFEST
-    temporary = path.with_name(f".{MANIFEST}.{os.getpid()}.part")
-    try:
-        temporary.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_text(bundle.folder / MANIFEST, manifest.model_dump_json(indent=2) + "\n")

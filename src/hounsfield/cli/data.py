@@ -17,8 +17,8 @@ def list_sets(
     as_json: Annotated[bool, typer.Option("--json", help="Print the machine-readable form.")] = False,
 ) -> None:
     """List the data sets that DATA can name."""
-    from hounsfield.cohorts.phantoms import PHANTOMS
     from hounsfield.cohorts.public import MEDMNIST
+    from hounsfield.phantoms import PHANTOMS
 
     if as_json:
         sets = {f"medmnist:{name}": _facts(name) for name in MEDMNIST}
@@ -46,10 +46,10 @@ def get(
     as_json: Annotated[bool, typer.Option("--json", help="Print the machine-readable form.")] = False,
 ) -> None:
     """Download a public set, or make a phantom, and print where it lies."""
-    from hounsfield.cohorts.phantoms import make_phantom
     from hounsfield.cohorts.public import get_medmnist, parse_name
     from hounsfield.cohorts.sources import cached_phantom
     from hounsfield.errors import UsageError
+    from hounsfield.phantoms import make_phantom
 
     with console.progress_bars() as progress:
         if name.startswith("phantom:"):

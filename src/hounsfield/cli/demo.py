@@ -55,8 +55,8 @@ def _make(folder: Path, seed: int, patients: int) -> None:
     import pandas as pd
 
     from hounsfield.cli.console import out, progress_bars
-    from hounsfield.cohorts.phantoms import make_phantom
     from hounsfield.errors import UsageError
+    from hounsfield.phantoms import make_phantom
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"The demo was to be written to {folder}, but something is there. Name a new or empty folder.")

@@ -138,8 +138,9 @@ def _print(detector: Detector, tally: Tally, stream: Iterator[DetectionPredictio
 
 
 def _write(detector: Detector, stream: Iterator[DetectionPrediction], path: Path) -> None:
+    from hounsfield.atomic import write_json
     from hounsfield.inference.detection_tables import coco, finding_columns, finding_rows
-    from hounsfield.inference.tables import write_json, write_table
+    from hounsfield.inference.tables import write_table
 
     if path.suffix.lower() == ".json":
         write_json(path, coco(stream, detector.bundle.labels))

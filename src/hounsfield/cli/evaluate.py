@@ -61,7 +61,8 @@ def command(  # noqa: PLR0917 - Typer takes every option as a parameter
     _check_output(output)
     hit = (criterion or "iou", overlap or 0.5)
     if truth is not None:
-        from hounsfield.cli.detections import TableTest, evaluate_table
+        from hounsfield.cli.detections import evaluate_table
+        from hounsfield.testing.findings import TableTest
 
         _refuse_options_of_runs(target, data, interventions=interventions)
         if task is not None:
@@ -71,7 +72,8 @@ def command(  # noqa: PLR0917 - Typer takes every option as a parameter
         return
     options: dict[str, Any] = {"num_replicates": replicates, "confidence": confidence, "seed": seed}
     if target.is_dir() and _is_detector(target):
-        from hounsfield.cli.detections import TableTest, evaluate_detection_run
+        from hounsfield.cli.detections import evaluate_detection_run
+        from hounsfield.testing.findings import TableTest
 
         if task is not None or interventions:
             raise UsageError("The options --task and --interventions are for classifiers, and this run is a detector.")
@@ -127,7 +129,7 @@ def _test_run(
     if task is not None:
         raise UsageError("The option --task is for tables of predictions; a run knows its task. Leave it out.")
     announce_backend()
-    from hounsfield.training import evaluate_run
+    from hounsfield.testing.labels import evaluate_run
 
     assessment = evaluate_run(run, data, threshold=threshold, **options)
     return assessment, _remove_shortcuts(run, data, threshold, options["confidence"]) if interventions else ()
@@ -150,7 +152,7 @@ def _refuse_options_of_detection(criterion: str | None, overlap: float | None) -
 
 def _remove_shortcuts(run: Path, data: str | None, threshold: float | None, confidence: float) -> tuple[Removal, ...]:
     from hounsfield.cli.console import progress_bars
-    from hounsfield.training.interventions import remove_shortcuts
+    from hounsfield.testing.interventions import remove_shortcuts
 
     with progress_bars() as progress:
         return remove_shortcuts(run, data, threshold=threshold, confidence=confidence, progress=progress)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from hounsfield.cohorts.audit import Audit
     from hounsfield.cohorts.box_figures import BoxFigures
     from hounsfield.cohorts.scan import Scan
-    from hounsfield.planning.costs import Cost
+    from hounsfield.plans.costs import Cost
     from hounsfield.progress import Progress
     from hounsfield.reports.inspection import InspectionFiles
 

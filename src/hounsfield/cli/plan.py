@@ -41,8 +41,9 @@ def command(
         raise UsageError(f"'{output}' is a folder, and a file for the plan is expected. Name one, such as plan.yaml.")
     check_folder(output.parent if output is not None else None)
     announce_backend()
-    from hounsfield.planning import check_changes
-    from hounsfield.training import DataRequest, prepare
+    from hounsfield.cohorts.request import DataRequest
+    from hounsfield.plans.loading import check_changes
+    from hounsfield.training import prepare
 
     check_changes(change or ())
     request = DataRequest(

@@ -20,7 +20,7 @@ def command(
     from hounsfield.cli.console import out, print_json, progress_bars, say
     from hounsfield.errors import MissingDependency
     from hounsfield.reports.run_report import write_report
-    from hounsfield.reports.run_report.record import ClassifierRun, read_run
+    from hounsfield.runs.record import ClassifierRun, read_run
 
     # What a detector finds is drawn as it stands in the run; only a classifier is asked again.
     if evidence and isinstance(read_run(run), ClassifierRun):

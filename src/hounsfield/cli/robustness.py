@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from hounsfield.training.robustness import Robustness
+    from hounsfield.testing.robustness import Robustness
 
 
 def command(
@@ -36,7 +36,7 @@ def command(
         raise UsageError("Figures of other data do not belong into the run. Name a folder for them with --out.")
     check_folder(output)
     announce_backend()
-    from hounsfield.training.robustness import evaluate_robustness
+    from hounsfield.testing.robustness import evaluate_robustness
 
     with progress_bars() as progress:
         found = evaluate_robustness(run, data, max_images=images, seed=seed, confidence=confidence, progress=progress)

@@ -61,14 +61,15 @@ def command(
         raise UsageError("A run that is resumed keeps its data, plan, seed and folder: give --resume RUN alone.")
     announce_backend()
     from hounsfield import training
-    from hounsfield.planning import load_plan
+    from hounsfield.cohorts.request import DataRequest
+    from hounsfield.plans.loading import load_plan
 
     folder = resume or out or _new_folder(str(data))
     with progress_bars() as progress, _resumable(folder):
         if resume is not None:
             run = training.resume(resume, progress=progress)
         else:
-            request = training.DataRequest(
+            request = DataRequest(
                 str(data),
                 kind,
                 str(images) if images else None,

@@ -12,12 +12,12 @@ from hounsfield.cohorts import box_rows, coco, detection_sources, voc, yolo
 from hounsfield.cohorts.cohort import Cohort, Task
 from hounsfield.cohorts.folders import identifier_column, load_class_folders, load_dicom_folder, subfolders
 from hounsfield.cohorts.numpy_sets import load_archive, load_pair
-from hounsfield.cohorts.phantoms import make_phantom, source_digest
 from hounsfield.cohorts.public import cache_folder, get_medmnist, parse_name
 from hounsfield.cohorts.tables import TABLE_SUFFIXES, Options, load_table, read_table
 from hounsfield.errors import CohortError, UsageError
 from hounsfield.images import image_files
 from hounsfield.images.reading import find_images
+from hounsfield.phantoms import make_phantom, source_digest
 from hounsfield.progress import Progress, silent
 
 KINDS = ("class folders", "table", "dicom folder", "medmnist", "npy pair", "phantom", *detection_sources.BOX_KINDS)

@@ -4,6 +4,5 @@ from hounsfield.detection.anchor_fit import FittedAnchors, fit_anchors
 from hounsfield.detection.anchors import anchor_grid
 from hounsfield.detection.faster_rcnn import FasterRCNN
 from hounsfield.detection.roi_align import roi_align
-from hounsfield.detection.settings import DetectorSettings
 
-__all__ = ["DetectorSettings", "FasterRCNN", "FittedAnchors", "anchor_grid", "fit_anchors", "roi_align"]
+__all__ = ["FasterRCNN", "FittedAnchors", "anchor_grid", "fit_anchors", "roi_align"]

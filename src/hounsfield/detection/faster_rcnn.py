@@ -23,10 +23,10 @@ from hounsfield.detection.matching import match
 from hounsfield.detection.pyramid import feature_pyramid
 from hounsfield.detection.roi_align import roi_align
 from hounsfield.detection.sampling import Sample, balanced_sample
-from hounsfield.detection.settings import DetectorSettings
 from hounsfield.detection.suppression import best_kept
 from hounsfield.models.backbone import backbone
 from hounsfield.models.twin import Precision, training_copy
+from hounsfield.plans.detector_settings import DetectorSettings
 
 # Outputs of about 1 make the small refinements that regions need (Girshick, 2015, normalises targets alike).
 REFINEMENT_SCALE = (0.1, 0.2)

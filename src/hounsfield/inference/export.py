@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from hounsfield.atomic import replacing
 from hounsfield.bundle import Bundle, export_onnx
 from hounsfield.errors import BundleError, UsageError, require
 from hounsfield.openvino_runtime import openvino_runtime
@@ -91,9 +91,8 @@ def _to_onnx(bundle: Bundle, path: Path) -> None:
 
 
 def _copy(source: Path, path: Path) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    shutil.copyfile(source, temporary)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        shutil.copyfile(source, temporary)
 
 
 def _to_openvino(bundle: Bundle, path: Path) -> None:

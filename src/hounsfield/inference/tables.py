@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import importlib
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from hounsfield.atomic import replacing
 from hounsfield.errors import UsageError
 from hounsfield.inference.prediction import DetectionPrediction, Prediction
 
@@ -78,7 +78,8 @@ def write_table(path: str | Path, columns: Sequence[str], rows: Iterable[Row]) -
     path = Path(path)
     check_table_path(path)
     write = WRITERS[path.suffix.lower()]
-    return _atomically(path, lambda temporary: write(temporary, columns, rows))
+    with replacing(path) as temporary:
+        return write(temporary, columns, rows)
 
 
 def write_features(path: str | Path, predictions: Iterable[Prediction | DetectionPrediction]) -> int:
@@ -96,7 +97,8 @@ def write_features(path: str | Path, predictions: Iterable[Prediction | Detectio
     check_table_path(path, FEATURE_SUFFIXES)
     stream = iter(predictions)
     if path.suffix.lower() == ".npz":
-        return _atomically(path, lambda temporary: _write_npz(temporary, stream))
+        with replacing(path) as temporary:
+            return _write_npz(temporary, stream)
     first = list(islice(stream, 1))
     columns = feature_columns(len(first[0].features) if first else 0)
     rows = (feature_row(prediction) for part in (first, stream) for prediction in part)
@@ -113,25 +115,6 @@ def check_table_path(path: Path, suffixes: Sequence[str] = (".csv", ".parquet", 
         raise UsageError(f"The output '{path}' ends in '{path.suffix}': expected one of {', '.join(suffixes)}.")
     if not path.parent.is_dir():
         raise UsageError(f"The folder {path.parent} of the output does not exist. Make it first, or choose another.")
-
-
-def _atomically(path: Path, write: Callable[[Path], int]) -> int:
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
-    try:
-        count = write(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return count
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write plain values as one JSON document; the file appears when it is complete."""
-
-    def write(temporary: Path) -> int:
-        return temporary.write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
-
-    _atomically(path, write)
 
 
 def write_csv(stream: IO[str], columns: Sequence[str], rows: Iterable[Row]) -> int:

@@ -6,7 +6,8 @@ import keras
 
 from hounsfield.errors import UsageError
 from hounsfield.models.applications import application_names, application_stages
-from hounsfield.models.resnet import STEM_REDUCTION, Stem, feature_stages, stem_block
+from hounsfield.models.resnet import feature_stages, stem_block
+from hounsfield.plans.architecture import STEM_REDUCTION, Stem
 
 RESNET_DEPTHS = {"resnet10": 10, "resnet18": 18, "resnet34": 34, "resnet50": 50}
 

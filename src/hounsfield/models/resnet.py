@@ -7,7 +7,7 @@ bottleneck on its 3×3 convolution and the last normalisation of each block star
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import keras
 from keras import layers
@@ -22,9 +22,7 @@ from hounsfield.models.blocks import (
     convolution,
     normalised,
 )
-
-Stem = Literal["small", "medium", "large"]
-Pooling = Literal["mean", "stages"]
+from hounsfield.plans.architecture import Pooling, Stem
 
 # Depth -> (blocks a stage, whether blocks are bottlenecks).
 DEPTHS: dict[int, tuple[tuple[int, int, int, int], bool]] = {
@@ -34,8 +32,6 @@ DEPTHS: dict[int, tuple[tuple[int, int, int, int], bool]] = {
     50: ((3, 4, 6, 3), True),
 }
 EXPANSION = 4
-# Stem -> by how much it reduces the resolution.
-STEM_REDUCTION: dict[Stem, int] = {"small": 1, "medium": 2, "large": 4}
 # Spread of normalised features at the start: about that of means over the last maps, whose head learns at a good pace.
 FEATURE_SPREAD = 0.1
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hounsfield.augmentation.policy import Strength
-from hounsfield.planning.base import Effort
+from hounsfield.plans.augmentation import Strength
+from hounsfield.plans.base import Effort
 
 
 @dataclass(frozen=True)

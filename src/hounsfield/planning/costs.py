@@ -3,39 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from typing import get_args
 
 from hounsfield.cohorts.fingerprint import Fingerprint
 from hounsfield.cohorts.split import FRACTIONS
 from hounsfield.cohorts.training_boxes import TrainingBoxes
-from hounsfield.planning.base import BasePlan, Effort
-from hounsfield.planning.detection_planner import make_detection_plan
-from hounsfield.planning.planner import make_plan
-
-
-@dataclass(frozen=True)
-class Cost:
-    """An estimate for one effort.
-
-    Attributes:
-        effort: of the plan.
-        seconds: of the whole training at most; early stopping may end it sooner.
-        memory_mb: greatest resident memory.
-        disk_mb: of the prepared images.
-    """
-
-    effort: Effort
-    seconds: float
-    memory_mb: float
-    disk_mb: float
-
-    def words(self) -> tuple[str, str, str]:
-        """Time, memory and disk as a person says them."""
-        minutes, disk = self.seconds / 60, self.disk_mb
-        time = f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
-        sizes = [f"{size:,.0f} MB" if size < 10_000 else f"{size / 1000:,.0f} GB" for size in (self.memory_mb, disk)]
-        return (f"{self.seconds:.0f} s" if minutes < 2 else time, sizes[0], sizes[1])
+from hounsfield.planning.boxes import make_detection_plan
+from hounsfield.planning.labels import make_plan
+from hounsfield.plans.base import BasePlan, Effort
+from hounsfield.plans.costs import Cost
 
 
 def training_costs(seen: Fingerprint, boxes: TrainingBoxes | None = None) -> tuple[Cost, ...]:
@@ -55,11 +31,4 @@ def training_costs(seen: Fingerprint, boxes: TrainingBoxes | None = None) -> tup
         else make_detection_plan(training, boxes, effort=effort, num_prepared=seen.num_readable)
         for effort in get_args(Effort)
     ]
-    return tuple(_cost(plan) for plan in plans)
-
-
-def _cost(plan: BasePlan) -> Cost:
-    seconds, memory, disk = (
-        value or 0.0 for value in (plan.expected_seconds, plan.expected_memory_mb, plan.expected_disk_mb)
-    )
-    return Cost(plan.effort, seconds, memory, disk)
+    return tuple(Cost.of(plan) for plan in plans)

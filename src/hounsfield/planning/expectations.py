@@ -6,10 +6,12 @@ import numpy as np
 
 from hounsfield.cohorts.fingerprint import Fingerprint
 from hounsfield.cohorts.split import FRACTIONS
+from hounsfield.hardware import Hardware
 from hounsfield.models import build
+from hounsfield.models.devices import accelerators
 from hounsfield.planning.budget import BUDGETS
-from hounsfield.planning.hardware import Hardware, Speed, measure_speed, multiply_adds
-from hounsfield.planning.plan import Plan
+from hounsfield.planning.speed import Speed, measure_speed, multiply_adds
+from hounsfield.plans.labels import Plan
 
 # Epochs also judge validation images and take batch statistics anew.
 EPOCH_SURPLUS = 1.12
@@ -21,7 +23,7 @@ def with_expectations_here(plan: Plan, seen: Fingerprint, num_prepared: int | No
     """The expectations of a plan that was changed by hand, measured anew; see ``make_plan``."""
     width = plan.width or BUDGETS[plan.effort].width[len(plan.input_shape) - 1]
     speed = measure_speed(plan.input_shape, width, plan.batch_size)
-    return with_expectations(plan, seen, speed, Hardware.here(), num_prepared)
+    return with_expectations(plan, seen, speed, Hardware.here(accelerators()), num_prepared)
 
 
 def with_expectations(

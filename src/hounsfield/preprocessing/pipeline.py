@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -12,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from hounsfield.atomic import write_json
 from hounsfield.errors import ImageError, PreprocessingError
 from hounsfield.images.image import Image
 from hounsfield.preprocessing.registry import AnyStep
@@ -109,13 +109,7 @@ class Pipeline(BaseModel):
 
     def to_json(self, path: str | Path) -> None:
         """Write the pipeline to a file; a killed write leaves the old file as it was."""
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            temporary.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_json(path, self.to_dict())
 
     @classmethod
     def from_json(cls, path: str | Path) -> Self:

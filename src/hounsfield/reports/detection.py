@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from hounsfield.atomic import write_json
 from hounsfield.evaluation.answers import Integers
 from hounsfield.evaluation.detection import DetectionAssessment, image_errors
 from hounsfield.evaluation.detection_matching import Events, class_events
@@ -179,9 +179,7 @@ def write_detection_assessment(
     if read is not None and len(worst_images(assessment)):
         figures["worst_cases"] = worst_cases_figure(assessment, read)
     written = [folder / "metrics.json"]
-    temporary = folder / ".metrics.json.part"
-    temporary.write_text(json.dumps(assessment.to_dict(), indent=2, ensure_ascii=False), encoding="utf-8")
-    temporary.replace(written[0])
+    write_json(written[0], assessment.to_dict())
     for name, figure in figures.items():
         written.append(folder / f"{name}.png")
         save_figure(figure, written[-1])

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from hounsfield.atomic import write_json
 from hounsfield.evaluation.assessment import Assessment
 from hounsfield.evaluation.curves import confusion_matrix
 from hounsfield.reports.figures import (
@@ -44,19 +43,9 @@ def write_assessment(assessment: Assessment, folder: Path | str) -> list[Path]:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     written = [folder / "metrics.json"]
-    write_text(written[0], json.dumps(assessment.to_dict(), indent=2, ensure_ascii=False))
+    write_json(written[0], assessment.to_dict())
     for name, figure in assessment_figures(assessment).items():
         path = folder / f"{name}.png"
         save_figure(figure, path)
         written.append(path)
     return written
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file under a temporary name, then give it its own."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -7,7 +7,6 @@ stay apart for colour-blind readers; lines of one picture differ by dash as well
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +19,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from hounsfield.atomic import replacing
 from hounsfield.evaluation.answers import Answers
 from hounsfield.evaluation.calibration import reliability
 from hounsfield.evaluation.classification import Estimate
@@ -44,12 +44,8 @@ def save_figure(figure: Figure, path: Path | str) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
-    try:
+    with replacing(path) as temporary:
         figure.savefig(temporary, dpi=150, bbox_inches="tight", facecolor="white")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
+from hounsfield.atomic import write_text
 from hounsfield.cohorts.audit import Audit
 from hounsfield.cohorts.cohort import Cohort
 from hounsfield.cohorts.distribution import Distribution
@@ -27,7 +28,7 @@ from hounsfield.version import __version__
 
 if TYPE_CHECKING:
     # Whoever estimates has Keras; the page itself needs none.
-    from hounsfield.planning.costs import Cost
+    from hounsfield.plans.costs import Cost
 
 TASK = "drawing pictures"
 TEMPLATES = Path(__file__).parent / "templates"
@@ -104,10 +105,10 @@ def write_inspection(
     files = InspectionFiles(folder / "inspection.html", folder / "montage.png", folder / "inspection.json")
     folder.mkdir(parents=True, exist_ok=True)
     found = audit.to_dict() | {"costs": [asdict(cost) for cost in costs]}
-    _write_text(files.data, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+    write_text(files.data, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
     shown = [(label, row) for label, rows in examples.items() for row in rows if row in pictures]
     save_figure(_montage(cohort, [pictures[row] for _, row in shown], [label for label, _ in shown]), files.montage)
-    _write_text(files.page, page)
+    write_text(files.page, page)
     return files
 
 
@@ -274,10 +275,3 @@ def _histogram(name: str, values: pd.Series[Any]) -> dict[str, Any]:
 
 def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def _write_text(path: Path, text: str) -> None:
-    """Write under a temporary name first, so that no half page is ever seen."""
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

@@ -13,9 +13,9 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from hounsfield.atomic import write_text
 from hounsfield.images import Image
 from hounsfield.preprocessing.corruption import CORRUPTIONS, SEVERITIES, corrupted
-from hounsfield.reports.evaluation import write_text
 from hounsfield.reports.figures import COLOURS, DASHES, GREY, dress, new_figure, save_figure
 
 LINES = (("auc", "AUC"), ("accuracy", "Accuracy"))

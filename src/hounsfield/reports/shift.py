@@ -13,12 +13,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from hounsfield.atomic import write_text
 from hounsfield.cohorts.scan import Scan
 from hounsfield.cohorts.shift import FIGURES, SIGNIFICANCE, Shift, picture_descriptions, shifts
 from hounsfield.cohorts.signature import CELLS
 from hounsfield.errors import EvaluationError
 from hounsfield.evaluation.separability import Separability, separability
-from hounsfield.reports.evaluation import write_text
 from hounsfield.reports.figures import COLOURS, GREY, dress, new_figure, save_figure
 
 # Quantities in the picture.

@@ -10,12 +10,12 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from hounsfield.atomic import write_text
 from hounsfield.evaluation.ablation import Ablation
 from hounsfield.evaluation.bias_outcome import BiasAudit, GroupReport
 from hounsfield.evaluation.bias_report import BiasReport
 from hounsfield.evaluation.group_figures import GROUP_METRICS
 from hounsfield.evaluation.learning_curve import LearningCurve
-from hounsfield.reports.evaluation import write_text
 from hounsfield.reports.figures import COLOURS, GREY, dress, new_figure, save_figure
 
 PANELS = ("auc", "sensitivity", "specificity", "calibration")

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hounsfield.augmentation import Augmentation
+from hounsfield.atomic import write_json
 from hounsfield.errors import RunError
 from hounsfield.evaluation.ablation import Ablation
-from hounsfield.planning import Plan
-from hounsfield.planning.loading import classifier_plan
+from hounsfield.plans.augmentation import Augmentation
+from hounsfield.plans.labels import Plan
+from hounsfield.plans.loading import classifier_plan
 from hounsfield.progress import Progress, silent
 from hounsfield.reports.figures import save_figure
 from hounsfield.reports.subgroups import ablation_figure
-from hounsfield.training.run_folder import write_json
 from hounsfield.training.variants import answers_of, finished_run, patients_of, trained_variant, validation_table
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from hounsfield.evaluation import Assessment
 from hounsfield.evaluation.bias_report import report_bias
 from hounsfield.reports.subgroups import write_bias
-from hounsfield.training.engine_runs import EngineRun
+from hounsfield.testing.engine_runs import EngineRun
 from hounsfield.training.job import Job
 
 # The head and so many findings are told at the end of a training; `evaluate` tells all.

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 from zipfile import BadZipFile
 
 import keras
 import numpy as np
 
+from hounsfield.atomic import replacing
 from hounsfield.errors import RunError
-from hounsfield.training.run_folder import atomically
-
-if TYPE_CHECKING:
-    from hounsfield.training.averaging import WeightAverage
-    from hounsfield.training.loop import Fitted
+from hounsfield.training.averaging import WeightAverage
+from hounsfield.training.fitted import Fitted
 
 
 def save_checkpoint(path: Path, twin: keras.Model, average: WeightAverage, fitted: Fitted) -> None:
@@ -28,7 +25,8 @@ def save_checkpoint(path: Path, twin: keras.Model, average: WeightAverage, fitte
     }
     for group, values in groups.items():
         arrays |= {f"{group}{number:05d}": np.asarray(value) for number, value in enumerate(values)}
-    atomically(path, lambda temporary: _write(temporary, arrays))
+    with replacing(path) as temporary:
+        _write(temporary, arrays)
 
 
 def load_checkpoint(path: Path, twin: keras.Model, average: WeightAverage, fitted: Fitted) -> None:

@@ -10,10 +10,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from hounsfield.augmentation import Augmentation
+from hounsfield.augmentation.build import build_layers
 from hounsfield.models.twin import Precision, compiled_forward, jit_compilation, training_twin
+from hounsfield.plans.augmentation import Augmentation
 from hounsfield.training.batches import NO_MIXING, Mixing, PixelSource, TrainingBatches, predict_rows
-from hounsfield.training.loop import LEAST_LOSS, Schedule, optimizer
+from hounsfield.training.fitted import LEAST_LOSS
+from hounsfield.training.loop import Schedule, optimizer
 
 # Images on which batch-norm statistics are taken anew after an epoch: enough for steady means, and never so many that
 # this costs a small cohort as much as its training.
@@ -60,7 +62,7 @@ class ClassifierTrainee:
     ) -> None:
         keras.utils.set_random_seed(seed)
         augmentation = _spared_apart(augmentation)
-        self.model = training_twin(network, precision, augmentation.layers(seed), seed=seed)
+        self.model = training_twin(network, precision, build_layers(augmentation, seed), seed=seed)
         self._examples, self._schedule, self._seed = examples, schedule, seed
         self._mixing = Mixing(augmentation.mixup, augmentation.spare)
         steps = max(1, len(examples.train) // min(schedule.batch_size, len(examples.train)))

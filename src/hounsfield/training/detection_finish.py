@@ -9,20 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hounsfield.boxes import COLUMNS
+from hounsfield.atomic import replacing, write_json
 from hounsfield.bundle import Bundle, export_onnx, save_detector
-from hounsfield.cohorts import Cohort, SceneStore
+from hounsfield.cohorts import SceneStore
 from hounsfield.cohorts.fingerprint import Fingerprint
 from hounsfield.detection import FasterRCNN
 from hounsfield.errors import BundleError, MissingDependency
 from hounsfield.evaluation import (
     DetectionAssessment,
-    Detections,
-    Finding,
     Novelty,
-    Truth,
-    as_detections,
-    assess_detections,
     choose_score,
     estimates_to_dict,
     quick_precision,
@@ -32,14 +27,14 @@ from hounsfield.images import Image
 from hounsfield.inference.detection_engines import check_detector_bfloat16
 from hounsfield.inference.detector import Detector
 from hounsfield.inference.onnx_networks import checked_precision
-from hounsfield.inference.windows import Found
-from hounsfield.planning import DetectionPlan
+from hounsfield.plans.boxes import DetectionPlan
 from hounsfield.progress import Progress
 from hounsfield.reports.detection import detection_figures, worst_cases_figure, worst_images
 from hounsfield.reports.figures import learning_curves, save_figure
-from hounsfield.training.engine_runs import evenly
+from hounsfield.runs.folder import RunFolder
+from hounsfield.testing.boxes import Look, assess_look, finding_table, look
+from hounsfield.testing.engine_runs import evenly
 from hounsfield.training.job import origin
-from hounsfield.training.run_folder import RunFolder, atomically, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -71,36 +66,6 @@ class DetectionJob:
     progress: Progress
 
 
-@dataclass(frozen=True, eq=False)
-class Look:
-    """What a bundle's detector finds in some rows of a store.
-
-    Attributes:
-        rows: (n,) of the store.
-        found: of each row, in pixels of the image as read.
-        detections: the same with the truths.
-        features: (n, features).
-    """
-
-    rows: np.ndarray
-    found: list[Found]
-    detections: Detections
-    features: np.ndarray
-
-
-def look(detector: Detector, store: SceneStore, rows: np.ndarray, progress: Progress, name: str) -> Look:
-    """Find objects in rows of a store, down to the floor of scores."""
-    found, features = [], []
-    for number, row in enumerate(rows.tolist(), start=1):
-        looked = detector.look(store.pixels(row))
-        found.append(looked.found._replace(boxes=store.change(row).back(looked.found.boxes)))
-        features.append(looked.features)
-        progress(f"finding objects in {name} images", number, len(rows))
-    truths = [Truth(*store.cohort.boxes(row)) for row in rows.tolist()]
-    detections = as_detections(truths, [Finding(*each) for each in found], labels=detector.bundle.labels)
-    return Look(rows, found, detections, np.stack(features))
-
-
 def finish_detection(job: DetectionJob, network: FasterRCNN) -> tuple[dict[str, Any], tuple[str, ...], tuple[str, ...]]:
     """Write the bundle, metrics, findings and figures of a training.
 
@@ -127,34 +92,13 @@ def finish_detection(job: DetectionJob, network: FasterRCNN) -> tuple[dict[str, 
     folder.record("diagnosis", lines=diagnosis)
     folder.record("doubt", lines=doubt)
     table = pd.concat([finding_table(store.cohort, each, bundle.labels) for each in looks.values()])
-    atomically(folder.predictions, lambda path: table.to_csv(path, index=False))
+    with replacing(folder.predictions) as temporary:
+        table.to_csv(temporary, index=False)
     split = list(looks)[-1]
     _draw(job, assessed[split], looks[split].rows, split)
     # Written last: a run that has its metrics has all else.
     write_json(folder.metrics, metrics)
     return metrics, tuple(diagnosis), tuple(doubt)
-
-
-def assess_look(cohort: Cohort, looked: Look, bundle: Bundle, **options: Any) -> DetectionAssessment:
-    """Measure what was found, with intervals by known patient; ``options`` are those of ``assess_detections``."""
-    patients = cohort.table["patient"].iloc[looked.rows]
-    groups = patients.to_numpy() if patients.notna().all() else None
-    options = {"threshold": bundle.threshold} | options
-    return assess_detections(looked.detections, groups=groups, **options)
-
-
-def finding_table(cohort: Cohort, looked: Look, labels: tuple[str, ...]) -> pd.DataFrame:
-    """One row a finding: image, label, score, the box in pixels of the image as read, and the split."""
-    columns = list(COLUMNS[looked.detections.rank])
-    parts = []
-    for row, found in zip(looked.rows.tolist(), looked.found, strict=True):
-        part = pd.DataFrame(np.asarray(found.boxes, np.float64).round(2), columns=columns)
-        part.insert(0, "image", cohort.table["image"].iloc[row])
-        part.insert(1, "label", [labels[number] for number in found.classes])
-        part.insert(2, "score", np.asarray(found.scores, np.float64).round(5))
-        part["split"] = cohort.table["split"].iloc[row]
-        parts.append(part)
-    return pd.concat(parts, ignore_index=True)
 
 
 def _deploy(job: DetectionJob, network: FasterRCNN) -> tuple[Detector, Look]:

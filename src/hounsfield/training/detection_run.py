@@ -11,18 +11,21 @@ import keras
 import numpy as np
 from pydantic import ValidationError
 
+from hounsfield.atomic import replacing
 from hounsfield.cohorts import Cohort, SceneStore
+from hounsfield.cohorts.request import DataRequest
 from hounsfield.detection import FasterRCNN
 from hounsfield.errors import CohortError, PlanError
-from hounsfield.planning import DetectionPlan
+from hounsfield.hardware import peak_memory_mb
+from hounsfield.plans.boxes import DetectionPlan
 from hounsfield.progress import Progress
+from hounsfield.runs.folder import RunFolder
 from hounsfield.training.detection_finish import DetectionJob, finish_detection
 from hounsfield.training.detector import DetectorTrainee, put_weights
+from hounsfield.training.fitted import Fitted
 from hounsfield.training.fitting import fitted_plan
-from hounsfield.training.loop import Fitted, Schedule, fit
-from hounsfield.training.memory import peak_memory_mb
-from hounsfield.training.preparation import DataRequest, Prepared
-from hounsfield.training.run_folder import RunFolder, atomically
+from hounsfield.training.loop import Schedule, fit
+from hounsfield.training.preparation import Prepared
 from hounsfield.training.tensorboard import ScalarLog
 
 
@@ -46,7 +49,8 @@ def detection_job(
     """
     _check_fit(plan, prepared.cohort)
     if prepared.cohort.box_table is not None:
-        atomically(folder.boxes, prepared.cohort.box_table.to_parquet)
+        with replacing(folder.boxes) as temporary:
+            prepared.cohort.box_table.to_parquet(temporary)
     plan = fitted_plan(plan, prepared.cohort)
     store = SceneStore.build(prepared.cohort, plan.pipeline, progress=progress)
     _check_store(plan, store)

@@ -8,15 +8,17 @@ from typing import Any
 import keras
 import numpy as np
 
+from hounsfield.augmentation.build import build_layers
 from hounsfield.augmentation.scenes import Scene, augmented
 from hounsfield.cohorts import SceneStore
 from hounsfield.detection import FasterRCNN
 from hounsfield.evaluation import Finding, Truth, as_detections, quick_precision
 from hounsfield.inference.windows import Found, find
 from hounsfield.models.twin import compiled_forward, jit_compilation
-from hounsfield.planning import DetectionPlan
-from hounsfield.training.engine_runs import evenly
-from hounsfield.training.loop import Criterion, Schedule, optimizer
+from hounsfield.plans.boxes import DetectionPlan
+from hounsfield.testing.engine_runs import evenly
+from hounsfield.training.fitted import Criterion
+from hounsfield.training.loop import Schedule, optimizer
 
 # Canvases on which batch-norm statistics are taken anew, and images on which an epoch is judged.
 RECALIBRATED, JUDGED = 128, 96
@@ -103,7 +105,7 @@ class DetectorTrainee:
             network.settings,
             precision=plan.precision,
             seed=plan.seed,
-            augmentation=plan.intensities.layers(plan.seed),
+            augmentation=build_layers(plan.intensities, plan.seed),
         )
         self.model.trunk.set_weights(network.trunk.get_weights())
         self.model.head.set_weights(network.head.get_weights())

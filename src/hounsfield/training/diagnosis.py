@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from hounsfield.planning import Plan
+from hounsfield.plans.labels import Plan
 
 Verdict = Literal["overfitting", "underfitting", "balanced"]
 # Differences of log-loss under this are within what another seed would give.

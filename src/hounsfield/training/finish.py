@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import keras
@@ -11,16 +10,20 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from hounsfield.atomic import replacing, write_json
 from hounsfield.bundle import Bundle, export_onnx, save_bundle
-from hounsfield.cohorts import Cohort, Store
+from hounsfield.cohorts import Store
 from hounsfield.errors import BundleError, MissingDependency
-from hounsfield.evaluation import Assessment, as_answers, assess, estimated_error, estimates_to_dict
-from hounsfield.evaluation.scaling import Unscaled
-from hounsfield.inference import Engine, check_bfloat16, decide, label_text, open_engine
+from hounsfield.evaluation import estimates_to_dict
+from hounsfield.inference import Engine, check_bfloat16, open_engine
 from hounsfield.inference.onnx_networks import checked_precision
 from hounsfield.models import flip_averaged
 from hounsfield.reports.evaluation import assessment_figures
 from hounsfield.reports.figures import learning_curves, montage, save_figure
+from hounsfield.runs.folder import RunFolder
+from hounsfield.testing.engine_runs import EngineRun, run_engine
+from hounsfield.testing.labels import assess_rows, prediction_table
+from hounsfield.testing.uncertainty import disagreement_lines, error_lines, unlike_lines
 from hounsfield.training.batches import predict_rows
 from hounsfield.training.bias import record_bias
 from hounsfield.training.classifier import validation_scores
@@ -28,16 +31,11 @@ from hounsfield.training.diagnosis import Diagnosis, diagnose
 from hounsfield.training.doubt import (
     Held,
     calibrate,
-    disagreement_lines,
     ensemble_heads,
-    error_lines,
     fit_novelty,
     novelty_rows,
-    unlike_lines,
 )
-from hounsfield.training.engine_runs import EngineRun, run_engine
 from hounsfield.training.job import Job, Member, origin
-from hounsfield.training.run_folder import RunFolder, atomically, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +87,8 @@ def finish(job: Job, members: list[Member], network: keras.Model) -> Finished:
     folder.record("diagnosis", **diagnosis.to_dict())
     folder.record("doubt", lines=lines)
     table = pd.concat([prediction_table(store.cohort, rows, scores, bundle) for rows, scores in predicted.values()])
-    atomically(folder.predictions, lambda path: table.to_csv(path, index=False))
+    with replacing(folder.predictions) as temporary:
+        table.to_csv(temporary, index=False)
     split = list(predicted)[-1]
     figures = {f"{name}_{split}": figure for name, figure in assessment_figures(assessed[split]).items()}
     figures[f"images_{split}"] = _montage(store, *predicted[split], bundle)
@@ -149,46 +148,6 @@ def _validation(job: Job, members: list[Member], engine: Engine, limit_rows: np.
     order = np.argsort(rows, kind="stable")
     run = run_engine(engine, job.store, limit_rows, job.progress, "predicting validation images")
     return Held(rows[order], scores[order], seen_by[order]), run
-
-
-def assess_rows(
-    cohort: Cohort,
-    rows: np.ndarray,
-    scores: np.ndarray,
-    bundle: Bundle,
-    *,
-    threshold: float | None = None,
-    **options: Any,
-) -> Assessment:
-    """Measure what the bundle makes of the network's scores (rows, outputs), with intervals by known patient.
-
-    Beside the usual figures stands ``ece_uncalibrated``, the calibration error of the scores themselves, where the
-    bundle changes them. ``threshold`` is the bundle's where not given; ``options`` are those of ``evaluation.assess``.
-    """
-    threshold = bundle.threshold if threshold is None else threshold
-    patients, truth = cohort.table["patient"].iloc[rows], cohort.targets()[rows]
-    groups = patients.to_numpy() if patients.notna().all() else None
-    facts: dict[str, Any] = {"labels": bundle.labels, "task": bundle.task}
-    answers = as_answers(truth, bundle.calibrated(scores), threshold=threshold, **facts)
-    assessment = assess(answers, threshold=threshold, groups=groups, **options)
-    if isinstance(bundle.scaling, Unscaled):
-        return assessment
-    kept = {name: value for name, value in options.items() if name in ("num_replicates", "seed", "confidence")}
-    before = estimated_error(as_answers(truth, scores, **facts), groups=groups, **kept)
-    return replace(assessment, estimates={**assessment.estimates, "ece_uncalibrated": before})
-
-
-def prediction_table(cohort: Cohort, rows: np.ndarray, scores: np.ndarray, bundle: Bundle) -> pd.DataFrame:
-    """One row an image: ``image``, ``prediction``, ``p_LABEL`` …, and what is known of it.
-
-    ``scores`` are the network's own, (rows, outputs).
-    """
-    scores = bundle.calibrated(scores)
-    probabilities = np.concatenate([1 - scores, scores], axis=1) if bundle.task == "binary" else scores
-    known = cohort.table.iloc[rows][["image", "split", "label", "patient"]].reset_index(drop=True)
-    said = decide(scores, bundle.task, bundle.threshold)
-    known.insert(1, "prediction", [label_text(row, bundle.labels, bundle.task) for row in said])
-    return known.join(pd.DataFrame(probabilities, columns=[f"p_{label}" for label in bundle.labels]))
 
 
 def _draw(folder: RunFolder, figures: dict[str, Figure]) -> None:

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from hounsfield.cohorts import Cohort
 from hounsfield.images import Image
-from hounsfield.planning import BasePlan
+from hounsfield.plans.base import BasePlan
 
 AnyPlan = TypeVar("AnyPlan", bound=BasePlan)
 

@@ -6,15 +6,16 @@ from pathlib import Path
 
 import pandas as pd
 
+from hounsfield.atomic import write_json
 from hounsfield.errors import RunError
 from hounsfield.evaluation.learning_curve import LearningCurve, learning_curve
-from hounsfield.planning import Plan
 from hounsfield.planning.budget import BUDGETS, epochs_for
-from hounsfield.planning.loading import classifier_plan
+from hounsfield.plans.labels import Plan
+from hounsfield.plans.loading import classifier_plan
 from hounsfield.progress import Progress, silent
 from hounsfield.reports.figures import save_figure
 from hounsfield.reports.subgroups import learning_curve_figure
-from hounsfield.training.run_folder import RunFolder, write_json
+from hounsfield.runs.folder import RunFolder
 from hounsfield.training.variants import answers_of, finished_run, patients_of, trained_variant, validation_table
 
 SHARES = (0.125, 0.25, 0.5)

@@ -10,11 +10,11 @@ import keras
 from hounsfield.bundle import SourceRange
 from hounsfield.cohorts import Store
 from hounsfield.cohorts.fingerprint import Fingerprint
-from hounsfield.planning import Plan
+from hounsfield.plans.labels import Plan
 from hounsfield.progress import Progress
+from hounsfield.runs.folder import RunFolder
 from hounsfield.training.classifier import Examples
-from hounsfield.training.loop import Fitted
-from hounsfield.training.run_folder import RunFolder
+from hounsfield.training.fitted import Fitted
 
 
 @dataclass(frozen=True)

@@ -5,18 +5,19 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import keras
 import numpy as np
 
 from hounsfield.errors import RunError
-from hounsfield.planning import BasePlan
+from hounsfield.plans.base import BasePlan
 from hounsfield.training.averaging import Batches, WeightAverage, averaged_weights
 from hounsfield.training.batches import Feed
 from hounsfield.training.checkpoint import load_checkpoint, save_checkpoint
+from hounsfield.training.fitted import Criterion, Fitted
 
 logger = logging.getLogger(__name__)
 
@@ -42,16 +43,6 @@ class Schedule:
     def of(cls, plan: BasePlan) -> Schedule:
         """The plan's decisions."""
         return cls(**{name: getattr(plan, name) for name in cls.__dataclass_fields__})
-
-
-class Criterion(NamedTuple):
-    """By what epochs are compared: a figure of the validation, and whether more of it is better."""
-
-    figure: str
-    more_is_better: bool
-
-
-LEAST_LOSS = Criterion("val_loss", more_is_better=False)
 
 
 class Trainee(Protocol):
@@ -81,25 +72,6 @@ class Trainee(Protocol):
 
     def weights(self) -> list[np.ndarray]:
         """What is to be kept of the model as it is."""
-
-
-@dataclass
-class Fitted:
-    """What a training leaves: the best averaged weights, and one history record an epoch."""
-
-    weights: list[np.ndarray]
-    history: list[dict[str, Any]] = field(default_factory=list)
-    interrupted: bool = False
-    criterion: Criterion = LEAST_LOSS
-
-    @property
-    def best_epoch(self) -> int:
-        """Epoch (from 1) of the best validation; the last one before any."""
-        figure, more = self.criterion
-        judged = [index for index, record in enumerate(self.history) if figure in record]
-        if not judged:
-            return len(self.history)
-        return (max if more else min)(judged, key=lambda index: float(self.history[index][figure])) + 1
 
 
 # Called after each batch: (epoch from 1, batch from 1, batches an epoch).

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,70 +13,20 @@ from hounsfield.cohorts import Cohort, assign_splits, load_cohort
 from hounsfield.cohorts.duplicates import DuplicateGroup, duplicate_groups
 from hounsfield.cohorts.fingerprint import Fingerprint, fingerprint
 from hounsfield.cohorts.leaks import settle_leaks
+from hounsfield.cohorts.request import DataRequest
 from hounsfield.cohorts.scan import Scan, scan
 from hounsfield.cohorts.store import refuse_bad
 from hounsfield.cohorts.training_boxes import TrainingBoxes, training_boxes
 from hounsfield.errors import CohortError, UsageError
 from hounsfield.models import network_names
 from hounsfield.models.backbone import backbone_names
-from hounsfield.planning import DetectionPlan, Effort, Plan, make_detection_plan, make_plan
-from hounsfield.planning.detection_planner import detection_expectations_here
+from hounsfield.planning.boxes import detection_expectations_here, make_detection_plan
 from hounsfield.planning.expectations import with_expectations_here
+from hounsfield.planning.labels import make_plan
+from hounsfield.plans.base import Effort
+from hounsfield.plans.boxes import DetectionPlan
+from hounsfield.plans.labels import Plan
 from hounsfield.progress import Progress, silent
-
-
-@dataclass(frozen=True)
-class DataRequest:
-    """What the user said about the data; kept in the run, so that it can be found again.
-
-    Attributes:
-        data: a path or a name, as ``load_cohort`` takes it.
-        kind: forces the kind of source.
-        images: folder of the images, where a table lies elsewhere.
-        label_columns: the label columns of a table.
-        allow_outside: whether paths of a table may lead out of its folder.
-        drop_leaks: leave out the training side of a leak into test.
-        allow_leaks: train all the same.
-    """
-
-    data: str
-    kind: str | None = None
-    images: str | None = None
-    label_columns: tuple[str, ...] = ()
-    allow_outside: bool = False
-    drop_leaks: bool = False
-    allow_leaks: bool = False
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; a path is made absolute, so that a run can be continued from anywhere."""
-        values = asdict(self)
-        values["data"] = ",".join(_absolute(part) for part in _parts(self.data))
-        values["images"] = _absolute(self.images) if self.images else None
-        return values
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> DataRequest:
-        """The inverse of :meth:`to_dict`."""
-        return cls(**(values | {"label_columns": tuple(values["label_columns"])}))
-
-    def command_line(self) -> str:
-        """DATA and its options as a shell takes them."""
-        options = {"--kind": self.kind, "--images": self.images}
-        words = [self.data, *(word for name, value in options.items() if value for word in (name, value))]
-        words += [word for column in self.label_columns for word in ("--label-column", column)]
-        switches = {"--allow-outside": self.allow_outside, "--drop-leaks": self.drop_leaks}
-        switches["--allow-leaks"] = self.allow_leaks
-        return shlex.join([*words, *(name for name, wanted in switches.items() if wanted)])
-
-
-def _parts(data: str) -> list[str]:
-    """The two paths of ``IMAGES.npy,LABELS.npy``; DATA itself otherwise."""
-    parts = data.split(",")
-    return parts if not Path(data).exists() and all(Path(part).exists() for part in parts) else [data]
-
-
-def _absolute(path: str) -> str:
-    return str(Path(path).resolve()) if Path(path).exists() else path
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from hounsfield.cohorts import Cohort, Store
-from hounsfield.planning import Plan
+from hounsfield.plans.labels import Plan
 from hounsfield.training.classifier import Examples
 from hounsfield.training.weights import row_weights
 

@@ -12,11 +12,19 @@ from typing import Any
 import keras
 import pandas as pd
 
+from hounsfield.atomic import replacing
 from hounsfield.cohorts import Cohort, Store, assign_folds
+from hounsfield.cohorts.request import DataRequest
 from hounsfield.errors import PlanError, RunError, UsageError
+from hounsfield.hardware import Hardware, peak_memory_mb
 from hounsfield.models import build, ensemble, flip_averaged
-from hounsfield.planning import DetectionPlan, Effort, Plan, check_changes, load_plan
+from hounsfield.models.devices import accelerators
+from hounsfield.plans.base import Effort
+from hounsfield.plans.boxes import DetectionPlan
+from hounsfield.plans.labels import Plan
+from hounsfield.plans.loading import check_changes, load_plan
 from hounsfield.progress import Progress, silent
+from hounsfield.runs.folder import RunFolder
 from hounsfield.training.classifier import ClassifierTrainee, Examples
 from hounsfield.training.detection_finish import DetectionJob
 from hounsfield.training.detection_run import detection_job, run_detection
@@ -24,10 +32,13 @@ from hounsfield.training.finish import finish
 from hounsfield.training.fitting import fitted_plan
 from hounsfield.training.job import Job, Member
 from hounsfield.training.loop import Schedule, fit
-from hounsfield.training.memory import peak_memory_mb
-from hounsfield.training.preparation import DataRequest, Prepared, check_network, check_trainable, prepare
+from hounsfield.training.preparation import (
+    Prepared,
+    check_network,
+    check_trainable,
+    prepare,
+)
 from hounsfield.training.rows import member_examples
-from hounsfield.training.run_folder import RunFolder, atomically
 from hounsfield.training.tensorboard import ScalarLog
 from hounsfield.training.weights import group_attribute
 
@@ -96,8 +107,11 @@ def train(
         if changes:
             plan = prepared.changed(plan, changes)
         plan.save(folder.plan)
-        folder.write_environment(request.to_dict())
-        atomically(folder.cohort, prepared.cohort.table.to_parquet)
+        folder.write_environment(
+            request.to_dict(), backend=keras.backend.backend(), hardware=Hardware.here(accelerators())
+        )
+        with replacing(folder.cohort) as temporary:
+            prepared.cohort.table.to_parquet(temporary)
         run = _ready(folder, plan, prepared, request, progress)
     except BaseException:
         # Nothing was trained: the user may want to run the same command again.

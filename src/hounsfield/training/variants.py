@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from hounsfield.cohorts.request import DataRequest
 from hounsfield.errors import RunError
 from hounsfield.evaluation import Answers, predictions_from_table
 from hounsfield.evaluation.predictions import MISSING_CELLS
-from hounsfield.planning import Plan
+from hounsfield.plans.labels import Plan
 from hounsfield.progress import Progress
-from hounsfield.training.preparation import DataRequest
+from hounsfield.runs.folder import RunFolder
 from hounsfield.training.run import resume, train
-from hounsfield.training.run_folder import RunFolder
 
 
 def finished_run(run: Path | str) -> RunFolder:

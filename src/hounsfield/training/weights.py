@@ -8,7 +8,7 @@ import numpy.typing as npt
 from hounsfield.cohorts import Cohort
 from hounsfield.errors import PlanError
 from hounsfield.evaluation.subgroups import MAX_LEVELS, Attribute, make_attribute
-from hounsfield.planning import Plan
+from hounsfield.plans.labels import Plan
 
 # A row of a small group counts at most so many times what it would alone: a few images cannot stand for many.
 MOST_WEIGHT = 10.0

@@ -13,8 +13,8 @@ from hounsfield.evaluation.metrics import METRICS
 from hounsfield.evaluation.scaling import Unscaled
 from hounsfield.reports.run_report.content import listed
 from hounsfield.reports.run_report.data import NAMES, attributes, shared_patients
-from hounsfield.reports.run_report.record import SPLITS, Run, RunRecord
 from hounsfield.reports.run_report.summary import limitations, what_it_does
+from hounsfield.runs.record import SPLITS, Run, RunRecord
 
 Status = Literal["filled", "partly", "author"]
 ACQUISITION = {"scanner", "manufacturer", "view", "modality", "site", "position", "kernel"}

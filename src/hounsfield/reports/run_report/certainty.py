@@ -23,8 +23,8 @@ from hounsfield.reports.run_report.content import (
     with_interval,
 )
 from hounsfield.reports.run_report.drawings import risk_coverage_figure
-from hounsfield.reports.run_report.record import ClassifierRun
 from hounsfield.reports.svg import svg_of
+from hounsfield.runs.record import ClassifierRun
 
 COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.5)
 

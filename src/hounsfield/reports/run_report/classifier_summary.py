@@ -10,8 +10,8 @@ from hounsfield.evaluation.curves import confusion_matrix
 from hounsfield.evaluation.selective import decision_confidence, risk_coverage
 from hounsfield.reports.run_report.content import listed, number
 from hounsfield.reports.run_report.data import has_groups
-from hounsfield.reports.run_report.record import ClassifierRun
 from hounsfield.reports.run_report.wording import FEW, given_image, of_hundred, tested_on
+from hounsfield.runs.record import ClassifierRun
 
 
 def what_it_does(run: ClassifierRun) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 from hounsfield.boxes import COLUMNS, sides
 from hounsfield.evaluation.subgroups import read_attributes
 from hounsfield.reports.run_report.content import Block, Callout, Paragraph, Points, Section, Table, listed
-from hounsfield.reports.run_report.record import SPLITS, DetectorRun, Run, RunRecord
+from hounsfield.runs.record import SPLITS, DetectorRun, Run, RunRecord
 
 NAMES = {"train": "training", "validation": "validation", "test": "test"}
 # Columns that are no attribute of a patient or an image.

@@ -13,8 +13,8 @@ from hounsfield.reports.detection import worst_images
 from hounsfield.reports.pictures import data_address
 from hounsfield.reports.run_report.content import Block, Callout, Case, Cases, Paragraph, Section
 from hounsfield.reports.run_report.evidence import Evidence
-from hounsfield.reports.run_report.record import DetectorRun
 from hounsfield.reports.run_report.sources import run_images
+from hounsfield.runs.record import DetectorRun
 
 SIDE = 448  # pixels of a picture
 TYPICAL, WORST = 4, 4

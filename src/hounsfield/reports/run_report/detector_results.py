@@ -30,9 +30,9 @@ from hounsfield.reports.run_report.content import (
     percent,
     with_interval,
 )
-from hounsfield.reports.run_report.record import DetectorRun
 from hounsfield.reports.run_report.results import CURVE_POINTS, metric_table, on_what
 from hounsfield.reports.svg import svg_of
+from hounsfield.runs.record import DetectorRun
 
 # Scores that are shown beside the one in use.
 SCORES = (0.1, 0.3, 0.5, 0.7, 0.9)

@@ -9,8 +9,8 @@ import numpy as np
 from hounsfield.evaluation.detection import image_errors
 from hounsfield.evaluation.detection_titles import detection_title
 from hounsfield.reports.run_report.content import listed, number
-from hounsfield.reports.run_report.record import DetectorRun
 from hounsfield.reports.run_report.wording import FEW, given_image, of_hundred, tested_on
+from hounsfield.runs.record import DetectorRun
 
 # A class or a size whose AP50 or AP is lower than another's by less is not called the weaker one.
 NOTABLE = 0.05

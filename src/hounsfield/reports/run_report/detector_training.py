@@ -10,8 +10,8 @@ import pandas as pd
 
 from hounsfield.reports.figures import learning_curves
 from hounsfield.reports.run_report.content import Block, Drawing, Paragraph, Points, Section, Table, number
-from hounsfield.reports.run_report.record import DetectorRun
 from hounsfield.reports.svg import svg_of
+from hounsfield.runs.record import DetectorRun
 
 # What chooses the epoch, of those that a history may have.
 CHOSEN_BY = ("val_ap", "val_ap50")

@@ -40,8 +40,8 @@ from hounsfield.reports.run_report.content import (
     interval,
     number,
 )
-from hounsfield.reports.run_report.record import ClassifierRun
 from hounsfield.reports.run_report.sources import run_images
+from hounsfield.runs.record import ClassifierRun
 
 SIDE = 288  # pixels of a picture
 TYPICAL, WORST = 6, 6

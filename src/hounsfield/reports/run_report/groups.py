@@ -21,8 +21,8 @@ from hounsfield.reports.run_report.content import (
 )
 from hounsfield.reports.run_report.data import has_groups
 from hounsfield.reports.run_report.drawings import forest_figure
-from hounsfield.reports.run_report.record import RunRecord
 from hounsfield.reports.svg import svg_of
+from hounsfield.runs.record import RunRecord
 
 PANELS = {"auc": "AUC", "sensitivity": "Sensitivity", "specificity": "Specificity", "calibration": "Calibration"}
 # A forest of more groups than this is a wall; the table has them all.

@@ -10,8 +10,8 @@ from hounsfield.reports.run_report import answers as given
 from hounsfield.reports.run_report.answers import Answer, Facts, Reply, author
 from hounsfield.reports.run_report.content import Checklist, ChecklistRow
 from hounsfield.reports.run_report.detector_answers import OF_DETECTORS
-from hounsfield.reports.run_report.record import DetectorRun
 from hounsfield.reports.run_report.summary import how_well, what_it_does
+from hounsfield.runs.record import DetectorRun
 
 
 def _abstract(facts: Facts) -> Reply:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from hounsfield.evaluation.detection_titles import TITLES
 from hounsfield.evaluation.metrics import METRICS
 from hounsfield.reports.run_report.content import with_interval
-from hounsfield.reports.run_report.record import DetectorRun, Run
 from hounsfield.reports.run_report.summary import (
     doubt_question,
     for_whom_not,
@@ -16,6 +15,7 @@ from hounsfield.reports.run_report.summary import (
     what_it_does,
     when_not,
 )
+from hounsfield.runs.record import DetectorRun, Run
 from hounsfield.version import __version__
 
 SHOWN = ("auc", "average_precision", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "ppv", "npv", "ece")

@@ -12,8 +12,8 @@ from hounsfield.evaluation.operating import Rule, choose_threshold, decision_cur
 from hounsfield.evaluation.proportions import clustered_proportion, effective_number, predictive_values
 from hounsfield.reports.run_report.content import Block, Drawing, Paragraph, Section, Table, interval, number, percent
 from hounsfield.reports.run_report.drawings import decision_figure
-from hounsfield.reports.run_report.record import ClassifierRun
 from hounsfield.reports.svg import svg_of
+from hounsfield.runs.record import ClassifierRun
 
 RULES: tuple[tuple[str, Rule, float | None], ...] = (
     ("at .5", "half", None),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Self
 
-from hounsfield.reports.run_report.record import RunRecord
+from hounsfield.runs.record import RunRecord
 
 # Shorter identifiers, such as plain numbers, would be found in every figure and table.
 SHORTEST = 5

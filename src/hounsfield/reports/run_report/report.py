@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from hounsfield.atomic import write_text
 from hounsfield.errors import require
 from hounsfield.progress import Progress, silent
-from hounsfield.reports.evaluation import write_text
 from hounsfield.reports.run_report.answers import Facts
 from hounsfield.reports.run_report.certainty import calibration_section, doubt_section
 from hounsfield.reports.run_report.content import Callout, Checklist, Points, Section, number
@@ -25,10 +25,10 @@ from hounsfield.reports.run_report.guidelines import CLAIM, TRIPOD_AI, checklist
 from hounsfield.reports.run_report.model_card import model_card
 from hounsfield.reports.run_report.operating import operating_section
 from hounsfield.reports.run_report.privacy import Scrubber
-from hounsfield.reports.run_report.record import DetectorRun, Run, read_run
 from hounsfield.reports.run_report.results import results_section
 from hounsfield.reports.run_report.summary import limitations, summary_section
 from hounsfield.reports.run_report.training import environment_section, resources_section, training_section
+from hounsfield.runs.record import DetectorRun, Run, read_run
 from hounsfield.version import __version__
 
 CLASSIFIER_TILES = {"auc": "AUC", "accuracy": "accuracy", "sensitivity": "sensitivity", "specificity": "specificity"}

@@ -21,9 +21,9 @@ from hounsfield.reports.run_report.content import (
     number,
     with_interval,
 )
-from hounsfield.reports.run_report.record import ClassifierRun, Run
 from hounsfield.reports.run_report.wording import of_patients
 from hounsfield.reports.svg import svg_of
+from hounsfield.runs.record import ClassifierRun, Run
 
 # Metrics in the order in which a reader asks for them.
 ORDER = tuple(METRICS)

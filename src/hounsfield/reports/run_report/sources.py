@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hounsfield.cohorts import load_cohort
 from hounsfield.images.image import Image
-from hounsfield.reports.run_report.record import RunRecord
+from hounsfield.runs.record import RunRecord
 
 
 def run_images(run: RunRecord, references: Sequence[str]) -> list[Image | None]:

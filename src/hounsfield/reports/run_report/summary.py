@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from hounsfield.reports.run_report import classifier_summary, detector_summary
 from hounsfield.reports.run_report.content import Answers, Block, Callout, Section
 from hounsfield.reports.run_report.data import shared_patients
-from hounsfield.reports.run_report.record import DetectorRun, Run
 from hounsfield.reports.run_report.wording import image_kind
+from hounsfield.runs.record import DetectorRun, Run
 
 
 def summary_section(run: Run) -> Section:

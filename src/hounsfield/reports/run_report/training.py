@@ -21,9 +21,9 @@ from hounsfield.reports.run_report.content import (
     number,
 )
 from hounsfield.reports.run_report.detector_training import decision_table, detector_training_section
-from hounsfield.reports.run_report.record import DetectorRun, Run, RunRecord
 from hounsfield.reports.subgroups import ablation_figure, learning_curve_figure
 from hounsfield.reports.svg import svg_of
+from hounsfield.runs.record import DetectorRun, Run, RunRecord
 
 # Lannelongue et al., "Green Algorithms", Advanced Science 2021: W a core in full use, and W a GiB of memory.
 CORE_WATTS, MEMORY_WATTS, ACCELERATOR_WATTS = 12.0, 0.3725, 300.0

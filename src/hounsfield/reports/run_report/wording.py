@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hounsfield.bundle import Bundle
 from hounsfield.reports.run_report.content import listed
-from hounsfield.reports.run_report.record import Run
+from hounsfield.runs.record import Run
 
 # Fewer test images with or without a label, or fewer objects of it, than this leave any figure wide open.
 FEW = 50

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
 
-from hounsfield.cohorts.phantoms.patients import Patient, derive_uid
+from hounsfield.phantoms.patients import Patient, derive_uid
 
 _IMPLEMENTATION = derive_uid("implementation")
 

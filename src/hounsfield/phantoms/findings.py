@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from hounsfield.cohorts.phantoms.anatomy import Array, Grid, Thorax, heart, lateral_border, lungs, single
+from hounsfield.phantoms.anatomy import Array, Grid, Thorax, heart, lateral_border, lungs, single
 
 Box = tuple[int, int, int, int]
 # A pixel belongs to the opacity's box where its path is above this part of the greatest.

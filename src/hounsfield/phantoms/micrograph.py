@@ -14,7 +14,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from hounsfield.cohorts.phantoms.microscope import (
+from hounsfield.images import write_image
+from hounsfield.images.image import Image
+from hounsfield.phantoms.microscope import (
     MICROSCOPES,
     Array,
     Microscope,
@@ -23,10 +25,8 @@ from hounsfield.cohorts.phantoms.microscope import (
     stain_around,
     wave_intensity,
 )
-from hounsfield.cohorts.phantoms.particles import KINDS, OUTLINE, Particle, draw_debris, draw_particle
-from hounsfield.cohorts.phantoms.patients import Bias
-from hounsfield.images import write_image
-from hounsfield.images.image import Image
+from hounsfield.phantoms.particles import KINDS, OUTLINE, Particle, draw_debris, draw_particle
+from hounsfield.phantoms.patients import Bias
 
 NAME = "phantom:micrograph"
 SIZE = 384

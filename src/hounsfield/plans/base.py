@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from hounsfield.atomic import write_text
 from hounsfield.errors import PlanError
 from hounsfield.preprocessing import Pipeline
 
@@ -144,12 +145,7 @@ class BasePlan(BaseModel):
         """Write the plan into a folder that is made if need be; never half a file."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".part")
-        try:
-            temporary.write_text(self.to_yaml(), encoding="utf-8")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_text(path, self.to_yaml())
 
     @classmethod
     def from_yaml(cls, text: str, *, overrides: Mapping[str, Any] | None = None, origin: str = "the plan") -> Self:

@@ -21,7 +21,7 @@ from hounsfield.inference import Engine, open_engine
 from hounsfield.inference.appearance import appearances
 from hounsfield.preprocessing.corruption import CORRUPTIONS, SEVERITIES, corrupted, corruption_names
 from hounsfield.progress import Progress, silent
-from hounsfield.training.evaluation import tested_cohort
+from hounsfield.testing.cohort import tested_cohort
 
 # Enough for half-widths of two points; more would only take longer.
 MAX_IMAGES = 1000

@@ -1,8 +1,7 @@
-"""What this machine can do, and which precision pays on it, by a short measurement."""
+"""Which precision pays on this machine and how fast it trains, by a short measurement."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,13 +9,12 @@ from functools import cache
 
 import keras
 import numpy as np
-import psutil
 from keras import layers
 
 from hounsfield.models.blocks import GLOBAL_AVERAGE_POOLINGS, convolution, normalised
-from hounsfield.models.devices import accelerators
-from hounsfield.models.resnet import STEM_REDUCTION, fitting_stem
+from hounsfield.models.resnet import fitting_stem
 from hounsfield.models.twin import Precision, jit_compilation, training_twin
+from hounsfield.plans.architecture import STEM_REDUCTION
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "mixed_bfloat16")
 # A lower precision has to be worth its rounding.
@@ -24,26 +22,6 @@ WORTHWHILE = 1.1
 PROBE_BLOCKS = 3
 PROBE_STEPS = 8
 PROBE_VALUES = 2**22  # activations a probed layer holds at most: enough to fill the cores, little enough to be quick
-
-
-@dataclass(frozen=True)
-class Hardware:
-    """Cores this process may use, memory in bytes, accelerators by name."""
-
-    cores: int
-    memory: int
-    accelerators: tuple[str, ...]
-
-    @classmethod
-    def here(cls) -> Hardware:
-        """Look at this machine."""
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return cls(cores, psutil.virtual_memory().total, accelerators())
-
-    def describe(self) -> str:
-        """One line for reasons and reports."""
-        accelerators = ", ".join(self.accelerators) or "no accelerator"
-        return f"{self.cores} cores, {self.memory / 2**30:.0f} GiB memory, {accelerators}"
 
 
 @dataclass(frozen=True)

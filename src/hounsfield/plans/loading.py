@@ -8,9 +8,9 @@ from pathlib import Path
 import yaml
 
 from hounsfield.errors import PlanError, UsageError
-from hounsfield.planning.base import BasePlan
-from hounsfield.planning.detection_plan import DetectionPlan
-from hounsfield.planning.plan import Plan
+from hounsfield.plans.base import BasePlan
+from hounsfield.plans.boxes import DetectionPlan
+from hounsfield.plans.labels import Plan
 
 
 def load_plan(path: Path | str) -> Plan | DetectionPlan:

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
 
-from hounsfield.cohorts.phantoms import anatomy, findings
-from hounsfield.cohorts.phantoms.anatomy import Array, Grid, Thorax
-from hounsfield.cohorts.phantoms.dicom_writing import common_elements, set_pixels, write_file
-from hounsfield.cohorts.phantoms.patients import SITES, Bias, Patient, derive_uid, draw_patient
-from hounsfield.cohorts.phantoms.radiograph import DETECTORS, LUNG_DENSITY, MAGNIFICATION, Detector, develop, expose
+from hounsfield.phantoms import anatomy, findings
+from hounsfield.phantoms.anatomy import Array, Grid, Thorax
+from hounsfield.phantoms.dicom_writing import common_elements, set_pixels, write_file
+from hounsfield.phantoms.patients import SITES, Bias, Patient, derive_uid, draw_patient
+from hounsfield.phantoms.radiograph import DETECTORS, LUNG_DENSITY, MAGNIFICATION, Detector, develop, expose
 
 NAME = "phantom:chest"
 SIZE = 128

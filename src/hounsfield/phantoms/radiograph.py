@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from hounsfield.cohorts.phantoms.anatomy import Array, single
+from hounsfield.phantoms.anatomy import Array, single
 
 # Linear attenuation in 1/mm at about 50 and 80 keV (NIST XCOM, rounded): soft tissue, cortical bone; and the part of
 # soft tissue's attenuation that inflated lung has.

@@ -8,17 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from hounsfield.augmentation import Augmentation
-from hounsfield.augmentation.scenes import SCENE_STRENGTHS, SceneAugmentation, SceneStrength
 from hounsfield.cohorts.fingerprint import Fingerprint
 from hounsfield.cohorts.training_boxes import TrainingBoxes
-from hounsfield.detection import DetectorSettings, FasterRCNN, FittedAnchors, fit_anchors
-from hounsfield.models.resnet import STEM_REDUCTION, Stem
-from hounsfield.planning.base import Effort
-from hounsfield.planning.detection_plan import DetectionPlan
+from hounsfield.detection import FasterRCNN, FittedAnchors, fit_anchors
+from hounsfield.hardware import Hardware
+from hounsfield.models.devices import accelerators
 from hounsfield.planning.expectations import prepared_images
-from hounsfield.planning.hardware import Hardware, Speed, measure_speed, multiply_adds
-from hounsfield.planning.planner import SIDED, SQUEEZE, UNORIENTED, normalisation_steps, num_channels
+from hounsfield.planning.labels import SIDED, SQUEEZE, UNORIENTED, normalisation_steps, num_channels
+from hounsfield.planning.speed import Speed, measure_speed, multiply_adds
+from hounsfield.plans.architecture import STEM_REDUCTION, Stem
+from hounsfield.plans.augmentation import SCENE_STRENGTHS, Augmentation, SceneAugmentation, Strength
+from hounsfield.plans.base import Effort
+from hounsfield.plans.boxes import DetectionPlan
+from hounsfield.plans.detector_settings import DetectorSettings
 from hounsfield.preprocessing import Pipeline
 from hounsfield.preprocessing.resampling import Resample, Zoom
 
@@ -31,7 +33,7 @@ class Budget:
     longest_side: dict[int, int]
     width: dict[int, int]
     images: dict[int, int]
-    augmentation: SceneStrength
+    augmentation: Strength
 
 
 BUDGETS: dict[Effort, Budget] = {
@@ -96,7 +98,7 @@ def make_detection_plan(
         seed: of the training.
         num_prepared: images of all splits; where not given, the training rows are taken for their usual share.
     """
-    rank, budget, hardware = seen.rank, BUDGETS[effort], Hardware.here()
+    rank, budget, hardware = seen.rank, BUDGETS[effort], Hardware.here(accelerators())
     reasons = {
         "effort": "asked for: the dial from which the rest follows",
         "task": "the data has boxes: the network says where and what, not only whether",
@@ -255,7 +257,7 @@ def detection_expectations_here(
 ) -> DetectionPlan:
     """The expectations of a plan that was changed by hand, measured anew; see ``make_detection_plan``."""
     speed = measure_speed(plan.input_shape, plan.width or 32, plan.batch_size)
-    return with_detection_expectations(plan, seen, speed, Hardware.here(), num_prepared)
+    return with_detection_expectations(plan, seen, speed, Hardware.here(accelerators()), num_prepared)
 
 
 def with_detection_expectations(

@@ -1,13 +1,10 @@
-"""How strongly a training varies its images: a declared set of limits, and the layers they make."""
+"""How strongly a training varies its images: declared limits, for whole images and for images with objects."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-import keras
 from pydantic import BaseModel, ConfigDict, Field
-
-from hounsfield.augmentation.layers import RandomErase, RandomIntensity, RandomlySpared, RandomSpatial
 
 Strength = Literal["none", "light", "medium", "strong"]
 
@@ -37,34 +34,6 @@ class Augmentation(BaseModel):
     erase: float = Field(0.0, ge=0, le=1)
     mixup: float = Field(0.0, ge=0)
     spare: float = Field(0.0, ge=0, lt=1)
-
-    def layers(self, seed: int) -> list[keras.Layer]:
-        """The layers that these limits call for, in the order in which they are applied."""
-        spatial = RandomSpatial(
-            flip_axes=self.flip_axes,
-            rotation=self.rotation,
-            scale=self.scale,
-            stretch=self.stretch,
-            shear=self.shear,
-            translation=self.translation,
-            elastic=self.elastic,
-            seed=seed,
-        )
-        intensity = RandomIntensity(
-            brightness=self.brightness,
-            contrast=self.contrast,
-            gamma=self.gamma,
-            sharpness=self.sharpness,
-            noise=self.noise,
-            seed=seed + 1,
-        )
-        moves = self.flip_axes or any(
-            (self.rotation, self.scale, self.stretch, self.shear, self.translation, self.elastic)
-        )
-        changes = any((self.brightness, self.contrast, self.gamma, self.sharpness, self.noise))
-        chosen = [(moves, spatial), (changes, intensity), (self.erase, RandomErase(size=self.erase, seed=seed + 2))]
-        layers = [layer for wanted, layer in chosen if wanted]
-        return [RandomlySpared(layers, share=self.spare, seed=seed + 3)] if layers and self.spare else layers
 
     def changes(self) -> tuple[str, ...]:
         """The names of the changes that these limits allow."""
@@ -108,4 +77,37 @@ STRENGTHS: dict[Strength, Augmentation] = {
         mixup=0.2,
         spare=SPARE,
     ),
+}
+
+
+class SceneAugmentation(BaseModel):
+    """Limits of the random changes.
+
+    Attributes:
+        flip_axes: spatial axes that are mirrored with probability one half.
+        turn: whether images are turned by right angles in the plane of rows and columns.
+        scale: largest relative change of size (0.5: factors from 1/1.5 to 1.5).
+        stretch: the same, drawn for each axis on its own.
+        mosaic: probability that a canvas is shared by several images, one in each of its quarters (octants in 3D).
+        object_share: where an image is larger than the canvas, the probability that the window is drawn around an
+            object and not anywhere.
+        keep: the part of a box that has to be inside the window for the object to stay; what is left is cut.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    flip_axes: tuple[int, ...] = ()
+    turn: bool = False
+    scale: float = Field(0.0, ge=0, le=3)
+    stretch: float = Field(0.0, ge=0, le=1)
+    mosaic: float = Field(0.0, ge=0, le=1)
+    object_share: float = Field(0.5, ge=0, le=1)
+    keep: float = Field(0.25, gt=0, le=1)
+
+
+SCENE_STRENGTHS: dict[Strength, SceneAugmentation] = {
+    "none": SceneAugmentation(),
+    "light": SceneAugmentation(scale=0.2),
+    "medium": SceneAugmentation(scale=0.5, stretch=0.1, mosaic=0.25),
+    "strong": SceneAugmentation(scale=1.0, stretch=0.2, mosaic=0.5),
 }

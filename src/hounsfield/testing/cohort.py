@@ -1,74 +1,16 @@
-"""Testing a finished run: on its own test split, or on other data."""
+"""Which rows a run is tested on: its own test rows, or those of other data."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from hounsfield.bundle import Bundle
-from hounsfield.cohorts import Cohort, Store, load_cohort
+from hounsfield.cohorts import Cohort, load_cohort
+from hounsfield.cohorts.request import DataRequest
 from hounsfield.errors import RunError
-from hounsfield.evaluation import Assessment
-from hounsfield.inference import open_engine
-from hounsfield.inference.decisions import refuse_threshold
-from hounsfield.progress import Progress, silent
-from hounsfield.training.doubt import unlike_lines
-from hounsfield.training.engine_runs import run_engine
-from hounsfield.training.finish import assess_rows
-from hounsfield.training.preparation import DataRequest
-from hounsfield.training.run_folder import RunFolder
-
-
-def evaluate_run(
-    run: Path | str,
-    data: str | None = None,
-    *,
-    threshold: float | None = None,
-    num_replicates: int = 2000,
-    confidence: float = 0.95,
-    seed: int = 0,
-    progress: Progress = silent,
-) -> Assessment:
-    """Run the bundle of a run on test images, and measure it.
-
-    Args:
-        run: the run folder.
-        data: other DATA, all rows of which are tested, or its test rows where it comes with splits; ``None`` for the
-            test rows of the run's own data.
-        threshold: of the decisions; the bundle's where not given.
-        num_replicates: of the bootstrap.
-        confidence: nominal coverage of the intervals.
-        seed: of the bootstrap.
-        progress: told of the images.
-
-    Raises:
-        RunError: the run has no test rows, or its data has changed.
-        BundleError: the run was not finished.
-        CohortError: the data cannot be tested on.
-        UsageError: a threshold is given for a multi-class task.
-    """
-    bundle = Bundle.load(run)
-    refuse_threshold(bundle.classifier_task, threshold)
-    cohort, note = tested_cohort(run, data, bundle)
-    store = Store.build(cohort, bundle.pipeline, progress=progress)
-    engine = open_engine(bundle)
-    tested = run_engine(engine, store, np.arange(len(store)), progress, "predicting")
-    notes = (*store.cohort.notes, note, f"Predicted by {engine.description}.", *unlike_lines(bundle, tested, "images"))
-    assessment = assess_rows(
-        store.cohort,
-        tested.rows,
-        tested.probabilities,
-        bundle,
-        threshold=threshold,
-        notes=notes,
-        num_replicates=num_replicates,
-        confidence=confidence,
-        seed=seed,
-    )
-    return replace(assessment, table=store.cohort.table, features=tested.features)
+from hounsfield.runs.folder import RunFolder
 
 
 def tested_cohort(run: Path | str, data: str | None, bundle: Bundle) -> tuple[Cohort, str]:

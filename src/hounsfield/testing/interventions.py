@@ -15,8 +15,8 @@ from hounsfield.images import Image
 from hounsfield.inference import Predictor
 from hounsfield.inference.interventions import UNCHANGED, predict_interventions
 from hounsfield.progress import Progress, silent
-from hounsfield.training.engine_runs import evenly
-from hounsfield.training.evaluation import tested_cohort
+from hounsfield.testing.cohort import tested_cohort
+from hounsfield.testing.engine_runs import evenly
 
 # More images make the answer hardly surer, and each is predicted eight times.
 MOST_IMAGES = 1000

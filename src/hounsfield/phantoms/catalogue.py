@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from hounsfield.cohorts.phantoms import chest, ct, micrograph
-from hounsfield.cohorts.phantoms.patients import Bias, WeakGroup
 from hounsfield.errors import CohortError, ResourceError, UsageError
+from hounsfield.phantoms import chest, ct, micrograph
+from hounsfield.phantoms.patients import Bias, WeakGroup
 from hounsfield.progress import Progress, silent
 
 Row = dict[str, object]

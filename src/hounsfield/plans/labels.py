@@ -7,9 +7,9 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field
 
-from hounsfield.augmentation.policy import STRENGTHS, Augmentation
-from hounsfield.models.resnet import Pooling
-from hounsfield.planning.base import BasePlan
+from hounsfield.plans.architecture import Pooling
+from hounsfield.plans.augmentation import STRENGTHS, Augmentation
+from hounsfield.plans.base import BasePlan
 
 
 class Plan(BasePlan):

@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from hounsfield.augmentation.policy import STRENGTHS, Augmentation, Strength
 from hounsfield.cohorts.fingerprint import Fingerprint, LungFigures, Sizes
-from hounsfield.models.resnet import Pooling
-from hounsfield.planning.base import Effort
+from hounsfield.hardware import Hardware
+from hounsfield.models.devices import accelerators
 from hounsfield.planning.budget import BUDGETS, Budget, epochs_for
 from hounsfield.planning.expectations import with_expectations
-from hounsfield.planning.hardware import Hardware, measure_speed
-from hounsfield.planning.plan import Plan
+from hounsfield.planning.speed import measure_speed
+from hounsfield.plans.architecture import Pooling
+from hounsfield.plans.augmentation import STRENGTHS, Augmentation, Strength
+from hounsfield.plans.base import Effort
+from hounsfield.plans.labels import Plan
 from hounsfield.preprocessing import Pipeline
 
 # Why an effort varies its images as it does.
@@ -65,7 +67,7 @@ def make_plan(
         seed: of the training.
         num_prepared: images of all splits; where not given, the training rows are taken for their usual share.
     """
-    budget, hardware = BUDGETS[effort], Hardware.here()
+    budget, hardware = BUDGETS[effort], Hardware.here(accelerators())
     reasons: dict[str, str] = {"effort": "asked for: the dial from which the rest follows"}
     input_shape = _input_shape(seen, budget, reasons)
     width = _width(network, seen, input_shape, budget, hardware, reasons)

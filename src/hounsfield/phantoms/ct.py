@@ -14,9 +14,9 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 from scipy import ndimage
 
-from hounsfield.cohorts.phantoms.anatomy import Array, single
-from hounsfield.cohorts.phantoms.dicom_writing import common_elements, set_pixels, write_file
-from hounsfield.cohorts.phantoms.patients import SITES, Bias, Patient, derive_uid, draw_patient
+from hounsfield.phantoms.anatomy import Array, single
+from hounsfield.phantoms.dicom_writing import common_elements, set_pixels, write_file
+from hounsfield.phantoms.patients import SITES, Bias, Patient, derive_uid, draw_patient
 
 NAME = "phantom:ct-nodule"
 SHAPE = (48, 64, 64)

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from hounsfield.models.resnet import Stem
+from hounsfield.plans.architecture import Stem
 
 
 class DetectorSettings(BaseModel):

@@ -6,16 +6,16 @@ import json
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
-import keras
 import pandas as pd
 
+from hounsfield.atomic import replacing, write_json
 from hounsfield.errors import RunError
-from hounsfield.planning import Hardware
+from hounsfield.hardware import Hardware
 from hounsfield.version import __version__
 
 RECORDED_PACKAGES = (
@@ -123,9 +123,8 @@ class RunFolder:
         if left_out:
             self.record("left out", images=list(left_out))
 
-    def write_environment(self, data: dict[str, Any]) -> None:
-        """Write where the data came from and on what the training ran."""
-        hardware = Hardware.here()
+    def write_environment(self, data: dict[str, Any], *, backend: str, hardware: Hardware) -> None:
+        """Write where the data came from and on what the training runs."""
         packages = {
             name: found.version
             for found in distributions()
@@ -136,7 +135,7 @@ class RunFolder:
             "hounsfield": __version__,
             "python": platform.python_version(),
             "platform": platform.platform(),
-            "backend": keras.backend.backend(),
+            "backend": backend,
             "packages": dict(sorted(packages.items())),
             "cores": hardware.cores,
             "memory_bytes": hardware.memory,
@@ -162,20 +161,5 @@ class RunFolder:
 
     def write_history(self, records: list[dict[str, Any]]) -> None:
         """Write one row an epoch and member."""
-        atomically(self.history, lambda temporary: pd.DataFrame(records).to_csv(temporary, index=False))
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON; never half a file."""
-    text = json.dumps(value, indent=2, ensure_ascii=False)
-    atomically(path, lambda temporary: temporary.write_text(text + "\n", encoding="utf-8"))
-
-
-def atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let ``write`` make a file under a temporary name, then give it its own."""
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        write(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        with replacing(self.history) as temporary:
+            pd.DataFrame(records).to_csv(temporary, index=False)

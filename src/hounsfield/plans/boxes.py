@@ -7,11 +7,10 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field
 
-from hounsfield.augmentation import Augmentation
-from hounsfield.augmentation.scenes import SCENE_STRENGTHS, SceneAugmentation
-from hounsfield.detection import DetectorSettings
-from hounsfield.models.resnet import Stem
-from hounsfield.planning.base import BasePlan
+from hounsfield.plans.architecture import Stem
+from hounsfield.plans.augmentation import SCENE_STRENGTHS, Augmentation, SceneAugmentation
+from hounsfield.plans.base import BasePlan
+from hounsfield.plans.detector_settings import DetectorSettings
 
 
 class DetectionPlan(BasePlan):

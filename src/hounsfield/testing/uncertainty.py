@@ -1,0 +1,71 @@
+"""What a test says of calibration, of images unlike those of training, and of an ensemble's disagreement."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from hounsfield.bundle import Bundle
+from hounsfield.evaluation import Assessment
+from hounsfield.evaluation.delong import auc_estimate
+from hounsfield.evaluation.intervals import make_clusters
+from hounsfield.evaluation.selective import decision_confidence
+from hounsfield.testing.engine_runs import EngineRun
+
+
+def error_lines(assessment: Assessment, split: str) -> list[str]:
+    """The calibration error on a split before and after scaling; nothing where nothing was scaled."""
+    estimates = assessment.estimates
+    if "ece_uncalibrated" not in estimates:
+        return []
+    return [calibration_change(estimates["ece_uncalibrated"].to_dict(), estimates["ece"].to_dict(), split)]
+
+
+def unlike_lines(bundle: Bundle, run: EngineRun, what: str) -> list[str]:
+    """How many images are unlike those of training, and how many are expected of images like those."""
+    novelty = bundle.doubt.novelty if bundle.doubt else None
+    if novelty is None:
+        return []
+    unlike = novelty.unlike(run.descriptions)
+    found = f"Unlike the training images: {int(unlike.sum()):,} of {len(unlike):,} {what} ({unlike.mean():.1%}"
+    # The limit is that of single networks; the mean over those of an ensemble spreads less.
+    most = "at most " if bundle.doubt and bundle.doubt.heads else ""
+    return [f"{found}; of images like those of training {most}{novelty.false_alarms:.1%} are expected)."]
+
+
+def disagreement_lines(bundle: Bundle, run: EngineRun, assessment: Assessment, what: str) -> list[str]:
+    """How far the networks of an ensemble differ where they are right and where they are wrong."""
+    heads = bundle.doubt.heads if bundle.doubt else None
+    if heads is None:
+        return []
+    spread = heads.disagreement(run.features, bundle.classifier_task)
+    right = decision_confidence(assessment.answers, bundle.threshold)[1]
+    told = " and ".join(
+        f"{np.median(spread[rows]):.3f} on {int(rows.sum()):,} {word} ones"
+        for rows, word in ((right, "right"), (~right, "wrong"))
+        if rows.any()
+    )
+    ranked = ""
+    if right.any() and not right.all():
+        wrong = ~right[:, np.newaxis]
+        value, interval = auc_estimate(wrong, spread[:, np.newaxis], make_clusters(wrong, assessment.groups))
+        ranked = (
+            "; by it alone wrong answers are told from right ones with an AUC of "
+            f"{value:.2f} ({interval.low:.2f} to {interval.high:.2f})"
+        )
+    first = (
+        f"Disagreement of the {len(heads.kernels)} networks on {what} (standard deviation of their probabilities, "
+        "median)"
+    )
+    return [f"{first}: {told}{ranked}."]
+
+
+def calibration_change(before: dict[str, Any], after: dict[str, Any], split: str) -> str:
+    """The calibration error before and after a scaling, in one line."""
+    return f"Calibration error on {split}: {_told(before)} before, {_told(after)} after."
+
+
+def _told(estimate: dict[str, Any]) -> str:
+    interval = "" if estimate["low"] is None else f" ({estimate['low']:.3f} to {estimate['high']:.3f})"
+    return f"{estimate['value']:.3f}{interval}"
