@@ -15,8 +15,14 @@ import pytest
 
 from hounsfield.bundle import Bundle
 from hounsfield.errors import BundleError, MissingDependency, UsageError
-from hounsfield.inference import ENGINES, check_bfloat16, decide, onnx_networks, open_engine
+from hounsfield.inference import (
+    ENGINES,
+    check_bfloat16,
+    onnx_networks,
+    open_engine,
+)
 from hounsfield.inference import engines as module
+from hounsfield.tasks import decide
 from networks import keras_outputs, tiny_bundle, tiny_network
 
 pytestmark = pytest.mark.network

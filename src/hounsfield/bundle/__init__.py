@@ -14,7 +14,7 @@ imports no Keras.
 """
 
 from hounsfield.bundle.bundle import Bundle
-from hounsfield.bundle.manifest import SourceRange, Task
+from hounsfield.bundle.manifest import SourceRange
 from hounsfield.bundle.saving import export_onnx, save_bundle, save_detector
 
-__all__ = ["Bundle", "SourceRange", "Task", "export_onnx", "save_bundle", "save_detector"]
+__all__ = ["Bundle", "SourceRange", "export_onnx", "save_bundle", "save_detector"]

@@ -26,16 +26,15 @@ from hounsfield.bundle.manifest import (
     TRUNK,
     Manifest,
     SourceRange,
-    Task,
     check_files,
     read_manifest,
 )
 from hounsfield.errors import BundleError, EvaluationError, PreprocessingError, require
-from hounsfield.evaluation.answers import Task as ClassifierTask
 from hounsfield.evaluation.detection_doubt import DetectionDoubt
 from hounsfield.evaluation.doubt import Doubt
 from hounsfield.evaluation.scaling import Scaling, Unscaled, scaling_from_dict, scaling_to_dict
 from hounsfield.preprocessing import Pipeline
+from hounsfield.tasks import LabelTask, Task, num_outputs
 
 Kept = TypeVar("Kept", Doubt, DetectionDoubt)
 
@@ -87,7 +86,7 @@ class Bundle:
         return self.folder / TRUNK, self.folder / HEAD
 
     @property
-    def classifier_task(self) -> ClassifierTask:
+    def classifier_task(self) -> LabelTask:
         """The task, of a bundle that labels whole images.
 
         Raises:
@@ -103,7 +102,7 @@ class Bundle:
     @property
     def num_outputs(self) -> int:
         """How many probabilities the network gives: one for a binary task, else one a label."""
-        return 1 if self.task == "binary" else len(self.labels)
+        return num_outputs(len(self.labels), self.task)
 
     @cached_property
     def doubt(self) -> Doubt | None:

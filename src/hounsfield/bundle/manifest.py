@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hounsfield.errors import BundleError
+from hounsfield.tasks import Task
 from hounsfield.version import __version__
 
 FORMAT_VERSION = 1
@@ -20,8 +21,6 @@ ONNX = "model.onnx"
 # A detector's two networks: from an image to anchors and features, and from regions to labels.
 TRUNK, HEAD = "trunk.onnx", "head.onnx"
 DOUBT = "doubt.npz"
-
-Task = Literal["binary", "multi-class", "multi-label", "detection"]
 
 
 class SourceRange(BaseModel):

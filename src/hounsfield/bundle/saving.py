@@ -10,10 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from hounsfield.bundle.bundle import Bundle, write_manifest
-from hounsfield.bundle.manifest import MANIFEST, NETWORK, PIPELINE, SourceRange, Task
+from hounsfield.bundle.manifest import (
+    MANIFEST,
+    NETWORK,
+    PIPELINE,
+    SourceRange,
+)
 from hounsfield.errors import BundleError, require
 from hounsfield.onnx_export import write_onnx, write_parts
 from hounsfield.preprocessing import Pipeline
+from hounsfield.tasks import Task
 from hounsfield.version import __version__
 
 

@@ -159,12 +159,11 @@ def _remove_shortcuts(run: Path, data: str | None, threshold: float | None, conf
 
 
 def _assess_table(path: Path, task: str | None, threshold: float | None, options: dict[str, Any]) -> Assessment:
-    from hounsfield.evaluation.answers import Task
     from hounsfield.evaluation.assessment import assess
     from hounsfield.evaluation.predictions import DOUBT_COLUMNS, read_predictions
-    from hounsfield.inference.decisions import refuse_threshold
+    from hounsfield.tasks import LabelTask, refuse_threshold
 
-    known = {name: name for name in get_args(Task)}
+    known = {name: name for name in get_args(LabelTask)}
     if task is not None and task not in known:
         raise UsageError(f"The task '{task}' is not known; expected {', '.join(known)}.")
     read = read_predictions(path, task=known[task] if task else None, threshold=threshold)

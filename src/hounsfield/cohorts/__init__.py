@@ -1,6 +1,6 @@
 """Cohorts: the table of samples, where they come from, how they are split, and the store of prepared images."""
 
-from hounsfield.cohorts.cohort import Cohort, ImageSource, Task
+from hounsfield.cohorts.cohort import Cohort, ImageSource
 from hounsfield.cohorts.digest import pixel_digest
 from hounsfield.cohorts.public import MEDMNIST, cache_folder, get_medmnist
 from hounsfield.cohorts.sources import KINDS, load_cohort
@@ -14,7 +14,6 @@ __all__ = [
     "ImageSource",
     "SceneStore",
     "Store",
-    "Task",
     "assign_folds",
     "assign_splits",
     "cache_folder",

@@ -15,7 +15,7 @@ import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +24,8 @@ import pandas as pd
 from hounsfield.cohorts import box_table as box_tables
 from hounsfield.errors import CohortError, ImageError
 from hounsfield.images.image import Image
+from hounsfield.tasks import Task
 
-Task = Literal["binary", "multi-class", "multi-label", "detection"]
 SPLITS = ("train", "validation", "test")
 # Several labels of one image stand in one cell, with this between them.
 SEPARATOR = ";"

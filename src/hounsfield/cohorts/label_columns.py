@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from hounsfield.cohorts.cohort import SEPARATOR, Task
+from hounsfield.cohorts.cohort import SEPARATOR
 from hounsfield.cohorts.labels import join_columns, split_labels, tidy
 from hounsfield.errors import CohortError
+from hounsfield.tasks import Task
 
 # Columns that are attributes by their name, so that zeros and ones in them are not taken for labels.
 ATTRIBUTES = frozenset(

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from hounsfield.cohorts.cohort import SEPARATOR, Task
+from hounsfield.cohorts.cohort import SEPARATOR
 from hounsfield.errors import CohortError
+from hounsfield.tasks import Task
 
 # Texts that stand for "no label was given"; "none" is not among them, since it can be a finding's absence.
 MISSING = frozenset({"", "nan", "na", "n/a", "<na>", "null"})

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hounsfield.cohorts import box_rows, coco, detection_sources, voc, yolo
-from hounsfield.cohorts.cohort import Cohort, Task
+from hounsfield.cohorts.cohort import Cohort
 from hounsfield.cohorts.folders import identifier_column, load_class_folders, load_dicom_folder, subfolders
 from hounsfield.cohorts.numpy_sets import load_archive, load_pair
 from hounsfield.cohorts.public import cache_folder, get_medmnist, parse_name
@@ -19,6 +19,7 @@ from hounsfield.images import image_files
 from hounsfield.images.reading import find_images
 from hounsfield.phantoms import make_phantom, source_digest
 from hounsfield.progress import Progress, silent
+from hounsfield.tasks import Task
 
 KINDS = ("class folders", "table", "dicom folder", "medmnist", "npy pair", "phantom", *detection_sources.BOX_KINDS)
 # What says where its images are by a path, which may start from another folder.

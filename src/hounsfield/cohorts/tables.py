@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hounsfield.cohorts.cohort import SEPARATOR, Cohort, ImageSource, Task
+from hounsfield.cohorts.cohort import SEPARATOR, Cohort, ImageSource
 from hounsfield.cohorts.files import FileSource, file_exists, full_path
 from hounsfield.cohorts.headers import fill_from_headers
 from hounsfield.cohorts.label_columns import read_labels
@@ -26,6 +26,7 @@ from hounsfield.cohorts.labels import (
 from hounsfield.delimiter import decimal_comma_columns, delimiter_of
 from hounsfield.errors import CohortError
 from hounsfield.progress import Progress, silent
+from hounsfield.tasks import Task
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 SPLIT_WORDS = {

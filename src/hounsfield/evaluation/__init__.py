@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hounsfield.evaluation.answers import Answers, Task, as_answers
+    from hounsfield.evaluation.answers import Answers, as_answers
     from hounsfield.evaluation.assessment import Assessment, assess
     from hounsfield.evaluation.bias import audit_bias
     from hounsfield.evaluation.bias_outcome import BiasAudit
@@ -71,7 +71,6 @@ LAZY = {
     "OperatingPoint": "hounsfield.evaluation.operating",
     "Predictions": "hounsfield.evaluation.predictions",
     "ScalingChoice": "hounsfield.evaluation.recalibration",
-    "Task": "hounsfield.evaluation.answers",
     "Truth": "hounsfield.evaluation.detections",
     "abstention_threshold": "hounsfield.evaluation.selective",
     "adjust_p_values": "hounsfield.evaluation.comparison",
@@ -140,7 +139,6 @@ __all__ = [
     "OperatingPoint",
     "Predictions",
     "ScalingChoice",
-    "Task",
     "Truth",
     "abstention_threshold",
     "adjust_p_values",

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from hounsfield.errors import EvaluationError
+from hounsfield.tasks import LabelTask
 
-Task = Literal["binary", "multi-class", "multi-label"]
 Floats = npt.NDArray[np.float64]
 Booleans = npt.NDArray[np.bool_]
 Integers = npt.NDArray[np.int64]
@@ -39,7 +39,7 @@ class Answers:
     scores: Floats
     decisions: Booleans
     labels: tuple[str, ...]
-    task: Task
+    task: LabelTask
 
     def __len__(self) -> int:
         return len(self.truth)
@@ -73,7 +73,7 @@ class Answers:
 
 
 def as_answers(
-    y_true: npt.ArrayLike, y_score: npt.ArrayLike, *, labels: Sequence[str], task: Task, threshold: float = 0.5
+    y_true: npt.ArrayLike, y_score: npt.ArrayLike, *, labels: Sequence[str], task: LabelTask, threshold: float = 0.5
 ) -> Answers:
     """Check truths and scores, and lay them out.
 
@@ -109,7 +109,7 @@ def as_answers(
     return Answers(truth, scores, decisions, names, task)
 
 
-def _columns(labels: tuple[str, ...], task: Task) -> int:
+def _columns(labels: tuple[str, ...], task: LabelTask) -> int:
     if len(set(labels)) != len(labels):
         raise EvaluationError(
             f"The labels {list(labels)} name one label twice; each must be distinct. Rename or merge them."
@@ -126,7 +126,7 @@ def _columns(labels: tuple[str, ...], task: Task) -> int:
     return 1 if task == "binary" else len(labels)
 
 
-def _scores(y_score: npt.ArrayLike, columns: int, task: Task) -> Floats:
+def _scores(y_score: npt.ArrayLike, columns: int, task: LabelTask) -> Floats:
     scores = _numbers(y_score, "predictions")
     if scores.ndim == 1 and columns == 1:
         scores = scores[:, None]
@@ -156,7 +156,7 @@ def _scores(y_score: npt.ArrayLike, columns: int, task: Task) -> Floats:
     return scores
 
 
-def _truth(y_true: npt.ArrayLike, columns: int, task: Task) -> Booleans:
+def _truth(y_true: npt.ArrayLike, columns: int, task: LabelTask) -> Booleans:
     values = _numbers(y_true, "truths")
     if task == "multi-class" and (values.ndim == 1 or values.shape[1:] == (1,)):
         return _one_hot(values.reshape(-1), columns)

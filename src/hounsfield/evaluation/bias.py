@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from hounsfield.errors import EvaluationError
-from hounsfield.evaluation.answers import Answers, Booleans, Task
+from hounsfield.evaluation.answers import Answers, Booleans
 from hounsfield.evaluation.bias_outcome import SIGNIFICANCE, SINGLES_SHARE, BiasAudit, Gap, GroupReport
 from hounsfield.evaluation.comparison import adjust_p_values
 from hounsfield.evaluation.gaps import Contrast, contrast
@@ -28,6 +28,7 @@ from hounsfield.evaluation.subgroups import (
     read_attributes,
     single_groups,
 )
+from hounsfield.tasks import LabelTask
 
 ONE_SIDED = 1e-3  # a group of one label alone is told of where chance makes this unlikely
 
@@ -206,7 +207,7 @@ def _adjusted(gaps: Iterable[Gap], share: float) -> list[Gap]:
     return [replace(each, adjusted=min(1.0, adjusted[str(number)] / share)) for number, each in enumerate(listed)]
 
 
-def _one_sided(groups: Sequence[Subgroup], questions: dict[str, Question], task: Task) -> Iterator[str]:
+def _one_sided(groups: Sequence[Subgroup], questions: dict[str, Question], task: LabelTask) -> Iterator[str]:
     """Groups in which a label always or never occurs, where chance hardly makes that."""
     for group, (label, question) in product(groups, questions.items()):
         share = float(question.truth.mean())

@@ -12,7 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from hounsfield.errors import EvaluationError
-from hounsfield.evaluation.answers import Answers, Booleans, Floats, Integers, Task, as_answers
+from hounsfield.evaluation.answers import (
+    Answers,
+    Booleans,
+    Floats,
+    Integers,
+    as_answers,
+)
 from hounsfield.evaluation.delong import auc_interval
 from hounsfield.evaluation.intervals import (
     Clusters,
@@ -27,6 +33,7 @@ from hounsfield.evaluation.intervals import (
 )
 from hounsfield.evaluation.metrics import METRICS, Tally, headline
 from hounsfield.evaluation.proportions import clustered_proportion, mean_of_proportions
+from hounsfield.tasks import LabelTask
 
 NOWHERE = Interval(math.nan, math.nan)
 UNVARIED = "no interval: resampling these patients does not change the value"
@@ -97,7 +104,7 @@ def evaluate(  # noqa: PLR0913 - each is a fact of the test that only the caller
     y_score: npt.ArrayLike,
     *,
     labels: Sequence[str],
-    task: Task,
+    task: LabelTask,
     threshold: float = 0.5,
     groups: npt.ArrayLike | None = None,
     num_replicates: int = 2000,

@@ -10,7 +10,8 @@ from typing import Any, Self
 import numpy as np
 
 from hounsfield.errors import EvaluationError
-from hounsfield.evaluation.answers import Answers, Booleans, Floats, Task
+from hounsfield.evaluation.answers import Answers, Booleans, Floats
+from hounsfield.tasks import LabelTask
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class ConformalSets:
         )
         return cls(answers.labels, coverage, thresholds, by_class)
 
-    def sets(self, scores: Floats, task: Task) -> Booleans:
+    def sets(self, scores: Floats, task: LabelTask) -> Booleans:
         """(n, C): whether each label is possible for each case, from (n, 1) or (n, C) probabilities."""
         return np.asarray(1 - _class_scores(scores, task) <= np.array(self.thresholds))
 
@@ -98,7 +99,7 @@ def class_columns(answers: Answers) -> tuple[Booleans, Floats]:
     return truth, _class_scores(answers.scores, answers.task)
 
 
-def _class_scores(scores: Floats, task: Task) -> Floats:
+def _class_scores(scores: Floats, task: LabelTask) -> Floats:
     return np.column_stack([1 - scores, scores]) if task == "binary" else scores
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit, softmax
 
-from hounsfield.evaluation.answers import Floats, Task
+from hounsfield.evaluation.answers import Floats
+from hounsfield.tasks import LabelTask
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +26,7 @@ class Heads:
     kernels: npt.NDArray[np.float32]
     biases: npt.NDArray[np.float32]
 
-    def probabilities(self, features: npt.NDArray[np.floating], task: Task) -> Floats:
+    def probabilities(self, features: npt.NDArray[np.floating], task: LabelTask) -> Floats:
         """What each network says by itself, before any scaling: (members, n, outputs).
 
         Args:
@@ -37,7 +38,7 @@ class Heads:
         logits = each @ self.kernels.astype(np.float64) + self.biases[:, np.newaxis].astype(np.float64)
         return np.asarray(softmax(logits, axis=-1) if task == "multi-class" else expit(logits))
 
-    def disagreement(self, features: npt.NDArray[np.floating], task: Task) -> Floats:
+    def disagreement(self, features: npt.NDArray[np.floating], task: LabelTask) -> Floats:
         """The standard deviation of the networks' probabilities, of the label on which they differ most.
 
         The spread of independently trained networks tells what the data left open (Lakshminarayanan et al., "Simple and

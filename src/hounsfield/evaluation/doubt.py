@@ -9,11 +9,17 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from hounsfield.evaluation.answers import Answers, Booleans, Integers, Task, as_answers
+from hounsfield.evaluation.answers import (
+    Answers,
+    Booleans,
+    Integers,
+    as_answers,
+)
 from hounsfield.evaluation.conformal import ConformalSets
 from hounsfield.evaluation.disagreement import Heads
 from hounsfield.evaluation.novelty import Novelty
 from hounsfield.evaluation.selective import abstention_threshold, decision_confidence
+from hounsfield.tasks import LabelTask
 
 # Rows kept at most, evenly drawn: enough for any quantile, and a small file.
 MAX_ROWS = 20_000
@@ -49,17 +55,17 @@ class Doubt:
         return cls(answers.truth[rows], answers.scores[rows].astype(np.float32), codes, novelty, heads)
 
     def conformal(
-        self, labels: tuple[str, ...], task: Task, *, coverage: float = 0.9, by_class: bool = False
+        self, labels: tuple[str, ...], task: LabelTask, *, coverage: float = 0.9, by_class: bool = False
     ) -> ConformalSets:
         """Sets of labels that hold the true one with this probability; see :class:`ConformalSets`."""
         return ConformalSets.fit(self._answers(labels, task), coverage=coverage, by_class=by_class)
 
-    def least_confidence(self, labels: tuple[str, ...], task: Task, *, threshold: float, max_risk: float) -> float:
+    def least_confidence(self, labels: tuple[str, ...], task: LabelTask, *, threshold: float, max_risk: float) -> float:
         """The confidence below which to abstain, so that at most ``max_risk`` of the answers are wrong (95 % sure)."""
         confidence, right = decision_confidence(self._answers(labels, task, threshold), threshold)
         return abstention_threshold(confidence, right, max_risk, certainty=CERTAINTY, patients=self.patients)
 
-    def _answers(self, labels: tuple[str, ...], task: Task, threshold: float = 0.5) -> Answers:
+    def _answers(self, labels: tuple[str, ...], task: LabelTask, threshold: float = 0.5) -> Answers:
         return as_answers(self.truth, self.scores, labels=labels, task=task, threshold=threshold)
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:

@@ -20,8 +20,15 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse, stats
 
-from hounsfield.evaluation.answers import Answers, Booleans, Floats, Integers, Task, as_answers
+from hounsfield.evaluation.answers import (
+    Answers,
+    Booleans,
+    Floats,
+    Integers,
+    as_answers,
+)
 from hounsfield.evaluation.scaling import SMALLEST
+from hounsfield.tasks import LabelTask
 
 ECE_BINS = 10
 
@@ -274,7 +281,7 @@ class Metric:
         y_true: npt.ArrayLike,
         y_score: npt.ArrayLike,
         *,
-        task: Task = "binary",
+        task: LabelTask = "binary",
         threshold: float = 0.5,
         weights: npt.ArrayLike | None = None,
     ) -> float:

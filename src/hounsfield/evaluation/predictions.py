@@ -12,7 +12,14 @@ import pandas as pd
 
 from hounsfield.delimiter import decimal_comma_columns, delimiter_of
 from hounsfield.errors import EvaluationError
-from hounsfield.evaluation.answers import MAX_SUM_ERROR, Answers, Booleans, Floats, Task, as_answers
+from hounsfield.evaluation.answers import (
+    MAX_SUM_ERROR,
+    Answers,
+    Booleans,
+    Floats,
+    as_answers,
+)
+from hounsfield.tasks import LabelTask
 
 TRUTH_COLUMNS = ("truth", "label")
 PATIENT_COLUMN = "patient"
@@ -50,7 +57,7 @@ class Predictions:
     table: pd.DataFrame
 
 
-def read_predictions(path: Path | str, *, task: Task | None = None, threshold: float | None = None) -> Predictions:
+def read_predictions(path: Path | str, *, task: LabelTask | None = None, threshold: float | None = None) -> Predictions:
     """Read a CSV, Parquet or JSON table of predictions.
 
     Its columns: the truth as ``truth`` or ``label`` (several labels joined by ``;``), a probability ``p_LABEL`` a
@@ -71,7 +78,7 @@ def read_predictions(path: Path | str, *, task: Task | None = None, threshold: f
 
 
 def predictions_from_table(
-    table: pd.DataFrame, *, name: str = "the table", task: Task | None = None, threshold: float | None = None
+    table: pd.DataFrame, *, name: str = "the table", task: LabelTask | None = None, threshold: float | None = None
 ) -> Predictions:
     """The same from a table in memory; ``name`` stands in the messages."""
     truth_column = next((column for column in TRUTH_COLUMNS if column in table.columns), None)
@@ -155,7 +162,7 @@ def _score_table(table: pd.DataFrame, columns: Sequence[str], name: str) -> Floa
         ) from error
 
 
-def _detect_task(scores: Floats, truth: pd.Series) -> Task:
+def _detect_task(scores: Floats, truth: pd.Series) -> LabelTask:
     if scores.shape[1] == 1:
         return "binary"
     joined = truth.dropna().astype(str).str.contains(SEPARATOR, regex=False).any()
@@ -165,7 +172,7 @@ def _detect_task(scores: Floats, truth: pd.Series) -> Task:
 
 
 def _encode(
-    truth: pd.Series, scores: Floats, columns: Sequence[str], task: Task, name: str
+    truth: pd.Series, scores: Floats, columns: Sequence[str], task: LabelTask, name: str
 ) -> tuple[tuple[str, ...], np.ndarray, Floats]:
     """Label names, encoded truths and the scores that belong to them."""
     labels = tuple(column.removeprefix(PROBABILITY_PREFIX) for column in columns)
@@ -216,7 +223,7 @@ def _check_known(found: set[str], labels: Sequence[str], name: str) -> None:
 
 
 def _decided_at(
-    predicted: pd.Series | None, scores: Floats, labels: Sequence[str], task: Task
+    predicted: pd.Series | None, scores: Floats, labels: Sequence[str], task: LabelTask
 ) -> tuple[float, list[str]]:
     """The threshold that the predictions were made with, and what is to be said of it."""
     if predicted is None:

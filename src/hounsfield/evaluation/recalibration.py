@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize
 
-from hounsfield.evaluation.answers import Answers, Floats, Integers, Task
+from hounsfield.evaluation.answers import Answers, Floats, Integers
 from hounsfield.evaluation.intervals import make_clusters
 from hounsfield.evaluation.metrics import Tally, accuracy, balanced_accuracy, headline, log_losses
 from hounsfield.evaluation.scaling import (
@@ -22,6 +22,7 @@ from hounsfield.evaluation.scaling import (
     logits_of,
     probabilities_of,
 )
+from hounsfield.tasks import LabelTask
 
 RIDGE = 1e-3  # keeps separable validation cases from sending a slope to infinity
 NUM_FOLDS = 5
@@ -86,7 +87,7 @@ def fit_scaling(
     return ScalingChoice(FITS[chosen](answers), {name: float(each.mean()) for name, each in losses.items()}, held_out)
 
 
-def carried_threshold(scaling: Scaling, threshold: float, task: Task = "binary") -> float:
+def carried_threshold(scaling: Scaling, threshold: float, task: LabelTask = "binary") -> float:
     """The threshold on calibrated probabilities that decides as ``threshold`` did before.
 
     In a multi-label task that is so of a temperature alone: under others each label would need a threshold of its own,

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hounsfield.errors import EvaluationError
-from hounsfield.evaluation.answers import Floats, Task
+from hounsfield.evaluation.answers import Floats
+from hounsfield.tasks import LabelTask
 
 SMALLEST = float(np.finfo(np.float64).eps)  # scikit-learn's clipping in log_loss
 # How much of the network's own probability an isotonic curve keeps, so that its steps never make two cases alike.
@@ -26,7 +27,7 @@ class Unscaled:
 
     name: ClassVar[str] = "none"
 
-    def apply(self, scores: Floats, task: Task) -> Floats:  # noqa: ARG002 - the shape of every scaling
+    def apply(self, scores: Floats, task: LabelTask) -> Floats:  # noqa: ARG002 - the shape of every scaling
         """The scores themselves."""
         return scores
 
@@ -38,7 +39,7 @@ class Temperature:
     name: ClassVar[str] = "temperature"
     temperature: float
 
-    def apply(self, scores: Floats, task: Task) -> Floats:
+    def apply(self, scores: Floats, task: LabelTask) -> Floats:
         """Softmax or sigmoid of the divided logits."""
         return probabilities_of(logits_of(scores, task) / self.temperature, task)
 
@@ -51,7 +52,7 @@ class Platt:
     slopes: tuple[float, ...]
     intercepts: tuple[float, ...]
 
-    def apply(self, scores: Floats, task: Task) -> Floats:
+    def apply(self, scores: Floats, task: LabelTask) -> Floats:
         """Softmax or sigmoid of the scaled and shifted logits."""
         return probabilities_of(logits_of(scores, task) * np.array(self.slopes) + np.array(self.intercepts), task)
 
@@ -68,7 +69,7 @@ class Isotonic:
     inputs: tuple[tuple[float, ...], ...]
     outputs: tuple[tuple[float, ...], ...]
 
-    def apply(self, scores: Floats, task: Task) -> Floats:
+    def apply(self, scores: Floats, task: LabelTask) -> Floats:
         """Read each column from its curve."""
         curves = zip(scores.T, self.inputs, self.outputs, strict=True)
         curve = np.column_stack([np.interp(column, xs, ys) for column, xs, ys in curves])
@@ -107,13 +108,13 @@ def scaling_from_dict(stored: Mapping[str, Any]) -> Scaling:
         ) from error
 
 
-def logits_of(scores: npt.NDArray[Any], task: Task) -> Floats:
+def logits_of(scores: npt.NDArray[Any], task: LabelTask) -> Floats:
     """Log odds of (n, K) probabilities, of a multi-class task their logarithms; 0 and 1 are moved off by 2e-16."""
     clipped = np.minimum(np.maximum(np.asarray(scores, dtype=np.float64), SMALLEST), 1 - SMALLEST)
     return np.asarray(np.log(clipped) if task == "multi-class" else np.log(clipped) - np.log1p(-clipped))
 
 
-def probabilities_of(logits: Floats, task: Task) -> Floats:
+def probabilities_of(logits: Floats, task: LabelTask) -> Floats:
     """The inverse of :func:`logits_of`: softmax over the columns of a multi-class task, else the sigmoid of each."""
     if task != "multi-class":
         return np.asarray(np.exp(-np.logaddexp(0.0, -logits)))

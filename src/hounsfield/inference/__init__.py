@@ -1,6 +1,5 @@
 """Predictions and features of a bundle, on the fastest engine that is installed."""
 
-from hounsfield.inference.decisions import decide, label_text
 from hounsfield.inference.detection_engines import DetectionEngine, check_detector_bfloat16, open_detection_engine
 from hounsfield.inference.detector import Detector
 from hounsfield.inference.engines import ENGINES, Engine, Outputs, check_bfloat16, open_engine
@@ -21,8 +20,6 @@ __all__ = [
     "Predictor",
     "check_bfloat16",
     "check_detector_bfloat16",
-    "decide",
-    "label_text",
     "open_detection_engine",
     "open_engine",
 ]

@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 from hounsfield.bundle import Bundle
 from hounsfield.errors import BundleError, HounsfieldError, MissingDependency, UsageError, require
-from hounsfield.inference.decisions import decide
 from hounsfield.inference.onnx_networks import (
     Floats,
     ONNXRuntimeNetwork,
@@ -22,6 +21,7 @@ from hounsfield.inference.onnx_networks import (
     checked_precision,
 )
 from hounsfield.onnx_export import OUTPUTS
+from hounsfield.tasks import decide
 
 logger = logging.getLogger(__name__)
 
@@ -180,7 +180,7 @@ def check_bfloat16(bundle: Bundle, images: Floats) -> bool:
 
 
 def _decisions(bundle: Bundle, outputs: Outputs) -> npt.NDArray[np.bool_]:
-    return decide(bundle.calibrated(outputs.probabilities), bundle.task, bundle.threshold)
+    return decide(bundle.calibrated(outputs.probabilities), bundle.classifier_task, bundle.threshold)
 
 
 def _warn_of_damage(bundle: Bundle, refusals: Mapping[str, HounsfieldError], engine: Described) -> None:

@@ -15,10 +15,10 @@ from hounsfield.evaluation.doubt import Doubt
 from hounsfield.evaluation.novelty import Novelty
 from hounsfield.evaluation.selective import decision_confidence
 from hounsfield.inference.appearance import appearances
-from hounsfield.inference.decisions import by_label, decide, label_text
 from hounsfield.inference.engines import Outputs
 from hounsfield.inference.onnx_networks import Floats
 from hounsfield.inference.prediction import Prediction
+from hounsfield.tasks import by_label, decide, label_text
 
 
 class Waiting(NamedTuple):

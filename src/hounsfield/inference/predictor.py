@@ -13,7 +13,6 @@ import numpy as np
 from hounsfield.bundle import Bundle
 from hounsfield.errors import ImageError, PreprocessingError
 from hounsfield.images import Image
-from hounsfield.inference.decisions import refuse_threshold
 from hounsfield.inference.engines import Engine, open_engine
 from hounsfield.inference.fitting import UnlikenessLog, require_fit, require_units
 from hounsfield.inference.judge import Judge, Waiting
@@ -22,6 +21,7 @@ from hounsfield.inference.prediction import BadImage, Prediction, without_bad
 from hounsfield.inference.sources import Inputs, Source, frames, sources
 from hounsfield.preprocessing.grid_change import GridChange, apply_and_trace
 from hounsfield.progress import Progress, silent
+from hounsfield.tasks import refuse_threshold
 
 # So many images make a batch, fewer when they are large: engines gain nothing more, and memory stays small.
 BATCH_IMAGES = 16

@@ -10,7 +10,8 @@ import keras
 from keras import layers
 
 from hounsfield.errors import UsageError
-from hounsfield.models.blocks import Task, classification_head
+from hounsfield.models.blocks import classification_head
+from hounsfield.tasks import LabelTask
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ def application(
     name: str,
     input_shape: tuple[int, ...],
     num_labels: int,
-    task: Task,
+    task: LabelTask,
     *,
     pretrained: bool = False,
     dropout: float = 0.0,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import keras
 from keras import layers
 
-Task = Literal["binary", "multi-class", "multi-label"]
+from hounsfield.tasks import LabelTask
 
 CONVOLUTIONS = {2: layers.Conv2D, 3: layers.Conv3D}
 MAX_POOLINGS = {2: layers.MaxPooling2D, 3: layers.MaxPooling3D}
@@ -36,7 +36,7 @@ def normalised(inputs: Any, layer: keras.Layer, *, relu: bool = True, gamma: str
     return layers.ReLU(name=f"{layer.name}_relu")(outputs) if relu else outputs
 
 
-def classification_head(features: Any, num_labels: int, task: Task, *, dropout: float = 0.0) -> Any:
+def classification_head(features: Any, num_labels: int, task: LabelTask, *, dropout: float = 0.0) -> Any:
     """Dropout and the dense layer "probabilities" on a tensor of pooled vectors (batch, features).
 
     One sigmoid unit for a binary task (probability of the second label), one softmax unit a label for

@@ -10,9 +10,9 @@ import keras
 
 from hounsfield.errors import UsageError
 from hounsfield.models.applications import application, application_names
-from hounsfield.models.blocks import Task
 from hounsfield.models.resnet import resnet
 from hounsfield.models.simple_cnn import simple_cnn
+from hounsfield.tasks import LabelTask
 
 NETWORKS: dict[str, Callable[..., keras.Model]] = {
     "simple_cnn": simple_cnn,
@@ -28,7 +28,7 @@ def network_names() -> tuple[str, ...]:
     return (*NETWORKS, *application_names())
 
 
-def build(name: str, input_shape: tuple[int, ...], num_labels: int, task: Task, **options: Any) -> keras.Model:
+def build(name: str, input_shape: tuple[int, ...], num_labels: int, task: LabelTask, **options: Any) -> keras.Model:
     """Build a classification network by name, in float32.
 
     Args:
@@ -57,7 +57,7 @@ def _call(
     name: str,
     input_shape: tuple[int, ...],
     num_labels: int,
-    task: Task,
+    task: LabelTask,
     options: dict[str, Any],
 ) -> keras.Model:
     try:

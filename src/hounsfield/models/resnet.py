@@ -17,12 +17,12 @@ from hounsfield.models.blocks import (
     GLOBAL_AVERAGE_POOLINGS,
     GLOBAL_MAX_POOLINGS,
     MAX_POOLINGS,
-    Task,
     classification_head,
     convolution,
     normalised,
 )
 from hounsfield.plans.architecture import Pooling, Stem
+from hounsfield.tasks import LabelTask
 
 # Depth -> (blocks a stage, whether blocks are bottlenecks).
 DEPTHS: dict[int, tuple[tuple[int, int, int, int], bool]] = {
@@ -50,7 +50,7 @@ def fitting_stem(spatial_shape: tuple[int, ...]) -> Stem:
 def resnet(
     input_shape: tuple[int, ...],
     num_labels: int,
-    task: Task,
+    task: LabelTask,
     *,
     depth: int = 18,
     width: int = 64,

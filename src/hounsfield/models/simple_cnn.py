@@ -5,11 +5,12 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-from hounsfield.models.blocks import CONVOLUTIONS, MAX_POOLINGS, Task, classification_head
+from hounsfield.models.blocks import CONVOLUTIONS, MAX_POOLINGS, classification_head
+from hounsfield.tasks import LabelTask
 
 
 def simple_cnn(
-    input_shape: tuple[int, ...] = (64, 64, 3), num_labels: int = 2, task: Task = "binary", *, dropout: float = 0.0
+    input_shape: tuple[int, ...] = (64, 64, 3), num_labels: int = 2, task: LabelTask = "binary", *, dropout: float = 0.0
 ) -> keras.Model:
     r"""Conv(32, 3) → ReLU → MaxPooling(2) → Flatten → Dense(128, ReLU) → Dense.
 

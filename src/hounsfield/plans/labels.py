@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, Field
 
 from hounsfield.plans.architecture import Pooling
 from hounsfield.plans.augmentation import STRENGTHS, Augmentation
 from hounsfield.plans.base import BasePlan
+from hounsfield.tasks import LabelTask
 
 
 class Plan(BasePlan):
@@ -33,7 +34,7 @@ class Plan(BasePlan):
 
     named_values: ClassVar[Mapping[str, Mapping[Any, BaseModel]]] = {"augmentation": STRENGTHS}
 
-    task: Literal["binary", "multi-class", "multi-label"]
+    task: LabelTask
     pooling: Pooling = "mean"
     dropout: float = Field(ge=0, lt=1)
     augmentation: Augmentation

@@ -17,8 +17,8 @@ from hounsfield.evaluation.assessment import assess
 from hounsfield.evaluation.calibration import estimated_error
 from hounsfield.evaluation.scaling import Unscaled
 from hounsfield.inference import open_engine
-from hounsfield.inference.decisions import decide, label_text, refuse_threshold
 from hounsfield.progress import Progress, silent
+from hounsfield.tasks import decide, for_each_label, label_text, refuse_threshold
 from hounsfield.testing.cohort import tested_cohort
 from hounsfield.testing.engine_runs import run_engine
 from hounsfield.testing.uncertainty import unlike_lines
@@ -106,8 +106,8 @@ def prediction_table(cohort: Cohort, rows: np.ndarray, scores: np.ndarray, bundl
     ``scores`` are the network's own, (rows, outputs).
     """
     scores = bundle.calibrated(scores)
-    probabilities = np.concatenate([1 - scores, scores], axis=1) if bundle.task == "binary" else scores
+    probabilities = for_each_label(scores, bundle.task)
     known = cohort.table.iloc[rows][["image", "split", "label", "patient"]].reset_index(drop=True)
-    said = decide(scores, bundle.task, bundle.threshold)
-    known.insert(1, "prediction", [label_text(row, bundle.labels, bundle.task) for row in said])
+    said = decide(scores, bundle.classifier_task, bundle.threshold)
+    known.insert(1, "prediction", [label_text(row, bundle.labels, bundle.classifier_task) for row in said])
     return known.join(pd.DataFrame(probabilities, columns=[f"p_{label}" for label in bundle.labels]))

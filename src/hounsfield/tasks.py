@@ -1,0 +1,111 @@
+"""What is told of an image: the tasks, what each asks of a network, and how its outputs become decisions.
+
+A family is one kind of truth (labels, boxes); what differs by family is one entry in each room's table. A task is how
+the truth of a family is put. This module is the only one that knows what a task's name means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from hounsfield.errors import UsageError
+
+Family = Literal["labels", "boxes"]
+LabelTask = Literal["binary", "multi-class", "multi-label"]
+Task = Literal["binary", "multi-class", "multi-label", "detection"]
+Activation = Literal["sigmoid", "softmax"]
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What a task asks of a network.
+
+    Attributes:
+        family: the kind of truth.
+        activation: of the network's last layer.
+        paired: two labels share one output, the probability of the second, positive one.
+        exclusive: exactly one label holds, the most probable one is predicted, and there is no threshold.
+        several: an image may have several labels, or none.
+    """
+
+    family: Family
+    activation: Activation
+    paired: bool = False
+    exclusive: bool = False
+    several: bool = False
+
+
+TASKS: dict[Task, Traits] = {
+    "binary": Traits("labels", "sigmoid", paired=True),
+    "multi-class": Traits("labels", "softmax", exclusive=True),
+    "multi-label": Traits("labels", "sigmoid", several=True),
+    "detection": Traits("boxes", "sigmoid", several=True),
+}
+
+
+def family_of(task: Task) -> Family:
+    """The kind of truth of a task."""
+    return TASKS[task].family
+
+
+def questions(labels: Sequence[str], task: Task) -> tuple[str, ...]:
+    """The labels that the network's outputs speak of, in their order: of a binary task the positive one alone."""
+    return tuple(labels[1:] if TASKS[task].paired else labels)
+
+
+def num_outputs(num_labels: int, task: Task) -> int:
+    """How many numbers the network puts out for one image."""
+    return num_labels - TASKS[task].paired
+
+
+def decide(probabilities: npt.NDArray[Any], task: LabelTask, threshold: float = 0.5) -> npt.NDArray[np.bool_]:
+    """The decision on each output; the one place where a threshold is applied.
+
+    Args:
+        probabilities: (n, 1) for a binary task, else (n, labels).
+        task: a multi-class task takes the largest, the first of equal ones; the others all above the threshold.
+        threshold: for tasks that have one.
+
+    Returns:
+        (n, 1) or (n, labels), like the probabilities; exactly one of a multi-class row is true.
+    """
+    if TASKS[task].exclusive:
+        return np.asarray(np.arange(probabilities.shape[1]) == np.argmax(probabilities, axis=1)[:, np.newaxis])
+    return np.asarray(probabilities > threshold)
+
+
+def refuse_threshold(task: Task, threshold: float | None) -> None:
+    """Refuse a threshold that would decide nothing.
+
+    Raises:
+        UsageError: one is given for a task that has none.
+    """
+    if threshold is not None and TASKS[task].exclusive:
+        raise UsageError(
+            f"A {task} task has no threshold: its prediction is the most probable label. Leave the threshold out."
+        )
+
+
+def label_text(decision: npt.NDArray[np.bool_], labels: Sequence[str], task: LabelTask) -> str:
+    """One row of :func:`decide` in words; several labels with ``;`` between them, none as the empty text."""
+    if TASKS[task].paired:
+        return labels[int(decision[0])]
+    return ";".join(label for label, holds in zip(labels, decision, strict=True) if holds)
+
+
+def for_each_label(probabilities: npt.NDArray[Any], task: Task) -> npt.NDArray[Any]:
+    """Probabilities (n, outputs) as (n, labels): those of a binary task gain the negative label, in front."""
+    return np.concatenate([1 - probabilities, probabilities], axis=1) if TASKS[task].paired else probabilities
+
+
+def by_label(probabilities: npt.NDArray[Any], labels: Sequence[str], task: LabelTask) -> dict[str, float]:
+    """One row of probabilities with the label of each; a binary task has both labels."""
+    if TASKS[task].paired:
+        positive = float(probabilities[0])
+        return {labels[0]: 1.0 - positive, labels[1]: positive}
+    return {label: float(value) for label, value in zip(labels, probabilities, strict=True)}
