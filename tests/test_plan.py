@@ -173,7 +173,7 @@ def _this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     speed = Speed("mixed_bfloat16", {"float32": 1e10, "mixed_bfloat16": 2e10})
     for module in ("labels", "expectations"):
         monkeypatch.setattr(f"hounsfield.planning.{module}.measure_speed", lambda *_: speed)
-    monkeypatch.setattr(Hardware, "here", classmethod(lambda cls: cls(2, 2**33, ())))
+    monkeypatch.setattr(Hardware, "here", classmethod(lambda cls, _: cls(2, 2**33, ())))
 
 
 def steps(plan: Plan) -> list[str]:
@@ -437,7 +437,7 @@ def test_few_small_images_fill_no_wide_network() -> None:
 
 def test_an_accelerator_buys_width(monkeypatch: pytest.MonkeyPatch) -> None:
     alone = make_plan(seen()).width
-    monkeypatch.setattr(Hardware, "here", classmethod(lambda cls: cls(16, 2**36, ("GPU",))))
+    monkeypatch.setattr(Hardware, "here", classmethod(lambda cls, _: cls(16, 2**36, ("GPU",))))
     assert make_plan(seen()).width == 2 * alone
 
 
