@@ -36,12 +36,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import pandas as pd
 
-from hounsfield.evaluation.answers import Answers, as_answers
 from hounsfield.evaluation.assessment import Assessment
 from hounsfield.evaluation.bias import audit_bias
 from hounsfield.evaluation.bias_outcome import BiasAudit, Gap
 from hounsfield.evaluation.gaps import contrast
 from hounsfield.evaluation.group_figures import GROUP_METRICS, Question, measure, too_small
+from hounsfield.evaluation.outcomes import Outcomes, as_outcomes
 
 LABELS = ("normal", "opacity")
 SITES = {"Northgate Hospital": 0.50, "Riverside Clinic": 0.35, "Lakeside Hospital": 0.15}
@@ -59,7 +59,7 @@ BLIND = {"site", "placebo"}
 TEST_SEED = 500  # added to a training cohort's seed
 
 
-def simulate(arm: str, num_patients: int, rng: np.random.Generator) -> tuple[Answers, pd.DataFrame, np.ndarray]:
+def simulate(arm: str, num_patients: int, rng: np.random.Generator) -> tuple[Outcomes, pd.DataFrame, np.ndarray]:
     """Made-up answers, the attributes of phantom:chest, and patients."""
     images = rng.choice([1, 2, 3], p=[0.35, 0.35, 0.30], size=num_patients)
     patient = np.repeat(np.arange(num_patients), images)
@@ -90,7 +90,7 @@ def simulate(arm: str, num_patients: int, rng: np.random.Generator) -> tuple[Ans
     logit = np.where(truth, cases, others)
     if arm == "marker":
         logit = logit + np.where(table["marker"] == "present", 1.8, -1.8)
-    answers = as_answers(truth, 1 / (1 + np.exp(-logit)), labels=LABELS, task="binary")
+    answers = as_outcomes(truth, 1 / (1 + np.exp(-logit)), labels=LABELS, task="binary")
     return answers, table, patient
 
 

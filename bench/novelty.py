@@ -122,7 +122,7 @@ def scores(predictor: Predictor, images: list[Image]) -> dict[str, np.ndarray]:
             continue
         if pixels.shape == bundle.input_shape:
             prepared.append(pixels)
-    if not prepared or bundle.doubt is None or bundle.doubt.novelty is None:
+    if not prepared or bundle.uncertainty is None or bundle.uncertainty.novelty is None:
         return {}
     batches = [np.stack(prepared[start : start + BATCH]) for start in range(0, len(prepared), BATCH)]
     outputs = [predictor.engine.run(batch) for batch in batches]
@@ -132,7 +132,7 @@ def scores(predictor: Predictor, images: list[Image]) -> dict[str, np.ndarray]:
         "features": np.concatenate([output.features for output in outputs]),
         "appearance": np.concatenate([appearances(batch) for batch in batches]),
     }
-    parts = bundle.doubt.novelty.ratios(described)
+    parts = bundle.uncertainty.novelty.ratios(described)
     return {"bundle": np.max(list(parts.values()), axis=0), **parts, "confidence": 1 - sure.max(axis=1)}
 
 
@@ -151,11 +151,11 @@ def main() -> None:
     logging.basicConfig(level=logging.ERROR)
     predictor = Predictor(arguments.run)
     bundle = predictor.bundle
-    if bundle.doubt is None or bundle.doubt.novelty is None:
+    if bundle.uncertainty is None or bundle.uncertainty.novelty is None:
         parser.error("this bundle has no limit of novelty: train again")
     usual = in_distribution(arguments.run, bundle, 10**6)
     known = scores(predictor, usual)
-    print(f"{predictor.engine.description}; limit: {bundle.doubt.novelty.false_alarms:.2%} false alarms expected")
+    print(f"{predictor.engine.description}; limit: {bundle.uncertainty.novelty.false_alarms:.2%} false alarms expected")
     print(f"{len(known['bundle'])} test images: {np.mean(known['bundle'] > 1):.1%} beyond the limit")
     print(f"{'outliers':<38}{'n':>5}{'beyond':>9}" + "".join(f"{name:>12}" for name in known))
     for name, images in outliers(arguments.run, arguments.data, usual, arguments.images):

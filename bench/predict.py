@@ -29,7 +29,7 @@ import cv2
 import numpy as np
 
 from hounsfield.bundle import Bundle, export_onnx, save_bundle
-from hounsfield.evaluation import Doubt, Novelty, as_answers
+from hounsfield.evaluation import Novelty, Uncertainty, as_outcomes
 from hounsfield.evaluation.scaling import Temperature
 from hounsfield.images import Image
 from hounsfield.inference import ENGINES, Predictor, open_engine
@@ -69,10 +69,10 @@ def make_run(folder: Path, num_images: int, width: int) -> tuple[Bundle, list[st
     for number, picture in enumerate(pictures(num_images, seed=0)):
         paths.append(str(folder / "images" / f"{number:05}.png"))
         cv2.imwrite(paths[-1], picture)
-    return with_doubt(bundle), paths
+    return with_uncertainty(bundle), paths
 
 
-def with_doubt(bundle: Bundle) -> Bundle:
+def with_uncertainty(bundle: Bundle) -> Bundle:
     """The bundle with a scaling and limits of likeness, from pictures of the kind that it will meet."""
     described = []
     for seed in (1, 2):
@@ -81,9 +81,9 @@ def with_doubt(bundle: Bundle) -> Bundle:
         outputs = open_engine(bundle).run(batch)
         described.append({"features": outputs.features, "appearance": appearances(batch)})
     truth = np.arange(len(outputs.probabilities))[:, np.newaxis] % 2 == 0
-    answers = as_answers(truth, outputs.probabilities, labels=bundle.labels, task="binary")
-    doubt = Doubt.of(answers, np.arange(len(answers)), Novelty.fit(*described))
-    return bundle.with_doubt(doubt, scaling=Temperature(1.5), threshold=0.5)
+    answers = as_outcomes(truth, outputs.probabilities, labels=bundle.labels, task="binary")
+    doubt = Uncertainty.of(answers, np.arange(len(answers)), Novelty.fit(*described))
+    return bundle.with_uncertainty(doubt, scaling=Temperature(1.5), threshold=0.5)
 
 
 def divided(path: str) -> np.ndarray:

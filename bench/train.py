@@ -80,9 +80,9 @@ def hounsfield_step(precision: str, size: int, width: int, batch: int):
     import keras
 
     from hounsfield.models import build
-    from hounsfield.models.twin import jit_compilation, training_twin
+    from hounsfield.models.training_model import jit_compilation, training_model
 
-    twin = training_twin(build("resnet18", (size, size, 1), 2, "binary", width=width), precision, [])
+    twin = training_model(build("resnet18", (size, size, 1), 2, "binary", width=width), precision, [])
     twin.compile(keras.optimizers.AdamW(1e-3), "binary_crossentropy", jit_compile=jit_compilation())
     images, targets = batch_of(size, batch)
     return lambda: float(twin.train_on_batch(images, targets))

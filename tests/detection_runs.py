@@ -13,7 +13,7 @@ from hounsfield.boxes import COLUMNS
 from hounsfield.bundle import Bundle, SourceRange
 from hounsfield.bundle.bundle import write_manifest
 from hounsfield.evaluation import assess_detections, detections_from_tables
-from hounsfield.evaluation.detection_doubt import DetectionDoubt
+from hounsfield.evaluation.detection_uncertainty import DetectionUncertainty
 from hounsfield.images import write_image
 from hounsfield.images.image import Image
 from hounsfield.preprocessing import Pipeline
@@ -160,7 +160,7 @@ def _write_bundle(folder: Path, rank: int, labels: tuple[str, ...], generator: n
     write_manifest(bundle)
     true = generator.integers(0, 5, (12, len(labels)))
     found = np.maximum(true + generator.integers(-1, 2, true.shape), 0)
-    bundle.with_counting(DetectionDoubt(true, found), threshold=THRESHOLD)
+    bundle.with_counting(DetectionUncertainty(true, found), threshold=THRESHOLD)
 
 
 def write_rest(run: Path, data: Path, rank: int, labels: tuple[str, ...]) -> None:

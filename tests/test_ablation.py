@@ -9,15 +9,15 @@ import pytest
 from scipy.special import expit
 
 from hounsfield.evaluation.ablation import Ablation
-from hounsfield.evaluation.answers import Answers, as_answers
+from hounsfield.evaluation.outcomes import Outcomes, as_outcomes
 from hounsfield.reports.subgroups import ablation_figure
 
 
-def answers(noise: float) -> Answers:
+def answers(noise: float) -> Outcomes:
     rng = np.random.default_rng(0)
     truth = rng.random(400) < 0.5
     logits = 3 * (truth - 0.5) + noise * rng.normal(size=400)
-    return as_answers(truth, expit(logits), labels=("no", "yes"), task="binary")
+    return as_outcomes(truth, expit(logits), labels=("no", "yes"), task="binary")
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def test_chance_is_not_called_a_difference() -> None:
     verdicts = []
     for _ in range(40):
         first, second = (
-            as_answers(truth, expit(3 * (truth - 0.5) + rng.normal(size=200)), labels=("no", "yes"), task="binary")
+            as_outcomes(truth, expit(3 * (truth - 0.5) + rng.normal(size=200)), labels=("no", "yes"), task="binary")
             for _ in range(2)
         )
         ablation = Ablation.of(first, {"nothing": second}, num_replicates=200)

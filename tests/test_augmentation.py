@@ -13,9 +13,10 @@ from scipy import ndimage
 from hounsfield.augmentation import (
     RandomErase,
     RandomIntensity,
-    RandomlySpared,
+    RandomlyUnchanged,
     RandomSpatial,
 )
+from hounsfield.augmentation.build import build_layers
 from hounsfield.augmentation.sampling import linear_upsampling, sample_linearly
 from hounsfield.plans.augmentation import STRENGTHS, Augmentation
 
@@ -110,9 +111,9 @@ def test_configuration_round_trip(kind: Any) -> None:
     assert rebuilt.get_config() == layer.get_config()
 
 
-def spared(share: float, seed: int = 1) -> RandomlySpared:
+def spared(share: float, seed: int = 1) -> RandomlyUnchanged:
     changes = [kind(seed=number, **STRONG[kind]) for number, kind in enumerate((RandomSpatial, RandomIntensity))]
-    return RandomlySpared(changes, share=share, seed=seed)
+    return RandomlyUnchanged(changes, share=share, seed=seed)
 
 
 @each_rank
@@ -138,7 +139,12 @@ def test_sparing_is_drawn_anew_for_each_batch_and_rebuilt_from_its_configuration
 
 def test_the_layers_train_in_a_graph() -> None:
     network = keras.Sequential(
-        [keras.Input(SHAPES[2][1:]), *STRENGTHS["strong"].layers(0), keras.layers.Flatten(), keras.layers.Dense(1)]
+        [
+            keras.Input(SHAPES[2][1:]),
+            *build_layers(STRENGTHS["strong"], 0),
+            keras.layers.Flatten(),
+            keras.layers.Dense(1),
+        ]
     )
     network.compile("sgd", "mean_squared_error")
     assert np.isfinite(network.fit(images(2), np.zeros((4, 1)), epochs=1, verbose=0).history["loss"][0])
@@ -331,16 +337,16 @@ def test_erased_boxes_keep_their_limit() -> None:
 
 
 def test_a_policy_makes_only_the_layers_it_needs() -> None:
-    assert Augmentation().layers(0) == []
-    assert [type(layer) for layer in Augmentation(erase=0.2).layers(0)] == [RandomErase]
-    assert [type(layer) for layer in Augmentation(flip_axes=(0,), noise=0.1).layers(0)] == [
+    assert build_layers(Augmentation(), 0) == []
+    assert [type(layer) for layer in build_layers(Augmentation(erase=0.2), 0)] == [RandomErase]
+    assert [type(layer) for layer in build_layers(Augmentation(flip_axes=(0,), noise=0.1), 0)] == [
         RandomSpatial,
         RandomIntensity,
     ]
-    (spared,) = STRENGTHS["strong"].layers(4)
+    (spared,) = build_layers(STRENGTHS["strong"], 4)
     seeds = [layer.seed for layer in [spared, *spared.changes]]
     assert len(set(seeds)) == len(seeds) == 4
-    assert Augmentation(spare=0.5).layers(0) == []
+    assert build_layers(Augmentation(unchanged_share=0.5), 0) == []
 
 
 def test_each_strength_varies_at_least_as_much_as_the_weaker_one() -> None:

@@ -17,11 +17,11 @@ from scipy import stats
 from sklearn import metrics as reference
 
 from hounsfield.errors import EvaluationError
-from hounsfield.evaluation.answers import Answers, as_answers
 from hounsfield.evaluation.bias import audit_bias
 from hounsfield.evaluation.gaps import Comparable, contrast, difference_interval, mean_interval, tail
 from hounsfield.evaluation.group_figures import GROUP_METRICS, Question, clusters_of
 from hounsfield.evaluation.intervals import Interval
+from hounsfield.evaluation.outcomes import Outcomes, as_outcomes
 from hounsfield.evaluation.proportions import wilson_interval
 from hounsfield.evaluation.subgroups import make_attribute, paired_groups, read_attributes, single_groups
 
@@ -30,7 +30,7 @@ LABELS = ("normal", "opacity")
 
 def cohort(
     seed: int = 0, num_patients: int = 240, weak: tuple[str, str] | None = None, weakness: float = 0.0
-) -> tuple[Answers, pd.DataFrame, np.ndarray]:
+) -> tuple[Outcomes, pd.DataFrame, np.ndarray]:
     """Simulated answers, three images a patient; the cases of the patients with sex and site ``weak`` score lower."""
     rng = np.random.default_rng(seed)
     patients = np.repeat(np.arange(num_patients), 3)
@@ -43,7 +43,7 @@ def cohort(
         concerned = np.isin(sex, list(weak[0])) & (site == weak[1])
     noise = np.sqrt(0.4) * rng.normal(size=num_patients)[patients] + np.sqrt(0.6) * rng.normal(size=len(patients))
     logit = 1.6 * (noise + 2.4 * np.where(concerned, 1 - weakness, 1.0) * truth - 1.2)
-    answers = as_answers(truth, 1 / (1 + np.exp(-logit)), labels=LABELS, task="binary")
+    answers = as_outcomes(truth, 1 / (1 + np.exp(-logit)), labels=LABELS, task="binary")
     return answers, pd.DataFrame({"sex": sex, "site": site, "scanner": scanner}), patients
 
 
@@ -279,7 +279,7 @@ def test_a_group_that_lacks_one_of_several_labels_is_judged_by_the_others() -> N
     scores = np.exp(rng.normal(size=(900, 3)) + 2.0 * np.eye(3)[truth])
     scores /= scores.sum(axis=1, keepdims=True)
     table = pd.DataFrame({"site": site})
-    audit = audit_bias(as_answers(truth, scores, labels=("a", "b", "rare"), task="multi-class"), table)
+    audit = audit_bias(as_outcomes(truth, scores, labels=("a", "b", "rare"), task="multi-class"), table)
     lacking = (
         "site = south: no case is 'rare', so for this label the attribute gives the answer in these data, and how well "
         "it is recognised in the group cannot be judged."
@@ -289,7 +289,7 @@ def test_a_group_that_lacks_one_of_several_labels_is_judged_by_the_others() -> N
     assert of_groups[1].startswith("site = west: every case is 'a', so the attribute tells the label")
     assert len(of_groups) == 2
     assert any(each.group == "site = south" and each.question == "a" for each in audit.gaps)
-    several = as_answers(np.eye(3)[truth], scores, labels=("a", "b", "rare"), task="multi-label")
+    several = as_outcomes(np.eye(3)[truth], scores, labels=("a", "b", "rare"), task="multi-label")
     of_groups = [note for note in audit_bias(several, table).notes if note.startswith("site = ")]
     assert [note.split(", ")[0] for note in of_groups] == [
         "site = south: no case is 'rare'",
@@ -323,12 +323,12 @@ def test_several_labels_are_audited_one_by_one() -> None:
     poor = (site == "south") & (truth == 2)
     logits[poor] = rng.normal(size=(int(poor.sum()), 3))
     scores = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    answers = as_answers(truth, scores, labels=("a", "b", "c"), task="multi-class")
+    answers = as_outcomes(truth, scores, labels=("a", "b", "c"), task="multi-class")
     audit = audit_bias(answers, pd.DataFrame({"site": site}))
     assert {each.question for each in audit.findings if each.metric == "sensitivity"} == {"c"}
     assert {"auc_a", "sensitivity_c"} <= set(audit.overall.figures)
     assert not audit.opportunity
-    several = as_answers(np.eye(3)[truth], scores, labels=("a", "b", "c"), task="multi-label", threshold=0.4)
+    several = as_outcomes(np.eye(3)[truth], scores, labels=("a", "b", "c"), task="multi-label", threshold=0.4)
     assert {row.question for row in audit_bias(several, pd.DataFrame({"site": site})).opportunity} == {"a", "b", "c"}
 
 
@@ -360,7 +360,7 @@ def test_a_hundred_images_allow_no_firm_statement_on_groups(data_folder: Path) -
     rng = np.random.default_rng(0)
     truth = (table["finding"] == "COVID-19").to_numpy()
     scores = 1 / (1 + np.exp(-rng.normal(size=len(table)) - 1.5 * (truth - 0.5)))
-    answers = as_answers(truth, scores, labels=("other", "COVID-19"), task="binary")
+    answers = as_outcomes(truth, scores, labels=("other", "COVID-19"), task="binary")
     audit = audit_bias(answers, table.drop(columns="finding"), groups=table["patient"])
     assert {"sex", "age", "view"} <= {attribute.name for attribute in audit.attributes}
     assert not audit.findings

@@ -14,7 +14,7 @@ import pytest
 
 from hounsfield.bundle import Bundle, save_bundle
 from hounsfield.errors import BundleError
-from hounsfield.evaluation import Doubt, Novelty, as_answers
+from hounsfield.evaluation import Novelty, Uncertainty, as_outcomes
 from hounsfield.evaluation.scaling import Platt
 from hounsfield.images import Image
 from hounsfield.preprocessing import DatasetZScore, Pipeline
@@ -175,45 +175,45 @@ def test_checks_are_recorded(copy: Path) -> None:
 
 def test_what_validation_taught_is_kept(copy: Path) -> None:
     rng = np.random.default_rng(0)
-    answers = as_answers(rng.random(40) < 0.5, rng.random(40), labels=LABELS["binary"], task="binary")
+    answers = as_outcomes(rng.random(40) < 0.5, rng.random(40), labels=LABELS["binary"], task="binary")
     novelty = Novelty.fit({"features": rng.normal(size=(30, 4))}, {"features": rng.normal(size=(10, 4))})
     platt = Platt(slopes=(2.0,), intercepts=(-1.0,))
-    Bundle.load(copy).with_doubt(
-        Doubt.of(answers, np.arange(40), novelty), scaling=platt, threshold=0.3, calibration={"cases": 40}
+    Bundle.load(copy).with_uncertainty(
+        Uncertainty.of(answers, np.arange(40), novelty), scaling=platt, threshold=0.3, calibration={"cases": 40}
     )
     loaded = Bundle.load(copy)
     assert (loaded.scaling, loaded.threshold, loaded.calibration) == (platt, 0.3, {"cases": 40})
     raw = np.array([[0.2], [0.9]], np.float32)
     expected = 1 / (1 + np.exp(1 - 2 * np.log(raw / (1 - raw))))
     np.testing.assert_allclose(loaded.calibrated(raw), expected, rtol=1e-6)
-    assert loaded.doubt is not None
-    assert loaded.doubt.novelty is not None
-    np.testing.assert_array_equal(loaded.doubt.truth, answers.truth)
+    assert loaded.uncertainty is not None
+    assert loaded.uncertainty.novelty is not None
+    np.testing.assert_array_equal(loaded.uncertainty.truth, answers.truth)
     rows = rng.normal(size=(5, 4))
     for name, ratios in novelty.ratios({"features": rows}).items():
-        np.testing.assert_array_equal(loaded.doubt.novelty.ratios({"features": rows})[name], ratios)
+        np.testing.assert_array_equal(loaded.uncertainty.novelty.ratios({"features": rows})[name], ratios)
     assert loaded.with_check("bfloat16", True).scaling == Bundle.load(copy).scaling == platt
-    assert sorted(path.name for path in copy.iterdir())[1] == "doubt.npz"
+    assert (copy / "uncertainty.npz").is_file()
 
 
 def test_a_bundle_without_doubt_gives_the_networks_own_probabilities(copy: Path) -> None:
     loaded = Bundle.load(copy)
     raw = np.array([[0.2]], np.float32)
-    assert loaded.doubt is None
+    assert loaded.uncertainty is None
     assert loaded.calibrated(raw) is raw
 
 
 def test_damaged_doubt_is_named(copy: Path) -> None:
     rng = np.random.default_rng(0)
-    answers = as_answers(rng.random(40) < 0.5, rng.random(40), labels=LABELS["binary"], task="binary")
+    answers = as_outcomes(rng.random(40) < 0.5, rng.random(40), labels=LABELS["binary"], task="binary")
     bundle = Bundle.load(copy)
-    bundle.with_doubt(Doubt.of(answers, np.arange(40)), scaling=bundle.scaling, threshold=0.5)
-    path = copy / "doubt.npz"
+    bundle.with_uncertainty(Uncertainty.of(answers, np.arange(40)), scaling=bundle.scaling, threshold=0.5)
+    path = copy / "uncertainty.npz"
     path.write_bytes(bytes(path.stat().st_size))
-    with pytest.raises(BundleError, match=r"doubt\.npz is damaged"):
-        _ = Bundle.load(copy).doubt
+    with pytest.raises(BundleError, match=r"uncertainty\.npz is damaged"):
+        _ = Bundle.load(copy).uncertainty
     path.unlink()
-    with pytest.raises(BundleError, match=r"lacks doubt\.npz"):
+    with pytest.raises(BundleError, match=r"lacks uncertainty\.npz"):
         Bundle.load(copy)
 
 

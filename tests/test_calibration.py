@@ -12,11 +12,11 @@ from sklearn.linear_model import LogisticRegression
 
 from hounsfield.errors import EvaluationError
 from hounsfield.evaluation import (
-    as_answers,
+    as_outcomes,
     brier_decomposition,
     calibration_line,
     estimated_error,
-    evaluate_answers,
+    evaluate_outcomes,
     expected_calibration_error,
     fit_scaling,
     reliability,
@@ -37,7 +37,7 @@ def overconfident(num_cases: int = 2000, temperature: float = 2.5, seed: int = 0
 
 def answers_of(truth, score, task="binary"):
     labels = [str(index) for index in range(2 if task == "binary" else np.shape(score)[1])]
-    return as_answers(truth, score, labels=labels, task=task)
+    return as_outcomes(truth, score, labels=labels, task=task)
 
 
 def test_reliability_equals_a_loop() -> None:
@@ -77,7 +77,7 @@ def test_the_error_alone_is_that_among_all_metrics(task: str) -> None:
         score = np.column_stack([0.9 * (1 - score), score, 0.1 * (1 - score)])
     answers = answers_of(truth.astype(int), score, task)
     for groups in (None, np.arange(240) // 2):
-        expected = evaluate_answers(answers, groups=groups, num_replicates=200)["ece"]
+        expected = evaluate_outcomes(answers, groups=groups, num_replicates=200)["ece"]
         found = estimated_error(answers, groups=groups, num_replicates=200)
         assert (found.value, found.low, found.high) == pytest.approx((expected.value, expected.low, expected.high))
         assert (found.n, found.method) == (expected.n, expected.method)

@@ -17,7 +17,7 @@ from detectors import LABELS, tiny_detector_bundle
 from hounsfield.boxes import COLUMNS
 from hounsfield.bundle import Bundle
 from hounsfield.cli import main as cli
-from hounsfield.evaluation.detection_doubt import DetectionDoubt
+from hounsfield.evaluation.detection_uncertainty import DetectionUncertainty
 from hounsfield.images import Image, write_image
 from hounsfield.inference import Detector
 from networks import tiny_bundle
@@ -52,7 +52,7 @@ def with_counts(run: Path, num_images: int) -> Path:
         bundle = Bundle.load(copy)
         found = np.full((num_images, 2), 8)
         true = found + np.where(np.arange(num_images)[:, None] % 10 == 0, 9, 3)
-        bundle.with_counting(DetectionDoubt(true, found), threshold=0.1)
+        bundle.with_counting(DetectionUncertainty(true, found), threshold=0.1)
     return copy
 
 

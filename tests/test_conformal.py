@@ -14,18 +14,18 @@ from hounsfield.errors import EvaluationError
 from hounsfield.evaluation import (
     ConformalSets,
     abstention_threshold,
-    as_answers,
+    as_outcomes,
     decision_confidence,
     judge_sets,
     risk_coverage,
 )
-from hounsfield.evaluation.doubt import Doubt
+from hounsfield.evaluation.uncertainty import Uncertainty
 
 
 def answers(num_cases: int, rng: np.random.Generator, num_classes: int = 4):
     truth = rng.choice(num_classes, num_cases, p=np.arange(num_classes, 0, -1) / sum(range(num_classes + 1)))
     score = special.softmax(rng.normal(size=(num_cases, num_classes)) + 1.2 * np.eye(num_classes)[truth], axis=1)
-    return as_answers(truth, score, labels=[str(k) for k in range(num_classes)], task="multi-class")
+    return as_outcomes(truth, score, labels=[str(k) for k in range(num_classes)], task="multi-class")
 
 
 @pytest.mark.parametrize("by_class", [False, True])
@@ -45,7 +45,7 @@ def test_coverage_over_500_draws_is_what_was_promised(by_class: bool) -> None:
 def test_the_threshold_by_hand() -> None:
     """Nine misfits .1 to .9: ⌈10 · .8⌉ = 8, the eighth smallest is .8."""
     misfit = np.arange(1, 10) / 10
-    case = as_answers(np.ones(9), 1 - misfit, labels=("n", "p"), task="binary")
+    case = as_outcomes(np.ones(9), 1 - misfit, labels=("n", "p"), task="binary")
     conformal = ConformalSets.fit(case, coverage=0.8)
     assert conformal.thresholds == pytest.approx((0.8, 0.8))
     assert conformal.sets(np.array([[0.1], [0.5], [0.95]]), "binary").tolist() == [
@@ -56,7 +56,7 @@ def test_the_threshold_by_hand() -> None:
 
 
 def test_too_few_cases_promise_by_saying_everything() -> None:
-    case = as_answers([1, 1, 0], [0.9, 0.8, 0.1], labels=("n", "p"), task="binary")
+    case = as_outcomes([1, 1, 0], [0.9, 0.8, 0.1], labels=("n", "p"), task="binary")
     conformal = ConformalSets.fit(case, coverage=0.9)
     assert all(math.isinf(value) for value in conformal.thresholds)
     assert conformal.sets(np.array([[0.99]]), "binary").all()
@@ -96,7 +96,7 @@ def test_what_cannot_be_promised_is_refused() -> None:
     rng = np.random.default_rng(0)
     with pytest.raises(EvaluationError, match="strictly between"):
         ConformalSets.fit(answers(20, rng), coverage=90)
-    several = as_answers([[1, 1]], [[0.5, 0.9]], labels=("a", "b"), task="multi-label")
+    several = as_outcomes([[1, 1]], [[0.5, 0.9]], labels=("a", "b"), task="multi-label")
     with pytest.raises(EvaluationError, match="multi-label"):
         ConformalSets.fit(several)
 
@@ -180,7 +180,7 @@ def test_cases_without_a_right_answer_allow_no_risk() -> None:
 
 def test_what_a_bundle_keeps_gives_the_same_sets_and_thresholds() -> None:
     case = answers(600, np.random.default_rng(4))
-    kept = Doubt.from_arrays(Doubt.of(case, np.arange(600)).to_arrays())
+    kept = Uncertainty.from_arrays(Uncertainty.of(case, np.arange(600)).to_arrays())
     for by_class in (False, True):
         found = kept.conformal(case.labels, case.task, coverage=0.8, by_class=by_class)
         expected = ConformalSets.fit(case, coverage=0.8, by_class=by_class)
@@ -192,14 +192,14 @@ def test_what_a_bundle_keeps_gives_the_same_sets_and_thresholds() -> None:
 
 
 def test_a_bundle_keeps_a_bounded_number_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hounsfield.evaluation.doubt.MAX_ROWS", 50)
-    kept = Doubt.of(answers(600, np.random.default_rng(4)), np.arange(600) // 2 + 1000)
+    monkeypatch.setattr("hounsfield.evaluation.uncertainty.MAX_ROWS", 50)
+    kept = Uncertainty.of(answers(600, np.random.default_rng(4)), np.arange(600) // 2 + 1000)
     assert len(kept.truth) == len(kept.scores) == 50
     assert kept.patients.max() == 49
 
 
 def test_confidence_is_the_way_from_the_threshold_to_the_end() -> None:
-    case = as_answers([0, 1, 1], [0.2, 0.2, 1.0], labels=("n", "p"), task="binary", threshold=0.2)
+    case = as_outcomes([0, 1, 1], [0.2, 0.2, 1.0], labels=("n", "p"), task="binary", threshold=0.2)
     confidence, right = decision_confidence(case, threshold=0.2)
     assert confidence == pytest.approx([0, 0, 1])
     assert right.tolist() == [True, False, True]

@@ -157,7 +157,7 @@ def test_anchors_and_decisions_stand_with_their_reasons(written: Report, page: P
 
 
 def test_what_is_about_labels_of_images_is_left_out_and_said(written: Report, page: Page) -> None:
-    assert not {"calibration", "doubt", "subgroups", "robustness"} & {
+    assert not {"calibration", "uncertainty", "subgroups", "robustness"} & {
         section.identifier for section in written.sections
     }
     assert "they have not been carried over to boxes" in page.text

@@ -14,7 +14,7 @@ import pytest
 from detectors import LABELS, tiny_detector_bundle
 from hounsfield.bundle import Bundle, SourceRange
 from hounsfield.errors import BundleError, ImageError
-from hounsfield.evaluation.detection_doubt import DetectionDoubt
+from hounsfield.evaluation.detection_uncertainty import DetectionUncertainty
 from hounsfield.evaluation.novelty import Novelty
 from hounsfield.images import Image
 from hounsfield.inference import BadImage, DetectionPrediction, Detector, Predictor
@@ -156,19 +156,19 @@ def test_unlike_images_are_told_by_the_features_of_the_pyramid(tmp_path: Path) -
     assert features.shape == (24, 2 * 12)
     novelty = Novelty.fit({"features": features[:16]}, {"features": features[16:]})
     counts = np.ones((24, 2), np.int64)
-    known = Detector(bundle.with_counting(DetectionDoubt(counts, counts, novelty), threshold=0.1))
+    known = Detector(bundle.with_counting(DetectionUncertainty(counts, counts, novelty), threshold=0.1))
     like, blank = known.predict([images[3], np.zeros((45, 52), np.uint8)])
-    assert like.unlike_training is not None
-    assert like.unlike_training <= 1
+    assert like.ood_score is not None
+    assert like.ood_score <= 1
     assert like.flags == ()
-    assert blank.unlike_training is not None
-    assert blank.unlike_training > 1
+    assert blank.ood_score is not None
+    assert blank.ood_score > 1
     assert blank.flags == ("blank", "features")
     far = dataclasses.replace(novelty, limits={"features": 1e6})
-    lenient = Detector(bundle.with_counting(DetectionDoubt(counts, counts, far), threshold=0.1))
+    lenient = Detector(bundle.with_counting(DetectionUncertainty(counts, counts, far), threshold=0.1))
     (within,) = lenient.predict(np.zeros((45, 52), np.uint8))
-    assert within.unlike_training is not None
-    assert within.unlike_training < 1
+    assert within.ood_score is not None
+    assert within.ood_score < 1
     assert within.flags == ("blank",)
 
 

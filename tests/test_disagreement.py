@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.special import logit
 
-from hounsfield.evaluation.answers import as_answers
 from hounsfield.evaluation.disagreement import Heads
-from hounsfield.evaluation.doubt import Doubt
+from hounsfield.evaluation.outcomes import as_outcomes
+from hounsfield.evaluation.uncertainty import Uncertainty
 
 
 def heads(members: int, features: int, outputs: int) -> Heads:
@@ -39,8 +39,8 @@ def test_each_network_sees_its_own_features(task, outputs: int) -> None:
 
 @pytest.mark.parametrize("known", [None, heads(3, 2, 1)], ids=["one network", "an ensemble"])
 def test_they_are_kept_in_a_file(known: Heads | None) -> None:
-    answers = as_answers(np.array([0, 1]), np.array([0.2, 0.7]), labels=("no", "yes"), task="binary")
-    again = Doubt.from_arrays(Doubt.of(answers, np.arange(2), heads=known).to_arrays())
+    answers = as_outcomes(np.array([0, 1]), np.array([0.2, 0.7]), labels=("no", "yes"), task="binary")
+    again = Uncertainty.from_arrays(Uncertainty.of(answers, np.arange(2), heads=known).to_arrays())
     if known is None:
         assert again.heads is None
     else:

@@ -19,7 +19,7 @@ from hounsfield.cli import evaluate as evaluate_command
 from hounsfield.errors import EvaluationError, UsageError
 from hounsfield.evaluation import (
     METRICS,
-    as_answers,
+    as_outcomes,
     choose_threshold,
     compare,
     confusion_matrix,
@@ -33,7 +33,7 @@ from hounsfield.evaluation import (
     wilson_interval,
 )
 from hounsfield.evaluation.comparison import adjust_p_values
-from hounsfield.evaluation.predictions import DOUBT_COLUMNS
+from hounsfield.evaluation.predictions import UNCERTAINTY_COLUMNS
 
 
 def binary(num_cases: int = 300, seed: int = 0, shift: float = 1.5) -> tuple[np.ndarray, np.ndarray]:
@@ -173,13 +173,13 @@ def test_metrics_json_has_no_nan() -> None:
 
 def test_confusion_matrices_equal_scikit_learns() -> None:
     truth, score = three_classes()
-    answers = as_answers(truth, score, labels="abc", task="multi-class")
+    answers = as_outcomes(truth, score, labels="abc", task="multi-class")
     assert (confusion_matrix(answers) == reference.confusion_matrix(truth, score.argmax(axis=1))).all()
     truth, score = binary()
-    answers = as_answers(truth, score, labels="np", task="binary", threshold=0.3)
+    answers = as_outcomes(truth, score, labels="np", task="binary", threshold=0.3)
     assert (confusion_matrix(answers) == reference.confusion_matrix(truth, score > 0.3)).all()
     both = np.column_stack([truth, 1 - truth])
-    answers = as_answers(both, np.column_stack([score, score]), labels="ab", task="multi-label")
+    answers = as_outcomes(both, np.column_stack([score, score]), labels="ab", task="multi-label")
     expected = reference.multilabel_confusion_matrix(both, np.column_stack([score, score]) > 0.5)
     assert (confusion_matrix(answers) == expected).all()
 
@@ -202,7 +202,7 @@ def test_a_better_network_is_found_better_and_an_equal_one_is_not() -> None:
     rng = np.random.default_rng(5)
     strong = 1 / (1 + np.exp(-(rng.normal(size=400) * 0.7 + 3 * truth - 1.5)))
     noisy = np.clip(weak + rng.normal(0, 0.002, 400), 0, 1)
-    first, second, same = (as_answers(truth, each, labels="np", task="binary") for each in (weak, strong, noisy))
+    first, second, same = (as_outcomes(truth, each, labels="np", task="binary") for each in (weak, strong, noisy))
     found = compare(first, second, num_replicates=300)
     assert found["auc"].low > 0
     assert found["accuracy"].p_value < 0.02
@@ -214,7 +214,7 @@ def test_a_better_network_is_found_better_and_an_equal_one_is_not() -> None:
 
 def test_different_truths_are_not_compared() -> None:
     truth, score = binary(40)
-    first, second = (as_answers(each, score, labels="np", task="binary") for each in (truth, 1 - truth))
+    first, second = (as_outcomes(each, score, labels="np", task="binary") for each in (truth, 1 - truth))
     with pytest.raises(EvaluationError, match="truths"):
         compare(first, second)
 
@@ -418,10 +418,10 @@ def test_texts_of_a_json_table_stay_what_they_are(tmp_path: Path) -> None:
 
 def test_what_prediction_says_is_no_attribute(cli: typer.Typer, tmp_path: Path) -> None:
     rows = table()
-    said = dict.fromkeys(DOUBT_COLUMNS, np.where(rows["p_pneumonia"] > 0.5, "a", "b"))
+    said = dict.fromkeys(UNCERTAINTY_COLUMNS, np.where(rows["p_pneumonia"] > 0.5, "a", "b"))
     rows.assign(**said).to_csv(tmp_path / "predictions.csv", index=False)
     told = CliRunner().invoke(cli, [str(tmp_path / "predictions.csv"), "--replicates", "100"], catch_exceptions=False)
-    assert "no attributes of patients: unlike_training, flags" in told.output
+    assert "no attributes of patients: ood_score, unlike_training, flags" in told.output
     assert "Subgroups" not in told.output
 
 

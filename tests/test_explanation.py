@@ -29,9 +29,9 @@ from hounsfield.explanation import (
     randomised,
     similarity,
 )
-from hounsfield.explanation.fields import cell_shift, moved
 from hounsfield.explanation.gradients import input_gradient, run
-from hounsfield.explanation.hiding import lost_by_hiding, windows, without_detail
+from hounsfield.explanation.occlusion import lost_by_hiding, windows, without_detail
+from hounsfield.explanation.receptive_field import cell_shift, moved
 from hounsfield.explanation.structure import logits, parts
 from hounsfield.images import Image
 from hounsfield.inference import BadImage, open_engine

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from hounsfield.evaluation import as_answers, confusion_matrix, evaluate
+from hounsfield.evaluation import as_outcomes, confusion_matrix, evaluate
 from hounsfield.reports import (
     confusion_figure,
     learning_curves,
@@ -29,12 +29,12 @@ def answers(task: str, num_labels: int = 3):
     labels = tuple("abcdefgh"[:num_labels])
     if task == "multi-class":
         truth = rng.integers(0, num_labels, 90)
-        return as_answers(truth, rng.dirichlet(np.ones(num_labels), 90), labels=labels, task=task)
+        return as_outcomes(truth, rng.dirichlet(np.ones(num_labels), 90), labels=labels, task=task)
     if task == "binary":
         truth = rng.random(90) < 0.4
-        return as_answers(truth, np.clip(rng.normal(0.3 + 0.4 * truth, 0.2), 0, 1), labels=("n", "p"), task=task)
+        return as_outcomes(truth, np.clip(rng.normal(0.3 + 0.4 * truth, 0.2), 0, 1), labels=("n", "p"), task=task)
     truth = rng.random((90, num_labels)) < 0.4
-    return as_answers(truth, np.clip(rng.normal(0.3 + 0.4 * truth, 0.2), 0, 1), labels=labels, task=task)
+    return as_outcomes(truth, np.clip(rng.normal(0.3 + 0.4 * truth, 0.2), 0, 1), labels=labels, task=task)
 
 
 def legend(figure: Figure) -> list[str]:
@@ -68,7 +68,7 @@ def test_several_labels_have_a_curve_each(task: str, num_labels: int) -> None:
 
 
 def test_labels_that_cannot_be_ranked_have_no_curve() -> None:
-    case = as_answers([0, 0, 0], [0.1, 0.2, 0.3], labels=("n", "p"), task="binary")
+    case = as_outcomes([0, 0, 0], [0.1, 0.2, 0.3], labels=("n", "p"), task="binary")
     assert len(roc_figure(case).axes[0].lines) == 1
     assert len(precision_recall_figure(case).axes[0].lines) == 0
     assert reliability_figure(case).axes
@@ -77,7 +77,7 @@ def test_labels_that_cannot_be_ranked_have_no_curve() -> None:
 
 def test_a_long_curve_is_thinned_and_keeps_its_ends() -> None:
     rng = np.random.default_rng(0)
-    case = as_answers(rng.random(20_000) < 0.5, rng.random(20_000), labels=("n", "p"), task="binary")
+    case = as_outcomes(rng.random(20_000) < 0.5, rng.random(20_000), labels=("n", "p"), task="binary")
     curve = roc_figure(case).axes[0].lines[1].get_xydata()
     assert len(curve) == 2_000
     assert (curve[0].tolist(), curve[-1].tolist()) == ([0, 0], [1, 1])

@@ -9,9 +9,9 @@ import pytest
 from scipy import stats
 
 from hounsfield.errors import EvaluationError
-from hounsfield.evaluation.answers import Answers, as_answers
 from hounsfield.evaluation.learning_curve import extrapolate, learning_curve
 from hounsfield.evaluation.metrics import METRICS
+from hounsfield.evaluation.outcomes import Outcomes, as_outcomes
 from hounsfield.training.forecast import epochs_of_share
 from plans import hand_made_plan
 
@@ -56,14 +56,14 @@ def test_a_flat_curve_promises_nothing_and_a_noisy_one_says_that_it_does_not_kno
     assert noisy.gain_high - noisy.gain_low > 2 * (flat.gain_high - flat.gain_low)
 
 
-def answers_of(error: float, seed: int) -> Answers:
-    """Answers to the same 600 cases whose 1 − AUC is about ``error``."""
+def answers_of(error: float, seed: int) -> Outcomes:
+    """Outcomes to the same 600 cases whose 1 − AUC is about ``error``."""
     rng = np.random.default_rng(7)
     truth = rng.random(600) < 0.5
     noise = 0.98 * rng.normal(size=600) + 0.2 * np.random.default_rng(seed).normal(size=600)
     separation = np.sqrt(2) * stats.norm.ppf(1 - error)
     scores = 1 / (1 + np.exp(-(noise + separation * (truth - 0.5))))
-    return as_answers(truth, scores, labels=("normal", "opacity"), task="binary")
+    return as_outcomes(truth, scores, labels=("normal", "opacity"), task="binary")
 
 
 def test_networks_on_the_same_cases_make_a_curve() -> None:

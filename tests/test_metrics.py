@@ -7,8 +7,8 @@ import pytest
 from sklearn import metrics as reference
 
 from hounsfield.errors import EvaluationError
-from hounsfield.evaluation.answers import as_answers
 from hounsfield.evaluation.metrics import METRICS, Tally, equal_mass_bins
+from hounsfield.evaluation.outcomes import as_outcomes
 
 TASKS = ["binary", "multi-class", "multi-label"]
 
@@ -131,7 +131,7 @@ def test_a_weight_is_a_repetition(name: str, task: str) -> None:
 def test_many_replicates_at_once_are_each_one_alone(name: str, task: str) -> None:
     truth, score = cases(task)
     labels = [str(index) for index in range({"binary": 2, "multi-class": 4, "multi-label": 3}[task])]
-    answers = as_answers(truth, score, labels=labels, task=task)
+    answers = as_outcomes(truth, score, labels=labels, task=task)
     weights = np.random.default_rng(4).integers(0, 3, (len(truth), 5)).astype(float)
     together = METRICS[name].compute(Tally(answers, weights))
     for column in range(5):
@@ -141,7 +141,7 @@ def test_many_replicates_at_once_are_each_one_alone(name: str, task: str) -> Non
 
 def test_calibration_error_keeps_its_bins() -> None:
     truth, score = cases("binary")
-    answers = as_answers(truth, score, labels=["no", "yes"], task="binary")
+    answers = as_outcomes(truth, score, labels=["no", "yes"], task="binary")
     weights = np.ones((len(truth), 2))
     weights[:120, 1] = 3
     together = METRICS["ece"].compute(Tally(answers, weights))[0]
@@ -227,4 +227,4 @@ def test_bins_have_equal_mass_and_keep_ties_together() -> None:
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_in_words(truth, score, labels, task, told) -> None:
     with pytest.raises(EvaluationError, match=told):
-        as_answers(truth, score, labels=labels, task=task)
+        as_outcomes(truth, score, labels=labels, task=task)

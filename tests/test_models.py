@@ -9,7 +9,7 @@ from keras import layers
 
 from hounsfield.errors import UsageError
 from hounsfield.models import build, ensemble, flip_averaged, network_names
-from hounsfield.models.twin import training_twin
+from hounsfield.models.training_model import training_model
 
 pytestmark = pytest.mark.network
 
@@ -78,7 +78,7 @@ def test_every_network_saves_reloads_and_trains_a_step(name: str, rank: int, tmp
     network.save(tmp_path / "network.keras")
     reloaded = keras.saving.load_model(tmp_path / "network.keras", compile=False, safe_mode=True)
     np.testing.assert_array_equal(reloaded.predict(images(SHAPES[rank]), verbose=0), before)
-    twin = training_twin(network, "float32", [])
+    twin = training_model(network, "float32", [])
     twin.compile("sgd", "categorical_crossentropy")
     weights = [value.copy() for value in twin.get_weights()]
     assert np.isfinite(float(twin.train_on_batch(images(SHAPES[rank]), np.eye(3, dtype=np.float32)[[0, 1, 2, 0]])))
@@ -109,7 +109,7 @@ def test_the_stem_suits_the_input_size(size: int, positions: int) -> None:
 @pytest.mark.parametrize("pooling", ["mean", "stages"])
 def test_the_twin_computes_what_the_plain_network_computes(pooling: str) -> None:
     network = build("resnet10", (16, 16, 1), 2, "binary", width=4, pooling=pooling)
-    twin = training_twin(network, "float32", [])
+    twin = training_model(network, "float32", [])
     x = images((16, 16, 1), 8)
     np.testing.assert_allclose(twin.predict(x, verbose=0), network.predict(x, verbose=0), atol=1e-6)
     plain = keras.ops.convert_to_numpy(network(x, training=True))
@@ -124,7 +124,7 @@ def test_the_twin_computes_what_the_plain_network_computes(pooling: str) -> None
 def test_a_step_of_the_twin_is_a_step_of_the_plain_network(shape: tuple[int, ...]) -> None:
     """Gradients through the fused kernel are those of Keras's layer."""
     network = build("resnet10", shape, 2, "binary", width=4)
-    twin = training_twin(network, "float32", [])
+    twin = training_model(network, "float32", [])
     before = [weight.copy() for weight in network.get_weights()]
     for model in (network, twin):
         model.compile(keras.optimizers.SGD(0.1), "binary_crossentropy")
@@ -136,7 +136,7 @@ def test_a_step_of_the_twin_is_a_step_of_the_plain_network(shape: tuple[int, ...
 
 def test_the_twin_normalises_volumes_as_the_plain_network_does() -> None:
     network = build("resnet10", (8, 8, 8, 1), 2, "binary", width=4)
-    twin = training_twin(network, "float32", [])
+    twin = training_model(network, "float32", [])
     x = images((8, 8, 8, 1))
     plain = keras.ops.convert_to_numpy(network(x, training=True))
     np.testing.assert_allclose(keras.ops.convert_to_numpy(twin(x, training=True)), plain, atol=1e-5)
@@ -229,7 +229,7 @@ def test_kernels_longer_than_their_input_keep_float32_on_tensorflow() -> None:
     network = build("resnet10", (16, 16, 16, 1), 2, "binary", width=4)
     convolutions = [
         layer
-        for layer in training_twin(network, "mixed_bfloat16", []).get_layer("network").layers
+        for layer in training_model(network, "mixed_bfloat16", []).get_layer("network").layers
         if "kernel" in dir(layer)
     ]
     small = {layer.name for layer in convolutions if layer.compute_dtype == "float32"} - {"probabilities"}

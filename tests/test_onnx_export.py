@@ -11,7 +11,7 @@ from keras import layers
 
 from hounsfield.errors import BundleError
 from hounsfield.models import build, ensemble, flip_averaged
-from hounsfield.onnx_export import NotConvertible, convert, largest_difference, roads, write_onnx
+from hounsfield.onnx_export import NotConvertible, convert, exporters, largest_difference, write_onnx
 from networks import keras_outputs, tiny_network
 
 pytestmark = pytest.mark.network
@@ -111,8 +111,8 @@ def test_an_unknown_layer_takes_the_road_of_keras(tmp_path: Path) -> None:
 
 
 def test_a_wrong_conversion_is_never_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(roads, "convert", lambda *_: convert(tiny_network(seed=1)))
-    monkeypatch.setattr(roads.importlib.util, "find_spec", lambda name: name == "onnxruntime" or None)
+    monkeypatch.setattr(exporters, "convert", lambda *_: convert(tiny_network(seed=1)))
+    monkeypatch.setattr(exporters.importlib.util, "find_spec", lambda name: name == "onnxruntime" or None)
     with pytest.raises(BundleError, match="falls back to Keras"):
         write_onnx(tiny_network(), tmp_path / "model.keras", tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []

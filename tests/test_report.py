@@ -20,7 +20,7 @@ import pytest
 from hounsfield.bundle import Bundle
 from hounsfield.cli import main as cli
 from hounsfield.errors import RunError
-from hounsfield.evaluation import as_answers, assess
+from hounsfield.evaluation import as_outcomes, assess
 from hounsfield.evaluation.bias import audit_bias
 from hounsfield.evaluation.scaling import Temperature, Unscaled
 from hounsfield.inference import Predictor
@@ -130,7 +130,7 @@ def measured(table: pd.DataFrame, scores: np.ndarray, task: Any, split: str, thr
     sets = [set(text.split(";")) for text in table["label"][rows]]
     truth = np.array([[label in each for label in labels] for each in sets])
     truth, given = (truth[:, 1:], scores[rows, 1:]) if task == "binary" else (truth, scores[rows])
-    answers = as_answers(truth, given, labels=labels, task=task, threshold=threshold)
+    answers = as_outcomes(truth, given, labels=labels, task=task, threshold=threshold)
     return assess(answers, threshold=threshold, groups=table["patient"][rows].to_numpy(), num_replicates=100).to_dict()[
         "test"
     ]
@@ -237,7 +237,7 @@ def test_typical_and_worst_cases_are_shown_and_checked(written: Report) -> None:
 @network_test
 def predictive_width(truth: np.ndarray, scores: np.ndarray, groups: np.ndarray | None) -> float:
     """Of the interval of the predictive value at a prevalence of 10 %, in per cent."""
-    answers = as_answers(truth, scores, labels=LABELS["binary"], task="binary")
+    answers = as_outcomes(truth, scores, labels=LABELS["binary"], task="binary")
     shown = SimpleNamespace(answers=answers, groups=groups)
     run = SimpleNamespace(
         shown=shown, tested={"validation": shown}, bundle=SimpleNamespace(threshold=0.5), positive="x", split="test"
@@ -259,7 +259,7 @@ def test_predictive_values_of_several_images_a_patient_are_as_sure_as_of_one() -
 
 
 def test_an_image_of_an_unknown_patient_counts_as_a_patient() -> None:
-    answers = as_answers([0, 1, 1, 0], [0.1, 0.9, 0.8, 0.3], labels=LABELS["binary"], task="binary")
+    answers = as_outcomes([0, 1, 1, 0], [0.1, 0.9, 0.8, 0.3], labels=LABELS["binary"], task="binary")
     groups = np.array(["a", "a", np.nan, np.nan], dtype=object)
     assert ClassifierRun.num_patients.fget(SimpleNamespace(shown=SimpleNamespace(answers=answers, groups=groups))) == 3
 
@@ -391,7 +391,7 @@ def test_groups_and_worse_images_are_shown_where_they_were_looked_at(tmp_path: P
     audit = audit_bias(record.shown.answers, table[["sex", "age"]], groups=table["patient"].to_numpy())
     (run / "bias.json").write_text(json.dumps({**audit.to_dict(), "probes": [], "removals": []}))
     estimate = {"value": 0.8, "low": 0.7, "high": 0.9, "n": 30}
-    condition = {"strength": 1, "auc": estimate, "accuracy": estimate, "unlike_training": 0.1}
+    condition = {"strength": 1, "auc": estimate, "accuracy": estimate, "ood_score": 0.1}
     curve = {"title": "Noise", "unit": "", "severities": [condition] * 5}
     worse = {"images": 30, "clean": condition, "corruptions": {"noise": curve}, "notes": ["Tested on 30 images."]}
     (run / "robustness.json").write_text(json.dumps(worse))

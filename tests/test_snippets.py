@@ -166,7 +166,7 @@ SETTINGS: dict[str, Callable[[], None]] = {
     "detection-data.md": nothing,
     "detection-evaluation.md": nothing,
     "dicom.md": make_export,
-    "doubt.md": nothing,
+    "uncertainty.md": nothing,
     "evaluation.md": nothing,
     "geometry.md": nothing,
     "inspect.md": nothing,

@@ -15,12 +15,12 @@ import pandas as pd
 import pytest
 from keras import layers
 
-from hounsfield.augmentation.layers import RandomlySpared
+from hounsfield.augmentation.layers import RandomlyUnchanged
 from hounsfield.bundle import Bundle
 from hounsfield.cohorts import Store, load_cohort
 from hounsfield.cohorts.request import DataRequest
 from hounsfield.errors import CohortError, PlanError, RunError, UsageError
-from hounsfield.models.twin import compiled_forward, training_twin
+from hounsfield.models.training_model import compiled_forward, training_model
 from hounsfield.plans.augmentation import Augmentation
 from hounsfield.plans.labels import Plan
 from hounsfield.preprocessing import Pipeline
@@ -148,12 +148,12 @@ def test_mixup_mixes_images_targets_and_weights_by_one_share() -> None:
 @pytest.mark.parametrize("layers", [True, False])
 def test_mixing_and_layers_together_leave_the_plan_s_share_of_images_as_they_are(layers: bool) -> None:
     """2,000 images: the standard error of a share of .3 is .01."""
-    augmentation = Augmentation(mixup=2.0, spare=0.3, noise=0.2 * layers)
+    augmentation = Augmentation(mixup=2.0, unchanged_share=0.3, noise=0.2 * layers)
     data, plan = examples(2012), schedule(batch_size=100)
     options: dict[str, Any] = {"precision": "float32", "label_smoothing": 0.0, "seed": 0}
     trainee = ClassifierTrainee(small_network(), data, plan, augmentation, **options)
     mixed, plain = trainee.batches(0), trainee.plain_batches(0)
-    changes = [layer for layer in trainee.model.layers if isinstance(layer, RandomlySpared)]
+    changes = [layer for layer in trainee.model.layers if isinstance(layer, RandomlyUnchanged)]
     assert len(changes) == layers
     left = []
     for index in range(len(mixed)):
@@ -229,7 +229,7 @@ def test_recalibration_gives_the_statistics_of_the_present_weights(
 ) -> None:
     """Moving statistics are the momentum-weighted means of the passes' own mean and variance, over k passes."""
     data, network = examples(64), small_network(dropout=0.0)
-    twin = training_twin(network, "float32", [])
+    twin = training_model(network, "float32", [])
     batches = TrainingBatches(data.pixels, data.train, data.targets, data.weights, batch_size=8)
     monkeypatch.setattr(averaging, "PASSED_IMAGES", 8 * together)
     recalibrate(twin, _forward(twin), batches, 8 * 3 * together)
@@ -263,7 +263,7 @@ def test_batch_statistics_are_those_of_images_as_they_are() -> None:
 
 def test_averaged_weights_are_lent_for_a_block_only() -> None:
     data, network = examples(), small_network()
-    twin = training_twin(network, "float32", [])
+    twin = training_model(network, "float32", [])
     average = WeightAverage(0.5)
     average.update(twin)
     own = [weight + 1 for weight in twin.get_weights()]
@@ -582,7 +582,7 @@ def test_three_classes_in_folds_with_mirrored_views(tmp_path: Path) -> None:
     images = np.random.default_rng(0).normal(size=(5, *bundle.input_shape)).astype(np.float32)
     seen = keras.Model(network.inputs[0], [network.get_layer("features").output, network.output])
     features, together = (keras.ops.convert_to_numpy(value) for value in seen(images))
-    logits = np.log(bundle.doubt.heads.probabilities(features, "multi-class")).mean(axis=0)
+    logits = np.log(bundle.uncertainty.heads.probabilities(features, "multi-class")).mean(axis=0)
     exponents = np.exp(logits)
     np.testing.assert_allclose(together, exponents / exponents.sum(axis=1, keepdims=True), atol=1e-5)
 

@@ -30,21 +30,21 @@ class Traits:
         activation: of the network's last layer.
         paired: two labels share one output, the probability of the second, positive one.
         exclusive: exactly one label holds, the most probable one is predicted, and there is no threshold.
-        several: an image may have several labels, or none.
+        multi_label: an image may have several labels, or none.
     """
 
     family: Family
     activation: Activation
     paired: bool = False
     exclusive: bool = False
-    several: bool = False
+    multi_label: bool = False
 
 
 TASKS: dict[Task, Traits] = {
     "binary": Traits("labels", "sigmoid", paired=True),
     "multi-class": Traits("labels", "softmax", exclusive=True),
-    "multi-label": Traits("labels", "sigmoid", several=True),
-    "detection": Traits("boxes", "sigmoid", several=True),
+    "multi-label": Traits("labels", "sigmoid", multi_label=True),
+    "detection": Traits("boxes", "sigmoid", multi_label=True),
 }
 
 

@@ -1,7 +1,7 @@
 """Random layers for 2D and 3D batches, and changes of single images that move their boxes too."""
 
 from hounsfield.augmentation.build import build_layers
-from hounsfield.augmentation.layers import RandomErase, RandomIntensity, RandomlySpared, RandomSpatial
+from hounsfield.augmentation.layers import RandomErase, RandomIntensity, RandomlyUnchanged, RandomSpatial
 from hounsfield.augmentation.scenes import Placement, Scene, augmented, draw_placement, place
 
 __all__ = [
@@ -9,7 +9,7 @@ __all__ = [
     "RandomErase",
     "RandomIntensity",
     "RandomSpatial",
-    "RandomlySpared",
+    "RandomlyUnchanged",
     "Scene",
     "augmented",
     "build_layers",

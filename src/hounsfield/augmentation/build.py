@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keras
 
-from hounsfield.augmentation.layers import RandomErase, RandomIntensity, RandomlySpared, RandomSpatial
+from hounsfield.augmentation.layers import RandomErase, RandomIntensity, RandomlyUnchanged, RandomSpatial
 from hounsfield.plans.augmentation import Augmentation
 
 
@@ -34,4 +34,8 @@ def build_layers(limits: Augmentation, seed: int) -> list[keras.Layer]:
     changes = any((limits.brightness, limits.contrast, limits.gamma, limits.sharpness, limits.noise))
     chosen = [(moves, spatial), (changes, intensity), (limits.erase, RandomErase(size=limits.erase, seed=seed + 2))]
     layers = [layer for wanted, layer in chosen if wanted]
-    return [RandomlySpared(layers, share=limits.spare, seed=seed + 3)] if layers and limits.spare else layers
+    return (
+        [RandomlyUnchanged(layers, share=limits.unchanged_share, seed=seed + 3)]
+        if layers and limits.unchanged_share
+        else layers
+    )

@@ -271,7 +271,7 @@ class RandomErase(RandomLayer):
 
 
 @keras.saving.register_keras_serializable("hounsfield")
-class RandomlySpared(RandomLayer):
+class RandomlyUnchanged(RandomLayer):
     """Let other random layers change most images, and leave the rest as they are.
 
     Layers that draw strengths leave hardly an image alone, so a network would never see images as they are in use.
@@ -296,7 +296,7 @@ class RandomlySpared(RandomLayer):
         return config | {"changes": changes, "share": self.share, "seed": self.seed}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> RandomlySpared:
+    def from_config(cls, config: dict[str, Any]) -> RandomlyUnchanged:
         """The layer that ``get_config`` described."""
         changes = [keras.saving.deserialize_keras_object(layer) for layer in config["changes"]]
         return cls(**config | {"changes": changes})

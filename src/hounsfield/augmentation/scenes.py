@@ -115,7 +115,7 @@ def draw_placement(
     if base is None:
         base = _fitting(image_shape, shape)
     flips = tuple(axis for axis in limits.flip_axes if generator.random() < 0.5)
-    quarters = int(generator.integers(4)) if limits.turn else 0
+    quarters = int(generator.integers(4)) if limits.rotate90 else 0
     turned = _turned_shape(image_shape, quarters)
     factors = base * np.exp(
         generator.uniform(-1, 1) * np.log1p(limits.scale) + generator.uniform(-1, 1, rank) * np.log1p(limits.stretch)

@@ -4,10 +4,10 @@
     pipeline.json   the preprocessing, with what it learned
     model.keras     the network, float32, loadable with plain Keras on any backend
     model.onnx      the same network for OpenVINO and ONNX Runtime, with the outputs "probabilities" and "features"
-    doubt.npz       truths and calibrated probabilities of validation images; where images like those of training lie
+    uncertainty.npz truths and calibrated probabilities of validation images; where images like those of training lie
 
 A detector's bundle has trunk.onnx and head.onnx instead of model.onnx, and counts instead of probabilities in
-doubt.npz.
+uncertainty.npz.
 
 The two networks give their own probabilities; what is predicted are those after the bundle's scaling. Reading a bundle
 imports no Keras.

@@ -16,27 +16,28 @@ import numpy.typing as npt
 
 from hounsfield.atomic import replacing, write_text
 from hounsfield.bundle.manifest import (
-    DOUBT,
     FORMAT_VERSION,
     HEAD,
     MANIFEST,
     NETWORK,
+    OLD_UNCERTAINTY,
     ONNX,
     PIPELINE,
     TRUNK,
+    UNCERTAINTY,
     Manifest,
     SourceRange,
     check_files,
     read_manifest,
 )
 from hounsfield.errors import BundleError, EvaluationError, PreprocessingError, require
-from hounsfield.evaluation.detection_doubt import DetectionDoubt
-from hounsfield.evaluation.doubt import Doubt
+from hounsfield.evaluation.detection_uncertainty import DetectionUncertainty
 from hounsfield.evaluation.scaling import Scaling, Unscaled, scaling_from_dict, scaling_to_dict
+from hounsfield.evaluation.uncertainty import Uncertainty
 from hounsfield.preprocessing import Pipeline
 from hounsfield.tasks import LabelTask, Task, num_outputs
 
-Kept = TypeVar("Kept", Doubt, DetectionDoubt)
+Kept = TypeVar("Kept", Uncertainty, DetectionUncertainty)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,27 +106,28 @@ class Bundle:
         return num_outputs(len(self.labels), self.task)
 
     @cached_property
-    def doubt(self) -> Doubt | None:
+    def uncertainty(self) -> Uncertainty | None:
         """What is known of validation images; ``None`` where nothing was kept, and of a detector.
 
         Raises:
             BundleError: the file is damaged.
         """
-        return None if self.task == "detection" else self._read_doubt(Doubt)
+        return None if self.task == "detection" else self._read_uncertainty(Uncertainty)
 
     @cached_property
-    def counting(self) -> DetectionDoubt | None:
+    def counting(self) -> DetectionUncertainty | None:
         """What is known of a detector's counts in validation images; ``None`` where nothing was kept.
 
         Raises:
             BundleError: the file is damaged.
         """
-        return self._read_doubt(DetectionDoubt) if self.task == "detection" else None
+        return self._read_uncertainty(DetectionUncertainty) if self.task == "detection" else None
 
-    def _read_doubt(self, kind: type[Kept]) -> Kept | None:
-        path = self.folder / DOUBT
-        if not path.is_file():
+    def _read_uncertainty(self, kind: type[Kept]) -> Kept | None:
+        names = [name for name in (UNCERTAINTY, OLD_UNCERTAINTY) if (self.folder / name).is_file()]
+        if not names:
             return None
+        path = self.folder / names[0]
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 return kind.from_arrays(dict(arrays))
@@ -185,32 +187,37 @@ class Bundle:
         write_manifest(checked)
         return checked
 
-    def with_doubt(
-        self, doubt: Doubt, *, scaling: Scaling, threshold: float, calibration: Mapping[str, Any] | None = None
+    def with_uncertainty(
+        self,
+        uncertainty: Uncertainty,
+        *,
+        scaling: Scaling,
+        threshold: float,
+        calibration: Mapping[str, Any] | None = None,
     ) -> Bundle:
         """Record what validation images taught, and return the bundle that knows it.
 
         Args:
-            doubt: written as ``doubt.npz``.
+            uncertainty: written as ``uncertainty.npz``.
             scaling: of the network's own probabilities.
             threshold: of the calibrated ones.
             calibration: how the scaling was chosen, as plain values.
         """
-        self._write_doubt(doubt)
+        self._write_uncertainty(uncertainty)
         known = dataclasses.replace(self, scaling=scaling, threshold=threshold, calibration=dict(calibration or {}))
         write_manifest(known)
         return known
 
-    def with_counting(self, doubt: DetectionDoubt, *, threshold: float) -> Bundle:
+    def with_counting(self, uncertainty: DetectionUncertainty, *, threshold: float) -> Bundle:
         """Record what validation images taught of a detector, and the score from which a finding is said."""
-        self._write_doubt(doubt)
+        self._write_uncertainty(uncertainty)
         known = dataclasses.replace(self, threshold=threshold)
         write_manifest(known)
         return known
 
-    def _write_doubt(self, doubt: Doubt | DetectionDoubt) -> None:
-        with replacing(self.folder / DOUBT) as temporary, temporary.open("wb") as file:
-            np.savez(file, **doubt.to_arrays())  # type: ignore[arg-type]  # the stub takes them for allow_pickle
+    def _write_uncertainty(self, uncertainty: Uncertainty | DetectionUncertainty) -> None:
+        with replacing(self.folder / UNCERTAINTY) as temporary, temporary.open("wb") as file:
+            np.savez(file, **uncertainty.to_arrays())  # type: ignore[arg-type]  # the stub takes them for allow_pickle
 
 
 def _bundle_folder(folder: Path) -> Path:
@@ -228,7 +235,7 @@ def write_manifest(bundle: Bundle) -> None:
     """Write ``bundle.json`` with the sizes of the files that lie beside it; never half a file."""
     values = {name: getattr(bundle, name) for name in Manifest.model_fields if hasattr(bundle, name)}
     values["scaling"] = scaling_to_dict(bundle.scaling)
-    names = [name for name in (NETWORK, PIPELINE, DOUBT) if (bundle.folder / name).is_file()]
+    names = [name for name in (NETWORK, PIPELINE, UNCERTAINTY, OLD_UNCERTAINTY) if (bundle.folder / name).is_file()]
     sizes = {name: (bundle.folder / name).stat().st_size for name in names}
     manifest = Manifest(format_version=FORMAT_VERSION, sizes=sizes, **values)
     write_text(bundle.folder / MANIFEST, manifest.model_dump_json(indent=2) + "\n")

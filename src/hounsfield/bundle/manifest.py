@@ -20,7 +20,9 @@ NETWORK = "model.keras"
 ONNX = "model.onnx"
 # A detector's two networks: from an image to anchors and features, and from regions to labels.
 TRUNK, HEAD = "trunk.onnx", "head.onnx"
-DOUBT = "doubt.npz"
+UNCERTAINTY = "uncertainty.npz"
+# What the file was called until format 1 of version 0.1; such bundles stay readable.
+OLD_UNCERTAINTY = "doubt.npz"
 
 
 class SourceRange(BaseModel):

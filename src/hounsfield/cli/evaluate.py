@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from hounsfield.evaluation.assessment import Assessment
     from hounsfield.evaluation.bias_report import BiasReport
     from hounsfield.evaluation.classification import Estimate
-    from hounsfield.evaluation.removal import Removal
+    from hounsfield.evaluation.masking_effect import MaskingEffect
 
 
 # Of the intervals that a run keeps.
@@ -125,7 +125,7 @@ def _test_run(
     options: dict[str, Any],
     *,
     interventions: bool,
-) -> tuple[Assessment, tuple[Removal, ...]]:
+) -> tuple[Assessment, tuple[MaskingEffect, ...]]:
     if task is not None:
         raise UsageError("The option --task is for tables of predictions; a run knows its task. Leave it out.")
     announce_backend()
@@ -150,17 +150,19 @@ def _refuse_options_of_detection(criterion: str | None, overlap: float | None) -
         )
 
 
-def _remove_shortcuts(run: Path, data: str | None, threshold: float | None, confidence: float) -> tuple[Removal, ...]:
+def _remove_shortcuts(
+    run: Path, data: str | None, threshold: float | None, confidence: float
+) -> tuple[MaskingEffect, ...]:
     from hounsfield.cli.console import progress_bars
-    from hounsfield.testing.interventions import remove_shortcuts
+    from hounsfield.testing.interventions import mask_shortcuts
 
     with progress_bars() as progress:
-        return remove_shortcuts(run, data, threshold=threshold, confidence=confidence, progress=progress)
+        return mask_shortcuts(run, data, threshold=threshold, confidence=confidence, progress=progress)
 
 
 def _assess_table(path: Path, task: str | None, threshold: float | None, options: dict[str, Any]) -> Assessment:
     from hounsfield.evaluation.assessment import assess
-    from hounsfield.evaluation.predictions import DOUBT_COLUMNS, read_predictions
+    from hounsfield.evaluation.predictions import UNCERTAINTY_COLUMNS, read_predictions
     from hounsfield.tasks import LabelTask, refuse_threshold
 
     known = {name: name for name in get_args(LabelTask)}
@@ -169,7 +171,7 @@ def _assess_table(path: Path, task: str | None, threshold: float | None, options
     read = read_predictions(path, task=known[task] if task else None, threshold=threshold)
     refuse_threshold(read.answers.task, threshold)
     notes = read.notes
-    said = [column for column in DOUBT_COLUMNS if column in read.table.columns]
+    said = [column for column in UNCERTAINTY_COLUMNS if column in read.table.columns]
     if said:
         notes = (*notes, f"Said by prediction and so no attributes of patients: {', '.join(said)}.")
     assessment = assess(read.answers, threshold=read.threshold, groups=read.groups, notes=notes, **options)

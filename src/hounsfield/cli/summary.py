@@ -44,7 +44,7 @@ def print_run(run: Run) -> None:
     for split, estimates in run.metrics.items():
         whole = estimates["accuracy" if "accuracy" in estimates else "ap"]["n"]
         print_estimates(f"{split} (n = {whole}{'' if 'accuracy' in estimates else ' objects'})", estimates)
-    for line in (*run.diagnosis, *run.doubt):
+    for line in (*run.diagnosis, *run.uncertainty):
         out.print(line)
     out.print(f"Run:      {run.folder}")
     out.print(f"Figures:  {run.folder / 'figures'}")

@@ -110,7 +110,7 @@ def _said_of_rows(cohort: Cohort) -> list[Hashable | None]:
     if cohort.task == "detection":
         return [tuple(counts) for counts in cohort.box_counts().tolist()]
     labels = cohort.table["label"]
-    said = labels.astype(str).map(lambda text: frozenset(text.split(SEPARATOR)) if cohort.several else text)
+    said = labels.astype(str).map(lambda text: frozenset(text.split(SEPARATOR)) if cohort.multi_label else text)
     return said.astype(object).where(labels.notna(), None).tolist()
 
 
@@ -268,7 +268,7 @@ def _unknown(cohort: Cohort, figures: Fingerprint) -> list[Finding]:
         text = f"Found {kinds}: a training takes one kind. Make a cohort of each."
         findings.append(Finding("warning", "Slices and volumes mixed", text))
     counts = cohort.table["label"].value_counts()
-    if not cohort.several and len(counts) > 1 and counts.max() >= 10 * counts.min():
+    if not cohort.multi_label and len(counts) > 1 and counts.max() >= 10 * counts.min():
         text = (
             f"'{counts.index[0]}' has {counts.max() / counts.min():.0f} times as many images as '{counts.index[-1]}': "
             "accuracy alone misleads."

@@ -106,7 +106,7 @@ class Cohort:
         return bool(self.table["patient"].notna().all())
 
     @property
-    def several(self) -> bool:
+    def multi_label(self) -> bool:
         """Whether an image may have several labels, or none."""
         return self.task in {"multi-label", "detection"}
 
@@ -221,7 +221,7 @@ class Cohort:
         return np.asarray(codes, np.int64), matrix
 
     def _parts(self, text: object) -> list[str]:
-        if self.several and isinstance(text, str):
+        if self.multi_label and isinstance(text, str):
             return [part for part in text.split(SEPARATOR) if part]
         return [str(text)]
 

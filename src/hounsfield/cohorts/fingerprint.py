@@ -219,7 +219,7 @@ def _balance(cohort: Cohort) -> dict[str, dict[str, int]]:
     table = cohort.table
     splits = table["split"].astype(object).where(table["split"].notna(), UNASSIGNED)
     labels = table["label"].fillna("").astype(str)
-    single = labels.str.split(SEPARATOR) if cohort.several else labels.map(lambda label: [label])
+    single = labels.str.split(SEPARATOR) if cohort.multi_label else labels.map(lambda label: [label])
     pairs = pd.DataFrame({"split": splits, "label": single}).explode("label").value_counts()
     return {
         split: {label: int(pairs.get((split, label), 0)) for label in cohort.labels} for split in _split_counts(cohort)

@@ -180,6 +180,6 @@ def _example(cohort: Cohort, leak: Leak) -> str:
 def _trained_labels(cohort: Cohort) -> list[str]:
     """The labels that some training row carries, in class order."""
     labels = cohort.table["label"].iloc[cohort.rows("train")].dropna().astype(str)
-    single = labels.str.split(SEPARATOR) if cohort.several else labels.map(lambda label: [label])
+    single = labels.str.split(SEPARATOR) if cohort.multi_label else labels.map(lambda label: [label])
     present = set(single.explode())
     return [label for label in cohort.labels if label in present]

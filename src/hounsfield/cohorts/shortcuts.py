@@ -111,7 +111,7 @@ def independent_rows(scanned: Scan, seed: int) -> NDArray[np.int64]:
 
 def _truths(cohort: Cohort, rows: NDArray[np.int64]) -> Iterator[tuple[str | None, pd.Series[Any]]]:
     labels = cohort.table["label"].iloc[rows].astype(str).reset_index(drop=True)
-    if not cohort.several:
+    if not cohort.multi_label:
         yield None, labels
         return
     sets = labels.map(lambda text: frozenset(text.split(SEPARATOR)))

@@ -25,7 +25,7 @@ from hounsfield.detection.roi_align import roi_align
 from hounsfield.detection.sampling import Sample, balanced_sample
 from hounsfield.detection.suppression import best_kept
 from hounsfield.models.backbone import backbone
-from hounsfield.models.twin import Precision, training_copy
+from hounsfield.models.training_model import Precision, training_copy
 from hounsfield.plans.detector_settings import DetectorSettings
 
 # Outputs of about 1 make the small refinements that regions need (Girshick, 2015, normalises targets alike).
@@ -41,7 +41,7 @@ class FirstStage(NamedTuple):
     offsets: Any
 
 
-class Lesson(NamedTuple):
+class Targets(NamedTuple):
     """On what a batch is learned: sampled anchors and regions with their targets, free of gradients."""
 
     anchors: Sample
@@ -173,7 +173,7 @@ class FasterRCNN(keras.Model):  # type: ignore[misc]  # Keras has no types
         )
         return _padded(_rows(candidates, kept), _entries(classes, kept), _entries(values, kept), found, settings)
 
-    def lesson(self, first: FirstStage, truth: dict[str, Any]) -> Lesson:
+    def lesson(self, first: FirstStage, truth: dict[str, Any]) -> Targets:
         """Draw what a batch is learned on: anchors and regions, each with a target (Ren et al., 2015, section 3.1)."""
         settings = self.settings
         truths, classes = _at_least_float32(truth["boxes"]), ops.cast(truth["classes"], "int32")
@@ -200,7 +200,7 @@ class FasterRCNN(keras.Model):  # type: ignore[misc]  # Keras has no types
         drawn = self._draw(positive, negative, settings.regions_sampled)
         owner = _entries(matches.truth, drawn.indices)
         labels = ops.where(drawn.positive, _entries(classes, owner) + 1, 0)
-        lesson = Lesson(
+        lesson = Targets(
             sampled,
             anchor_targets,
             _rows(candidates, drawn.indices),
@@ -209,10 +209,10 @@ class FasterRCNN(keras.Model):  # type: ignore[misc]  # Keras has no types
             drawn.positive,
             drawn.filled,
         )
-        fixed: Lesson = keras.tree.map_structure(ops.stop_gradient, lesson)
+        fixed: Targets = keras.tree.map_structure(ops.stop_gradient, lesson)
         return fixed
 
-    def losses_of(self, first: FirstStage, lesson: Lesson) -> dict[str, Any]:
+    def losses_of(self, first: FirstStage, lesson: Targets) -> dict[str, Any]:
         """The four losses on a lesson; they count alike (Ren et al., 2015, equation 1)."""
         anchors = lesson.anchors
         logits, refined = self.regions(first, lesson.regions)

@@ -7,7 +7,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hounsfield.evaluation.answers import Answers, as_answers
     from hounsfield.evaluation.assessment import Assessment, assess
     from hounsfield.evaluation.bias import audit_bias
     from hounsfield.evaluation.bias_outcome import BiasAudit
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
         expected_calibration_error,
         reliability,
     )
-    from hounsfield.evaluation.classification import Estimate, estimates_to_dict, evaluate, evaluate_answers
+    from hounsfield.evaluation.classification import Estimate, estimates_to_dict, evaluate, evaluate_outcomes
     from hounsfield.evaluation.comparison import adjust_p_values, compare
     from hounsfield.evaluation.conformal import ConformalSets
     from hounsfield.evaluation.conformal_report import ConformalReport, judge_sets
@@ -35,24 +34,25 @@ if TYPE_CHECKING:
         quick_precision,
     )
     from hounsfield.evaluation.detections import Detections, Finding, Truth, as_detections, detections_from_tables
-    from hounsfield.evaluation.doubt import Doubt
     from hounsfield.evaluation.intervals import Interval
     from hounsfield.evaluation.learning_curve import extrapolate
+    from hounsfield.evaluation.masking_effect import masking_effects
     from hounsfield.evaluation.metrics import METRICS, Metric
     from hounsfield.evaluation.novelty import Novelty
     from hounsfield.evaluation.operating import OperatingPoint, choose_threshold, decision_curve
+    from hounsfield.evaluation.outcomes import Outcomes, as_outcomes
     from hounsfield.evaluation.predictions import Predictions, predictions_from_table, read_predictions
     from hounsfield.evaluation.probe import probe_features
     from hounsfield.evaluation.proportions import predictive_values, wilson_interval
     from hounsfield.evaluation.recalibration import ScalingChoice, carried_threshold, fit_scaling
-    from hounsfield.evaluation.removal import removal_effects
     from hounsfield.evaluation.scaling import scaling_from_dict, scaling_to_dict
     from hounsfield.evaluation.selective import abstention_threshold, decision_confidence, risk_coverage
+    from hounsfield.evaluation.uncertainty import Uncertainty
 
 # Public name -> module that it comes from.
 LAZY = {
     "METRICS": "hounsfield.evaluation.metrics",
-    "Answers": "hounsfield.evaluation.answers",
+    "Outcomes": "hounsfield.evaluation.outcomes",
     "Assessment": "hounsfield.evaluation.assessment",
     "BiasAudit": "hounsfield.evaluation.bias_outcome",
     "BiasReport": "hounsfield.evaluation.bias_report",
@@ -62,7 +62,7 @@ LAZY = {
     "DetectionAssessment": "hounsfield.evaluation.detection",
     "Detections": "hounsfield.evaluation.detections",
     "Difference": "hounsfield.evaluation.delong",
-    "Doubt": "hounsfield.evaluation.doubt",
+    "Uncertainty": "hounsfield.evaluation.uncertainty",
     "Estimate": "hounsfield.evaluation.classification",
     "Finding": "hounsfield.evaluation.detections",
     "Interval": "hounsfield.evaluation.intervals",
@@ -74,7 +74,7 @@ LAZY = {
     "Truth": "hounsfield.evaluation.detections",
     "abstention_threshold": "hounsfield.evaluation.selective",
     "adjust_p_values": "hounsfield.evaluation.comparison",
-    "as_answers": "hounsfield.evaluation.answers",
+    "as_outcomes": "hounsfield.evaluation.outcomes",
     "as_detections": "hounsfield.evaluation.detections",
     "assess": "hounsfield.evaluation.assessment",
     "assess_detections": "hounsfield.evaluation.detection",
@@ -95,7 +95,7 @@ LAZY = {
     "estimated_error": "hounsfield.evaluation.calibration",
     "estimates_to_dict": "hounsfield.evaluation.classification",
     "evaluate": "hounsfield.evaluation.classification",
-    "evaluate_answers": "hounsfield.evaluation.classification",
+    "evaluate_outcomes": "hounsfield.evaluation.classification",
     "evaluate_detections": "hounsfield.evaluation.detection",
     "expected_calibration_error": "hounsfield.evaluation.calibration",
     "extrapolate": "hounsfield.evaluation.learning_curve",
@@ -109,7 +109,7 @@ LAZY = {
     "quick_precision": "hounsfield.evaluation.detection",
     "read_predictions": "hounsfield.evaluation.predictions",
     "reliability": "hounsfield.evaluation.calibration",
-    "removal_effects": "hounsfield.evaluation.removal",
+    "masking_effects": "hounsfield.evaluation.masking_effect",
     "report_bias": "hounsfield.evaluation.bias_report",
     "risk_coverage": "hounsfield.evaluation.selective",
     "roc_curve": "hounsfield.evaluation.curves",
@@ -120,7 +120,6 @@ LAZY = {
 
 __all__ = [
     "METRICS",
-    "Answers",
     "Assessment",
     "BiasAudit",
     "BiasReport",
@@ -130,20 +129,21 @@ __all__ = [
     "DetectionAssessment",
     "Detections",
     "Difference",
-    "Doubt",
     "Estimate",
     "Finding",
     "Interval",
     "Metric",
     "Novelty",
     "OperatingPoint",
+    "Outcomes",
     "Predictions",
     "ScalingChoice",
     "Truth",
+    "Uncertainty",
     "abstention_threshold",
     "adjust_p_values",
-    "as_answers",
     "as_detections",
+    "as_outcomes",
     "assess",
     "assess_detections",
     "auc_difference",
@@ -163,13 +163,14 @@ __all__ = [
     "estimated_error",
     "estimates_to_dict",
     "evaluate",
-    "evaluate_answers",
     "evaluate_detections",
+    "evaluate_outcomes",
     "expected_calibration_error",
     "extrapolate",
     "fit_scaling",
     "image_errors",
     "judge_sets",
+    "masking_effects",
     "precision_recall_curve",
     "predictions_from_table",
     "predictive_values",
@@ -177,7 +178,6 @@ __all__ = [
     "quick_precision",
     "read_predictions",
     "reliability",
-    "removal_effects",
     "report_bias",
     "risk_coverage",
     "roc_curve",

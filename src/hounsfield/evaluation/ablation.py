@@ -9,10 +9,10 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from hounsfield.evaluation.answers import Answers
 from hounsfield.evaluation.comparison import compare
 from hounsfield.evaluation.delong import Difference
 from hounsfield.evaluation.metrics import METRICS, Tally, headline
+from hounsfield.evaluation.outcomes import Outcomes
 
 # Measured beside each other; the log loss decides, since it needs no threshold and feels overconfidence.
 FIGURES = ("log_loss", "auc")
@@ -64,8 +64,8 @@ class Ablation:
     @classmethod
     def of(
         cls,
-        planned: Answers,
-        without: Mapping[str, Answers],
+        planned: Outcomes,
+        without: Mapping[str, Outcomes],
         *,
         groups: npt.ArrayLike | None = None,
         num_replicates: int = 2000,
@@ -127,7 +127,7 @@ class Ablation:
         return cls(dict(values["planned"]), bought, values["cases"], values["patients"])
 
 
-def _figures(answers: Answers) -> dict[str, float]:
+def _figures(answers: Outcomes) -> dict[str, float]:
     tally = Tally(answers, np.ones((len(answers), 1)))
     return {name: float(headline(METRICS[name].compute(tally))[0]) for name in FIGURES}
 

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hounsfield.evaluation.answers import Answers
-from hounsfield.evaluation.classification import Estimate, estimates_to_dict, evaluate_answers
+from hounsfield.evaluation.classification import Estimate, estimates_to_dict, evaluate_outcomes
 from hounsfield.evaluation.curves import confusion_matrix
 from hounsfield.evaluation.intervals import make_clusters
+from hounsfield.evaluation.outcomes import Outcomes
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +32,7 @@ class Assessment:
         split: the name under which ``metrics.json`` holds the figures.
     """
 
-    answers: Answers
+    answers: Outcomes
     estimates: Mapping[str, Estimate]
     threshold: float
     patients: int | None
@@ -57,7 +57,7 @@ class Assessment:
 
 
 def assess(
-    answers: Answers,
+    answers: Outcomes,
     *,
     threshold: float = 0.5,
     groups: npt.ArrayLike | None = None,
@@ -77,7 +77,7 @@ def assess(
         seed: of the bootstrap.
         confidence: nominal coverage of the intervals.
     """
-    estimates = evaluate_answers(
+    estimates = evaluate_outcomes(
         answers, groups=groups, num_replicates=num_replicates, seed=seed, confidence=confidence
     )
     patients = None if groups is None else len(make_clusters(answers.truth, groups))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from hounsfield.evaluation.answers import Booleans, Floats
 from hounsfield.evaluation.detection_matching import ClassMatches
+from hounsfield.evaluation.outcomes import Booleans, Floats
 
 # COCO averages the precision at these recalls.
 RECALLS = np.linspace(0.0, 1.0, int(np.round(1.0 / 0.01)) + 1)

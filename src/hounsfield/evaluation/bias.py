@@ -13,13 +13,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from hounsfield.errors import EvaluationError
-from hounsfield.evaluation.answers import Answers, Booleans
 from hounsfield.evaluation.bias_outcome import SIGNIFICANCE, SINGLES_SHARE, BiasAudit, Gap, GroupReport
 from hounsfield.evaluation.comparison import adjust_p_values
 from hounsfield.evaluation.gaps import Contrast, contrast
 from hounsfield.evaluation.group_figures import GROUP_METRICS, Question, figure, measure, too_small
 from hounsfield.evaluation.intervals import make_clusters, renumbered
 from hounsfield.evaluation.opportunity import equal_opportunity
+from hounsfield.evaluation.outcomes import Booleans, Outcomes
 from hounsfield.evaluation.subgroups import (
     Attribute,
     Subgroup,
@@ -34,7 +34,7 @@ ONE_SIDED = 1e-3  # a group of one label alone is told of where chance makes thi
 
 
 def audit_bias(
-    answers: Answers,
+    answers: Outcomes,
     table: pd.DataFrame,
     *,
     groups: npt.ArrayLike | None = None,

@@ -9,8 +9,8 @@ from hounsfield.errors import EvaluationError
 from hounsfield.evaluation.assessment import Assessment
 from hounsfield.evaluation.bias import audit_bias
 from hounsfield.evaluation.bias_outcome import BiasAudit
+from hounsfield.evaluation.masking_effect import MaskingEffect
 from hounsfield.evaluation.probe import Probe, probe_features
-from hounsfield.evaluation.removal import Removal
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +25,7 @@ class BiasReport:
 
     audit: BiasAudit
     probes: tuple[Probe, ...] = ()
-    removals: tuple[Removal, ...] = ()
+    removals: tuple[MaskingEffect, ...] = ()
 
     @property
     def says_anything(self) -> bool:
@@ -54,7 +54,7 @@ class BiasReport:
 
 
 def report_bias(
-    assessment: Assessment, *, removals: tuple[Removal, ...] = (), seed: int = 0, confidence: float = 0.95
+    assessment: Assessment, *, removals: tuple[MaskingEffect, ...] = (), seed: int = 0, confidence: float = 0.95
 ) -> BiasReport:
     """Audit a test whose assessment holds the table of its cases; probe the features where it holds these too.
 

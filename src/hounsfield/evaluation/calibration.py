@@ -11,7 +11,6 @@ import numpy.typing as npt
 from scipy import optimize, special, stats
 
 from hounsfield.errors import EvaluationError
-from hounsfield.evaluation.answers import Answers, Booleans, Floats
 from hounsfield.evaluation.classification import Estimate
 from hounsfield.evaluation.intervals import Clusters, Interval, bootstrap, make_clusters, recentred_interval
 from hounsfield.evaluation.metrics import (
@@ -23,6 +22,7 @@ from hounsfield.evaluation.metrics import (
     equal_mass_bins,
     headline,
 )
+from hounsfield.evaluation.outcomes import Booleans, Floats, Outcomes
 from hounsfield.evaluation.proportions import clustered_proportion
 from hounsfield.evaluation.scaling import logits_of
 
@@ -94,7 +94,7 @@ def expected_calibration_error(
 
 
 def estimated_error(
-    answers: Answers,
+    answers: Outcomes,
     *,
     groups: npt.ArrayLike | None = None,
     num_replicates: int = 2000,

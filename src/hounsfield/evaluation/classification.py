@@ -12,13 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from hounsfield.errors import EvaluationError
-from hounsfield.evaluation.answers import (
-    Answers,
-    Booleans,
-    Floats,
-    Integers,
-    as_answers,
-)
 from hounsfield.evaluation.delong import auc_interval
 from hounsfield.evaluation.intervals import (
     Clusters,
@@ -32,6 +25,13 @@ from hounsfield.evaluation.intervals import (
     vary,
 )
 from hounsfield.evaluation.metrics import METRICS, Tally, headline
+from hounsfield.evaluation.outcomes import (
+    Booleans,
+    Floats,
+    Integers,
+    Outcomes,
+    as_outcomes,
+)
 from hounsfield.evaluation.proportions import clustered_proportion, mean_of_proportions
 from hounsfield.tasks import LabelTask
 
@@ -76,7 +76,7 @@ def _json_number(value: float) -> float | None:
 
 
 # The share that each metric is: which cases succeed, and among which.
-_SHARES: dict[str, Callable[[Answers], tuple[Booleans, Booleans]]] = {
+_SHARES: dict[str, Callable[[Outcomes], tuple[Booleans, Booleans]]] = {
     "accuracy": lambda a: (_right(a), np.ones_like(_right(a))),
     "sensitivity": lambda a: (a.decisions, a.truth),
     "specificity": lambda a: (~a.decisions, ~a.truth),
@@ -85,7 +85,7 @@ _SHARES: dict[str, Callable[[Answers], tuple[Booleans, Booleans]]] = {
     "f1": lambda a: (a.truth & a.decisions, a.truth | a.decisions),  # the Jaccard index J; F1 = 2J/(1+J)
 }
 _MEAN_RECALLS = {("balanced_accuracy", "binary"), ("balanced_accuracy", "multi-class"), ("sensitivity", "multi-class")}
-_DENOMINATORS: dict[str, Callable[[Answers], Booleans]] = {
+_DENOMINATORS: dict[str, Callable[[Outcomes], Booleans]] = {
     "positives": lambda a: a.truth,
     "negatives": lambda a: ~a.truth,
     "called": lambda a: a.decisions,
@@ -93,7 +93,7 @@ _DENOMINATORS: dict[str, Callable[[Answers], Booleans]] = {
 }
 
 
-def _right(answers: Answers) -> Booleans:
+def _right(answers: Outcomes) -> Booleans:
     if answers.task == "multi-class":
         return answers.outcome
     return np.asarray(answers.truth == answers.decisions)
@@ -134,14 +134,14 @@ def evaluate(  # noqa: PLR0913 - each is a fact of the test that only the caller
     Raises:
         EvaluationError: the arrays do not fit each other.
     """
-    answers = as_answers(y_true, y_score, labels=labels, task=task, threshold=threshold)
-    return evaluate_answers(
+    answers = as_outcomes(y_true, y_score, labels=labels, task=task, threshold=threshold)
+    return evaluate_outcomes(
         answers, groups=groups, num_replicates=num_replicates, seed=seed, confidence=confidence, sampling=sampling
     )
 
 
-def evaluate_answers(
-    answers: Answers,
+def evaluate_outcomes(
+    answers: Outcomes,
     *,
     groups: npt.ArrayLike | None = None,
     num_replicates: int = 2000,
@@ -164,7 +164,7 @@ def evaluate_answers(
 class _Evaluation:
     """What ``evaluate`` works with; its one public method makes the estimates."""
 
-    answers: Answers
+    answers: Outcomes
     clusters: Clusters
     num_replicates: int
     seed: int

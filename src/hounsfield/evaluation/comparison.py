@@ -9,17 +9,17 @@ import numpy as np
 import numpy.typing as npt
 
 from hounsfield.errors import EvaluationError
-from hounsfield.evaluation.answers import Answers, Floats
 from hounsfield.evaluation.delong import Difference, auc_difference
 from hounsfield.evaluation.intervals import bca_interval, bootstrap, jackknife, make_clusters
 from hounsfield.evaluation.metrics import METRICS, Tally, headline
+from hounsfield.evaluation.outcomes import Floats, Outcomes
 
 NOT_COMPARED = frozenset({"ece"})  # a debiased absolute deviation: its difference has no sound interval
 
 
 def compare(
-    first: Answers,
-    second: Answers,
+    first: Outcomes,
+    second: Outcomes,
     *,
     groups: npt.ArrayLike | None = None,
     num_replicates: int = 2000,

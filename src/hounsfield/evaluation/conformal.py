@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from hounsfield.errors import EvaluationError
-from hounsfield.evaluation.answers import Answers, Booleans, Floats
+from hounsfield.evaluation.outcomes import Booleans, Floats, Outcomes
 from hounsfield.tasks import LabelTask
 
 
@@ -36,7 +36,7 @@ class ConformalSets:
     by_class: bool
 
     @classmethod
-    def fit(cls, answers: Answers, *, coverage: float = 0.9, by_class: bool = False) -> Self:
+    def fit(cls, answers: Outcomes, *, coverage: float = 0.9, by_class: bool = False) -> Self:
         """Find the thresholds on cases that the network was not trained on.
 
         Args:
@@ -84,7 +84,7 @@ class ConformalSets:
         return cls(tuple(stored["labels"]), float(stored["coverage"]), thresholds, bool(stored["by_class"]))
 
 
-def class_columns(answers: Answers) -> tuple[Booleans, Floats]:
+def class_columns(answers: Outcomes) -> tuple[Booleans, Floats]:
     """Truth and probability of every class, (n, C) each, also of the negative one of a binary task.
 
     Raises:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from hounsfield.evaluation.answers import Answers, Booleans
 from hounsfield.evaluation.conformal import ConformalSets, class_columns
 from hounsfield.evaluation.intervals import Interval, make_clusters
+from hounsfield.evaluation.outcomes import Booleans, Outcomes
 from hounsfield.evaluation.proportions import clustered_proportion
 
 
@@ -33,7 +33,7 @@ class ConformalReport:
 
 
 def judge_sets(
-    conformal: ConformalSets, answers: Answers, *, groups: npt.ArrayLike | None = None, confidence: float = 0.95
+    conformal: ConformalSets, answers: Outcomes, *, groups: npt.ArrayLike | None = None, confidence: float = 0.95
 ) -> ConformalReport:
     """Measure coverage and size of the sets on test cases.
 

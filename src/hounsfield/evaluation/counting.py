@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from hounsfield.errors import EvaluationError
-from hounsfield.evaluation.answers import Floats, Integers
 from hounsfield.evaluation.conformal import finite_sample_quantile
+from hounsfield.evaluation.outcomes import Floats, Integers
 
 COUNT_FIGURES = ("count_bias", "count_mae", "count_low", "count_high")
 # 95 % of normally distributed differences lie within so many standard deviations of their mean.

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from hounsfield.errors import EvaluationError
-from hounsfield.evaluation.answers import Answers, Booleans, Floats, Integers
+from hounsfield.evaluation.outcomes import Booleans, Floats, Integers, Outcomes
 
 
-def confusion_matrix(answers: Answers) -> Integers:
+def confusion_matrix(answers: Outcomes) -> Integers:
     """Counts of cases, truth by decision.
 
     Returns:

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from hounsfield.evaluation.answers import Booleans, Floats
 from hounsfield.evaluation.gaps import difference_interval
 from hounsfield.evaluation.intervals import Clusters, Interval, make_clusters, renumbered
+from hounsfield.evaluation.outcomes import Booleans, Floats
 
 
 class Difference(NamedTuple):

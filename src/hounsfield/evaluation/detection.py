@@ -18,7 +18,6 @@ import numpy.typing as npt
 
 from hounsfield.boxes import to_xywh
 from hounsfield.errors import EvaluationError, require
-from hounsfield.evaluation.answers import Floats, Integers
 from hounsfield.evaluation.average_precision import average_precisions
 from hounsfield.evaluation.classification import UNVARIED, Estimate, estimates_to_dict
 from hounsfield.evaluation.counting import COUNT_FIGURES, counting_errors
@@ -37,6 +36,7 @@ from hounsfield.evaluation.detection_titles import class_figure
 from hounsfield.evaluation.detections import Detections
 from hounsfield.evaluation.free_response import LUNA_RATES, sensitivities
 from hounsfield.evaluation.intervals import bca_interval, bootstrap, jackknife, make_clusters, vary
+from hounsfield.evaluation.outcomes import Floats, Integers
 
 OVERLAP = 0.5
 # Of fewer patients a bootstrap has next to nothing to draw from, and its intervals would look sure.

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hounsfield.boxes import pairwise_iou, sides, to_centres, volumes
-from hounsfield.evaluation.answers import Booleans, Floats, Integers
 from hounsfield.evaluation.detections import Detections
+from hounsfield.evaluation.outcomes import Booleans, Floats, Integers
 
 # COCO's thresholds, .50 to .95, to the last bit as its evaluator makes them.
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, int(np.round((0.95 - 0.5) / 0.05)) + 1)

@@ -12,7 +12,7 @@ import pandas as pd
 
 from hounsfield.boxes import COLUMNS, are_valid
 from hounsfield.errors import EvaluationError
-from hounsfield.evaluation.answers import Floats, Integers
+from hounsfield.evaluation.outcomes import Floats, Integers
 
 
 class Truth(NamedTuple):

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit, softmax
 
-from hounsfield.evaluation.answers import Floats
+from hounsfield.evaluation.outcomes import Floats
 from hounsfield.tasks import LabelTask
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hounsfield.evaluation.answers import Floats
 from hounsfield.evaluation.detection_matching import Events
+from hounsfield.evaluation.outcomes import Floats
 
 # LUNA16's false findings an image (Setio et al., Medical Image Analysis 2017, section 2.3).
 LUNA_RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
-from hounsfield.evaluation.answers import Booleans, Floats, Integers
 from hounsfield.evaluation.intervals import Clusters, Interval, renumbered
+from hounsfield.evaluation.outcomes import Booleans, Floats, Integers
 
 LEAST_SKEW = 1e-3
 

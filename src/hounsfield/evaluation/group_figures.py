@@ -11,12 +11,12 @@ from typing import Literal, get_args
 import numpy as np
 from scipy import special, stats
 
-from hounsfield.evaluation.answers import Answers, Booleans, Floats, Integers
 from hounsfield.evaluation.classification import Estimate
 from hounsfield.evaluation.delong import auc_estimate
 from hounsfield.evaluation.gaps import Comparable, Contrast, difference_interval, mean_interval
 from hounsfield.evaluation.intervals import Clusters, Interval, renumbered
 from hounsfield.evaluation.metrics import equal_mass_bins
+from hounsfield.evaluation.outcomes import Booleans, Floats, Integers, Outcomes
 from hounsfield.evaluation.proportions import clustered_proportion
 
 LEAST_PATIENTS = 10  # of each kind that a figure rests on, in the group and outside it
@@ -42,7 +42,7 @@ class Question:
     of_case: Integers
 
     @classmethod
-    def of(cls, answers: Answers, column: int, of_case: Integers) -> Question:
+    def of(cls, answers: Outcomes, column: int, of_case: Integers) -> Question:
         """One column of answers."""
         return cls(answers.truth[:, column], answers.scores[:, column], answers.decisions[:, column], of_case)
 

@@ -17,7 +17,7 @@ import pandas as pd
 from scipy import stats
 
 from hounsfield.errors import EvaluationError
-from hounsfield.evaluation.answers import Booleans, Floats, Integers
+from hounsfield.evaluation.outcomes import Booleans, Floats, Integers
 
 Sampling = Literal["cohort", "case-control"]
 Statistic = Callable[[Floats], Floats]  # weights (n, R) -> values (J, R)

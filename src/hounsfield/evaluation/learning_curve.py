@@ -18,9 +18,9 @@ import numpy.typing as npt
 from scipy import special
 
 from hounsfield.errors import EvaluationError
-from hounsfield.evaluation.answers import Answers, Floats
 from hounsfield.evaluation.intervals import bootstrap, make_clusters, percentile_interval
 from hounsfield.evaluation.metrics import METRICS, Tally, headline
+from hounsfield.evaluation.outcomes import Floats, Outcomes
 
 LEAST_POINTS = 3
 FACTORS = (2.0, 4.0)
@@ -110,7 +110,7 @@ class LearningCurve:
 
 
 def learning_curve(
-    answers: Mapping[int, Answers],
+    answers: Mapping[int, Outcomes],
     *,
     groups: npt.ArrayLike | None = None,
     metric: str = "auc",

@@ -20,12 +20,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse, stats
 
-from hounsfield.evaluation.answers import (
-    Answers,
+from hounsfield.evaluation.outcomes import (
     Booleans,
     Floats,
     Integers,
-    as_answers,
+    Outcomes,
+    as_outcomes,
 )
 from hounsfield.evaluation.scaling import SMALLEST
 from hounsfield.tasks import LabelTask
@@ -42,7 +42,7 @@ class Tally:
         resampled: the weights are a bootstrap's, so chance came in twice: with the sample and with its resampling.
     """
 
-    def __init__(self, answers: Answers, weights: Floats, *, resampled: bool = False) -> None:
+    def __init__(self, answers: Outcomes, weights: Floats, *, resampled: bool = False) -> None:
         self.answers = answers
         self.weights = weights
         self.resampled = resampled
@@ -191,13 +191,13 @@ def ece(tally: Tally) -> Floats:
     return np.stack(rows)
 
 
-def brier_losses(answers: Answers) -> Floats:
+def brier_losses(answers: Outcomes) -> Floats:
     """The Brier loss of each case: (n, 1), in a multi-label task (n, K)."""
     losses = np.square(answers.scores - answers.truth)
     return losses.sum(axis=1, keepdims=True) if answers.task == "multi-class" else losses
 
 
-def log_losses(answers: Answers) -> Floats:
+def log_losses(answers: Outcomes) -> Floats:
     """The logarithmic loss of each case: (n, 1), in a multi-label task (n, K)."""
     scores = np.clip(answers.scores, SMALLEST, 1 - SMALLEST)
     if answers.task == "multi-class":
@@ -285,10 +285,10 @@ class Metric:
         threshold: float = 0.5,
         weights: npt.ArrayLike | None = None,
     ) -> float:
-        """The headline value for truths and scores as ``as_answers`` takes them, with optional (n,) case weights."""
+        """The headline value for truths and scores as ``as_outcomes`` takes them, with optional (n,) case weights."""
         width = np.shape(y_score)[1] if np.ndim(y_score) == 2 else 1
         names = [str(index) for index in range(2 if task == "binary" else width)]
-        answers = as_answers(y_true, y_score, labels=names, task=task, threshold=threshold)
+        answers = as_outcomes(y_true, y_score, labels=names, task=task, threshold=threshold)
         counted = np.ones(len(answers)) if weights is None else np.asarray(weights, dtype=np.float64)
         kept = np.flatnonzero(counted > 0)
         value = float(headline(self.compute(Tally(answers.take(kept), counted[kept, None])))[0])

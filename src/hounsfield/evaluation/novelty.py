@@ -16,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from hounsfield.evaluation.answers import Booleans, Floats, Integers
+from hounsfield.evaluation.outcomes import Booleans, Floats, Integers
 
 # The share of images like those of training that may be called unlike.
 FALSE_ALARMS = 0.01

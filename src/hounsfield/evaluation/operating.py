@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 
 from hounsfield.errors import EvaluationError
-from hounsfield.evaluation.answers import Booleans, Floats
 from hounsfield.evaluation.curves import roc_curve
+from hounsfield.evaluation.outcomes import Booleans, Floats
 
 Rule = Literal["half", "youden", "sensitivity", "specificity", "cost"]
 

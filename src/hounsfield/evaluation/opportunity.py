@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from hounsfield.evaluation.answers import Answers, Integers
 from hounsfield.evaluation.group_figures import GROUP_METRICS, Question, too_small
 from hounsfield.evaluation.operating import choose_threshold
+from hounsfield.evaluation.outcomes import Integers, Outcomes
 from hounsfield.evaluation.proportions import clustered_proportion
 from hounsfield.evaluation.subgroups import Attribute
 
@@ -49,7 +49,7 @@ class Opportunity:
 
 
 def equal_opportunity(
-    answers: Answers, attributes: Sequence[Attribute], of_case: Integers, *, confidence: float = 0.95
+    answers: Outcomes, attributes: Sequence[Attribute], of_case: Integers, *, confidence: float = 0.95
 ) -> Iterator[Opportunity]:
     """Every group of every attribute that has enough cases and non-cases; nothing for a task without thresholds.
 

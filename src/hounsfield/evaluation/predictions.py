@@ -12,12 +12,12 @@ import pandas as pd
 
 from hounsfield.delimiter import decimal_comma_columns, delimiter_of
 from hounsfield.errors import EvaluationError
-from hounsfield.evaluation.answers import (
+from hounsfield.evaluation.outcomes import (
     MAX_SUM_ERROR,
-    Answers,
     Booleans,
     Floats,
-    as_answers,
+    Outcomes,
+    as_outcomes,
 )
 from hounsfield.tasks import LabelTask
 
@@ -29,7 +29,8 @@ PROBABILITY_PREFIX = "p_"
 SEPARATOR = ";"
 
 # What prediction says of an image beside its label and probabilities, where it is asked.
-DOUBT_COLUMNS = ("unlike_training", "flags", "disagreement", "set", "confidence", "answer")
+# "unlike_training" is what earlier versions called the out-of-distribution score.
+UNCERTAINTY_COLUMNS = ("ood_score", "unlike_training", "flags", "disagreement", "set", "confidence", "answer")
 # A label or a site may well be called None or NA: only an empty cell and a number's NaN are missing.
 MISSING_CELLS: dict[str, Any] = {"keep_default_na": False, "na_values": ["", "nan", "NaN"]}
 CSV_OPTIONS: dict[str, Any] = {
@@ -50,7 +51,7 @@ class Predictions:
         table: the rows that the answers are of, with every column.
     """
 
-    answers: Answers
+    answers: Outcomes
     groups: np.ndarray | None
     threshold: float
     notes: tuple[str, ...]
@@ -106,7 +107,7 @@ def predictions_from_table(
     groups = table[PATIENT_COLUMN].to_numpy(dtype=object) if PATIENT_COLUMN in table.columns else None
     if groups is None:
         notes.append("No column 'patient': every case is taken for another patient.")
-    answers = as_answers(y_true, y_score, labels=labels, task=task, threshold=threshold)
+    answers = as_outcomes(y_true, y_score, labels=labels, task=task, threshold=threshold)
     return Predictions(answers, groups, threshold, tuple(notes), table)
 
 

@@ -19,11 +19,11 @@ import numpy.typing as npt
 from scipy import optimize, special, stats
 
 from hounsfield.errors import EvaluationError
-from hounsfield.evaluation.answers import Booleans, Floats, Integers
 from hounsfield.evaluation.comparison import adjust_p_values
 from hounsfield.evaluation.delong import auc_influence, hanley_interval, influence_variance
 from hounsfield.evaluation.group_figures import LEAST_PATIENTS, clusters_of
 from hounsfield.evaluation.intervals import Clusters, Interval, make_clusters
+from hounsfield.evaluation.outcomes import Booleans, Floats, Integers
 from hounsfield.evaluation.subgroups import Attribute
 
 SIGNIFICANCE = 0.01

@@ -6,8 +6,8 @@ import numpy as np
 from scipy import stats
 
 from hounsfield.errors import EvaluationError
-from hounsfield.evaluation.answers import Booleans
 from hounsfield.evaluation.intervals import Clusters, Interval
+from hounsfield.evaluation.outcomes import Booleans
 
 
 def wilson_interval(hits: float, total: float, *, confidence: float = 0.95, quantile: float | None = None) -> Interval:

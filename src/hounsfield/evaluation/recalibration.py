@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize
 
-from hounsfield.evaluation.answers import Answers, Floats, Integers
 from hounsfield.evaluation.intervals import make_clusters
 from hounsfield.evaluation.metrics import Tally, accuracy, balanced_accuracy, headline, log_losses
+from hounsfield.evaluation.outcomes import Floats, Integers, Outcomes
 from hounsfield.evaluation.scaling import (
     SCALINGS,
     Isotonic,
@@ -50,7 +50,7 @@ class ScalingChoice:
 
 
 def fit_scaling(
-    answers: Answers,
+    answers: Outcomes,
     *,
     groups: npt.ArrayLike | None = None,
     candidates: Sequence[str] = tuple(SCALINGS),
@@ -98,7 +98,7 @@ def carried_threshold(scaling: Scaling, threshold: float, task: LabelTask = "bin
     return float(scaling.apply(np.array([[threshold]]), "binary")[0, 0])
 
 
-def _held_out(name: str, answers: Answers, of_case: Integers, seed: int) -> Floats:
+def _held_out(name: str, answers: Outcomes, of_case: Integers, seed: int) -> Floats:
     """(n, K) scores of each case under a scaling that was fitted without its fold; unchanged for a lone patient."""
     count = min(NUM_FOLDS, int(of_case.max()) + 1)
     scores = answers.scores.astype(np.float64)
@@ -117,25 +117,25 @@ def _standard_error(gain: Floats, of_case: Integers) -> float:
     return float(np.sqrt(np.square(sums).sum()) / len(gain))
 
 
-def _decides_as_well(name: str, scores: Floats, answers: Answers, threshold: float) -> bool:
+def _decides_as_well(name: str, scores: Floats, answers: Outcomes, threshold: float) -> bool:
     if answers.task == "binary" or name in DECISION_KEEPING:
         return True
     before, after = (_accuracies(_rescored(answers, each, threshold)) for each in (answers.scores, scores))
     return bool((after >= before - 1e-12).all())
 
 
-def _accuracies(answers: Answers) -> Floats:
+def _accuracies(answers: Outcomes) -> Floats:
     tally = Tally(answers, np.ones((len(answers), 1)))
     return np.array([headline(metric(tally))[0] for metric in (accuracy, balanced_accuracy)])
 
 
-def _rescored(answers: Answers, scores: Floats, threshold: float) -> Answers:
+def _rescored(answers: Outcomes, scores: Floats, threshold: float) -> Outcomes:
     """The same cases with other probabilities, decided at a threshold or by the largest."""
     largest = scores.argmax(axis=1)[:, None] == np.arange(scores.shape[1])
     return replace(answers, scores=scores, decisions=largest if answers.task == "multi-class" else scores > threshold)
 
 
-def _fit_temperature(answers: Answers) -> Temperature:
+def _fit_temperature(answers: Outcomes) -> Temperature:
     """The temperature with the least log loss, between 1/20 and 20."""
     logits = logits_of(answers.scores, answers.task)
 
@@ -147,7 +147,7 @@ def _fit_temperature(answers: Answers) -> Temperature:
     return Temperature(float(np.exp(found.x)))
 
 
-def _fit_platt(answers: Answers) -> Platt:
+def _fit_platt(answers: Outcomes) -> Platt:
     """Slopes and intercepts with the least log loss, held near 1 and 0 by a light ridge."""
     logits, truth = logits_of(answers.scores, answers.task), answers.truth.astype(np.float64)
     columns, count = logits.shape[1], len(logits)
@@ -166,7 +166,7 @@ def _fit_platt(answers: Answers) -> Platt:
     return Platt(tuple(map(float, found[:columns])), tuple(map(float, found[columns:])))
 
 
-def _fit_isotonic(answers: Answers) -> Isotonic:
+def _fit_isotonic(answers: Outcomes) -> Isotonic:
     """Pool adjacent violators in each column."""
     inputs, outputs = [], []
     for truth, scores in zip(answers.truth.T, answers.scores.T, strict=True):
@@ -180,7 +180,7 @@ def _fit_isotonic(answers: Answers) -> Isotonic:
     return Isotonic(tuple(inputs), tuple(outputs))
 
 
-FITS: dict[str, Callable[[Answers], Scaling]] = {
+FITS: dict[str, Callable[[Outcomes], Scaling]] = {
     "none": lambda _: Unscaled(),
     "temperature": _fit_temperature,
     "platt": _fit_platt,
@@ -188,7 +188,7 @@ FITS: dict[str, Callable[[Answers], Scaling]] = {
 }
 
 
-def _case_losses(scores: Floats, answers: Answers) -> Floats:
+def _case_losses(scores: Floats, answers: Outcomes) -> Floats:
     """(n,) log loss of each case, the mean over the labels of a multi-label task."""
     return np.asarray(log_losses(replace(answers, scores=scores)).mean(axis=1))
 

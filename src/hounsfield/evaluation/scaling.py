@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hounsfield.errors import EvaluationError
-from hounsfield.evaluation.answers import Floats
+from hounsfield.evaluation.outcomes import Floats
 from hounsfield.tasks import LabelTask
 
 SMALLEST = float(np.finfo(np.float64).eps)  # scikit-learn's clipping in log_loss

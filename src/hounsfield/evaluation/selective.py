@@ -9,7 +9,7 @@ import numpy as np
 from scipy import special
 
 from hounsfield.errors import EvaluationError
-from hounsfield.evaluation.answers import Answers, Booleans, Floats, Integers
+from hounsfield.evaluation.outcomes import Booleans, Floats, Integers, Outcomes
 
 # Shares of the cases that may be answered, among which a promise is sought.
 COVERAGES = tuple(share / 20 for share in range(1, 21))
@@ -35,7 +35,7 @@ class RiskCoverage:
         return float(np.sum(self.risk * np.diff(self.coverage, prepend=0.0)))
 
 
-def decision_confidence(answers: Answers, threshold: float = 0.5) -> tuple[Floats, Booleans]:
+def decision_confidence(answers: Outcomes, threshold: float = 0.5) -> tuple[Floats, Booleans]:
     """How sure each decision is, and whether it is right: two arrays (n,).
 
     Multi-class: the largest probability. Binary: how far the score lies from the threshold, as a share of the way to

@@ -10,10 +10,10 @@ import numpy.typing as npt
 from scipy import stats
 
 from hounsfield.errors import EvaluationError
-from hounsfield.evaluation.answers import Booleans, Floats, Integers
 from hounsfield.evaluation.delong import auc_interval
 from hounsfield.evaluation.intervals import Clusters, make_clusters
 from hounsfield.evaluation.novelty import whitening
+from hounsfield.evaluation.outcomes import Booleans, Floats, Integers
 
 NUM_FOLDS = 5
 # Exchanges that are worked on together.

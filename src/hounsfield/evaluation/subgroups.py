@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from hounsfield.errors import EvaluationError
-from hounsfield.evaluation.answers import Booleans, Floats, Integers
+from hounsfield.evaluation.outcomes import Booleans, Floats, Integers
 
 # What a table of samples or predictions holds beside attributes of its cases.
 NO_ATTRIBUTES = frozenset(

@@ -2,7 +2,7 @@
 
 from hounsfield.explanation.explainer import Explainer, Explanation
 from hounsfield.explanation.methods import METHODS, Method, open_method
-from hounsfield.explanation.placing import place
+from hounsfield.explanation.projection import place
 from hounsfield.explanation.sanity import (
     HidingCurve,
     deletion_curve,

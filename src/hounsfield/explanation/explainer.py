@@ -12,7 +12,7 @@ import numpy.typing as npt
 from hounsfield.bundle import Bundle
 from hounsfield.errors import ImageError, UsageError
 from hounsfield.explanation.methods import Method, open_method
-from hounsfield.explanation.placing import place
+from hounsfield.explanation.projection import place
 from hounsfield.explanation.structure import Layer
 from hounsfield.images import Image
 from hounsfield.inference import BadImage, Prediction, Predictor

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hounsfield.errors import BundleError, MissingDependency, UsageError
-from hounsfield.explanation.fields import cell_shift
 from hounsfield.explanation.gradients import Gradient, input_gradient, run
-from hounsfield.explanation.hiding import lost_by_hiding, without_detail
+from hounsfield.explanation.occlusion import lost_by_hiding, without_detail
+from hounsfield.explanation.receptive_field import cell_shift
 from hounsfield.explanation.structure import Layer, Part, logits, parts, require_sum
 from hounsfield.inference import Engine
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy import integrate, stats
 
 from hounsfield.errors import require
-from hounsfield.explanation.hiding import without_detail
+from hounsfield.explanation.occlusion import without_detail
 
 Floats = npt.NDArray[np.float32]
 # (n, *input_shape) -> (n,) probability of the label that is explained.

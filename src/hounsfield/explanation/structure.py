@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hounsfield.errors import BundleError, require
-from hounsfield.explanation.fields import moved
 from hounsfield.explanation.gradients import run
+from hounsfield.explanation.receptive_field import moved
 
 Floats = npt.NDArray[np.float32]
 Layer = Literal["fine", "last"]

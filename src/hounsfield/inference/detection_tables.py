@@ -55,7 +55,7 @@ class CountTable:
         return [
             "image",
             *(f"{kind}_{label}" for label in self._labels for kind in kinds),
-            *(("unlike_training",) if self._knows_unlike else ()),
+            *(("ood_score",) if self._knows_unlike else ()),
             "flags",
         ]
 
@@ -72,8 +72,8 @@ class CountTable:
                 )
                 row[f"low_{label}"] = int(low[0])
                 row[f"high_{label}"] = int(high[0]) if math.isfinite(high[0]) else None
-        if prediction.unlike_training is not None:
-            row["unlike_training"] = float(f"{prediction.unlike_training:.4g}")
+        if prediction.ood_score is not None:
+            row["ood_score"] = float(f"{prediction.ood_score:.4g}")
         return row | {"flags": ";".join(prediction.flags)}
 
 

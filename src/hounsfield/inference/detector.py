@@ -143,7 +143,7 @@ class Detector:
             scores=said.scores[usable],
             counts={label: labels.count(label) for label in self.bundle.labels},
             features=looked.features,
-            unlike_training=unlike,
+            ood_score=unlike,
             flags=(*reasons, *unlikeness.note(image, name)),
         )
 

@@ -109,7 +109,7 @@ class UnlikenessLog:
         with self._lock:
             self._total += len(predictions)
             for prediction in predictions:
-                if prediction.unlike_training is None or prediction.unlike_training <= 1:
+                if prediction.ood_score is None or prediction.ood_score <= 1:
                     continue
                 self._num_unlike += 1
                 if len(self._first_unlike) < NUM_NAMED:

@@ -21,9 +21,9 @@ class Prediction:
         label: the label; several with ``;`` between them, and none as "", in a multi-label task.
         probabilities: of each label, calibrated, in the bundle's order; both labels of a binary task.
         features: the pooled vector (features,), float32.
-        unlike_training: how far the image lies from those of training, as a multiple of the limit that 1 % of images
+        ood_score: how far the image lies from those of training, as a multiple of the limit that 1 % of images
             like those would pass; ``None`` where the bundle has no limit.
-        flags: in what the image is unlike those of training, such as "blank" or "inverted" (see docs/doubt.md).
+        flags: in what the image is unlike those of training, such as "blank" or "inverted" (see docs/uncertainty.md).
         disagreement: how far the networks of an ensemble differ, 0 to .5; ``None`` of a single network.
         possible: the labels that stay possible at the coverage asked for; ``None`` where none was asked for.
         confidence: how far the decision lies from the threshold, 0 to 1, where a risk was asked for.
@@ -34,7 +34,7 @@ class Prediction:
     label: str
     probabilities: dict[str, float]
     features: npt.NDArray[np.float32] = field(repr=False, compare=False)
-    unlike_training: float | None = None
+    ood_score: float | None = None
     flags: tuple[str, ...] = ()
     disagreement: float | None = None
     possible: tuple[str, ...] | None = None
@@ -66,7 +66,7 @@ class DetectionPrediction:
         scores: (n,) float32, all at or above the threshold.
         counts: label → how many boxes have it, for every label of the bundle.
         features: the means of the coarsest and of the finest level of the pyramid, float32.
-        unlike_training: as of :class:`Prediction`.
+        ood_score: as of :class:`Prediction`.
         flags: as of :class:`Prediction`.
     """
 
@@ -77,7 +77,7 @@ class DetectionPrediction:
     scores: npt.NDArray[np.float32]
     counts: dict[str, int]
     features: npt.NDArray[np.float32] = field(repr=False)
-    unlike_training: float | None = None
+    ood_score: float | None = None
     flags: tuple[str, ...] = ()
 
 

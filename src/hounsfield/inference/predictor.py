@@ -15,8 +15,8 @@ from hounsfield.errors import ImageError, PreprocessingError
 from hounsfield.images import Image
 from hounsfield.inference.engines import Engine, open_engine
 from hounsfield.inference.fitting import UnlikenessLog, require_fit, require_units
-from hounsfield.inference.judge import Judge, Waiting
 from hounsfield.inference.parallel import Turns, chunks, on_all_cores
+from hounsfield.inference.postprocessor import Postprocessor, Waiting
 from hounsfield.inference.prediction import BadImage, Prediction, without_bad
 from hounsfield.inference.sources import Inputs, Source, frames, sources
 from hounsfield.preprocessing.grid_change import GridChange, apply_and_trace
@@ -49,7 +49,7 @@ class Predictor:
     Raises:
         BundleError, MissingDependency, UsageError: as :func:`hounsfield.inference.open_engine` does.
         UsageError: a threshold is given for a multi-class task, which has none.
-        BundleError, EvaluationError: as :class:`hounsfield.inference.judge.Judge` does.
+        BundleError, EvaluationError: as :class:`hounsfield.inference.postprocessor.Postprocessor` does.
     """
 
     def __init__(
@@ -65,7 +65,9 @@ class Predictor:
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
         # Of a detector there is none.
         refuse_threshold(self.bundle.classifier_task, threshold)
-        self.judge = Judge(self.bundle, threshold=threshold, coverage=coverage, by_class=by_class, max_risk=max_risk)
+        self.judge = Postprocessor(
+            self.bundle, threshold=threshold, coverage=coverage, by_class=by_class, max_risk=max_risk
+        )
         self.engine: Engine = open_engine(self.bundle, engine)
         self._batch_size = max(1, min(BATCH_IMAGES, BATCH_VALUES // math.prod(self.bundle.input_shape)))
 

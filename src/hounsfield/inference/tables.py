@@ -38,8 +38,8 @@ def prediction_row(prediction: Prediction) -> Row:
     """
     row: Row = {"image": prediction.image, "prediction": prediction.label}
     row.update({f"p_{label}": float(f"{value:.7g}") for label, value in prediction.probabilities.items()})
-    if prediction.unlike_training is not None:
-        row["unlike_training"] = float(f"{prediction.unlike_training:.4g}")
+    if prediction.ood_score is not None:
+        row["ood_score"] = float(f"{prediction.ood_score:.4g}")
         row["flags"] = ";".join(prediction.flags)
     if prediction.disagreement is not None:
         row["disagreement"] = float(f"{prediction.disagreement:.4g}")

@@ -248,7 +248,7 @@ def _augmentation(
         told = f"mirrored along axis {axes[0]}"
     reasons["augmentation"] = f"'{budget.augmentation}': size and place vary; {told}"
     return SCENE_STRENGTHS[budget.augmentation].model_copy(
-        update={"flip_axes": axes, "turn": free and not sided and seen.rank == 2}
+        update={"flip_axes": axes, "rotate90": free and not sided and seen.rank == 2}
     )
 
 

@@ -358,7 +358,7 @@ def _augmentation(seen: Fingerprint, budget: Budget, labels: tuple[str, ...], re
         "never mirrored, since a label names a side" if sided else f"mirrored along axis {', '.join(map(str, axes))}"
     )
     limits = STRENGTHS[budget.augmentation]
-    reasons["augmentation"] += f"; a share of {limits.spare:g} is shown as it is, as images are in use"
+    reasons["augmentation"] += f"; a share of {limits.unchanged_share:g} is shown as it is, as images are in use"
     kept = MASK_LIMITS if masks else {}
     return limits.model_copy(update=kept | {"flip_axes": () if sided else axes})
 

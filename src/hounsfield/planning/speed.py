@@ -13,7 +13,7 @@ from keras import layers
 
 from hounsfield.models.blocks import GLOBAL_AVERAGE_POOLINGS, convolution, normalised
 from hounsfield.models.resnet import fitting_stem
-from hounsfield.models.twin import Precision, jit_compilation, training_twin
+from hounsfield.models.training_model import Precision, jit_compilation, training_model
 from hounsfield.plans.architecture import STEM_REDUCTION
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "mixed_bfloat16")
@@ -75,7 +75,7 @@ def _probe(
     for number in range(PROBE_BLOCKS):
         hidden = normalised(hidden, convolution(width, 3, rank, name=f"probe{number}"))
     outputs = layers.Dense(1, name="probabilities")(GLOBAL_AVERAGE_POOLINGS[rank]()(hidden))
-    twin = training_twin(keras.Model(inputs, outputs), precision, [])
+    twin = training_model(keras.Model(inputs, outputs), precision, [])
     twin.compile("sgd", "mean_squared_error", jit_compile=jit_compilation())
     images = np.random.default_rng(0).normal(size=(batch_size, *spatial, width)).astype(np.float32)
     targets = np.zeros((batch_size, 1), np.float32)

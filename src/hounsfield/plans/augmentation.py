@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Strength = Literal["none", "light", "medium", "strong"]
+
+
+def with_new_names(values: Any, renamed: Mapping[str, str]) -> Any:
+    """The fields of a plan that an earlier version wrote, under the names that they have now."""
+    return {renamed.get(name, name): value for name, value in values.items()} if isinstance(values, dict) else values
 
 
 class Augmentation(BaseModel):
     """Limits of the random changes; each is described in the layer that uses it.
 
-    ``spare`` is the probability that an image is left as it is, not even mirrored.
+    ``unchanged_share`` is the probability that an image is left as it is, not even mirrored.
     ``mixup`` is the parameter α of the Beta distribution from which the share of a second image is drawn
     (Zhang et al., 2017, arXiv:1710.09412); 0 mixes nothing.
     """
@@ -33,20 +39,27 @@ class Augmentation(BaseModel):
     noise: float = Field(0.0, ge=0)
     erase: float = Field(0.0, ge=0, le=1)
     mixup: float = Field(0.0, ge=0)
-    spare: float = Field(0.0, ge=0, lt=1)
+    unchanged_share: float = Field(0.0, ge=0, lt=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_old_names(cls, values: Any) -> Any:
+        return with_new_names(values, {"spare": "unchanged_share"})
 
     def changes(self) -> tuple[str, ...]:
         """The names of the changes that these limits allow."""
-        return tuple(name for name, limit in self.model_dump(exclude={"spare"}).items() if limit)
+        return tuple(name for name, limit in self.model_dump(exclude={"unchanged_share"}).items() if limit)
 
 
 # Images left as they are teach what images are like in use, and varied ones are still answered as well
 # (docs/results.md).
-SPARE = 0.3
+UNCHANGED_SHARE = 0.3
 # Limits a strength, before the planner adds the axes along which this cohort may be mirrored.
 STRENGTHS: dict[Strength, Augmentation] = {
     "none": Augmentation(),
-    "light": Augmentation(rotation=7, scale=0.08, translation=0.04, brightness=0.1, contrast=0.1, spare=SPARE),
+    "light": Augmentation(
+        rotation=7, scale=0.08, translation=0.04, brightness=0.1, contrast=0.1, unchanged_share=UNCHANGED_SHARE
+    ),
     "medium": Augmentation(
         rotation=12,
         scale=0.12,
@@ -59,7 +72,7 @@ STRENGTHS: dict[Strength, Augmentation] = {
         sharpness=0.5,
         noise=0.1,
         erase=0.3,
-        spare=SPARE,
+        unchanged_share=UNCHANGED_SHARE,
     ),
     "strong": Augmentation(
         rotation=18,
@@ -75,7 +88,7 @@ STRENGTHS: dict[Strength, Augmentation] = {
         noise=0.2,
         erase=0.5,
         mixup=0.2,
-        spare=SPARE,
+        unchanged_share=UNCHANGED_SHARE,
     ),
 }
 
@@ -85,7 +98,7 @@ class SceneAugmentation(BaseModel):
 
     Attributes:
         flip_axes: spatial axes that are mirrored with probability one half.
-        turn: whether images are turned by right angles in the plane of rows and columns.
+        rotate90: whether images are rotated by right angles in the plane of rows and columns.
         scale: largest relative change of size (0.5: factors from 1/1.5 to 1.5).
         stretch: the same, drawn for each axis on its own.
         mosaic: probability that a canvas is shared by several images, one in each of its quarters (octants in 3D).
@@ -97,12 +110,17 @@ class SceneAugmentation(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     flip_axes: tuple[int, ...] = ()
-    turn: bool = False
+    rotate90: bool = False
     scale: float = Field(0.0, ge=0, le=3)
     stretch: float = Field(0.0, ge=0, le=1)
     mosaic: float = Field(0.0, ge=0, le=1)
     object_share: float = Field(0.5, ge=0, le=1)
     keep: float = Field(0.25, gt=0, le=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_old_names(cls, values: Any) -> Any:
+        return with_new_names(values, {"turn": "rotate90"})
 
 
 SCENE_STRENGTHS: dict[Strength, SceneAugmentation] = {

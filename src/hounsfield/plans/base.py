@@ -18,7 +18,7 @@ from hounsfield.preprocessing import Pipeline
 Effort = Literal["quick", "standard", "thorough"]
 COMMENT_WIDTH = 100
 # Fields of an augmentation that say what images of this cohort may be taken for, whatever the strength.
-SYMMETRIES = ("flip_axes", "turn")
+SYMMETRIES = ("flip_axes", "rotate90")
 
 
 class BasePlan(BaseModel):

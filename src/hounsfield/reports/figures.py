@@ -20,12 +20,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from hounsfield.atomic import replacing
-from hounsfield.evaluation.answers import Answers
 from hounsfield.evaluation.calibration import reliability
 from hounsfield.evaluation.classification import Estimate
 from hounsfield.evaluation.curves import Curve, precision_recall_curve, roc_curve
 from hounsfield.evaluation.detection_titles import TITLES
 from hounsfield.evaluation.metrics import METRICS
+from hounsfield.evaluation.outcomes import Outcomes
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("-", "--", "-.", ":")
@@ -105,7 +105,7 @@ def _mark_best(axes: Axes, epochs: npt.NDArray[Any], values: npt.NDArray[np.floa
     axes.plot(epochs[best], values[best], "o", color=COLOURS[1], fillstyle="none", label=f"best: {values[best]:.3f}")
 
 
-def roc_figure(answers: Answers, estimates: Mapping[str, Estimate] | None = None) -> Figure:
+def roc_figure(answers: Outcomes, estimates: Mapping[str, Estimate] | None = None) -> Figure:
     """Draw the ROC curve, one a label where there are several; with AUC and interval where ``estimates`` are given."""
     figure, axes = _square(answers)
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
@@ -118,7 +118,7 @@ def roc_figure(answers: Answers, estimates: Mapping[str, Estimate] | None = None
     return figure
 
 
-def precision_recall_figure(answers: Answers, estimates: Mapping[str, Estimate] | None = None) -> Figure:
+def precision_recall_figure(answers: Outcomes, estimates: Mapping[str, Estimate] | None = None) -> Figure:
     """Draw precision against recall, one curve a label where there are several; chance is the label's prevalence."""
     figure, axes = _square(answers)
     for index, column in _drawable(answers):
@@ -158,7 +158,7 @@ def confusion_figure(matrix: npt.NDArray[np.int64], labels: Sequence[str]) -> Fi
     return figure
 
 
-def reliability_figure(answers: Answers, groups: npt.ArrayLike | None = None) -> Figure:
+def reliability_figure(answers: Outcomes, groups: npt.ArrayLike | None = None) -> Figure:
     """Draw the observed frequency against the mean probability in bins of equal mass, with Wilson intervals by patient.
 
     Args:
@@ -184,7 +184,7 @@ def reliability_figure(answers: Answers, groups: npt.ArrayLike | None = None) ->
     return figure
 
 
-def score_histogram(answers: Answers, threshold: float = 0.5) -> Figure:
+def score_histogram(answers: Outcomes, threshold: float = 0.5) -> Figure:
     """Draw how the scores are distributed among the cases with each label and those without it."""
     figure, panels = _panels(answers.truth.shape[1], width=SIDE, height=3.2)
     bins = np.linspace(0, 1, 31).tolist()
@@ -243,7 +243,7 @@ def _displayable(image: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     return np.clip(np.nan_to_num(scaled, nan=0.0, posinf=1.0, neginf=0.0), 0, 1)
 
 
-def _drawable(answers: Answers) -> list[tuple[int, int]]:
+def _drawable(answers: Outcomes) -> list[tuple[int, int]]:
     return list(enumerate(np.flatnonzero(answers.answerable).tolist()))
 
 
@@ -259,14 +259,14 @@ def _draw_curve(axes: Axes, curve: Curve, index: int, label: str, *, stepped: bo
     )
 
 
-def _mark_operating_point(axes: Axes, answers: Answers) -> None:
+def _mark_operating_point(axes: Axes, answers: Outcomes) -> None:
     if answers.task != "binary" or not answers.answerable.all():
         return
     truth, decided = answers.truth[:, 0], answers.decisions[:, 0]
     axes.plot(decided[~truth].mean(), decided[truth].mean(), "o", color=COLOURS[1], label="operating point")
 
 
-def _legend(answers: Answers, column: int, metric: str, estimates: Mapping[str, Estimate] | None) -> str:
+def _legend(answers: Outcomes, column: int, metric: str, estimates: Mapping[str, Estimate] | None) -> str:
     question = answers.questions[column]
     key = metric if answers.truth.shape[1] == 1 else f"{metric}_{question}"
     name = question if answers.truth.shape[1] > 1 else {"auc": "AUC", "average_precision": "AP"}[metric]
@@ -277,7 +277,7 @@ def _legend(answers: Answers, column: int, metric: str, estimates: Mapping[str, 
     return f"{name} {estimate.value:.3f}{interval}"
 
 
-def _legend_outside(axes: Axes, answers: Answers, place: Literal["lower right", "lower left", "upper left"]) -> None:
+def _legend_outside(axes: Axes, answers: Outcomes, place: Literal["lower right", "lower left", "upper left"]) -> None:
     """A legend of few entries stands inside the picture, of many beside it."""
     if not axes.get_legend_handles_labels()[0]:
         return
@@ -287,7 +287,7 @@ def _legend_outside(axes: Axes, answers: Answers, place: Literal["lower right", 
         axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.02, 0.5))
 
 
-def _square(answers: Answers) -> tuple[Figure, Axes]:
+def _square(answers: Outcomes) -> tuple[Figure, Axes]:
     figure = new_figure(SIDE if len(answers.questions) <= LEGEND_INSIDE else 1.6 * SIDE, SIDE)
     axes = figure.add_subplot()
     axes.set_xlim(-0.01, 1.01)

@@ -68,7 +68,7 @@ def _draw_curves(axes: Axes, conditions: Sequence[Mapping[str, Any]]) -> None:
         )
         axes.fill_between(places, low, high, color=COLOURS[number], alpha=0.15, linewidth=0)
         axes.plot(places, value, DASHES[number], color=COLOURS[number], marker="o", markersize=3, label=title)
-    unlike = np.array([condition["unlike_training"] for condition in conditions], dtype=float)
+    unlike = np.array([condition["ood_score"] for condition in conditions], dtype=float)
     if np.isfinite(unlike).all():
         axes.plot(places, unlike, DASHES[3], color=GREY, label="share called unlike training")
     axes.set_ylim(-0.02, 1.02)

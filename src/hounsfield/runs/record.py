@@ -94,9 +94,9 @@ class RunRecord:
         # A run that was resumed looked at its data again, and said the same again.
         return list(dict.fromkeys(str(event["text"]) for event in self.events if event.get("event") == "note"))
 
-    def event(self, name: str) -> dict[str, Any]:
-        """The last event of a name; empty where there was none."""
-        return next((event for event in reversed(self.events) if event.get("event") == name), {})
+    def event(self, *names: str) -> dict[str, Any]:
+        """The last event of a name, or of those it had in earlier versions; empty where there was none."""
+        return next((event for event in reversed(self.events) if event.get("event") in names), {})
 
     def rows(self, split: str) -> pd.DataFrame:
         """The samples of a split."""

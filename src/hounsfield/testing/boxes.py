@@ -49,7 +49,7 @@ def evaluate_detector(
     cohort, note = tested_cohort(run, data, bundle)
     store = SceneStore.build(cohort, bundle.pipeline, progress=progress)
     looked = look(detector, store, np.arange(len(store)), progress, "test")
-    assessment = assess_look(store.cohort, looked, bundle, **options)
+    assessment = assess_findings(store.cohort, looked, bundle, **options)
     novelty = bundle.counting.novelty if bundle.counting else None
     unlike = int(novelty.unlike({"features": looked.features}).sum()) if novelty else 0
     told = f"{unlike:,} of {len(store):,} images are unlike those of training."
@@ -68,7 +68,7 @@ def evaluate_detector(
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class RawFindings:
     """What a bundle's detector finds in some rows of a store.
 
     Attributes:
@@ -84,7 +84,7 @@ class Look:
     features: np.ndarray
 
 
-def look(detector: Detector, store: SceneStore, rows: np.ndarray, progress: Progress, name: str) -> Look:
+def look(detector: Detector, store: SceneStore, rows: np.ndarray, progress: Progress, name: str) -> RawFindings:
     """Find objects in rows of a store, down to the floor of scores."""
     found, features = [], []
     for number, row in enumerate(rows.tolist(), start=1):
@@ -94,10 +94,10 @@ def look(detector: Detector, store: SceneStore, rows: np.ndarray, progress: Prog
         progress(f"finding objects in {name} images", number, len(rows))
     truths = [Truth(*store.cohort.boxes(row)) for row in rows.tolist()]
     detections = as_detections(truths, [Finding(*each) for each in found], labels=detector.bundle.labels)
-    return Look(rows, found, detections, np.stack(features))
+    return RawFindings(rows, found, detections, np.stack(features))
 
 
-def assess_look(cohort: Cohort, looked: Look, bundle: Bundle, **options: Any) -> DetectionAssessment:
+def assess_findings(cohort: Cohort, looked: RawFindings, bundle: Bundle, **options: Any) -> DetectionAssessment:
     """Measure what was found, with intervals by known patient; ``options`` are those of ``assess_detections``."""
     patients = cohort.table["patient"].iloc[looked.rows]
     groups = patients.to_numpy() if patients.notna().all() else None
@@ -105,7 +105,7 @@ def assess_look(cohort: Cohort, looked: Look, bundle: Bundle, **options: Any) ->
     return assess_detections(looked.detections, groups=groups, **options)
 
 
-def finding_table(cohort: Cohort, looked: Look, labels: tuple[str, ...]) -> pd.DataFrame:
+def finding_table(cohort: Cohort, looked: RawFindings, labels: tuple[str, ...]) -> pd.DataFrame:
     """One row a finding: image, label, score, the box in pixels of the image as read, and the split."""
     columns = list(COLUMNS[looked.detections.rank])
     parts = []

@@ -9,8 +9,8 @@ import numpy as np
 
 from hounsfield.bundle import Bundle
 from hounsfield.errors import RunError
-from hounsfield.evaluation import as_answers
-from hounsfield.evaluation.removal import Removal, removal_effects
+from hounsfield.evaluation import as_outcomes
+from hounsfield.evaluation.masking_effect import MaskingEffect, masking_effects
 from hounsfield.images import Image
 from hounsfield.inference import Predictor
 from hounsfield.inference.interventions import UNCHANGED, predict_interventions
@@ -22,14 +22,14 @@ from hounsfield.testing.engine_runs import evenly
 MOST_IMAGES = 1000
 
 
-def remove_shortcuts(
+def mask_shortcuts(
     run: Path | str,
     data: str | None = None,
     *,
     threshold: float | None = None,
     confidence: float = 0.95,
     progress: Progress = silent,
-) -> tuple[Removal, ...]:
+) -> tuple[MaskingEffect, ...]:
     """Predict the test images of a run as they are and after each intervention, and compare the answers.
 
     Args:
@@ -61,7 +61,7 @@ def remove_shortcuts(
         raise RunError(f"None of the {len(rows):,} test images can be read. Restore the data, or name other data.")
     truth = cohort.targets()[kept]
     answers = {
-        name: as_answers(
+        name: as_outcomes(
             truth, scores, labels=bundle.labels, task=bundle.classifier_task, threshold=predictor.judge.threshold
         )
         for name, scores in found.items()
@@ -69,4 +69,4 @@ def remove_shortcuts(
     patients = cohort.table["patient"].iloc[kept]
     groups = patients.to_numpy() if patients.notna().all() else None
     before = answers.pop(UNCHANGED)
-    return removal_effects(before, answers, groups=groups, confidence=confidence)
+    return masking_effects(before, answers, groups=groups, confidence=confidence)

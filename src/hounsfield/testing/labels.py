@@ -12,9 +12,9 @@ import pandas as pd
 from hounsfield.bundle import Bundle
 from hounsfield.cohorts import Cohort, Store
 from hounsfield.evaluation import Assessment
-from hounsfield.evaluation.answers import as_answers
 from hounsfield.evaluation.assessment import assess
 from hounsfield.evaluation.calibration import estimated_error
+from hounsfield.evaluation.outcomes import as_outcomes
 from hounsfield.evaluation.scaling import Unscaled
 from hounsfield.inference import open_engine
 from hounsfield.progress import Progress, silent
@@ -91,12 +91,12 @@ def assess_rows(
     patients, truth = cohort.table["patient"].iloc[rows], cohort.targets()[rows]
     groups = patients.to_numpy() if patients.notna().all() else None
     facts: dict[str, Any] = {"labels": bundle.labels, "task": bundle.task}
-    answers = as_answers(truth, bundle.calibrated(scores), threshold=threshold, **facts)
+    answers = as_outcomes(truth, bundle.calibrated(scores), threshold=threshold, **facts)
     assessment = assess(answers, threshold=threshold, groups=groups, **options)
     if isinstance(bundle.scaling, Unscaled):
         return assessment
     kept = {name: value for name, value in options.items() if name in ("num_replicates", "seed", "confidence")}
-    before = estimated_error(as_answers(truth, scores, **facts), groups=groups, **kept)
+    before = estimated_error(as_outcomes(truth, scores, **facts), groups=groups, **kept)
     return replace(assessment, estimates={**assessment.estimates, "ece_uncalibrated": before})
 
 

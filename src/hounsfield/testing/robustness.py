@@ -15,7 +15,7 @@ from hounsfield.bundle import Bundle
 from hounsfield.cohorts import Cohort
 from hounsfield.cohorts.files import ordered_map
 from hounsfield.errors import ImageError, PreprocessingError, RunError
-from hounsfield.evaluation import Answers, Difference, Estimate, as_answers, compare, evaluate_answers
+from hounsfield.evaluation import Difference, Estimate, Outcomes, as_outcomes, compare, evaluate_outcomes
 from hounsfield.images import Image
 from hounsfield.inference import Engine, open_engine
 from hounsfield.inference.appearance import appearances
@@ -52,7 +52,7 @@ class Condition:
             for name, each in self.changes.items()
         }
         figures = {name: estimate.to_dict() for name, estimate in self.estimates.items()}
-        return {"strength": self.strength, **figures, **changes, "unlike_training": self.unlike}
+        return {"strength": self.strength, **figures, **changes, "ood_score": self.unlike}
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,7 +200,7 @@ def _predict(
     progress: Progress,
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
     """Scores (images, conditions, outputs), which are unlike (images, conditions), and rows (images,)."""
-    novelty = bundle.doubt.novelty if bundle.doubt else None
+    novelty = bundle.uncertainty.novelty if bundle.uncertainty else None
     scores, unlike, rows = [], [], []
     for row, batch in _prepared(bundle, cohort, conditions, seed):
         outputs = engine.run(batch)
@@ -250,13 +250,13 @@ def _conditions(
     groups = cohort.table["patient"].to_numpy() if cohort.knows_patients else None
     options: dict[str, Any] = {"groups": groups, "num_replicates": REPLICATES, "confidence": confidence}
     truth = cohort.targets()
-    clean: Answers | None = None
+    clean: Outcomes | None = None
     found = {}
     for number, (name, severity) in enumerate(conditions):
-        answers = as_answers(
+        answers = as_outcomes(
             truth, scores[:, number], labels=bundle.labels, task=bundle.classifier_task, threshold=bundle.threshold
         )
-        estimates = evaluate_answers(answers, **options)
+        estimates = evaluate_outcomes(answers, **options)
         changes = {} if clean is None else compare(clean, answers, **options)
         clean = clean or answers
         found[name, severity] = Condition(

@@ -73,11 +73,11 @@ class Mixing:
 
     Attributes:
         mixup: α of the Beta distribution of mixing shares, 0 for none.
-        spare: probability that an image is not mixed.
+        unchanged_share: probability that an image is not mixed.
     """
 
     mixup: float = 0.0
-    spare: float = 0.0
+    unchanged_share: float = 0.0
 
 
 NO_MIXING = Mixing()
@@ -134,7 +134,7 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has
         generator = np.random.default_rng((*self._seed, index))
         share = generator.beta(mixing.mixup, mixing.mixup, size=len(rows)).astype(np.float32)
         partner = generator.permutation(len(rows))
-        share[generator.random(len(rows)) < mixing.spare] = 1
+        share[generator.random(len(rows)) < mixing.unchanged_share] = 1
         wide = share.reshape(-1, *[1] * (images.ndim - 1))
         return (
             wide * images + (1 - wide) * images[partner],

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from hounsfield.augmentation.build import build_layers
-from hounsfield.models.twin import Precision, compiled_forward, jit_compilation, training_twin
+from hounsfield.models.training_model import Precision, compiled_forward, jit_compilation, training_model
 from hounsfield.plans.augmentation import Augmentation
 from hounsfield.training.batches import NO_MIXING, Mixing, PixelSource, TrainingBatches, predict_rows
 from hounsfield.training.fitted import LEAST_LOSS
@@ -61,10 +61,10 @@ class ClassifierTrainee:
         seed: int,
     ) -> None:
         keras.utils.set_random_seed(seed)
-        augmentation = _spared_apart(augmentation)
-        self.model = training_twin(network, precision, build_layers(augmentation, seed), seed=seed)
+        augmentation = _unchanged_apart(augmentation)
+        self.model = training_model(network, precision, build_layers(augmentation, seed), seed=seed)
         self._examples, self._schedule, self._seed = examples, schedule, seed
-        self._mixing = Mixing(augmentation.mixup, augmentation.spare)
+        self._mixing = Mixing(augmentation.mixup, augmentation.unchanged_share)
         steps = max(1, len(examples.train) // min(schedule.batch_size, len(examples.train)))
         softmax = network.get_layer("probabilities").activation is keras.activations.softmax
         kind = keras.losses.CategoricalCrossentropy if softmax else keras.losses.BinaryCrossentropy
@@ -113,14 +113,18 @@ class ClassifierTrainee:
         return values
 
 
-def _spared_apart(augmentation: Augmentation) -> Augmentation:
-    """The limits with the ``spare`` that mixing and the layers need where both change images.
+def _unchanged_apart(augmentation: Augmentation) -> Augmentation:
+    """The limits with the ``unchanged_share`` that mixing and the layers need where both change images.
 
     Each draws on its own whom it spares. With the root of the plan's probability, the plan's share of the images is
     spared by both, so left as it is.
     """
     both = augmentation.mixup and set(augmentation.changes()) != {"mixup"}
-    return augmentation.model_copy(update={"spare": math.sqrt(augmentation.spare)}) if both else augmentation
+    return (
+        augmentation.model_copy(update={"unchanged_share": math.sqrt(augmentation.unchanged_share)})
+        if both
+        else augmentation
+    )
 
 
 def validation_scores(targets: np.ndarray, predicted: np.ndarray) -> dict[str, float]:

@@ -22,7 +22,7 @@ from hounsfield.evaluation import (
     estimates_to_dict,
     quick_precision,
 )
-from hounsfield.evaluation.detection_doubt import DetectionDoubt
+from hounsfield.evaluation.detection_uncertainty import DetectionUncertainty
 from hounsfield.images import Image
 from hounsfield.inference.detection_engines import check_detector_bfloat16
 from hounsfield.inference.detector import Detector
@@ -32,7 +32,7 @@ from hounsfield.progress import Progress
 from hounsfield.reports.detection import detection_figures, worst_cases_figure, worst_images
 from hounsfield.reports.figures import learning_curves, save_figure
 from hounsfield.runs.folder import RunFolder
-from hounsfield.testing.boxes import Look, assess_look, finding_table, look
+from hounsfield.testing.boxes import RawFindings, assess_findings, finding_table, look
 from hounsfield.testing.engine_runs import evenly
 from hounsfield.training.job import origin
 
@@ -85,12 +85,12 @@ def finish_detection(job: DetectionJob, network: FasterRCNN) -> tuple[dict[str, 
     looks = {"validation": held}
     if len(test):
         looks["test"] = look(detector, store, test, job.progress, "test")
-    assessed = {split: assess_look(store.cohort, each, bundle) for split, each in looks.items()}
+    assessed = {split: assess_findings(store.cohort, each, bundle) for split, each in looks.items()}
     metrics = {split: estimates_to_dict(dict(assessment.estimates)) for split, assessment in assessed.items()}
     diagnosis = _diagnosis(job, revisited, held)
-    doubt = _doubt_lines(bundle, assessed)
+    uncertainty = _uncertainty_lines(bundle, assessed)
     folder.record("diagnosis", lines=diagnosis)
-    folder.record("doubt", lines=doubt)
+    folder.record("uncertainty", lines=uncertainty)
     table = pd.concat([finding_table(store.cohort, each, bundle.labels) for each in looks.values()])
     with replacing(folder.predictions) as temporary:
         table.to_csv(temporary, index=False)
@@ -98,10 +98,10 @@ def finish_detection(job: DetectionJob, network: FasterRCNN) -> tuple[dict[str, 
     _draw(job, assessed[split], looks[split].rows, split)
     # Written last: a run that has its metrics has all else.
     write_json(folder.metrics, metrics)
-    return metrics, tuple(diagnosis), tuple(doubt)
+    return metrics, tuple(diagnosis), tuple(uncertainty)
 
 
-def _deploy(job: DetectionJob, network: FasterRCNN) -> tuple[Detector, Look]:
+def _deploy(job: DetectionJob, network: FasterRCNN) -> tuple[Detector, RawFindings]:
     """The detector as it will be used, and what it finds in the validation images."""
     folder, plan, store = job.folder, job.plan, job.store
     bundle = save_detector(
@@ -131,14 +131,14 @@ def _deploy(job: DetectionJob, network: FasterRCNN) -> tuple[Detector, Look]:
     return detector, held
 
 
-def _with_score(bundle: Bundle, held: Look, novelty: Novelty | None = None) -> Bundle:
+def _with_score(bundle: Bundle, held: RawFindings, novelty: Novelty | None = None) -> Bundle:
     """The bundle with the score from which a finding is said, and with what its counts were worth."""
     threshold = choose_score(held.detections)
-    counts = DetectionDoubt(held.detections.truth_counts(), held.detections.counts(threshold), novelty)
+    counts = DetectionUncertainty(held.detections.truth_counts(), held.detections.counts(threshold), novelty)
     return bundle.with_counting(counts, threshold=threshold)
 
 
-def _diagnosis(job: DetectionJob, revisited: Look, held: Look) -> list[str]:
+def _diagnosis(job: DetectionJob, revisited: RawFindings, held: RawFindings) -> list[str]:
     """Whether the detector knows its training images better than others, and what to try."""
     trained, validated = (quick_precision(each.detections)[1] for each in (revisited, held))
     gap = trained - validated
@@ -152,7 +152,7 @@ def _diagnosis(job: DetectionJob, revisited: Look, held: Look) -> list[str]:
     return lines
 
 
-def _doubt_lines(bundle: Bundle, assessed: dict[str, DetectionAssessment]) -> list[str]:
+def _uncertainty_lines(bundle: Bundle, assessed: dict[str, DetectionAssessment]) -> list[str]:
     lines = [
         f"A finding is said from a score of {bundle.threshold:.3f}, the one of the greatest F1 on validation images."
     ]

@@ -35,7 +35,7 @@ class DetectionOutcome:
 
     metrics: dict[str, Any]
     diagnosis: tuple[str, ...]
-    doubt: tuple[str, ...]
+    uncertainty: tuple[str, ...]
 
 
 def detection_job(
@@ -109,11 +109,11 @@ def run_detection(job: DetectionJob) -> DetectionOutcome:
     fitted = _train(job, network)
     put_weights(network, fitted.weights)
     folder.record("trained", seconds=round(time.monotonic() - started, 1), interrupted=fitted.interrupted)
-    metrics, diagnosis, doubt = finish_detection(job, network)
+    metrics, diagnosis, uncertainty = finish_detection(job, network)
     if not fitted.interrupted:
         shutil.rmtree(folder.checkpoints, ignore_errors=True)
     folder.record("finished", seconds=round(time.monotonic() - started, 1), peak_memory_mb=peak_memory_mb())
-    return DetectionOutcome(metrics, diagnosis, doubt)
+    return DetectionOutcome(metrics, diagnosis, uncertainty)
 
 
 def _train(job: DetectionJob, network: FasterRCNN) -> Fitted:

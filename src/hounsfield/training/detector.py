@@ -14,7 +14,7 @@ from hounsfield.cohorts import SceneStore
 from hounsfield.detection import FasterRCNN
 from hounsfield.evaluation import Finding, Truth, as_detections, quick_precision
 from hounsfield.inference.windows import Found, find
-from hounsfield.models.twin import compiled_forward, jit_compilation
+from hounsfield.models.training_model import compiled_forward, jit_compilation
 from hounsfield.plans.boxes import DetectionPlan
 from hounsfield.testing.engine_runs import evenly
 from hounsfield.training.fitted import Criterion

@@ -28,14 +28,14 @@ from hounsfield.training.batches import predict_rows
 from hounsfield.training.bias import record_bias
 from hounsfield.training.classifier import validation_scores
 from hounsfield.training.diagnosis import Diagnosis, diagnose
-from hounsfield.training.doubt import (
-    Held,
+from hounsfield.training.job import Job, Member, origin
+from hounsfield.training.uncertainty import (
+    OutOfFold,
     calibrate,
     ensemble_heads,
     fit_novelty,
     novelty_rows,
 )
-from hounsfield.training.job import Job, Member, origin
 
 logger = logging.getLogger(__name__)
 
@@ -50,12 +50,12 @@ class Finished(NamedTuple):
     Attributes:
         metrics: the content of ``metrics.json``.
         diagnosis: whether the network overfitted.
-        doubt: lines on calibration and on images unlike those of training.
+        uncertainty: lines on calibration and on images unlike those of training.
     """
 
     metrics: dict[str, Any]
     diagnosis: Diagnosis
-    doubt: tuple[str, ...]
+    uncertainty: tuple[str, ...]
 
 
 def finish(job: Job, members: list[Member], network: keras.Model) -> Finished:
@@ -85,7 +85,7 @@ def finish(job: Job, members: list[Member], network: keras.Model) -> Finished:
     metrics = {split: estimates_to_dict(dict(assessment.estimates)) for split, assessment in assessed.items()}
     diagnosis = _diagnose(job, members, fitted_on, held)
     folder.record("diagnosis", **diagnosis.to_dict())
-    folder.record("doubt", lines=lines)
+    folder.record("uncertainty", lines=lines)
     table = pd.concat([prediction_table(store.cohort, rows, scores, bundle) for rows, scores in predicted.values()])
     with replacing(folder.predictions) as temporary:
         table.to_csv(temporary, index=False)
@@ -131,13 +131,13 @@ def _in_checked_precision(job: Job, members: list[Member], bundle: Bundle, engin
     return bundle, engine
 
 
-def _validation(job: Job, members: list[Member], engine: Engine, limit_rows: np.ndarray) -> tuple[Held, EngineRun]:
+def _validation(job: Job, members: list[Member], engine: Engine, limit_rows: np.ndarray) -> tuple[OutOfFold, EngineRun]:
     """Each validation row's scores from the network that did not train on it; the bundle's view of some rows."""
     if len(members) == 1:
         rows = members[0].examples.validation
         run = run_engine(engine, job.store, rows, job.progress, "predicting validation images")
         chosen = np.isin(rows, limit_rows)
-        return Held(rows, run.probabilities, np.zeros(len(rows), np.int64)), run.take(chosen)
+        return OutOfFold(rows, run.probabilities, np.zeros(len(rows), np.int64)), run.take(chosen)
     parts = []
     for number, member in enumerate(members):
         network = flip_averaged(member.network, job.plan.test_time_flips)
@@ -147,7 +147,7 @@ def _validation(job: Job, members: list[Member], engine: Engine, limit_rows: np.
     rows, scores, seen_by = (np.concatenate(each) for each in zip(*parts, strict=True))
     order = np.argsort(rows, kind="stable")
     run = run_engine(engine, job.store, limit_rows, job.progress, "predicting validation images")
-    return Held(rows[order], scores[order], seen_by[order]), run
+    return OutOfFold(rows[order], scores[order], seen_by[order]), run
 
 
 def _draw(folder: RunFolder, figures: dict[str, Figure]) -> None:
@@ -163,7 +163,7 @@ def _montage(store: Store, rows: np.ndarray, scores: np.ndarray, bundle: Bundle)
     return montage(list(store.batch(rows[chosen])), titles)
 
 
-def _diagnose(job: Job, members: list[Member], trained: EngineRun, held: Held) -> Diagnosis:
+def _diagnose(job: Job, members: list[Member], trained: EngineRun, held: OutOfFold) -> Diagnosis:
     targets = job.store.cohort.targets()
     train = targets[trained.rows]
     frequency = np.tile(train.mean(0), (len(train), 1))

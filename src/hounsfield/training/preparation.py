@@ -139,7 +139,7 @@ def check_trainable(cohort: Cohort) -> None:
         counts = targets[cohort.rows(split)].sum(0)
         complete = counts if cohort.task != "binary" else np.array([len(cohort.rows(split)) - counts[0], counts[0]])
         absent = [label for label, count in zip(cohort.labels, complete, strict=True) if count == 0]
-        if absent and (split == "train" or not cohort.several):
+        if absent and (split == "train" or not cohort.multi_label):
             raise CohortError(
                 f"The {split} split of the cohort '{cohort.name}' has no image of {', '.join(absent)}: at least one of "
                 "each label is needed there. Add images of more patients, or leave the column 'split' out to have the "

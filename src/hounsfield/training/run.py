@@ -51,14 +51,14 @@ class Run:
         folder: what it wrote.
         metrics: the content of ``metrics.json``.
         diagnosis: lines on overfitting.
-        doubt: lines on calibration and on images unlike those of training.
+        uncertainty: lines on calibration and on images unlike those of training.
         notes: what was decided about the data.
     """
 
     folder: Path
     metrics: dict[str, Any]
     diagnosis: tuple[str, ...]
-    doubt: tuple[str, ...]
+    uncertainty: tuple[str, ...]
     notes: tuple[str, ...]
 
 
@@ -166,7 +166,7 @@ def _ready(
 
 def _run_detection(job: DetectionJob) -> Run:
     outcome = run_detection(job)
-    return Run(job.folder.path, outcome.metrics, outcome.diagnosis, outcome.doubt, job.store.cohort.notes)
+    return Run(job.folder.path, outcome.metrics, outcome.diagnosis, outcome.uncertainty, job.store.cohort.notes)
 
 
 def _check_fit(plan: Plan, cohort: Cohort) -> None:
@@ -220,7 +220,7 @@ def _run(job: Job) -> Run:
         shutil.rmtree(folder.checkpoints, ignore_errors=True)
     folder.record("finished", seconds=round(time.monotonic() - started, 1), peak_memory_mb=peak_memory_mb())
     lines = tuple(finished.diagnosis.lines())
-    return Run(folder.path, finished.metrics, lines, finished.doubt, job.store.cohort.notes)
+    return Run(folder.path, finished.metrics, lines, finished.uncertainty, job.store.cohort.notes)
 
 
 def _train_members(job: Job) -> tuple[list[Member], bool]:

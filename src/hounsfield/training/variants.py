@@ -9,7 +9,7 @@ import pandas as pd
 
 from hounsfield.cohorts.request import DataRequest
 from hounsfield.errors import RunError
-from hounsfield.evaluation import Answers, predictions_from_table
+from hounsfield.evaluation import Outcomes, predictions_from_table
 from hounsfield.evaluation.predictions import MISSING_CELLS
 from hounsfield.plans.labels import Plan
 from hounsfield.progress import Progress
@@ -50,7 +50,7 @@ def validation_table(folder: RunFolder) -> pd.DataFrame:
     return table[table["split"] == "validation"].set_index("image", drop=False)
 
 
-def answers_of(table: pd.DataFrame, plan: Plan) -> Answers:
+def answers_of(table: pd.DataFrame, plan: Plan) -> Outcomes:
     """Truths and probabilities of such a table."""
     return predictions_from_table(table, task=plan.task, threshold=plan.threshold).answers
 

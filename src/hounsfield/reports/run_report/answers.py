@@ -380,11 +380,11 @@ def specification(_: Facts) -> Reply:
 
 def poor_input(facts: Facts) -> Reply:
     """What happens with bad images."""
-    doubt = facts.run.bundle.doubt
+    kept = facts.run.bundle.uncertainty
     flagged = (
-        " and images unlike those of training are flagged" if doubt is not None and doubt.novelty is not None else ""
+        " and images unlike those of training are flagged" if kept is not None and kept.novelty is not None else ""
     )
-    return filled(f"Files that cannot be read or do not fit are refused with a reason{flagged}; see Doubt.")
+    return filled(f"Files that cannot be read or do not fit are refused with a reason{flagged}; see Uncertainty.")
 
 
 def interaction(_: Facts) -> Reply:

@@ -108,12 +108,12 @@ def _calibration_rows(run: ClassifierRun, column: int, name: str) -> Iterator[tu
     yield (f"calibration in the large{name} (0 is perfect)", f"{line.intercept:+.2f} ({interval(*intercept, 2)})")
 
 
-def doubt_section(run: ClassifierRun) -> Section:
+def uncertainty_section(run: ClassifierRun) -> Section:
     """When the answer had better not be given."""
-    return Section("doubt", "Doubt: when not to answer", tuple(_doubt_blocks(run)))
+    return Section("uncertainty", "Uncertainty: when not to answer", tuple(_uncertainty_blocks(run)))
 
 
-def _doubt_blocks(run: ClassifierRun) -> Iterator[Block]:
+def _uncertainty_blocks(run: ClassifierRun) -> Iterator[Block]:
     answers = run.shown.answers
     confidence, right = decision_confidence(answers, run.bundle.threshold)
     curve = risk_coverage(confidence, right)
@@ -123,7 +123,7 @@ def _doubt_blocks(run: ClassifierRun) -> Iterator[Block]:
         place = min(place, len(curve.coverage) - 1)
         rows.append((percent(coverage), percent(float(curve.risk[place]), 1), number(float(curve.confidence[place]))))
     yield Drawing(
-        svg_of(risk_coverage_figure(curve), "doubt", "Risk against coverage"),
+        svg_of(risk_coverage_figure(curve), "uncertainty", "Risk against coverage"),
         "How many of the answers are wrong when only the surest images are answered and the others are left to a "
         "person.",
     )
@@ -134,7 +134,9 @@ def _doubt_blocks(run: ClassifierRun) -> Iterator[Block]:
         beside=True,
     )
     told = {
-        str(line) for line in run.event("doubt").get("lines", ()) if str(line).startswith(("Unlike", "Disagreement"))
+        str(line)
+        for line in run.event("uncertainty", "doubt").get("lines", ())
+        if str(line).startswith(("Unlike", "Disagreement"))
     }
     yield Paragraph(
         "The model answers every image unless it is told otherwise. hounsfield predict RUN INPUT --abstain 0.05 "

@@ -116,7 +116,7 @@ def when_not(run: ClassifierRun) -> Iterator[str]:
         f"It answers every image unless told otherwise, and {100 * float(1 - right.mean()):.0f} of 100 answers are "
         f"wrong; when the least sure fifth is left to a person, {100 * float(curve.risk[place]):.0f} of 100 are."
     )
-    if run.bundle.doubt is not None and run.bundle.doubt.novelty is not None:
+    if run.bundle.uncertainty is not None and run.bundle.uncertainty.novelty is not None:
         yield "Images unlike those of training (other kinds of images, blank or inverted ones) are flagged."
 
 

@@ -19,7 +19,7 @@ class Paragraph:
 
 
 @dataclass(frozen=True)
-class Answers:
+class Outcomes:
     """Questions that a reader comes with, and their answers in plain words."""
 
     kind: ClassVar[str] = "answers"
@@ -175,7 +175,7 @@ class ChecklistRow:
     text: str
 
 
-Block = Paragraph | Answers | Points | Callout | Table | Matrix | Drawing | Cases | Verbatim | Checklist
+Block = Paragraph | Outcomes | Points | Callout | Table | Matrix | Drawing | Cases | Verbatim | Checklist
 
 
 @dataclass(frozen=True)

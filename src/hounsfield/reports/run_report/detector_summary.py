@@ -84,7 +84,7 @@ def for_what_not(run: DetectorRun) -> Iterator[str]:
 
 
 def when_not(run: DetectorRun) -> Iterator[str]:
-    """When findings and counts are to be doubted."""
+    """When findings and counts are uncertain."""
     yield from _crowds(run)
     most = (run.bundle.detector or {}).get("max_detections")
     if most:

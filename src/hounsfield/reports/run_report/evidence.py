@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from hounsfield.errors import BundleError, HounsfieldError, MissingDependency
-from hounsfield.evaluation.answers import Answers
+from hounsfield.evaluation.outcomes import Outcomes
 from hounsfield.evaluation.proportions import wilson_interval
 from hounsfield.explanation import (
     Explainer,
@@ -110,16 +110,16 @@ def _explained(run: ClassifierRun, explainer: Explainer, progress: Progress) -> 
     return Evidence(_section(*blocks), made=bool(found), validated=bool(checks))
 
 
-def _errors(answers: Answers) -> npt.NDArray[np.float64]:
+def _errors(answers: Outcomes) -> npt.NDArray[np.float64]:
     """(n,) how far the probabilities are from the truth: of its least sure label, where there are several."""
     return np.asarray(np.abs(answers.truth - answers.scores).max(axis=1), np.float64)
 
 
-def _right(answers: Answers) -> npt.NDArray[np.bool_]:
+def _right(answers: Outcomes) -> npt.NDArray[np.bool_]:
     return np.asarray((answers.truth == answers.decisions).all(axis=1))
 
 
-def _typical(answers: Answers) -> list[int]:
+def _typical(answers: Outcomes) -> list[int]:
     """Right answers of each label in turn, those of middling error first."""
     errors, right = _errors(answers), _right(answers)
     columns = [answers.truth[:, column] for column in range(answers.truth.shape[1])]
@@ -135,7 +135,7 @@ def _typical(answers: Answers) -> list[int]:
     return chosen[:TYPICAL]
 
 
-def _worst(answers: Answers) -> list[int]:
+def _worst(answers: Outcomes) -> list[int]:
     wrong = np.flatnonzero(~_right(answers))
     order = np.argsort(-_errors(answers)[wrong], kind="stable")
     return [int(row) for row in wrong[order][:WORST]]

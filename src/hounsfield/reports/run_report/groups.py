@@ -192,5 +192,5 @@ def _condition(condition: Mapping[str, Any]) -> tuple[str, str, str]:
     return (
         with_interval(condition["auc"]),
         with_interval(condition["accuracy"]),
-        percent(condition["unlike_training"]),
+        percent(condition["ood_score"]),
     )

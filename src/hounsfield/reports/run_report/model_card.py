@@ -8,10 +8,10 @@ from hounsfield.evaluation.detection_titles import TITLES
 from hounsfield.evaluation.metrics import METRICS
 from hounsfield.reports.run_report.content import with_interval
 from hounsfield.reports.run_report.summary import (
-    doubt_question,
     for_whom_not,
     how_well,
     limitations,
+    uncertainty_question,
     what_it_does,
     when_not,
 )
@@ -33,7 +33,7 @@ def _lines(run: Run) -> Iterator[str]:
     yield from ("## Intended use", "", "The author's to fill: for whom, in which step of care, by whom.", "")
     yield from ("## How well", "", " ".join(how_well(run)), "", *_figures(run), "")
     yield from ("## For whom not", "", " ".join(for_whom_not(run)), "")
-    yield from (f"## {doubt_question(run)}", "", " ".join(when_not(run)), "")
+    yield from (f"## {uncertainty_question(run)}", "", " ".join(when_not(run)), "")
     yield from ("## Data", "", *_data(run), "")
     yield from ("## Limitations", "", *(f"- {line}" for line in limitations(run)), "")
     yield from ("## Use", "", "```sh", "hounsfield predict RUN images/ -o predictions.csv", "```", "")

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from hounsfield.evaluation.answers import Answers
 from hounsfield.evaluation.intervals import make_clusters
 from hounsfield.evaluation.operating import Rule, choose_threshold, decision_curve
+from hounsfield.evaluation.outcomes import Outcomes
 from hounsfield.evaluation.proportions import clustered_proportion, effective_number, predictive_values
 from hounsfield.reports.run_report.content import Block, Drawing, Paragraph, Section, Table, interval, number, percent
 from hounsfield.reports.run_report.drawings import decision_figure
@@ -99,7 +99,7 @@ def _prevalence_table(run: ClassifierRun) -> Table:
     )
 
 
-def _decision_curve(answers: Answers) -> Drawing:
+def _decision_curve(answers: Outcomes) -> Drawing:
     curve = decision_curve(answers.truth[:, 0], answers.scores[:, 0])
     rows = []
     for at in BENEFITS:

@@ -9,7 +9,7 @@ from hounsfield.atomic import write_text
 from hounsfield.errors import require
 from hounsfield.progress import Progress, silent
 from hounsfield.reports.run_report.answers import Facts
-from hounsfield.reports.run_report.certainty import calibration_section, doubt_section
+from hounsfield.reports.run_report.certainty import calibration_section, uncertainty_section
 from hounsfield.reports.run_report.content import Callout, Checklist, Points, Section, number
 from hounsfield.reports.run_report.data import data_section, split_section
 from hounsfield.reports.run_report.detector_cases import cases_section
@@ -113,7 +113,7 @@ def _sections(run: Run, evidence: bool, progress: Progress) -> tuple[Section, ..
             results_section(run),
             calibration_section(run),
             operating_section(run),
-            doubt_section(run),
+            uncertainty_section(run),
             subgroup_section(run),
             robustness_section(run),
             shown.section,

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from hounsfield.evaluation.answers import Answers
 from hounsfield.evaluation.classification import estimate_from_dict
 from hounsfield.evaluation.curves import confusion_matrix, precision_recall_curve, roc_curve
 from hounsfield.evaluation.metrics import METRICS
+from hounsfield.evaluation.outcomes import Outcomes
 from hounsfield.reports.figures import precision_recall_figure, roc_figure, score_histogram
 from hounsfield.reports.run_report.content import (
     Block,
@@ -105,12 +105,12 @@ def _curves(run: ClassifierRun) -> Iterator[Drawing]:
     )
 
 
-def _asked(answers: Answers) -> list[tuple[str, int]]:
+def _asked(answers: Outcomes) -> list[tuple[str, int]]:
     """The questions that can be ranked, and their columns."""
     return [(answers.questions[column], int(column)) for column in np.flatnonzero(answers.answerable)]
 
 
-def _roc_table(answers: Answers) -> Table:
+def _roc_table(answers: Outcomes) -> Table:
     rows = []
     for question, column in _asked(answers):
         curve = roc_curve(answers.truth[:, column], answers.scores[:, column])
@@ -119,7 +119,7 @@ def _roc_table(answers: Answers) -> Table:
     return Table("", columns, tuple(rows))
 
 
-def _precision_table(answers: Answers) -> Table:
+def _precision_table(answers: Outcomes) -> Table:
     rows = []
     for question, column in _asked(answers):
         curve = precision_recall_curve(answers.truth[:, column], answers.scores[:, column])
@@ -127,7 +127,7 @@ def _precision_table(answers: Answers) -> Table:
     return Table("", ("precision at recall of", *(f"{at:g}" for at in CURVE_POINTS)), tuple(rows))
 
 
-def _score_table(answers: Answers) -> Table:
+def _score_table(answers: Outcomes) -> Table:
     rows = []
     for question, column in _asked(answers):
         for truth, name in ((True, question), (False, f"not {question}")):
@@ -137,7 +137,7 @@ def _score_table(answers: Answers) -> Table:
     return Table("", ("images", "n", "5 %", "25 %", "median", "75 %", "95 %"), tuple(rows))
 
 
-def _confusions(answers: Answers) -> Iterator[Block]:
+def _confusions(answers: Outcomes) -> Iterator[Block]:
     matrices = confusion_matrix(answers)
     if answers.task != "multi-label":
         counts = tuple(tuple(map(int, row)) for row in matrices)

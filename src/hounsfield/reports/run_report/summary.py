@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hounsfield.reports.run_report import classifier_summary, detector_summary
-from hounsfield.reports.run_report.content import Answers, Block, Callout, Section
+from hounsfield.reports.run_report.content import Block, Callout, Outcomes, Section
 from hounsfield.reports.run_report.data import shared_patients
 from hounsfield.reports.run_report.wording import image_kind
 from hounsfield.runs.record import DetectorRun, Run
@@ -14,12 +14,12 @@ from hounsfield.runs.record import DetectorRun, Run
 def summary_section(run: Run) -> Section:
     """What a reader must know before anything else."""
     blocks: list[Block] = [
-        Answers(
+        Outcomes(
             (
                 ("What does it do?", what_it_does(run)),
                 ("How well?", " ".join(how_well(run))),
                 ("For whom not?", " ".join(for_whom_not(run))),
-                (doubt_question(run), " ".join(when_not(run))),
+                (uncertainty_question(run), " ".join(when_not(run))),
             )
         ),
         Callout(
@@ -57,7 +57,7 @@ def for_whom_not(run: Run) -> Iterator[str]:
     )
 
 
-def doubt_question(run: Run) -> str:
+def uncertainty_question(run: Run) -> str:
     """A classifier can abstain; what a detector says can only be distrusted."""
     return "When to distrust it?" if isinstance(run, DetectorRun) else "When should it not answer?"
 

@@ -20,7 +20,7 @@ from hounsfield.models.devices import accelerators
 Precision = Literal["float32", "mixed_bfloat16"]
 
 
-def training_twin(
+def training_model(
     network: keras.Model, precision: Precision, augmentation: list[keras.Layer], *, seed: int = 0
 ) -> keras.Model:
     """A copy of ``network`` for training, with the augmentation in front and the same weights.
@@ -40,7 +40,7 @@ def training_twin(
     hidden = inputs
     for layer in augmentation:
         hidden = layer(hidden)
-    return keras.Model(inputs, copy(hidden), name="training_twin")
+    return keras.Model(inputs, copy(hidden), name="training_model")
 
 
 def training_copy(

@@ -8,12 +8,12 @@ from typing import Any, Self
 
 import numpy.typing as npt
 
-from hounsfield.evaluation.answers import Integers
 from hounsfield.evaluation.novelty import Novelty
+from hounsfield.evaluation.outcomes import Integers
 
 
 @dataclass(frozen=True, eq=False)
-class DetectionDoubt:
+class DetectionUncertainty:
     """True and found counts of validation images, and where images like those of training lie.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""From what the network puts out to predictions: calibration, decision, doubt."""
+"""From what the network puts out to predictions: calibration, decision, uncertainty."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy.typing as npt
 
 from hounsfield.bundle import Bundle
 from hounsfield.errors import BundleError
-from hounsfield.evaluation.answers import Answers
-from hounsfield.evaluation.doubt import Doubt
 from hounsfield.evaluation.novelty import Novelty
+from hounsfield.evaluation.outcomes import Outcomes
 from hounsfield.evaluation.selective import decision_confidence
+from hounsfield.evaluation.uncertainty import Uncertainty
 from hounsfield.inference.appearance import appearances
 from hounsfield.inference.engines import Outputs
 from hounsfield.inference.onnx_networks import Floats
@@ -29,7 +29,7 @@ class Waiting(NamedTuple):
     flags: tuple[str, ...] = ()
 
 
-class Judge:
+class Postprocessor:
     """Says what a bundle's outputs mean.
 
     Args:
@@ -55,15 +55,15 @@ class Judge:
     ) -> None:
         self._bundle = bundle
         self.threshold = bundle.threshold if threshold is None else threshold
-        self._novelty = bundle.doubt.novelty if bundle.doubt else None
-        self._heads = bundle.doubt.heads if bundle.doubt else None
+        self._novelty = bundle.uncertainty.novelty if bundle.uncertainty else None
+        self._heads = bundle.uncertainty.heads if bundle.uncertainty else None
         self._sets = (
-            _doubt(bundle).conformal(bundle.labels, bundle.classifier_task, coverage=coverage, by_class=by_class)
+            _kept(bundle).conformal(bundle.labels, bundle.classifier_task, coverage=coverage, by_class=by_class)
             if coverage is not None
             else None
         )
         self._least = (
-            _doubt(bundle).least_confidence(
+            _kept(bundle).least_confidence(
                 bundle.labels, bundle.classifier_task, threshold=self.threshold, max_risk=max_risk
             )
             if max_risk is not None
@@ -74,7 +74,7 @@ class Judge:
     def columns(self) -> tuple[str, ...]:
         """The columns that a table of predictions has beside the probabilities."""
         parts = (
-            (self._novelty, ("unlike_training", "flags")),
+            (self._novelty, ("ood_score", "flags")),
             (self._heads, ("disagreement",)),
             (self._sets, ("set",)),
             (self._least, ("confidence", "answer")),
@@ -100,7 +100,7 @@ class Judge:
                     label=label_text(decisions[row], bundle.labels, bundle.classifier_task),
                     probabilities=by_label(probabilities[row], bundle.labels, bundle.classifier_task),
                     features=outputs.features[row],
-                    unlike_training=far,
+                    ood_score=far,
                     flags=flags[row],
                     disagreement=None if spread is None else float(spread[row]),
                     possible=None if possible is None else _named(bundle.labels, possible[row]),
@@ -117,7 +117,7 @@ class Judge:
     def _confidence(
         self, probabilities: npt.NDArray[np.float64], decisions: npt.NDArray[np.bool_]
     ) -> npt.NDArray[np.float64]:
-        answers = Answers(decisions, probabilities, decisions, self._bundle.labels, self._bundle.classifier_task)
+        answers = Outcomes(decisions, probabilities, decisions, self._bundle.labels, self._bundle.classifier_task)
         return decision_confidence(answers, self.threshold)[0]
 
     def _unlikeness(
@@ -152,10 +152,10 @@ def _named(labels: tuple[str, ...], chosen: npt.NDArray[np.bool_]) -> tuple[str,
     return tuple(label for label, wanted in zip(labels, chosen, strict=True) if wanted)
 
 
-def _doubt(bundle: Bundle) -> Doubt:
-    if bundle.doubt is None:
+def _kept(bundle: Bundle) -> Uncertainty:
+    if bundle.uncertainty is None:
         raise BundleError(
             f"The bundle in {bundle.folder} keeps no validation images, from which sets of labels and abstention are "
             "derived. Train again with this version, or predict without them."
         )
-    return bundle.doubt
+    return bundle.uncertainty

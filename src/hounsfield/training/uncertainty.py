@@ -9,7 +9,7 @@ import numpy as np
 
 from hounsfield.bundle import Bundle
 from hounsfield.cohorts import Cohort
-from hounsfield.evaluation import Answers, Doubt, Novelty, as_answers
+from hounsfield.evaluation import Novelty, Outcomes, Uncertainty, as_outcomes
 from hounsfield.evaluation.calibration import estimated_error
 from hounsfield.evaluation.disagreement import Heads
 from hounsfield.evaluation.recalibration import DECISION_KEEPING, ScalingChoice, carried_threshold, fit_scaling
@@ -24,7 +24,7 @@ NOVELTY_ROWS = 2000
 
 
 @dataclass(frozen=True, eq=False)
-class Held:
+class OutOfFold:
     """Validation rows and what the network says of each that was not trained on it.
 
     Attributes:
@@ -58,7 +58,7 @@ def ensemble_heads(members: list[Member]) -> Heads | None:
     return Heads(*(np.stack(each).astype(np.float32) for each in zip(*layers, strict=True)))
 
 
-def fit_novelty(fitted_on: EngineRun, limited_by: EngineRun, held: Held, num_members: int) -> Novelty:
+def fit_novelty(fitted_on: EngineRun, limited_by: EngineRun, held: OutOfFold, num_members: int) -> Novelty:
     """Where training images lie, in the network's features and in their looks."""
     unseen = held.member[np.searchsorted(held.rows, limited_by.rows)]
     ensemble = num_members > 1
@@ -71,7 +71,7 @@ def fit_novelty(fitted_on: EngineRun, limited_by: EngineRun, held: Held, num_mem
 
 
 def calibrate(
-    bundle: Bundle, plan: Plan, cohort: Cohort, held: Held, novelty: Novelty, heads: Heads | None = None
+    bundle: Bundle, plan: Plan, cohort: Cohort, held: OutOfFold, novelty: Novelty, heads: Heads | None = None
 ) -> tuple[Bundle, str]:
     """Choose a scaling on validation rows, and keep with the bundle what its doubt is derived from.
 
@@ -84,18 +84,18 @@ def calibrate(
     """
     patients = cohort.table["patient"].iloc[held.rows]
     groups = patients.to_numpy() if patients.notna().all() else None
-    answers = as_answers(
+    answers = as_outcomes(
         cohort.targets()[held.rows], held.scores, labels=plan.labels, task=plan.task, threshold=plan.threshold
     )
     candidates = tuple(SCALINGS) if groups is not None else DECISION_KEEPING
     choice = fit_scaling(answers, groups=groups, candidates=candidates, threshold=plan.threshold)
     threshold = carried_threshold(choice.scaling, plan.threshold, plan.task)
     scaled = choice.scaling.apply(answers.scores, plan.task)
-    calibrated = as_answers(answers.truth, scaled, labels=plan.labels, task=plan.task, threshold=threshold)
+    calibrated = as_outcomes(answers.truth, scaled, labels=plan.labels, task=plan.task, threshold=threshold)
     codes = np.arange(len(answers)) if groups is None else np.unique(groups.astype(str), return_inverse=True)[1]
     record = _record(choice, answers, plan.threshold, threshold, groups)
-    known = bundle.with_doubt(
-        Doubt.of(calibrated, codes, novelty, heads),
+    known = bundle.with_uncertainty(
+        Uncertainty.of(calibrated, codes, novelty, heads),
         scaling=choice.scaling,
         threshold=threshold,
         calibration=record,
@@ -104,10 +104,10 @@ def calibrate(
 
 
 def _record(
-    choice: ScalingChoice, answers: Answers, before: float, after: float, groups: np.ndarray | None
+    choice: ScalingChoice, answers: Outcomes, before: float, after: float, groups: np.ndarray | None
 ) -> dict[str, Any]:
     """How the scaling was chosen, as plain values; the error afterwards is that of cases left out of the fit."""
-    held_out = as_answers(answers.truth, choice.held_out, labels=answers.labels, task=answers.task)
+    held_out = as_outcomes(answers.truth, choice.held_out, labels=answers.labels, task=answers.task)
     return {
         "scaling": scaling_to_dict(choice.scaling),
         "cases": len(answers),

@@ -18,8 +18,8 @@ from scipy import special
 from hounsfield.bundle import Bundle
 from hounsfield.cli import main as cli
 from hounsfield.errors import BundleError, EvaluationError
-from hounsfield.evaluation import Answers, ConformalSets, Doubt, Novelty, as_answers
-from hounsfield.evaluation.predictions import DOUBT_COLUMNS
+from hounsfield.evaluation import ConformalSets, Novelty, Outcomes, Uncertainty, as_outcomes
+from hounsfield.evaluation.predictions import UNCERTAINTY_COLUMNS
 from hounsfield.evaluation.recalibration import carried_threshold
 from hounsfield.evaluation.scaling import Platt, Temperature, Unscaled
 from hounsfield.images import Image
@@ -42,7 +42,7 @@ def pictures(count: int, seed: int = 0) -> np.ndarray:
     return np.clip(np.array(found), 0, 255).astype(np.uint8)
 
 
-def doubting(bundle: Bundle) -> tuple[Bundle, Answers]:
+def doubting(bundle: Bundle) -> tuple[Bundle, Outcomes]:
     """The bundle with doubt learned from pictures, and its validation answers.
 
     The network is random, so a steep scaling spreads its nearly equal probabilities; half of them become a yes.
@@ -65,18 +65,18 @@ def doubting(bundle: Bundle) -> tuple[Bundle, Answers]:
     truth = np.random.default_rng(0).random(scores.shape) < scores
     if bundle.task == "multi-class":
         truth = np.arange(scores.shape[1]) == scores.argmax(axis=1)[:, None]
-    answers = as_answers(truth, scores, labels=bundle.labels, task=bundle.task, threshold=threshold)
-    doubt = Doubt.of(answers, np.arange(len(answers)), Novelty.fit(*described))
-    return bundle.with_doubt(doubt, scaling=scaling, threshold=threshold), answers
+    answers = as_outcomes(truth, scores, labels=bundle.labels, task=bundle.task, threshold=threshold)
+    doubt = Uncertainty.of(answers, np.arange(len(answers)), Novelty.fit(*described))
+    return bundle.with_uncertainty(doubt, scaling=scaling, threshold=threshold), answers
 
 
 @pytest.fixture(scope="module")
-def taught(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, Answers]:
+def taught(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, Outcomes]:
     return doubting(tiny_bundle(tmp_path_factory.mktemp("run") / "bundle"))
 
 
 @pytest.fixture(scope="module")
-def bundle(taught: tuple[Bundle, Answers]) -> Bundle:
+def bundle(taught: tuple[Bundle, Outcomes]) -> Bundle:
     return Bundle.load(taught[0].folder)
 
 
@@ -99,7 +99,7 @@ def test_unlike_images_are_flagged_and_named(bundle: Bundle, engine: str, caplog
     batch = np.concatenate([usual, 255 - usual[:2], noise, np.full((2, *SHAPE[:2]), 77, np.uint8)])
     with caplog.at_level(logging.WARNING, "hounsfield"):
         found = Predictor(bundle, engine).predict(batch)
-    assert [prediction.unlike_training > 1 for prediction in found] == [False] * 3 + [True] * 6
+    assert [prediction.ood_score > 1 for prediction in found] == [False] * 3 + [True] * 6
     assert all(not prediction.flags for prediction in found[:3])
     assert all(prediction.flags[0] == "inverted" and "appearance" in prediction.flags for prediction in found[3:5])
     assert all({"inverted", "blank"}.isdisjoint(prediction.flags) for prediction in found[5:7])
@@ -113,8 +113,8 @@ def test_unlike_images_are_flagged_and_named(bundle: Bundle, engine: str, caplog
 def with_limits(bundle: Bundle, folder: Path, **limits: float) -> Bundle:
     """A copy of the bundle with other limits of unlikeness."""
     copied = Bundle.load(shutil.copytree(bundle.folder, folder / "bundle"))
-    doubt = replace(bundle.doubt, novelty=replace(bundle.doubt.novelty, limits=limits))
-    return copied.with_doubt(doubt, scaling=bundle.scaling, threshold=bundle.threshold)
+    doubt = replace(bundle.uncertainty, novelty=replace(bundle.uncertainty.novelty, limits=limits))
+    return copied.with_uncertainty(doubt, scaling=bundle.scaling, threshold=bundle.threshold)
 
 
 def test_a_picture_that_looks_like_training_is_not_called_inverted(bundle: Bundle, tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_a_picture_that_looks_like_training_is_not_called_inverted(bundle: Bundl
 def test_a_blank_image_is_called_so_whatever_its_distance(bundle: Bundle, tmp_path: Path) -> None:
     blank = np.full((1, *SHAPE[:2]), 77, np.uint8)
     (found,) = Predictor(with_limits(bundle, tmp_path, features=1e6, appearance=1e6)).predict(blank)
-    assert found.unlike_training < 1
+    assert found.ood_score < 1
     assert found.flags == ("blank",)
 
 
@@ -135,7 +135,7 @@ def test_one_image_is_judged_as_in_a_batch(bundle: Bundle) -> None:
     together, predictor = Predictor(bundle).predict(batch), Predictor(bundle)
     for image, expected in zip(batch, together, strict=True):
         (alone,) = predictor.predict(image)
-        assert alone.unlike_training == pytest.approx(expected.unlike_training, rel=1e-4)
+        assert alone.ood_score == pytest.approx(expected.ood_score, rel=1e-4)
         assert (alone.label, alone.flags) == (expected.label, expected.flags)
 
 
@@ -152,7 +152,7 @@ def test_a_photograph_is_seen_to_be_in_colour(bundle: Bundle, caplog: pytest.Log
 
 
 @pytest.mark.parametrize("by_class", [False, True])
-def test_sets_are_those_of_the_validation_answers(taught: tuple[Bundle, Answers], by_class: bool) -> None:
+def test_sets_are_those_of_the_validation_answers(taught: tuple[Bundle, Outcomes], by_class: bool) -> None:
     bundle, answers = taught
     predictor = Predictor(bundle, coverage=0.8, by_class=by_class)
     found = predictor.predict(pictures(40, seed=5))
@@ -162,18 +162,18 @@ def test_sets_are_those_of_the_validation_answers(taught: tuple[Bundle, Answers]
         {label for label, held in zip(LABELS["binary"], row, strict=True) if held} for row in expected
     ]
     assert len({prediction.possible for prediction in found}) > 1
-    assert predictor.judge.columns == ("unlike_training", "flags", "set")
+    assert predictor.judge.columns == ("ood_score", "flags", "set")
 
 
 def test_below_the_promised_confidence_no_answer_is_given(bundle: Bundle) -> None:
-    least = bundle.doubt.least_confidence(bundle.labels, bundle.task, threshold=bundle.threshold, max_risk=0.2)
+    least = bundle.uncertainty.least_confidence(bundle.labels, bundle.task, threshold=bundle.threshold, max_risk=0.2)
     batch = np.concatenate([pictures(40, seed=5), np.full((1, *SHAPE[:2]), 9, np.uint8)])
     found = Predictor(bundle, max_risk=0.2).predict(batch)
     for prediction in found[:-1]:
         positive = prediction.probabilities["opacity"]
         side = 1 - bundle.threshold if positive > bundle.threshold else bundle.threshold
         assert prediction.confidence == pytest.approx(abs(positive - bundle.threshold) / side)
-        assert prediction.answered == (prediction.confidence >= least and prediction.unlike_training <= 1)
+        assert prediction.answered == (prediction.confidence >= least and prediction.ood_score <= 1)
     assert {prediction.answered for prediction in found[:-1]} == {True, False}
     assert not found[-1].answered
     rows = [tables.prediction_row(prediction) for prediction in found]
@@ -207,7 +207,7 @@ def test_a_bundle_without_validation_images_says_so(tmp_path: Path) -> None:
         with pytest.raises(BundleError, match="keeps no validation images"):
             Predictor(bundle, **options)
     (found,) = Predictor(bundle).predict(pictures(1))
-    assert (found.unlike_training, found.flags, found.possible, found.answered) == (None, (), None, None)
+    assert (found.ood_score, found.flags, found.possible, found.answered) == (None, (), None, None)
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".json"])
@@ -215,15 +215,15 @@ def test_tables_hold_the_doubt(bundle: Bundle, tmp_path: Path, suffix: str) -> N
     predictor = Predictor(bundle, coverage=0.8, max_risk=0.2)
     found = predictor.predict(np.concatenate([pictures(3), 255 - pictures(1)]))
     # Who evaluates the table leaves these out of the attributes of patients.
-    assert set(predictor.judge.columns) <= set(DOUBT_COLUMNS)
+    assert set(predictor.judge.columns) <= set(UNCERTAINTY_COLUMNS)
     columns = tables.prediction_columns(bundle.labels, predictor.judge.columns)
     path = tmp_path / f"table{suffix}"
     tables.write_table(path, columns, map(tables.prediction_row, found))
     read = {".csv": pd.read_csv, ".parquet": pd.read_parquet, ".json": pd.read_json}[suffix](path)
     assert list(read.columns) == columns
-    assert columns[-5:] == ["unlike_training", "flags", "set", "confidence", "answer"]
+    assert columns[-5:] == ["ood_score", "flags", "set", "confidence", "answer"]
     assert read["flags"].fillna("").str.startswith("inverted").tolist() == [False, False, False, True]
-    np.testing.assert_allclose(read["unlike_training"], [p.unlike_training for p in found], rtol=1e-3)
+    np.testing.assert_allclose(read["ood_score"], [p.ood_score for p in found], rtol=1e-3)
 
 
 def hounsfield(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:

@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from hounsfield.errors import EvaluationError
-from hounsfield.evaluation.answers import Answers
 from hounsfield.evaluation.comparison import adjust_p_values
 from hounsfield.evaluation.delong import auc_difference, auc_estimate
 from hounsfield.evaluation.gaps import mean_interval
 from hounsfield.evaluation.group_figures import clusters_of
 from hounsfield.evaluation.intervals import Clusters, Interval, make_clusters
+from hounsfield.evaluation.outcomes import Outcomes
 from hounsfield.evaluation.proportions import clustered_proportion
 
 SIGNIFICANCE = 0.01
@@ -29,7 +29,7 @@ LEAST_FLIPPED = 0.05  # of the decisions
 
 
 @dataclass(frozen=True)
-class Removal:
+class MaskingEffect:
     """What one intervention did.
 
     Attributes:
@@ -85,13 +85,13 @@ class Removal:
         )
 
 
-def removal_effects(
-    before: Answers,
-    after: Mapping[str, Answers],
+def masking_effects(
+    before: Outcomes,
+    after: Mapping[str, Outcomes],
     *,
     groups: npt.ArrayLike | None = None,
     confidence: float = 0.95,
-) -> tuple[Removal, ...]:
+) -> tuple[MaskingEffect, ...]:
     """Compare the answers to changed images with those to the images as they are, case by case.
 
     The AUC's change is DeLong's (1988), by patient; the probability's has Student's interval by patient; the share of
@@ -112,7 +112,7 @@ def removal_effects(
     return tuple(replace(each, adjusted=adjusted[each.intervention]) for each in found)
 
 
-def _removal(name: str, before: Answers, after: Answers, clusters: Clusters, confidence: float) -> Removal:
+def _removal(name: str, before: Outcomes, after: Outcomes, clusters: Clusters, confidence: float) -> MaskingEffect:
     if (before.labels, before.task) != (after.labels, after.task) or not np.array_equal(before.truth, after.truth):
         raise EvaluationError(
             f"The answers to '{name}' are of other cases or labels than those to the unchanged images; give the same "
@@ -124,7 +124,7 @@ def _removal(name: str, before: Answers, after: Answers, clusters: Clusters, con
     flipped = (after.decisions != before.decisions).any(axis=1)
     share = clustered_proportion(flipped, np.ones_like(flipped), clusters, confidence=confidence)
     difference = auc_difference(before.truth, before.scores, after.scores, clusters, confidence=confidence)
-    return Removal(
+    return MaskingEffect(
         name,
         float(moved.mean()),
         *Interval(max(0.0, moved_interval.low), moved_interval.high),

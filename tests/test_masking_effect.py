@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hounsfield.errors import EvaluationError, ImageError
-from hounsfield.evaluation.answers import as_answers
 from hounsfield.evaluation.delong import auc_difference
+from hounsfield.evaluation.masking_effect import masking_effects
+from hounsfield.evaluation.outcomes import as_outcomes
 from hounsfield.evaluation.proportions import wilson_interval
-from hounsfield.evaluation.removal import removal_effects
 from hounsfield.images import Image
 from hounsfield.inference.interventions import (
     INTERVENTIONS,
@@ -93,18 +93,18 @@ def test_what_the_network_relies_on_is_told_from_what_it_does_not_need() -> None
     noise = rng.normal(size=200)[patients]
     needed = 1 / (1 + np.exp(-(noise + 3.0 * truth - 1.5)))
     answers = {
-        name: as_answers(truth, scores, labels=LABELS, task="binary")
+        name: as_outcomes(truth, scores, labels=LABELS, task="binary")
         for name, scores in {
             "marker": 1 / (1 + np.exp(-(noise + 0.8 * truth - 0.4))),
             "border": np.clip(needed + 0.005 * rng.normal(size=400), 0, 1),
         }.items()
     }
-    before = as_answers(truth, needed, labels=LABELS, task="binary")
-    marker, border = removal_effects(before, answers, groups=patients)
+    before = as_outcomes(truth, needed, labels=LABELS, task="binary")
+    marker, border = masking_effects(before, answers, groups=patients)
     assert marker.matters
     assert not border.matters
     first, second = before.scores[:, 0], answers["marker"].scores[:, 0]
-    single = removal_effects(before, answers)[0]
+    single = masking_effects(before, answers)[0]
     expected = auc_difference(truth, first, second)
     assert (single.auc_change, single.auc_change_low, single.auc_change_high, single.p_value) == pytest.approx(expected)
     assert single.change == pytest.approx(np.abs(second - first).mean())
@@ -119,9 +119,9 @@ def test_what_the_network_relies_on_is_told_from_what_it_does_not_need() -> None
 def test_a_ranking_that_is_lost_altogether_matters() -> None:
     """All scores are alike afterwards, so neither AUC has a variance by itself."""
     truth = np.arange(60) >= 30
-    before = as_answers(truth, np.linspace(0.55, 0.95, 60), labels=LABELS, task="binary")
-    after = as_answers(truth, np.full(60, 0.6), labels=LABELS, task="binary")
-    (lost,) = removal_effects(before, {"everything": after})
+    before = as_outcomes(truth, np.linspace(0.55, 0.95, 60), labels=LABELS, task="binary")
+    after = as_outcomes(truth, np.full(60, 0.6), labels=LABELS, task="binary")
+    (lost,) = masking_effects(before, {"everything": after})
     assert (lost.auc, lost.auc_change, lost.flipped) == (0.5, -0.5, 0.0)
     assert lost.matters
 
@@ -129,14 +129,14 @@ def test_a_ranking_that_is_lost_altogether_matters() -> None:
 def test_no_change_is_no_change_and_other_cases_are_refused() -> None:
     truth = np.array([0, 1, 2, 0, 1, 2])
     scores = np.eye(3)[[0, 1, 2, 1, 1, 0]] * 0.7 + 0.1
-    answers = as_answers(truth, scores, labels=("a", "b", "c"), task="multi-class")
-    (same,) = removal_effects(answers, {"nothing": answers})
+    answers = as_outcomes(truth, scores, labels=("a", "b", "c"), task="multi-class")
+    (same,) = masking_effects(answers, {"nothing": answers})
     assert (same.change, same.flipped, same.auc_change, same.p_value) == (0.0, 0.0, 0.0, 1.0)
-    moved = as_answers(truth, np.roll(scores, 1, axis=1), labels=("a", "b", "c"), task="multi-class")
-    assert removal_effects(answers, {"rolled": moved})[0].change == pytest.approx(0.7)
+    moved = as_outcomes(truth, np.roll(scores, 1, axis=1), labels=("a", "b", "c"), task="multi-class")
+    assert masking_effects(answers, {"rolled": moved})[0].change == pytest.approx(0.7)
     with pytest.raises(EvaluationError, match="same cases in the same order"):
-        removal_effects(answers, {"other": answers.take(np.arange(6)[::-1])})
-    alone = as_answers([1, 1], [0.2, 0.9], labels=LABELS, task="binary")
-    (undefined,) = removal_effects(alone, {"nothing": alone})
+        masking_effects(answers, {"other": answers.take(np.arange(6)[::-1])})
+    alone = as_outcomes([1, 1], [0.2, 0.9], labels=LABELS, task="binary")
+    (undefined,) = masking_effects(alone, {"nothing": alone})
     assert undefined.to_dict()["auc"] is None
     assert "AUC" not in undefined.line()

@@ -26,8 +26,8 @@ from hounsfield.testing.labels import evaluate_run
 from hounsfield.testing.robustness import evaluate_robustness, seed_of
 from hounsfield.testing.uncertainty import unlike_lines
 from hounsfield.training import Run, train
-from hounsfield.training.doubt import (
-    Held,
+from hounsfield.training.uncertainty import (
+    OutOfFold,
     calibrate,
     fit_novelty,
     novelty_rows,
@@ -68,7 +68,7 @@ def shifted(count: int = 900) -> tuple[np.ndarray, np.ndarray]:
 
 def test_with_known_patients_a_shift_is_taken_out_and_the_threshold_goes_with_it(tmp_path: Path) -> None:
     truth, scores = shifted()
-    held = Held(np.arange(900), scores, np.zeros(900, np.int64))
+    held = OutOfFold(np.arange(900), scores, np.zeros(900, np.int64))
     plan = hand_made_plan(labels=("normal", "opacity"), threshold=0.4)
     known = cohort(truth, [f"p{number // 2}" for number in range(900)])
     bundle, line = calibrate(tiny_bundle(tmp_path / "bundle"), plan, known, held, novelty())
@@ -81,13 +81,13 @@ def test_with_known_patients_a_shift_is_taken_out_and_the_threshold_goes_with_it
     assert record["threshold"] == {"network": 0.4, "calibrated": bundle.threshold}
     assert set(record["log_loss"]) == {"none", "temperature", "platt"}
     assert "decisions stay" in line
-    assert len(np.unique(bundle.doubt.patients)) == 450
-    assert bundle.doubt.scores == pytest.approx(bundle.calibrated(scores), abs=1e-6)
+    assert len(np.unique(bundle.uncertainty.patients)) == 450
+    assert bundle.uncertainty.scores == pytest.approx(bundle.calibrated(scores), abs=1e-6)
 
 
 def test_with_unknown_patients_no_probability_is_moved_towards_a_label(tmp_path: Path) -> None:
     truth, scores = shifted()
-    held = Held(np.arange(900), scores, np.zeros(900, np.int64))
+    held = OutOfFold(np.arange(900), scores, np.zeros(900, np.int64))
     plan = hand_made_plan(labels=("normal", "opacity"))
     bundle, line = calibrate(tiny_bundle(tmp_path / "bundle"), plan, cohort(truth, None), held, novelty())
     assert set(bundle.calibration["log_loss"]) == {"none", "temperature"}
@@ -99,7 +99,7 @@ def test_a_temperature_keeps_the_decisions_of_several_labels_at_a_threshold_set_
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 1.2, (600, 3))
     truth, scores = rng.random((600, 3)) < special.expit(logits), special.expit(2.5 * logits)
-    held = Held(np.arange(600), scores, np.zeros(600, np.int64))
+    held = OutOfFold(np.arange(600), scores, np.zeros(600, np.int64))
     plan = hand_made_plan(task="multi-label", labels=("a", "b", "c"), threshold=0.2)
     taught = tiny_bundle(tmp_path / "bundle", "multi-label")
     bundle, line = calibrate(taught, plan, cohort(truth, None), held, novelty())
@@ -112,7 +112,7 @@ def test_of_an_ensemble_at_most_the_promised_share_is_expected_to_be_unlike() ->
     """Its limit is that of single networks, and the mean over them spreads less."""
     described = {"features": np.random.default_rng(1).normal(size=(20, 4))}
     for heads, told in ((None, "training 3.2% are expected"), (object(), "training at most 3.2% are expected")):
-        bundle = SimpleNamespace(doubt=SimpleNamespace(novelty=novelty(), heads=heads))
+        bundle = SimpleNamespace(uncertainty=SimpleNamespace(novelty=novelty(), heads=heads))
         (line,) = unlike_lines(bundle, SimpleNamespace(descriptions=described), "test images")
         assert told in line
 
@@ -138,7 +138,7 @@ def test_of_an_ensemble_the_features_of_the_network_that_did_not_see_the_row_cou
     for number in range(2):
         features[np.ix_(np.flatnonzero(unseen != number), np.arange(4) + 4 * number)] *= 0.01
     run = EngineRun(rows, np.zeros((80, 1)), features, np.zeros((80, 2)))
-    held = Held(rows, np.zeros((80, 1)), unseen)
+    held = OutOfFold(rows, np.zeros((80, 1)), unseen)
     found = fit_novelty(run.take(rows[:40]), run.take(rows[40:]), held, 2)
     distances = found.gaussians["features"].distances(features[40:])
     assert found.limits["features"] == pytest.approx(distances[np.arange(40), unseen[40:]].max())
@@ -161,14 +161,14 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 def test_a_run_knows_its_calibration_and_the_images_it_was_made_for(trained: Trained) -> None:
     run, folder, folds = trained
     bundle = Bundle.load(run.folder)
-    doubt = bundle.doubt
+    doubt = bundle.uncertainty
     assert doubt is not None
     assert doubt.novelty is not None
     assert doubt.novelty.gaussians["features"].mean.shape == (folds, 128)
     assert len(doubt.truth) == run.metrics["validation"]["accuracy"]["n"]
     assert bundle.source_range.colour is False
-    assert any(line.startswith("Calibration: ") for line in run.doubt)
-    assert any(line.startswith("Unlike the training images: ") for line in run.doubt)
+    assert any(line.startswith("Calibration: ") for line in run.uncertainty)
+    assert any(line.startswith("Unlike the training images: ") for line in run.uncertainty)
     assert json.loads((run.folder / "metrics.json").read_text()) == run.metrics
     again = evaluate_run(run.folder, num_replicates=100)
     assert again.estimates["auc"].value == pytest.approx(run.metrics["test"]["auc"]["value"])
@@ -184,10 +184,10 @@ def test_a_run_knows_its_calibration_and_the_images_it_was_made_for(trained: Tra
     assert [one.label for one in found] == expected["prediction"].astype(str).tolist()
     disagreement = [one.disagreement for one in found]
     assert all(value is None if folds == 1 else 0 < value <= 0.5 for value in disagreement)
-    assert any(line.startswith("Disagreement of the 2 networks") for line in run.doubt) == (folds == 2)
+    assert any(line.startswith("Disagreement of the 2 networks") for line in run.uncertainty) == (folds == 2)
     assert ("disagreement" in Predictor(bundle).judge.columns) == (folds == 2)
     noise = np.random.default_rng(0).choice([0, 1e4], size=(3, *images.shape[1:])).astype(np.float32)
-    assert all(one.unlike_training > 1 for one in Predictor(bundle).predict(noise))
+    assert all(one.ood_score > 1 for one in Predictor(bundle).predict(noise))
     assert appearances(noise[..., None]).shape == (3, doubt.novelty.gaussians["appearance"].mean.shape[1])
 
 
@@ -211,7 +211,7 @@ def test_figures_under_corruption_are_those_of_corrupted_images(trained: Trained
     noisy = found.curves["noise"][4]
     assert noisy.estimates["auc"].value == pytest.approx(expected)
     assert noisy.changes["auc"].value == pytest.approx(expected - found.clean.estimates["auc"].value)
-    assert noisy.unlike == pytest.approx(np.mean([one.unlike_training > 1 for one in predicted]))
+    assert noisy.unlike == pytest.approx(np.mean([one.ood_score > 1 for one in predicted]))
     assert noisy.strength == 0.18
     report = found.to_dict()
     written = write_robustness(report, found.example, tmp_path)

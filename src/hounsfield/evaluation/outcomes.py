@@ -21,7 +21,7 @@ MAX_SUM_ERROR = 0.05  # probabilities rounded for a table may miss 1 by this muc
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
+class Outcomes:
     """What is true, what was said and what was decided, for n cases and K questions.
 
     A binary task has one question (is it the positive label?); a multi-class task has one a class (this class
@@ -67,14 +67,14 @@ class Answers:
             return self.truth
         return np.asarray((self.truth & self.decisions).any(axis=1, keepdims=True))
 
-    def take(self, rows: Integers) -> Answers:
+    def take(self, rows: Integers) -> Outcomes:
         """The same answers for some of the cases, in the order of ``rows``."""
         return replace(self, truth=self.truth[rows], scores=self.scores[rows], decisions=self.decisions[rows])
 
 
-def as_answers(
+def as_outcomes(
     y_true: npt.ArrayLike, y_score: npt.ArrayLike, *, labels: Sequence[str], task: LabelTask, threshold: float = 0.5
-) -> Answers:
+) -> Outcomes:
     """Check truths and scores, and lay them out.
 
     Args:
@@ -106,7 +106,7 @@ def as_answers(
         decisions[np.arange(len(scores)), scores.argmax(axis=1)] = True
     else:
         decisions = scores > threshold
-    return Answers(truth, scores, decisions, names, task)
+    return Outcomes(truth, scores, decisions, names, task)
 
 
 def _columns(labels: tuple[str, ...], task: LabelTask) -> int:

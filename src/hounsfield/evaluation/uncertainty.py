@@ -9,15 +9,15 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from hounsfield.evaluation.answers import (
-    Answers,
-    Booleans,
-    Integers,
-    as_answers,
-)
 from hounsfield.evaluation.conformal import ConformalSets
 from hounsfield.evaluation.disagreement import Heads
 from hounsfield.evaluation.novelty import Novelty
+from hounsfield.evaluation.outcomes import (
+    Booleans,
+    Integers,
+    Outcomes,
+    as_outcomes,
+)
 from hounsfield.evaluation.selective import abstention_threshold, decision_confidence
 from hounsfield.tasks import LabelTask
 
@@ -28,7 +28,7 @@ CERTAINTY = 0.95
 
 
 @dataclass(frozen=True, eq=False)
-class Doubt:
+class Uncertainty:
     """Truths and calibrated probabilities of validation images, and where images like those of training lie.
 
     Attributes:
@@ -47,7 +47,7 @@ class Doubt:
 
     @classmethod
     def of(
-        cls, answers: Answers, patients: Integers, novelty: Novelty | None = None, heads: Heads | None = None
+        cls, answers: Outcomes, patients: Integers, novelty: Novelty | None = None, heads: Heads | None = None
     ) -> Self:
         """Keep what is needed of validation answers, of at most 20,000 rows."""
         rows = np.unique(np.linspace(0, len(answers) - 1, min(len(answers), MAX_ROWS)).round().astype(np.int64))
@@ -65,8 +65,8 @@ class Doubt:
         confidence, right = decision_confidence(self._answers(labels, task, threshold), threshold)
         return abstention_threshold(confidence, right, max_risk, certainty=CERTAINTY, patients=self.patients)
 
-    def _answers(self, labels: tuple[str, ...], task: LabelTask, threshold: float = 0.5) -> Answers:
-        return as_answers(self.truth, self.scores, labels=labels, task=task, threshold=threshold)
+    def _answers(self, labels: tuple[str, ...], task: LabelTask, threshold: float = 0.5) -> Outcomes:
+        return as_outcomes(self.truth, self.scores, labels=labels, task=task, threshold=threshold)
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Plain arrays for a file."""
