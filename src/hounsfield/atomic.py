@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -27,6 +28,28 @@ def replacing(path: Path | str) -> Iterator[Path]:
         yield temporary
         flush(temporary)
         temporary.replace(path)
+        flush_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def creating(path: Path | str) -> Iterator[Path]:
+    """As :func:`replacing`, for a file that must not be there yet: one that is there is never replaced.
+
+    Raises:
+        FileExistsError: the file is there, or came while the block ran.
+        OSError: the folder is not there or cannot be written to.
+    """
+    path = Path(path)
+    if path.exists():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+    temporary = path.with_name(f".{os.getpid()}.part.{path.name}")
+    try:
+        yield temporary
+        flush(temporary)
+        # A link is refused where the name is taken, which a renaming is not.
+        os.link(temporary, path)
         flush_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)

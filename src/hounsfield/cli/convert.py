@@ -34,12 +34,20 @@ def command(
     keep_characteristics: Annotated[
         bool, typer.Option("--keep-characteristics", help="Keep sex, age, size and weight when de-identifying.")
     ] = False,
+    mask: Annotated[
+        list[str] | None, typer.Option(help="Black out Y0,X0,Y1,X1 or 'outside-regions' when de-identifying.")
+    ] = None,
+    mask_rules: Annotated[Path | None, typer.Option(help="What to black out by device: a YAML file.")] = None,
+    keep_pixels: Annotated[
+        bool, typer.Option("--keep-pixels", help="De-identify images that are likely to show text as they are.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is at OUTPUT.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Convert an image, a volume or a DICOM series to another format, its geometry kept."""
     from hounsfield.cli.console import out, print_json
     from hounsfield.images import Reference
+    from hounsfield.images.burned_in import read_masks
     from hounsfield.images.conversion import holds_dicom
 
     reference = Reference.parse(given)
@@ -47,11 +55,13 @@ def command(
         reference = reference.replace(volume=volume, frame=frame)
     source = Path(reference.path)
     _check_paths(source, target, overwrite=overwrite)
-    if not deidentify and (key_file is not None or keep_characteristics):
+    if not deidentify and (key_file is not None or keep_characteristics or mask or mask_rules or keep_pixels):
         raise UsageError(
-            "--key-file and --keep-characteristics belong to --deidentify, which was not given: the output would name "
-            "the patient. Say --deidentify as well, or leave them out."
+            "--key-file, --keep-characteristics, --mask, --mask-rules and --keep-pixels belong to --deidentify, which "
+            "was not given: the output would name the patient. Say --deidentify as well, or leave them out."
         )
+    if keep_pixels and (mask or mask_rules):
+        raise UsageError("--keep-pixels leaves images as they are, and --mask changes them. Leave out one of them.")
     if deidentify and not holds_dicom(source):
         raise UsageError(
             f"--deidentify is for DICOM, and '{source}' is none: what else a file says of a patient would stay in it. "
@@ -64,7 +74,14 @@ def command(
                 f"De-identification keeps the pixels of a DICOM object as they are, and '{target.name}' or an option "
                 "asks for other ones. De-identify to '.dcm' or to a folder first, then convert the result."
             )
-        result = _deidentify(source, target, key_file, keep_characteristics=keep_characteristics)
+        result = _deidentify(
+            source,
+            target,
+            key_file,
+            keep_characteristics=keep_characteristics,
+            masks=read_masks(mask or [], mask_rules),
+            keep_pixels=keep_pixels,
+        )
     else:
         result = _convert(reference, target, window, orientation)
     if as_json:
@@ -103,7 +120,7 @@ def _convert(source: Reference, target: Path, window: str | None, orientation: s
     }
 
 
-def _deidentify(source: Path, target: Path, key_file: Path | None, *, keep_characteristics: bool) -> dict[str, Any]:
+def _deidentify(source: Path, target: Path, key_file: Path | None, **options: Any) -> dict[str, Any]:
     from hounsfield.cli.console import progress_bars, say
     from hounsfield.images.deidentify import deidentify_paths
 
@@ -111,18 +128,23 @@ def _deidentify(source: Path, target: Path, key_file: Path | None, *, keep_chara
         kinds = ("a folder", "a file") if source.is_dir() else ("one file", "a folder")
         raise UsageError(f"'{source}' is {kinds[0]} and '{target}' names {kinds[1]}. De-identify like into like.")
     with progress_bars() as bars:
-        done = deidentify_paths(
-            source, target, _key(key_file), keep_characteristics=keep_characteristics, progress=bars
-        )
+        done = deidentify_paths(source, target, _key(key_file), **options, progress=bars)
     for path, reason in done.left_out:
         say(f"left out: {path}: {reason}")
+    for path in done.repeated:
+        say(f"the same as a file before it, and written once: {path}")
     for path, flag in done.flagged.items():
         say(f"look at {path}: burnt-in text is {flag}")
     return {
         "output": str(target),
         "files": len(done.written),
         "left_out": len(done.left_out),
+        "repeated": len(done.repeated),
+        "masked": len(done.masked),
         "burned_in": [str(path) for path in done.flagged],
+        "kept_text": done.kept_text,
+        "broken_values_removed": done.broken,
+        "kept": done.kept,
     }
 
 

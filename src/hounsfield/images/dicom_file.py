@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pydicom
 from pydicom.dataset import Dataset, FileDataset
+from pydicom.filereader import read_dataset, read_file_meta_info
+from pydicom.tag import BaseTag
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -21,10 +23,11 @@ from pydicom.uid import (
 
 from hounsfield.errors import ImageError
 from hounsfield.images.dicom_header import SPECIFIC_TAGS, Header
+from hounsfield.images.dicom_layout import read_layout
 from hounsfield.images.formats import DICOM_MAGIC, DICOM_MAGIC_OFFSET, is_dicom
 
 # Whatever a header may add to the pixels of a file.
-HEADER_BYTES = 2**28
+HEADER_BYTES = 2**26
 # No sample takes more bytes than a double.
 MAX_SAMPLE_BYTES = 8
 # Values of more bytes are not copied out of the file's content.
@@ -65,21 +68,40 @@ def open_dicom(path: Path, max_pixels: int) -> Header:
         ImageError: the file is unreadable, too large for ``max_pixels``, or no DICOM.
     """
     with refusing(path):
-        size = path.stat().st_size
-        limit = max_pixels * MAX_SAMPLE_BYTES + HEADER_BYTES
-        if size > limit:
-            raise ImageError(
-                f"{path} has {size} bytes, more than an image of {max_pixels} values can need. Raise max_pixels if the "
-                "file is to be trusted."
-            )
-        content = path.read_bytes()
-        _check_kind(content, path)
-        _check_inflated_size(content, path, limit)
-        is_deflated = DEFLATED_MARK in content[: 2**12]
-        # Positions in an inflated data set are not positions in the file, so nothing can be left there.
-        long_value = None if is_deflated else LONG_VALUE
-        dataset = pydicom.dcmread(io.BytesIO(content), force=True, specific_tags=SPECIFIC_TAGS, defer_size=long_value)
-        return Header(_with_transfer_syntax(dataset), b"" if is_deflated else content)
+        content, _ = read_content(path, max_pixels)
+        # Positions in an inflated data set are not positions in the file, but they are positions in ``content``.
+        dataset = pydicom.dcmread(io.BytesIO(content), force=True, specific_tags=SPECIFIC_TAGS, defer_size=LONG_VALUE)
+        return Header(_with_transfer_syntax(dataset), content)
+
+
+def read_content(path: Path, max_pixels: int) -> tuple[bytes, UID | None]:
+    """The bytes of a DICOM file, a deflated data set inflated.
+
+    Returns:
+        The file's content, and the deflated transfer syntax where it had that. The content then says that its syntax
+        is explicit little endian, which is what it became, so that nobody inflates it again.
+
+    Raises:
+        ImageError: the file is too large for ``max_pixels``, no DICOM, or inflates to more than its header explains.
+    """
+    size = path.stat().st_size
+    limit = max_pixels * MAX_SAMPLE_BYTES + HEADER_BYTES
+    if size > limit:
+        raise ImageError(
+            f"{path} has {size} bytes, more than an image of {max_pixels} values can need. Raise max_pixels if the "
+            "file is to be trusted."
+        )
+    content = path.read_bytes()
+    _check_kind(content, path)
+    if not _is_deflated(content, path):
+        return content, None
+    start = _meta_end(content)
+    if DEFLATED_MARK not in content[:start]:
+        raise ImageError(
+            f"{path} is damaged: its meta information cannot be followed. Export it again from its source."
+        )
+    meta = content[:start].replace(DEFLATED_MARK, ExplicitVRLittleEndian.encode().ljust(len(DEFLATED_MARK), b"\0"))
+    return meta + _inflated_data_set(content[start:], path, max_pixels), DeflatedExplicitVRLittleEndian
 
 
 def open_header(path: Path, max_pixels: int) -> Header:
@@ -91,7 +113,7 @@ def open_header(path: Path, max_pixels: int) -> Header:
     with refusing(path), path.open("rb") as stream:
         head = stream.read(2**12)
         _check_kind(head, path)
-        if DEFLATED_MARK in head:
+        if DEFLATED_MARK in head and _is_deflated(head, path):
             return open_dicom(path, max_pixels)
         stream.seek(0)
         dataset = pydicom.dcmread(stream, force=True, stop_before_pixels=True, specific_tags=SPECIFIC_TAGS)
@@ -111,11 +133,11 @@ def _check_kind(content: bytes, path: Path) -> None:
         )
 
 
-def _check_inflated_size(content: bytes, path: Path, limit: int) -> None:
-    """Refuse a deflated data set that grows beyond ``limit`` bytes, before pydicom inflates it as a whole."""
-    if DEFLATED_MARK not in content[: 2**12]:
-        return
-    inflate(content[_meta_end(content) :], path, limit)
+def _is_deflated(content: bytes, path: Path) -> bool:
+    """Whether pydicom would inflate the data set, at once and whatever its size."""
+    if DEFLATED_MARK not in content[: max(_meta_end(content), 2**16)]:
+        return False
+    return bool(read_file_meta_info(path).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian)
 
 
 def _meta_end(content: bytes) -> int:
@@ -141,6 +163,41 @@ def inflate(deflated: bytes, path: Path, limit: int) -> bytes:
     if not stream.eof:
         raise ImageError(f"{path} is truncated: its deflated data has no end. Copy it again from its source.")
     return inflated
+
+
+def _inflated_data_set(deflated: bytes, path: Path, max_pixels: int) -> bytes:
+    """Inflate a data set up to what its rows, columns, frames and bits explain, and ``HEADER_BYTES``."""
+    stream = zlib.decompressobj(-zlib.MAX_WBITS)
+    inflated = stream.decompress(deflated, HEADER_BYTES)
+    if not stream.eof and len(inflated) == HEADER_BYTES:
+        explained = _explained_bytes(inflated, path, max_pixels)
+        rest = stream.decompress(stream.unconsumed_tail, explained + 1)
+        if len(rest) > explained:
+            raise ImageError(
+                f"{path} inflates to more than {HEADER_BYTES + explained} bytes, and its header explains "
+                f"{explained} of pixels. Export it again from its source."
+            )
+        inflated += rest
+    if not stream.eof:
+        raise ImageError(f"{path} is truncated: its deflated data has no end. Copy it again from its source.")
+    return inflated
+
+
+def _explained_bytes(beginning: bytes, path: Path, max_pixels: int) -> int:
+    """How many bytes of pixels the beginning of an explicit little-endian data set declares."""
+    stream = io.BytesIO(beginning)
+    header = read_dataset(stream, False, True, stop_when=_is_pixel_element, specific_tags=SPECIFIC_TAGS)
+    if stream.tell() >= len(beginning):
+        raise ImageError(
+            f"{path} inflates to more than {len(beginning)} bytes before its pixels, which no image needs. Export it "
+            "again from its source."
+        )
+    layout = read_layout(Header(header), path, max_pixels)
+    return layout.count * layout.bits_allocated // 8 + 1
+
+
+def _is_pixel_element(tag: BaseTag, *_: object) -> bool:
+    return int(tag) >> 16 == 0x7FE0
 
 
 def _with_transfer_syntax(dataset: FileDataset) -> Dataset:

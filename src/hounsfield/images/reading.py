@@ -59,6 +59,8 @@ def read_image(source: str | Path | Reference, *, volume: int | None = None, max
     """
     reference = source if isinstance(source, Reference) else Reference(str(source), volume)
     path = source if isinstance(source, Path) else Path(reference.path)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise ImageError(f"{path} is a pipe or a device: expected a file, which has an end. Save what comes out of it.")
     try:
         suffix = format_suffix(path)
         if suffix is not None:
@@ -192,7 +194,8 @@ def _suffix_of_content(path: Path) -> str | None:
 
 def _is_candidate(path: Path) -> bool:
     try:
-        return format_suffix(path) is not None and path.is_file()
+        # A pipe would be waited for, so nothing is opened that is no file.
+        return path.is_file() and format_suffix(path) is not None
     except ImageError:
         # Unreadable and of unknown kind: nothing says that it is an image.
         return False
