@@ -189,6 +189,8 @@ def test_malformed_sequences_leave_nothing(tmp_path, value, vr):
         (0x00280010, "US", struct.pack("<H", 4)), (0x00281050, "DS", b"20200101 1"), (0x00181315, "CS", b"N\\SECRET!"),
         (0x00280106, "US", b"SECRET"), (0x00101005, "US", b"SECRET"), (0x00280009, "AT", b"SECRET"),
         (0x00282000, "OB", b"\0\0\0\4SECRET^NAME "), (0x00000002, "UI", b"SECRET"),
+        (0x00282000, "OB", b"\0\0\0\x10SECRET^NAME "), (0x00281201, "OW", b"SECRET^NAME "),
+        (0x54001010, "OW", b"SECRET^NAME "), (0x00080070, "LO", b"Maker\0SECRET"), (0x00181020, "LO", b"A\0\0SECRET\0"),
     ],
 )  # fmt: skip
 def test_values_that_break_their_representation_are_emptied(tmp_path, tag, vr, value):

@@ -163,9 +163,15 @@ def test_comments_of_real_jpegs_go(data_folder, tmp_path):
 
 def test_colour_segments_of_a_jpeg_stay():
     adobe = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\1"
+    jfif = b"\xff\xe0\0\x10JFIF\0\1\2\0\0\1\0\1\0\0"
+    thumbnail = b"\xff\xe0\0\x1cJFIF\0\1\2\0\0\1\0\1\2\2" + SECRET
+    long = b"\xff\xee\0\x1aAdobe\0\x64\0\0\0\0\1" + SECRET
+    reserved = b"\xff\xf0\0\x0e" + SECRET
     scan = b"\xff\xda\0\x08\1\1\0\0\x3f\0" + b"data\xff\0data\xff\xd0data"
-    frame = b"\xff\xd8" + adobe + EXIF + COMMENT + scan + COMMENT + scan + b"\xff\xff\xd9" + SECRET
-    assert clean_jpeg(frame) == b"\xff\xd8" + adobe + scan * 2 + b"\xff\xd9"
+    frame = (
+        b"\xff\xd8" + thumbnail + long + reserved + EXIF + COMMENT + scan + COMMENT + scan + b"\xff\xff\xd9" + SECRET
+    )
+    assert clean_jpeg(frame) == b"\xff\xd8" + jfif + adobe + scan * 2 + b"\xff\xd9"
     for broken in (b"", b"\xff\xd8data", b"\xff\xd8" + scan, b"\xff\xd8\xff\xfe\xff\xff"):
         with pytest.raises(ImageError):
             clean_jpeg(broken)

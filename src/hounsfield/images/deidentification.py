@@ -19,6 +19,7 @@ What this cannot do: read text that is burnt into pixels (see ``burned_in``), or
 from __future__ import annotations
 
 import datetime as dt
+import math
 import re
 import warnings
 from collections.abc import Iterator
@@ -34,7 +35,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from hounsfield.errors import ImageError
 from hounsfield.images.burned_in import BurnedIn, Masks, burned_in, has_pixels, mask_pixels
 from hounsfield.images.confidentiality import PROFILE
-from hounsfield.images.dicom_conformance import BINARY, CHARACTER_SET, Conformant, conformant, keyword_of
+from hounsfield.images.dicom_conformance import BINARY, CHARACTER_SET, TEXTS, Conformant, conformant, keyword_of
 from hounsfield.images.dicom_remains import without_remains
 from hounsfield.images.pseudonyms import (
     check_key,
@@ -51,12 +52,12 @@ from hounsfield.version import __version__
 
 # Sound can say a name, and nothing here listens (PS3.4 table B.5-1: audio waveforms).
 SOUND_CLASSES = "1.2.840.10008.5.1.4.1.1.9.4."
-TEXTS = frozenset({"LO", "LT", "SH", "ST", "UC", "UT"})
 # Pixels have a size that their object explains; inside items these would be pictures that nobody checks.
 PIXEL_TAGS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 LOOKUP_TABLES = {
     0x00281201: 0x00281101, 0x00281202: 0x00281102, 0x00281203: 0x00281103, 0x00283006: 0x00283002,
 }  # fmt: skip
+WAVEFORM, WAVEFORM_SIZE = 0x54001010, ("WaveformBitsAllocated", "NumberOfWaveformChannels", "NumberOfWaveformSamples")
 ICC_PROFILE, AGE, MODALITY, SOP_CLASS = 0x00282000, 0x00101010, 0x00080060, 0x00080016
 # Without these nothing is known of the pixels.
 IMAGE_LAYOUT = (
@@ -295,14 +296,18 @@ def _dummy(element: DataElement) -> DataElement:
 
 
 def _explained(tag: int, content: bytes, parent: Dataset) -> int | None:
-    """How many bytes of a binary value its object explains: look-up tables by their descriptors, profiles by size."""
+    """How many bytes of a binary value its object explains: look-up tables, colour profiles and signals."""
     if tag == ICC_PROFILE:
-        return int.from_bytes(content[:4], "big")  # ISO 15076-1, 7.2.2
-    if tag not in LOOKUP_TABLES:
-        return None
-    descriptor = parent.get(LOOKUP_TABLES[tag])
-    entries = values_of(descriptor)[0] if descriptor is not None else ""
-    return 2 * (int(entries or 0) % 2**16 or 2**16)
+        # ISO 15076-1, 7.2.2 and 7.2.11: its size, and its signature.
+        return int.from_bytes(content[:4], "big") if content[36:40] == b"acsp" else 0
+    if tag in LOOKUP_TABLES:
+        descriptor = parent.get(LOOKUP_TABLES[tag])
+        entries = values_of(descriptor)[0] if descriptor is not None else ""
+        return 2 * (int(entries) % 2**16 or 2**16) if entries else 0
+    if tag == WAVEFORM:
+        factors = (parent.get(keyword) for keyword in WAVEFORM_SIZE)
+        return math.prod(int(factor or 0) for factor in factors) // 8
+    return None
 
 
 def _top_coded(age: str) -> str:

@@ -36,6 +36,7 @@ PATTERNS = {
 }
 # Bytes per value of representations with a fixed length.
 SIZES = {"AT": 4, "FD": 8, "FL": 4, "SL": 4, "SS": 2, "SV": 8, "UL": 4, "US": 2, "UV": 8}
+TEXTS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 LONG_LENGTHS = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"})
 BINARY = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
 UNDEFINED_LENGTH = 2**32 - 1
@@ -113,6 +114,8 @@ class _Reader:
             texts = (value or b"").decode("latin-1").split("\\") if is_bytes else _texts(value)
             return self._checked(tag, vr, texts)
         if is_bytes:
+            if vr in TEXTS:  # what stands behind a zero, no program shows
+                value = (value or b"").partition(b"\0")[0]
             little = found.VR == "UN" or getattr(found, "is_little_endian", True)
             return self._converted(RawDataElement(tag, vr, len(value or b""), value, 0, True, little))
         return DataElement(tag, vr, list(value) if isinstance(value, MultiValue) else value)

@@ -27,7 +27,10 @@ LARGEST_BASIC = 2**32 - 2**20
 
 # ITU-T T.81 table B.1. Application segments that decide on colour are told by what they begin with.
 START_OF_SCAN, END_OF_IMAGE, COMMENT, FIRST_APPLICATION, LAST_APPLICATION = 0xDA, 0xD9, 0xFE, 0xE0, 0xEF
-COLOUR_SEGMENTS = (b"JFIF\0", b"Adobe", b"mrfx")
+# Here with their bytes: what else a segment holds (JFIF's thumbnail) goes.
+COLOUR_SEGMENTS = {b"JFIF\0": 12, b"Adobe": 12, b"mrfx": 5}
+# Extensions and reserved markers; 0xF7 and 0xF8 are JPEG-LS's.
+RESERVED = frozenset({*range(0x80, 0xC0), 0xC8, *range(0xF0, 0xF7), *range(0xF9, 0xFE)})
 # A marker inside a scan: data has a zero after 0xFF in JPEG, and a byte below 0x80 in JPEG-LS (T.87 A.1); 0xD0 to 0xD7
 # restart the decoder.
 MARKER_IN_SCAN = re.compile(rb"\xff+[\x80-\xcf\xd8-\xfe]")
@@ -147,7 +150,10 @@ def _cleaner(dataset: Dataset, syntax: UID) -> Callable[[bytes], bytes] | None:
     if syntax in JPEG_2000:
         return clean_jpeg_2000
     if syntax == RLELossless:
-        return lambda frame: clean_rle(frame, _number(dataset, "Rows") * _number(dataset, "Columns"))
+        # A plane has a byte of every sample; single bits stand eight to a byte.
+        pixels = _number(dataset, "Rows") * _number(dataset, "Columns")
+        plane_bytes = -(-pixels // 8) if _number(dataset, "BitsAllocated") == 1 else pixels
+        return lambda frame: clean_rle(frame, plane_bytes)
     return None
 
 
@@ -169,16 +175,22 @@ def clean_jpeg(frame: bytes) -> bytes:
         if marker == START_OF_SCAN:
             found = MARKER_IN_SCAN.search(frame, end)
             end = found.start() if found else len(frame)
-        if not _is_foreign(marker, frame[position + 4 : end]):
-            kept.append(frame[position:end])
+        kept.append(_without_foreign(marker, frame[position:end]))
         position = end
     raise _cannot_follow("JPEG")
 
 
-def _is_foreign(marker: int, content: bytes) -> bool:
-    if marker == COMMENT:
-        return True
-    return FIRST_APPLICATION <= marker <= LAST_APPLICATION and not content.startswith(COLOUR_SEGMENTS)
+def _without_foreign(marker: int, segment: bytes) -> bytes:
+    """A marker segment, or what of it says how colour is stored; nothing of a comment."""
+    if marker == COMMENT or marker in RESERVED:
+        return b""
+    if not FIRST_APPLICATION <= marker <= LAST_APPLICATION:
+        return segment
+    for name, length in COLOUR_SEGMENTS.items():
+        if segment.startswith(name, 4):
+            content = segment[4 : 4 + length] + (b"\0\0" if name == b"JFIF\0" else b"")
+            return segment[:2] + struct.pack(">H", len(content) + 2) + content
+    return b""
 
 
 def clean_jpeg_2000(frame: bytes) -> bytes:
@@ -224,8 +236,8 @@ def _tile_part(frame: bytes, position: int) -> tuple[bytes, int]:
     return bytes(start) + body, end
 
 
-def clean_rle(frame: bytes, pixels: int) -> bytes:
-    """The planes of an RLE frame (PS3.5 annex G), each cut where its pixels are complete."""
+def clean_rle(frame: bytes, plane_bytes: int) -> bytes:
+    """The planes of an RLE frame (PS3.5 annex G), each cut where it is complete."""
     if len(frame) < 64:
         raise _cannot_follow("RLE")
     count, *offsets = struct.unpack_from("<16I", frame)
@@ -234,23 +246,23 @@ def clean_rle(frame: bytes, pixels: int) -> bytes:
     offsets = offsets[:count]
     planes = []
     for start, end in zip(offsets, [*offsets[1:], len(frame)], strict=True):
-        plane = frame[start : _packed_end(frame, start, end, pixels)]
+        plane = frame[start : _packed_end(frame, start, end, plane_bytes)]
         planes.append(plane + b"\0" * (len(plane) % 2))
     places = [64 + sum(map(len, planes[:index])) for index in range(count)]
     return struct.pack("<16I", count, *places, *[0] * (15 - count)) + b"".join(planes)
 
 
-def _packed_end(frame: bytes, position: int, end: int, pixels: int) -> int:
+def _packed_end(frame: bytes, position: int, end: int, missing: int) -> int:
     """Where PackBits has given a number of bytes (PS3.5 section G.3.1)."""
-    while pixels > 0 and position < end:
+    while missing > 0 and position < end:
         control = frame[position]
         if control < 128:
-            pixels -= control + 1
+            missing -= control + 1
             position += control + 2
         else:
-            pixels -= 257 - control if control > 128 else 0
+            missing -= 257 - control if control > 128 else 0
             position += 2 if control > 128 else 1
-    if pixels > 0 or position > end:
+    if missing > 0 or position > end:
         raise _cannot_follow("RLE")
     return position
 

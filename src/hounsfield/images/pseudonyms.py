@@ -15,8 +15,8 @@ from pydicom.uid import UID
 
 from hounsfield.errors import ImageError
 
-# Where numbers of the patient stand: IDs of group 0010, and the accession number.
-NUMBERS = frozenset({0x00080050, 0x00100020, 0x00101000, 0x00101090})
+# Where numbers of the patient and of the object stand: IDs of group 0010, the accession number, and UIDs.
+NUMBERS = frozenset({0x00080018, 0x00080050, 0x00100020, 0x00101000, 0x00101090, 0x0020000D, 0x0020000E})
 LONGEST_SHIFT = 3650
 
 
@@ -81,17 +81,36 @@ def is_registered(uid: str) -> bool:
 
 
 def private_words(dataset: Dataset) -> re.Pattern[str] | None:
-    """What no text that is kept may hold: words of three letters and more of names, and the patient's numbers."""
+    """What no text that is kept may hold: parts of names, the patient's numbers, and the object's dates and UIDs.
+
+    Parts of names in Latin letters count from three letters on and as whole words; in other scripts, which set no
+    spaces between words, from two on and wherever they stand.
+    """
     words: set[str] = set()
     for element in dataset.iterall():
         if element.VR == "PN":
-            words.update(word for text in values_of(element) for word in re.findall(r"[^\W\d_]{3,}", text))
+            words.update(word for text in values_of(element) for word in re.findall(r"[^\W\d_]{2,}", text))
+        elif element.VR in {"DA", "DT"}:
+            words.update(form for text in values_of(element) for form in _forms_of_date(text))
         elif int(element.tag) in NUMBERS:
             words.update(text for text in values_of(element) if len(text) > 3)
-    if not words:
+    whole = sorted((word for word in words if len(word) > 2 or not word.isascii()), key=len, reverse=True)
+    if not whole:
         return None
-    alternatives = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
-    return re.compile(rf"(?<![^\W_])(?:{alternatives})(?![^\W_])", re.IGNORECASE)
+    alternatives = "|".join(
+        rf"(?<![^\W_]){re.escape(word)}(?![^\W_])" if word.isascii() else re.escape(word) for word in whole
+    )
+    return re.compile(alternatives, re.IGNORECASE)
+
+
+def _forms_of_date(text: str) -> list[str]:
+    """The ways in which a whole date is written in texts."""
+    digits = text.replace(".", "", 2) if text[4:5] == "." else text
+    if not digits[:8].isdecimal() or len(digits) < 8:
+        return []
+    year, month, day = digits[:4], digits[4:6], digits[6:8]
+    orders = ((year, month, day), (day, month, year), (month, day, year))
+    return [mark.join(order) for order in orders for mark in ("", "-", ".", "/")]
 
 
 def values_of(element: DataElement) -> list[str]:
