@@ -167,9 +167,9 @@ def quick_run(arm: str, seed: int, patients: int, folder: Path, *changes: str) -
 
 def audit_on(run: Path, data: Path, *, placebo_seed: int | None = None) -> tuple[Assessment, BiasAudit]:
     """Test a run on a cohort and audit it, if wanted with placebo columns beside the others."""
-    from hounsfield.testing.labels import evaluate_run
+    from hounsfield.testing import evaluate_run
 
-    assessment = evaluate_run(run, str(data))
+    assessment = evaluate_run(run, str(data)).assessment
     table = assessment.table.copy()
     if placebo_seed is not None:
         rng = np.random.default_rng(placebo_seed)

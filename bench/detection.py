@@ -211,7 +211,7 @@ def last_number(command: list[str], environment) -> float:
 
 def accuracy(arguments: argparse.Namespace, work: Path) -> None:
     from hounsfield.evaluation import choose_score, evaluate_detections
-    from hounsfield.testing.boxes import evaluate_detector
+    from hounsfield.testing import evaluate_run
 
     plan, _ = cohort_of(arguments.data, arguments.run)
     arrays = write_arrays(arguments.data, arguments.run, work)
@@ -224,7 +224,7 @@ def accuracy(arguments: argparse.Namespace, work: Path) -> None:
     found, groups = peer_detections(arguments, findings)
     threshold = choose_score(found["validation"])
     theirs = evaluate_detections(found["test"], threshold=threshold, groups=groups)
-    ours, _ = evaluate_detector(arguments.run)
+    ours = evaluate_run(arguments.run).assessment
     if not np.array_equal(ours.detections.truth_boxes, found["test"].truth_boxes):
         sys.exit(f"The test images of {arguments.run} are not those of {arguments.data}: expected a run on this DATA.")
     with np.load(findings) as file, np.load(arrays) as given:

@@ -15,14 +15,14 @@ import pytest
 from hounsfield.bundle import Bundle
 from hounsfield.cohorts import SceneStore
 from hounsfield.cohorts.request import DataRequest
-from hounsfield.errors import CohortError, PlanError, RunError
+from hounsfield.errors import CohortError, PlanError, RunError, UsageError
 from hounsfield.images import Image, write_image
 from hounsfield.planning.boxes import detection_expectations_here
 from hounsfield.plans.augmentation import SceneAugmentation
 from hounsfield.plans.boxes import DetectionPlan
 from hounsfield.plans.loading import load_plan
 from hounsfield.runs.record import read_run
-from hounsfield.testing.boxes import evaluate_detector
+from hounsfield.testing import evaluate_run
 from hounsfield.training import prepare, resume, train
 from hounsfield.training.detector import DetectionBatches
 
@@ -120,9 +120,13 @@ def test_a_run_of_a_detector_holds_what_it_promises(data: Path, tmp_path: Path) 
     bundle = Bundle.load(run)
     assert (bundle.task, bundle.labels, bundle.detector["num_labels"]) == ("detection", ("bright", "dark"), 2)
     assert bundle.counting.counts_true.shape == (3, 2)
-    assessment, read = evaluate_detector(run, num_replicates=100)
-    assert assessment.estimates["ap"].value == pytest.approx(metrics["test"]["ap"]["value"], abs=1e-6)
-    assert read(0).shape == (48, 64)
+    tested = evaluate_run(run, num_replicates=100)
+    assert tested.assessment.estimates["ap"].value == pytest.approx(metrics["test"]["ap"]["value"], abs=1e-6)
+    assert tested.read(0).shape == (48, 64)
+    with pytest.raises(UsageError, match="no option interventions: expected some of"):
+        evaluate_run(run, interventions=True)
+    with pytest.raises(UsageError, match="criterion 'nearest' is not known"):
+        evaluate_run(run, criterion="nearest")
 
 
 def test_a_resumed_run_is_the_unbroken_one(data: Path, tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ from hounsfield.inference import Predictor
 from hounsfield.inference.appearance import appearances
 from hounsfield.preprocessing.corruption import corrupted, corruption_names
 from hounsfield.reports.robustness import write_robustness
+from hounsfield.testing import evaluate_run
 from hounsfield.testing.engine_runs import EngineRun, evenly
-from hounsfield.testing.labels import evaluate_run
 from hounsfield.testing.robustness import evaluate_robustness, seed_of
 from hounsfield.testing.uncertainty import unlike_lines
 from hounsfield.training import Run, train
@@ -170,7 +170,7 @@ def test_a_run_knows_its_calibration_and_the_images_it_was_made_for(trained: Tra
     assert any(line.startswith("Calibration: ") for line in run.uncertainty)
     assert any(line.startswith("Unlike the training images: ") for line in run.uncertainty)
     assert json.loads((run.folder / "metrics.json").read_text()) == run.metrics
-    again = evaluate_run(run.folder, num_replicates=100)
+    again = evaluate_run(run.folder, num_replicates=100).assessment
     assert again.estimates["auc"].value == pytest.approx(run.metrics["test"]["auc"]["value"])
     assert again.estimates["ece"].value == pytest.approx(run.metrics["test"]["ece"]["value"], abs=1e-6)
     assert ("ece_uncalibrated" in again.estimates) == (bundle.scaling.name != "none")

@@ -20,27 +20,26 @@ def evaluate_detection_run(run: Path, data: str | None, test: TableTest, *, outp
     """Test the bundle of a detector on its own test images or on other data, and print what that says."""
     from hounsfield.cli.console import progress_bars
     from hounsfield.reports.detection import write_detection_assessment
-    from hounsfield.testing.findings import known_criterion
 
-    criterion = known_criterion(test.criterion)
     announce_backend()
-    from hounsfield.testing.boxes import evaluate_detector
+    from hounsfield.testing import evaluate_run
 
     with progress_bars() as progress:
-        assessment, read = evaluate_detector(
+        tested = evaluate_run(
             run,
             data,
             progress=progress,
-            criterion=criterion,
+            threshold=test.threshold,
+            criterion=test.criterion,
             overlap=test.overlap,
             num_replicates=test.num_replicates,
             seed=test.seed,
             confidence=test.confidence,
-            **({} if test.threshold is None else {"threshold": test.threshold}),
         )
+    assessment = tested.assessment
     report_detections(assessment, test.confidence, as_json=as_json)
     if output is not None:
-        write_detection_assessment(assessment, output, read=read)
+        write_detection_assessment(assessment, output, read=tested.read)
         say(f"Metrics and figures: {output}")
 
 

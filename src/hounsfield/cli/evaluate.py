@@ -129,9 +129,9 @@ def _test_run(
     if task is not None:
         raise UsageError("The option --task is for tables of predictions; a run knows its task. Leave it out.")
     announce_backend()
-    from hounsfield.testing.labels import evaluate_run
+    from hounsfield.testing import evaluate_run
 
-    assessment = evaluate_run(run, data, threshold=threshold, **options)
+    assessment = evaluate_run(run, data, threshold=threshold, **options).assessment
     return assessment, _remove_shortcuts(run, data, threshold, options["confidence"]) if interventions else ()
 
 

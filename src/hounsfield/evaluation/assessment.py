@@ -13,6 +13,7 @@ import pandas as pd
 from hounsfield.evaluation.classification import Estimate, estimates_to_dict, evaluate_outcomes
 from hounsfield.evaluation.curves import confusion_matrix
 from hounsfield.evaluation.intervals import make_clusters
+from hounsfield.evaluation.metrics import METRICS
 from hounsfield.evaluation.outcomes import Outcomes
 
 
@@ -41,6 +42,10 @@ class Assessment:
     table: pd.DataFrame | None = None
     features: npt.NDArray[Any] | None = None
     split: str = "test"
+
+    def title(self, name: str) -> str:
+        """What a figure is called where people read it."""
+        return METRICS[name].title if name in METRICS else name
 
     def to_dict(self) -> dict[str, Any]:
         """The figures as ``metrics.json`` has them, and beside them what they were made from."""

@@ -32,7 +32,7 @@ from hounsfield.evaluation.detection_matching import (
     match_class,
     matched_pairs,
 )
-from hounsfield.evaluation.detection_titles import class_figure
+from hounsfield.evaluation.detection_titles import class_figure, detection_title
 from hounsfield.evaluation.detections import Detections
 from hounsfield.evaluation.free_response import LUNA_RATES, sensitivities
 from hounsfield.evaluation.intervals import bca_interval, bootstrap, jackknife, make_clusters, vary
@@ -67,6 +67,10 @@ class DetectionAssessment:
     patients: int | None
     notes: tuple[str, ...] = ()
     split: str = "test"
+
+    def title(self, name: str) -> str:
+        """What a figure is called where people read it."""
+        return detection_title(name, self.detections.labels)
 
     def to_dict(self) -> dict[str, Any]:
         """The figures as ``metrics.json`` has them, and beside them what they were made from."""

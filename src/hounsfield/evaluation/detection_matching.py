@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from hounsfield.boxes import pairwise_iou, sides, to_centres, volumes
+from hounsfield.errors import UsageError
 from hounsfield.evaluation.detections import Detections
 from hounsfield.evaluation.outcomes import Booleans, Floats, Integers
 
@@ -28,6 +29,18 @@ SIZES: dict[str, tuple[float, float]] = {
 # Findings of one class in one image beyond this are not looked at, as in COCO.
 MAX_FOUND = 100
 Criterion = Literal["iou", "centre"]
+
+
+def known_criterion(name: str) -> Criterion:
+    """The criterion of a name.
+
+    Raises:
+        UsageError: there is none of this name.
+    """
+    known: dict[str, Criterion] = {each: each for each in get_args(Criterion)}
+    if name not in known:
+        raise UsageError(f"The criterion '{name}' is not known; expected {' or '.join(known)}.")
+    return known[name]
 
 
 @dataclass(frozen=True, eq=False)

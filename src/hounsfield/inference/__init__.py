@@ -5,10 +5,12 @@ from hounsfield.inference.detector import Detector
 from hounsfield.inference.engines import ENGINES, Engine, Outputs, check_bfloat16, open_engine
 from hounsfield.inference.prediction import BadImage, DetectionPrediction, Prediction
 from hounsfield.inference.predictor import Predictor
+from hounsfield.inference.table import PREDICTORS, open_predictor
 from hounsfield.inference.windows import Found
 
 __all__ = [
     "ENGINES",
+    "PREDICTORS",
     "BadImage",
     "DetectionEngine",
     "DetectionPrediction",
@@ -22,4 +24,5 @@ __all__ = [
     "check_detector_bfloat16",
     "open_detection_engine",
     "open_engine",
+    "open_predictor",
 ]

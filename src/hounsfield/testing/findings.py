@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import get_args
 
 import pandas as pd
 
 from hounsfield.cohorts.box_lists import BoxList, read_findings, read_truth
-from hounsfield.errors import EvaluationError, UsageError
+from hounsfield.errors import EvaluationError
 from hounsfield.evaluation import DetectionAssessment, assess_detections, detections_from_tables
-from hounsfield.evaluation.detection_matching import Criterion
+from hounsfield.evaluation.detection_matching import known_criterion
 
 
 @dataclass(frozen=True)
@@ -70,18 +69,6 @@ def evaluate_findings(found: Path, truth: Path, test: TableTest) -> DetectionAss
         seed=test.seed,
         confidence=test.confidence,
     )
-
-
-def known_criterion(name: str) -> Criterion:
-    """The criterion of a name.
-
-    Raises:
-        UsageError: there is none of this name.
-    """
-    known: dict[str, Criterion] = {each: each for each in get_args(Criterion)}
-    if name not in known:
-        raise UsageError(f"The criterion '{name}' is not known; expected {' or '.join(known)}.")
-    return known[name]
 
 
 def _same_splits(given: BoxList, true: BoxList) -> tuple[BoxList, list[str]]:

@@ -1,9 +1,9 @@
-"""Testing a finished run: on its own test split, or on other data."""
+"""Testing bundles that label whole images."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,65 +12,49 @@ import pandas as pd
 from hounsfield.bundle import Bundle
 from hounsfield.cohorts import Cohort, Store
 from hounsfield.evaluation import Assessment
-from hounsfield.evaluation.assessment import assess
+from hounsfield.evaluation.assessment import assess as assess_outcomes
 from hounsfield.evaluation.calibration import estimated_error
 from hounsfield.evaluation.outcomes import as_outcomes
 from hounsfield.evaluation.scaling import Unscaled
-from hounsfield.inference import open_engine
-from hounsfield.progress import Progress, silent
+from hounsfield.inference import Predictor
+from hounsfield.preprocessing import Pipeline
+from hounsfield.progress import Progress
 from hounsfield.tasks import decide, for_each_label, label_text, refuse_threshold
-from hounsfield.testing.cohort import tested_cohort
-from hounsfield.testing.engine_runs import run_engine
+from hounsfield.testing.engine_runs import EngineRun, run_engine
 from hounsfield.testing.uncertainty import unlike_lines
 
+OPTIONS: frozenset[str] = frozenset()
 
-def evaluate_run(
-    run: Path | str,
-    data: str | None = None,
-    *,
-    threshold: float | None = None,
-    num_replicates: int = 2000,
-    confidence: float = 0.95,
-    seed: int = 0,
-    progress: Progress = silent,
-) -> Assessment:
-    """Run the bundle of a run on test images, and measure it.
 
-    Args:
-        run: the run folder.
-        data: other DATA, all rows of which are tested, or its test rows where it comes with splits; ``None`` for the
-            test rows of the run's own data.
-        threshold: of the decisions; the bundle's where not given.
-        num_replicates: of the bootstrap.
-        confidence: nominal coverage of the intervals.
-        seed: of the bootstrap.
-        progress: told of the images.
+def check(bundle: Bundle, options: Mapping[str, Any]) -> None:
+    """Refuse a threshold for a task that has none; see ``FamilyTest``."""
+    refuse_threshold(bundle.task, options.get("threshold"))
 
-    Raises:
-        RunError: the run has no test rows, or its data has changed.
-        BundleError: the run was not finished.
-        CohortError: the data cannot be tested on.
-        UsageError: a threshold is given for a multi-class task.
-    """
-    bundle = Bundle.load(run)
-    refuse_threshold(bundle.classifier_task, threshold)
-    cohort, note = tested_cohort(run, data, bundle)
-    store = Store.build(cohort, bundle.pipeline, progress=progress)
-    engine = open_engine(bundle)
-    tested = run_engine(engine, store, np.arange(len(store)), progress, "predicting")
-    notes = (*store.cohort.notes, note, f"Predicted by {engine.description}.", *unlike_lines(bundle, tested, "images"))
-    assessment = assess_rows(
-        store.cohort,
-        tested.rows,
-        tested.probabilities,
-        bundle,
-        threshold=threshold,
-        notes=notes,
-        num_replicates=num_replicates,
-        confidence=confidence,
-        seed=seed,
-    )
-    return replace(assessment, table=store.cohort.table, features=tested.features)
+
+def build_store(cohort: Cohort, pipeline: Pipeline, progress: Progress) -> Store:
+    """Images of one shape; see ``FamilyTest``."""
+    return Store.build(cohort, pipeline, progress=progress)
+
+
+def predict(predictor: Predictor, store: Store, rows: np.ndarray, progress: Progress, name: str) -> EngineRun:
+    """The network's probabilities, features and what the images look like; see ``FamilyTest``."""
+    return run_engine(predictor.engine, store, rows, progress, f"predicting {name} images")
+
+
+def assess(cohort: Cohort, raw: EngineRun, bundle: Bundle, **options: Any) -> Assessment:
+    """The figures, with the table and the features of the rows for a bias audit; see ``FamilyTest``."""
+    assessment = assess_rows(cohort, raw.rows, raw.probabilities, bundle, **options)
+    return replace(assessment, table=cohort.table.iloc[raw.rows].reset_index(drop=True), features=raw.features)
+
+
+def table(cohort: Cohort, raw: EngineRun, bundle: Bundle) -> pd.DataFrame:
+    """One row per image: ``image``, ``prediction``, ``p_LABEL`` …; see ``FamilyTest``."""
+    return prediction_table(cohort, raw.rows, raw.probabilities, bundle)
+
+
+def notes(bundle: Bundle, raw: EngineRun, what: str) -> list[str]:
+    """How many images are out of distribution; see ``FamilyTest``."""
+    return unlike_lines(bundle, raw, what)
 
 
 def assess_rows(
@@ -92,7 +76,7 @@ def assess_rows(
     groups = patients.to_numpy() if patients.notna().all() else None
     facts: dict[str, Any] = {"labels": bundle.labels, "task": bundle.task}
     answers = as_outcomes(truth, bundle.calibrated(scores), threshold=threshold, **facts)
-    assessment = assess(answers, threshold=threshold, groups=groups, **options)
+    assessment = assess_outcomes(answers, threshold=threshold, groups=groups, **options)
     if isinstance(bundle.scaling, Unscaled):
         return assessment
     kept = {name: value for name, value in options.items() if name in ("num_replicates", "seed", "confidence")}
@@ -101,7 +85,7 @@ def assess_rows(
 
 
 def prediction_table(cohort: Cohort, rows: np.ndarray, scores: np.ndarray, bundle: Bundle) -> pd.DataFrame:
-    """One row an image: ``image``, ``prediction``, ``p_LABEL`` …, and what is known of it.
+    """One row per image: ``image``, ``prediction``, ``p_LABEL`` …, and what is known of it.
 
     ``scores`` are the network's own, (rows, outputs).
     """

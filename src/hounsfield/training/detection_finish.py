@@ -32,7 +32,10 @@ from hounsfield.progress import Progress
 from hounsfield.reports.detection import detection_figures, worst_cases_figure, worst_images
 from hounsfield.reports.figures import learning_curves, save_figure
 from hounsfield.runs.folder import RunFolder
-from hounsfield.testing.boxes import RawFindings, assess_findings, finding_table, look
+from hounsfield.testing.boxes import RawFindings
+from hounsfield.testing.boxes import assess as assess_findings
+from hounsfield.testing.boxes import predict as look
+from hounsfield.testing.boxes import table as finding_table
 from hounsfield.testing.engine_runs import evenly
 from hounsfield.training.job import origin
 
@@ -91,7 +94,7 @@ def finish_detection(job: DetectionJob, network: FasterRCNN) -> tuple[dict[str, 
     uncertainty = _uncertainty_lines(bundle, assessed)
     folder.record("diagnosis", lines=diagnosis)
     folder.record("uncertainty", lines=uncertainty)
-    table = pd.concat([finding_table(store.cohort, each, bundle.labels) for each in looks.values()])
+    table = pd.concat([finding_table(store.cohort, each, bundle) for each in looks.values()])
     with replacing(folder.predictions) as temporary:
         table.to_csv(temporary, index=False)
     split = list(looks)[-1]

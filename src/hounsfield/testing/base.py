@@ -1,0 +1,95 @@
+"""What a family has to offer so that its bundles can be tested."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+
+from hounsfield.bundle import Bundle
+from hounsfield.cohorts import Cohort, Store
+from hounsfield.evaluation.classification import Estimate
+from hounsfield.preprocessing import Pipeline
+from hounsfield.progress import Progress
+
+# What `assess` of every family takes.
+COMMON_OPTIONS = frozenset({"threshold", "num_replicates", "seed", "confidence", "notes"})
+
+
+class Raw(Protocol):
+    """What a bundle's network gives for some rows of a store, before it is judged; each family adds its own."""
+
+    @property
+    def rows(self) -> np.ndarray:
+        """(n,) numbers of the store's rows."""
+
+    @property
+    def features(self) -> np.ndarray:
+        """(n, features)."""
+
+
+class Assessed(Protocol):
+    """The outcome of one test: figures with intervals, and what a reader must know of them."""
+
+    @property
+    def estimates(self) -> Mapping[str, Estimate]:
+        """Every figure by its name in ``metrics.json``."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was detected, decided or left out."""
+
+    def title(self, name: str) -> str:
+        """What a figure is called where people read it."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures as ``metrics.json`` has them, and beside them what they were made from."""
+
+
+class FamilyTest(Protocol):
+    """One entry of ``TESTS``: a module with these functions.
+
+    Attributes:
+        OPTIONS: names of the options that ``assess`` takes beside ``COMMON_OPTIONS``.
+    """
+
+    OPTIONS: frozenset[str]
+
+    def check(self, bundle: Bundle, options: Mapping[str, Any]) -> None:
+        """Refuse values of options that this bundle cannot be tested with, before any work is done.
+
+        Raises:
+            UsageError: there is one.
+        """
+
+    def build_store(self, cohort: Cohort, pipeline: Pipeline, progress: Progress) -> Store:
+        """The cohort's images after the bundle's pipeline; errors as of ``Store.build``."""
+
+    def predict(self, predictor: Any, store: Any, rows: np.ndarray, progress: Progress, name: str) -> Raw:
+        """Run a predictor of this family on at least one row of a store of this family.
+
+        Args:
+            predictor: as ``open_predictor`` gives it.
+            store: as ``build_store`` gives it.
+            rows: (n,) of the store.
+            progress: told of the images.
+            name: which images they are, such as "test", for the progress.
+        """
+
+    def assess(self, cohort: Cohort, raw: Any, bundle: Bundle, **options: Any) -> Assessed:
+        """Measure what the bundle makes of raw outcomes, with intervals by patient where all are known.
+
+        Args:
+            cohort: of the store.
+            raw: as ``predict`` gives it.
+            bundle: with its threshold.
+            options: ``COMMON_OPTIONS`` and ``OPTIONS``; the bundle's threshold where none is given.
+        """
+
+    def table(self, cohort: Cohort, raw: Any, bundle: Bundle) -> pd.DataFrame:
+        """The rows of ``predictions.csv``."""
+
+    def notes(self, bundle: Bundle, raw: Any, what: str) -> list[str]:
+        """How many images are out of distribution, as sentences; ``what`` are the images, such as "test images"."""

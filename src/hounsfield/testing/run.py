@@ -1,0 +1,81 @@
+"""Testing a finished run: on its own test split, or on other data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hounsfield.bundle import Bundle
+from hounsfield.cohorts import Cohort
+from hounsfield.errors import UsageError
+from hounsfield.images import Image
+from hounsfield.inference import open_predictor
+from hounsfield.progress import Progress, silent
+from hounsfield.tasks import family_of
+from hounsfield.testing.base import COMMON_OPTIONS, Raw
+from hounsfield.testing.cohort import tested_cohort
+from hounsfield.testing.table import TESTS
+
+
+@dataclass(frozen=True, eq=False)
+class Tested:
+    """A bundle tested on rows of a cohort.
+
+    Attributes:
+        bundle: what was tested.
+        cohort: the rows that could be read, in the order of the raw outcomes.
+        raw: what the network gave.
+        assessment: an ``Assessment``, of a detector a ``DetectionAssessment``.
+    """
+
+    bundle: Bundle
+    cohort: Cohort
+    raw: Raw
+    assessment: Any
+
+    def read(self, number: int) -> Image:
+        """The image of one row, as it was before preprocessing."""
+        return self.cohort.source.read(str(self.cohort.table["image"].iloc[number]))
+
+
+def evaluate_run(run: Path | str, data: str | None = None, *, progress: Progress = silent, **options: Any) -> Tested:
+    """Run the bundle of a run on test images, and measure it.
+
+    Args:
+        run: the run folder.
+        data: other DATA, all rows of which are tested, or its test rows where it comes with splits; ``None`` for the
+            test rows of the run's own data.
+        progress: told of the images.
+        options: ``threshold`` (the bundle's where not given), ``num_replicates``, ``seed`` and ``confidence`` of the
+            intervals, and those that ``TESTS`` names for the run's family, such as ``overlap`` of a detector.
+
+    Raises:
+        RunError: the run has no test rows, or its data has changed.
+        BundleError: the run was not finished.
+        CohortError: the data cannot be tested on.
+        UsageError: an option or its value does not fit the task.
+    """
+    bundle = Bundle.load(run)
+    test = TESTS[family_of(bundle.task)]
+    if unknown := set(options) - COMMON_OPTIONS - test.OPTIONS:
+        raise UsageError(
+            f"A test of a {bundle.task} bundle has no option {', '.join(sorted(unknown))}: expected some of "
+            f"{', '.join(sorted(COMMON_OPTIONS | test.OPTIONS))}."
+        )
+    test.check(bundle, options)
+    cohort, note = tested_cohort(run, data, bundle)
+    store = test.build_store(cohort, bundle.pipeline, progress)
+    predictor = open_predictor(bundle)
+    raw = test.predict(predictor, store, np.arange(len(store)), progress, "test")
+    notes = (
+        *store.cohort.notes,
+        note,
+        f"Predicted by {predictor.engine.description}.",
+        *test.notes(bundle, raw, "images"),
+        *options.pop("notes", ()),
+    )
+    assessment = test.assess(store.cohort, raw, bundle, notes=notes, **options)
+    return Tested(bundle, store.cohort, raw, assessment)

@@ -1,0 +1,9 @@
+"""How bundles of each family are tested."""
+
+from __future__ import annotations
+
+from hounsfield.tasks import Family
+from hounsfield.testing import boxes, labels
+from hounsfield.testing.base import FamilyTest
+
+TESTS: dict[Family, FamilyTest] = {"labels": labels, "boxes": boxes}
