@@ -16,6 +16,7 @@ from hounsfield.cohorts import load_cohort
 from hounsfield.cohorts.fingerprint import fingerprint
 from hounsfield.cohorts.training_boxes import TrainingBoxes
 from hounsfield.phantoms import make_phantom
+from hounsfield.planning import Facts
 from hounsfield.planning.costs import training_costs
 from hounsfield.planning.speed import Speed
 from hounsfield.plans.costs import Cost
@@ -37,8 +38,8 @@ def folders(tmp_path: Path) -> Path:
 def test_every_effort_has_its_cost(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The order is that of the work. What a busy machine was measured to do of it a second may well be another.
     speed = Speed("float32", {"float32": 1e9, "mixed_bfloat16": 1e9})
-    monkeypatch.setattr("hounsfield.planning.labels.measure_speed", lambda *_: speed)
-    quick, standard, thorough = training_costs(fingerprint(load_cohort(folders)))
+    monkeypatch.setattr("hounsfield.planning.whole_images.measure_speed", lambda *_: speed)
+    quick, standard, thorough = training_costs(Facts(fingerprint(load_cohort(folders))), "binary")
     assert [cost.effort for cost in (quick, standard, thorough)] == ["quick", "standard", "thorough"]
     assert 0 < quick.seconds < standard.seconds < thorough.seconds
     # 20 images of 16 × 16 float32 values; no more is kept by a larger effort.
@@ -52,7 +53,7 @@ def test_the_disk_is_that_of_all_images_whatever_the_split(folders: Path, splits
     numbers = dict.fromkeys(("num_images", "num_readable", "num_grey"), 20_000)
     many = dataclasses.replace(seen, shapes={(16, 16): 20_000}, splits=splits, **numbers)
     stored = 20_000 * 16 * 16 * 4 / 2**20
-    assert [cost.disk_mb for cost in training_costs(many)] == pytest.approx([stored] * 3, abs=0.1)
+    assert [cost.disk_mb for cost in training_costs(Facts(many), "binary")] == pytest.approx([stored] * 3, abs=0.1)
     boxes = TrainingBoxes(
         sides=np.full((50, 2), 8.0),
         box_spacing=None,
@@ -62,7 +63,9 @@ def test_the_disk_is_that_of_all_images_whatever_the_split(folders: Path, splits
         most=1,
         turnable=True,
     )
-    assert [cost.disk_mb for cost in training_costs(many, boxes)] == pytest.approx([stored] * 3, abs=0.1)
+    assert [cost.disk_mb for cost in training_costs(Facts(many, boxes), "detection")] == pytest.approx(
+        [stored] * 3, abs=0.1
+    )
 
 
 def test_a_detector_has_its_costs_too(tmp_path: Path) -> None:

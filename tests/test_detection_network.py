@@ -280,4 +280,4 @@ def test_backbones_that_cannot_be_built_are_refused() -> None:
     with pytest.raises(UsageError, match="take 2D images"):
         backbone("mobilenetv3small", (16, 16, 16, 1))
     with pytest.raises(UsageError, match="needs a width"):
-        backbone("resnet10", (64, 64, 1), pretrained=True)
+        backbone("resnet10", (64, 64, 1), weights="imagenet")

@@ -17,7 +17,7 @@ from hounsfield.cohorts import SceneStore
 from hounsfield.cohorts.request import DataRequest
 from hounsfield.errors import CohortError, PlanError, RunError, UsageError
 from hounsfield.images import Image, write_image
-from hounsfield.planning.boxes import detection_expectations_here
+from hounsfield.planning import boxes
 from hounsfield.plans.augmentation import SceneAugmentation
 from hounsfield.plans.boxes import DetectionPlan
 from hounsfield.plans.loading import load_plan
@@ -183,7 +183,7 @@ def test_the_disk_is_that_of_images_at_their_own_size(step: dict[str, Any] | Non
     steps = [{"name": "to_channels", "channels": 1}, *([step] if step else [])]
     plan = prepared.changed(prepared.plan(effort="quick"), ["input_shape=[64, 64, 1]", f"pipeline={{steps: {steps}}}"])
     cohort = prepared.cohort
-    plan = detection_expectations_here(plan, prepared.fingerprint, len(cohort))
+    plan = boxes.expect(plan, prepared.facts)
     stored = sum(plan.pipeline.apply(one).pixels.nbytes for one in cohort.source.stream(list(cohort.table["image"])))
     assert plan.expected_disk_mb == pytest.approx(stored / 2**20, abs=0.05)
 

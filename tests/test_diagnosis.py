@@ -61,10 +61,10 @@ def test_remedies_go_the_right_way() -> None:
 
 
 def test_a_pretrained_network_is_replaced_without_its_weights() -> None:
-    pretrained = {"network": "efficientnetv2b0", "width": None, "pretrained": True}
+    pretrained = {"network": "efficientnetv2b0", "width": None, "weights": "imagenet"}
     for losses in ((0.1, 0.5), (0.6, 0.6)):
         (command,) = (one.command for one in diagnosed(*losses, **pretrained).remedies if "network=" in one.command)
-        assert "--set pretrained=false" in command
+        assert "--set weights=null" in command
 
 
 def test_a_balanced_training_is_told_to_try_more_effort() -> None:

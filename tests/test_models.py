@@ -206,15 +206,15 @@ def test_pretrained_weights_that_cannot_be_had_are_an_error_in_one_sentence(monk
         raise Exception("URL fetch failure on https://example.org: None -- unreachable")  # noqa: TRY002 - as Keras does
 
     monkeypatch.setattr("keras.src.utils.file_utils.get_file", refuse)
-    with pytest.raises(UsageError, match=r"could not be downloaded.*pretrained: false"):
-        build("mobilenetv2", (96, 96, 1), 2, "binary", pretrained=True)
+    with pytest.raises(UsageError, match=r"could not be downloaded.*weights: null"):
+        build("mobilenetv2", (96, 96, 1), 2, "binary", weights="imagenet")
 
 
 @pytest.mark.parametrize(
     ("name", "shape", "options", "message"),
     [
         ("resnet99", (16, 16, 1), {}, "No network is called 'resnet99'"),
-        ("resnet10", (16, 16, 1), {"pretrained": True}, "does not take these options"),
+        ("resnet10", (16, 16, 1), {"weights": "imagenet"}, "does not take these options"),
         ("resnet10", (16, 16, 1), {"pooling": "sum"}, "must be 'mean' or 'stages'"),
         ("vgg16", (8, 8, 8, 1), {}, "take 2D images"),
         ("vgg16", (8, 8, 1), {}, "cannot be built"),

@@ -12,9 +12,10 @@ import yaml
 from hounsfield.cohorts.fingerprint import Distribution, Fingerprint, LungFigures, Sizes
 from hounsfield.errors import HounsfieldError, PlanError, UsageError
 from hounsfield.hardware import Hardware
+from hounsfield.planning import Facts, Wish, labels
+from hounsfield.planning import make_plan as planned
 from hounsfield.planning.budget import BUDGETS
-from hounsfield.planning.expectations import START_AND_END, with_expectations_here
-from hounsfield.planning.labels import make_plan
+from hounsfield.planning.expectations import START_AND_END
 from hounsfield.planning.speed import Speed
 from hounsfield.plans.augmentation import STRENGTHS
 from hounsfield.plans.base import Effort
@@ -42,6 +43,17 @@ def test_the_file_is_plain_yaml_with_each_reason_above_its_field() -> None:
     assert values["labels"] == ["0", "1"]
     assert values["pipeline"]["steps"][0] == {"name": "to_channels", "channels": 1}
     assert "reasons" not in values
+
+
+@pytest.mark.parametrize(("written", "read"), [("pretrained: true", "imagenet"), ("pretrained: false", None)])
+def test_the_weights_of_an_earlier_version_are_read(tmp_path: Path, written: str, read: str | None) -> None:
+    text = hand_made_plan().to_yaml()
+    assert "weights: null" in text
+    (tmp_path / "plan.yaml").write_text(text.replace("weights: null", written))
+    assert Plan.load(tmp_path / "plan.yaml").weights == read
+    (tmp_path / "plan.yaml").write_text(text.replace("weights: null", "pretrained: perhaps"))
+    with pytest.raises(PlanError, match="'pretrained'"):
+        Plan.load(tmp_path / "plan.yaml")
 
 
 def test_a_file_edited_by_hand_keeps_the_other_reasons(tmp_path: Path) -> None:
@@ -165,13 +177,20 @@ def seen(**changes: Any) -> Fingerprint:
     return Fingerprint(**usual | changes)
 
 
+def make_plan(found: Fingerprint, *, num_images: int | None = None, **wish: Any) -> Plan:
+    """The planner's decisions on a fingerprint."""
+    plan = planned(Facts(found, num_images=num_images), Wish(**wish), found.task)
+    assert isinstance(plan, Plan)
+    return plan
+
+
 RADIOGRAPH_STEPS = ["to_channels", "percentile", "clahe", "resize", "z_score"]
 
 
 @pytest.fixture(autouse=True)
 def _this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     speed = Speed("mixed_bfloat16", {"float32": 1e10, "mixed_bfloat16": 2e10})
-    for module in ("labels", "expectations"):
+    for module in ("whole_images", "expectations"):
         monkeypatch.setattr(f"hounsfield.planning.{module}.measure_speed", lambda *_: speed)
     monkeypatch.setattr(Hardware, "here", classmethod(lambda cls, _: cls(2, 2**33, ())))
 
@@ -184,7 +203,7 @@ def test_every_decision_has_its_reason() -> None:
     plan = make_plan(seen())
     decided = set(Plan.model_fields) - {"version", "seed", "task", "reasons"}
     # Decisions of a person, never of the planner.
-    unasked = {"pretrained", "accumulate", "train_share"}
+    unasked = {"weights", "accumulate", "train_share"}
     assert decided - unasked <= set(plan.reasons)
     assert Plan.from_yaml(plan.to_yaml()) == plan
 
@@ -255,11 +274,11 @@ def test_effort_is_one_dial() -> None:
 
 def test_expected_time_is_work_over_speed() -> None:
     plan = make_plan(seen())
-    longer = with_expectations_here(plan.changed([f"epochs={2 * plan.epochs}"]), seen())
+    longer = labels.expect(plan.changed([f"epochs={2 * plan.epochs}"]), Facts(seen()))
     assert longer.expected_seconds - START_AND_END == pytest.approx(
         2 * (plan.expected_seconds - START_AND_END), rel=0.01
     )
-    half = with_expectations_here(plan.changed(["train_share=0.5"]), seen())
+    half = labels.expect(plan.changed(["train_share=0.5"]), Facts(seen()))
     assert half.expected_seconds - START_AND_END == pytest.approx((plan.expected_seconds - START_AND_END) / 2, rel=0.01)
 
 
@@ -268,10 +287,10 @@ def test_the_disk_holds_the_images_of_all_splits() -> None:
     image = 4 * plan.input_shape[0] * plan.input_shape[1] / 2**20
     # 1,000 training images are taken for 70 % of all; a share of them that is trained on leaves the others stored.
     assert plan.expected_disk_mb == pytest.approx(1000 / 0.7 * image, abs=0.1)
-    assert with_expectations_here(plan.changed(["train_share=0.5"]), seen()).expected_disk_mb == plan.expected_disk_mb
-    told = make_plan(seen(), num_prepared=1100)
+    assert labels.expect(plan.changed(["train_share=0.5"]), Facts(seen())).expected_disk_mb == plan.expected_disk_mb
+    told = make_plan(seen(), num_images=1100)
     assert told.expected_disk_mb == pytest.approx(1100 * image, abs=0.1)
-    assert with_expectations_here(told, seen(), 1100).expected_disk_mb == told.expected_disk_mb
+    assert labels.expect(told, Facts(seen(), num_images=1100)).expected_disk_mb == told.expected_disk_mb
     assert "1,100 prepared images" in told.reasons["expected_disk_mb"]
 
 
@@ -444,5 +463,5 @@ def test_an_accelerator_buys_width(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_network_that_is_asked_for_is_taken() -> None:
     plan = make_plan(seen(), network="simple_cnn")
     assert (plan.network, plan.width, plan.reasons["network"]) == ("simple_cnn", None, "asked for")
-    with pytest.raises(UsageError, match="No network is called"):
+    with pytest.raises(UsageError, match="No network for binary is called"):
         make_plan(seen(), network="resnet99")

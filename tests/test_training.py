@@ -534,7 +534,7 @@ def test_a_run_folder_that_exists_is_left_alone(data: str, unbroken: Path) -> No
 def test_a_plan_that_does_not_fit_leaves_nothing_behind(
     data: str, tmp_path: Path, changes: list[str], error: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hounsfield.training.preparation.with_expectations_here", lambda plan, *_: plan)
+    monkeypatch.setattr("hounsfield.planning.labels.expected", lambda plan, *_: plan)
     with pytest.raises(error, match=message):
         train(data, tmp_path / "runs" / "one", plan=small_plan(), changes=changes)
     assert not (tmp_path / "runs").exists()

@@ -87,13 +87,17 @@ def _costs(found: Audit, scanned: Scan) -> tuple[Cost, ...]:
     except MissingDependency as error:
         say(f"What a training would take is not estimated. {error}")
         return ()
-    from hounsfield.cohorts.training_boxes import training_boxes
+    from hounsfield.errors import CohortError
+    from hounsfield.planning import PLANNERS, Facts
     from hounsfield.planning.costs import training_costs
+    from hounsfield.tasks import family_of
 
-    figures = found.fingerprint.boxes
-    if figures is None:
-        return training_costs(found.fingerprint)
-    return training_costs(found.fingerprint, training_boxes(scanned.cohort, scanned)) if figures.num_boxes else ()
+    cohort = scanned.cohort
+    try:
+        truth = PLANNERS[family_of(cohort.task)].measure(cohort, scanned)
+    except CohortError:
+        return ()
+    return training_costs(Facts(found.fingerprint, truth), cohort.task)
 
 
 def _write(

@@ -263,7 +263,7 @@ def _networks(settings: DetectorSettings) -> tuple[tuple[int, ...], keras.Model,
         settings.input_shape,
         width=settings.width,
         stem=settings.stem,
-        pretrained=settings.pretrained,
+        weights=settings.weights,
     )
     num_levels = len(settings.anchors)
     levels = feature_pyramid(body.outputs, settings.pyramid_channels, num_levels=num_levels)

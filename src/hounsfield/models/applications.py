@@ -11,6 +11,7 @@ from keras import layers
 
 from hounsfield.errors import UsageError
 from hounsfield.models.blocks import classification_head
+from hounsfield.plans.architecture import Weights
 from hounsfield.tasks import LabelTask
 
 logger = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ def application(
     num_labels: int,
     task: LabelTask,
     *,
-    pretrained: bool = False,
+    weights: Weights = None,
     dropout: float = 0.0,
 ) -> keras.Model:
     """A network of ``keras.applications`` with a new head.
@@ -40,7 +41,7 @@ def application(
         input_shape: (rows, columns, channels); with ImageNet weights a single channel is repeated to three.
         num_labels: number of labels of the task.
         task: decides the last layer's units and activation.
-        pretrained: start from ImageNet weights; where these cannot be had, this is an error that says so,
+        weights: that the network starts from; where those of ImageNet cannot be had, this is an error,
             because a network from scratch is another experiment.
         dropout: share of the pooled features that is dropped in training.
 
@@ -49,17 +50,17 @@ def application(
     """
     _check(name, input_shape)
     inputs = keras.Input(input_shape, name="image")
-    features = layers.GlobalAveragePooling2D(name="features")(_backbone(name, inputs, pretrained).output)
+    features = layers.GlobalAveragePooling2D(name="features")(_backbone(name, inputs, weights).output)
     return keras.Model(inputs, classification_head(features, num_labels, task, dropout=dropout), name=name)
 
 
-def application_stages(name: str, inputs: Any, *, pretrained: bool = False) -> tuple[list[Any], tuple[int, ...]]:
+def application_stages(name: str, inputs: Any, *, weights: Weights = None) -> tuple[list[Any], tuple[int, ...]]:
     """The last feature map of each resolution, from a stride of 4 on, as detectors take them.
 
     Args:
         name: of a network of ``keras.applications``.
         inputs: the symbolic image (batch, rows, columns, channels).
-        pretrained: as for :func:`application`.
+        weights: as for :func:`application`.
 
     Returns:
         The feature maps, finest first, and their strides.
@@ -70,7 +71,7 @@ def application_stages(name: str, inputs: Any, *, pretrained: bool = False) -> t
     shape = tuple(inputs.shape[1:])
     _check(name, shape)
     last = {}
-    for layer in _backbone(name, inputs, pretrained).layers:
+    for layer in _backbone(name, inputs, weights).layers:
         last[tuple(layer.output.shape[1:-1])] = layer.output
     stages, strides = [], []
     stride = FINEST_STRIDE
@@ -101,14 +102,14 @@ def _constructors() -> dict[str, Any]:
     return {name.lower(): value for name, value in found if inspect.isfunction(value) and not name.startswith("_")}
 
 
-def _backbone(name: str, inputs: Any, pretrained: bool) -> keras.Model:
+def _backbone(name: str, inputs: Any, weights: Weights) -> keras.Model:
     constructor = _constructors()[name]
-    if pretrained and inputs.shape[-1] == 1:
+    if weights is not None and inputs.shape[-1] == 1:
         inputs = layers.Concatenate(name="grey_to_colour")([inputs, inputs, inputs])
     options: dict[str, Any] = {
         "include_top": False,
         "input_tensor": inputs,
-        "weights": "imagenet" if pretrained else None,
+        "weights": weights,
     }
     if "include_preprocessing" in inspect.signature(constructor).parameters:
         # The pipeline normalises already; a second rescaling would flatten its values.
@@ -122,9 +123,9 @@ def _backbone(name: str, inputs: Any, pretrained: bool) -> keras.Model:
         ) from error
     except Exception as error:
         # keras.utils.get_file raises a bare Exception when a download fails.
-        if not pretrained:
+        if weights is None:
             raise
         raise UsageError(
             f"The ImageNet weights of '{name}' could not be downloaded ({error}). Connect to the internet once, "
-            "put the file into Keras's cache folder, or train from scratch with 'pretrained: false' in the plan."
+            "put the file into Keras's cache folder, or train from scratch with 'weights: null' in the plan."
         ) from error

@@ -7,7 +7,7 @@ import keras
 from hounsfield.errors import UsageError
 from hounsfield.models.applications import application_names, application_stages
 from hounsfield.models.resnet import feature_stages, stem_block
-from hounsfield.plans.architecture import STEM_REDUCTION, Stem
+from hounsfield.plans.architecture import STEM_REDUCTION, Stem, Weights
 
 RESNET_DEPTHS = {"resnet10": 10, "resnet18": 18, "resnet34": 34, "resnet50": 50}
 
@@ -18,7 +18,7 @@ def backbone_names() -> tuple[str, ...]:
 
 
 def backbone(
-    name: str, input_shape: tuple[int, ...], *, width: int | None = 64, stem: Stem = "large", pretrained: bool = False
+    name: str, input_shape: tuple[int, ...], *, width: int | None = 64, stem: Stem = "large", weights: Weights = None
 ) -> tuple[keras.Model, tuple[int, ...]]:
     """A network from an image to one feature map a resolution, finest first.
 
@@ -27,7 +27,7 @@ def backbone(
         input_shape: (rows, columns, channels) or (slices, rows, columns, channels); volumes need a resnet.
         width: channels of the first stage of a resnet.
         stem: of a resnet.
-        pretrained: start from ImageNet weights (keras.applications only).
+        weights: that the network starts from (keras.applications only).
 
     Returns:
         The network and the strides of its outputs, each twice the one before.
@@ -37,16 +37,16 @@ def backbone(
     """
     inputs = keras.Input(input_shape, name="image")
     if name in RESNET_DEPTHS:
-        if width is None or pretrained:
+        if width is None or weights is not None:
             raise UsageError(
-                f"A {name} needs a width and has no pretrained weights. Got width {width} and pretrained {pretrained} "
+                f"A {name} needs a width and has no pretrained weights. Got width {width} and weights {weights} "
                 "instead."
             )
         rank = len(input_shape) - 1
         stages = feature_stages(stem_block(inputs, width, rank, stem), rank, depth=RESNET_DEPTHS[name], width=width)
         strides = tuple(STEM_REDUCTION[stem] * 2**number for number in range(len(stages)))
     elif name in application_names():
-        stages, strides = application_stages(name, inputs, pretrained=pretrained)
+        stages, strides = application_stages(name, inputs, weights=weights)
     else:
         raise UsageError(f"No backbone is called '{name}'. Known are: {', '.join(backbone_names())}.")
     return keras.Model(inputs, stages, name=name), strides

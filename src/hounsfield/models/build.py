@@ -37,7 +37,7 @@ def build(name: str, input_shape: tuple[int, ...], num_labels: int, task: LabelT
         input_shape: (rows, columns, channels) or (slices, rows, columns, channels).
         num_labels: number of labels.
         task: "binary", "multi-class" or "multi-label".
-        options: ``dropout`` for all; ``width``, ``stem`` and ``pooling`` for resnets; ``pretrained`` for applications.
+        options: ``dropout`` for all; ``width``, ``stem`` and ``pooling`` for resnets; ``weights`` for applications.
 
     Returns:
         A plain functional ``keras.Model`` with the layers "features" and "probabilities".

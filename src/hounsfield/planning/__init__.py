@@ -1,6 +1,6 @@
-"""Fingerprint and hardware make a plan, with reasons."""
+"""What is known of the training rows and of this machine makes a plan, with reasons."""
 
-from hounsfield.planning.boxes import make_detection_plan
-from hounsfield.planning.labels import make_plan
+from hounsfield.planning.base import Facts, Planner, Wish
+from hounsfield.planning.table import PLANNERS, check_network, make_plan
 
-__all__ = ["make_detection_plan", "make_plan"]
+__all__ = ["PLANNERS", "Facts", "Planner", "Wish", "check_network", "make_plan"]

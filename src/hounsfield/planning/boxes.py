@@ -1,4 +1,4 @@
-"""From the boxes of a cohort, its fingerprint and this machine to the plan of a detector, with reasons."""
+"""The plan of a detector."""
 
 from __future__ import annotations
 
@@ -8,18 +8,22 @@ from typing import Any
 
 import numpy as np
 
+from hounsfield.cohorts import Cohort
 from hounsfield.cohorts.fingerprint import Fingerprint
-from hounsfield.cohorts.training_boxes import TrainingBoxes
-from hounsfield.detection import FasterRCNN, FittedAnchors, fit_anchors
+from hounsfield.cohorts.scan import Scan
+from hounsfield.cohorts.training_boxes import TrainingBoxes, training_boxes
+from hounsfield.detection import FasterRCNN, fit_anchors
 from hounsfield.hardware import Hardware
+from hounsfield.models.backbone import backbone_names
 from hounsfield.models.devices import accelerators
-from hounsfield.planning.expectations import prepared_images
-from hounsfield.planning.labels import SIDED, SQUEEZE, UNORIENTED, normalisation_steps, num_channels
-from hounsfield.planning.speed import Speed, measure_speed, multiply_adds
+from hounsfield.planning.base import Facts, Wish
+from hounsfield.planning.images import SIDED, SQUEEZE, UNORIENTED, normalisation_steps, num_channels
+from hounsfield.planning.speed import measure_speed, multiply_adds
 from hounsfield.plans.architecture import STEM_REDUCTION, Stem
 from hounsfield.plans.augmentation import SCENE_STRENGTHS, Augmentation, SceneAugmentation, Strength
 from hounsfield.plans.base import Effort
 from hounsfield.plans.boxes import DetectionPlan
+from hounsfield.plans.decision import Decision
 from hounsfield.plans.detector_settings import DetectorSettings
 from hounsfield.preprocessing import Pipeline
 from hounsfield.preprocessing.resampling import Resample, Zoom
@@ -79,96 +83,92 @@ class Scale:
     reason: str
 
 
-def make_detection_plan(
-    seen: Fingerprint,
-    boxes: TrainingBoxes,
-    *,
-    effort: Effort = "standard",
-    network: str | None = None,
-    seed: int = 0,
-    num_prepared: int | None = None,
-) -> DetectionPlan:
-    """Decide everything about the training of a detector, with reasons; nothing is trained.
+def networks() -> tuple[str, ...]:
+    """The names of the networks that a detector can be built on."""
+    return backbone_names()
 
-    Args:
-        seen: the fingerprint of the training rows, and of no others.
-        boxes: of the training rows.
-        effort: how much time the training may take.
-        network: overrides the choice of the backbone.
-        seed: of the training.
-        num_prepared: images of all splits; where not given, the training rows are taken for their usual share.
+
+def measure(train: Cohort, scanned: Scan) -> TrainingBoxes:
+    """The sizes of images and objects of the training rows, and whether images may be rotated.
+
+    Raises:
+        CohortError: there is no box.
     """
-    rank, budget, hardware = seen.rank, BUDGETS[effort], Hardware.here(accelerators())
-    reasons = {
-        "effort": "asked for: the dial from which the rest follows",
-        "task": "the data has boxes: the network says where and what, not only whether",
-    }
+    return training_boxes(train, scanned)
+
+
+def make(facts: Facts, wish: Wish) -> DetectionPlan:
+    """Decide everything about the training of a detector, with reasons; nothing is trained."""
+    found, boxes, budget = facts.fingerprint, facts.truth, BUDGETS[wish.effort]
+    rank, residual = found.rank, wish.network is None or wish.network.startswith("resnet")
     scale = _scale(boxes, budget.longest_side[rank])
-    channels = num_channels(seen)
+    channels = num_channels(found)
     input_shape = (*scale.canvas, channels)
-    reasons["input_shape"] = scale.reason
     sides = boxes.sides * scale.factors
-    stem = _stem(sides, reasons) if network is None or network.startswith("resnet") else "large"
-    anchors = _anchors(sides, stem, reasons)
-    width = budget.width[rank] if network is None or network.startswith("resnet") else None
+    stem = _stem(sides) if residual else Decision[Stem]("large")
+    width = budget.width[rank] if residual else None
     batch_size = int(np.clip(2 ** int(math.log2(max(BATCH_POSITIONS / np.prod(scale.canvas), 1))), *BATCH_IMAGES))
-    epochs = int(np.clip(round(budget.images[rank] / seen.num_readable), *EPOCHS))
+    epochs = int(np.clip(round(budget.images[rank] / found.num_readable), *EPOCHS))
     speed = measure_speed(input_shape, width or 32, batch_size)
-    normalisation, told = normalisation_steps(seen, channels)
-    steps = [{"name": "to_channels", "channels": channels}, *scale.steps, *normalisation]
-    plan = DetectionPlan(
-        effort=effort,
-        seed=seed,
-        labels=seen.labels,
-        input_shape=input_shape,
-        pipeline=Pipeline.from_dict({"steps": steps}),
-        network=network or budget.network,
-        width=width,
-        stem=stem,
-        anchors=anchors.shapes,
-        pyramid_channels=PYRAMID_CHANNELS[rank],
-        head_units=HEAD_UNITS[rank],
-        roi_bins=ROI_BINS[rank],
-        max_objects=max(8, math.ceil(boxes.most / 8) * 8),
-        **DetectorSettings.paddings(boxes.most),
-        augmentation=_augmentation(seen, boxes, budget, reasons),
-        intensities=INTENSITIES,
-        batch_size=batch_size,
-        epochs=epochs,
-        validate_every=max(1, epochs // VALIDATIONS),
-        patience=epochs,
-        learning_rate=1e-3,
-        warmup=0.05,
-        weight_decay=0.05,
-        average_decay=0.7,
-        precision=speed.precision,
-        reasons=reasons
-        | _constant_reasons(boxes)
-        | {
-            "pipeline": told,
-            "precision": speed.describe(),
-            "network": "asked for" if network else "a residual network with a feature pyramid, trained from scratch",
-            "epochs": f"{seen.num_readable:,} training images; the effort sees {budget.images[rank]:,}",
-        },
-    )
-    return with_detection_expectations(plan, seen, speed, hardware, num_prepared)
-
-
-def _constant_reasons(boxes: TrainingBoxes) -> dict[str, str]:
-    return {
-        "labels": "class order everywhere",
-        "batch_size": "as many as the features of the finest level leave memory for",
-        "max_objects": f"the training images have up to {boxes.most:,} objects: room for all of them",
-        "max_detections": "half as many again as the most crowded training image has, and at least 50",
-        "learning_rate": "peak for AdamW; gradients are clipped at norm 5",
-        "warmup": "the rate rises over the first twentieth of the steps, then falls as a cosine",
-        "weight_decay": "decoupled; biases and normalisation scales are left alone",
-        "average_decay": "weights are averaged over about the last three epochs",
-        "patience": "the schedule is run to its end, and the epoch with the best validation AP is kept",
-        "validate_every": f"about {VALIDATIONS} times in all: finding objects in every validation image takes time",
-        "intensities": "exposure and sharpness differ between images; values are changed and boxes stay",
-        "window_overlap": "an object up to this share of the canvas is whole in some window",
+    decisions: dict[str, Decision[Any]] = CONSTANT | {
+        "effort": Decision(wish.effort, "asked for: the dial from which the rest follows"),
+        "seed": Decision(wish.seed),
+        "task": Decision("detection", "the data has boxes: the network finds where each object is, and what it is"),
+        "labels": Decision(found.labels, "class order everywhere"),
+        "input_shape": Decision(input_shape, scale.reason),
+        "pipeline": _pipeline(found, channels, scale),
+        "network": Decision(
+            wish.network or budget.network,
+            "asked for" if wish.network else "a residual network with a feature pyramid, trained from scratch",
+        ),
+        "width": Decision(width),
+        "stem": stem,
+        "anchors": _anchors(sides, stem.value),
+        "pyramid_channels": Decision(PYRAMID_CHANNELS[rank]),
+        "head_units": Decision(HEAD_UNITS[rank]),
+        "roi_bins": Decision(ROI_BINS[rank]),
+        "augmentation": _augmentation(found, boxes, budget),
+        "batch_size": Decision(batch_size, "as many as the features of the finest level leave memory for"),
+        "epochs": Decision(
+            epochs,
+            f"{found.num_readable:,} training images; this effort shows the network {budget.images[rank]:,} images",
+        ),
+        "validate_every": Decision(
+            max(1, epochs // VALIDATIONS),
+            f"about {VALIDATIONS} times in all: finding objects in every validation image takes time",
+        ),
+        "patience": Decision(
+            epochs, "the schedule is run to its end, and the epoch with the best validation AP is kept"
+        ),
+        "precision": Decision(speed.precision, speed.describe()),
     }
+    return expect(DetectionPlan.decided(decisions | _paddings(boxes)), facts)
+
+
+def _paddings(boxes: TrainingBoxes) -> dict[str, Decision[Any]]:
+    why = {"max_detections": "half as many again as the most crowded training image has, and at least 50"}
+    sizes = DetectorSettings.paddings(boxes.most)
+    room = Decision(
+        max(8, math.ceil(boxes.most / 8) * 8),
+        f"the training images have up to {boxes.most:,} objects: room for all of them",
+    )
+    return {"max_objects": room} | {name: Decision(size, why.get(name, "")) for name, size in sizes.items()}
+
+
+def _pipeline(found: Fingerprint, channels: int, scale: Scale) -> Decision[Pipeline]:
+    normalisation, why = normalisation_steps(found, channels)
+    steps = [{"name": "to_channels", "channels": channels}, *scale.steps, *normalisation]
+    return Decision(Pipeline.from_dict({"steps": steps}), why)
+
+
+CONSTANT: dict[str, Decision[Any]] = {
+    "intensities": Decision(INTENSITIES, "exposure and sharpness differ between images; boxes stay where they are"),
+    "learning_rate": Decision(1e-3, "peak for AdamW; gradients are clipped at norm 5"),
+    "warmup": Decision(0.05, "the rate rises over the first twentieth of the steps, then falls as a cosine"),
+    "weight_decay": Decision(0.05, "decoupled; not applied to biases and normalisation scales"),
+    "average_decay": Decision(0.7, "weights are averaged over about the last three epochs"),
+    "window_overlap": Decision(0.25, "an object up to this share of the canvas lies whole in some window"),
+}
 
 
 def _scale(boxes: TrainingBoxes, longest: int) -> Scale:
@@ -200,8 +200,8 @@ def _scale(boxes: TrainingBoxes, longest: int) -> Scale:
         f"nine tenths of the objects are longer than {small:.0f} pixels, {small * zoom:.0f} at the scale of training; "
     )
     told += (
-        f"at a scale that shows them images are larger than the {longest} pixels of this effort, so parts are trained "
-        "on and windows predicted"
+        f"at a scale that shows them, images are larger than the {longest} pixels of this effort, so the network is "
+        "trained on parts and predicts in windows"
         if part
         else f"whole images fit into {'×'.join(map(str, canvas))}"
     )
@@ -212,79 +212,68 @@ def _up(length: float) -> int:
     return max(2 * MULTIPLE, math.ceil(length / MULTIPLE) * MULTIPLE)
 
 
-def _stem(sides: np.ndarray, reasons: dict[str, str]) -> Stem:
+def _stem(sides: np.ndarray) -> Decision[Stem]:
     small = float(np.percentile(np.exp(np.log(np.maximum(sides, 0.5)).mean(axis=1)), SMALL_SHARE))
     coarse = [stem for stem, cells in STEM_CELLS.items() if small >= cells[sides.shape[1]] * STEM_REDUCTION[stem]]
     stem: Stem = coarse[0] if coarse else "small"
-    reasons["stem"] = (
+    why = (
         f"the finest features lie {STEM_REDUCTION[stem]} pixels apart, so an object of {small:.0f} pixels spans "
         f"{small / STEM_REDUCTION[stem]:.1f} of them"
     )
-    return stem
+    return Decision(stem, why)
 
 
-def _anchors(sides: np.ndarray, stem: Stem, reasons: dict[str, str]) -> FittedAnchors:
+def _anchors(sides: np.ndarray, stem: Stem) -> Decision[tuple[tuple[tuple[float, ...], ...], ...]]:
     strides = [STEM_REDUCTION[stem] * 2**number for number in range(4)]
     fitted = fit_anchors(sides, strides)
     used = max(number for number, shapes in enumerate(fitted.shapes) if shapes) + 1
-    reasons["anchors"] = (
-        f"fitted to the {len(sides):,} training boxes: {fitted.num_shapes} a position on "
+    why = (
+        f"fitted to the {len(sides):,} training boxes: {fitted.num_shapes} per position on "
         f"{sum(map(bool, fitted.shapes))} levels, which cover {fitted.coverage:.0%} of them with an IoU of .6 or more"
     )
-    return FittedAnchors(fitted.shapes[:used], fitted.coverage, fitted.mean_iou)
+    return Decision(fitted.shapes[:used], why)
 
 
-def _augmentation(
-    seen: Fingerprint, boxes: TrainingBoxes, budget: Budget, reasons: dict[str, str]
-) -> SceneAugmentation:
-    sided = any(SIDED.search(label) for label in seen.labels)
-    free = boxes.turnable and (seen.modality is None or seen.modality in UNORIENTED)
-    axes = () if sided else tuple(range(seen.rank)) if free else (seen.rank - 1,)
+def _augmentation(found: Fingerprint, boxes: TrainingBoxes, budget: Budget) -> Decision[SceneAugmentation]:
+    sided = any(SIDED.search(label) for label in found.labels)
+    free = boxes.turnable and (found.modality is None or found.modality in UNORIENTED)
+    axes = () if sided else tuple(range(found.rank)) if free else (found.rank - 1,)
     if sided:
-        told = "never mirrored, since a label names a side"
+        mirrored = "never mirrored, since a label names a side"
     elif free:
-        told = "mirrored and turned, since objects lie and are shaped alike in every direction"
+        mirrored = "mirrored and rotated, since places and shapes of objects are alike in every direction"
     else:
-        told = f"mirrored along axis {axes[0]}"
-    reasons["augmentation"] = f"'{budget.augmentation}': size and place vary; {told}"
-    return SCENE_STRENGTHS[budget.augmentation].model_copy(
-        update={"flip_axes": axes, "rotate90": free and not sided and seen.rank == 2}
+        mirrored = f"mirrored along axis {axes[0]}"
+    limits = SCENE_STRENGTHS[budget.augmentation].model_copy(
+        update={"flip_axes": axes, "rotate90": free and not sided and found.rank == 2}
     )
+    return Decision(limits, f"'{budget.augmentation}': size and place vary; {mirrored}")
 
 
-def detection_expectations_here(
-    plan: DetectionPlan, seen: Fingerprint, num_prepared: int | None = None
-) -> DetectionPlan:
-    """The expectations of a plan that was changed by hand, measured anew; see ``make_detection_plan``."""
+def expect(plan: DetectionPlan, facts: Facts) -> DetectionPlan:
+    """The plan with the time, memory and disk that it should take on this machine, measured anew."""
+    found, hardware = facts.fingerprint, Hardware.here(accelerators())
     speed = measure_speed(plan.input_shape, plan.width or 32, plan.batch_size)
-    return with_detection_expectations(plan, seen, speed, Hardware.here(accelerators()), num_prepared)
-
-
-def with_detection_expectations(
-    plan: DetectionPlan, seen: Fingerprint, speed: Speed, hardware: Hardware, num_prepared: int | None = None
-) -> DetectionPlan:
-    """The plan with the time, memory and disk that it should take on this machine; see ``make_detection_plan``."""
     network = FasterRCNN(plan.detector_settings())
     work = multiply_adds(network.trunk) + network.settings.regions_sampled * multiply_adds(network.head)
-    passes = plan.epochs * seen.num_readable
+    passes = plan.epochs * found.num_readable
     seconds = OTHER_WORK * passes * work / speed.rates[plan.precision] + 30
     values = sum(int(np.prod(layer.output.shape[1:])) for layer in network.trunk.layers)
     memory = 1000 + (plan.batch_size * values * 4 * 2 + network.count_params() * 16) / 2**20
-    num_prepared = num_prepared or prepared_images(seen)
-    disk = num_prepared * _prepared_pixels(plan.pipeline, seen) * plan.input_shape[-1] * 4 / 2**20
+    disk = facts.num_prepared * _prepared_pixels(plan.pipeline, found) * plan.input_shape[-1] * 4 / 2**20
     told = f"{passes:,} canvases at {work / 1e6:.0f} million multiply-adds on {hardware.describe()}"
-    return plan.expecting(seconds, memory, disk, work=told, num_prepared=num_prepared)
+    return plan.expecting(seconds, memory, disk, work=told, num_prepared=facts.num_prepared)
 
 
-def _prepared_pixels(pipeline: Pipeline, seen: Fingerprint) -> float:
+def _prepared_pixels(pipeline: Pipeline, found: Fingerprint) -> float:
     """Pixels of an image as the store keeps it, in the mean: at its own size after the pipeline, uncut."""
     total = 0.0
-    for shape, count in seen.shapes.items():
+    for shape, count in found.shapes.items():
         lengths = np.array(shape, float)
         for step in pipeline.steps:
-            if isinstance(step, Resample) and seen.spacing:
-                lengths = lengths * [axis.median for axis in seen.spacing] / step.spacing
+            if isinstance(step, Resample) and found.spacing:
+                lengths = lengths * [axis.median for axis in found.spacing] / step.spacing
             elif isinstance(step, Zoom):
                 lengths = lengths * (step.factor if step.factor is not None else (step.longest or 1) / lengths.max())
         total += count * float(lengths.prod())
-    return total / sum(seen.shapes.values())
+    return total / sum(found.shapes.values())

@@ -5,30 +5,27 @@ from __future__ import annotations
 import dataclasses
 from typing import get_args
 
-from hounsfield.cohorts.fingerprint import Fingerprint
 from hounsfield.cohorts.split import FRACTIONS
-from hounsfield.cohorts.training_boxes import TrainingBoxes
-from hounsfield.planning.boxes import make_detection_plan
-from hounsfield.planning.labels import make_plan
-from hounsfield.plans.base import BasePlan, Effort
+from hounsfield.planning.base import Facts, Wish
+from hounsfield.planning.table import make_plan
+from hounsfield.plans.base import Effort
 from hounsfield.plans.costs import Cost
+from hounsfield.tasks import Task
 
 
-def training_costs(seen: Fingerprint, boxes: TrainingBoxes | None = None) -> tuple[Cost, ...]:
+def training_costs(facts: Facts, task: Task) -> tuple[Cost, ...]:
     """Estimate each effort's training by the planner's own rules and a short measurement of this machine's speed.
 
     Args:
-        seen: the fingerprint of a whole cohort; the share of its rows that would be trained on is assumed where no
-            split is given.
-        boxes: of a detection cohort.
+        facts: of a whole cohort; where it has no split, the usual share of its rows is taken to be trained on.
+        task: of the cohort.
     """
-    given = seen.splits.get("train", 0)
-    share = given / max(seen.num_images, 1) if given else FRACTIONS[0]
-    training = dataclasses.replace(seen, num_readable=max(1, round(seen.num_readable * share)))
-    plans: list[BasePlan] = [
-        make_plan(training, effort=effort, num_prepared=seen.num_readable)
-        if boxes is None
-        else make_detection_plan(training, boxes, effort=effort, num_prepared=seen.num_readable)
-        for effort in get_args(Effort)
-    ]
-    return tuple(Cost.of(plan) for plan in plans)
+    found = facts.fingerprint
+    given = found.splits.get("train", 0)
+    share = given / max(found.num_images, 1) if given else FRACTIONS[0]
+    training = dataclasses.replace(
+        facts,
+        fingerprint=dataclasses.replace(found, num_readable=max(1, round(found.num_readable * share))),
+        num_images=found.num_readable,
+    )
+    return tuple(Cost.of(make_plan(training, Wish(effort=effort), task)) for effort in get_args(Effort))

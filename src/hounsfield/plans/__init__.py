@@ -3,21 +3,27 @@
 from hounsfield.plans.augmentation import SCENE_STRENGTHS, STRENGTHS, Augmentation, SceneAugmentation, Strength
 from hounsfield.plans.base import BasePlan, Effort
 from hounsfield.plans.boxes import DetectionPlan
+from hounsfield.plans.decision import Decision
 from hounsfield.plans.detector_settings import DetectorSettings
 from hounsfield.plans.labels import Plan
 from hounsfield.plans.loading import check_changes, load_plan
+from hounsfield.plans.table import PLANS
+from hounsfield.plans.whole_images import WholeImagePlan
 
 __all__ = [
+    "PLANS",
     "SCENE_STRENGTHS",
     "STRENGTHS",
     "Augmentation",
     "BasePlan",
+    "Decision",
     "DetectionPlan",
     "DetectorSettings",
     "Effort",
     "Plan",
     "SceneAugmentation",
     "Strength",
+    "WholeImagePlan",
     "check_changes",
     "load_plan",
 ]

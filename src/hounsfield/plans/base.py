@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from hounsfield.atomic import write_text
 from hounsfield.errors import PlanError
+from hounsfield.plans.architecture import Weights, with_weights
+from hounsfield.plans.decision import Decision
 from hounsfield.preprocessing import Pipeline
+from hounsfield.tasks import Family, Task, family_of
 
 Effort = Literal["quick", "standard", "thorough"]
 COMMENT_WIDTH = 100
@@ -32,7 +35,7 @@ class BasePlan(BaseModel):
         pipeline: preprocessing steps; those that learn are fitted on training rows by the training.
         network: a name that ``models.build`` or, for a detector, ``models.backbone`` knows.
         width: channels of the first stage of a resnet; null for other networks.
-        pretrained: start from ImageNet weights (networks of keras.applications only).
+        weights: what the network starts from: null for random weights, "imagenet" for those of keras.applications.
         batch_size: images a step.
         accumulate: batches whose gradients make one optimiser step.
         epochs: passes over the training rows, at most.
@@ -54,13 +57,13 @@ class BasePlan(BaseModel):
     version: Literal[1] = 1
     effort: Effort
     seed: int = Field(ge=0)
-    task: str
+    task: Task
     labels: tuple[str, ...] = Field(min_length=1)
     input_shape: tuple[int, ...] = Field(min_length=3, max_length=4)
     pipeline: Pipeline
     network: str
     width: int | None = Field(default=None, ge=1)
-    pretrained: bool = False
+    weights: Weights = None
     batch_size: int = Field(ge=1)
     accumulate: int = Field(default=1, ge=1)
     epochs: int = Field(ge=1)
@@ -74,6 +77,28 @@ class BasePlan(BaseModel):
     expected_memory_mb: float | None = None
     expected_disk_mb: float | None = None
     reasons: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def family(self) -> Family:
+        """The kind of truth that is trained on."""
+        return family_of(self.task)
+
+    @classmethod
+    def decided(cls, decisions: Mapping[str, Decision[Any]]) -> Self:
+        """The plan of some decisions, by field, with the reason of each."""
+        values = {name: decision.value for name, decision in decisions.items()}
+        reasons = {name: decision.why for name, decision in decisions.items() if decision.why}
+        return cls.model_validate(values | {"reasons": reasons})
+
+    @classmethod
+    def settable(cls) -> tuple[str, ...]:
+        """The fields that can be set by hand."""
+        return tuple(name for name in cls.model_fields if name != "reasons")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_old_weights(cls, values: Any) -> Any:
+        return with_weights(values)
 
     @field_validator("pipeline", mode="before")
     @classmethod
@@ -91,10 +116,10 @@ class BasePlan(BaseModel):
         values: dict[str, Any] = {}
         for assignment in assignments:
             name, sign, text = assignment.partition("=")
-            if not sign or name not in type(self).model_fields or name == "reasons":
-                known = ", ".join(field for field in type(self).model_fields if field != "reasons")
+            if not sign or name not in self.settable():
                 raise PlanError(
-                    f"'{assignment}' does not set a field of the plan. Write field=value; the fields are {known}."
+                    f"'{assignment}' does not set a field of the plan. Write field=value; the fields are "
+                    f"{', '.join(self.settable())}."
                 )
             values[name] = (
                 self._named(name, text) if text in self.named_values.get(name, {}) else _read_value(name, text)
@@ -107,7 +132,7 @@ class BasePlan(BaseModel):
     def expecting(self, seconds: float, memory_mb: float, disk_mb: float, *, work: str, num_prepared: int) -> Self:
         """The plan with what its training should take on this machine.
 
-        ``work`` is what the time was reckoned from, ``num_prepared`` the images that the disk holds.
+        ``work`` says what the time was computed from, ``num_prepared`` how many images the disk holds.
         """
         reasons = {
             "expected_seconds": work,
@@ -134,9 +159,7 @@ class BasePlan(BaseModel):
         """The plan as YAML, each field under a comment that gives its reason."""
         values = self.model_dump(mode="json", exclude={"reasons", "pipeline"}) | {"pipeline": self.pipeline.to_dict()}
         lines = ["# A plan of Hounsfield. Edit it, then: hounsfield train DATA --plan THIS_FILE", ""]
-        for name in type(self).model_fields:
-            if name == "reasons":
-                continue
+        for name in self.settable():
             lines += [f"# {line}" for line in textwrap.wrap(self.reasons.get(name, ""), COMMENT_WIDTH)]
             lines.append(_yaml_field(name, values[name]))
         return "\n".join(lines) + "\n"
@@ -158,7 +181,7 @@ class BasePlan(BaseModel):
             values = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise PlanError(
-                f"{origin} is not YAML: {' '.join(str(error).split())}. Mend the line it names, or make a new plan "
+                f"{origin} is not YAML: {' '.join(str(error).split())}. Correct the line it names, or make a new plan "
                 "with 'hounsfield plan DATA'."
             ) from error
         if not isinstance(values, dict):
@@ -174,7 +197,7 @@ class BasePlan(BaseModel):
                 for item in error.errors()
             )
             raise PlanError(
-                f"{origin} cannot be used: {problems}. Mend these fields, or make a new plan with "
+                f"{origin} cannot be used: {problems}. Correct these fields, or make a new plan with "
                 "'hounsfield plan DATA'."
             ) from error
 

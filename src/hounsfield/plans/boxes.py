@@ -24,7 +24,7 @@ class DetectionPlan(BasePlan):
         stem: of a resnet: "large" makes the finest features one in 4 pixels, "medium" one in 2, "small" one a pixel.
         anchors: (levels, anchors, rank) sides in pixels of the canvas, finest level first.
         pyramid_channels: of every level of the pyramid.
-        head_units: of the two dense layers that judge a region.
+        head_units: of the two dense layers that classify a region.
         roi_bins: along each axis of a region.
         max_objects: in one training canvas; the padding of the targets.
         max_detections: in one canvas, at most.
@@ -66,7 +66,7 @@ class DetectionPlan(BasePlan):
             backbone=self.network,
             width=self.width,
             stem=self.stem,
-            pretrained=self.pretrained,
+            weights=self.weights,
             pyramid_channels=self.pyramid_channels,
             roi_bins=self.roi_bins,
             head_units=self.head_units,

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from hounsfield.plans.architecture import Stem
+from hounsfield.plans.architecture import Stem, Weights, with_weights
 
 
 class DetectorSettings(BaseModel):
@@ -21,7 +21,7 @@ class DetectorSettings(BaseModel):
         backbone: a name that ``models.backbone`` knows.
         width: channels of the first stage of a resnet; ``None`` for other backbones.
         stem: of a resnet; "large" makes strides of 4, 8, 16, 32, "medium" of 2, 4, 8, 16.
-        pretrained: start a backbone of ``keras.applications`` from ImageNet weights.
+        weights: that a backbone of ``keras.applications`` starts from; ``None`` for random ones.
         pyramid_channels: of every level of the pyramid.
         roi_bins: along each axis of a region.
         roi_points: at which the features are read in a bin, along each axis.
@@ -47,7 +47,7 @@ class DetectorSettings(BaseModel):
     backbone: str = "resnet18"
     width: int | None = Field(default=64, ge=1)
     stem: Stem = "large"
-    pretrained: bool = False
+    weights: Weights = None
     pyramid_channels: int = Field(default=64, ge=1)
     roi_bins: int = Field(default=7, ge=1)
     roi_points: int = Field(default=2, ge=1)
@@ -74,6 +74,11 @@ class DetectorSettings(BaseModel):
     def anchors_a_position(self) -> int:
         """Anchors at each position of a level that has some."""
         return max(map(len, self.anchors))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_old_weights(cls, values: Any) -> Any:
+        return with_weights(values)
 
     @model_validator(mode="after")
     def _agree(self) -> DetectorSettings:

@@ -1,4 +1,4 @@
-"""Reading a plan of either task from a file."""
+"""Reading the plan of any task from a file."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import yaml
 
 from hounsfield.errors import PlanError, UsageError
 from hounsfield.plans.base import BasePlan
-from hounsfield.plans.boxes import DetectionPlan
 from hounsfield.plans.labels import Plan
+from hounsfield.plans.table import PLANS
+from hounsfield.tasks import TASKS
 
 
-def load_plan(path: Path | str) -> Plan | DetectionPlan:
-    """Read a plan; its field ``task`` tells of which kind it is.
+def load_plan(path: Path | str) -> BasePlan:
+    """Read a plan; its field ``task`` decides which class of ``PLANS`` it is.
 
     Raises:
         PlanError: the file is missing, unreadable or no plan.
@@ -24,13 +25,14 @@ def load_plan(path: Path | str) -> Plan | DetectionPlan:
         values = yaml.safe_load(text)
     except yaml.YAMLError:
         values = None
-    kind = DetectionPlan if isinstance(values, dict) and values.get("task") == "detection" else Plan
-    plan: Plan | DetectionPlan = kind.from_yaml(text, origin=f"The plan {path}")
-    return plan
+    task = values.get("task") if isinstance(values, dict) else None
+    traits = TASKS.get(task) if isinstance(task, str) else None  # type: ignore[call-overload]  # any text may stand there
+    kind = PLANS[traits.family] if traits is not None else Plan
+    return kind.from_yaml(text, origin=f"The plan {path}")
 
 
 def check_changes(changes: Sequence[str]) -> None:
-    """Look, before any data is read, whether changes of a plan name fields that some plan has.
+    """Check, before any data is read, that changes of a plan name fields that some plan has.
 
     Args:
         changes: each as ``field=value``.
@@ -38,15 +40,12 @@ def check_changes(changes: Sequence[str]) -> None:
     Raises:
         UsageError: one does not.
     """
-    known = dict.fromkeys(
-        field for kind in (Plan, DetectionPlan) for field in kind.model_fields if field not in ("reasons", "seed")
-    )
+    known = dict.fromkeys(field for kind in PLANS.values() for field in kind.settable())
+    known.pop("seed")
     for change in changes:
         name, sign, _ = change.partition("=")
         if name.strip() == "seed":
-            raise UsageError(
-                "The seed decides the split before there is a plan: give it as the seed (--seed), not as a change."
-            )
+            raise UsageError("The seed also decides the split, which is made before the plan: set it with --seed.")
         if not sign or name not in known:
             raise UsageError(
                 f"'{change}' does not set a field of a plan. Write field=value; the fields are {', '.join(known)}."
@@ -61,12 +60,12 @@ def classifier_plan(path: Path | str, what: str) -> Plan:
         what: what needs it, to begin a sentence with.
 
     Raises:
-        PlanError: as :func:`load_plan`, or the plan is a detector's.
+        PlanError: as :func:`load_plan`, or the plan is of another kind.
     """
     plan = load_plan(path)
-    if isinstance(plan, DetectionPlan):
+    if not isinstance(plan, Plan):
         raise PlanError(
-            f"{what} takes the run of a classifier, and {path} is the plan of a detector. Give the run of a training "
-            "on labels of whole images."
+            f"{what} takes the run of a classifier, and {path} is a plan for the task '{plan.task}'. Give the run of a "
+            "training on labels of whole images."
         )
     return plan

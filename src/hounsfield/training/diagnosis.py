@@ -129,8 +129,8 @@ def _remedies(plan: Plan, verdict: Verdict, data: str, plan_file: Path) -> tuple
         again = f"hounsfield train {data} --plan {shlex.quote(str(plan_file))}"
         return Remedy(what, " ".join([again, *(f"--set {change}" for change in changes)]))
 
-    # Residual networks have no weights of others.
-    own_weights = ("pretrained=false",) if plan.pretrained else ()
+    # Residual networks have no pretrained weights.
+    own_weights = ("weights=null",) if plan.weights else ()
     wider = (f"width={plan.width * 2}",) if plan.width else ("network=resnet34", *own_weights)
     narrower = (f"width={max(4, plan.width // 2)}",) if plan.width else ("network=resnet10", *own_weights)
     decay, dropout = max(2 * plan.weight_decay, 0.01), min(0.5, plan.dropout + 0.2)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,17 +15,11 @@ from hounsfield.cohorts.leaks import settle_leaks
 from hounsfield.cohorts.request import DataRequest
 from hounsfield.cohorts.scan import Scan, scan
 from hounsfield.cohorts.store import refuse_bad
-from hounsfield.cohorts.training_boxes import TrainingBoxes, training_boxes
-from hounsfield.errors import CohortError, UsageError
-from hounsfield.models import network_names
-from hounsfield.models.backbone import backbone_names
-from hounsfield.planning.boxes import detection_expectations_here, make_detection_plan
-from hounsfield.planning.expectations import with_expectations_here
-from hounsfield.planning.labels import make_plan
-from hounsfield.plans.base import Effort
-from hounsfield.plans.boxes import DetectionPlan
-from hounsfield.plans.labels import Plan
+from hounsfield.errors import CohortError
+from hounsfield.planning import PLANNERS, Facts, Wish, make_plan
+from hounsfield.plans.base import BasePlan, Effort
 from hounsfield.progress import Progress, silent
+from hounsfield.tasks import family_of
 
 
 @dataclass(frozen=True)
@@ -35,36 +28,31 @@ class Prepared:
 
     Attributes:
         cohort: with splits.
-        fingerprint: of its training rows.
+        facts: of its training rows, as planners take them.
         pictures: reference → a number that images of the same picture share.
-        boxes: of a detection cohort, what its planner must know of the training rows.
     """
 
     cohort: Cohort
-    fingerprint: Fingerprint
+    facts: Facts
     pictures: dict[str, int]
-    boxes: TrainingBoxes | None = None
 
-    def plan(self, *, effort: Effort = "standard", network: str | None = None, seed: int = 0) -> Plan | DetectionPlan:
-        """Decide how to train on this cohort; see ``planning.make_plan`` and ``planning.make_detection_plan``.
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Of the training rows."""
+        return self.facts.fingerprint
+
+    def plan(self, *, effort: Effort = "standard", network: str | None = None, seed: int = 0) -> BasePlan:
+        """Decide how to train on this cohort; see ``planning.make_plan``.
 
         Raises:
-            UsageError: no network for this task is called so.
+            UsageError: there is no such network for this task.
         """
-        if self.boxes is None:
-            check_network(network, network_names())
-        else:
-            check_network(network, backbone_names(), what="backbone of a detector")
-        asked: dict[str, Any] = {"effort": effort, "network": network, "seed": seed, "num_prepared": len(self.cohort)}
-        if self.boxes is None:
-            return make_plan(self.fingerprint, **asked)
-        return make_detection_plan(self.fingerprint, self.boxes, **asked)
+        return make_plan(self.facts, Wish(effort, network, seed), self.cohort.task)
 
-    def changed(self, plan: Plan | DetectionPlan, changes: Sequence[str]) -> Plan | DetectionPlan:
+    def changed(self, plan: BasePlan, changes: Sequence[str]) -> BasePlan:
         """The plan with fields set by hand, and with the time and memory that it then needs."""
-        if isinstance(plan, DetectionPlan):
-            return detection_expectations_here(plan.changed(changes), self.fingerprint, len(self.cohort))
-        return with_expectations_here(plan.changed(changes), self.fingerprint, len(self.cohort))
+        changed: BasePlan = PLANNERS[plan.family].expect(plan.changed(changes), self.facts)
+        return changed
 
 
 def prepare(request: DataRequest, *, seed: int, progress: Progress = silent) -> Prepared:
@@ -98,9 +86,10 @@ def prepare(request: DataRequest, *, seed: int, progress: Progress = silent) -> 
     cohort = assign_splits(cohort, seed=seed, pictures=pictures, progress=progress)
     check_trainable(cohort)
     train = cohort.subset(cohort.rows("train"))
-    facts = _scan_of(train, scanned)
-    boxes = training_boxes(train, facts) if cohort.task == "detection" else None
-    return Prepared(cohort, fingerprint(train, scanned=facts, progress=progress), pictures, boxes)
+    part = _scan_of(train, scanned)
+    truth = PLANNERS[family_of(cohort.task)].measure(train, part)
+    facts = Facts(fingerprint(train, scanned=part, progress=progress), truth, len(cohort))
+    return Prepared(cohort, facts, pictures)
 
 
 def _pictures(cohort: Cohort, groups: Sequence[DuplicateGroup]) -> dict[str, int]:
@@ -115,17 +104,6 @@ def _pictures(cohort: Cohort, groups: Sequence[DuplicateGroup]) -> dict[str, int
 def _scan_of(part: Cohort, scanned: Scan) -> Scan:
     facts = dict(zip(scanned.cohort.table["image"], scanned.facts, strict=True))
     return Scan(part, [facts[reference] for reference in part.table["image"]])
-
-
-def check_network(network: str | None, known: Sequence[str] | None = None, *, what: str = "network") -> None:
-    """Refuse a name that no network has; of networks of any task where ``known`` is not given.
-
-    Raises:
-        UsageError: no network is called so.
-    """
-    known = known or tuple(dict.fromkeys((*network_names(), *backbone_names())))
-    if network is not None and network not in known:
-        raise UsageError(f"No {what} is called '{network}'. Known are: {', '.join(known)}.")
 
 
 def check_trainable(cohort: Cohort) -> None:

@@ -19,7 +19,8 @@ from hounsfield.errors import PlanError, RunError, UsageError
 from hounsfield.hardware import Hardware, peak_memory_mb
 from hounsfield.models import build, ensemble, flip_averaged
 from hounsfield.models.devices import accelerators
-from hounsfield.plans.base import Effort
+from hounsfield.planning import check_network
+from hounsfield.plans.base import BasePlan, Effort
 from hounsfield.plans.boxes import DetectionPlan
 from hounsfield.plans.labels import Plan
 from hounsfield.plans.loading import check_changes, load_plan
@@ -32,12 +33,7 @@ from hounsfield.training.finish import finish
 from hounsfield.training.fitting import fitted_plan
 from hounsfield.training.job import Job, Member
 from hounsfield.training.loop import Schedule, fit
-from hounsfield.training.preparation import (
-    Prepared,
-    check_network,
-    check_trainable,
-    prepare,
-)
+from hounsfield.training.preparation import Prepared, check_trainable, prepare
 from hounsfield.training.rows import member_examples
 from hounsfield.training.tensorboard import ScalarLog
 from hounsfield.training.weights import group_attribute
@@ -66,7 +62,7 @@ def train(
     request: DataRequest | str | Path,
     out: Path | str,
     *,
-    plan: Plan | DetectionPlan | None = None,
+    plan: BasePlan | None = None,
     effort: Effort = "standard",
     network: str | None = None,
     seed: int | None = None,
@@ -151,7 +147,7 @@ def _require_same(kept: Path, table: pd.DataFrame, what: str, request: DataReque
 
 def _ready(
     folder: RunFolder,
-    plan: Plan | DetectionPlan,
+    plan: BasePlan,
     prepared: Prepared,
     request: DataRequest,
     progress: Progress,
@@ -160,6 +156,8 @@ def _ready(
     if isinstance(plan, DetectionPlan):
         detection = detection_job(folder, plan, prepared, request, progress)
         return lambda: _run_detection(detection)
+    if not isinstance(plan, Plan):
+        raise TypeError(plan.task)
     job = _job(folder, plan, prepared, request, progress)
     return lambda: _run(job)
 

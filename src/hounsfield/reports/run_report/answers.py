@@ -193,7 +193,7 @@ def software(facts: Facts) -> Reply:
 
 def initialisation(facts: Facts) -> Reply:
     """Where the weights began."""
-    if facts.run.plan.get("pretrained"):
+    if facts.run.plan.get("weights") or facts.run.plan.get("pretrained"):
         return filled("ImageNet weights of keras.applications.")
     return filled(f"Random (He et al. 2015), by the seed {facts.run.plan['seed']}; no transfer learning.")
 

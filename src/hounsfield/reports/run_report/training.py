@@ -42,6 +42,7 @@ DECISIONS = (
     "seed",
     "network",
     "width",
+    "weights",
     "pretrained",
     "input_shape",
     "batch_size",

@@ -1,0 +1,204 @@
+"""The rules of planning for networks that judge an image as a whole; each returns its decision with the reason."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from hounsfield.cohorts.fingerprint import Fingerprint
+from hounsfield.hardware import Hardware
+from hounsfield.models.devices import accelerators
+from hounsfield.planning.base import Facts, Wish
+from hounsfield.planning.budget import BUDGETS, Budget, epochs_for
+from hounsfield.planning.images import (
+    are_masks,
+    cropped_lungs,
+    is_detailed,
+    mirror_axes,
+    num_channels,
+    pipeline,
+    sizes,
+)
+from hounsfield.planning.speed import measure_speed
+from hounsfield.plans.architecture import Pooling
+from hounsfield.plans.augmentation import STRENGTHS, Augmentation, Strength
+from hounsfield.plans.decision import Decision
+
+# Why an effort varies its images as it does.
+VARIATION: dict[Strength, str] = {
+    "light": "few passes leave little room to overfit, and images that vary more are learned more slowly",
+    "medium": "in many passes each image should look different every time",
+}
+# Epochs without a better validation loss that a training may have in any case.
+LEAST_PATIENCE = 5
+# On an accelerator the same time buys a network of twice the width.
+ACCELERATED_WIDTH = 2
+# A mask has no intensities that could vary, and its size and outline may be what matters.
+MASK_LIMITS = dict.fromkeys(
+    ("scale", "stretch", "shear", "brightness", "contrast", "gamma", "sharpness", "noise", "erase"), 0.0
+)
+
+
+def decisions(facts: Facts, wish: Wish, labels: Sequence[str] = ()) -> dict[str, Decision[Any]]:
+    """All decisions, by field of the plan, that do not depend on what is predicted of an image.
+
+    Args:
+        facts: of the training rows.
+        wish: of the user.
+        labels: which may name a side, and then images are not mirrored.
+    """
+    found, budget, hardware = facts.fingerprint, BUDGETS[wish.effort], Hardware.here(accelerators())
+    shape = _input_shape(found, budget)
+    width = _width(wish.network, found, shape.value, budget, hardware)
+    batch_size = _batch_size(shape.value, found)
+    epochs = _epochs(found, budget)
+    speed = measure_speed(shape.value, width.value or budget.width[found.rank], batch_size.value)
+    augmentation, folds = _augmentation(found, budget, labels), _folds(budget, found)
+    return CONSTANT | {
+        "effort": Decision(wish.effort, "asked for: the dial from which the rest follows"),
+        "seed": Decision(wish.seed),
+        "input_shape": shape,
+        "pipeline": pipeline(found, shape.value),
+        "network": _network(wish.network, budget, found),
+        "width": width,
+        "pooling": _pooling(wish.network or budget.network, found, shape.value),
+        "augmentation": augmentation,
+        "batch_size": batch_size,
+        "epochs": epochs,
+        "patience": _patience(epochs.value),
+        "folds": folds,
+        "test_time_flips": _flips(augmentation.value, found, wish, ensemble=budget.folds > 1),
+        "precision": Decision(speed.precision, speed.describe()),
+    }
+
+
+CONSTANT: dict[str, Decision[Any]] = {
+    "balance_groups": Decision(
+        "", "none; name a column, such as site, where 'evaluate' finds that the model serves a group worse"
+    ),
+    "dropout": Decision(0.2, "of the pooled features: light regularisation beside the augmentation"),
+    "learning_rate": Decision(2e-3, "peak for AdamW on normalised residual networks; gradients are clipped at norm 5"),
+    "warmup": Decision(0.1, "the rate rises over the first tenth of the steps, then falls as a cosine"),
+    "weight_decay": Decision(0.05, "decoupled; not applied to biases and normalisation scales"),
+    "average_decay": Decision(
+        0.7, "weights are averaged over about the last three epochs, which validates better than the last alone"
+    ),
+}
+
+
+def _input_shape(found: Fingerprint, budget: Budget) -> Decision[tuple[int, ...]]:
+    channels, lungs = num_channels(found), cropped_lungs(found)
+    median = sizes(found).median_shape
+    longest, cap = max(median), budget.longest_side[found.rank]
+    factor = min(1.0, cap / longest)
+    # Multiples of 8 keep the stages' grids even; small images of one size stay exactly as they are.
+    spatial = median if factor == 1 and not lungs else tuple(max(8, round(size * factor / 8) * 8) for size in median)
+    why = (
+        f"{'the median box around the lungs' if lungs else 'the median image'} is {'×'.join(map(str, median))}"
+        + (f", reduced to at most {cap} along its longest side for this effort" if factor < 1 else "")
+        + (", in colour" if channels == 3 else _grey(found))
+    )
+    return Decision((*spatial, channels), why)
+
+
+def _grey(found: Fingerprint) -> str:
+    tinted = found.num_readable - found.num_grey
+    if not tinted:
+        return ", in grey (equal channels count as grey)"
+    return f", in grey ({tinted:,} of {found.num_readable:,} images have a tint: too few to carry information)"
+
+
+def _network(asked: str | None, budget: Budget, found: Fingerprint) -> Decision[str]:
+    if asked is not None:
+        return Decision(asked, "asked for")
+    why = f"a residual network from scratch suits {found.num_readable:,} training images of this size at this effort"
+    return Decision(budget.network, why)
+
+
+def _width(
+    asked: str | None, found: Fingerprint, input_shape: tuple[int, ...], budget: Budget, hardware: Hardware
+) -> Decision[int | None]:
+    if asked is not None and not asked.startswith("resnet"):
+        return Decision(None)
+    width = budget.width[found.rank] * (ACCELERATED_WIDTH if hardware.accelerators else 1)
+    why = f"channels of the first stage that this machine trains in the effort's time ({hardware.describe()})"
+    values = found.num_readable * math.prod(input_shape)
+    if values < budget.ample_values:
+        why += f"; halved, since {values / 1e6:.1f} million pixel values are too few for a wider network"
+        return Decision(width // 2, why)
+    return Decision(width, why)
+
+
+def _pooling(network: str, found: Fingerprint, input_shape: tuple[int, ...]) -> Decision[Pooling]:
+    if are_masks(found) and found.rank == 3 and network.startswith("resnet"):
+        return Decision("mean", "a shape shows in its whole outline; maxima would rather show how sharply it was drawn")
+    if not network.startswith("resnet") or (found.rank == 2 and not is_detailed(found, input_shape)):
+        return Decision("mean", "findings are large enough for global average pooling")
+    if found.rank == 3:
+        why = (
+            "a finding may fill a thousandth of a volume, and the mean over all of it would hide it: the maximum of "
+            "every stage counts too"
+        )
+    else:
+        why = (
+            "texture shows in early stages and shape in late ones, and a finding may be small: mean and maximum of "
+            "every stage count"
+        )
+    return Decision("stages", why)
+
+
+def _batch_size(input_shape: tuple[int, ...], found: Fingerprint) -> Decision[int]:
+    """Small batches for small cohorts: some 30 steps an epoch or more; from 8 to 64 images."""
+    wanted = 2 ** int(np.clip(math.log2(max(found.num_readable / 30, 1)), 3, 6))
+    largest = max(4, 2 ** int(math.log2(max(2**24 / np.prod(input_shape), 4))))
+    why = "large enough for steady batch statistics, small enough for many steps an epoch and for the memory"
+    return Decision(int(min(wanted, largest)), why)
+
+
+def _epochs(found: Fingerprint, budget: Budget) -> Decision[int]:
+    why = (
+        f"{found.num_readable:,} training images; this effort shows the network {budget.images[found.rank]:,} images, "
+        f"in {budget.epochs[0]} to {budget.epochs[1]} passes"
+    )
+    return Decision(epochs_for(found.num_readable, found.rank, budget), why)
+
+
+def _patience(epochs: int) -> Decision[int]:
+    patience = max(LEAST_PATIENCE, epochs // 3)
+    why = (
+        f"{patience} epochs without a better validation loss end the training: a third of {epochs}, and at least "
+        f"{LEAST_PATIENCE}"
+    )
+    return Decision(patience, why)
+
+
+def _augmentation(found: Fingerprint, budget: Budget, labels: Sequence[str]) -> Decision[Augmentation]:
+    axes, mirrored = mirror_axes(found, labels)
+    masks, limits = are_masks(found), STRENGTHS[budget.augmentation]
+    varied = (
+        "shapes are only rotated and moved: their size and outline may matter, and they have no intensities"
+        if masks
+        else f"'{budget.augmentation}': {VARIATION[budget.augmentation]}"
+    )
+    why = f"{varied}; {mirrored}; a share of {limits.unchanged_share:g} is shown unchanged, as images are in use"
+    kept: dict[str, Any] = dict(MASK_LIMITS) if masks else {}
+    return Decision(limits.model_copy(update=kept | {"flip_axes": axes}), why)
+
+
+def _folds(budget: Budget, found: Fingerprint) -> Decision[int]:
+    if budget.folds == 1:
+        return Decision(1, "one network at this effort")
+    units = found.num_patients or found.num_readable
+    why = "the mean of several networks, each trained without another part of the data, errs less than one network"
+    return Decision(max(1, min(budget.folds, units // 4)), why)
+
+
+def _flips(limits: Augmentation, found: Fingerprint, wish: Wish, *, ensemble: bool) -> Decision[tuple[int, ...]]:
+    volumes = found.rank == 3 and wish.effort != "quick"
+    if not (ensemble or volumes) or not limits.flip_axes:
+        why = "the mirrored image costs a second prediction: only at effort thorough, and for volumes at standard"
+        return Decision((), why)
+    return Decision(limits.flip_axes, "trained on mirrored images, so both views are averaged")

@@ -1,0 +1,10 @@
+"""The plan of each family of tasks."""
+
+from __future__ import annotations
+
+from hounsfield.plans.base import BasePlan
+from hounsfield.plans.boxes import DetectionPlan
+from hounsfield.plans.labels import Plan
+from hounsfield.tasks import Family
+
+PLANS: dict[Family, type[BasePlan]] = {"labels": Plan, "boxes": DetectionPlan}

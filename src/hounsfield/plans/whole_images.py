@@ -1,0 +1,49 @@
+"""What the plans of all networks that judge an image as a whole have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, Field
+
+from hounsfield.plans.architecture import Pooling
+from hounsfield.plans.augmentation import STRENGTHS, Augmentation
+from hounsfield.plans.base import BasePlan
+
+
+class WholeImagePlan(BasePlan):
+    """The decisions beside those of ``BasePlan`` that do not depend on what is predicted of the image.
+
+    Attributes:
+        pooling: of a resnet: "mean" over the last maps, or mean and maximum of the maps of all "stages".
+        dropout: share of the pooled features that is dropped in training.
+        augmentation: limits of the random changes.
+        balance_groups: a column of the table, or empty; rows are weighted so that, within each label, every group of
+            this column has the same weight in the loss, and the group does not predict the label.
+        train_share: share of the training patients that is used; less than 1 shows what more data brings.
+        folds: 1 trains one network on the training rows; k trains k networks, each on (k−1)/k of the training and
+            validation rows, and averages their outputs before the last activation.
+        test_time_flips: spatial axes along which the mirrored image is predicted too.
+    """
+
+    named_values: ClassVar[Mapping[str, Mapping[Any, BaseModel]]] = {"augmentation": STRENGTHS}
+
+    pooling: Pooling = "mean"
+    dropout: float = Field(ge=0, lt=1)
+    augmentation: Augmentation
+    balance_groups: str = ""
+    train_share: float = Field(default=1.0, gt=0, le=1)
+    folds: int = Field(default=1, ge=1)
+    test_time_flips: tuple[int, ...] = ()
+
+    def network_options(self) -> dict[str, Any]:
+        """The keyword arguments that ``models.build`` needs beside name, shape and labels."""
+        options: dict[str, Any] = {"dropout": self.dropout}
+        if self.width is not None:
+            options["width"] = self.width
+        if self.weights is not None:
+            options["weights"] = self.weights
+        if self.pooling != "mean":
+            options["pooling"] = self.pooling
+        return options

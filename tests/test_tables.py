@@ -1,0 +1,18 @@
+"""Every room has an entry for every family of tasks."""
+
+from __future__ import annotations
+
+import pytest
+
+from hounsfield.planning import PLANNERS
+from hounsfield.plans import PLANS
+from hounsfield.tasks import TASKS
+
+pytestmark = pytest.mark.network
+
+FAMILIES = {traits.family for traits in TASKS.values()}
+
+
+@pytest.mark.parametrize("table", [PLANS, PLANNERS], ids=["plans", "planners"])
+def test_a_table_has_an_entry_for_every_family(table: dict[str, object]) -> None:
+    assert set(table) == FAMILIES
