@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import stat
 import subprocess
 import sys
@@ -276,7 +277,12 @@ def test_a_key_is_whole_or_not_there(tmp_path, monkeypatch):
         with pytest.raises(OSError, match="No space"):
             make_key(tmp_path / "key")
     assert list(tmp_path.iterdir()) == []
-    make_key(tmp_path / "key")
+    with monkeypatch.context() as patched:  # a file system without links
+        patched.setattr(os, "link", full)
+        make_key(tmp_path / "key")
+        with pytest.raises(FileExistsError):
+            make_key(tmp_path / "key")
+    assert len(read_key(tmp_path / "key")) == 64
     before = (tmp_path / "key").read_bytes()
     with pytest.raises(FileExistsError):
         make_key(tmp_path / "key")

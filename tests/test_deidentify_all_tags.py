@@ -9,6 +9,7 @@ import struct
 import subprocess
 import warnings
 
+import numpy as np
 import pydicom
 import pytest
 from dicognito.anonymizer import Anonymizer
@@ -241,3 +242,42 @@ def test_a_deep_nest_is_followed(tmp_path):
     done = deidentify_paths(tmp_path / "c.dcm", tmp_path / "d.dcm", KEY)
     assert b"SECRET" not in done.written[0].read_bytes()
     assert done.kept_text == {"Manufacturer": 1}
+
+
+VRS = ("AE", "AS", "AT", "CS", "DA", "DS", "DT", "FD", "IS", "LO", "LT", "OB", "OW", "PN", "SH", "SL", "SQ", "SS", "ST",
+       "TM", "UI", "UL", "UN", "UR", "US", "UT")  # fmt: skip
+
+
+def test_no_listed_attribute_escapes_under_any_representation(tmp_path):
+    """Random attributes of the profile and of our list, random representations and nests, one secret."""
+    random = np.random.default_rng(3)
+    listed = sorted(tag for tag in PROFILE.actions.keys() | PROFILE.removed if tag >> 16 > 2 and tag < 0xFFFA0000)
+    sequences = (0x00082218, 0x00081115, 0x52009229, 0x00400260)
+    for number in range(200):
+        tag, vr = int(random.choice(listed)), str(random.choice(VRS))
+        value = bytes(random.choice([b"20200101", b"", b"1.2.3\\", b"047Y"])) + b"SECRET^NAME"
+        implicit = bool(random.integers(2))
+        for _ in range(int(random.integers(3))):
+            value = item([(tag, vr, value)], implicit)
+            tag, vr = int(random.choice(sequences)), str(random.choice(["SQ", "UN", "OB", "UT"]))
+        after, _ = cleaned(tmp_path, one_more(tag, vr, value))
+        assert b"SECRET" not in after, (number, hex(tag), vr)
+
+
+def test_mutants_are_cleaned_or_refused(tmp_path):
+    random = np.random.default_rng(4)
+    content = one_more(0x00082218, "SQ", EXPLICIT)
+    outcomes = set()
+    for _ in range(400):
+        mutant = bytearray(content)
+        for _ in range(int(random.integers(1, 5))):
+            mutant[int(random.integers(132, len(mutant)))] = int(
+                random.choice([0, 1, 8, 127, 255, random.integers(256)])
+            )
+        (tmp_path / "m.dcm").write_bytes(bytes(mutant))
+        try:
+            deidentify_file(tmp_path / "m.dcm", tmp_path / "n.dcm", KEY)
+            outcomes.add("cleaned")
+        except ImageError:
+            outcomes.add("refused")
+    assert outcomes == {"cleaned", "refused"}

@@ -48,11 +48,23 @@ def creating(path: Path | str) -> Iterator[Path]:
     try:
         yield temporary
         flush(temporary)
-        # A link is refused where the name is taken, which a renaming is not.
-        os.link(temporary, path)
+        _name_new(temporary, path)
         flush_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _name_new(temporary: Path, path: Path) -> None:
+    """Give a file a name that no other file has; a link is refused where the name is taken, a renaming is not."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        # FAT and some network file systems have no links.
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        temporary.replace(path)
 
 
 def write_text(path: Path | str, text: str) -> None:

@@ -87,7 +87,14 @@ def command(
     if as_json:
         print_json(result)
     else:
-        out.print("\n".join(f"{name}: {value}" for name, value in result.items()))
+        out.print("\n".join(f"{name.replace('_', ' ')}: {_in_words(value)}" for name, value in result.items()))
+
+
+def _in_words(value: Any) -> str:
+    """A result for a person: counted names, or what it is."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} ({count})" for name, count in value.items()) or "none"
+    return str(value)
 
 
 def _check_paths(source: Path, target: Path, *, overwrite: bool) -> None:
