@@ -190,7 +190,7 @@ def test_a_folder_of_two_series_is_refused(tmp_path, scan):
     for name in ("one", "two"):
         (tmp_path / "in" / name).mkdir(parents=True)
         write_series(scan, tmp_path / "in" / name)
-    refused(ImageError, "2 series", tmp_path / "in", tmp_path / "a.nii.gz")
+    refused(ImageError, "holds 2 volumes", tmp_path / "in", tmp_path / "a.nii.gz")
 
 
 def test_a_series_is_deidentified_and_still_one_volume(tmp_path, scan):

@@ -22,7 +22,7 @@ from pydicom.uid import (
 )
 
 from dicom_samples import PATIENT_NAME, make_dicom
-from hounsfield.errors import ImageError
+from hounsfield.errors import ImageError, SeveralVolumes
 from hounsfield.images import read_image
 
 RANDOM = np.random.default_rng(11)
@@ -315,13 +315,21 @@ def test_enhanced_frames_are_rescaled_one_by_one(tmp_path) -> None:
     np.testing.assert_allclose(read_image(path).pixels[..., 0], FRAMES * (factors + 1.0) - factors)
 
 
-@pytest.mark.parametrize("depths", [[0, 2, 2, 4], [0, 2, 5, 7]])
-def test_frames_that_are_no_even_stack_have_no_geometry(depths, tmp_path, caplog) -> None:
+def test_frames_that_are_no_even_stack_have_no_geometry(tmp_path, caplog) -> None:
     with caplog.at_level(logging.WARNING):
-        image = read_image(make_dicom(tmp_path / "a.dcm", FRAMES, **enhanced(depths)))
+        image = read_image(make_dicom(tmp_path / "a.dcm", FRAMES, **enhanced([0, 2, 5, 7])))
     assert (image.spacing, image.affine) == (None, None)
     np.testing.assert_array_equal(image.pixels[..., 0], FRAMES)
     assert "no even stack" in caplog.text
+
+
+def test_frames_of_one_place_that_nothing_tells_apart_are_single_images(tmp_path) -> None:
+    path = make_dicom(tmp_path / "a.dcm", FRAMES, **enhanced([0, 2, 2, 4]))
+    with pytest.raises(SeveralVolumes, match="holds 4 volumes"):
+        read_image(path)
+    image = read_image(path, volume=2)
+    np.testing.assert_array_equal(image.pixels[..., 0], FRAMES[2])
+    np.testing.assert_allclose(image.affine[:3, 3], [1, 2, 2])
 
 
 @pytest.mark.parametrize(("offsets", "start"), [([0, 3, 6, 9], 5), ([5, 8, 11, 14], 5), ([0, -3, -6, -9], 5)])
@@ -475,13 +483,13 @@ REFUSED = {
     "pydicom-tests/rtstruct.dump": "no known format",
     "pydicom-tests/test-SR.dcm": "Comprehensive SR",
     "pydicom-tests/waveform_ecg.dcm": "ECG",
-    "pydicom-tests/zipMR.gz": "no known format",
 }
 # Files that pydicom itself cannot decode, or decodes into a wrong picture, and a file with the same picture.
 TWINS = {
     "pydicom-data/liver_rle.dcm": "pydicom-data/liver.dcm",
     "pydicom-data/liver_deflate.dcm": "pydicom-data/liver.dcm",
     "pydicom-data/liver_nonbyte_aligned_deflate.dcm": "pydicom-data/liver_nonbyte_aligned.dcm",
+    "pydicom-tests/zipMR.gz": "pydicom-tests/MR_small.dcm",
     "pydicom-data/OBXXXX1A_expb.dcm": "pydicom-data/OBXXXX1A.dcm",
     "pylibjpeg/JPEGExtended/JPEG-lossy.dcm": "pylibjpeg/JPEGExtended/JPEGExtended_1s_1f_u_16_12.dcm",
     "pylibjpeg/JPEGExtended/RG2_JPLY.dcm": "pylibjpeg/JPEGExtended/RG2_JPLY_fixed.dcm",

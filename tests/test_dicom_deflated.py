@@ -17,7 +17,8 @@ from dicom_samples import make_dicom
 from hounsfield.errors import ImageError
 from hounsfield.images import dicom_file, read_image
 from hounsfield.images.deidentify import deidentify_file
-from hounsfield.images.dicom_file import HEADER_BYTES, open_header
+from hounsfield.images.dicom_file import open_header
+from hounsfield.images.limits import SPARE_BYTES
 from hounsfield.images.reading import image_files
 
 KEY = b"0123456789abcdef"
@@ -52,13 +53,13 @@ def test_deflated_files_are_read_and_stay_deflated(tmp_path):
 def test_pixels_beyond_the_allowance_are_read_where_the_header_explains_them(tmp_path, monkeypatch):
     path = deflated(tmp_path / "a.dcm")
     for allowance in (2_000, 10_000):
-        monkeypatch.setattr(dicom_file, "HEADER_BYTES", allowance)
+        monkeypatch.setattr(dicom_file, "SPARE_BYTES", allowance)
         np.testing.assert_array_equal(read_image(path).pixels[..., 0], PIXELS)
-    monkeypatch.setattr(dicom_file, "HEADER_BYTES", 100)
+    monkeypatch.setattr(dicom_file, "SPARE_BYTES", 100)
     with pytest.raises(ImageError, match="before its pixels"):
         read_image(path)
-    monkeypatch.setattr(dicom_file, "HEADER_BYTES", 2_000)
-    with pytest.raises(ImageError, match="max_pixels"):
+    monkeypatch.setattr(dicom_file, "SPARE_BYTES", 2_000)
+    with pytest.raises(ImageError, match="max-pixels"):
         read_image(path, max_pixels=PIXELS.size - 1)
     with pytest.raises(ImageError, match="explains"):
         read_image(deflated(tmp_path / "b.dcm", 2**20))
@@ -85,7 +86,7 @@ except ImageError as error:
     print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
     done = subprocess.run([sys.executable, "-c", script, str(path)], check=True, capture_output=True, text=True)
-    assert int(done.stdout) < 4 * HEADER_BYTES // 2**20
+    assert int(done.stdout) < 4 * SPARE_BYTES // 2**20
 
 
 def test_a_syntax_that_pydicom_alone_would_see_is_not_inflated(tmp_path):

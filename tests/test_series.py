@@ -113,8 +113,14 @@ def test_copies_of_a_file_are_left_out(tmp_path) -> None:
     assert read_series(series).shape[0] == 6
 
 
-def test_two_slices_at_one_place_are_refused(tmp_path) -> None:
-    make_series(tmp_path, [*DEPTHS, 5.0])
+def test_two_slices_at_one_place_are_refused_unless_they_are_equal(tmp_path) -> None:
+    paths = make_series(tmp_path, [*DEPTHS, 5.0])
+    (series,) = group_series(tmp_path).series
+    assert (len(series.paths), len(series.copies)) == (6, 1)
+    assert read_series(tmp_path).shape == (6, 6, 5)
+    dataset = pydicom.dcmread(paths[-1])
+    dataset.PixelData = dataset.PixelData[:-2] + b"\0\1"
+    dataset.save_as(paths[-1])
     with pytest.raises(ImageError, match="1 slices lie where another one lies"):
         read_series(tmp_path)
 
@@ -126,7 +132,7 @@ def test_a_mixed_series_is_taken_apart(keyword, tmp_path) -> None:
     grouping = group_series(tmp_path)
     assert [(series.kind, len(series.paths), series.problems) for series in grouping.series] == [("volume", 6, ())] * 2
     assert [len({path.parent for path in series.paths}) for series in grouping.series] == [1, 1]
-    with pytest.raises(ImageError, match="Found 2 series"):
+    with pytest.raises(ImageError, match="holds 2 volumes"):
         read_series(tmp_path)
 
 

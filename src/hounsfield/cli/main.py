@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from hounsfield.cli.settings import with_settings
 from hounsfield.errors import HounsfieldError
 from hounsfield.version import __version__
 
@@ -61,7 +62,7 @@ for _name, _module in COMMANDS.items():
     if hasattr(_loaded, "app"):
         app.add_typer(_loaded.app, name=_name)
     else:
-        app.command(_name, context_settings=getattr(_loaded, "CONTEXT_SETTINGS", None))(_loaded.command)
+        app.command(_name, context_settings=getattr(_loaded, "CONTEXT_SETTINGS", None))(with_settings(_loaded.command))
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from hounsfield.cohorts.files import full_path
 from hounsfield.errors import ImageError
 from hounsfield.images.dicom_file import open_header
 from hounsfield.images.dicom_metadata import read_metadata
+from hounsfield.images.limits import pixel_limit
 from hounsfield.images.reading import READERS, format_suffix
 from hounsfield.images.series_geometry import is_localiser
 from hounsfield.progress import Progress, silent
@@ -25,7 +26,6 @@ IDENTIFIERS = {
     "StudyInstanceUID": "study",
     "PatientID": "patient",
 }
-MAX_PIXELS = 2**28
 # The name under which progress is told.
 READING = "reading DICOM headers"
 
@@ -48,13 +48,14 @@ def read_header(path: str) -> dict[str, Any]:
         them, and ``localiser`` where it is one.
     """
     try:
-        header = open_header(Path(path), MAX_PIXELS)
+        header = open_header(Path(path), pixel_limit())
         metadata = read_metadata(header, ())
+        rows = header.integer("Rows")
     except ImageError:
         # The reader of pixels will say what is wrong with the file.
         return {}
     values = {identifier: getattr(metadata, name) for identifier, name in IDENTIFIERS.items()}
-    values["Rows"] = header.integer("Rows")
+    values["Rows"] = rows
     values["modality"] = header.text("Modality")
     values["localiser"] = is_localiser(header) or None
     values |= {column: getattr(metadata, column) for column in COLUMNS}

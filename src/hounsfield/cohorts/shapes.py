@@ -12,10 +12,11 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
 from hounsfield.cohorts.files import ordered_map
-from hounsfield.cohorts.headers import MAX_PIXELS
 from hounsfield.errors import ImageError
 from hounsfield.images import read_image
-from hounsfield.images.dicom_file import open_header
+from hounsfield.images.dicom import volume_words
+from hounsfield.images.dicom_file import open_header, refusing
+from hounsfield.images.limits import pixel_limit
 from hounsfield.images.raster import JPEG_MAGIC, PNG_MAGIC, jpeg_size
 from hounsfield.images.reading import READERS, format_suffix
 
@@ -61,9 +62,12 @@ def _from_header(path: Path, suffix: str) -> tuple[int, ...] | None:
     if reader == READERS[".png"]:
         return _raster_shape(path)
     if reader == READERS[".dcm"]:
-        header = open_header(path, MAX_PIXELS)
-        rows, columns, frames = (header.integer(name) for name in ("Rows", "Columns", "NumberOfFrames"))
-        return (rows, columns) if rows and columns and (frames or 1) == 1 else None
+        header = open_header(path, pixel_limit())
+        with refusing(path):
+            rows, columns, frames = (header.integer(name) for name in ("Rows", "Columns", "NumberOfFrames"))
+        if not rows or not columns or (frames or 1) > 1 or volume_words(header, path) is not None:
+            return None
+        return rows, columns
     if reader == READERS[".nii"]:
         try:
             shape = nibabel.load(path).shape

@@ -210,7 +210,7 @@ def mask_pixels(dataset: Dataset, masks: Masks, max_pixels: int) -> None:
             "The object has pixels of single bits or of floats, in which nothing can be masked: expected integers of 8 "
             "bits or more. Leave it out, or say --keep-pixels after looking at it."
         )
-    values, layout = stored_pixels(header, layout, path)
+    values, layout = stored_pixels(header, layout, path, range(layout.frames))
     masked = values.copy()
     hidden = _hidden(dataset, masks, (layout.rows, layout.columns))
     masked[:, hidden] = masked.max() if layout.photometric == "MONOCHROME1" else masked.min()

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hounsfield.errors import ImageError, UsageError
+from hounsfield.images.dicom import chosen_volume
 from hounsfield.images.dicom_writer import write_series
 from hounsfield.images.image import Image
 from hounsfield.images.orientation import reorient
-from hounsfield.images.reading import format_suffix, read_image
+from hounsfield.images.reading import format_suffix, identified, read_image
 from hounsfield.images.reference import Reference
-from hounsfield.images.series import group_series, read_series
+from hounsfield.images.series import described, group_series, read_series
 from hounsfield.images.windows import WINDOW_PRESETS
 from hounsfield.images.writers import suffix_of, write_image
 from hounsfield.progress import Progress, silent
@@ -110,15 +111,13 @@ def _read(reference: Reference, progress: Progress) -> tuple[Image, list[Path]]:
         is_whole = (reference.volume, reference.frame) == (None, None)
         return image, [source] if image.metadata.instance and is_whole else []
     found = [one for one in group_series(source, progress=progress).series if one.kind != "localiser"]
-    if len(found) == 1:
-        return read_series(found[0], progress=progress), list(found[0].paths)
     if not found:
         raise ImageError(f"No DICOM series was found in '{source}'. Give a folder with the slices of one series.")
-    named = ", ".join(f"{len(one.paths)} files from {one.paths[0].name}" for one in found[:4])
-    raise ImageError(
-        f"'{source}' holds {len(found)} series or parts of them ({named}{', …' if len(found) > 4 else ''}), and one "
-        "output holds one. Put each into a folder of its own."
-    )
+    if len(found) > 1 and reference.volume is None and reference.frame is not None:
+        reference = reference.replace(volume=reference.frame, frame=None)
+    series = chosen_volume(found, [described(one) for one in found], reference.volume, source)
+    image = identified(read_series(series, progress=progress), reference)
+    return image, list(series.paths) if reference.frame is None else []
 
 
 def _fits_png(image: Image) -> bool:

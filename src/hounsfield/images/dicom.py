@@ -3,71 +3,123 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from hounsfield.errors import ImageError
+from hounsfield.errors import ImageError, SeveralVolumes
 from hounsfield.images.dicom_file import open_dicom, refusing
+from hounsfield.images.dicom_frames import frame_parts, frame_places
 from hounsfield.images.dicom_geometry import (
+    GAP_MILLIMETRES,
     Plane,
     are_parallel,
-    frame_planes,
-    is_even,
+    grid_distance,
+    grid_tolerance,
     pixel_spacing,
     read_plane,
-    stack_order,
 )
 from hounsfield.images.dicom_header import Header
-from hounsfield.images.dicom_layout import GREY, Layout, read_layout
+from hounsfield.images.dicom_layout import GREY, Layout, check_layout, read_layout
 from hounsfield.images.dicom_metadata import read_metadata
-from hounsfield.images.dicom_pixels import stored_pixels
+from hounsfield.images.dicom_mosaic import Mosaic, read_mosaic
+from hounsfield.images.dicom_pixels import stored_pixels, with_all_frames
 from hounsfield.images.dicom_values import palette_to_rgb, read_windows, real_values
 from hounsfield.images.image import Image
+from hounsfield.images.stacks import Part
 
 logger = logging.getLogger(__name__)
 
-Array = npt.NDArray[Any]
+Affine = npt.NDArray[np.float64]
+Volume = TypeVar("Volume")
 
 
-def read_dicom(path: Path, max_pixels: int) -> Image:
+def read_dicom(path: Path, max_pixels: int, volume: int | None = None) -> Image:
     """Read one DICOM file.
 
     Grey values are real ones (Hounsfield units of CT, grays of a dose grid), never windowed, with MONOCHROME1 turned
     round; palettes and YBR kinds become RGB. One frame makes a 2D image, several a 3D one. Frames that tell their
-    positions are sorted along the normal; where these are not those of an even stack, the frames stay in the file's
-    order and the image has no geometry.
+    positions are sorted along the normal; where these are not those of an even stack, or the frames are a film over
+    time, they stay in the file's order and the image has no geometry.
+
+    Args:
+        path: the file.
+        max_pixels: the most values that the file may declare.
+        volume: which volume of a file whose frames are not one stack, from 0.
 
     Raises:
+        SeveralVolumes: the frames make several volumes (b-values, echoes, phases, orientations), and none was chosen.
         ImageError: the file is damaged, holds no image, declares more than ``max_pixels`` values, or is of a kind that
             cannot be read.
     """
-    return decode(open_dicom(path, max_pixels), path, max_pixels)
+    return decode(open_dicom(path, max_pixels), path, max_pixels, volume)
 
 
-def decode(header: Header, path: Path, max_pixels: int) -> Image:
+def decode(header: Header, path: Path, max_pixels: int, volume: int | None = None) -> Image:
     """Make the image of a file that has been opened with its pixels; as ``read_dicom``."""
     with refusing(path):
         _check_has_image(header, path)
-        layout = read_layout(header, path, max_pixels)
-        stored, layout = stored_pixels(header, layout, path)
-        windows: tuple[tuple[float, float], ...] = ()
-        if layout.photometric in GREY:
-            values, value_range = real_values(header, stored, layout)
-            windows = read_windows(header, layout, value_range)
-        elif layout.photometric == "PALETTE COLOR":
-            values = palette_to_rgb(header, stored, layout)
-        else:
-            values = stored
-        metadata = read_metadata(header, windows)
-        modality = header.text("Modality")
+        layout = with_all_frames(header, read_layout(header, path, max_pixels), path)
+        check_layout(layout, path, max_pixels)
+        mosaic = read_mosaic(header, path) if layout.frames == 1 else None
+        if mosaic is not None:
+            return _unfolded(_image(header, layout, path, (0,)), mosaic, path)
         if layout.frames == 1:
-            spacing, affine = _slice_geometry(header)
-            return Image(values[0], spacing, affine, modality, metadata)
-        values, volume_spacing, affine = _stacked(header, values, layout, path)
-        return Image(values, volume_spacing, affine, modality, metadata)
+            spacing, affine = _slice_geometry(header, path)
+            return _image(header, layout, path, (0,)).replace(spacing=spacing, affine=affine)
+        parts = frame_parts(header, layout.frames, path)
+        if not parts:
+            return _image(header, layout, path, range(layout.frames))
+        part = chosen_volume(parts, [_described(part, layout) for part in parts], volume, path)
+        return _stacked(header, layout, path, part)
+
+
+def volume_words(header: Header, path: Path) -> list[str] | None:
+    """A few words about each volume in a file that is a volume, or several, by itself; ``None`` for a single slice."""
+    with refusing(path):
+        frames = header.integer("NumberOfFrames") or 1
+        if frames == 1 and "PerFrameFunctionalGroupsSequence" not in header:
+            return None if read_mosaic(header, path) is None else [""]
+        return [part.words for part in frame_parts(header, frames, path)] or [""]
+
+
+def chosen_volume(volumes: Sequence[Volume], words: Sequence[str], volume: int | None, source: object) -> Volume:
+    """The volume that was asked for, or the only one.
+
+    Raises:
+        SeveralVolumes: there are several, and none was asked for.
+        ImageError: there is none of that number.
+    """
+    if volume is None and len(volumes) > 1:
+        raise SeveralVolumes(source, words)
+    if volume is not None and volume >= len(volumes):
+        raise ImageError(
+            f"{source} holds {len(volumes)} volume(s), and number {volume} was asked for. They count from 0."
+        )
+    return volumes[volume or 0]
+
+
+def _described(part: Part, layout: Layout) -> str:
+    size = "×".join(str(length) for length in (len(part.indices), layout.rows, layout.columns))
+    return f"{part.words}, {size} voxels" if part.words else f"{size} voxels"
+
+
+def _image(header: Header, layout: Layout, path: Path, frames: Sequence[int]) -> Image:
+    """Real values and facts of the chosen frames, without their geometry."""
+    stored, layout = stored_pixels(header, layout, path, frames)
+    windows: tuple[tuple[float, float], ...] = ()
+    if layout.photometric in GREY:
+        values, value_range = real_values(header, stored, layout, frames)
+        windows = read_windows(header, layout, value_range, frames[0])
+    elif layout.photometric == "PALETTE COLOR":
+        values = palette_to_rgb(header, stored, layout)
+    else:
+        values = stored
+    metadata = read_metadata(header, windows)
+    return Image(values if len(values) > 1 else values[0], None, None, header.text("Modality"), metadata)
 
 
 def _check_has_image(header: Header, path: Path) -> None:
@@ -87,36 +139,57 @@ def _check_has_image(header: Header, path: Path) -> None:
     )
 
 
-def _slice_geometry(header: Header) -> tuple[tuple[float, float] | None, npt.NDArray[np.float64] | None]:
-    plane = read_plane(header, header, header)
-    if plane is None:
-        planes = frame_planes(header, 1)
-        plane = planes[0] if planes else None
+def _unfolded(picture: Image, mosaic: Mosaic, path: Path) -> Image:
+    pixels = mosaic.unfolded(picture.pixels)
+    if mosaic.planes is None or len(pixels) == 1:
+        logger.warning("%s: its mosaic does not tell where its slices lie, so the image has no geometry", path)
+        return picture.replace(pixels=pixels)
+    normal = mosaic.planes[0].normal
+    order = np.argsort([float(normal @ plane.position) for plane in mosaic.planes], kind="stable")
+    return _placed(picture.replace(pixels=pixels[order]), [mosaic.planes[index] for index in order], path)
+
+
+def _slice_geometry(header: Header, path: Path) -> tuple[tuple[float, float] | None, Affine | None]:
+    places = None
+    if "PerFrameFunctionalGroupsSequence" in header or "SliceVector" in header:
+        places = frame_places(header, 1, path)
+    plane = places[0].plane if places else read_plane(header, header, header)
+    if plane is None and header.decimals("ImageOrientationPatient") and pixel_spacing(header) is not None:
+        logger.warning("%s: its position and orientation are incomplete or impossible, so it has no affine", path)
     return (plane.spacing, plane.affine()) if plane else (pixel_spacing(header), None)
 
 
-def _stacked(
-    header: Header, values: Array, layout: Layout, path: Path
-) -> tuple[Array, tuple[float, float, float] | None, npt.NDArray[np.float64] | None]:
-    planes = frame_planes(header, layout.frames)
-    if planes is None:
-        return values, None, None
-    order = stack_order(planes)
-    planes = [planes[index] for index in order]
+def _stacked(header: Header, layout: Layout, path: Path, part: Part) -> Image:
+    places = frame_places(header, layout.frames, path) or []
+    planes = [places[index].plane for index in part.indices]
+    if part.varying:
+        logger.warning("%s: its frames make one even stack, and yet differ in %s", path, part.varying)
+    if len(planes) == 1:
+        image = _image(header, layout, path, part.indices)
+        return image.replace(spacing=planes[0].spacing, affine=planes[0].affine())
+    return _placed(
+        _image(header, layout, path, part.indices if is_stack(planes) else sorted(part.indices)), planes, path
+    )
+
+
+def _placed(image: Image, planes: Sequence[Plane], path: Path) -> Image:
+    """The image with the geometry of its sorted slices, where these make an even stack."""
     if not is_stack(planes):
         logger.warning("%s: its frames are no even stack of parallel slices, so the image has no geometry", path)
-        return values, None, None
+        return image
     step = (planes[-1].position - planes[0].position) / (len(planes) - 1)
-    if not np.array_equal(order, np.arange(len(order))):
-        values = values[order]
-    return values, (float(np.linalg.norm(step)), *planes[0].spacing), planes[0].affine(step)
+    spacing = (float(np.linalg.norm(step)), *planes[0].spacing)
+    return image.replace(spacing=spacing, affine=planes[0].affine(step))
 
 
-def is_stack(planes: list[Plane]) -> bool:
+def is_stack(planes: Sequence[Plane]) -> bool:
     """Whether sorted planes are parallel, evenly spaced, and straight above one another."""
     first = planes[0]
     if not all(are_parallel(first, plane) for plane in planes[1:]):
         return False
     offsets = np.array([plane.position - first.position for plane in planes])
     drift = np.abs(offsets - np.outer(offsets @ first.normal, first.normal)).max()
-    return is_even(offsets @ first.normal) and bool(drift < min(first.spacing) / 2)
+    depths = offsets @ first.normal
+    usual = float(np.median(np.diff(depths)))
+    is_regular = usual > GAP_MILLIMETRES and grid_distance(depths) <= grid_tolerance(planes, usual)
+    return is_regular and bool(drift < min(first.spacing) / 2)

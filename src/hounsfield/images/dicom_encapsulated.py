@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
-from pydicom.encaps import encapsulate, generate_frames
+from pydicom.encaps import encapsulate, generate_fragments, generate_frames, parse_basic_offsets
 from pydicom.pixels import get_decoder
 from pydicom.uid import (
     HTJ2K,
@@ -40,6 +41,11 @@ START_OF_CODESTREAM = b"\xff\x4f\xff\x51"  # JPEG 2000: SOC and SIZ (ITU-T T.800
 END_OF_CODESTREAM = b"\xff\xd9"  # the same marker in all members of the family
 # Markers that start a JPEG frame (ITU-T T.81 table B.1) or a JPEG-LS frame (T.87 C.1.1) and so carry its size.
 FRAME_MARKERS = (frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}) | {0xF7}
+# Those of sequential JPEG: baseline and extended, with Huffman coding.
+SEQUENTIAL_MARKERS = frozenset({0xC0, 0xC1})
+# Adobe's marker, and the least length at which it names the transform (ITU-T T.872 section 6.5.3).
+ADOBE_MARKER = 0xEE
+ADOBE_LENGTH = 14
 BARE_MARKERS = frozenset(range(0xD0, 0xD9)) | {0x01}
 START_OF_SCAN = 0xDA
 # PackBits turns two bytes into at most 128 (PS3.5 annex G.3.1).
@@ -90,6 +96,20 @@ def split_frames(header: Header, content: bytes | memoryview, num_frames: int, p
         f"{path} declares {num_frames} frames and holds {len(frames)}: it is truncated, or its header is wrong. Copy "
         "it again from its source."
     )
+
+
+def with_frames(
+    header: Header, content: bytes | memoryview, chosen: Sequence[int], num_frames: int, path: Path
+) -> tuple[Header, bytes]:
+    """The header and the pixel element of a file that has only the chosen frames, in that order."""
+    frames = split_frames(header, content, num_frames, path)
+    dataset = copy.copy(header.dataset)
+    for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
+        if keyword in dataset:
+            del dataset[keyword]
+    dataset.NumberOfFrames = len(chosen)
+    dataset.PixelData = encapsulate([frames[index] for index in chosen])
+    return Header(dataset), dataset.PixelData
 
 
 def inflated_frames(
@@ -176,13 +196,44 @@ def _with_full_scans(frame: bytes) -> bytes:
     """Write the spectral selection 0 to 63 where a sequential JPEG lacks it.
 
     Nothing else is allowed there (ITU-T T.81, table B.3), yet an old encoder left it zero, which its decoder ignored
-    and today's refuse.
+    and today's refuse. The scans of a progressive JPEG, which stands in some files under a sequential syntax, are as
+    they should be.
     """
+    is_sequential = False
     for marker, position in _segments(frame):
-        if marker == START_OF_SCAN:
+        is_sequential = is_sequential or marker in SEQUENTIAL_MARKERS
+        if marker == START_OF_SCAN and is_sequential:
             end = position + 2 + int.from_bytes(frame[position + 2 : position + 4], "big")
             return frame[: end - 3] + b"\x00\x3f\x00" + frame[end:]
     return frame
+
+
+def jpeg_colours(frame: bytes) -> str | None:
+    """The colour model that a JPEG of three components leaves no doubt about: ``RGB``, ``YBR_FULL`` or ``None``.
+
+    Chroma is subsampled only where there is one; Adobe's marker names the transform.
+    """
+    for marker, position in _segments(frame):
+        length = int.from_bytes(frame[position + 2 : position + 4], "big")
+        if marker == ADOBE_MARKER and length >= ADOBE_LENGTH and frame[position + 4 : position + 9] == b"Adobe":
+            return "YBR_FULL" if frame[position + 15] else "RGB"
+    for marker, position in _segments(frame):
+        if marker in FRAME_MARKERS and position + 19 <= len(frame) and frame[position + 9] == 3:
+            sampling = {frame[position + 11 + 3 * component] for component in range(3)}
+            return "YBR_FULL" if len(sampling) > 1 else None
+    return None
+
+
+def count_frames(header: Header, content: bytes | memoryview, syntax: UID) -> int:
+    """How many frames a compressed pixel element holds, by its own tables and by where pictures begin."""
+    lengths = header.raw("ExtendedOffsetTableLengths")
+    element = bytes(content)
+    offsets = parse_basic_offsets(element)
+    if lengths or offsets:
+        return max(len(lengths or b"") // 8, len(offsets))
+    fragments = list(generate_fragments(element[8:]))
+    start = START_OF_CODESTREAM[:2] if syntax in JPEG_2000 else b"\xff\xd8"
+    return len(fragments) if syntax == RLELossless else sum(fragment.startswith(start) for fragment in fragments)
 
 
 def has_signed_samples(header: Header, content: bytes | memoryview, layout: Layout, path: Path) -> bool:

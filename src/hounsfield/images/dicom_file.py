@@ -22,16 +22,19 @@ from pydicom.uid import (
 )
 
 from hounsfield.errors import ImageError
-from hounsfield.images.dicom_header import SPECIFIC_TAGS, Header
+from hounsfield.images.dicom_header import Header, UnreadableElementError
 from hounsfield.images.dicom_layout import read_layout
+from hounsfield.images.dicom_tags import SPECIFIC_TAGS
 from hounsfield.images.formats import DICOM_MAGIC, DICOM_MAGIC_OFFSET, is_dicom
+from hounsfield.images.limits import SPARE_BYTES
 
-# Whatever a header may add to the pixels of a file.
-HEADER_BYTES = 2**26
 # No sample takes more bytes than a double.
 MAX_SAMPLE_BYTES = 8
 # Values of more bytes are not copied out of the file's content.
 LONG_VALUE = 2**14
+GZIP_MAGIC = b"\x1f\x8b"
+RAW_DEFLATE = -zlib.MAX_WBITS
+GZIP = zlib.MAX_WBITS + 16
 META_GROUP = b"\x02\x00"
 # Value representations whose length takes four bytes (PS3.5 section 7.1.2), as far as meta information has them.
 LONG_KINDS = (b"OB", b"UN", b"UT", b"SQ")
@@ -48,6 +51,8 @@ def refusing(path: Path) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
+    except UnreadableElementError as error:
+        raise ImageError(f"{path}: {error}. Correct the element, or export the file again from its source.") from error
     except ImageError:
         raise
     # Deliberately broad: on damaged input pydicom and the codecs raise dozens of kinds, RecursionError and
@@ -75,7 +80,7 @@ def open_dicom(path: Path, max_pixels: int) -> Header:
 
 
 def read_content(path: Path, max_pixels: int) -> tuple[bytes, UID | None]:
-    """The bytes of a DICOM file, a deflated data set inflated.
+    """The bytes of a DICOM file, a gzipped file and a deflated data set inflated.
 
     Returns:
         The file's content, and the deflated transfer syntax where it had that. The content then says that its syntax
@@ -85,15 +90,18 @@ def read_content(path: Path, max_pixels: int) -> tuple[bytes, UID | None]:
         ImageError: the file is too large for ``max_pixels``, no DICOM, or inflates to more than its header explains.
     """
     size = path.stat().st_size
-    limit = max_pixels * MAX_SAMPLE_BYTES + HEADER_BYTES
+    limit = max_pixels * MAX_SAMPLE_BYTES + SPARE_BYTES
     if size > limit:
         raise ImageError(
-            f"{path} has {size} bytes, more than an image of {max_pixels} values can need. Raise max_pixels if the "
-            "file is to be trusted."
+            f"{path} has {size} bytes, more than an image of {max_pixels} values can need. Raise the limit with "
+            "--max-pixels if the file is to be trusted."
         )
     content = path.read_bytes()
+    is_gzipped = content.startswith(GZIP_MAGIC)
+    if is_gzipped:
+        content = _inflated(content, path, max_pixels, GZIP)
     _check_kind(content, path)
-    if not _is_deflated(content, path):
+    if not (DEFLATED_MARK in content[: 2**16] if is_gzipped else _is_deflated(content, path)):
         return content, None
     start = _meta_end(content)
     if DEFLATED_MARK not in content[:start]:
@@ -101,7 +109,7 @@ def read_content(path: Path, max_pixels: int) -> tuple[bytes, UID | None]:
             f"{path} is damaged: its meta information cannot be followed. Export it again from its source."
         )
     meta = content[:start].replace(DEFLATED_MARK, ExplicitVRLittleEndian.encode().ljust(len(DEFLATED_MARK), b"\0"))
-    return meta + _inflated_data_set(content[start:], path, max_pixels), DeflatedExplicitVRLittleEndian
+    return meta + _inflated(content[start:], path, max_pixels, RAW_DEFLATE), DeflatedExplicitVRLittleEndian
 
 
 def open_header(path: Path, max_pixels: int) -> Header:
@@ -112,6 +120,8 @@ def open_header(path: Path, max_pixels: int) -> Header:
     """
     with refusing(path), path.open("rb") as stream:
         head = stream.read(2**12)
+        if head.startswith(GZIP_MAGIC):
+            return open_dicom(path, max_pixels)
         _check_kind(head, path)
         if DEFLATED_MARK in head and _is_deflated(head, path):
             return open_dicom(path, max_pixels)
@@ -157,24 +167,24 @@ def inflate(deflated: bytes, path: Path, limit: int) -> bytes:
     inflated = stream.decompress(deflated, limit + 1)
     if len(inflated) > limit:
         raise ImageError(
-            f"{path} inflates to more than {limit} bytes, which no image within the limit needs. Raise max_pixels if "
-            "the file is to be trusted."
+            f"{path} inflates to more than {limit} bytes, more than its header explains. Raise the limit with "
+            "--max-pixels if the file is to be trusted."
         )
     if not stream.eof:
         raise ImageError(f"{path} is truncated: its deflated data has no end. Copy it again from its source.")
     return inflated
 
 
-def _inflated_data_set(deflated: bytes, path: Path, max_pixels: int) -> bytes:
-    """Inflate a data set up to what its rows, columns, frames and bits explain, and ``HEADER_BYTES``."""
-    stream = zlib.decompressobj(-zlib.MAX_WBITS)
-    inflated = stream.decompress(deflated, HEADER_BYTES)
-    if not stream.eof and len(inflated) == HEADER_BYTES:
-        explained = _explained_bytes(inflated, path, max_pixels)
+def _inflated(deflated: bytes, path: Path, max_pixels: int, kind: int) -> bytes:
+    """Inflate a data set or a whole file up to what its rows, columns, frames and bits explain, and ``SPARE_BYTES``."""
+    stream = zlib.decompressobj(kind)
+    inflated = stream.decompress(deflated, SPARE_BYTES)
+    if not stream.eof and len(inflated) == SPARE_BYTES:
+        explained = _explained_bytes(inflated, path, max_pixels, is_file=kind == GZIP)
         rest = stream.decompress(stream.unconsumed_tail, explained + 1)
         if len(rest) > explained:
             raise ImageError(
-                f"{path} inflates to more than {HEADER_BYTES + explained} bytes, and its header explains "
+                f"{path} inflates to more than {SPARE_BYTES + explained} bytes, and its header explains "
                 f"{explained} of pixels. Export it again from its source."
             )
         inflated += rest
@@ -183,10 +193,16 @@ def _inflated_data_set(deflated: bytes, path: Path, max_pixels: int) -> bytes:
     return inflated
 
 
-def _explained_bytes(beginning: bytes, path: Path, max_pixels: int) -> int:
-    """How many bytes of pixels the beginning of an explicit little-endian data set declares."""
+def _explained_bytes(beginning: bytes, path: Path, max_pixels: int, *, is_file: bool) -> int:
+    """How many bytes of pixels the beginning of a file, or of an explicit little-endian data set, declares."""
     stream = io.BytesIO(beginning)
-    header = read_dataset(stream, False, True, stop_when=_is_pixel_element, specific_tags=SPECIFIC_TAGS)
+    if is_file:
+        if DEFLATED_MARK in beginning[: 2**16]:
+            # A file that is inflated twice is none that anybody writes: the second time is left its share.
+            return 0
+        header = pydicom.dcmread(stream, force=True, stop_before_pixels=True, specific_tags=SPECIFIC_TAGS)
+    else:
+        header = read_dataset(stream, False, True, stop_when=_is_pixel_element, specific_tags=SPECIFIC_TAGS)
     if stream.tell() >= len(beginning):
         raise ImageError(
             f"{path} inflates to more than {len(beginning)} bytes before its pixels, which no image needs. Export it "

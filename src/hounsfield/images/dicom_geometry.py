@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,8 @@ CENTIMETRES = 3
 # Distances between slices may differ by this share of the usual one, or this many millimetres, through rounding.
 GAP_SHARE = 0.02
 GAP_MILLIMETRES = 0.01
+# A tenth of a millimetre is taken for one when it is this near to it.
+ROUNDED = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,10 +70,10 @@ class Plane:
 
 def read_plane(position: Header, orientation: Header, measures: Header) -> Plane | None:
     """The plane of a slice, each part from where it stands: the image itself or its functional groups."""
-    origin = position.decimals("ImagePositionPatient")
-    cosines = orientation.decimals("ImageOrientationPatient")
+    origin = position.vector("ImagePositionPatient", 3)
+    cosines = orientation.vector("ImageOrientationPatient", 6)
     spacing = pixel_spacing(measures)
-    if len(origin) != 3 or len(cosines) != 6 or spacing is None:
+    if origin is None or cosines is None or spacing is None:
         return None
     along_columns, along_rows = np.array(cosines[:3]), np.array(cosines[3:])
     norms = np.linalg.norm(along_columns), np.linalg.norm(along_rows)
@@ -89,8 +92,8 @@ def read_plane(position: Header, orientation: Header, measures: Header) -> Plane
 def pixel_spacing(header: Header) -> tuple[float, float] | None:
     """Millimetres between (rows, columns); at the detector where the patient's plane is not known."""
     for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
-        values = header.decimals(keyword)
-        if len(values) == 2 and min(values) > 0:
+        values = header.vector(keyword, 2)
+        if values is not None and min(values) > 0:
             return values[0], values[1]
     return _ultrasound_spacing(header)
 
@@ -107,39 +110,12 @@ def _ultrasound_spacing(header: Header) -> tuple[float, float] | None:
     return abs(rows) * 10, abs(columns) * 10
 
 
-def frame_planes(header: Header, num_frames: int) -> list[Plane] | None:
-    """The plane of each frame of a multi-frame image, or ``None`` where the file does not tell them all."""
-    offsets = header.decimals("GridFrameOffsetVector")
-    if offsets:
-        return _offset_planes(header, offsets, num_frames)
-    frames = header.items("PerFrameFunctionalGroupsSequence")
-    if len(frames) != num_frames:
-        return None
-    shared = header.item("SharedFunctionalGroupsSequence")
-    planes = []
-    for frame in frames:
-        parts = [functional_group(frame, shared, keyword) for keyword in PLANE_GROUPS]
-        plane = read_plane(*parts) if None not in parts else None  # type: ignore[arg-type]  # None is ruled out here
-        if plane is None:
-            return None
-        planes.append(plane)
-    return planes
-
-
-PLANE_GROUPS = ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence")
-
-
-def functional_group(frame: Header | None, shared: Header | None, keyword: str) -> Header | None:
-    """The first item of a functional group: the frame's own, else the one that all frames share."""
-    own = frame.item(keyword) if frame else None
-    return own or (shared.item(keyword) if shared else None)
-
-
-def _offset_planes(header: Header, offsets: tuple[float, ...], num_frames: int) -> list[Plane] | None:
+def offset_planes(header: Header, offsets: tuple[float, ...], num_frames: int) -> list[Plane] | None:
     """Planes of a dose grid (PS3.3 C.8.8.3.2): offsets from the first frame if they begin with zero, else positions."""
     plane = read_plane(header, header, header)
     if plane is None or len(offsets) != num_frames:
         return None
+    # The standard's second form: the offsets are positions.
     start = 0.0 if offsets[0] == 0 else plane.depth
     return [
         Plane(
@@ -151,12 +127,6 @@ def _offset_planes(header: Header, offsets: tuple[float, ...], num_frames: int) 
         )
         for offset in offsets
     ]
-
-
-def stack_order(planes: list[Plane]) -> npt.NDArray[np.intp]:
-    """Indices that sort planes along the normal of the first one."""
-    normal = planes[0].normal
-    return np.argsort([float(normal @ plane.position) for plane in planes], kind="stable")
 
 
 def are_parallel(first: Plane, other: Plane) -> bool:
@@ -173,6 +143,20 @@ def gap_tolerance(gap: float) -> float:
 
 def is_even(depths: npt.NDArray[Any]) -> bool:
     """Whether sorted positions along the normal have one distance, which is not zero."""
-    gaps = np.diff(depths)
-    usual = float(np.median(gaps))
-    return usual > GAP_MILLIMETRES and float(np.abs(gaps - usual).max()) <= gap_tolerance(usual)
+    usual = float(np.median(np.diff(depths)))
+    return usual > GAP_MILLIMETRES and grid_distance(depths) <= gap_tolerance(usual)
+
+
+def grid_distance(depths: npt.NDArray[Any]) -> float:
+    """How far, at most, sorted positions are from an even grid between them, fitted by least squares."""
+    steps = np.arange(len(depths))
+    return float(np.abs(depths - np.polyval(np.polyfit(steps, depths, 1), steps)).max())
+
+
+def grid_tolerance(planes: Sequence[Plane], gap: float) -> float:
+    """How far positions may be from an even grid; farther where the file has them with one decimal only."""
+    tenths = np.array([plane.position for plane in planes]) * 10
+    rounded = bool(np.abs(tenths - np.round(tenths)).max() < ROUNDED)
+    # Each coordinate may be off by half a tenth, and the fitted grid by a little more.
+    rounding = 0.06 * float(np.abs(planes[0].normal).sum()) if rounded else 0.0
+    return max(gap_tolerance(gap), min(rounding, gap / 4))

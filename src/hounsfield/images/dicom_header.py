@@ -1,113 +1,44 @@
-"""The data elements that reading an image needs, taken from a DICOM data set without converting the rest."""
+"""Typed access to the data elements of a DICOM data set, without converting the rest of it."""
 
 from __future__ import annotations
 
 import math
 import struct
+from functools import cache
 from typing import Any
 
+from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
-from pydicom.tag import BaseTag, Tag
+from pydicom.multival import MultiValue
+from pydicom.tag import BaseTag
 
-# Every element that is read. Others, patients' names above all, are dropped while the file is parsed.
-KEYWORDS = (
-    "SpecificCharacterSet",
-    "ImageType",
-    "SOPClassUID",
-    "SOPInstanceUID",
-    "StudyDate",
-    "Modality",
-    "Manufacturer",
-    "InstitutionName",
-    "ManufacturerModelName",
-    "PatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "PatientAge",
-    "BodyPartExamined",
-    "SliceThickness",
-    "SpacingBetweenSlices",
-    "EchoTime",
-    "EchoNumbers",
-    "TriggerTime",
-    "ImagerPixelSpacing",
-    "NominalScannedPixelSpacing",
-    "ViewPosition",
-    "SequenceOfUltrasoundRegions",
-    "DiffusionBValue",
-    "StudyInstanceUID",
-    "SeriesInstanceUID",
-    "AcquisitionNumber",
-    "InstanceNumber",
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
-    "TemporalPositionIdentifier",
-    "Laterality",
-    "ImageLaterality",
-    "SamplesPerPixel",
-    "PhotometricInterpretation",
-    "PlanarConfiguration",
-    "NumberOfFrames",
-    "Rows",
-    "Columns",
-    "PixelSpacing",
-    "BitsAllocated",
-    "BitsStored",
-    "HighBit",
-    "PixelRepresentation",
-    "WindowCenter",
-    "WindowWidth",
-    "RescaleIntercept",
-    "RescaleSlope",
-    "RedPaletteColorLookupTableDescriptor",
-    "GreenPaletteColorLookupTableDescriptor",
-    "BluePaletteColorLookupTableDescriptor",
-    "RedPaletteColorLookupTableData",
-    "GreenPaletteColorLookupTableData",
-    "BluePaletteColorLookupTableData",
-    "SegmentedRedPaletteColorLookupTableData",
-    "SegmentedGreenPaletteColorLookupTableData",
-    "SegmentedBluePaletteColorLookupTableData",
-    "ModalityLUTSequence",
-    "VOILUTSequence",
-    "GridFrameOffsetVector",
-    "DoseGridScaling",
-    "SharedFunctionalGroupsSequence",
-    "PerFrameFunctionalGroupsSequence",
-    "DirectoryRecordSequence",
-    "FloatPixelData",
-    "DoubleFloatPixelData",
-    "PixelData",
-    "ExtendedOffsetTable",
-    "ExtendedOffsetTableLengths",
-)
-TAGS: dict[str, BaseTag] = {keyword: Tag(keyword) for keyword in KEYWORDS}
-SPECIFIC_TAGS = list(TAGS.values())
-# Elements that stand inside items of the sequences above.
-TAGS |= {
-    keyword: Tag(keyword)
-    for keyword in (
-        "FrameVOILUTSequence",
-        "LUTData",
-        "LUTDescriptor",
-        "PhysicalDeltaX",
-        "PhysicalDeltaY",
-        "PhysicalUnitsXDirection",
-        "PhysicalUnitsYDirection",
-        "PixelMeasuresSequence",
-        "PixelValueTransformationSequence",
-        "PlaneOrientationSequence",
-        "PlanePositionSequence",
-        "ReferencedFileID",
-    )
-}
+from hounsfield.errors import ImageError
+from hounsfield.images.dicom_tags import BLOCKS, PRIVATE, TAGS, described
+
 # Compressed pixels end with a delimiter instead (PS3.5 section A.4).
 UNDEFINED_LENGTH = 2**32 - 1
-BINARY_FORMATS = {"FD": ("d", 8), "FL": ("f", 4)}
+BINARY_FORMATS = {
+    "FD": ("d", 8),
+    "FL": ("f", 4),
+    "US": ("H", 2),
+    "SS": ("h", 2),
+    "UL": ("I", 4),
+    "SL": ("i", 4),
+}
+
+
+class UnreadableElementError(ImageError):
+    """An element is there and its value is none that it may have; the message is a sentence about the element."""
+
+    def __init__(self, keyword: str, expected: str) -> None:
+        super().__init__(f"its {described(keyword)} is there and cannot be read: expected {expected}")
 
 
 class Header:
-    """Typed access to the elements of a data set; a missing, empty or unreadable value is ``None`` or empty.
+    """Typed access to the elements of a data set; a missing or empty value is ``None`` or empty.
+
+    A number that is there and cannot be read is never taken for a missing one: it raises ``UnreadableElementError``,
+    to which ``dicom_file.refusing`` adds the name of the file. Decimal commas are read.
 
     Values are decoded from their bytes here because pydicom's general conversion would take longer than reading the
     pixels; what this fast way does not know is left to pydicom.
@@ -120,17 +51,23 @@ class Header:
         self.content = content
 
     def __contains__(self, keyword: str) -> bool:
-        return TAGS[keyword] in self.dataset
+        return self._tag(keyword) in self.dataset
 
     def raw(self, keyword: str) -> bytes | memoryview | None:
         """The bytes of a value as they stand in the file, or ``None``; long ones are a view of the file's content."""
-        element = self.dataset.get_item(TAGS[keyword], keep_deferred=bool(self.content))
+        element = self.dataset.get_item(self._tag(keyword), keep_deferred=bool(self.content))
         if self.content and element is not None and element.value is None and element.length:
             if element.length == UNDEFINED_LENGTH:
                 value = self.dataset[TAGS[keyword]].value
                 return value if isinstance(value, bytes) else None
             return memoryview(self.content)[element.value_tell : element.value_tell + element.length]
         return element.value if element is not None and isinstance(element.value, bytes) else None
+
+    def has_undefined_length(self, keyword: str) -> bool:
+        """Whether the element ends with a delimiter, as compressed pixels do."""
+        element = self.dataset.get_item(TAGS[keyword], keep_deferred=True)
+        length = getattr(element, "length", None)
+        return bool(length == UNDEFINED_LENGTH or getattr(element, "is_undefined_length", False))
 
     def value(self, keyword: str) -> Any:
         """A value as pydicom converts it, or ``None``."""
@@ -159,15 +96,32 @@ class Header:
         return text.strip(" \x00") or None
 
     def decimals(self, keyword: str) -> tuple[float, ...]:
-        """Every value of a DS, IS, FD or FL element; empty if one of them is no finite number."""
-        element = self.dataset.get_item(TAGS[keyword])
-        if element is None or element.value is None or element.value == b"":
+        """Every value of an element of numbers; empty where the element is.
+
+        Raises:
+            UnreadableElementError: one of them is no finite number.
+        """
+        element = self.dataset.get_item(self._tag(keyword))
+        if element is None or element.value is None or element.value == "":
             return ()
         try:
-            numbers = tuple(float(value) for value in self._parts(keyword, element))
+            numbers = tuple(_number(value) for value in self._parts(keyword, element))
         except (ValueError, TypeError, struct.error):
-            return ()
-        return numbers if all(map(math.isfinite, numbers)) else ()
+            numbers = (math.nan,)
+        if not all(map(math.isfinite, numbers)):
+            raise UnreadableElementError(keyword, "finite numbers")
+        return numbers
+
+    def vector(self, keyword: str, length: int) -> tuple[float, ...] | None:
+        """As ``decimals`` for an element of a known number of values; ``None`` where it is empty.
+
+        Raises:
+            UnreadableElementError: also where there are fewer or more.
+        """
+        numbers = self.decimals(keyword)
+        if numbers and len(numbers) != length:
+            raise UnreadableElementError(keyword, f"{length} numbers")
+        return numbers or None
 
     def decimal(self, keyword: str) -> float | None:
         """The first value of ``decimals``."""
@@ -175,25 +129,24 @@ class Header:
         return numbers[0] if numbers else None
 
     def integer(self, keyword: str) -> int | None:
-        """The value of a US, SS or IS element."""
-        element = self.dataset.get_item(TAGS[keyword])
-        if element is None:
+        """The value of a US, SS or IS element.
+
+        Raises:
+            UnreadableElementError: it is no whole number.
+        """
+        number = self.decimal(keyword)
+        if number is None:
             return None
-        value = element.value
-        if isinstance(value, bytes):
-            if len(value) == 2 and element.VR in {"US", None} and keyword != "NumberOfFrames":
-                return int.from_bytes(value, "little" if element.is_little_endian else "big")
-            value = self.dataset[TAGS[keyword]].value
-        try:
-            return int(value)
-        except (ValueError, TypeError):
-            return None
+        if not number.is_integer():
+            raise UnreadableElementError(keyword, "a whole number")
+        return int(number)
 
     def items(self, keyword: str) -> list[Header]:
         """The items of a sequence; empty where there is none."""
-        if TAGS[keyword] not in self.dataset:
+        tag = self._tag(keyword)
+        if tag not in self.dataset:
             return []
-        value = self.dataset[TAGS[keyword]].value
+        value = self.dataset[tag].value
         return [Header(item) for item in value] if value and isinstance(value[0], Dataset) else []
 
     def item(self, keyword: str) -> Header | None:
@@ -201,30 +154,49 @@ class Header:
         items = self.items(keyword)
         return items[0] if items else None
 
+    def _tag(self, keyword: str) -> BaseTag:
+        """The number of an element; of a private one, that in the block that its creator has reserved in this file."""
+        private = PRIVATE.get(keyword)
+        if private is None:
+            return TAGS[keyword]
+        tags = private.tags()
+        for block, tag in zip(BLOCKS, tags, strict=True):
+            creator = self.dataset.get_item((private.group, block))
+            if creator is not None and _text_of(creator.value).startswith(private.creator):
+                return tag
+        # Nothing stands here: blocks begin at 0x10.
+        return BaseTag(private.group << 16)
+
     def _parts(self, keyword: str, element: Any) -> Any:
         value = element.value
         if not isinstance(value, bytes):
-            return value if hasattr(value, "__iter__") and not isinstance(value, str) else (value,)
-        if element.VR in BINARY_FORMATS:
-            code, size = BINARY_FORMATS[element.VR]
-            return struct.unpack(f"{'<' if element.is_little_endian else '>'}{len(value) // size}{code}", value)
-        if element.VR in {"DS", "IS"} or keyword in TEXT_DECIMALS:
-            return value.strip(b" \x00").split(b"\\")
+            return value if isinstance(value, MultiValue | list | tuple) else (value,)
+        representation = _representation(keyword) if element.VR in {None, "UN"} else element.VR
+        if representation in BINARY_FORMATS:
+            code, size = BINARY_FORMATS[representation]
+            order = "<" if getattr(element, "is_little_endian", True) else ">"
+            return struct.unpack(f"{order}{len(value) // size}{code}", value)
+        if representation in {"DS", "IS"}:
+            text = value.strip(b" \x00")
+            return text.split(b"\\") if text else ()
         value = self.dataset[TAGS[keyword]].value
-        return value if hasattr(value, "__iter__") and not isinstance(value, str) else (value,)
+        return value if isinstance(value, MultiValue | list | tuple) else (value,)
 
 
-# Decimals that are text also in files with implicit value representations, which do not name the kind.
-TEXT_DECIMALS = frozenset(
-    {
-        "ImagePositionPatient",
-        "ImageOrientationPatient",
-        "PixelSpacing",
-        "ImagerPixelSpacing",
-        "SliceThickness",
-        "RescaleSlope",
-        "RescaleIntercept",
-        "WindowCenter",
-        "WindowWidth",
-    }
-)
+def _number(value: Any) -> float:
+    """A number, of a text also with a decimal comma."""
+    if isinstance(value, bytes):
+        value = value.strip(b" \x00")
+        # Where a point stands as well, the comma separates thousands, or something else is meant.
+        return float(value.replace(b",", b".") if b"." not in value else value)
+    return float(value.replace(",", ".") if isinstance(value, str) and "." not in value else value)
+
+
+@cache
+def _representation(keyword: str) -> str:
+    """How the dictionary stores an element, for files that do not say so."""
+    return PRIVATE[keyword].representation if keyword in PRIVATE else dictionary_VR(TAGS[keyword])
+
+
+def _text_of(value: Any) -> str:
+    return value.decode("ascii", "replace") if isinstance(value, bytes) else str(value or "")

@@ -85,7 +85,7 @@ def read_layout(header: Header, path: Path, max_pixels: int) -> Layout:
         photometric=header.text("PhotometricInterpretation") or "",
         planar=integer("PlanarConfiguration") == 1,
     )
-    _check_layout(layout, path, max_pixels)
+    check_layout(layout, path, max_pixels)
     return layout
 
 
@@ -102,11 +102,12 @@ def _or_default(value: int | None, default: int) -> int:
     return default if value is None else value
 
 
-def _check_layout(layout: Layout, path: Path, max_pixels: int) -> None:
+def check_layout(layout: Layout, path: Path, max_pixels: int) -> None:
+    """Refuse a layout that is impossible, or of more than ``max_pixels`` values."""
     if layout.count > max_pixels:
         raise ImageError(
             f"{path} declares {layout.frames} × {layout.rows} × {layout.columns} × {layout.samples} values, more than "
-            f"the limit of {max_pixels}. Raise max_pixels if the file is to be trusted."
+            f"the limit of {max_pixels}. Raise the limit with --max-pixels if the memory is there."
         )
     if SAMPLES.get(layout.photometric) != layout.samples:
         known = layout.photometric in SAMPLES or layout.photometric in UNREAD

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy.typing as npt
 from pydicom.pixels import apply_color_lut
 
 from hounsfield.errors import ImageError
-from hounsfield.images.dicom_geometry import functional_group
+from hounsfield.images.dicom_frames import functional_group
 from hounsfield.images.dicom_header import Header
 from hounsfield.images.dicom_layout import Layout
 
@@ -34,7 +35,9 @@ class LookUpTable:
         return self.entries[np.clip(indices, 0, len(self.entries) - 1, out=indices)]
 
 
-def real_values(header: Header, stored: Array, layout: Layout) -> tuple[Array, tuple[float, float]]:
+def real_values(
+    header: Header, stored: Array, layout: Layout, frames: Sequence[int]
+) -> tuple[Array, tuple[float, float]]:
     """Apply the modality transform and turn MONOCHROME1 round.
 
     Slope and intercept come from the image or from the functional groups of each frame; a dose grid's scaling counts as
@@ -43,8 +46,9 @@ def real_values(header: Header, stored: Array, layout: Layout) -> tuple[Array, t
 
     Args:
         header: of the image.
-        stored: (frames, rows, columns, 1).
+        stored: (frames, rows, columns, 1), of the frames chosen.
         layout: of the image.
+        frames: which frames these are.
 
     Returns:
         The values and the (lowest, highest) that the stored bits could become.
@@ -55,22 +59,23 @@ def real_values(header: Header, stored: Array, layout: Layout) -> tuple[Array, t
         values = table(stored).astype(np.float32)
         low, high = float(table.entries.min()), float(table.entries.max())
         return (np.float32(low + high) - values if inverted else values), (low, high)
-    slopes, intercepts = _rescaling(header, layout.frames)
+    slopes, intercepts = _rescaling(header, frames)
     ends = [float(slopes[0] * end + intercepts[0]) for end in layout.stored_range]
     # Mirrored before the rescaling, which is linear: no digit is lost on the way.
     return _rescaled(_mirrored(stored, layout) if inverted else stored, slopes, intercepts), (min(ends), max(ends))
 
 
-def _rescaling(header: Header, num_frames: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Slope and intercept of each frame, or of all."""
+def _rescaling(header: Header, chosen: Sequence[int]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Slope and intercept of each chosen frame, from its own group, the shared one or the image; or one for all."""
     frames = header.items("PerFrameFunctionalGroupsSequence")
     shared = header.item("SharedFunctionalGroupsSequence")
-    found = [functional_group(frame, shared, "PixelValueTransformationSequence") for frame in frames]
-    groups = [group for group in found if group]
-    if len(groups) != num_frames:
-        groups = [header]
-    slopes = [1.0 if (slope := group.decimal("RescaleSlope")) is None else slope for group in groups]
-    intercepts = [group.decimal("RescaleIntercept") or 0.0 for group in groups]
+    places = [
+        functional_group(frames[index] if index < len(frames) else None, shared, "PixelValueTransformationSequence")
+        or header
+        for index in (chosen if frames else (0,))
+    ]
+    slopes = [1.0 if (slope := place.decimal("RescaleSlope")) is None else slope for place in places]
+    intercepts = [place.decimal("RescaleIntercept") or 0.0 for place in places]
     dose = header.decimal("DoseGridScaling")
     if dose is not None:
         slopes = [slope * dose for slope in slopes]
@@ -85,7 +90,7 @@ def _rescaling(header: Header, num_frames: int) -> tuple[npt.NDArray[np.float64]
 def _rescaled(stored: Array, slopes: npt.NDArray[np.float64], intercepts: npt.NDArray[np.float64]) -> Array:
     if np.all(slopes == 1) and np.all(intercepts == 0):
         return stored
-    if len(slopes) > 1:
+    if np.ptp(slopes) or np.ptp(intercepts):
         slope, intercept = slopes.reshape(-1, 1, 1, 1), intercepts.reshape(-1, 1, 1, 1)
         return np.asarray(stored * slope + intercept, dtype=np.float32)
     if stored.dtype.itemsize > 2 or not float(intercepts[0]).is_integer() or slopes[0] != 1:
@@ -171,16 +176,18 @@ def _palette_table(header: Header, colour: str, layout: Layout) -> LookUpTable:
     return LookUpTable(_first_entry(first, layout.signed), _all_entries(values, num_entries))
 
 
-def read_windows(header: Header, layout: Layout, value_range: tuple[float, float]) -> tuple[tuple[float, float], ...]:
+def read_windows(
+    header: Header, layout: Layout, value_range: tuple[float, float], frame: int = 0
+) -> tuple[tuple[float, float], ...]:
     """The windows of a grey image in the units of its values: explicit ones, else what a VOI table spreads out.
 
-    Of a multi-frame image, those of the first frame. A mirrored image's windows are mirrored with it.
+    Of a multi-frame image, those of one frame. A mirrored image's windows are mirrored with it.
     """
     source = header
     frames = header.items("PerFrameFunctionalGroupsSequence")
-    if frames:
+    if frame < len(frames):
         shared = header.item("SharedFunctionalGroupsSequence")
-        source = functional_group(frames[0], shared, "FrameVOILUTSequence") or header
+        source = functional_group(frames[frame], shared, "FrameVOILUTSequence") or header
     pairs = zip(source.decimals("WindowCenter"), source.decimals("WindowWidth"), strict=False)
     windows = tuple(dict.fromkeys((center, width) for center, width in pairs if width >= 1))
     if not windows and (item := source.item("VOILUTSequence")):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+
 DICOM_MAGIC = b"DICM"
 DICOM_MAGIC_OFFSET = 128
 # First groups of a DICOM data set without preamble: file meta, identification; the latter also in big endian.
@@ -27,10 +29,21 @@ SNIFFED_BYTES = 352
 
 def sniffed_suffix(head: bytes) -> str | None:
     """The usual suffix of the format that a file's first ``SNIFFED_BYTES`` belong to."""
+    if head.startswith(b"\x1f\x8b"):
+        inner = sniffed_suffix(_first_inflated(head))
+        return f"{inner}.gz" if inner in {".dcm", ".nii"} else None
     for offset, magic, suffix in MAGICS:
         if head.startswith(magic, offset):
             return suffix
     return ".dcm" if is_dicom(head) else None
+
+
+def _first_inflated(head: bytes) -> bytes:
+    """The first bytes of what is gzipped; empty where it is damaged."""
+    try:
+        return zlib.decompressobj(zlib.MAX_WBITS + 16).decompress(head, SNIFFED_BYTES)
+    except zlib.error:
+        return b""
 
 
 def is_dicom(head: bytes) -> bool:

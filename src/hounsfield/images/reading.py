@@ -11,6 +11,7 @@ from typing import cast
 from hounsfield.errors import ImageError, SeveralVolumes, UsageError
 from hounsfield.images.formats import SNIFFED_BYTES, sniffed_suffix
 from hounsfield.images.image import Image
+from hounsfield.images.limits import pixel_limit
 from hounsfield.images.reference import Reference
 
 # Suffix -> module and function that read it, as (path, max_pixels); one that raises SeveralVolumes takes the number of
@@ -19,6 +20,7 @@ READERS: dict[str, tuple[str, str]] = {
     ".dcm": ("hounsfield.images.dicom", "read_dicom"),
     ".dicom": ("hounsfield.images.dicom", "read_dicom"),
     ".ima": ("hounsfield.images.dicom", "read_dicom"),
+    ".dcm.gz": ("hounsfield.images.dicom", "read_dicom"),
     ".png": ("hounsfield.images.raster", "read_raster"),
     ".jpg": ("hounsfield.images.raster", "read_raster"),
     ".jpeg": ("hounsfield.images.raster", "read_raster"),
@@ -35,11 +37,13 @@ READERS: dict[str, tuple[str, str]] = {
     ".mhd": ("hounsfield.images.volume", "read_metaimage"),
 }
 
+DOUBLE_SUFFIXES = tuple(suffix for suffix in READERS if suffix.count(".") > 1)
+
 # A directory of DICOM files is no image, though it is a DICOM file.
 DIRECTORIES = frozenset({"DICOMDIR", "DIRFILE"})
 
 
-def read_image(source: str | Path | Reference, *, volume: int | None = None, max_pixels: int = 2**28) -> Image:
+def read_image(source: str | Path | Reference, *, volume: int | None = None, max_pixels: int | None = None) -> Image:
     """Read any single image file, or one volume or one frame of it.
 
     The suffix decides the format; where it is none of ``READERS``, the file's first bytes do.
@@ -47,7 +51,8 @@ def read_image(source: str | Path | Reference, *, volume: int | None = None, max
     Args:
         source: the file; as a ``Reference``, also the volume or the frame to read.
         volume: which volume of a file that holds several, from 0.
-        max_pixels: the most values (pixels × channels) that a file may declare; more is refused before it is allocated.
+        max_pixels: the most values (pixels × channels) that a file may declare, by default ``limits.pixel_limit``; more
+            is refused before it is allocated.
 
     Returns:
         The image. Its reference names the file as it was given, what was chosen of it, and the identifiers found.
@@ -64,7 +69,7 @@ def read_image(source: str | Path | Reference, *, volume: int | None = None, max
     try:
         suffix = format_suffix(path)
         if suffix is not None:
-            return _chosen(_reader(suffix), path, reference, max_pixels)
+            return _chosen(_reader(suffix), path, reference, pixel_limit(max_pixels))
     except ImageError:
         if not path.is_dir():
             raise
@@ -125,6 +130,19 @@ def slice_of(volume: Image, index: int) -> Image:
     return volume.replace(pixels=volume.pixels[index], spacing=spacing, affine=affine)
 
 
+def read_reference(reference: Reference, *, max_pixels: int | None = None) -> Image:
+    """As ``read_image``; of a folder, the volume of the DICOM series in it, as ``series.read_series``."""
+    path = Path(reference.path)
+    if not path.is_dir():
+        return read_image(reference, max_pixels=max_pixels)
+    read_series = importlib.import_module("hounsfield.images.series").read_series
+
+    def read(folder: Path, limit: int, volume: int | None = None) -> Image:
+        return cast("Image", read_series(folder, volume=volume, max_pixels=limit))
+
+    return _chosen(read, path, reference, pixel_limit(max_pixels))
+
+
 def input_path(name: str) -> Path:
     """The path of a file or folder that was named as an input.
 
@@ -177,8 +195,9 @@ def format_suffix(path: Path) -> str | None:
 
 def _known_suffix(path: Path) -> str | None:
     name = path.name.lower()
-    if name.endswith(".nii.gz"):
-        return ".nii.gz"
+    for double in DOUBLE_SUFFIXES:
+        if name.endswith(double):
+            return double
     suffix = path.suffix.lower()
     return suffix if suffix in READERS else None
 
