@@ -18,10 +18,11 @@ from hounsfield.images.arrays import read_array
 from hounsfield.images.dicom import read_dicom
 from hounsfield.images.dicom_writer import write_series
 from hounsfield.images.image import Image, Metadata
+from hounsfield.images.metaimage import read_metaimage
 from hounsfield.images.nifti import read_nifti
+from hounsfield.images.nrrd import read_nrrd
 from hounsfield.images.orientation import affine_to_ras, patient_coordinates, reorient, spacing_of
 from hounsfield.images.raster import read_raster
-from hounsfield.images.volume import read_metaimage, read_npz, read_nrrd
 from hounsfield.images.writers import WRITERS, write_image
 
 LIMIT = 2**28
@@ -121,7 +122,7 @@ def test_a_failed_write_keeps_the_old_file(tmp_path):
         write_image(picture(), tmp_path / "absent" / "a.png")
 
 
-READ = {".nii": read_nifti, ".nii.gz": read_nifti, ".nrrd": read_nrrd, ".mha": read_metaimage, ".npz": read_npz}
+READ = {".nii": read_nifti, ".nii.gz": read_nifti, ".nrrd": read_nrrd, ".mha": read_metaimage, ".npz": read_array}
 
 
 @pytest.mark.parametrize(
@@ -200,7 +201,7 @@ def test_npy_and_npz_keep_every_shape(tmp_path, image):
     write_image(image, tmp_path / "a.npy")
     np.testing.assert_array_equal(read_array(tmp_path / "a.npy", LIMIT).pixels, image.pixels)
     write_image(image, tmp_path / "a.npz")
-    np.testing.assert_array_equal(read_npz(tmp_path / "a.npz").pixels, image.pixels)
+    np.testing.assert_array_equal(read_array(tmp_path / "a.npz").pixels, image.pixels)
 
 
 def test_a_secondary_capture_reads_in_pydicom_and_here(tmp_path):

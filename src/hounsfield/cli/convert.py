@@ -25,6 +25,9 @@ def command(
     frame: Annotated[
         int | None, typer.Option(min=0, help="Which frame or slice, from 0; or which volume of several.")
     ] = None,
+    level: Annotated[
+        int | None, typer.Option(min=0, help="Which level of a pyramid, such as a whole slide, from 0, the full size.")
+    ] = None,
     window: Annotated[
         str | None, typer.Option(help="CENTER,WIDTH or lung, bone, brain, 'soft tissue': for PNG and TIFF.")
     ] = None,
@@ -68,7 +71,7 @@ def command(
             "Convert it without this option, or de-identify the DICOM object that it was made from."
         )
     if deidentify:
-        asks_for_pixels = reference.text != reference.path or window is not None or orientation is not None
+        asks_for_pixels = bool(reference.text != reference.path or window or orientation or level is not None)
         if asks_for_pixels or target.suffix.lower() not in {"", ".dcm"}:
             raise UsageError(
                 f"De-identification keeps the pixels of a DICOM object as they are, and '{target.name}' or an option "
@@ -83,7 +86,7 @@ def command(
             keep_pixels=keep_pixels,
         )
     else:
-        result = _convert(reference, target, window, orientation)
+        result = _convert(reference, target, level=level, window=window, orientation=orientation)
     if as_json:
         print_json(result)
     else:
@@ -108,13 +111,13 @@ def _check_paths(source: Path, target: Path, *, overwrite: bool) -> None:
         raise UsageError(f"'{target}' exists and would be replaced. Name another output, or say --overwrite.")
 
 
-def _convert(source: Reference, target: Path, window: str | None, orientation: str | None) -> dict[str, Any]:
+def _convert(source: Reference, target: Path, **options: Any) -> dict[str, Any]:
     from hounsfield.cli.console import progress_bars, say
     from hounsfield.images.conversion import convert
     from hounsfield.images.orientation import orientation_of
 
     with progress_bars() as bars:
-        done = convert(source, target, window=window, orientation=orientation, progress=bars)
+        done = convert(source, target, **options, progress=bars)
     for note in done.notes:
         say(note)
     image = done.image

@@ -16,15 +16,15 @@ from hounsfield.errors import ImageError
 from hounsfield.images import read_image
 from hounsfield.images.dicom import volume_words
 from hounsfield.images.dicom_file import open_header, refusing
+from hounsfield.images.jpeg import END_OF_IMAGE, jpeg_size
 from hounsfield.images.limits import pixel_limit
-from hounsfield.images.raster import JPEG_MAGIC, PNG_MAGIC, jpeg_size
+from hounsfield.images.raster import JPEG_MAGIC, PNG_MAGIC
 from hounsfield.images.reading import READERS, format_suffix
 
 # An orientation in a header may turn the picture when it is decoded; such files are decoded to know.
 TURNING = (b"Exif\x00\x00", b"eXIf")
 # How much of a file is looked at for its size.
 HEAD_BYTES = 2**18
-JPEG_END = b"\xff\xd9"
 # Files are looked at in groups of so many.
 GROUP_FILES = 32
 
@@ -46,7 +46,7 @@ def image_shapes(root: Path, references: Sequence[str]) -> dict[str, tuple[int, 
 
 def _shape(path: Path) -> tuple[int, ...] | None:
     try:
-        suffix = None if path.is_dir() else format_suffix(path)
+        suffix = format_suffix(path) if path.is_file() else None
         if suffix is None:
             return None
         quick = _from_header(path, suffix)
@@ -88,7 +88,7 @@ def _raster_shape(path: Path) -> tuple[int, int] | None:
             columns, rows = struct.unpack_from(">II", head, 16)
         else:
             # The reader wants to see the end of the image, which is not looked for here.
-            rows, columns, _ = jpeg_size(head + JPEG_END)
+            rows, columns, _ = jpeg_size(head + END_OF_IMAGE)
     except (struct.error, IndexError, ValueError):
         return None
     return rows, columns

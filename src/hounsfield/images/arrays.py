@@ -1,11 +1,15 @@
-"""Images in NumPy files: ``.npy``, and ``.npz`` with a single array."""
+"""Images in NumPy files: ``.npy``, and ``.npz`` with a single array or with pixels and their geometry."""
 
 from __future__ import annotations
 
+import io
 import math
+import os
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,9 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from hounsfield.errors import ImageError
+from hounsfield.images.files import DEFLATE_LIMIT, open_file
 from hounsfield.images.image import Image
+from hounsfield.images.limits import MAX_PIXELS
+from hounsfield.images.orientation import is_usable
 
 NUMPY_MAGIC = b"\x93NUMPY"
+# NumPy's own limit, held before the header is read; a header may declare 4 GB.
+MAX_HEADER_BYTES = 10_000
 # What NumPy and zipfile raise for damaged input; those of Python's grammar come from NumPy's header parser.
 DAMAGE = (
     OSError,
@@ -34,48 +43,94 @@ DAMAGE = (
 # A last axis of this length means channels; of any other length it means columns.
 CHANNEL_COUNTS = (1, 3, 4)
 
+# The array that holds the pixels of an archive with geometry, and what may stand beside it.
+PIXELS = "pixels.npy"
+GEOMETRY = frozenset({"spacing.npy", "affine.npy"})
+# A 4×4 matrix of doubles with its header is a tenth of this.
+MAX_GEOMETRY_BYTES = 4096
+# How the members of an archive may be compressed.
+METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 
-def read_array(path: Path, max_pixels: int) -> Image:
-    """Read a ``.npy`` file, or an ``.npz`` archive that holds exactly one array, as an image without geometry.
 
-    Shapes: (rows, columns), (rows, columns, 1|3|4), (slices, rows, columns), (slices, rows, columns, 1|3|4). A fourth
-    channel is taken for transparency and dropped. The values and their type are kept, except that booleans become
-    uint8, half floats float32, and foreign byte orders the machine's own.
+def read_array(path: Path, max_pixels: int = MAX_PIXELS) -> Image:
+    """Read a ``.npy`` file, or an ``.npz`` archive.
+
+    An archive holds exactly one array, or ``pixels`` (channels last) with the optional ``spacing`` and ``affine``. The
+    shapes of a single array: (rows, columns), (rows, columns, 1|3|4), (slices, rows, columns), (slices, rows, columns,
+    1|3|4). A fourth channel is taken for transparency and dropped. The values and their type are kept, except that
+    booleans become uint8, half floats float32, and foreign byte orders the machine's own.
 
     Raises:
-        ImageError: the file is damaged, needs pickle, or its array is no image or has more than ``max_pixels`` values.
+        ImageError: the file is damaged, needs pickle, its array is no image or has more than ``max_pixels`` values, or
+            an archive holds other arrays or a geometry that does not fit.
     """
+    with _refusing(path), open_file(path) as stream:
+        if stream.read(6) == NUMPY_MAGIC:
+            stream.seek(0)
+            size = os.fstat(stream.fileno()).st_size
+            return Image(pixels=_with_channels(_read_npy(stream, path, size, max_pixels), path))
+        with zipfile.ZipFile(stream) as archive:
+            return _read_archive(archive, path, max_pixels)
+
+
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
     try:
-        with path.open("rb") as stream:
-            if stream.read(6) == NUMPY_MAGIC:
-                stream.seek(0)
-                values = _read_npy(stream, path, path.stat().st_size, max_pixels)
-            else:
-                values = _read_single_member(path, max_pixels)
+        yield
     except DAMAGE as error:
         raise ImageError(
             f"{path} is not a NumPy array that can be read ({error}): expected .npy or a single-array .npz with plain "
             "numbers. Save it again with numpy.save(path, array, allow_pickle=False)."
         ) from error
-    return Image(pixels=_with_channels(values, path))
 
 
-def _read_single_member(path: Path, max_pixels: int) -> npt.NDArray[Any]:
-    with zipfile.ZipFile(path) as archive:
-        members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
-        if len(members) != 1:
-            raise ImageError(
-                f"{path} holds {len(members)} arrays, but one image is one array. If it is a data set of many images, "
-                "give it as the cohort; otherwise save the wanted array by itself as .npy."
-            )
-        with archive.open(members[0]) as stream:
-            return _read_npy(stream, path, members[0].file_size, max_pixels)
+def _read_archive(archive: zipfile.ZipFile, path: Path, max_pixels: int) -> Image:
+    members = {member.filename: member for member in archive.infolist() if member.filename.endswith(".npy")}
+    if PIXELS in members and len(members) > 1:
+        return _with_geometry(archive, members, path, max_pixels)
+    if len(members) != 1:
+        raise ImageError(
+            f"{path} holds {len(members)} arrays, but one image is one array. If it is a data set of many images, "
+            "give it as the cohort; otherwise save the wanted array by itself as .npy."
+        )
+    (member,) = members.values()
+    return Image(pixels=_with_channels(_read_member(archive, member, path, max_pixels), path))
+
+
+def _with_geometry(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], path: Path, max_pixels: int) -> Image:
+    if not members.keys() <= GEOMETRY | {PIXELS}:
+        raise ImageError(
+            f"{path} holds the arrays {sorted(members)}: expected 'pixels', with 'spacing' and 'affine' or neither. "
+            "Save each image by itself."
+        )
+    facts = {name: _read_member(archive, members[name], path, MAX_GEOMETRY_BYTES) for name in GEOMETRY & members.keys()}
+    spacing, affine = facts.get("spacing.npy"), facts.get("affine.npy")
+    if affine is not None and not (affine.shape == (4, 4) and is_usable(affine)):
+        raise ImageError(f"{path} holds the affine {affine.tolist()}: expected an invertible 4×4 matrix. Correct it.")
+    if spacing is not None and not (spacing.ndim == 1 and np.isfinite(spacing).all() and (spacing > 0).all()):
+        raise ImageError(
+            f"{path} holds the spacing {spacing.tolist()}: expected a positive number of millimetres for each axis. "
+            "Correct it."
+        )
+    return Image(
+        pixels=_native(_read_member(archive, members[PIXELS], path, max_pixels)),
+        spacing=None if spacing is None else tuple(float(length) for length in spacing),
+        affine=None if affine is None else affine.astype(np.float64),
+    )
+
+
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, max_pixels: int) -> npt.NDArray[Any]:
+    if member.compress_type not in METHODS or member.file_size > member.compress_size * DEFLATE_LIMIT:
+        raise ImageError(
+            f"{path} declares {member.file_size:,} bytes of '{member.filename}', more than its compressed part can "
+            "hold. Save it again with numpy.savez_compressed."
+        )
+    with archive.open(member) as stream:
+        return _read_npy(stream, path, member.file_size, max_pixels)
 
 
 def _read_npy(stream: IO[bytes], path: Path, num_bytes: int, max_pixels: int) -> npt.NDArray[Any]:
-    version = np.lib.format.read_magic(stream)
-    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran_order, dtype = read_header(stream)
+    shape, fortran_order, dtype = _npy_header(stream)
     if dtype.kind not in "biuf" or dtype.itemsize > 8:
         raise ImageError(
             f"{path} holds values of type {dtype}, which are no grey values: expected integers, floats or booleans. "
@@ -84,8 +139,8 @@ def _read_npy(stream: IO[bytes], path: Path, num_bytes: int, max_pixels: int) ->
     count = math.prod(shape)
     if min(shape, default=1) < 0 or count > max_pixels:
         raise ImageError(
-            f"{path} declares an array of shape {shape}, more than the limit of {max_pixels} values. Raise max_pixels "
-            "if the file is to be trusted."
+            f"{path} declares an array of shape {shape}, more than the limit of {max_pixels} values. Raise "
+            "--max-pixels if the file is to be trusted."
         )
     if count * dtype.itemsize > num_bytes:
         raise ImageError(
@@ -93,7 +148,26 @@ def _read_npy(stream: IO[bytes], path: Path, num_bytes: int, max_pixels: int) ->
             f"and the file has {num_bytes}. Copy it again from its source."
         )
     values = np.frombuffer(stream.read(count * dtype.itemsize), dtype=dtype)
+    # At the end of an archive's member its checksum is compared, so the end must be reached.
+    if stream.read(1):
+        raise ImageError(
+            f"{path} holds more than the one array of shape {shape} that its header declares. Save each image by "
+            "itself with numpy.save."
+        )
     return values.reshape(shape[::-1]).T if fortran_order else values.reshape(shape)
+
+
+def _npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, order and type (NEP 1); of a header that is too long nothing is read."""
+    start = stream.read(8)
+    version = np.lib.format.read_magic(io.BytesIO(start))
+    length = stream.read(2 if version == (1, 0) else 4)
+    num_bytes = int.from_bytes(length, "little")
+    if num_bytes > MAX_HEADER_BYTES:
+        raise ValueError(f"its header declares {num_bytes:,} bytes")
+    header = io.BytesIO(length + stream.read(num_bytes))
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return read(header)
 
 
 def _with_channels(values: npt.NDArray[Any], path: Path) -> npt.NDArray[Any]:
@@ -111,6 +185,10 @@ def _with_channels(values: npt.NDArray[Any], path: Path) -> npt.NDArray[Any]:
         values = values[..., np.newaxis]
     if values.shape[-1] == 4:
         values = values[..., :3]
+    return _native(values)
+
+
+def _native(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if values.dtype == np.bool_:
         return values.astype(np.uint8)
     if values.dtype == np.float16:

@@ -36,6 +36,7 @@ def convert(
     source: Path | Reference,
     target: Path,
     *,
+    level: int | None = None,
     window: str | None = None,
     orientation: str | None = None,
     progress: Progress = silent,
@@ -45,6 +46,7 @@ def convert(
     Args:
         source: a file or a folder with one DICOM series; as a ``Reference``, also the volume or the frame of it.
         target: a file with a suffix of ``writers.WRITERS`` or ``.dcm``; without a suffix, a folder for a DICOM series.
+        level: which level of a pyramid, from 0, the full size; by default the largest that may be read.
         window: ``"CENTER,WIDTH"`` or the name of a preset, for PNG and TIFF.
         orientation: turn the volume first, for example ``"SPL"``.
         progress: hears of the slices of a series.
@@ -64,7 +66,7 @@ def convert(
         )
     if not suffix:
         _check_folder(Path(reference.path), target)
-    image, sources = _read(reference, progress)
+    image, sources = _read(reference, level, progress)
     if orientation is not None:
         image = reorient(image, orientation)
     notes = []
@@ -103,13 +105,15 @@ def holds_dicom(source: Path) -> bool:
     return source.is_dir() or format_suffix(source) in DICOM_SUFFIXES
 
 
-def _read(reference: Reference, progress: Progress) -> tuple[Image, list[Path]]:
+def _read(reference: Reference, level: int | None, progress: Progress) -> tuple[Image, list[Path]]:
     """The image, and the DICOM objects that it comes from and that can be referred to."""
     source = Path(reference.path)
     if not source.is_dir():
-        image = read_image(reference)
+        image = read_image(reference, level=level)
         is_whole = (reference.volume, reference.frame) == (None, None)
         return image, [source] if image.metadata.instance and is_whole else []
+    if level is not None:
+        raise UsageError(f"A level was asked for, and '{source}' is a folder: a file has levels. Leave it out.")
     found = [one for one in group_series(source, progress=progress).series if one.kind != "localiser"]
     if not found:
         raise ImageError(f"No DICOM series was found in '{source}'. Give a folder with the slices of one series.")

@@ -25,14 +25,12 @@ from hounsfield.errors import ImageError
 from hounsfield.images.dicom_header import Header, UnreadableElementError
 from hounsfield.images.dicom_layout import read_layout
 from hounsfield.images.dicom_tags import SPECIFIC_TAGS
+from hounsfield.images.files import GZIP_MAGIC, open_file, read_whole
 from hounsfield.images.formats import DICOM_MAGIC, DICOM_MAGIC_OFFSET, is_dicom
 from hounsfield.images.limits import SPARE_BYTES
 
-# No sample takes more bytes than a double.
-MAX_SAMPLE_BYTES = 8
 # Values of more bytes are not copied out of the file's content.
 LONG_VALUE = 2**14
-GZIP_MAGIC = b"\x1f\x8b"
 RAW_DEFLATE = -zlib.MAX_WBITS
 GZIP = zlib.MAX_WBITS + 16
 META_GROUP = b"\x02\x00"
@@ -89,14 +87,7 @@ def read_content(path: Path, max_pixels: int) -> tuple[bytes, UID | None]:
     Raises:
         ImageError: the file is too large for ``max_pixels``, no DICOM, or inflates to more than its header explains.
     """
-    size = path.stat().st_size
-    limit = max_pixels * MAX_SAMPLE_BYTES + SPARE_BYTES
-    if size > limit:
-        raise ImageError(
-            f"{path} has {size} bytes, more than an image of {max_pixels} values can need. Raise the limit with "
-            "--max-pixels if the file is to be trusted."
-        )
-    content = path.read_bytes()
+    content = read_whole(path, max_pixels)
     is_gzipped = content.startswith(GZIP_MAGIC)
     if is_gzipped:
         content = _inflated(content, path, max_pixels, GZIP)
@@ -118,7 +109,7 @@ def open_header(path: Path, max_pixels: int) -> Header:
     Raises:
         ImageError: the file is unreadable or no DICOM.
     """
-    with refusing(path), path.open("rb") as stream:
+    with refusing(path), open_file(path) as stream:
         head = stream.read(2**12)
         if head.startswith(GZIP_MAGIC):
             return open_dicom(path, max_pixels)

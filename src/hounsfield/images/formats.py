@@ -11,16 +11,24 @@ BARE_GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
 # The first elements of a data set are short; a larger length means that these bytes are something else.
 BARE_LENGTH = 256
 
+# Classic and Big, of both byte orders.
+TIFF_MAGICS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
+# The signature box of a JP2 file, and the codestream by itself (ITU-T T.800, I.5.1 and A.4.1).
+JPEG_2000_MAGICS = (b"\x00\x00\x00\x0cjP  ", b"\xff\x4f\xff\x51")
+
 # (offset, bytes there) -> suffix of the format.
 MAGICS: tuple[tuple[int, bytes, str], ...] = (
     (DICOM_MAGIC_OFFSET, DICOM_MAGIC, ".dcm"),
     (0, b"\x89PNG\r\n\x1a\n", ".png"),
     (0, b"\xff\xd8\xff", ".jpg"),
-    (0, b"II*\x00", ".tif"),
-    (0, b"MM\x00*", ".tif"),
+    *((0, magic, ".tif") for magic in TIFF_MAGICS),
+    *((0, magic, ".jp2") for magic in JPEG_2000_MAGICS),
+    (8, b"WEBPVP8", ".webp"),
     (0, b"\x93NUMPY", ".npy"),
     (344, b"n+1\x00", ".nii"),
     (4, b"n+2\x00", ".nii"),
+    (344, b"ni1\x00", ".hdr"),
+    (4, b"ni2\x00", ".hdr"),
     (0, b"NRRD000", ".nrrd"),
     (0, b"ObjectType", ".mha"),
 )

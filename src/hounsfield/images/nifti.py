@@ -15,16 +15,19 @@ import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, NoReturn
 
 import nibabel
 import numpy as np
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-from hounsfield.errors import ImageError, SeveralVolumes
+from hounsfield.errors import ImageError
+from hounsfield.images.files import Stream, open_file
 from hounsfield.images.image import Image, Metadata
+from hounsfield.images.limits import MAX_PIXELS
 from hounsfield.images.orientation import Affine, affine_from_ras, is_usable, spacing_of
+from hounsfield.images.volumes import alike, chosen_volume
 
 # datatype code -> NumPy type and channels (nifti1.h). Complex, 128-bit float and bit-packed data are not images here.
 DATATYPES = {
@@ -45,11 +48,7 @@ DATATYPES = {
 # The low three bits of xyzt_units -> millimetres.
 MILLIMETRES = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 
-# Deflate cannot shrink further than 1032 to 1 (zlib's technical details), so a small file cannot hold a large image.
-DEFLATE_LIMIT = 1032
-
 _VECTOR_INTENTS = {1006: "displacement field", 1007: "vector field"}
-_CHUNK = 2**20
 # Between the header and the voxels stand extensions, which are small; skipping through a compressed file takes time.
 _FARTHEST_VOXELS = 2**28
 
@@ -73,66 +72,8 @@ class _Layout:
         return self.voxels * self.channels * self.dtype.itemsize
 
 
-class _Stream:
-    """Reads forward through a plain or a gzipped file, never producing more than is asked for."""
-
-    def __init__(self, file: BinaryIO, size: int) -> None:
-        self._file = file
-        self._inflate = zlib.decompressobj(31) if file.read(2) == b"\x1f\x8b" else None
-        self._input = b""
-        file.seek(0)
-        self.capacity = size if self._inflate is None else size * DEFLATE_LIMIT
-
-    def take(self, count: int) -> bytes | bytearray:
-        """The next ``count`` bytes, or fewer where the file ends."""
-        if self._inflate is None:
-            return self._file.read(count)
-        first = self._inflated(count)
-        if len(first) == count:
-            return first
-        taken = bytearray(first)
-        while len(taken) < count and (piece := self._inflated(count - len(taken))):
-            taken += piece
-        return taken
-
-    def skip(self, count: int) -> None:
-        """Go forward by ``count`` bytes."""
-        if self._inflate is None:
-            self._file.seek(count, 1)
-            return
-        while count > 0 and (piece := self.take(min(count, _CHUNK))):
-            count -= len(piece)
-
-    def verify(self) -> None:
-        """Let gzip compare its checksum where the end of the file is near; raises where it is wrong or missing."""
-        if self._inflate is None:
-            return
-        surplus = self.take(_CHUNK)
-        if len(surplus) < _CHUNK and not self._inflate.eof:
-            raise EOFError("the compressed data end before their checksum")
-
-    def _inflated(self, count: int) -> bytes:
-        """At least one byte and at most ``count``, or none where the data end; gzip members follow one another."""
-        while self._inflate is not None:
-            if len(self._input) < 2:
-                self._input += self._file.read(_CHUNK)
-            if self._inflate.eof:
-                self._input = self._input.lstrip(b"\0")
-                if not self._input.startswith(b"\x1f\x8b"):
-                    break
-                self._inflate = zlib.decompressobj(31)
-            ended = not self._input
-            piece = self._inflate.decompress(self._input, count)
-            self._input = self._inflate.unconsumed_tail or self._inflate.unused_data
-            if piece:
-                return piece
-            if ended and not self._inflate.eof:
-                break
-        return b""
-
-
-def read_nifti(path: Path, max_pixels: int = 2**28, frame: int | None = None) -> Image:
-    """Read a NIfTI volume (``.nii``, ``.nii.gz``, or the ``.hdr`` of a pair).
+def read_nifti(path: Path, max_pixels: int = MAX_PIXELS, volume: int | None = None) -> Image:
+    """Read a NIfTI volume (``.nii``, ``.nii.gz``, or the ``.hdr`` or ``.img`` of a pair, gzipped or not).
 
     ``scl_slope`` and ``scl_inter`` are applied: voxels of up to 16 bits become float32, wider ones float64. Where they
     say nothing, voxels keep their stored type, so label maps stay integers. Lengths in metres or micrometres become
@@ -141,7 +82,7 @@ def read_nifti(path: Path, max_pixels: int = 2**28, frame: int | None = None) ->
     Args:
         path: the file.
         max_pixels: the largest number of voxels accepted; checked, as the file's size is, before memory is taken.
-        frame: which frame of a 4D file, from 0; required where there are several.
+        volume: which volume of a 4D file, from 0; required where there are several.
 
     Raises:
         ImageError: the file is missing, damaged, truncated, too large, has several frames and none was chosen, holds a
@@ -149,13 +90,12 @@ def read_nifti(path: Path, max_pixels: int = 2**28, frame: int | None = None) ->
     """
     try:
         with np.errstate(all="ignore"):  # damaged numbers are refused by what they lead to, below
-            header = _read_header(path)
+            header = _read_header(_header_path(path))
             layout = _layout(header, path, max_pixels)
-            raw = _read_frame(_data_path(path, header), layout, _chosen_frame(layout, frame, path))
+            chosen = chosen_volume(alike(layout.shape, layout.frames), volume, path)
+            raw = _read_frame(_data_path(path, header), layout, chosen)
             affine = _affine(header, len(layout.shape), path)
             return _image(raw, layout, header, affine)
-    except FileNotFoundError as error:
-        raise ImageError(f"The file '{error.filename}' does not exist. Check the path of the NIfTI image.") from error
     except (OSError, EOFError, zlib.error, ValueError, ArithmeticError, HeaderDataError, struct.error) as error:
         raise ImageError(
             f"'{path}' cannot be read as NIfTI: {error}. Expected an undamaged file; copy it again from its source."
@@ -167,8 +107,8 @@ def _refuse(path: Path, found: str, remedy: str) -> NoReturn:
 
 
 def _read_header(path: Path) -> Any:
-    with path.open("rb") as file:
-        start = _Stream(file, path.stat().st_size).take(540)
+    with open_file(path) as file:
+        start = Stream(file).take(540)
     sizes = {struct.unpack(order + "i", start[:4])[0] for order in "<>"} if len(start) >= 4 else set()
     kind = nibabel.Nifti2Header if 540 in sizes else nibabel.Nifti1Header
     length = 540 if 540 in sizes else 348
@@ -183,13 +123,32 @@ def _read_header(path: Path) -> Any:
     return kind(bytes(start[:length]), check=False)
 
 
+def _header_path(path: Path) -> Path:
+    """The file with the header: the one that is given, or the ``.hdr`` beside an ``.img``."""
+    stem, kind = _pair_name(path)
+    return path if kind != ".img" else _either(path, stem + ".hdr")
+
+
 def _data_path(path: Path, header: Any) -> Path:
     """The file with the voxels: the header's own, or the ``.img`` beside it."""
+    stem, kind = _pair_name(path)
     if bytes(header["magic"])[:2] == b"n+":
-        return path
-    stem = path.name.removesuffix(".gz").removesuffix(".hdr")
-    beside = path.with_name(stem + ".img")
-    return beside if beside.exists() else path.with_name(stem + ".img.gz")
+        return _header_path(path)
+    return path if kind == ".img" else _either(path, stem + ".img")
+
+
+def _pair_name(path: Path) -> tuple[str, str]:
+    """What two files of a pair have in common, and the suffix of this one without that of gzip."""
+    name = path.name[:-3] if path.name.lower().endswith(".gz") else path.name
+    bare = Path(name)
+    return bare.stem, bare.suffix.lower()
+
+
+def _either(path: Path, name: str) -> Path:
+    """The other file of a pair; in capitals or gzipped where it is so."""
+    stem, suffix = Path(name).stem, Path(name).suffix
+    names = [name, f"{name}.gz", stem + suffix.upper(), f"{stem}{suffix.upper()}.GZ"]
+    return next((found for each in names if (found := path.with_name(each)).exists()), path.with_name(name))
 
 
 def _layout(header: Any, path: Path, max_pixels: int) -> _Layout:
@@ -220,7 +179,7 @@ def _layout(header: Any, path: Path, max_pixels: int) -> _Layout:
         _refuse(
             path,
             f"declares {' × '.join(map(str, sizes[:3]))} voxels, more than the {max_pixels:,} allowed",
-            "If the file is what it says, raise max_pixels; else its header is damaged.",
+            "If the file is what it says, raise --max-pixels; else its header is damaged.",
         )
     name, channels = DATATYPES[code]
     offset = float(header["vox_offset"])
@@ -233,22 +192,13 @@ def _layout(header: Any, path: Path, max_pixels: int) -> _Layout:
     return _Layout(tuple(sizes[:3][::-1]), frames, np.dtype(header.endianness + name), channels, start)
 
 
-def _chosen_frame(layout: _Layout, frame: int | None, path: Path) -> int:
-    if frame is None and layout.frames > 1:
-        raise SeveralVolumes(path, [f"{'×'.join(map(str, layout.shape))} voxels"] * layout.frames)
-    if frame is not None and not 0 <= frame < layout.frames:
-        _refuse(path, f"holds {layout.frames} volume(s), and number {frame} was asked for", "They count from 0.")
-    return frame or 0
-
-
 def _read_frame(path: Path, layout: _Layout, frame: int) -> bytes | bytearray:
-    size = path.stat().st_size
     before = layout.offset + frame * layout.bytes_a_frame
-    with path.open("rb") as file:
-        stream = _Stream(file, size)
+    with open_file(path) as file:
+        stream = Stream(file)
         if before + layout.bytes_a_frame > stream.capacity:
             needed = before + layout.bytes_a_frame
-            raise EOFError(f"the header declares {needed:,} bytes, more than a file of {size:,} bytes can hold")
+            raise EOFError(f"the header declares {needed:,} bytes, more than a file of its size can hold")
         stream.skip(before)
         raw = stream.take(layout.bytes_a_frame)
         if len(raw) < layout.bytes_a_frame:

@@ -11,9 +11,10 @@ patient's right to the left, which is how an axial slice is hung.
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from hounsfield.errors import ImageError
 from hounsfield.images.image import Image
@@ -96,11 +97,8 @@ def orientation_of(affine: NDArray[np.floating]) -> str:
         )
     linear = np.asarray(affine, dtype=np.float64)[:3, :3]
     cosines = linear / np.linalg.norm(linear, axis=0)
-    body, index = linear_sum_assignment(-np.abs(cosines))
-    letters = dict.fromkeys(range(3), "")
-    for axis, column in zip(body, index, strict=True):
-        letters[int(column)] = ("LPS" if cosines[axis, column] > 0 else "RAI")[axis]
-    return "".join(letters[column] for column in range(3))
+    bodies = max(permutations(range(3)), key=lambda bodies: float(np.abs(cosines[bodies, range(3)]).sum()))
+    return "".join(("LPS" if cosines[body, index] > 0 else "RAI")[body] for index, body in enumerate(bodies))
 
 
 def reorient(image: Image, orientation: str = CANONICAL) -> Image:

@@ -1,29 +1,38 @@
-"""Raster files: PNG, JPEG, TIFF and BMP, decoded by OpenCV after their headers have been checked."""
+"""Raster files: PNG, JPEG, WebP and BMP, decoded by OpenCV after their headers have been checked."""
 
 from __future__ import annotations
 
+import importlib
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from hounsfield.errors import ImageError
+from hounsfield.images.files import DEFLATE_LIMIT, open_file, read_whole
+from hounsfield.images.formats import JPEG_2000_MAGICS, TIFF_MAGICS
 from hounsfield.images.image import Image, Metadata
+from hounsfield.images.jpeg import jpeg_size
+from hounsfield.images.limits import MAX_PIXELS
+from hounsfield.images.volumes import chosen_volume
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 JPEG_MAGIC = b"\xff\xd8\xff"
-TIFF_MAGICS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
+WEBP_MAGIC = b"RIFF"
 BMP_MAGIC = b"BM"
 
-# JPEG: markers that start a frame and so carry its size (ITU-T T.81, table B.1), without DHT, JPG and DAC.
-JPEG_FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-# JPEG: markers without a length after them.
-JPEG_BARE_MARKERS = frozenset(range(0xD0, 0xD9)) | {0x01}
+# Module and function of the formats that have readers of their own.
+TIFF_READER = ("hounsfield.images.tiff", "read_tiff")
+JPEG_2000_READER = ("hounsfield.images.jpeg_2000", "read_jpeg_2000")
+HEAD_BYTES = 12
+
+# PNG colour type -> samples a pixel; those of palettes and of grey are single.
+PNG_SAMPLES = {2: 3, 4: 2, 6: 4}
 # OpenCV keeps the depth, gives 1 or 3 channels without alpha, and turns a JPEG as its EXIF orientation says.
 DECODING = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR
 
@@ -31,19 +40,32 @@ DECODING = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
-def read_raster(path: Path, max_pixels: int) -> Image:
-    """Read a PNG, JPEG, TIFF or BMP file as a 2D image without geometry, in the type that it is stored in.
+def read_raster(path: Path, max_pixels: int = MAX_PIXELS, volume: int | None = None, level: int | None = None) -> Image:
+    """Read a PNG, JPEG, WebP or BMP file in the type that it is stored in, or a TIFF or JPEG 2000 file by its reader.
 
-    Grey stays one channel; palettes and colours become three (red, green, blue); transparency is dropped.
+    The content decides, not the suffix. All but TIFF are 2D images without geometry. Grey stays one channel; palettes
+    and colours become three (red, green, blue); transparency is dropped.
+
+    Args:
+        path: the file.
+        max_pixels: the most values (pixels × channels) that it may declare.
+        volume: which image of a TIFF file that holds several, from 0.
+        level: which level of a TIFF file that is a pyramid, from 0, the full size.
 
     Raises:
-        ImageError: the file is damaged, of another kind, has several pages, or declares more than ``max_pixels``
+        ImageError: the file is damaged, of another kind, has several pictures, or declares more than ``max_pixels``
             values.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ImageError(f"{path} cannot be read: {error.strerror or error}. Check the path and its rights.") from error
+    with open_file(path) as stream:
+        head = stream.read(HEAD_BYTES)
+    if head.startswith(TIFF_MAGICS):
+        return _reader(*TIFF_READER)(path, max_pixels, volume, level)
+    chosen_volume(["one picture"], volume, path)
+    if level:
+        raise ImageError(f"{path} has one level, and level {level} was asked for: they count from 0. Leave it out.")
+    if head.startswith(JPEG_2000_MAGICS):
+        return _reader(*JPEG_2000_READER)(path, max_pixels)
+    content = read_whole(path, max_pixels)
     _check_size(content, path, max_pixels)
     try:
         pixels = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), DECODING)
@@ -53,6 +75,11 @@ def read_raster(path: Path, max_pixels: int) -> Image:
         raise _damaged(path, "its pixels cannot be decoded")
     pixels = _channels_last(pixels, content)
     return Image(pixels=pixels, metadata=Metadata(bits=pixels.dtype.itemsize * 8))
+
+
+def _reader(module: str, function: str) -> Callable[..., Image]:
+    """The reader of a format that loads packages of its own."""
+    return cast("Callable[..., Image]", getattr(importlib.import_module(module), function))
 
 
 def _channels_last(pixels: npt.NDArray[Any], content: bytes) -> npt.NDArray[Any]:
@@ -73,70 +100,67 @@ def _check_size(content: bytes, path: Path, max_pixels: int) -> None:
             break
     else:
         raise ImageError(
-            f"{path} is none of PNG, JPEG, TIFF and BMP by its first bytes. If it is of another format, give it that "
-            "format's suffix."
+            f"{path} is not PNG, JPEG, JPEG 2000, WebP, TIFF or BMP by its first bytes. If it is of another format, "
+            "give it that format's suffix."
         )
     if rows < 1 or columns < 1 or rows * columns * samples > max_pixels:
         raise ImageError(
             f"{path} declares {rows} × {columns} pixels of {samples} values, which is none or more than "
-            f"the limit of {max_pixels} values. Raise max_pixels if the file is to be trusted."
+            f"the limit of {max_pixels} values. Raise --max-pixels if the file is to be trusted."
         )
+    if content.startswith(PNG_MAGIC) and _png_is_short(content):
+        raise _damaged(path, f"it ends too early for the {rows} × {columns} pixels that it declares")
 
 
 def _png_size(content: bytes) -> tuple[int, int, int]:
     """Size from IHDR, after the checksum of every chunk up to IEND has been tried (PNG specification, section 5)."""
-    columns, rows = struct.unpack_from(">II", content, 16)
-    position = len(PNG_MAGIC)
+    columns, rows, _, colour = struct.unpack_from(">IIBB", content, 16)
     view = memoryview(content)
-    while True:
-        length, kind = struct.unpack_from(">I4s", content, position)
+    for kind, position, length in _png_chunks(content):
         (checksum,) = struct.unpack_from(">I", content, position + 8 + length)
         if zlib.crc32(view[position + 4 : position + 8 + length]) != checksum:
             raise ValueError(f"the checksum of its part {kind!r} is wrong")
-        if kind == b"IEND":
-            return rows, columns, 1 if content[25] in (0, 4) else 3
+        if kind == b"acTL" and struct.unpack_from(">I", content, position + 8)[0] > 1:
+            raise ValueError("it is an animation; save each picture as a file")
+    return rows, columns, 1 if colour in (0, 4) else 3
+
+
+def _png_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """(kind, position, length) of each chunk up to IEND."""
+    position, kind = len(PNG_MAGIC), b""
+    while kind != b"IEND":
+        length, kind = struct.unpack_from(">I4s", content, position)
+        yield kind, position, length
         position += length + 12
 
 
-def jpeg_size(content: bytes) -> tuple[int, int, int]:
-    """Size from the frame header (ITU-T T.81, B.2.2), after the end-of-image marker has been found."""
-    if content.rfind(b"\xff\xd9") < 0:
-        raise ValueError("it ends before its end-of-image marker")
-    position = 2
-    while True:
-        if content[position] != 0xFF:
-            raise ValueError("its markers are out of place")
-        marker = content[position + 1]
-        if marker == 0xFF:  # fill byte
-            position += 1
-        elif marker in JPEG_BARE_MARKERS:
-            position += 2
-        elif marker in JPEG_FRAME_MARKERS:
-            rows, columns, samples = struct.unpack_from(">HHB", content, position + 5)
-            return rows, columns, 1 if samples == 1 else 3
-        else:
-            position += 2 + max(2, struct.unpack_from(">H", content, position + 2)[0])
+def _png_is_short(content: bytes) -> bool:
+    """Whether the compressed rows of a PNG cannot hold as many pixels as it declares."""
+    columns, rows, depth, colour = struct.unpack_from(">IIBB", content, 16)
+    available = sum(length for kind, _, length in _png_chunks(content) if kind == b"IDAT")
+    return bool(rows * columns * depth * PNG_SAMPLES.get(colour, 1) > 8 * available * DEFLATE_LIMIT)
 
 
-def _tiff_size(content: bytes) -> tuple[int, int, int]:
-    """Size from the first directory (TIFF 6.0, section 2; BigTIFF alike); several full pages are refused."""
-    order = "<" if content[:2] == b"II" else ">"
-    big = content[2:4] in (b"+\x00", b"\x00+")
-    count_format, entry_format, offset_format = ("Q", "HHQQ", "Q") if big else ("H", "HHII", "I")
-    entry_size = struct.calcsize(order + entry_format)
-    (directory,) = struct.unpack_from(order + offset_format, content, 8 if big else 4)
-    (num_entries,) = struct.unpack_from(order + count_format, content, directory)
-    start = directory + struct.calcsize(order + count_format)
-    tags: dict[int, int] = {}
-    for index in range(num_entries):
-        tag, kind, _, value = struct.unpack_from(order + entry_format, content, start + index * entry_size)
-        if kind == 3:  # a 16-bit number stands at the front of its field
-            (value,) = struct.unpack_from(order + "H", content, start + (index + 1) * entry_size - (8 if big else 4))
-        tags[tag] = value
-    (next_directory,) = struct.unpack_from(order + offset_format, content, start + num_entries * entry_size)
-    if next_directory:
-        raise ValueError("it has several pages; save each page as a file, or the stack as a volume")
-    return tags[257], tags[256], 1 if tags.get(277, 1) < 3 and tags.get(262) != 3 else 3
+def _jpeg_size(content: bytes) -> tuple[int, int, int]:
+    rows, columns, samples = jpeg_size(content)
+    return rows, columns, 1 if samples == 1 else 3
+
+
+def _webp_size(content: bytes) -> tuple[int, int, int]:
+    """Size from the first chunk (RFC 9649, sections 2.5 to 2.7); animations are refused."""
+    if struct.unpack_from("<I", content, 4)[0] + 8 > len(content):
+        raise ValueError("it ends too early")
+    kind = content[12:16]
+    if kind == b"VP8X":
+        if content[20] & 0x02:
+            raise ValueError("it is an animation; save each picture as a file")
+        columns, rows = (int.from_bytes(content[at : at + 3], "little") + 1 for at in (24, 27))
+    elif kind == b"VP8L":
+        (packed,) = struct.unpack_from("<I", content, 21)
+        columns, rows = (packed & 0x3FFF) + 1, (packed >> 14 & 0x3FFF) + 1
+    else:
+        columns, rows = (side & 0x3FFF for side in struct.unpack_from("<HH", content, 26))
+    return rows, columns, 3
 
 
 def _bmp_size(content: bytes) -> tuple[int, int, int]:
@@ -151,7 +175,7 @@ def _damaged(path: Path, reason: str) -> ImageError:
 # First bytes -> what reads the declared (rows, columns, samples).
 HEADERS: tuple[tuple[bytes | tuple[bytes, ...], Callable[[bytes], tuple[int, int, int]]], ...] = (
     (PNG_MAGIC, _png_size),
-    (JPEG_MAGIC, jpeg_size),
-    (TIFF_MAGICS, _tiff_size),
+    (JPEG_MAGIC, _jpeg_size),
+    (WEBP_MAGIC, _webp_size),
     (BMP_MAGIC, _bmp_size),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 from collections.abc import Callable, Iterator
@@ -9,13 +10,14 @@ from pathlib import Path
 from typing import cast
 
 from hounsfield.errors import ImageError, SeveralVolumes, UsageError
+from hounsfield.images.files import open_file
 from hounsfield.images.formats import SNIFFED_BYTES, sniffed_suffix
 from hounsfield.images.image import Image
 from hounsfield.images.limits import pixel_limit
 from hounsfield.images.reference import Reference
 
 # Suffix -> module and function that read it, as (path, max_pixels); one that raises SeveralVolumes takes the number of
-# the volume as well. Named, not imported: whoever reads PNG files need not wait for SimpleITK to load.
+# the volume as well. Named, not imported: whoever reads PNG files need not wait for pydicom to load.
 READERS: dict[str, tuple[str, str]] = {
     ".dcm": ("hounsfield.images.dicom", "read_dicom"),
     ".dicom": ("hounsfield.images.dicom", "read_dicom"),
@@ -27,23 +29,41 @@ READERS: dict[str, tuple[str, str]] = {
     ".tif": ("hounsfield.images.raster", "read_raster"),
     ".tiff": ("hounsfield.images.raster", "read_raster"),
     ".bmp": ("hounsfield.images.raster", "read_raster"),
+    ".webp": ("hounsfield.images.raster", "read_raster"),
+    ".jp2": ("hounsfield.images.raster", "read_raster"),
+    ".j2k": ("hounsfield.images.raster", "read_raster"),
+    ".svs": ("hounsfield.images.raster", "read_raster"),
     ".npy": ("hounsfield.images.arrays", "read_array"),
-    ".npz": ("hounsfield.images.volume", "read_npz"),
+    ".npz": ("hounsfield.images.arrays", "read_array"),
     ".nii": ("hounsfield.images.nifti", "read_nifti"),
     ".nii.gz": ("hounsfield.images.nifti", "read_nifti"),
-    ".nrrd": ("hounsfield.images.volume", "read_nrrd"),
-    ".nhdr": ("hounsfield.images.volume", "read_nrrd"),
-    ".mha": ("hounsfield.images.volume", "read_metaimage"),
-    ".mhd": ("hounsfield.images.volume", "read_metaimage"),
+    ".hdr": ("hounsfield.images.nifti", "read_nifti"),
+    ".hdr.gz": ("hounsfield.images.nifti", "read_nifti"),
+    ".img": ("hounsfield.images.nifti", "read_nifti"),
+    ".img.gz": ("hounsfield.images.nifti", "read_nifti"),
+    ".mgh": ("hounsfield.images.freesurfer", "read_mgh"),
+    ".mgz": ("hounsfield.images.freesurfer", "read_mgh"),
+    ".nrrd": ("hounsfield.images.nrrd", "read_nrrd"),
+    ".nhdr": ("hounsfield.images.nrrd", "read_nrrd"),
+    ".mha": ("hounsfield.images.metaimage", "read_metaimage"),
+    ".mhd": ("hounsfield.images.metaimage", "read_metaimage"),
 }
 
 DOUBLE_SUFFIXES = tuple(suffix for suffix in READERS if suffix.count(".") > 1)
+# Those of READERS that take the level of a pyramid.
+LEVELLED = frozenset({READERS[".tif"]})
 
 # A directory of DICOM files is no image, though it is a DICOM file.
 DIRECTORIES = frozenset({"DICOMDIR", "DIRFILE"})
 
 
-def read_image(source: str | Path | Reference, *, volume: int | None = None, max_pixels: int | None = None) -> Image:
+def read_image(
+    source: str | Path | Reference,
+    *,
+    volume: int | None = None,
+    level: int | None = None,
+    max_pixels: int | None = None,
+) -> Image:
     """Read any single image file, or one volume or one frame of it.
 
     The suffix decides the format; where it is none of ``READERS``, the file's first bytes do.
@@ -51,6 +71,8 @@ def read_image(source: str | Path | Reference, *, volume: int | None = None, max
     Args:
         source: the file; as a ``Reference``, also the volume or the frame to read.
         volume: which volume of a file that holds several, from 0.
+        level: which level of a pyramid, such as a whole slide, from 0, the full size; by default the largest that
+            ``max_pixels`` allows.
         max_pixels: the most values (pixels × channels) that a file may declare, by default ``limits.pixel_limit``; more
             is refused before it is allocated.
 
@@ -64,12 +86,11 @@ def read_image(source: str | Path | Reference, *, volume: int | None = None, max
     """
     reference = source if isinstance(source, Reference) else Reference(str(source), volume)
     path = source if isinstance(source, Path) else Path(reference.path)
-    if path.exists() and not path.is_file() and not path.is_dir():
-        raise ImageError(f"{path} is a pipe or a device: expected a file, which has an end. Save what comes out of it.")
     try:
         suffix = format_suffix(path)
         if suffix is not None:
-            return _chosen(_reader(suffix), path, reference, pixel_limit(max_pixels))
+            read = _reader(suffix) if level is None else _reader_of_level(suffix, level, path)
+            return _chosen(read, path, reference, pixel_limit(max_pixels))
     except ImageError:
         if not path.is_dir():
             raise
@@ -203,23 +224,33 @@ def _known_suffix(path: Path) -> str | None:
 
 
 def _suffix_of_content(path: Path) -> str | None:
-    try:
-        with path.open("rb") as stream:
-            head = stream.read(SNIFFED_BYTES)
-    except OSError as error:
-        raise ImageError(f"{path} cannot be read: {error.strerror or error}. Check the path and its rights.") from error
-    return sniffed_suffix(head)
+    with open_file(path) as stream:
+        return sniffed_suffix(stream.read(SNIFFED_BYTES))
 
 
 def _is_candidate(path: Path) -> bool:
     try:
-        # A pipe would be waited for, so nothing is opened that is no file.
-        return path.is_file() and format_suffix(path) is not None
+        return path.is_file() and format_suffix(path) is not None and not _has_header_beside(path)
     except ImageError:
         # Unreadable and of unknown kind: nothing says that it is an image.
         return False
 
 
-def _reader(suffix: str) -> Callable[[Path, int], Image]:
+def _has_header_beside(path: Path) -> bool:
+    """Whether this is the ``.img`` of a pair, whose ``.hdr`` stands for both."""
+    name = path.name.lower()
+    if not name.endswith((".img", ".img.gz")):
+        return False
+    stem = path.name[: name.rindex(".img")]
+    return any(path.with_name(stem + suffix).exists() for suffix in (".hdr", ".hdr.gz", ".HDR", ".HDR.GZ"))
+
+
+def _reader(suffix: str) -> Callable[..., Image]:
     module, function = READERS[suffix]
-    return cast("Callable[[Path, int], Image]", getattr(importlib.import_module(module), function))
+    return cast("Callable[..., Image]", getattr(importlib.import_module(module), function))
+
+
+def _reader_of_level(suffix: str, level: int, path: Path) -> Callable[..., Image]:
+    if READERS[suffix] not in LEVELLED:
+        raise ImageError(f"{path} is of a format without levels, and level {level} was asked for. Leave it out.")
+    return functools.partial(_reader(suffix), level=level)
