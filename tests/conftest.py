@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -36,3 +37,12 @@ def data_folder() -> Path:
     if folder is None:
         pytest.fail("A test that reads the real images lacks the mark 'data'.")
     return folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Scans and stores of tests are kept apart from the user's, and do not outlive the session."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "HOUNSFIELD_CACHE" not in os.environ:
+            patch.setenv("HOUNSFIELD_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -35,6 +36,7 @@ class InMemory:
 
     def __init__(self, images: Sequence[Image | ImageError]) -> None:
         self.images = images
+        self.name = uuid.uuid4().hex
 
     def read(self, reference: str) -> Image:
         item = self.images[int(reference)]
@@ -46,7 +48,7 @@ class InMemory:
         return (self.images[int(reference)] for reference in references)
 
     def digest(self, references: Sequence[str]) -> str:
-        return f"in memory, {len(references)} rows"
+        return f"{self.name} {references}"
 
 
 def make_cohort(images: Sequence[Image | ImageError], **columns: Any) -> Cohort:

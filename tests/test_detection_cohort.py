@@ -103,7 +103,7 @@ def test_a_box_that_does_not_belong_is_refused(row: tuple[Any, ...], said: str) 
 
 
 def test_boxes_and_task_go_together() -> None:
-    with pytest.raises(CohortError, match="no table of boxes"):
+    with pytest.raises(CohortError, match="has no boxes"):
         Cohort(samples(["a"]), "detection", ("a",), NoImages(), "coco", "made")
     with pytest.raises(CohortError, match="a table of boxes"):
         Cohort(

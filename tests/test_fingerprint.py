@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -23,6 +24,7 @@ class InMemory:
 
     def __init__(self, images: Sequence[Image | ImageError]) -> None:
         self.images = images
+        self.name = uuid.uuid4().hex
         self.passes = 0
 
     def read(self, reference: str) -> Image:
@@ -36,7 +38,7 @@ class InMemory:
         return (self.images[int(reference)] for reference in references)
 
     def digest(self, references: Sequence[str]) -> str:
-        return f"in memory, {len(references)} rows"
+        return f"{self.name} {references}"
 
 
 def make_cohort(images: Sequence[Image | ImageError], **columns: object) -> Cohort:

@@ -6,10 +6,12 @@ from hounsfield.cohorts.public import MEDMNIST, cache_folder, get_medmnist
 from hounsfield.cohorts.sources import KINDS, load_cohort
 from hounsfield.cohorts.split import assign_folds, assign_splits
 from hounsfield.cohorts.store import SceneStore, Store
+from hounsfield.cohorts.targets import TARGETS
 
 __all__ = [
     "KINDS",
     "MEDMNIST",
+    "TARGETS",
     "Cohort",
     "ImageSource",
     "SceneStore",

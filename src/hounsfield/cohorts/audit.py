@@ -3,43 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from hounsfield.cohorts.annotations import INVALID
-from hounsfield.cohorts.box_figures import SMALL_SIDE
-from hounsfield.cohorts.cohort import SEPARATOR, Cohort
+from hounsfield.cohorts.cohort import Cohort
 from hounsfield.cohorts.duplicates import DuplicateGroup, duplicate_groups
+from hounsfield.cohorts.finding import Finding, Severity
 from hounsfield.cohorts.fingerprint import Fingerprint, fingerprint
 from hounsfield.cohorts.leaks import Leak, describe_leaks, drop_leaks, leaks, settle_leaks
 from hounsfield.cohorts.scan import Scan, scan
 from hounsfield.cohorts.shortcuts import Shortcut, shortcuts
 from hounsfield.cohorts.tables import MAX_BAD_FRACTION
+from hounsfield.cohorts.targets import TARGETS
 from hounsfield.progress import Progress, silent
 
 __all__ = ["Audit", "Finding", "audit", "drop_leaks", "leaks", "settle_leaks"]
 
-Severity = Literal["error", "warning", "note"]
 # Cohen (1988): from here on an association is of medium size.
 MEDIUM_STRENGTH = 0.3
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One sentence of an audit.
-
-    Attributes:
-        severity: ``error`` stops a training, ``warning`` should be looked at, ``note`` is good to know.
-        title: a few words.
-        text: what was found and what follows from it.
-        rows: the rows concerned.
-    """
-
-    severity: Severity
-    title: str
-    text: str
-    rows: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,8 +68,8 @@ def audit(cohort: Cohort, *, scanned: Scan | None = None, progress: Progress = s
     scanned = scanned if scanned is not None else scan(cohort, progress=progress)
     figures = fingerprint(cohort, scanned=scanned)
     groups = duplicate_groups(scanned)
-    said = _said_of_rows(cohort)
-    contradictions = tuple(group for group in groups if len({said[row] for row in group.rows} - {None}) > 1)
+    truths = TARGETS[cohort.family].truths(cohort)
+    contradictions = tuple(group for group in groups if len({truths[row] for row in group.rows} - {None}) > 1)
     leaking = leaks(cohort, scanned=scanned, groups=groups)
     risks = shortcuts(scanned)
     findings = [
@@ -97,52 +79,13 @@ def audit(cohort: Cohort, *, scanned: Scan | None = None, progress: Progress = s
         *_duplicated(groups),
         *_shortcuts(risks),
         *_suspicious(cohort, figures),
-        *_boxes(cohort, scanned, figures),
-        *_unknown(cohort, figures),
+        *(Finding("warning", "Invalid boxes", note) for note in cohort.notes if INVALID in note),
+        *TARGETS[cohort.family].findings(cohort, [facts.shape for facts in scanned.facts]),
+        *_unknown(figures),
     ]
     order = ("error", "warning", "note")
     ranked = sorted(findings, key=lambda finding: order.index(finding.severity))
     return Audit(figures, groups, contradictions, leaking, risks, tuple(ranked))
-
-
-def _said_of_rows(cohort: Cohort) -> list[Hashable | None]:
-    """What is said of each row, equal where two rows say the same; ``None`` for a row without a label."""
-    if cohort.task == "detection":
-        return [tuple(counts) for counts in cohort.box_counts().tolist()]
-    labels = cohort.table["label"]
-    said = labels.astype(str).map(lambda text: frozenset(text.split(SEPARATOR)) if cohort.multi_label else text)
-    return said.astype(object).where(labels.notna(), None).tolist()
-
-
-def _boxes(cohort: Cohort, scanned: Scan, figures: Fingerprint) -> list[Finding]:
-    """What is to be said of the boxes of a detection cohort."""
-    if figures.boxes is None:
-        return []
-    findings = [Finding("warning", "Invalid boxes", note) for note in cohort.notes if INVALID in note]
-    outside = []
-    for row, facts in enumerate(scanned.facts):
-        boxes, _ = cohort.boxes(row)
-        rank = boxes.shape[1] // 2
-        if len(boxes) and facts.shape and (len(facts.shape) != rank or (boxes[:, rank:] > facts.shape).any()):
-            outside.append(row)
-    if outside:
-        text = f"{len(outside):,} images have boxes that reach beyond them: were they drawn on other images?"
-        findings.append(Finding("warning", "Boxes outside their images", text, tuple(outside)))
-    if figures.boxes.num_small:
-        text = (
-            f"{figures.boxes.num_small:,} of {figures.boxes.num_boxes:,} boxes have a side of less than {SMALL_SIDE:g} "
-            "pixels: they are hard to find, and harder where images are made smaller."
-        )
-        findings.append(Finding("note", "Small objects", text))
-    totals = cohort.box_counts().sum(axis=0)
-    most, least = int(totals.argmax()), int(totals.argmin())
-    if totals[most] >= 10 * totals[least]:
-        text = (
-            f"'{cohort.labels[most]}' has {totals[most] / max(totals[least], 1):.0f} times as many boxes as "
-            f"'{cohort.labels[least]}' ({totals[least]:,}): look at the figures of each class."
-        )
-        findings.append(Finding("note", "Imbalance of objects", text))
-    return findings
 
 
 def _unusable(scanned: Scan) -> list[Finding]:
@@ -258,7 +201,7 @@ def _suspicious(cohort: Cohort, figures: Fingerprint) -> list[Finding]:
     ]
 
 
-def _unknown(cohort: Cohort, figures: Fingerprint) -> list[Finding]:
+def _unknown(figures: Fingerprint) -> list[Finding]:
     findings = []
     if figures.num_patients is None:
         text = "Images of one patient may come to lie on both sides of a split. Name them in a column 'patient'."
@@ -267,11 +210,4 @@ def _unknown(cohort: Cohort, figures: Fingerprint) -> list[Finding]:
         kinds = f"{figures.ranks.get(2, 0):,} slices and {figures.ranks.get(3, 0):,} volumes"
         text = f"Found {kinds}: a training takes one kind. Make a cohort of each."
         findings.append(Finding("warning", "Slices and volumes mixed", text))
-    counts = cohort.table["label"].value_counts()
-    if not cohort.multi_label and len(counts) > 1 and counts.max() >= 10 * counts.min():
-        text = (
-            f"'{counts.index[0]}' has {counts.max() / counts.min():.0f} times as many images as '{counts.index[-1]}': "
-            "accuracy alone misleads."
-        )
-        findings.append(Finding("note", "Imbalance", text))
     return findings

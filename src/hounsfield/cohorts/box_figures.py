@@ -10,10 +10,8 @@ from hounsfield.boxes import COLUMNS as BOX_COLUMNS
 from hounsfield.boxes import sides
 from hounsfield.cohorts.cohort import SPLITS, Cohort
 from hounsfield.cohorts.distribution import Distribution
-
-# Pixels below which a side is little to see: less than one cell of the finest feature map that detectors use.
-SMALL_SIDE = 8.0
-UNASSIGNED = "unassigned"
+from hounsfield.cohorts.targets.boxes import SMALL_SIDE
+from hounsfield.cohorts.targets.labels import UNASSIGNED, assigned_splits
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ def box_figures(cohort: Cohort) -> BoxFigures | None:
         return None
     table = cohort.box_table
     counts = cohort.box_counts()
-    splits = cohort.table["split"].astype(object).where(cohort.table["split"].notna(), UNASSIGNED).to_numpy()
+    splits = assigned_splits(cohort).to_numpy()
     lengths = sides(table[list(BOX_COLUMNS[cohort.box_rank])].to_numpy(np.float64))
     by_label = {label: lengths[(table["label"] == label).to_numpy()] for label in cohort.labels}
     return BoxFigures(

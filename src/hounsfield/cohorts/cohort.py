@@ -22,13 +22,15 @@ import numpy.typing as npt
 import pandas as pd
 
 from hounsfield.cohorts import box_table as box_tables
+from hounsfield.cohorts.targets import TARGETS
+from hounsfield.cohorts.targets.boxes import box_counts, known_boxes
+from hounsfield.cohorts.targets.labels import SEPARATOR, SPLITS
 from hounsfield.errors import CohortError, ImageError
 from hounsfield.images.image import Image
-from hounsfield.tasks import Task
+from hounsfield.tasks import TASKS, Family, Task, family_of
 
-SPLITS = ("train", "validation", "test")
-# Several labels of one image stand in one cell, with this between them.
-SEPARATOR = ";"
+__all__ = ["REQUIRED_COLUMNS", "SEPARATOR", "SPLITS", "Cohort", "ImageSource"]
+
 REQUIRED_COLUMNS = ("image", "label", "patient", "split")
 
 
@@ -82,23 +84,15 @@ class Cohort:
                 f"The table of the cohort '{self.name}' lacks {', '.join(missing)}: expected the columns "
                 f"{', '.join(REQUIRED_COLUMNS)}. Add them; patient and split may be empty."
             )
-        if self.task == "binary" and len(self.labels) != 2:
-            raise CohortError(
-                f"The cohort '{self.name}' is called binary and has {len(self.labels)} labels "
-                f"({', '.join(self.labels)}): expected a negative and a positive one."
-            )
-        self._distinct_targets()
-        if (self.task == "detection") != (self.box_table is not None):
-            raise CohortError(
-                f"The cohort '{self.name}' is of the task '{self.task}' and has "
-                f"{'no' if self.box_table is None else 'a'} table of boxes: detection needs one, and no other task "
-                "has one."
-            )
-        if self.box_table is not None:
-            box_tables.check_boxes(self.box_table, self.table["image"], self.labels, self.name)
+        TARGETS[self.family].check(self)
 
     def __len__(self) -> int:
         return len(self.table)
+
+    @property
+    def family(self) -> Family:
+        """The kind of truth: which entry of ``TARGETS`` speaks of it."""
+        return family_of(self.task)
 
     @property
     def knows_patients(self) -> bool:
@@ -108,7 +102,7 @@ class Cohort:
     @property
     def multi_label(self) -> bool:
         """Whether an image may have several labels, or none."""
-        return self.task in {"multi-label", "detection"}
+        return TASKS[self.task].multi_label
 
     @property
     def has_boxes(self) -> bool:
@@ -122,7 +116,7 @@ class Cohort:
         Raises:
             CohortError: the task is not detection.
         """
-        return box_tables.box_rank(self._known_boxes(), self.name)
+        return box_tables.box_rank(known_boxes(self), self.name)
 
     def boxes(self, row: int) -> box_tables.ImageBoxes:
         """The boxes of one image in pixels of the image as it is read, half-open, and their classes.
@@ -141,11 +135,7 @@ class Cohort:
         Raises:
             CohortError: the task is not detection.
         """
-        known = self._known_boxes()
-        counts = np.zeros((len(self), len(self.labels)), np.int64)
-        rows = pd.Index(self.table["image"]).get_indexer(pd.Index(known["image"]))
-        np.add.at(counts, (rows, pd.Index(self.labels).get_indexer(pd.Index(known["label"]))), 1)
-        return counts
+        return box_counts(self)
 
     def subset(self, rows: npt.ArrayLike) -> Cohort:
         """The cohort of these rows, in the order given.
@@ -156,10 +146,7 @@ class Cohort:
         chosen = np.asarray(rows)
         numbers = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
         table = self.table.iloc[numbers].reset_index(drop=True)
-        if self.box_table is None:
-            return dataclasses.replace(self, table=table)
-        kept = self.box_table[self.box_table["image"].isin(table["image"])].reset_index(drop=True)
-        return dataclasses.replace(self, table=table, box_table=kept)
+        return dataclasses.replace(self, table=table, **TARGETS[self.family].subset(self, table))
 
     def rows(self, split: str) -> npt.NDArray[np.int64]:
         """The row numbers of one split, ascending.
@@ -172,15 +159,13 @@ class Cohort:
         return np.flatnonzero((self.table["split"] == split).to_numpy(dtype=bool, na_value=False))
 
     def targets(self) -> npt.NDArray[np.float32]:
-        """What a network is to put out for each row.
+        """What a network should output for each row; see ``TARGETS`` for each family.
 
         Returns:
             Float32 zeros and ones: (rows, 1) for a binary task, with one for the positive label; (rows, labels)
             otherwise, with a single one in each row unless an image may have several.
         """
-        codes, matrix = self._distinct_targets()
-        targets = matrix[codes]
-        return targets[:, 1:] if self.task == "binary" else targets
+        return TARGETS[self.family].targets(self)
 
     def with_splits(self, splits: Sequence[str]) -> Cohort:
         """The same rows with other splits.
@@ -204,35 +189,6 @@ class Cohort:
         """The same cohort with further notes; one that is there already is not repeated."""
         return dataclasses.replace(self, notes=(*self.notes, *(note for note in notes if note not in self.notes)))
 
-    def _distinct_targets(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-        """For each row the number of its distinct label text, and for each such text its row of zeros and ones."""
-        codes, texts = pd.factorize(self.table["label"], use_na_sentinel=False)
-        index = {label: position for position, label in enumerate(self.labels)}
-        matrix = np.zeros((len(texts), len(self.labels)), np.float32)
-        for row, text in enumerate(texts):
-            parts = self._parts(text)
-            for part in parts:
-                if part not in index:
-                    raise CohortError(
-                        f"The cohort '{self.name}' has a row labelled '{part}', and its labels are "
-                        f"{', '.join(self.labels)}. Correct the label, or name it among the labels."
-                    )
-                matrix[row, index[part]] = 1
-        return np.asarray(codes, np.int64), matrix
-
-    def _parts(self, text: object) -> list[str]:
-        if self.multi_label and isinstance(text, str):
-            return [part for part in text.split(SEPARATOR) if part]
-        return [str(text)]
-
     @functools.cached_property
     def _boxes_by_image(self) -> dict[str, box_tables.ImageBoxes]:
-        return box_tables.boxes_by_image(self._known_boxes(), self.labels, self.box_rank)
-
-    def _known_boxes(self) -> pd.DataFrame:
-        if self.box_table is None:
-            raise CohortError(
-                f"The cohort '{self.name}' is of the task '{self.task}' and has no boxes: expected the task detection. "
-                "Give data with boxes, or force how it is read with --kind."
-            )
-        return self.box_table
+        return box_tables.boxes_by_image(known_boxes(self), self.labels, self.box_rank)

@@ -10,14 +10,15 @@ import numpy as np
 import pandas as pd
 
 from hounsfield.cohorts.box_figures import BoxFigures, box_figures
-from hounsfield.cohorts.cohort import SEPARATOR, SPLITS, Cohort
+from hounsfield.cohorts.cohort import SPLITS, Cohort
 from hounsfield.cohorts.distribution import Distribution
 from hounsfield.cohorts.scan import Scan, scan
+from hounsfield.cohorts.targets import TARGETS
+from hounsfield.cohorts.targets.labels import UNASSIGNED, assigned_splits
 from hounsfield.errors import CohortError
 from hounsfield.images.orientation import turned_shape
 from hounsfield.progress import Progress, silent
 
-UNASSIGNED = "unassigned"
 # An image counts as clipped when more than this share of its values stands at its maximum: a detector or an export
 # that ran out of range. Air and background at the minimum are normal and are not counted.
 CLIPPED_SHARE = 0.05
@@ -158,7 +159,7 @@ def fingerprint(cohort: Cohort, *, scanned: Scan | None = None, progress: Progre
         raise CohortError(_nothing_readable(cohort, scanned))
     counts: dict[str, Any] = {
         "splits": _split_counts(cohort),
-        "balance": _balance(cohort),
+        "balance": TARGETS[cohort.family].balance(cohort),
         "ranks": _counts(table["shape"].map(len)),
         "shapes": _counts(table["shape"]),
         "orientations": _counts(table["orientation"]),
@@ -210,20 +211,8 @@ def _counts(values: pd.Series[Any]) -> dict[Any, int]:
 
 
 def _split_counts(cohort: Cohort) -> dict[str, int]:
-    splits = cohort.table["split"].astype(object).where(cohort.table["split"].notna(), UNASSIGNED)
+    splits = assigned_splits(cohort)
     return {split: int(count) for split in (*SPLITS, UNASSIGNED) if (count := (splits == split).sum())}
-
-
-def _balance(cohort: Cohort) -> dict[str, dict[str, int]]:
-    """Rows of each label in each split, by class order."""
-    table = cohort.table
-    splits = table["split"].astype(object).where(table["split"].notna(), UNASSIGNED)
-    labels = table["label"].fillna("").astype(str)
-    single = labels.str.split(SEPARATOR) if cohort.multi_label else labels.map(lambda label: [label])
-    pairs = pd.DataFrame({"split": splits, "label": single}).explode("label").value_counts()
-    return {
-        split: {label: int(pairs.get((split, label), 0)) for label in cohort.labels} for split in _split_counts(cohort)
-    }
 
 
 def _geometry(table: pd.DataFrame, rank: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pandas as pd
 from hounsfield.cohorts.cohort import SEPARATOR
 from hounsfield.cohorts.labels import join_columns, split_labels, tidy
 from hounsfield.errors import CohortError
-from hounsfield.tasks import Task
+from hounsfield.tasks import TASKS, Task
 
 # Columns that are attributes by their name, so that zeros and ones in them are not taken for labels.
 ATTRIBUTES = frozenset(
@@ -44,7 +44,7 @@ def read_labels(
     if len(wanted) > 1:
         return _several_columns(table, wanted, where)
     labels, notes = tidy(table[wanted[0]])
-    several = task == "multi-label" or bool(labels.str.contains(SEPARATOR, regex=False).any())
+    several = (task is not None and TASKS[task].multi_label) or bool(labels.str.contains(SEPARATOR, regex=False).any())
     if several:
         labels = labels.map({text: SEPARATOR.join(sorted(set(split_labels(text)))) for text in labels.unique()})
     elif (labels == "").any():

@@ -11,7 +11,7 @@ import pandas as pd
 
 from hounsfield.cohorts.cohort import SEPARATOR
 from hounsfield.errors import CohortError
-from hounsfield.tasks import Task
+from hounsfield.tasks import TASKS, Task
 
 # Texts that stand for "no label was given"; "none" is not among them, since it can be a finding's absence.
 MISSING = frozenset({"", "nan", "na", "n/a", "<na>", "null"})
@@ -90,14 +90,14 @@ def check_labels(table: pd.DataFrame, task: Task, name: str) -> list[str]:
     """
     patients = table["patient"].astype(object).where(table["patient"].notna(), pd.Series(table.index, table.index))
     long = pd.DataFrame({"label": table["label"], "patient": patients})
-    if task == "multi-label":
+    if TASKS[task].multi_label:
         long = long.assign(label=long["label"].str.split(SEPARATOR)).explode("label")
         long = long[long["label"] != ""]
     grouped = long.groupby("label")["patient"]
     sizes = {str(label): int(size) for label, size in grouped.size().sort_values(ascending=False).items()}
     patients_of = {str(label): int(number) for label, number in grouped.nunique().items()}
     notes = misspellings(sizes, patients_of, name)
-    if len(sizes) < (1 if task == "multi-label" else 2):
+    if len(sizes) < (1 if TASKS[task].multi_label else 2):
         found = f"only the label '{next(iter(sizes))}'" if sizes else "no label at all"
         raise CohortError(
             f"Found {found} in {name} ({len(table)} rows): expected at least two classes to tell apart. Add images of "

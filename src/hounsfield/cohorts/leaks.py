@@ -9,9 +9,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hounsfield.cohorts.cohort import SEPARATOR, SPLITS, Cohort
+from hounsfield.cohorts.cohort import SPLITS, Cohort
 from hounsfield.cohorts.duplicates import DuplicateGroup, duplicate_groups
 from hounsfield.cohorts.scan import Scan, scan
+from hounsfield.cohorts.targets import TARGETS
 from hounsfield.errors import CohortError
 from hounsfield.progress import Progress, silent
 
@@ -111,7 +112,7 @@ def drop_leaks(
     if not len(leaving):
         return cohort
     kept = cohort.subset(np.setdiff1d(np.arange(len(cohort)), leaving))
-    before, after = (_trained_labels(one) for one in (cohort, kept))
+    before, after = (TARGETS[cohort.family].trained_labels(one) for one in (cohort, kept))
     if lost := [label for label in before if label not in after]:
         raise CohortError(
             f"Of the cohort '{cohort.name}', {len(leaving):,} rows would be left out because their patient or their "
@@ -175,11 +176,3 @@ def _example(cohort: Cohort, leak: Leak) -> str:
     """One image of each split that the leak reaches."""
     table = cohort.table.iloc[list(leak.rows)].drop_duplicates("split")
     return " and ".join(f"'{image}' ({split})" for image, split in zip(table["image"], table["split"], strict=True))
-
-
-def _trained_labels(cohort: Cohort) -> list[str]:
-    """The labels that some training row carries, in class order."""
-    labels = cohort.table["label"].iloc[cohort.rows("train")].dropna().astype(str)
-    single = labels.str.split(SEPARATOR) if cohort.multi_label else labels.map(lambda label: [label])
-    present = set(single.explode())
-    return [label for label in cohort.labels if label in present]

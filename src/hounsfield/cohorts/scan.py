@@ -1,9 +1,10 @@
-"""One streaming pass over a cohort that takes down, for each image, the few figures that every check needs."""
+"""One streaming pass over a cohort that keeps, for each image, the few figures that every check needs."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +13,10 @@ from numpy.typing import NDArray
 
 from hounsfield.cohorts.cohort import Cohort
 from hounsfield.cohorts.digest import pixel_digest
+from hounsfield.cohorts.public import cache_folder
+from hounsfield.cohorts.scan_cache import keep_facts, load_facts, scan_file
 from hounsfield.cohorts.signature import signature
+from hounsfield.errors import ImageError
 from hounsfield.images.colour import is_grey
 from hounsfield.images.image import Image
 from hounsfield.images.orientation import is_usable, orientation_of
@@ -94,17 +98,36 @@ class Scan:
         return given if given.notna().any() else self.table["patient"]
 
 
-def scan(cohort: Cohort, *, progress: Progress = silent) -> Scan:
-    """Read every image of a cohort once and keep its facts; pixels are let go at once."""
+def scan(cohort: Cohort, *, folder: Path | None = None, progress: Progress = silent) -> Scan:
+    """The facts of every image of a cohort; pixels are read once and let go at once.
+
+    Facts are kept in the cache as long as the images and the version stay the same. Images that could not be read are
+    tried again each time.
+
+    Args:
+        cohort: any cohort.
+        folder: where scans are kept; in the user's cache by default.
+        progress: told of every few images.
+    """
     references = [str(reference) for reference in cohort.table["image"]]
-    total = len(references)
-    progress(TASK, 0, total)
-    facts = []
-    for done, item in enumerate(cohort.source.stream(references), start=1):
-        facts.append(image_facts(item) if isinstance(item, Image) else Facts(reason=str(item)))
-        if done % 50 == 0 or done == total:
-            progress(TASK, done, total)
+    progress(TASK, 0, len(references))
+    if not references:
+        return Scan(cohort, [])
+    kept = scan_file(folder or cache_folder() / "scans", cohort.source.digest(references), Facts)
+    facts = load_facts(kept, Facts) or [Facts(reason="not read yet")] * len(references)
+    rows = [row for row, known in enumerate(facts) if known.reason is not None]
+    for done, (row, item) in enumerate(_read(cohort, references, rows), start=1 + len(references) - len(rows)):
+        facts[row] = image_facts(item) if isinstance(item, Image) else Facts(reason=str(item))
+        if done % 50 == 0:
+            progress(TASK, done, len(references))
+    progress(TASK, len(references), len(references))
+    if rows:
+        keep_facts(kept, facts, Facts)
     return Scan(cohort, facts)
+
+
+def _read(cohort: Cohort, references: list[str], rows: list[int]) -> Iterator[tuple[int, Image | ImageError]]:
+    return zip(rows, cohort.source.stream([references[row] for row in rows]), strict=True)
 
 
 def image_facts(image: Image) -> Facts:

@@ -11,7 +11,6 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import ks_2samp
 
-from hounsfield.cohorts.cohort import SEPARATOR
 from hounsfield.cohorts.scan import Scan
 from hounsfield.cohorts.shortcuts import (
     attribute_columns,
@@ -21,6 +20,7 @@ from hounsfield.cohorts.shortcuts import (
     independent_rows,
     levels_of,
 )
+from hounsfield.cohorts.targets import TARGETS
 
 Kind = Literal["label", "attribute", "figure"]
 # What is reported passes both, as a shortcut does.
@@ -111,13 +111,10 @@ def _level_tests(
 
 
 def _levelled(scanned: Scan, rows: NDArray[np.int64]) -> dict[str, pd.Series[Any]]:
-    """Attributes and labels of some rows; each label of a multi-label cohort is a question of its own."""
+    """Attributes and labels of some rows; each label that may come with others is a question of its own."""
     cohort = scanned.cohort
-    labels = cohort.table["label"].iloc[rows].astype(str).reset_index(drop=True)
-    columns = {LABEL: labels}
-    if cohort.task == "multi-label":
-        sets = labels.map(lambda text: frozenset(text.split(SEPARATOR)))
-        columns = {f"{LABEL} {label}": sets.map(lambda held, label=label: label in held) for label in cohort.labels}
+    questions = TARGETS[cohort.family].questions(cohort, rows)
+    columns = {LABEL if label is None else f"{LABEL} {label}": answers for label, answers in questions}
     attributes = {name: values.iloc[rows].reset_index(drop=True) for name, values in attribute_columns(scanned).items()}
     return {**attributes, **columns}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -12,8 +11,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import chi2, random_table
 
-from hounsfield.cohorts.cohort import REQUIRED_COLUMNS, SEPARATOR, Cohort
+from hounsfield.cohorts.cohort import REQUIRED_COLUMNS
 from hounsfield.cohorts.scan import HEADER_TEXTS, Scan
+from hounsfield.cohorts.targets import TARGETS
 
 # An attribute is reported when it passes both: the family-wise error of one audit, and Cohen's (1988) small effect.
 SIGNIFICANCE = 0.01
@@ -71,7 +71,7 @@ def shortcuts(scanned: Scan, *, seed: int = 0) -> tuple[Shortcut, ...]:
     rows = independent_rows(scanned, seed)
     attributes = {name: levels_of(values.iloc[rows]) for name, values in attribute_columns(scanned).items()}
     tests = []
-    for label, truth in _truths(scanned.cohort, rows):
+    for label, truth in TARGETS[scanned.cohort.family].questions(scanned.cohort, rows):
         for attribute, levels in attributes.items():
             table = pd.crosstab(levels, truth)
             if min(table.shape) > 1:
@@ -107,16 +107,6 @@ def independent_rows(scanned: Scan, seed: int) -> NDArray[np.int64]:
     shuffled = np.random.default_rng(seed).permutation(usable)
     patients = scanned.patients.iloc[shuffled]
     return np.sort(shuffled[(~patients.duplicated() | patients.isna()).to_numpy()])
-
-
-def _truths(cohort: Cohort, rows: NDArray[np.int64]) -> Iterator[tuple[str | None, pd.Series[Any]]]:
-    labels = cohort.table["label"].iloc[rows].astype(str).reset_index(drop=True)
-    if not cohort.multi_label:
-        yield None, labels
-        return
-    sets = labels.map(lambda text: frozenset(text.split(SEPARATOR)))
-    for label in cohort.labels:
-        yield label, sets.map(lambda present, label=label: label if label in present else f"no {label}")
 
 
 def levels_of(values: pd.Series[Any]) -> pd.Series[Any]:

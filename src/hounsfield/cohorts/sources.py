@@ -19,7 +19,7 @@ from hounsfield.images import image_files
 from hounsfield.images.reading import find_images
 from hounsfield.phantoms import make_phantom, source_digest
 from hounsfield.progress import Progress, silent
-from hounsfield.tasks import Task
+from hounsfield.tasks import Task, family_of
 
 KINDS = ("class folders", "table", "dicom folder", "medmnist", "npy pair", "phantom", *detection_sources.BOX_KINDS)
 # What says where its images are by a path, which may start from another folder.
@@ -104,8 +104,10 @@ def _refuse_images(options: Options, data: str, kind: str) -> None:
 
 def _fitting(found: list[str], task: Task | None) -> list[str]:
     """Kinds in the order of likelihood; where a task is expected, those that speak of it come first."""
-    wanted = task == "detection"
-    return found if task is None else sorted(found, key=lambda kind: (kind in detection_sources.BOX_KINDS) != wanted)
+    if task is None:
+        return found
+    family = family_of(task)
+    return sorted(found, key=lambda kind: ("boxes" if kind in detection_sources.BOX_KINDS else "labels") != family)
 
 
 def _known_kind(kind: str | None) -> str | None:

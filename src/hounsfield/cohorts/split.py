@@ -10,6 +10,7 @@ import pandas as pd
 
 from hounsfield.cohorts.cohort import SPLITS, Cohort
 from hounsfield.cohorts.digest import pixel_digest
+from hounsfield.cohorts.targets import TARGETS
 from hounsfield.errors import CohortError, ImageError
 from hounsfield.images.image import Image
 from hounsfield.progress import Progress, silent
@@ -74,7 +75,9 @@ def _split_all(
     progress: Progress,
 ) -> Cohort:
     groups, note = row_groups(cohort, pictures=pictures, progress=progress)
-    sides = distribute(_strata(cohort), groups, fractions, seed=seed, coverage_order=COVERAGE_ORDER)
+    sides = distribute(
+        TARGETS[cohort.family].strata(cohort), groups, fractions, seed=seed, coverage_order=COVERAGE_ORDER
+    )
     splits = [SPLITS[side] for side in sides]
     counts = ", ".join(f"{splits.count(split)} {split}" for split in SPLITS)
     told = f"Splits were made with seed {seed}, stratified by label: {counts}."
@@ -92,7 +95,7 @@ def _carve_validation(
     train = cohort.subset(rows)
     groups, note = row_groups(train, pictures=pictures, progress=progress)
     part = fractions[1] / (fractions[0] + fractions[1])
-    sides = distribute(_strata(train), groups, (1 - part, part), seed=seed)
+    sides = distribute(TARGETS[train.family].strata(train), groups, (1 - part, part), seed=seed)
     splits = cohort.table["split"].to_numpy(dtype=object).copy()
     splits[rows[sides == 1]] = "validation"
     told = (
@@ -132,7 +135,7 @@ def assign_folds(
             "each."
         )
     folds = np.full(len(cohort), -1, np.int64)
-    folds[rows] = distribute(_strata(part), groups, [1 / num_folds] * num_folds, seed=seed)
+    folds[rows] = distribute(TARGETS[part.family].strata(part), groups, [1 / num_folds] * num_folds, seed=seed)
     return folds
 
 
@@ -203,15 +206,6 @@ def _lowest_in(parts: npt.NDArray[np.int64], values: npt.NDArray[np.int64]) -> n
     lowest = np.full(int(parts.max(initial=-1)) + 1, np.iinfo(np.int64).max)
     np.minimum.at(lowest, parts, values)
     return np.asarray(lowest[parts])
-
-
-def _strata(cohort: Cohort) -> npt.NDArray[np.int64]:
-    """(rows, strata): the labels of each row, or its objects by class; a row without any is a stratum of its own."""
-    targets = cohort.box_counts() if cohort.task == "detection" else cohort.targets().astype(np.int64)
-    if cohort.task == "binary":
-        return np.concatenate([1 - targets, targets], axis=1)
-    none = ~targets.any(axis=1, keepdims=True)
-    return np.concatenate([targets, none], axis=1)
 
 
 def distribute(

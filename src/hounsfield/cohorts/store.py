@@ -21,6 +21,7 @@ import psutil
 
 from hounsfield.boxes import are_valid, clipped
 from hounsfield.cohorts.cohort import Cohort
+from hounsfield.cohorts.decoded import release_decoded
 from hounsfield.cohorts.files import ordered_map
 from hounsfield.cohorts.public import cache_folder
 from hounsfield.cohorts.tables import MAX_BAD_FRACTION, NUM_NAMED
@@ -104,6 +105,7 @@ class Store:
         if not (final / "store.json").is_file():
             work = _Work(cohort, references, pipeline, max_bad_fraction, progress, mixed=cls._mixed)
             _build(work, final)
+        release_decoded(cohort)
         return cls._open(final, cohort, max_bad_fraction)
 
     @classmethod

@@ -26,7 +26,7 @@ from hounsfield.cohorts.labels import (
 from hounsfield.delimiter import decimal_comma_columns, delimiter_of
 from hounsfield.errors import CohortError
 from hounsfield.progress import Progress, silent
-from hounsfield.tasks import Task
+from hounsfield.tasks import TASKS, Task
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 SPLIT_WORDS = {
@@ -263,7 +263,7 @@ def conclude(
         label_notes = check_labels(table, task, origin.where)
         labels = tuple(order) or class_order(found)
     told = [*notes, *label_notes]
-    if task == "binary":
+    if TASKS[task].paired:
         told.append(positive_note(labels))
     return Cohort(table, task, labels, origin.source, origin.kind, origin.name, tuple(told))
 

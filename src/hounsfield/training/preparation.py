@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from hounsfield.cohorts import Cohort, assign_splits, load_cohort
+from hounsfield.cohorts import TARGETS, Cohort, assign_splits, load_cohort
+from hounsfield.cohorts.decoded import keep_decoded
 from hounsfield.cohorts.duplicates import DuplicateGroup, duplicate_groups
 from hounsfield.cohorts.fingerprint import Fingerprint, fingerprint
 from hounsfield.cohorts.leaks import settle_leaks
 from hounsfield.cohorts.request import DataRequest
 from hounsfield.cohorts.scan import Scan, scan
 from hounsfield.cohorts.store import refuse_bad
-from hounsfield.errors import CohortError
 from hounsfield.planning import PLANNERS, Facts, Wish, make_plan
 from hounsfield.plans.base import BasePlan, Effort
 from hounsfield.progress import Progress, silent
@@ -69,6 +69,7 @@ def prepare(request: DataRequest, *, seed: int, progress: Progress = silent) -> 
         allow_outside=request.allow_outside,
         progress=progress,
     )
+    cohort = keep_decoded(cohort)
     scanned = scan(cohort, progress=progress)
     refuse_bad(scanned.bad, len(cohort))
     # Rows of known patients that have no split yet stay together by patient: their pictures need no comparing.
@@ -84,7 +85,7 @@ def prepare(request: DataRequest, *, seed: int, progress: Progress = silent) -> 
         progress=progress,
     )
     cohort = assign_splits(cohort, seed=seed, pictures=pictures, progress=progress)
-    check_trainable(cohort)
+    TARGETS[cohort.family].check_trainable(cohort)
     train = cohort.subset(cohort.rows("train"))
     part = _scan_of(train, scanned)
     truth = PLANNERS[family_of(cohort.task)].measure(train, part)
@@ -104,22 +105,3 @@ def _pictures(cohort: Cohort, groups: Sequence[DuplicateGroup]) -> dict[str, int
 def _scan_of(part: Cohort, scanned: Scan) -> Scan:
     facts = dict(zip(scanned.cohort.table["image"], scanned.facts, strict=True))
     return Scan(part, [facts[reference] for reference in part.table["image"]])
-
-
-def check_trainable(cohort: Cohort) -> None:
-    """Look whether each label has an image in training and, unless labels are independent, in validation.
-
-    Raises:
-        CohortError: a label has none.
-    """
-    targets = cohort.targets()
-    for split in ("train", "validation"):
-        counts = targets[cohort.rows(split)].sum(0)
-        complete = counts if cohort.task != "binary" else np.array([len(cohort.rows(split)) - counts[0], counts[0]])
-        absent = [label for label, count in zip(cohort.labels, complete, strict=True) if count == 0]
-        if absent and (split == "train" or not cohort.multi_label):
-            raise CohortError(
-                f"The {split} split of the cohort '{cohort.name}' has no image of {', '.join(absent)}: at least one of "
-                "each label is needed there. Add images of more patients, or leave the column 'split' out to have the "
-                "split made."
-            )

@@ -13,7 +13,7 @@ import keras
 import pandas as pd
 
 from hounsfield.atomic import replacing
-from hounsfield.cohorts import Cohort, Store, assign_folds
+from hounsfield.cohorts import TARGETS, Cohort, Store, assign_folds
 from hounsfield.cohorts.request import DataRequest
 from hounsfield.errors import PlanError, RunError, UsageError
 from hounsfield.hardware import Hardware, peak_memory_mb
@@ -33,7 +33,7 @@ from hounsfield.training.finish import finish
 from hounsfield.training.fitting import fitted_plan
 from hounsfield.training.job import Job, Member
 from hounsfield.training.loop import Schedule, fit
-from hounsfield.training.preparation import Prepared, check_trainable, prepare
+from hounsfield.training.preparation import Prepared, prepare
 from hounsfield.training.rows import member_examples
 from hounsfield.training.tensorboard import ScalarLog
 from hounsfield.training.weights import group_attribute
@@ -202,7 +202,7 @@ def _job(folder: RunFolder, plan: Plan, prepared: Prepared, request: DataRequest
             f"The pipeline makes images of shape {store.shape}, but the plan's input_shape is "
             f"{plan.input_shape}. Mend one of them in the plan."
         )
-    check_trainable(store.cohort)
+    TARGETS[store.cohort.family].check_trainable(store.cohort)
     return Job(folder, plan, store, prepared.fingerprint, prepared.pictures, request.command_line(), progress)
 
 
