@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import subprocess
 import sys
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -96,6 +98,25 @@ def test_a_syntax_that_pydicom_alone_would_see_is_not_inflated(tmp_path):
     path.write_bytes(content.replace(b"\x02\0\x10\0UI\x16\0", b"\x02\0\x10\0UN\x16\0"))
     with pytest.raises(ImageError):
         read_image(path)
+
+
+@pytest.mark.parametrize("vr", [b"OB", b"OW"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_syntax_behind_much_meta_information_is_seen(tmp_path, vr, packed):
+    content = deflated(tmp_path / "a.dcm", 192 * 2**20).read_bytes()
+    filling = b"\2\0\1\0" + vr + b"\0\0" + (2**17).to_bytes(4, "little") + bytes(2**17)
+    place = content.index(b"\2\0\1\0OB")
+    end = place + 14
+    crafted = content[:140] + (int.from_bytes(content[140:144], "little") + len(filling) - 14).to_bytes(4, "little")
+    crafted += content[144:place] + filling + content[end:]
+    path = tmp_path / ("b.dcm.gz" if packed else "b.dcm")
+    path.write_bytes(gzip.compress(crafted, 1) if packed else crafted)
+    tracemalloc.start()
+    with pytest.raises(ImageError):
+        read_image(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3 * SPARE_BYTES
 
 
 @pytest.mark.parametrize("name", ["a.dcm", "a.nii.gz", "a.png", "noname"])

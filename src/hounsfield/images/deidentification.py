@@ -37,6 +37,7 @@ from hounsfield.images.burned_in import BurnedIn, Masks, burned_in, has_pixels, 
 from hounsfield.images.confidentiality import PROFILE
 from hounsfield.images.dicom_conformance import BINARY, CHARACTER_SET, TEXTS, Conformant, conformant, keyword_of
 from hounsfield.images.dicom_remains import without_remains
+from hounsfield.images.limits import pixel_limit
 from hounsfield.images.pseudonyms import (
     check_key,
     date_shift,
@@ -64,7 +65,6 @@ IMAGE_LAYOUT = (
     "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns",
     "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
 )  # fmt: skip
-MAX_PIXELS = 2**28
 
 _DUMMIES: dict[str, Any] = {
     "AS": "000Y", "DA": "19000101", "DS": "0", "DT": "19000101", "FD": 0.0, "FL": 0.0, "IS": "0", "OB": b"\0\0",
@@ -181,7 +181,7 @@ def _treat_pixels(dataset: Dataset, flag: BurnedIn, masks: Masks, *, keep_pixels
         return False
     chosen = masks.of(dataset)
     if chosen:
-        mask_pixels(dataset, chosen, MAX_PIXELS)
+        mask_pixels(dataset, chosen, pixel_limit())
     elif flag in {"declared", "likely"} and not keep_pixels:
         says = "says that its pixels show text" if flag == "declared" else "is of a kind whose pixels often show text"
         raise ImageError(

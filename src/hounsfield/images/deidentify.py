@@ -15,8 +15,9 @@ from pydicom.dataset import Dataset
 from hounsfield.atomic import creating, replacing
 from hounsfield.errors import ImageError
 from hounsfield.images.burned_in import BurnedIn, Masks
-from hounsfield.images.deidentification import MAX_PIXELS, Deidentified, decoding, deidentify
+from hounsfield.images.deidentification import Deidentified, decoding, deidentify
 from hounsfield.images.dicom_file import read_content, refusing
+from hounsfield.images.limits import pixel_limit
 from hounsfield.images.pseudonyms import check_key
 from hounsfield.images.reading import image_files
 from hounsfield.progress import Progress, silent
@@ -209,7 +210,7 @@ def read_object(path: Path) -> Dataset:
         ImageError: the file is no DICOM, or damaged.
     """
     with refusing(path):
-        content, syntax = read_content(path, MAX_PIXELS)
+        content, syntax = read_content(path, pixel_limit())
         dataset = pydicom.dcmread(io.BytesIO(content), force=True)
         if syntax is not None:
             dataset.file_meta.TransferSyntaxUID = syntax

@@ -34,8 +34,8 @@ LONG_VALUE = 2**14
 RAW_DEFLATE = -zlib.MAX_WBITS
 GZIP = zlib.MAX_WBITS + 16
 META_GROUP = b"\x02\x00"
-# Value representations whose length takes four bytes (PS3.5 section 7.1.2), as far as meta information has them.
-LONG_KINDS = (b"OB", b"UN", b"UT", b"SQ")
+# Value representations whose length takes four bytes (PS3.5 section 7.1.2).
+LONG_KINDS = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
 DEFLATED_MARK = DeflatedExplicitVRLittleEndian.encode()
 
 
@@ -92,7 +92,7 @@ def read_content(path: Path, max_pixels: int) -> tuple[bytes, UID | None]:
     if is_gzipped:
         content = _inflated(content, path, max_pixels, GZIP)
     _check_kind(content, path)
-    if not (DEFLATED_MARK in content[: 2**16] if is_gzipped else _is_deflated(content, path)):
+    if not (_names_deflation(content) if is_gzipped else _is_deflated(content, path)):
         return content, None
     start = _meta_end(content)
     if DEFLATED_MARK not in content[:start]:
@@ -136,9 +136,14 @@ def _check_kind(content: bytes, path: Path) -> None:
 
 def _is_deflated(content: bytes, path: Path) -> bool:
     """Whether pydicom would inflate the data set, at once and whatever its size."""
-    if DEFLATED_MARK not in content[: max(_meta_end(content), 2**16)]:
+    if not _names_deflation(content):
         return False
     return bool(read_file_meta_info(path).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian)
+
+
+def _names_deflation(content: bytes) -> bool:
+    """Whether the deflated syntax is named where a lenient parser could take it for the file's own."""
+    return DEFLATED_MARK in content[: max(_meta_end(content), 2**16)]
 
 
 def _meta_end(content: bytes) -> int:
@@ -188,7 +193,7 @@ def _explained_bytes(beginning: bytes, path: Path, max_pixels: int, *, is_file: 
     """How many bytes of pixels the beginning of a file, or of an explicit little-endian data set, declares."""
     stream = io.BytesIO(beginning)
     if is_file:
-        if DEFLATED_MARK in beginning[: 2**16]:
+        if _names_deflation(beginning):
             # A file that is inflated twice is none that anybody writes: the second time is left its share.
             return 0
         header = pydicom.dcmread(stream, force=True, stop_before_pixels=True, specific_tags=SPECIFIC_TAGS)

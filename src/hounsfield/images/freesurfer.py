@@ -109,10 +109,11 @@ def _affine(header: NDArray[np.void], path: Path) -> Affine | None:
     if int(header["good_ras"]) <= 0:
         return None
     ras = np.eye(4)
-    # The cosines are listed axis by axis.
-    ras[:3, :3] = header["cosines"].astype(np.float64).T * header["spacing"].astype(np.float64)
-    ras[:3, 3] = header["centre"] - ras[:3, :3] @ (header["sizes"] / 2)
-    affine = affine_from_ras(ras)
+    with np.errstate(all="ignore"):  # damaged numbers are refused by what they lead to, below
+        # The cosines are listed axis by axis.
+        ras[:3, :3] = header["cosines"].astype(np.float64).T * header["spacing"].astype(np.float64)
+        ras[:3, 3] = header["centre"] - ras[:3, :3] @ (header["sizes"] / 2)
+        affine = affine_from_ras(ras)
     if not is_usable(affine) or (header["spacing"] <= 0).any():
         raise ImageError(
             f"'{path}' gives the geometry {affine.tolist()}. Expected positive voxel sizes and an invertible matrix; "

@@ -32,6 +32,7 @@ from hounsfield.images.volumes import MAX_VOLUMES, chosen_volume
 # What tifffile and the codecs raise for damaged files.
 DAMAGE = (
     ArithmeticError,
+    AssertionError,
     AttributeError,
     EOFError,
     LookupError,
