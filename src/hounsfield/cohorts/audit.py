@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hounsfield.cohorts.annotations import INVALID
+from hounsfield.cohorts.changes import KINDS
 from hounsfield.cohorts.cohort import Cohort
 from hounsfield.cohorts.duplicates import DuplicateGroup, duplicate_groups
 from hounsfield.cohorts.finding import Finding, Severity
@@ -67,7 +68,7 @@ def audit(cohort: Cohort, *, scanned: Scan | None = None, progress: Progress = s
     """
     scanned = scanned if scanned is not None else scan(cohort, progress=progress)
     figures = fingerprint(cohort, scanned=scanned)
-    groups = duplicate_groups(scanned)
+    groups = duplicate_groups(scanned, progress=progress)
     truths = TARGETS[cohort.family].truths(cohort)
     contradictions = tuple(group for group in groups if len({truths[row] for row in group.rows} - {None}) > 1)
     leaking = leaks(cohort, scanned=scanned, groups=groups)
@@ -76,7 +77,7 @@ def audit(cohort: Cohort, *, scanned: Scan | None = None, progress: Progress = s
         *_unusable(scanned),
         *_leaking(leaking),
         *_contradicting(contradictions),
-        *_duplicated(groups),
+        *_duplicated(cohort, groups),
         *_shortcuts(risks),
         *_suspicious(cohort, figures),
         *(Finding("warning", "Invalid boxes", note) for note in cohort.notes if INVALID in note),
@@ -144,27 +145,38 @@ def _contradicting(groups: tuple[DuplicateGroup, ...]) -> list[Finding]:
     exact = sum(group.exact for group in groups)
     near = len(groups) - exact
     parts = [f"{exact:,} with the same pixels, so that at least one label is wrong"] * bool(exact)
-    parts += [f"{near:,} with a slightly changed copy"] * bool(near)
+    parts += [f"{near:,} with a changed copy"] * bool(near)
     text = f"Pictures with different labels: {' and '.join(parts)}. Look at them and correct the table."
     return [Finding("warning", "Contradicting labels", text, _rows_of(groups))]
 
 
-def _duplicated(groups: tuple[DuplicateGroup, ...]) -> list[Finding]:
+def _duplicated(cohort: Cohort, groups: tuple[DuplicateGroup, ...]) -> list[Finding]:
     findings = []
     for exact, title, what in (
         (True, "Exact duplicates", "have the same pixels as another one"),
-        (
-            False,
-            "Near-duplicates",
-            "show the picture of another one, re-encoded, resized or otherwise changed a little",
-        ),
+        (False, "Near-duplicates", "are changed copies of one picture"),
     ):
         chosen = tuple(group for group in groups if group.exact == exact)
         rows = _rows_of(chosen)
         if chosen:
-            text = f"{len(rows):,} images {what}: {len(chosen):,} groups. They count several times in every figure."
+            text = (
+                f"{len(rows):,} images {what}: {len(chosen):,} groups{_changes(cohort, chosen)}. They count several "
+                "times in every figure, and are kept on one side where a split is made."
+            )
             findings.append(Finding("note", title, text, rows))
     return findings
+
+
+def _changes(cohort: Cohort, groups: tuple[DuplicateGroup, ...]) -> str:
+    """How many copies show each kind of change, and the copy with the most kinds as an example."""
+    changes = [change for group in groups for change in group.changes]
+    if not changes:
+        return ""
+    counts = {kind: sum(kind in change.kinds for change in changes) for kind in KINDS}
+    counted = ", ".join(f"{kind} ({count:,})" for kind, count in counts.items() if count)
+    clearest = max(changes, key=lambda change: len(change.kinds))
+    first, second = (cohort.table["image"].iloc[row] for row in clearest.rows)
+    return f", by what sets the copies apart: {counted}; for example '{first}' and '{second}' ({clearest.text})"
 
 
 def _shortcuts(tested: tuple[Shortcut, ...]) -> list[Finding]:

@@ -1,20 +1,21 @@
-"""Which images of a cohort show the same picture: to the last bit, or re-encoded, resized, a little brighter."""
+"""Which images of a cohort show the same picture: to the last bit, re-encoded or resized, or as augmented copies."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.fft import dctn
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
+from hounsfield.cohorts.changes import RESAVED
+from hounsfield.cohorts.copies import Joined, copy_pairs
 from hounsfield.cohorts.scan import Scan
 from hounsfield.cohorts.signature import CELLS, GREATEST_TOLERANCE, LEAST_TOLERANCE
+from hounsfield.progress import Progress, silent
 
 # Lowest spatial frequencies that make the perceptual hash by which candidates are looked up.
 HASH_LENGTH = 16
@@ -33,19 +34,36 @@ LEAST_DETAIL = 0.85
 
 
 @dataclass(frozen=True)
+class Change:
+    """Two images of one picture, and what was done to it between the first and the second.
+
+    Attributes:
+        rows: row numbers of the two.
+        kinds: such as ``mirrored`` and ``rotated``; see ``changes.KINDS``.
+        text: the same with figures, such as "mirrored, rotated by 12°".
+    """
+
+    rows: tuple[int, int]
+    kinds: tuple[str, ...]
+    text: str
+
+
+@dataclass(frozen=True)
 class DuplicateGroup:
     """Rows that show one picture.
 
     Attributes:
         rows: row numbers, ascending; two or more.
         exact: whether all have the same pixels to the last bit; else at least two of them differ.
+        changes: pairs of rows that connect the ones that differ, and what was done to the picture.
     """
 
     rows: tuple[int, ...]
     exact: bool
+    changes: tuple[Change, ...] = field(default=(), compare=False)
 
 
-def duplicate_groups(scanned: Scan) -> tuple[DuplicateGroup, ...]:
+def duplicate_groups(scanned: Scan, *, progress: Progress = silent) -> tuple[DuplicateGroup, ...]:
     """Find every group of images that show one picture: first the exact ones, then those with changed copies.
 
     Images with equal digests are exact duplicates. One image of each digest then takes part in the search for
@@ -54,17 +72,44 @@ def duplicate_groups(scanned: Scan) -> tuple[DuplicateGroup, ...]:
     final quantisation, so that no bit flips); its nearest neighbours in a k-d tree are the candidates, in time
     n log n; and a candidate is confirmed when the whole thumbnails lie within the tolerance of one of the two, see
     ``signature``, and correlate in their fine structure. Since the transform keeps distances, hashes never lie further
-    apart than the thumbnails do. A group with changed copies holds the exact duplicates of its members as well.
+    apart than the thumbnails do. Augmented copies of slices are looked for among what is then still apart; see
+    ``copies``. A group with changed copies holds the exact duplicates of its members as well.
+
+    Args:
+        scanned: the pass over the images.
+        progress: told of every few images whose copies were looked for.
     """
     codes = pd.factorize(scanned.table["digest"])[0]
     first = np.unique(codes[codes >= 0], return_index=True)[1]
     first = np.flatnonzero(codes >= 0)[first]
-    picture = _connected(len(first), near_pairs(scanned, first))
+    changes, picture = _changes(scanned, first, progress)
     # Only pictures with several digests have changed copies; −1 also keeps what could not be read out.
     several = np.bincount(picture, minlength=1) > 1
     changed = np.where((codes >= 0) & several[picture[codes]], picture[codes], -1) if len(first) else codes
     exact = [DuplicateGroup(rows, exact=True) for rows in _repeated(codes)]
-    return (*exact, *(DuplicateGroup(rows, exact=False) for rows in _repeated(changed)))
+    near = [
+        DuplicateGroup(rows, exact=False, changes=tuple(changes[int(changed[rows[0]])])) for rows in _repeated(changed)
+    ]
+    return (*exact, *near)
+
+
+def _changes(
+    scanned: Scan, first: NDArray[np.int64], progress: Progress
+) -> tuple[dict[int, list[Change]], NDArray[np.int64]]:
+    """The changes within each group of different images of one picture, and the group's number for each of them."""
+    joined = Joined(len(first))
+    found = [
+        (int(one), Change((int(first[one]), int(first[other])), (RESAVED,), RESAVED))
+        for one, other in np.sort(near_pairs(scanned, first), axis=1)
+        if joined.join(int(one), int(other))
+    ]
+    for pair in copy_pairs([scanned.facts[row].picture for row in first], joined, progress=progress):
+        rows = (int(first[pair.first]), int(first[pair.second]))
+        found.append((pair.first, Change(rows, pair.kinds, pair.text)))
+    changes: dict[int, list[Change]] = {}
+    for position, change in found:
+        changes.setdefault(joined.root(position), []).append(change)
+    return changes, joined.roots()
 
 
 def _repeated(codes: NDArray[np.integer[Any]]) -> list[tuple[int, ...]]:
@@ -162,8 +207,3 @@ def _spectrum(thumbnails: NDArray[np.int8]) -> NDArray[np.float32]:
 def _frequency(thumbnails: NDArray[np.int8]) -> NDArray[np.int64]:
     """The frequency of each coefficient of a spectrum, summed over the axes, in half periods across the image."""
     return np.asarray(np.indices(thumbnails.shape[1:]).sum(axis=0), dtype=np.int64)
-
-
-def _connected(count: int, pairs: NDArray[np.int64]) -> NDArray[np.int32]:
-    graph = coo_array((np.ones(len(pairs), dtype=bool), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
-    return np.asarray(connected_components(graph, directed=False)[1])

@@ -25,7 +25,8 @@ class Leak:
     """One patient, or one picture, in more than one split.
 
     Attributes:
-        kind: ``patient``, ``duplicate`` (the same pixels) or ``near-duplicate`` (the same picture, changed a little).
+        kind: ``patient``, ``duplicate`` (the same pixels) or ``near-duplicate`` (the same picture, changed:
+            re-encoded, resized, or an augmented copy).
         rows: every row of the patient or picture that has a split, ascending.
         splits: the splits it stands in, in the order train, validation, test.
     """
@@ -58,7 +59,7 @@ def leaks(
     if not cohort.table["split"].notna().any():
         return ()
     scanned = scanned if scanned is not None else scan(cohort, progress=progress)
-    groups = groups if groups is not None else duplicate_groups(scanned)
+    groups = groups if groups is not None else duplicate_groups(scanned, progress=progress)
     patients = scanned.patients
     members = patients[patients.notna()].groupby(patients[patients.notna()]).indices
     known = np.flatnonzero(patients.notna().to_numpy())
@@ -167,9 +168,13 @@ def settle_leaks(
 
 def describe_leaks(found: Sequence[Leak]) -> str:
     """How many leaks of each kind, in words; patients are counted and never named."""
-    words = {"patient": "patient", "duplicate": "picture", "near-duplicate": "nearly identical picture"}
-    counts = {word: sum(leak.kind == kind for leak in found) for kind, word in words.items()}
-    return " and ".join(f"{count:,} {word}{'s' * (count > 1)}" for word, count in counts.items() if count)
+    words = {
+        "patient": ("patient", "patients"),
+        "duplicate": ("picture", "pictures"),
+        "near-duplicate": ("picture with changed copies", "pictures with changed copies"),
+    }
+    counts = {kind: sum(leak.kind == kind for leak in found) for kind in words}
+    return " and ".join(f"{count:,} {words[kind][count > 1]}" for kind, count in counts.items() if count)
 
 
 def _example(cohort: Cohort, leak: Leak) -> str:

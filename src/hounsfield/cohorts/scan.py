@@ -35,12 +35,13 @@ HEADER_TEXTS = ("sex", "view", "laterality", "site", "manufacturer", "scanner", 
 
 
 class Facts(NamedTuple):
-    """What is kept of one image: about a kilobyte, however large it is. ``reason`` says why it could not be read."""
+    """What is kept of one image: some 6 kilobytes, however large it is. ``reason`` says why it could not be read."""
 
     reason: str | None = None
     digest: str | None = None
     thumbnail: bytes | None = None
     tolerance: float = 0.0
+    picture: bytes | None = None
     shape: tuple[int, ...] = ()
     channels: int = 0
     grey: bool = True
@@ -141,6 +142,7 @@ def image_facts(image: Image) -> Facts:
         digest=pixel_digest(image),
         thumbnail=marks.thumbnail if marks else None,
         tolerance=marks.tolerance if marks else 0.0,
+        picture=marks.picture if marks else None,
         shape=tuple(int(length) for length in image.shape),
         channels=image.channels,
         grey=is_grey(pixels, values["maximum"] - values["minimum"]),

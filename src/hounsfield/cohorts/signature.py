@@ -1,4 +1,4 @@
-"""A small, standardised picture of an image, by which re-encoded and resized copies are recognised."""
+"""Small pictures of an image, by which its copies are recognised: re-encoded and resized ones, and augmented ones."""
 
 from __future__ import annotations
 
@@ -21,17 +21,32 @@ GREATEST_TOLERANCE = 0.22
 MARGIN = 1.25
 TRIAL_SIDE = 256
 TRIAL_QUALITY = 50
+# Longer side of the picture that augmented copies are recognised by, and its JPEG quality: about 5 kilobytes.
+PICTURE_SIDE = 128
+PICTURE_QUALITY = 95
+# Images of fewer pixels a side have too few keypoints to tell one from another.
+LEAST_PICTURED = 64
+# Percent of the pixels that may be darker than black, and brighter than white.
+CLIPPED = 0.5
 
 
 class Signature(NamedTuple):
-    """A thumbnail as int8, up to a factor, and how far from it a copy of the same picture may lie."""
+    """What copies of an image are recognised by.
+
+    Attributes:
+        thumbnail: the mean of each cell of a fixed grid as int8, up to a factor.
+        tolerance: how far from the thumbnail that of a re-encoded or resized copy may lie.
+        picture: a grey JPEG of at most ``PICTURE_SIDE`` pixels a side, by which augmented copies are recognised;
+            ``None`` for a volume or an image of less than ``LEAST_PICTURED`` pixels.
+    """
 
     thumbnail: bytes
     tolerance: float
+    picture: bytes | None
 
 
 def signature(pixels: NDArray[Any]) -> Signature | None:
-    """Reduce an image to its thumbnail, and try out how far re-encoding and halving move it.
+    """Reduce an image to a thumbnail and a small picture, and try out how far re-encoding and halving move it.
 
     The thumbnail is the mean of each cell of a fixed grid, over the channels, with mean 0 and variance 1 over the
     grid, so that size, compression, brightness and contrast hardly change it. The tolerance is measured on the very
@@ -57,7 +72,8 @@ def signature(pixels: NDArray[Any]) -> Signature | None:
     tolerance = min(max(LEAST_TOLERANCE, MARGIN * max(changes, default=0.0)), GREATEST_TOLERANCE)
     # A small bright object on an empty ground reaches many deviations, so the greatest value sets the scale.
     scaled = np.rint(thumbnail * (127.0 / float(np.abs(thumbnail).max())))
-    return Signature(scaled.astype(np.int8).tobytes(), tolerance)
+    picture = _small_picture(grey, pixels.shape[:-1])
+    return Signature(scaled.astype(np.int8).tobytes(), tolerance, picture)
 
 
 def _trial_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -92,3 +108,17 @@ def _recompressed(grey: NDArray[np.float32]) -> NDArray[np.float32]:
     bytes_ = np.rint((grey - low) * (255.0 / max(high - low, 1e-12))).astype(np.uint8)
     encoded = cv2.imencode(".jpg", bytes_, [cv2.IMWRITE_JPEG_QUALITY, TRIAL_QUALITY])[1]
     return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE), dtype=np.float32)
+
+
+def _small_picture(grey: NDArray[np.float32], shape: tuple[int, ...]) -> bytes | None:
+    """The picture for ``copies``, with the sides in the proportion of the image's ``shape``."""
+    if len(shape) != 2 or min(shape) < LEAST_PICTURED:
+        return None
+    factor = PICTURE_SIDE / max(shape)
+    rows, columns = (max(1, round(length * factor)) for length in shape)
+    small = area_reduced(grey, (rows, columns)) if factor < 1 else cv2.resize(grey, (columns, rows))
+    low, high = np.percentile(small, (CLIPPED, 100 - CLIPPED))
+    if not high > low:
+        return None
+    stretched = np.rint(np.clip((small - low) * (255 / (high - low)), 0, 255)).astype(np.uint8)
+    return cv2.imencode(".jpg", stretched, [cv2.IMWRITE_JPEG_QUALITY, PICTURE_QUALITY])[1].tobytes()

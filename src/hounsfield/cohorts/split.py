@@ -32,7 +32,8 @@ def assign_splits(
 ) -> Cohort:
     """Give every row a split; splits that the data has are kept, and validation is taken out of training when missing.
 
-    Rows of one patient stay together. Where a patient is unknown, rows whose pixels are the same stay together.
+    Rows of one patient stay together, and so do rows of one picture; where no ``pictures`` are given, that is looked
+    into only where a patient is unknown.
 
     Args:
         cohort: any cohort.
@@ -144,19 +145,20 @@ def row_groups(
 ) -> tuple[npt.NDArray[np.int64], str]:
     """Number the groups of rows that must stay together, and say in words what they are.
 
-    A group is a patient. When any row has no patient, rows of the same picture are joined to one group as well.
+    A group is a patient, or patients who share a picture. Where no ``pictures`` are given and every row has a patient,
+    the images are not read.
     """
     patients = cohort.table["patient"]
     codes, names = pd.factorize(patients)
     groups = np.where(codes >= 0, codes, len(names) + np.arange(len(codes)))
     if cohort.knows_patients:
-        return groups, f"Rows were grouped by patient: {len(names)} patients."
-    if pictures is None:
-        alike = same_pixels(cohort, progress=progress)
-    else:
-        alike = np.array([pictures[reference] for reference in cohort.table["image"]], np.int64)
-    joined = _join(groups, alike)
-    num_joined = len(np.unique(groups)) - len(np.unique(joined))
+        grouped = f"Rows were grouped by patient: {len(names)} patients."
+        if pictures is None:
+            return groups, grouped
+        joined, num_joined = _joined_by_picture(cohort, groups, pictures, progress)
+        shared = f" {num_joined} patients share a picture with another one and were kept on one side with them."
+        return joined, grouped + shared * bool(num_joined)
+    joined, num_joined = _joined_by_picture(cohort, groups, pictures, progress)
     unknown = int(patients.isna().sum())
     who = (
         "Patients are unknown"
@@ -165,8 +167,20 @@ def row_groups(
     )
     return joined, (
         f"{who}: images of one patient may lie on several sides, and test figures may be too good. {num_joined} "
-        "duplicates were kept on the side of their first image."
+        "duplicates and changed copies were kept on the side of their first image."
     )
+
+
+def _joined_by_picture(
+    cohort: Cohort, groups: npt.NDArray[np.int64], pictures: Mapping[str, int] | None, progress: Progress
+) -> tuple[npt.NDArray[np.int64], int]:
+    """The groups after those that share a picture became one, and by how many they are fewer."""
+    if pictures is None:
+        alike = same_pixels(cohort, progress=progress)
+    else:
+        alike = np.array([pictures[reference] for reference in cohort.table["image"]], np.int64)
+    joined = _join(groups, alike)
+    return joined, len(np.unique(groups)) - len(np.unique(joined))
 
 
 def same_pixels(cohort: Cohort, *, progress: Progress = silent) -> npt.NDArray[np.int64]:

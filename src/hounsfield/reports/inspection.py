@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from hounsfield.atomic import write_text
 from hounsfield.cohorts.audit import Audit
+from hounsfield.cohorts.changes import KINDS
 from hounsfield.cohorts.cohort import Cohort
 from hounsfield.cohorts.distribution import Distribution
 from hounsfield.cohorts.scan import Scan
@@ -145,7 +146,8 @@ def _pictured_groups(audit: Audit) -> Iterable[tuple[str, tuple[int, ...]]]:
         audit.duplicates, key=lambda group: (group not in audit.contradictions, group.rows not in leaking, group.exact)
     )
     for number, group in enumerate(ranked[:GROUPS_SHOWN], start=1):
-        marks = ["exact duplicates" if group.exact else "near-duplicates"]
+        kinds = [kind for kind in KINDS if any(kind in change.kinds for change in group.changes)]
+        marks = ["exact duplicates" if group.exact else f"near-duplicates: {', '.join(kinds)}"]
         marks += ["different labels"] * (group in audit.contradictions)
         marks += ["in two splits"] * (group.rows in leaking)
         yield f"{number}. {', '.join(marks)} ({len(group.rows):,} images)", group.rows[:PICTURES_A_GROUP]

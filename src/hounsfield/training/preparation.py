@@ -72,9 +72,7 @@ def prepare(request: DataRequest, *, seed: int, progress: Progress = silent) -> 
     cohort = keep_decoded(cohort)
     scanned = scan(cohort, progress=progress)
     refuse_bad(scanned.bad, len(cohort))
-    # Rows of known patients that have no split yet stay together by patient: their pictures need no comparing.
-    compared = cohort.table["split"].notna().any() or not cohort.knows_patients
-    groups = duplicate_groups(scanned) if compared else ()
+    groups = duplicate_groups(scanned, progress=progress)
     pictures = _pictures(cohort, groups)
     cohort = settle_leaks(
         cohort,
