@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def evaluate_detection_run(run: Path, data: str | None, test: TableTest, *, output: Path | None, as_json: bool) -> None:
     """Test the bundle of a detector on its own test images or on other data, and print what that says."""
     from hounsfield.cli.console import progress_bars
-    from hounsfield.reports.detection import write_detection_assessment
+    from hounsfield.reports.assessment import write_assessment
 
     announce_backend()
     from hounsfield.testing import evaluate_run
@@ -39,7 +39,7 @@ def evaluate_detection_run(run: Path, data: str | None, test: TableTest, *, outp
     assessment = tested.assessment
     report_detections(assessment, test.confidence, as_json=as_json)
     if output is not None:
-        write_detection_assessment(assessment, output, read=tested.read)
+        write_assessment(assessment, output, read=tested.read)
         say(f"Metrics and figures: {output}")
 
 
@@ -82,7 +82,7 @@ def evaluate_table(found: Path, truth: Path, test: TableTest, *, output: Path | 
     assessment = evaluate_findings(found, truth, test)
     report_detections(assessment, test.confidence, as_json=as_json)
     if output is not None:
-        from hounsfield.reports.detection import write_detection_assessment
+        from hounsfield.reports.assessment import write_assessment
 
-        for path in write_detection_assessment(assessment, output):
+        for path in write_assessment(assessment, output):
             say(f"wrote {path}")

@@ -221,7 +221,7 @@ def _report_bias(bias: BiasReport) -> None:
 
 
 def _write(assessment: Assessment, bias: BiasReport, folder: Path) -> None:
-    from hounsfield.reports.evaluation import write_assessment
+    from hounsfield.reports.assessment import write_assessment
 
     for path in write_assessment(assessment, folder):
         say(f"wrote {path}")

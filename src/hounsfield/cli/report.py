@@ -11,25 +11,25 @@ import typer
 def command(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
     *,
-    evidence: Annotated[bool, typer.Option(help="Show typical and worst cases; needs the run's data.")] = True,
+    evidence: Annotated[bool, typer.Option(help="Show typical and worst cases, which needs the run's data.")] = True,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print what was written, and how far checklists are.")
+        bool, typer.Option("--json", help="Print the paths of the files and the answers to the checklists as JSON.")
     ] = False,
 ) -> None:
-    """Write report.html and MODEL_CARD.md into a run: results, cases, limits, the plan, checklists."""
+    """Write report.html and MODEL_CARD.md into a run: results, cases, limitations, the plan, checklists."""
     from hounsfield.cli.console import out, print_json, progress_bars, say
     from hounsfield.errors import MissingDependency
     from hounsfield.reports.run_report import write_report
-    from hounsfield.runs.record import ClassifierRun, read_run
+    from hounsfield.reports.table import page_of
+    from hounsfield.runs import read_run
 
-    # What a detector finds is drawn as it stands in the run; only a classifier is asked again.
-    if evidence and isinstance(read_run(run), ClassifierRun):
+    if evidence and page_of(read_run(run)).explains:
         from hounsfield.cli.backend import announce_backend
 
         try:
             announce_backend()
         except MissingDependency as error:
-            say(f"Evidence is found by hiding parts of images, since Keras is not there. {error}")
+            say(f"Heat maps are made by occlusion, since Keras is not available. {error}")
     with progress_bars() as progress:
         report = write_report(run, evidence=evidence, progress=progress)
     if as_json:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from hounsfield.evaluation.curves import confusion_matrix
 from hounsfield.evaluation.intervals import make_clusters
 from hounsfield.evaluation.metrics import METRICS
 from hounsfield.evaluation.outcomes import Outcomes
+from hounsfield.tasks import Family
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +34,7 @@ class Assessment:
         split: the name under which ``metrics.json`` holds the figures.
     """
 
+    family: ClassVar[Family] = "labels"
     answers: Outcomes
     estimates: Mapping[str, Estimate]
     threshold: float

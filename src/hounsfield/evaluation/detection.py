@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,7 @@ from hounsfield.evaluation.detections import Detections
 from hounsfield.evaluation.free_response import LUNA_RATES, sensitivities
 from hounsfield.evaluation.intervals import bca_interval, bootstrap, jackknife, make_clusters, vary
 from hounsfield.evaluation.outcomes import Floats, Integers
+from hounsfield.tasks import Family
 
 OVERLAP = 0.5
 # Of fewer patients a bootstrap has next to nothing to draw from, and its intervals would look sure.
@@ -59,6 +60,7 @@ class DetectionAssessment:
         split: the name under which ``metrics.json`` holds the figures.
     """
 
+    family: ClassVar[Family] = "boxes"
     detections: Detections
     estimates: Mapping[str, Estimate]
     threshold: float

@@ -1,6 +1,5 @@
-"""What a run shows of itself: figures."""
+"""Figures, pages and model cards. ``table.PAGES`` holds what differs between families of truth."""
 
-from hounsfield.reports.evaluation import assessment_figures, write_assessment
 from hounsfield.reports.figures import (
     confusion_figure,
     learning_curves,
@@ -13,7 +12,6 @@ from hounsfield.reports.figures import (
 )
 
 __all__ = [
-    "assessment_figures",
     "confusion_figure",
     "learning_curves",
     "montage",
@@ -22,5 +20,4 @@ __all__ = [
     "roc_figure",
     "save_figure",
     "score_histogram",
-    "write_assessment",
 ]

@@ -1,6 +1,9 @@
 """What a training wrote: its folder, and the record that reports read."""
 
+from hounsfield.runs.base import RunRecord
+from hounsfield.runs.boxes import BoxRun
 from hounsfield.runs.folder import RunFolder
-from hounsfield.runs.record import ClassifierRun, DetectorRun, RunRecord, read_run
+from hounsfield.runs.labels import LabelRun
+from hounsfield.runs.record import RUNS, read_run
 
-__all__ = ["ClassifierRun", "DetectorRun", "RunFolder", "RunRecord", "read_run"]
+__all__ = ["RUNS", "BoxRun", "LabelRun", "RunFolder", "RunRecord", "read_run"]

@@ -29,8 +29,8 @@ from hounsfield.inference.detector import Detector
 from hounsfield.inference.onnx_networks import checked_precision
 from hounsfield.plans.boxes import DetectionPlan
 from hounsfield.progress import Progress
-from hounsfield.reports.detection import detection_figures, worst_cases_figure, worst_images
 from hounsfield.reports.figures import learning_curves, save_figure
+from hounsfield.reports.table import PAGES
 from hounsfield.runs.folder import RunFolder
 from hounsfield.testing.boxes import RawFindings
 from hounsfield.testing.boxes import assess as assess_findings
@@ -166,9 +166,8 @@ def _uncertainty_lines(bundle: Bundle, assessed: dict[str, DetectionAssessment])
 
 
 def _draw(job: DetectionJob, assessment: DetectionAssessment, rows: np.ndarray, split: str) -> None:
-    figures = {f"{name}_{split}": figure for name, figure in detection_figures(assessment).items()}
-    if len(worst_images(assessment)):
-        figures[f"worst_cases_{split}"] = worst_cases_figure(assessment, lambda number: _read(job, int(rows[number])))
+    drawn = PAGES[assessment.family].figures(assessment, lambda number: _read(job, int(rows[number])))
+    figures = {f"{name}_{split}": figure for name, figure in drawn.items()}
     figures["learning_curves"] = learning_curves(pd.read_csv(job.folder.history))
     for name, figure in figures.items():
         save_figure(figure, job.folder.figures / f"{name}.png")

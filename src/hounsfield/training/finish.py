@@ -18,8 +18,8 @@ from hounsfield.evaluation import estimates_to_dict
 from hounsfield.inference import Engine, check_bfloat16, open_engine
 from hounsfield.inference.onnx_networks import checked_precision
 from hounsfield.models import flip_averaged
-from hounsfield.reports.evaluation import assessment_figures
 from hounsfield.reports.figures import learning_curves, montage, save_figure
+from hounsfield.reports.table import PAGES
 from hounsfield.runs.folder import RunFolder
 from hounsfield.testing.engine_runs import EngineRun, run_engine
 from hounsfield.testing.labels import assess_rows, prediction_table
@@ -90,7 +90,7 @@ def finish(job: Job, members: list[Member], network: keras.Model) -> Finished:
     with replacing(folder.predictions) as temporary:
         table.to_csv(temporary, index=False)
     split = list(predicted)[-1]
-    figures = {f"{name}_{split}": figure for name, figure in assessment_figures(assessed[split]).items()}
+    figures = {f"{name}_{split}": figure for name, figure in PAGES["labels"].figures(assessed[split]).items()}
     figures[f"images_{split}"] = _montage(store, *predicted[split], bundle)
     _draw(folder, figures)
     # Written last: a run that has its metrics has all else.

@@ -1,4 +1,4 @@
-"""The section on what the test says: figures with intervals, curves, decisions."""
+"""The section on the test of labels: figures with intervals, curves, decisions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hounsfield.evaluation.curves import confusion_matrix, precision_recall_curv
 from hounsfield.evaluation.metrics import METRICS
 from hounsfield.evaluation.outcomes import Outcomes
 from hounsfield.reports.figures import precision_recall_figure, roc_figure, score_histogram
-from hounsfield.reports.run_report.content import (
+from hounsfield.reports.sections.content import (
     Block,
     Drawing,
     Matrix,
@@ -21,21 +21,18 @@ from hounsfield.reports.run_report.content import (
     number,
     with_interval,
 )
-from hounsfield.reports.run_report.wording import of_patients
+from hounsfield.reports.sections.metric_table import CURVE_POINTS, metric_table, on_what
 from hounsfield.reports.svg import svg_of
-from hounsfield.runs.record import ClassifierRun, Run
-
-# Metrics in the order in which a reader asks for them.
-ORDER = tuple(METRICS)
-CURVE_POINTS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
+from hounsfield.runs import LabelRun
+from hounsfield.tasks import TASKS
 
 
-def results_section(run: ClassifierRun) -> Section:
+def results_section(run: LabelRun, titles: Mapping[str, str], chosen: str) -> Section:
     """Every metric with its interval, curves, and the confusion matrix."""
     answers = run.shown.answers
     blocks: list[Block] = [
         Paragraph(on_what(run)),
-        metric_table(run, {name: METRICS[name].title for name in ORDER}, "the epoch and the calibration"),
+        metric_table(run, titles, chosen),
         *_class_table(run),
         *_curves(run),
         *_confusions(answers),
@@ -43,35 +40,11 @@ def results_section(run: ClassifierRun) -> Section:
     return Section("results", "Results", tuple(blocks))
 
 
-def on_what(run: Run) -> str:
-    """On what the figures are, and what their intervals mean."""
-    return (
-        f"{run.num_cases:,} {run.split} images{of_patients(run)}. Intervals hold the true figure in 95 of 100 such "
-        "studies; they are by patient where patients are known."
-    )
-
-
-def metric_table(run: Run, titles: Mapping[str, str], note: str) -> Table:
-    """Each metric that a run has of those that have a title, on the shown split and on validation."""
-    splits = list(dict.fromkeys(split for split in (run.split, "validation") if split in run.metrics))
-    rows = []
-    for name, title in titles.items():
-        if name in run.estimates:
-            cells = [with_interval(run.metrics[split].get(name, {})) for split in splits]
-            rows.append((title, *cells, f"{run.estimates[name]['n']:,}", run.estimates[name].get("note", "")))
-    return Table(
-        "Figures with 95 % intervals",
-        ("metric", *splits, f"n ({run.split})", ""),
-        tuple(rows),
-        f"Validation images chose {note}; their figures are somewhat too good.",
-    )
-
-
-def _class_table(run: ClassifierRun) -> Iterator[Table]:
+def _class_table(run: LabelRun) -> Iterator[Table]:
     """The metrics of each label, where there are several."""
-    labels = run.bundle.labels if run.bundle.task != "binary" else ()
+    labels = () if TASKS[run.bundle.task].paired else run.bundle.labels
     names = [
-        name for name in ORDER if METRICS[name].per_label and f"{name}_{labels[0] if labels else ''}" in run.estimates
+        name for name in METRICS if METRICS[name].per_label and f"{name}_{labels[0] if labels else ''}" in run.estimates
     ]
     if not names:
         return
@@ -79,34 +52,34 @@ def _class_table(run: ClassifierRun) -> Iterator[Table]:
     for label in labels:
         found = [run.estimates.get(f"{name}_{label}", {}) for name in names]
         rows.append((label, *(with_interval(estimate) for estimate in found)))
-    yield Table("Each label against the rest", ("label", *(METRICS[name].title for name in names)), tuple(rows))
+    yield Table("Each label against the others", ("label", *(METRICS[name].title for name in names)), tuple(rows))
 
 
-def _curves(run: ClassifierRun) -> Iterator[Drawing]:
+def _curves(run: LabelRun) -> Iterator[Drawing]:
     answers = run.shown.answers
     if not answers.answerable.any():
         return
     estimates = {name: estimate_from_dict(found) for name, found in run.estimates.items()}
     yield Drawing(
         svg_of(roc_figure(answers, estimates), "roc", "ROC curve"),
-        "How many images with the label are found, against how many without it are called wrongly, at every threshold.",
+        "Sensitivity against the share of false positives among images without the label, at every threshold.",
         _roc_table(answers),
     )
     yield Drawing(
         svg_of(precision_recall_figure(answers, estimates), "pr", "Precision-recall curve"),
-        "How many of the calls are right, against how many images with the label are found. Dotted: guessing.",
+        "Share of correct positive predictions against sensitivity, at every threshold. Dotted: prevalence.",
         _precision_table(answers),
     )
     yield Drawing(
         svg_of(score_histogram(answers, run.bundle.threshold), "scores", "Histogram of probabilities"),
-        "How the probabilities are distributed among images with and without the label.",
+        "Distribution of the probabilities of images with and without the label.",
         _score_table(answers),
         wide=answers.truth.shape[1] > 1,
     )
 
 
 def _asked(answers: Outcomes) -> list[tuple[str, int]]:
-    """The questions that can be ranked, and their columns."""
+    """The labels that can be ranked, and their columns."""
     return [(answers.questions[column], int(column)) for column in np.flatnonzero(answers.answerable)]
 
 
@@ -139,12 +112,14 @@ def _score_table(answers: Outcomes) -> Table:
 
 def _confusions(answers: Outcomes) -> Iterator[Block]:
     matrices = confusion_matrix(answers)
-    if answers.task != "multi-label":
+    if not TASKS[answers.task].multi_label:
         counts = tuple(tuple(map(int, row)) for row in matrices)
-        yield Matrix(answers.labels, counts, "Confusion matrix: rows are the truth, columns the decision.")
+        yield Matrix(answers.labels, counts, "Confusion matrix: rows are the truth, columns the prediction.")
         return
     rows = [
         (label, *(f"{int(count):,}" for count in (both[1, 1], both[0, 1], both[1, 0], both[0, 0])))
         for label, both in zip(answers.labels, matrices, strict=True)
     ]
-    yield Table("Decisions", ("label", "rightly yes", "wrongly yes", "wrongly no", "rightly no"), tuple(rows))
+    yield Table(
+        "Predictions", ("label", "true positive", "false positive", "false negative", "true negative"), tuple(rows)
+    )

@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Self
 
-from hounsfield.runs.record import RunRecord
+from hounsfield.runs import RunRecord
 
-# Shorter identifiers, such as plain numbers, would be found in every figure and table.
+# Shorter identifiers, such as plain numbers, would match in every figure and table.
 SHORTEST = 5
 WORD = re.compile(r"[\w./:@\\-]+")
 
 
 @dataclass(frozen=True)
 class Scrubber:
-    """Replaces references of images and identifiers of patients wherever they stand in a text.
+    """Replaces image references and patient identifiers wherever they occur in a text.
 
     Attributes:
-        known: every identifier that may not be shown.
+        known: every identifier that must not be shown.
     """
 
     known: frozenset[str]
@@ -46,6 +46,6 @@ class Scrubber:
 
 
 def _forms(reference: str) -> tuple[str, ...]:
-    """A reference as it may stand in a text: whole, its file name, and that without suffix."""
+    """A reference as it may occur in a text: whole, its file name, and that without its suffix."""
     path = PurePosixPath(reference)
     return reference, path.name, path.stem

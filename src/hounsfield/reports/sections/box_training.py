@@ -1,4 +1,4 @@
-"""The sections on the training of a detector, and on what it was made of: curves, anchors, decisions with reasons."""
+"""The section on the training of a detector: curves and anchors."""
 
 from __future__ import annotations
 
@@ -9,39 +9,35 @@ import numpy as np
 import pandas as pd
 
 from hounsfield.reports.figures import learning_curves
-from hounsfield.reports.run_report.content import Block, Drawing, Paragraph, Points, Section, Table, number
+from hounsfield.reports.sections.content import Block, Drawing, Paragraph, Points, Section, Table, number
 from hounsfield.reports.svg import svg_of
-from hounsfield.runs.record import DetectorRun
+from hounsfield.runs import BoxRun
 
 # What chooses the epoch, of those that a history may have.
 CHOSEN_BY = ("val_ap", "val_ap50")
-# Fields of a plan that have a place of their own, or that say nothing to a reader.
-ELSEWHERE = frozenset({"version", "task", "labels", "pipeline", "anchors"})
-# Longer values, such as the augmentation's limits, stand in the plan alone.
-LONGEST = 160
 
 
-def detector_training_section(run: DetectorRun) -> Section:
-    """How the losses fell and the average precision rose, and which anchors the boxes asked for."""
+def training_section(run: BoxRun) -> Section:
+    """Loss and average precision against the epoch, and the anchors that fit the boxes."""
     return Section("training", "Training and anchors", tuple(_blocks(run)))
 
 
-def _blocks(run: DetectorRun) -> Iterator[Block]:
+def _blocks(run: BoxRun) -> Iterator[Block]:
     history = run.history
     chosen = next((name for name in CHOSEN_BY if name in history and history[name].notna().any()), None)
-    told = "" if chosen is None else " The epoch with the greatest average precision on validation images is kept."
+    kept = "" if chosen is None else " The epoch with the highest average precision on validation images is kept."
     yield Drawing(
         svg_of(learning_curves(history), "learning", "Learning curves"),
-        f"The loss of training images, and average precision of validation images, against the epoch.{told}",
+        f"Loss on training images and average precision on validation images, against the epoch.{kept}",
         _epochs(history, chosen),
         wide=True,
     )
-    # What might be tried next stands with its command in the log; a page needs no path of this machine.
+    # The log gives a command with each suggestion; a page needs no path of this machine.
     diagnosed = [str(line).strip().partition(": hounsfield")[0] for line in run.event("diagnosis").get("lines", ())]
     if diagnosed:
         yield Points(tuple(diagnosed))
     if run.bundle.detector is not None:
-        yield Paragraph(f"Anchors: {run.reasons.get('anchors', 'set by hand')}.")
+        yield Paragraph(f"Anchors: {run.plan.reasons.get('anchors', 'set by hand')}.")
         yield _anchor_table(run.bundle.detector)
 
 
@@ -71,19 +67,8 @@ def _anchor_table(detector: Any) -> Table:
     ]
     return Table(
         "Anchors",
-        ("level of the pyramid", "stride, pixels", "anchors, pixels of the network's input"),
+        ("pyramid level", "stride in pixels", "anchors in pixels of the network's input"),
         tuple(rows),
-        "Shapes at each position of a level from which boxes are refined, fitted to the training boxes.",
+        "The shapes at each position of a level from which boxes are refined, fitted to the training boxes.",
         wordy=True,
     )
-
-
-def decision_table(run: DetectorRun) -> Table:
-    """Every short decision of the plan with its reason."""
-    reasons = run.reasons
-    rows = [
-        (name.replace("_", " "), str(value), reasons.get(name, ""))
-        for name, value in run.plan.items()
-        if name not in ELSEWHERE and len(str(value)) <= LONGEST
-    ]
-    return Table("The decisions of the plan", ("decision", "value", "reason"), tuple(rows), wordy=True)

@@ -1,4 +1,4 @@
-"""The sections on what a probability is worth: calibration, and when not to answer."""
+"""The sections on how far probabilities can be trusted: calibration, and when to abstain."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hounsfield.evaluation.calibration import brier_decomposition, calibration_l
 from hounsfield.evaluation.metrics import METRICS
 from hounsfield.evaluation.selective import decision_confidence, risk_coverage
 from hounsfield.reports.figures import reliability_figure
-from hounsfield.reports.run_report.content import (
+from hounsfield.reports.sections.content import (
     Block,
     Drawing,
     Paragraph,
@@ -22,25 +22,26 @@ from hounsfield.reports.run_report.content import (
     percent,
     with_interval,
 )
-from hounsfield.reports.run_report.drawings import risk_coverage_figure
+from hounsfield.reports.sections.drawings import risk_coverage_figure
 from hounsfield.reports.svg import svg_of
-from hounsfield.runs.record import ClassifierRun
+from hounsfield.runs import LabelRun
+from hounsfield.tasks import TASKS
 
 COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.5)
 
 
-def calibration_section(run: ClassifierRun) -> Section:
-    """Whether a probability of .8 comes true in 80 of 100 cases."""
+def calibration_section(run: LabelRun) -> Section:
+    """Whether 80 of 100 images with a probability of .8 have the label."""
     return Section("calibration", "Calibration", tuple(_calibration_blocks(run)))
 
 
-def _calibration_blocks(run: ClassifierRun) -> Iterator[Block]:
+def _calibration_blocks(run: LabelRun) -> Iterator[Block]:
     answers = run.shown.answers
     yield Paragraph(_scaling(run))
     yield Drawing(
         svg_of(reliability_figure(answers, run.shown.groups), "reliability", "Reliability diagram"),
-        "Observed frequency against predicted probability, in bins of equal numbers; on the dotted line a probability "
-        "means what it says.",
+        "Observed frequency against predicted probability, in bins with equal numbers of images. On the dotted line "
+        "calibration is perfect.",
         _reliability_table(run),
     )
     rows = [
@@ -49,71 +50,80 @@ def _calibration_blocks(run: ClassifierRun) -> Iterator[Block]:
         if name in run.estimates
     ]
     if "ece_uncalibrated" in run.estimates:
-        rows.insert(0, ("calibration error before scaling", with_interval(run.estimates["ece_uncalibrated"])))
-    for column, question in enumerate(answers.questions if answers.task != "multi-class" else ()):
+        rows.insert(0, ("Calibration error before scaling", with_interval(run.estimates["ece_uncalibrated"])))
+    for column, question in enumerate(answers.questions if not TASKS[answers.task].exclusive else ()):
         rows += _calibration_rows(run, column, f" ({question})" if len(answers.questions) > 1 else "")
-    yield Table(f"Calibration on {run.split} images", ("figure", "value"), tuple(rows), beside=True)
+    yield Table(f"Calibration on {run.split} images", ("metric", "value"), tuple(rows), beside=True)
 
 
-def _scaling(run: ClassifierRun) -> str:
+def _scaling(run: LabelRun) -> str:
     record = run.bundle.calibration
     if not record:
-        return "The probabilities are those of the network as it is; no scaling was looked for."
+        return "The probabilities are the network's own; no scaling was tried."
     ece, cases = record["ece"], f"{record['cases']:,} validation images"
     if len(record["log_loss"]) == 1:
-        return f"The {cases} are too few to choose a scaling by, so probabilities stay as they are."
+        return f"The {cases} are too few to choose a scaling, so the probabilities are the network's own."
     told = {
-        "none": "No scaling was better beyond noise on left-out validation images, so probabilities stay as they are",
-        "temperature": "All logits are divided by one temperature",
-        "platt": "Logits are moved along a line (Platt scaling)",
-        "isotonic": "Probabilities are mapped by a rising step function (isotonic scaling)",
+        "none": "No scaling was better beyond chance on held-out images, so the probabilities are the network's own",
+        "temperature": "All logits are divided by one temperature (temperature scaling)",
+        "platt": "Logits are transformed linearly (Platt scaling)",
+        "isotonic": "Probabilities are mapped by an increasing step function (isotonic regression)",
     }[run.bundle.scaling.name]
     change = (
         ""
         if run.bundle.scaling.name == "none"
         else (
-            f" The calibration error on left-out validation images is {with_interval(ece['before'])} before and "
+            f" The calibration error on held-out validation images is {with_interval(ece['before'])} before and "
             f"{with_interval(ece['after'])} after."
         )
     )
     return f"{told}; this was chosen on {cases}.{change}"
 
 
-def _reliability_table(run: ClassifierRun) -> Table:
+def _reliability_table(run: LabelRun) -> Table:
     rows, answers = [], run.shown.answers
-    questions = answers.questions if answers.task != "multi-class" else ("decided class",)
+    questions = answers.questions if not TASKS[answers.task].exclusive else ("predicted class",)
     for column, question in enumerate(questions):
         bins = reliability(answers.outcome[:, column], answers.confidence[:, column], groups=run.shown.groups)
         both = zip(bins.count, bins.probability, bins.frequency, bins.low, bins.high, strict=True)
         rows += [
-            (question, f"{int(count):,}", number(float(said)), number(float(found)), interval(float(low), float(high)))
-            for count, said, found, low, high in both
+            (
+                question,
+                f"{int(count):,}",
+                number(float(predicted)),
+                number(float(found)),
+                interval(float(low), float(high)),
+            )
+            for count, predicted, found, low, high in both
         ]
     return Table("", ("label", "images", "mean probability", "observed", "95 % interval"), tuple(rows))
 
 
-def _calibration_rows(run: ClassifierRun, column: int, name: str) -> Iterator[tuple[str, str]]:
+def _calibration_rows(run: LabelRun, column: int, name: str) -> Iterator[tuple[str, str]]:
     answers = run.shown.answers
     truth, scores = answers.truth[:, column], answers.scores[:, column]
     parts = brier_decomposition(truth, scores)
     yield (f"Brier score{name}: miscalibration", number(parts.reliability, 4))
     yield (f"Brier score{name}: resolution", number(parts.resolution, 4))
-    yield (f"Brier score{name}: uncertainty of the question", number(parts.uncertainty, 4))
+    yield (f"Brier score{name}: uncertainty", number(parts.uncertainty, 4))
     try:
         line = calibration_line(truth, scores, groups=run.shown.groups)
     except EvaluationError:
         return
     slope, intercept = line.slope_interval, line.intercept_interval
-    yield (f"calibration slope{name} (1 is perfect, below 1 too extreme)", f"{line.slope:.2f} ({interval(*slope, 2)})")
-    yield (f"calibration in the large{name} (0 is perfect)", f"{line.intercept:+.2f} ({interval(*intercept, 2)})")
+    yield (
+        f"Calibration slope{name} (1 is perfect; below 1 probabilities are too extreme)",
+        f"{line.slope:.2f} ({interval(*slope, 2)})",
+    )
+    yield (f"Calibration in the large{name} (0 is perfect)", f"{line.intercept:+.2f} ({interval(*intercept, 2)})")
 
 
-def uncertainty_section(run: ClassifierRun) -> Section:
-    """When the answer had better not be given."""
-    return Section("uncertainty", "Uncertainty: when not to answer", tuple(_uncertainty_blocks(run)))
+def uncertainty_section(run: LabelRun) -> Section:
+    """When the model should abstain."""
+    return Section("uncertainty", "Uncertainty: when to abstain", tuple(_uncertainty_blocks(run)))
 
 
-def _uncertainty_blocks(run: ClassifierRun) -> Iterator[Block]:
+def _uncertainty_blocks(run: LabelRun) -> Iterator[Block]:
     answers = run.shown.answers
     confidence, right = decision_confidence(answers, run.bundle.threshold)
     curve = risk_coverage(confidence, right)
@@ -124,12 +134,12 @@ def _uncertainty_blocks(run: ClassifierRun) -> Iterator[Block]:
         rows.append((percent(coverage), percent(float(curve.risk[place]), 1), number(float(curve.confidence[place]))))
     yield Drawing(
         svg_of(risk_coverage_figure(curve), "uncertainty", "Risk against coverage"),
-        "How many of the answers are wrong when only the surest images are answered and the others are left to a "
-        "person.",
+        "Share of wrong answers when only the most confident predictions are given and the other images are left to a "
+        "reader.",
     )
     yield Table(
-        "When only the surest are answered",
-        ("answered", "wrong among these", "least confidence"),
+        "Answering only the most confident",
+        ("answered", "wrong among these", "lowest confidence"),
         tuple(rows),
         beside=True,
     )
@@ -139,9 +149,10 @@ def _uncertainty_blocks(run: ClassifierRun) -> Iterator[Block]:
         if str(line).startswith(("Unlike", "Disagreement"))
     }
     yield Paragraph(
-        "The model answers every image unless it is told otherwise. hounsfield predict RUN INPUT --abstain 0.05 "
-        "answers only where at most 5 % of answers are expected to be wrong; --sets 0.9 gives sets of labels that hold "
-        "the true one in 90 of 100 cases. Images unlike those of training are flagged in any case."
+        "The model answers every image unless told to abstain. hounsfield predict RUN INPUT --abstain 0.05 answers "
+        "only where at most 5 % of answers are expected to be wrong; --sets 0.9 gives sets of labels that contain "
+        "the true one in 90 of 100 cases like the validation images. Images unlike the training images are always "
+        "flagged."
     )
     for line in sorted(told):
         yield Paragraph(line)

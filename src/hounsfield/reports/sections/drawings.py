@@ -1,4 +1,4 @@
-"""Figures that a report has and a run folder has not."""
+"""Figures of the report that are not files of the run."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from hounsfield.evaluation.operating import DecisionCurve
 from hounsfield.evaluation.selective import RiskCoverage
 from hounsfield.reports.figures import COLOURS, GREY, SIDE, dress, new_figure
 
-ROW = 0.24  # inches a group
+ROW = 0.24  # inches per group
 
 
 def decision_figure(curve: DecisionCurve) -> Figure:
-    """Draw net benefit against the threshold probability, as far as anything is gained."""
+    """Draw net benefit against the threshold probability, for the model and for treating all or none."""
     figure = new_figure(SIDE, 3.6)
     axes = figure.add_subplot()
-    axes.plot(curve.thresholds, curve.model, color=COLOURS[0], label="by the model")
-    axes.plot(curve.thresholds, curve.everyone, "--", color=COLOURS[1], label="on everyone")
-    axes.axhline(0, color=GREY, linewidth=0.8, linestyle=":", label="on no one")
+    axes.plot(curve.thresholds, curve.model, color=COLOURS[0], label="model")
+    axes.plot(curve.thresholds, curve.everyone, "--", color=COLOURS[1], label="treat all")
+    axes.axhline(0, color=GREY, linewidth=0.8, linestyle=":", label="treat none")
     top = max(float(curve.model.max()), float(curve.everyone.max()), 0.01)
     axes.set_ylim(-0.15 * top, 1.05 * top)
-    dress(axes, "Decision curve", "Acting from a probability of", "Net benefit")
+    dress(axes, "Decision curve", "Threshold probability", "Net benefit")
     axes.legend(frameon=False, fontsize=8)
     return figure
 
@@ -38,19 +38,19 @@ def risk_coverage_figure(curve: RiskCoverage) -> Figure:
     axes.axhline(float(curve.risk[-1]), color=GREY, linewidth=0.8, linestyle=":")
     axes.set_xlim(0, 1.01)
     axes.set_ylim(0, max(1.15 * float(np.max(curve.risk[curve.coverage >= 0.1], initial=0.02)), 0.02))
-    dress(axes, "Risk against coverage", "Share of images answered, surest first", "Share of wrong answers")
+    dress(axes, "Risk against coverage", "Share of images answered, most confident first", "Share of wrong answers")
     return figure
 
 
 def forest_figure(
     rows: Sequence[tuple[str, Mapping[str, Any]]], metrics: Mapping[str, str], marked: frozenset[str] = frozenset()
 ) -> Figure:
-    """Draw figures of groups with their intervals, one panel a metric; the first row is that of all cases.
+    """Draw figures of groups with their intervals, one panel per metric; the first row is all cases.
 
     Args:
-        rows: name, and by metric an estimate as ``metrics.json`` has it.
+        rows: name, and an estimate per metric as in ``metrics.json``.
         metrics: key and title of each panel.
-        marked: names of groups that differ beyond chance: filled and of another colour.
+        marked: names of groups that differ beyond chance, drawn filled and in another colour.
     """
     figure = new_figure(2.4 + 1.9 * len(metrics), 0.9 + ROW * len(rows))
     panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]

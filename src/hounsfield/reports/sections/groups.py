@@ -1,4 +1,4 @@
-"""The sections on whom and what the model stands: subgroups, and images worse than those it was tested on."""
+"""The sections on subgroups of patients, and on images of lower quality."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hounsfield.reports.robustness import robustness_figure
-from hounsfield.reports.run_report.content import (
+from hounsfield.reports.sections.content import (
     Block,
     Callout,
     Drawing,
@@ -19,26 +19,26 @@ from hounsfield.reports.run_report.content import (
     percent,
     with_interval,
 )
-from hounsfield.reports.run_report.data import has_groups
-from hounsfield.reports.run_report.drawings import forest_figure
+from hounsfield.reports.sections.data import has_groups
+from hounsfield.reports.sections.drawings import forest_figure
 from hounsfield.reports.svg import svg_of
-from hounsfield.runs.record import RunRecord
+from hounsfield.runs import RunRecord
 
 PANELS = {"auc": "AUC", "sensitivity": "Sensitivity", "specificity": "Specificity", "calibration": "Calibration"}
-# A forest of more groups than this is a wall; the table has them all.
+# A forest plot of more groups than this is unreadable; the table has them all.
 MOST_GROUPS = 30
 MOST_GAPS = 15
-# Where none is beyond chance, the surest few tell enough.
+# Where no gap is beyond chance, the most significant few are enough.
 FEW_GAPS = 5
-NOT_LOOKED = "This is done by: {command}. Make the report again afterwards."
+NOT_LOOKED = "Run {command}, then make the report again."
 NO_GROUPS = (
-    "The data names no attribute that tells its images apart. Add columns such as sex, age or site to its table, then: "
-    "{command}, and make the report again. Where the data is no table, train from a table that has them."
+    "The data has no attribute that divides its images into groups. Add columns such as sex, age or site to its table, "
+    "run {command}, and make the report again. If the data is not a table, train from a table that has them."
 )
 
 
 def subgroup_section(run: RunRecord) -> Section:
-    """Which groups of patients are served worse."""
+    """For which groups of patients the model performs worse."""
     found = run.additions.get("bias")
     command = f"hounsfield evaluate {run.testable}"
     without = Callout("note", "No groups to compare", NO_GROUPS.format(command=command))
@@ -47,7 +47,7 @@ def subgroup_section(run: RunRecord) -> Section:
 
 
 def robustness_section(run: RunRecord) -> Section:
-    """How figures fall as images get worse."""
+    """How performance falls with image quality."""
     found = run.additions.get("robustness")
     command = f"hounsfield robustness {run.testable}"
     blocks = tuple(_robustness_blocks(found)) if found else (_not_looked(command),)
@@ -55,7 +55,7 @@ def robustness_section(run: RunRecord) -> Section:
 
 
 def _not_looked(command: str) -> Callout:
-    return Callout("note", "Not looked at yet", NOT_LOOKED.format(command=command))
+    return Callout("note", "Not examined yet", NOT_LOOKED.format(command=command))
 
 
 def _subgroup_blocks(found: Mapping[str, Any]) -> Iterator[Block]:
@@ -88,10 +88,9 @@ def _forest(found: Mapping[str, Any], groups: list[Mapping[str, Any]]) -> Drawin
     ]
     label = f" for {ending[1:]}" if ending else ""
     return Drawing(
-        svg_of(forest_figure(rows[:MOST_GROUPS], panels, marked), "subgroups", "Figures of each group"),
-        f"Figures of each group{label} with 95 % intervals, the number of patients in brackets. A diamond differs "
-        "beyond chance; a grey circle is too small a group to judge. Calibration is the observed less the predicted "
-        "frequency.",
+        svg_of(forest_figure(rows[:MOST_GROUPS], panels, marked), "subgroups", "Performance by group"),
+        f"Performance by group{label} with 95 % intervals; the number of patients in brackets. Diamond: differs beyond "
+        "chance. Grey circle: too small to judge. Calibration is the observed minus the predicted frequency.",
         Table("", ("group (patients)", *panels.values(), ""), tuple(cells)),
         wide=True,
     )
@@ -118,11 +117,11 @@ def _gap_table(found: Mapping[str, Any], gaps: list[Mapping[str, Any]]) -> Table
         for gap in gaps
     ]
     return Table(
-        "The surest differences",
-        ("group", "figure", "group", "others", "gap", "adjusted p"),
+        "Most significant differences",
+        ("group", "metric", "in group", "others", "difference", "adjusted p"),
         tuple(rows),
-        f"Of {len(found['gaps']):,} comparisons. Adjusted by {found['correction']}; below {found['significance']:g} "
-        "counts as found.",
+        f"Of {len(found['gaps']):,} comparisons, adjusted by {found['correction']}; significant below "
+        f"{found['significance']:g}.",
     )
 
 
@@ -138,11 +137,11 @@ def _probe_table(probes: list[Mapping[str, Any]]) -> Table:
         for probe in probes
     ]
     return Table(
-        "What can be read from the network's features",
-        ("attribute", "AUC", "by chance", "readable", ""),
+        "Attributes in the network's features",
+        ("attribute", "AUC", "chance", "predictable", ""),
         tuple(rows),
-        "Among images of one label. An attribute that can be read is not yet used; that it cannot be read speaks "
-        "against its use.",
+        "Among images of one label. That an attribute can be predicted from the features does not mean that the "
+        "network uses it; that it cannot be predicted speaks against its use.",
     )
 
 
@@ -158,8 +157,8 @@ def _removal_table(removals: list[Mapping[str, Any]]) -> Table:
         for removal in removals
     ]
     return Table(
-        "What taking something out of the images does",
-        ("intervention", "AUC", "change", "decisions that differ", "matters"),
+        "Effect of removing parts of the images",
+        ("intervention", "AUC", "change", "predictions changed", "matters"),
         tuple(rows),
     )
 
@@ -173,16 +172,16 @@ def _robustness_blocks(found: Mapping[str, Any]) -> Iterator[Block]:
     for note in found.get("notes", ()):
         yield Paragraph(str(note))
     corruptions = found["corruptions"]
-    rows = [("as they are", *_condition(found["clean"]))]
+    rows = [("original", *_condition(found["clean"]))]
     for curve in corruptions.values():
         rows += [
             (f"{curve['title']}, severity {severity}", *_condition(condition))
             for severity, condition in enumerate(curve["severities"], start=1)
         ]
     yield Drawing(
-        svg_of(robustness_figure(found), "robustness", "Figures against severity"),
-        f"AUC and accuracy of {found['images']:,} images as they are made worse, severity 1 (slight) to 5 (grave); "
-        "grey: the share that the model itself flags as unlike training.",
+        svg_of(robustness_figure(found), "robustness", "Performance against severity"),
+        f"AUC and accuracy on {found['images']:,} images of decreasing quality, from severity 1 (slight) to 5 "
+        "(severe). Grey: the share of images that the model flags as out of distribution.",
         Table("", ("images", "AUC", "accuracy", "flagged"), tuple(rows)),
         wide=True,
     )

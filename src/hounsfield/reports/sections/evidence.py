@@ -1,16 +1,15 @@
-"""The section on evidence: typical and worst cases with heat maps, and whether these can be trusted."""
+"""Typical and worst cases with heat maps, and checks of these maps."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hounsfield.errors import BundleError, HounsfieldError, MissingDependency
+from hounsfield.errors import BundleError, MissingDependency
 from hounsfield.evaluation.outcomes import Outcomes
 from hounsfield.evaluation.proportions import wilson_interval
 from hounsfield.explanation import (
@@ -26,62 +25,30 @@ from hounsfield.explanation import (
 )
 from hounsfield.images.image import Image
 from hounsfield.inference import BadImage
-from hounsfield.progress import Progress, silent
+from hounsfield.progress import Progress
+from hounsfield.reports.base import Cases
 from hounsfield.reports.overlays import pair_of_pictures
 from hounsfield.reports.pictures import data_address
-from hounsfield.reports.run_report.content import (
-    Block,
-    Callout,
-    Case,
-    Cases,
-    Paragraph,
-    Section,
-    Table,
-    interval,
-    number,
-)
-from hounsfield.reports.run_report.sources import run_images
-from hounsfield.runs.record import ClassifierRun
+from hounsfield.reports.sections.cases import run_images
+from hounsfield.reports.sections.content import Block, Case, Gallery, Paragraph, Table, interval, number
+from hounsfield.runs import LabelRun
+from hounsfield.tasks import TASKS
 
 SIDE = 288  # pixels of a picture
 TYPICAL, WORST = 6, 6
-# Images whose maps are checked; more make the figures surer and the report slower.
+# Images whose maps are checked; more make the checks more certain and the report slower.
 CHECKED, POINTED = 8, 24
 BOXES = {2: ("y0", "x0", "y1", "x1"), 3: ("z0", "y0", "x0", "z1", "y1", "x1")}
 TASK = "finding the evidence"
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """What was found, for the section and for the checklist.
+def evidence(run: LabelRun, progress: Progress) -> Cases:
+    """Explain typical and worst cases of the split that is shown, and check the heat maps.
 
-    Attributes:
-        section: of the report.
-        made: whether there are maps.
-        validated: whether the maps were checked.
+    Raises:
+        HounsfieldError: the run's data or network cannot be read.
     """
-
-    section: Section
-    made: bool = False
-    validated: bool = False
-
-
-def evidence_section(run: ClassifierRun, *, wanted: bool = True, progress: Progress = silent) -> Evidence:
-    """Explain typical and worst cases of the shown split; where that cannot be, say why."""
-    if not wanted:
-        return Evidence(_section(Callout("note", "Left out", "The report was made without evidence, as asked for.")))
-    try:
-        explainer = Explainer(run.bundle)
-        return _explained(run, explainer, progress)
-    except HounsfieldError as error:
-        return Evidence(_section(Callout("warning", "No evidence could be shown", str(error))))
-
-
-def _section(*blocks: Block) -> Section:
-    return Section("evidence", "Evidence", blocks)
-
-
-def _explained(run: ClassifierRun, explainer: Explainer, progress: Progress) -> Evidence:
+    explainer = Explainer(run.bundle)
     answers = run.shown.answers
     typical, worst = _typical(answers), _worst(answers)
     boxed = _boxed(run, len(explainer.bundle.input_shape) - 1)
@@ -96,22 +63,21 @@ def _explained(run: ClassifierRun, explainer: Explainer, progress: Progress) -> 
     names = {row: f"Image {number}" for number, row in enumerate([*typical, *worst], start=1)}
     blocks: list[Block] = [
         Paragraph(
-            f"Method: {explainer.method.description}. Bright is what speaks for the label, scaled to each image's "
-            "most; images are known by pseudonyms of this report alone. A map shows what an answer hangs on, and not "
-            "that it is right; in an image of low "
-            "probability even the most may be little."
+            f"Method: {explainer.method.description}. Bright areas speak for the label, scaled to the maximum of each "
+            "image. A map shows what the prediction depends on, not that it is correct; where the probability is low, "
+            "even the maximum may be little. Images have pseudonyms that are used only in this report."
         ),
-        Cases("Typical cases: right, with a middling probability", _cases(run, typical, found, names)),
+        Gallery("Typical cases: correct, with median confidence", _cases(run, typical, found, names)),
     ]
     if worst:
-        blocks.append(Cases("Worst cases: wrong, and surest of it", _cases(run, worst, found, names)))
+        blocks.append(Gallery("Most confident errors", _cases(run, worst, found, names)))
     checks = list(_checks(explainer, run, found, boxed))
-    blocks += [Table("Can these maps be trusted?", ("check", "found", "compared with"), tuple(checks), wordy=True)]
-    return Evidence(_section(*blocks), made=bool(found), validated=bool(checks))
+    blocks += [Table("Can these maps be trusted?", ("check", "result", "reference"), tuple(checks), wordy=True)]
+    return Cases(tuple(blocks), made=bool(found), validated=bool(checks))
 
 
 def _errors(answers: Outcomes) -> npt.NDArray[np.float64]:
-    """(n,) how far the probabilities are from the truth: of its least sure label, where there are several."""
+    """(n,) how far the probabilities are from the truth; the largest distance where there are several labels."""
     return np.asarray(np.abs(answers.truth - answers.scores).max(axis=1), np.float64)
 
 
@@ -120,10 +86,10 @@ def _right(answers: Outcomes) -> npt.NDArray[np.bool_]:
 
 
 def _typical(answers: Outcomes) -> list[int]:
-    """Right answers of each label in turn, those of middling error first."""
+    """Correct predictions of each label in turn, those nearest to the median error first."""
     errors, right = _errors(answers), _right(answers)
     columns = [answers.truth[:, column] for column in range(answers.truth.shape[1])]
-    groups = [columns[0], ~columns[0]] if answers.task == "binary" else columns
+    groups = [columns[0], ~columns[0]] if TASKS[answers.task].paired else columns
     queues = []
     for group in groups:
         rows = np.flatnonzero(group & right)
@@ -141,23 +107,21 @@ def _worst(answers: Outcomes) -> list[int]:
     return [int(row) for row in wrong[order][:WORST]]
 
 
-def _table(run: ClassifierRun) -> pd.DataFrame:
+def _table(run: LabelRun) -> pd.DataFrame:
     """The predictions of the shown split, row by row as ``answers`` has them."""
     rows = run.table[run.table["split"] == run.split]
-    kept = rows["label"].notna() if run.bundle.task != "multi-label" else pd.Series(data=True, index=rows.index)
+    kept = pd.Series(data=True, index=rows.index) if TASKS[run.bundle.task].multi_label else rows["label"].notna()
     return rows[kept].reset_index(drop=True)
 
 
-def _images(run: ClassifierRun, rows: list[int]) -> dict[int, Image]:
-    """The images of some rows, as they were read from the run's data; those that cannot be read are left out."""
+def _images(run: LabelRun, rows: list[int]) -> dict[int, Image]:
+    """The images of some rows, read from the run's data; unreadable ones are left out."""
     references = [str(reference) for reference in _table(run)["image"].iloc[rows]]
     found = run_images(run, references)
     return {row: image for row, image in zip(rows, found, strict=True) if image is not None}
 
 
-def _cases(
-    run: ClassifierRun, rows: list[int], found: dict[int, Explanation], names: dict[int, str]
-) -> tuple[Case, ...]:
+def _cases(run: LabelRun, rows: list[int], found: dict[int, Explanation], names: dict[int, str]) -> tuple[Case, ...]:
     table, right = _table(run), _right(run.shown.answers)
     cases = []
     for row in rows:
@@ -165,20 +129,18 @@ def _cases(
             continue
         explanation = found[row]
         original, overlay = (data_address(picture) for picture in pair_of_pictures(explanation, SIDE))
-        said = table["prediction"].iloc[row]
-        truth = table["label"].iloc[row]
-        caption = (
-            f"truth: {truth if isinstance(truth, str) else 'none'}; said: {said if isinstance(said, str) else 'none'}, "
-            f"p({explanation.label}) = {explanation.probability:.3f}"
+        truth, predicted = (
+            text if isinstance(text := table[name].iloc[row], str) else "none" for name in ("label", "prediction")
         )
+        caption = f"truth: {truth}; predicted: {predicted}, p({explanation.label}) = {explanation.probability:.3f}"
         cases.append(Case(names[row], original, overlay, caption, bool(right[row])))
     return tuple(cases)
 
 
-def _boxed(run: ClassifierRun, rank: int) -> list[int]:
-    """Rows that are called rightly and whose finding has a known box, at equal steps."""
+def _boxed(run: LabelRun, rank: int) -> list[int]:
+    """Correct positive predictions whose finding has a known box, at equal steps."""
     columns = BOXES[rank]
-    if run.bundle.task != "binary" or not set(columns) <= set(run.cohort.columns):
+    if not TASKS[run.bundle.task].paired or not set(columns) <= set(run.cohort.columns):
         return []
     known = set(run.cohort.dropna(subset=list(columns))["image"])
     table, answers = _table(run), run.shown.answers
@@ -187,7 +149,7 @@ def _boxed(run: ClassifierRun, rank: int) -> list[int]:
 
 
 def _checks(
-    explainer: Explainer, run: ClassifierRun, found: dict[int, Explanation], boxed: list[int]
+    explainer: Explainer, run: LabelRun, found: dict[int, Explanation], boxed: list[int]
 ) -> Iterator[tuple[str, str, str]]:
     checked = {row: found[row] for row in list(found)[:CHECKED]}
     if checked:
@@ -200,12 +162,12 @@ def _hiding(explainer: Explainer, cases: list[Explanation]) -> Iterator[tuple[st
     """Mean areas of deletion and insertion, beside those of a random order."""
     areas = np.array([_areas(explainer, case, seed) for seed, case in enumerate(cases)]).mean(axis=0)
     yield (
-        f"Probability while the most telling places are blurred first ({len(cases)} images; less is better)",
+        f"Probability while the most relevant areas are blurred first ({len(cases)} images; lower is better)",
         number(float(areas[0])),
         f"{float(areas[1]):.3f} in a random order",
     )
     yield (
-        "Probability while the most telling places are shown first (more is better)",
+        "Probability while the most relevant areas are revealed first (higher is better)",
         number(float(areas[2])),
         f"{float(areas[3]):.3f} in a random order",
     )
@@ -226,7 +188,7 @@ def _areas(explainer: Explainer, case: Explanation, seed: int) -> list[float]:
 
 
 def _shuffled(explainer: Explainer, cases: list[Explanation]) -> Iterator[tuple[str, str, str]]:
-    """How alike the maps of a network with shuffled weights are; they should not be."""
+    """Similarity to the maps of a network with randomised weights, which should be low."""
     try:
         network = randomised(explainer.bundle.network())
         method = open_method("grad_cam", lambda: network, explainer.predictor.engine)
@@ -238,13 +200,13 @@ def _shuffled(explainer: Explainer, cases: list[Explanation]) -> Iterator[tuple[
         target = explainer.target(case.label)
         alike.append(similarity(case.grid, method.evidence(pixels, target)))
     yield (
-        "Likeness to the maps of the same network with all weights shuffled (rank correlation)",
+        "Similarity to maps of the same network with randomised weights (rank correlation)",
         f"{float(np.mean(alike)):.2f}",
-        "1 would mean that the maps do not need what was learned",
+        "1 would mean that the maps do not depend on what was learned",
     )
 
 
-def _pointing(run: ClassifierRun, found: dict[int, Explanation]) -> Iterator[tuple[str, str, str]]:
+def _pointing(run: LabelRun, found: dict[int, Explanation]) -> Iterator[tuple[str, str, str]]:
     if not found:
         return
     table = _table(run)
@@ -257,7 +219,7 @@ def _pointing(run: ClassifierRun, found: dict[int, Explanation]) -> Iterator[tup
         shares.append(np.prod(box[rank:] - box[:rank]) / case.heat.size)
     ends: Any = wilson_interval(round(sum(hits)), len(hits))
     yield (
-        f"Pointing game: most evidence lies in the finding's box ({len(hits)} images called rightly)",
+        f"Pointing game: the maximum of the map lies in the box of the finding ({len(hits)} correct predictions)",
         f"{float(np.mean(hits)):.2f} ({interval(ends.low, ends.high, 2)})",
-        f"a box is {float(np.mean(shares)):.2f} of its image",
+        f"a box covers {float(np.mean(shares)):.2f} of its image",
     )

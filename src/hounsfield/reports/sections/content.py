@@ -1,4 +1,4 @@
-"""What a report is made of: sections of paragraphs, tables, figures and cases, before any page is drawn."""
+"""What a report is made of: sections of paragraphs, tables, figures and cases, before they become HTML."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Paragraph:
 
 
 @dataclass(frozen=True)
-class Outcomes:
-    """Questions that a reader comes with, and their answers in plain words."""
+class Questions:
+    """Questions that a reader has, and their answers in plain words."""
 
-    kind: ClassVar[str] = "answers"
+    kind: ClassVar[str] = "questions"
     items: tuple[tuple[str, str], ...]
 
 
@@ -49,9 +49,9 @@ class Table:
     """Rows of text; every cell is final.
 
     Attributes:
-        title: above it; empty where a heading says it already.
+        title: above it; empty where a heading is enough.
         columns: their heads; the first column holds names, the others figures unless ``wordy``.
-        rows: one text a column.
+        rows: one text per column.
         note: below it.
         wordy: whether all columns hold words.
         beside: whether it is narrow enough to stand beside a drawing.
@@ -114,14 +114,14 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Case:
-    """One image with its evidence; known by a pseudonym of the study alone.
+    """One image with its evidence, under a pseudonym used only in the report.
 
     Attributes:
         name: the pseudonym.
         original: address of the picture as it was read.
         overlay: address of the picture with its evidence.
-        caption: what is true and what was said.
-        right: whether that agrees; true where it is a matter of degree, which the caption tells.
+        caption: truth and prediction.
+        right: whether they agree; true where agreement is a matter of degree, which the caption describes.
     """
 
     name: str
@@ -132,8 +132,8 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Cases:
-    """Some images side by side.
+class Gallery:
+    """Some cases side by side.
 
     Attributes:
         title: above them.
@@ -167,7 +167,7 @@ class Checklist:
 
 @dataclass(frozen=True)
 class ChecklistRow:
-    """One item: its number and topic, whether it is filled, and by what or by whom it is to be."""
+    """One item: its number and topic, who fills it in, and the answer or what is missing."""
 
     number: str
     topic: str
@@ -175,7 +175,7 @@ class ChecklistRow:
     text: str
 
 
-Block = Paragraph | Outcomes | Points | Callout | Table | Matrix | Drawing | Cases | Verbatim | Checklist
+Block = Paragraph | Questions | Points | Callout | Table | Matrix | Drawing | Gallery | Verbatim | Checklist
 
 
 @dataclass(frozen=True)
@@ -192,9 +192,22 @@ def number(value: float | None, digits: int = 3) -> str:
     return UNDEFINED if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
 
 
+def of_hundred(value: float | None, digits: int = 0) -> str:
+    """A share as a count of 100; never rounded to 0 or 100 unless it is exactly that."""
+    if value is None or not math.isfinite(value):
+        return UNDEFINED
+    for precision in range(digits, digits + 2):
+        text = f"{100 * value:.{precision}f}"
+        if float(text) not in (0, 100) or value in (0, 1):
+            return text
+    step = 10.0 ** -(digits + 1)
+    return f"less than {step:g}" if value < 0.5 else f"more than {100 - step:g}"
+
+
 def percent(value: float | None, digits: int = 0) -> str:
-    """A share as a percentage."""
-    return UNDEFINED if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f} %"
+    """A share as a percentage; see ``of_hundred``."""
+    text = of_hundred(value, digits)
+    return text if text == UNDEFINED else f"{text} %"
 
 
 def interval(low: float | None, high: float | None, digits: int = 3) -> str:
@@ -213,3 +226,8 @@ def listed(words: Iterable[str]) -> str:
     """Words with commas and "and" between them."""
     *first, last = list(words) or [""]
     return f"{', '.join(first)} and {last}" if first else last
+
+
+def lowered(title: str) -> str:
+    """A title within a sentence: "sensitivity" for "Sensitivity", but "AUC" as it is."""
+    return title[:1].lower() + title[1:] if title[1:2].islower() else title

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from hounsfield.atomic import write_json
 from hounsfield.evaluation.detection import DetectionAssessment, image_errors
 from hounsfield.evaluation.detection_matching import Events, class_events
 from hounsfield.evaluation.free_response import LUNA_RATES, free_response
 from hounsfield.evaluation.outcomes import Integers
 from hounsfield.images.image import Image
 from hounsfield.reports.boxed import OUTCOMES, boxed, by_outcome
-from hounsfield.reports.figures import COLOURS, DASHES, GREY, SIDE, dress, new_figure, save_figure
+from hounsfield.reports.figures import COLOURS, DASHES, GREY, SIDE, dress, new_figure
 
 WORST = 6
 PICTURE_SIDE = 420
@@ -108,15 +106,6 @@ def counting_figure(assessment: DetectionAssessment) -> Figure:
     return figure
 
 
-def detection_figures(assessment: DetectionAssessment) -> dict[str, Figure]:
-    """Every figure of a test that needs no image, by its file name without suffix."""
-    return {
-        "free_response": free_response_figure(assessment),
-        "precision_recall": detection_precision_figure(assessment),
-        "counts": counting_figure(assessment),
-    }
-
-
 def worst_images(assessment: DetectionAssessment, count: int = WORST) -> Integers:
     """The images with most missed objects and false findings together, worst first; those without any are left out."""
     errors = image_errors(assessment.detections, threshold=assessment.threshold, overlap=assessment.overlap)
@@ -158,29 +147,3 @@ def worst_cases_figure(assessment: DetectionAssessment, read: Callable[[int], Im
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
     return figure
-
-
-def write_detection_assessment(
-    assessment: DetectionAssessment, folder: Path | str, *, read: Callable[[int], Image] | None = None
-) -> list[Path]:
-    """Write ``metrics.json`` and the figures as PNG into a folder, and say which files were written.
-
-    Args:
-        assessment: the test.
-        folder: made when it is not there.
-        read: gives the image of a number; without it no worst cases are drawn.
-
-    Raises:
-        OSError: the folder cannot be made or written to.
-    """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    figures = detection_figures(assessment)
-    if read is not None and len(worst_images(assessment)):
-        figures["worst_cases"] = worst_cases_figure(assessment, read)
-    written = [folder / "metrics.json"]
-    write_json(written[0], assessment.to_dict())
-    for name, figure in figures.items():
-        written.append(folder / f"{name}.png")
-        save_figure(figure, written[-1])
-    return written

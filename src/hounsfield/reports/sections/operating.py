@@ -1,4 +1,4 @@
-"""The section on the operating point: the threshold in use, what others would do, and what decisions are worth."""
+"""The section on the operating point: the threshold in use, others, and the net benefit of decisions."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from hounsfield.evaluation.intervals import make_clusters
 from hounsfield.evaluation.operating import Rule, choose_threshold, decision_curve
 from hounsfield.evaluation.outcomes import Outcomes
 from hounsfield.evaluation.proportions import clustered_proportion, effective_number, predictive_values
-from hounsfield.reports.run_report.content import Block, Drawing, Paragraph, Section, Table, interval, number, percent
-from hounsfield.reports.run_report.drawings import decision_figure
+from hounsfield.reports.sections.content import Block, Drawing, Paragraph, Section, Table, interval, number, percent
+from hounsfield.reports.sections.drawings import decision_figure
 from hounsfield.reports.svg import svg_of
-from hounsfield.runs.record import ClassifierRun
+from hounsfield.runs import LabelRun
+from hounsfield.tasks import TASKS
 
 RULES: tuple[tuple[str, Rule, float | None], ...] = (
-    ("at .5", "half", None),
+    (".5", "half", None),
     ("largest sensitivity + specificity (Youden)", "youden", None),
     ("sensitivity of at least .90", "sensitivity", 0.9),
     ("sensitivity of at least .95", "sensitivity", 0.95),
@@ -28,27 +29,28 @@ PREVALENCES = (0.01, 0.05, 0.1, 0.2, 0.5)
 BENEFITS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7)
 
 
-def operating_section(run: ClassifierRun) -> Section:
-    """The threshold in use, what others would do, and what decisions are worth."""
+def operating_section(run: LabelRun) -> Section:
+    """The threshold in use, what others would do, and the net benefit of decisions."""
     return Section("operating", "Operating point", tuple(_operating_blocks(run)))
 
 
-def _operating_blocks(run: ClassifierRun) -> Iterator[Block]:
+def _operating_blocks(run: LabelRun) -> Iterator[Block]:
     answers = run.shown.answers
-    if answers.task == "multi-class":
-        yield Paragraph("The decision is the most probable label; there is no threshold to choose.")
+    if TASKS[answers.task].exclusive:
+        yield Paragraph("The most probable label is predicted; there is no threshold to choose.")
         return
     yield Paragraph(
-        f"A probability above {run.bundle.threshold:.3g} is a yes. It was set before the test images were looked at."
+        f"Decision threshold {run.bundle.threshold:.3g}: a label is predicted when its probability is above it. It "
+        "was set before the test images were used."
     )
-    if answers.task == "binary" and answers.answerable.all():
+    if TASKS[answers.task].paired and answers.answerable.all():
         yield _threshold_table(run)
         yield _prevalence_table(run)
         yield _decision_curve(answers)
 
 
-def _threshold_table(run: ClassifierRun) -> Table:
-    """Thresholds chosen on validation, and what they do on the shown split."""
+def _threshold_table(run: LabelRun) -> Table:
+    """Thresholds chosen on validation images, and what they do on the split that is shown."""
     chosen_on = run.tested["validation"].answers
     rows = [("in use", run.bundle.threshold)]
     if chosen_on.answerable.all():
@@ -58,15 +60,15 @@ def _threshold_table(run: ClassifierRun) -> Table:
         ]
     cells = [(name, f"{threshold:.3f}", *_shares(run, threshold)) for name, threshold in rows]
     return Table(
-        f"Thresholds chosen on validation, and what they do on {run.split} images",
-        ("rule", "threshold", "sensitivity", "specificity", "called positive"),
+        f"Thresholds chosen on validation images, and their effect on {run.split} images",
+        ("rule", "threshold", "sensitivity", "specificity", "predicted positive"),
         tuple(cells),
-        "A wanted sensitivity is not a promise: validation images are few too. Another threshold is used by: "
-        "hounsfield predict RUN INPUT --threshold T.",
+        "A target reached on validation images may be missed on others. To use another threshold: hounsfield predict "
+        "RUN INPUT --threshold T.",
     )
 
 
-def _shares(run: ClassifierRun, threshold: float) -> Iterator[str]:
+def _shares(run: LabelRun, threshold: float) -> Iterator[str]:
     answers = run.shown.answers
     truth, called = answers.truth[:, 0], answers.scores[:, 0] > threshold
     clusters = make_clusters(answers.truth, run.shown.groups)
@@ -76,8 +78,8 @@ def _shares(run: ClassifierRun, threshold: float) -> Iterator[str]:
     yield percent(float(called.mean()))
 
 
-def _prevalence_table(run: ClassifierRun) -> Table:
-    """What a positive and a negative decision mean where the finding is rarer or more frequent."""
+def _prevalence_table(run: LabelRun) -> Table:
+    """Predictive values where the finding is rarer or more frequent."""
     answers = run.shown.answers
     truth, called = answers.truth[:, 0], answers.decisions[:, 0]
     clusters, counts = make_clusters(answers.truth, run.shown.groups), []
@@ -88,13 +90,15 @@ def _prevalence_table(run: ClassifierRun) -> Table:
     rows = []
     for prevalence in sorted({*PREVALENCES, here}):
         found = predictive_values(counts[0], counts[1], counts[2], counts[3], prevalence)
-        cells = [f"{percent(value)} ({percent(ends.low)} to {percent(ends.high)})" for value, ends in found.values()]
+        cells = [
+            f"{percent(value, 1)} ({percent(ends.low, 1)} to {percent(ends.high, 1)})" for value, ends in found.values()
+        ]
         rows.append((f"{percent(prevalence, 1)}{' (these images)' if prevalence == here else ''}", *cells))
     return Table(
-        "What a decision means at another prevalence",
-        ("prevalence", f"of those called {run.positive}, right", "of the others, right"),
+        "Predictive values at other prevalences",
+        ("prevalence", f"PPV ({run.positive})", "NPV"),
         tuple(rows),
-        "By Bayes' theorem from the sensitivity and specificity above, taken to hold in the other place too.",
+        "By Bayes' theorem, assuming the sensitivity and specificity above.",
         beside=True,
     )
 
@@ -107,7 +111,7 @@ def _decision_curve(answers: Outcomes) -> Drawing:
         rows.append((f"{at:g}", number(float(curve.model[place])), number(float(curve.everyone[place])), "0"))
     return Drawing(
         svg_of(decision_figure(curve), "decision", "Decision curve"),
-        "Net benefit: right calls less false alarms, weighed by the probability from which one would act (Vickers, "
-        "Elkin 2006). The model is of use where it is above both other lines.",
-        Table("", ("acting from a probability of", "by the model", "on everyone", "on no one"), tuple(rows)),
+        "Net benefit: true positives minus false positives, weighted by the odds of the threshold probability "
+        "(Vickers, Elkin 2006). The model is useful where its line is above both others.",
+        Table("", ("threshold probability", "model", "treat all", "treat none"), tuple(rows)),
     )

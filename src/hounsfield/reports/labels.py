@@ -1,0 +1,229 @@
+"""The report on a network that labels whole images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import ClassVar
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from hounsfield.evaluation.assessment import Assessment
+from hounsfield.evaluation.curves import confusion_matrix
+from hounsfield.evaluation.metrics import METRICS
+from hounsfield.evaluation.selective import decision_confidence, risk_coverage
+from hounsfield.progress import Progress
+from hounsfield.reports.base import Answer, Cases, Read
+from hounsfield.reports.figures import (
+    confusion_figure,
+    precision_recall_figure,
+    reliability_figure,
+    roc_figure,
+    score_histogram,
+)
+from hounsfield.reports.sections.certainty import calibration_section, uncertainty_section
+from hounsfield.reports.sections.content import Block, Section, listed, number, of_hundred
+from hounsfield.reports.sections.data import has_groups, label_counts
+from hounsfield.reports.sections.evidence import evidence
+from hounsfield.reports.sections.groups import robustness_section, subgroup_section
+from hounsfield.reports.sections.label_answers import ANSWERS, words
+from hounsfield.reports.sections.label_results import results_section
+from hounsfield.reports.sections.label_training import training_section
+from hounsfield.reports.sections.operating import operating_section
+from hounsfield.reports.sections.wording import FEW, given_image, share_of, tested_on
+from hounsfield.runs import LabelRun
+from hounsfield.tasks import TASKS
+
+
+class LabelPage:
+    """What the report takes from labels of whole images; see ``base.Page``."""
+
+    joined: ClassVar[str] = " or "
+    tiles: ClassVar[Mapping[str, str]] = {
+        name: METRICS[name].title for name in ("auc", "accuracy", "sensitivity", "specificity")
+    }
+    titles: ClassVar[Mapping[str, str]] = {name: metric.title for name, metric in METRICS.items()}
+    card: ClassVar[tuple[str, ...]] = (
+        "auc",
+        "average_precision",
+        "accuracy",
+        "balanced_accuracy",
+        "sensitivity",
+        "specificity",
+        "ppv",
+        "npv",
+        "ece",
+    )
+    chosen: ClassVar[str] = "the epoch, the calibration and the threshold"
+    distrust: ClassVar[str] = "When should it not answer?"
+    cases_title: ClassVar[str] = "Evidence"
+    explains: ClassVar[bool] = True
+    answers: ClassVar[Mapping[str, Answer]] = ANSWERS
+
+    def what_it_does(self, run: LabelRun) -> str:
+        """One sentence."""
+        image, labels, threshold = given_image(run.bundle), run.bundle.labels, f"{run.bundle.threshold:.3g}"
+        traits = TASKS[run.bundle.task]
+        if traits.paired:
+            negative, positive = labels
+            return (
+                f"Given {image}, the model gives the probability of '{positive}' as opposed to '{negative}', and "
+                f"predicts '{positive}' when it is above {threshold}."
+            )
+        if traits.exclusive:
+            return (
+                f"Given {image}, the model gives a probability for each of {listed(labels)}, and predicts the most "
+                "probable one."
+            )
+        return (
+            f"Given {image}, the model gives a separate probability for each of {listed(labels)}, and predicts every "
+            f"label whose probability is above {threshold}."
+        )
+
+    def how_well(self, run: LabelRun) -> Iterator[str]:
+        """The main figures as counts of 100."""
+        traits = TASKS[run.bundle.task]
+        yield tested_on(run)
+        if traits.paired:
+            yield from _binary(run)
+        elif traits.exclusive:
+            yield from _classes(run)
+        else:
+            yield f"Averaged over the labels: {_auc(run)}; {_weakest(run, 'auc')}."
+
+    def not_for(self, run: LabelRun) -> Iterator[str]:
+        """Which groups it serves worse."""
+        bias = run.additions.get("bias")
+        if bias is None and has_groups(run):
+            yield f"Patient groups have not been compared; hounsfield evaluate {run.testable} does it."
+        elif bias is None or not bias["attributes"]:
+            yield "The data has no attribute such as sex, age or site, so no groups could be compared."
+        elif bias["findings"]:
+            named = list(dict.fromkeys(str(finding["group"]) for finding in bias["findings"]))
+            yield f"Its performance differs beyond chance for {listed(named[:4])} (see Subgroups)."
+        else:
+            known = listed(bias["attributes"])
+            yield f"No difference between groups by {known} is beyond chance, which does not prove that there is none."
+            if bias["too_small"]:
+                yield f"{len(bias['too_small']):,} groups are too small to judge."
+
+    def when_not(self, run: LabelRun) -> Iterator[str]:
+        """How often it is wrong, with and without the least confident predictions."""
+        confidence, right = decision_confidence(run.shown.answers, run.bundle.threshold)
+        curve = risk_coverage(confidence, right)
+        place = int(np.searchsorted(curve.coverage, 0.8 - 1e-9))
+        yield (
+            f"It answers every image unless told to abstain, and {of_hundred(float(1 - right.mean()))} of 100 answers "
+            f"are wrong; without the least confident fifth, {of_hundred(float(curve.risk[place]))} of 100 are."
+        )
+        if run.bundle.uncertainty is not None and run.bundle.uncertainty.novelty is not None:
+            yield (
+                "Images unlike the training images (of another kind, blank or inverted) are flagged as out of "
+                "distribution."
+            )
+
+    def limits(self, run: LabelRun) -> Iterator[str]:
+        """Whether the figures rest on few images of a label."""
+        answers = run.shown.answers
+        counts = answers.truth.sum(axis=0)
+        least = int(min(counts.min(), (len(answers) - counts).min()))
+        if least < FEW:
+            yield (
+                f"Only {least:,} {run.split} images have the rarest label, or lack the most frequent one: its "
+                "intervals are wide."
+            )
+
+    def card_facts(self, run: LabelRun) -> Iterator[str]:
+        """Calibration and threshold."""
+        yield f"Calibration: {run.bundle.scaling.name}"
+        if not TASKS[run.bundle.task].exclusive:
+            yield f"Decision threshold: {run.bundle.threshold:.4g}"
+
+    def truth(self, run: LabelRun) -> Iterator[Block]:
+        """Images by label and split."""
+        yield label_counts(run)
+
+    def results(self, run: LabelRun) -> tuple[Section, ...]:
+        """Figures, calibration, thresholds, abstention, subgroups and robustness."""
+        return (
+            results_section(run, self.titles, self.chosen),
+            calibration_section(run),
+            operating_section(run),
+            uncertainty_section(run),
+            subgroup_section(run),
+            robustness_section(run),
+        )
+
+    def cases(self, run: LabelRun, progress: Progress) -> Cases:
+        """Typical and worst cases with heat maps, and checks of these maps."""
+        return evidence(run, progress)
+
+    def training(self, run: LabelRun) -> Section:
+        """Learning curves, overfitting, and what was or could be tried."""
+        return training_section(run)
+
+    def words(self, run: LabelRun) -> dict[str, str]:
+        """What the templates of checklist answers need."""
+        return words(run)
+
+    def figures(self, assessment: Assessment, read: Read | None = None) -> dict[str, Figure]:
+        """Every figure of a test; curves are left out where no label can be ranked. No image is needed."""
+        del read
+        answers, estimates = assessment.answers, assessment.estimates
+        figures = {
+            "reliability": reliability_figure(answers, assessment.groups),
+            "scores": score_histogram(answers, assessment.threshold),
+        }
+        if not TASKS[answers.task].multi_label:
+            figures["confusion"] = confusion_figure(confusion_matrix(answers), answers.labels)
+        if answers.answerable.any():
+            figures["roc"] = roc_figure(answers, estimates)
+            figures["precision_recall"] = precision_recall_figure(answers, estimates)
+        return figures
+
+
+def _auc(run: LabelRun) -> str:
+    found = run.estimates["auc"]
+    ends = "" if found["low"] is None else f", 95 % interval {found['low']:.3f} to {found['high']:.3f}"
+    return f"AUC {number(found['value'])}{ends}"
+
+
+def _binary(run: LabelRun) -> Iterator[str]:
+    negative, positive = run.bundle.labels
+    yield (
+        f"Of 100 images with '{positive}' it detects {share_of(run, 'sensitivity')}; of 100 with '{negative}' it "
+        f"correctly clears {share_of(run, 'specificity')}."
+    )
+    value = run.estimates["auc"]["value"]
+    if value is not None:
+        yield (
+            f"Given one image with '{positive}' and one with '{negative}', it ranks the first higher in "
+            f"{of_hundred(value)} of 100 pairs ({_auc(run)})."
+        )
+    rarer = min(int(run.shown.answers.truth.sum()), int((~run.shown.answers.truth).sum()))
+    if rarer < FEW:
+        yield f"Only {rarer:,} images of the rarer label were tested, so these figures are uncertain."
+
+
+def _classes(run: LabelRun) -> Iterator[str]:
+    yield f"It labels {share_of(run, 'accuracy')} of 100 images correctly; averaged over the labels: {_auc(run)}."
+    weakest = _weakest(run, "sensitivity")
+    yield f"{weakest[0].upper()}{weakest[1:]}."
+    answers = run.shown.answers
+    counts = confusion_matrix(answers)
+    np.fill_diagonal(counts, 0)
+    if counts.sum():
+        truth, predicted = np.unravel_index(int(counts.argmax()), counts.shape)
+        yield (
+            f"The most frequent error is '{answers.labels[predicted]}' instead of '{answers.labels[truth]}' "
+            f"({int(counts.max()):,} times)."
+        )
+
+
+def _weakest(run: LabelRun, metric: str) -> str:
+    known = {label: run.estimates.get(f"{metric}_{label}", {}).get("value") for label in run.bundle.labels}
+    found = {label: value for label, value in known.items() if value is not None}
+    if not found:
+        return "no label could be judged by itself"
+    worst = min(found, key=lambda label: found[label])
+    return f"the weakest label is '{worst}' ({METRICS[metric].title} {found[worst]:.3f})"

@@ -1,0 +1,44 @@
+"""The section with typical and worst cases of a run: the part that all families share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hounsfield.cohorts import load_cohort
+from hounsfield.errors import HounsfieldError
+from hounsfield.images.image import Image
+from hounsfield.progress import Progress, silent
+from hounsfield.reports.base import Cases, Page
+from hounsfield.reports.sections.content import Callout
+from hounsfield.runs import RunRecord
+
+
+def show_cases(run: RunRecord, page: Page[Any], *, wanted: bool = True, progress: Progress = silent) -> Cases:
+    """Typical and worst cases of the split that is shown; where that is impossible, the reason."""
+    if not wanted:
+        return Cases((Callout("note", "Left out", "The report was made without pictures (--no-evidence)."),))
+    try:
+        return page.cases(run, progress)
+    except HounsfieldError as error:
+        return Cases((Callout("warning", "No cases could be shown", str(error)),))
+
+
+def run_images(run: RunRecord, references: Sequence[str]) -> list[Image | None]:
+    """Images of a run in the order of their references, read from where its data was; ``None`` where unreadable.
+
+    Raises:
+        CohortError: the data is no longer there.
+    """
+    data = run.environment["data"]
+    cohort = load_cohort(
+        data["data"],
+        kind=data["kind"],
+        images=Path(data["images"]) if data["images"] else None,
+        label_columns=data["label_columns"] or None,
+        allow_outside=data["allow_outside"],
+        labels=run.bundle.labels,
+        task=run.bundle.task,
+    )
+    return [item if isinstance(item, Image) else None for item in cohort.source.stream(references)]

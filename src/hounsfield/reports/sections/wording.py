@@ -1,0 +1,54 @@
+"""Sentences that the summaries of several families share."""
+
+from __future__ import annotations
+
+from hounsfield.bundle import Bundle
+from hounsfield.reports.sections.content import UNDEFINED, listed, of_hundred
+from hounsfield.reports.sections.data import shared_patients
+from hounsfield.runs import RunRecord
+
+# Fewer test images with or without a label, or fewer objects, than this leave any figure uncertain.
+FEW = 50
+
+
+def given_image(bundle: Bundle) -> str:
+    """What the model is given, with its article: "an MR volume"."""
+    kind = image_kind(bundle)
+    image = f"{kind} image".strip() if len(bundle.input_shape) == 3 else f"{kind} volume".strip()
+    # An abbreviation that is read letter by letter: an MR volume, an X-ray image, but a US image.
+    spelled = kind.split(" ")[0].isupper()
+    article = "an" if image[0] in ("AEFHILMNORSX" if spelled else "aeioAEIO") else "a"
+    return f"{article} {image}"
+
+
+def image_kind(bundle: Bundle) -> str:
+    """The modality of the training images, or modalities; empty where unknown."""
+    return bundle.modality or listed(bundle.source_range.modalities)
+
+
+def tested_on(run: RunRecord) -> str:
+    """How many images of how many patients the figures are from."""
+    if run.split != "test":
+        told = "which also chose the training epoch"
+    elif run.patients_known and not shared_patients(run.cohort):
+        told = "of patients that it had not seen in training" if run.num_patients is None else "not seen in training"
+    else:
+        told = "that were not used in training"
+    comma = "," if told.startswith("which") else ""
+    return f"It was tested on {run.num_cases:,} {run.split} images{of_patients(run)}{comma} {told}."
+
+
+def of_patients(run: RunRecord) -> str:
+    """How many patients the tested images are of, " of 12 patients"; empty where that is unknown."""
+    return "" if run.num_patients is None else f" of {run.num_patients:,} patients"
+
+
+def share_of(run: RunRecord, metric: str) -> str:
+    """A metric that is a share as a count of 100, with its interval."""
+    found = run.estimates[metric]
+    text = of_hundred(found["value"])
+    if text == UNDEFINED:
+        return "an unknown number"
+    if found["low"] is None:
+        return text
+    return f"{text} (95 % interval {of_hundred(found['low'])} to {of_hundred(found['high'])})"

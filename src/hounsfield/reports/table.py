@@ -1,0 +1,18 @@
+"""The report's entry for each family of truth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hounsfield.reports.base import Page
+from hounsfield.reports.boxes import BoxPage
+from hounsfield.reports.labels import LabelPage
+from hounsfield.runs import RunRecord
+from hounsfield.tasks import Family, family_of
+
+PAGES: dict[Family, Page[Any]] = {"labels": LabelPage(), "boxes": BoxPage()}
+
+
+def page_of(run: RunRecord) -> Page[Any]:
+    """The entry for a run."""
+    return PAGES[family_of(run.bundle.task)]

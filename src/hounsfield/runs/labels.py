@@ -1,0 +1,83 @@
+"""A finished run of a network that labels whole images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import pandas as pd
+
+from hounsfield.bundle import Bundle
+from hounsfield.evaluation.intervals import make_clusters
+from hounsfield.evaluation.predictions import MISSING_CELLS, Predictions, predictions_from_table
+from hounsfield.plans import Plan
+from hounsfield.runs.base import RunRecord, read_file
+
+TEXT_COLUMNS = ("image", "prediction", "label", "patient", "split")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LabelRun(RunRecord):
+    """A finished run of a network that labels whole images.
+
+    Attributes:
+        plan: the plan of a classifier.
+        table: its predictions, one row per image of validation and test.
+        tested: split → predictions and truth, checked.
+    """
+
+    plan: Plan
+    table: pd.DataFrame
+    tested: dict[str, Predictions]
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> Self:
+        """The record with its predictions.
+
+        Raises:
+            RunError: ``predictions.csv`` is damaged.
+        """
+        path = facts["folder"] / "predictions.csv"
+        table = read_file(path, read_predictions)
+        return cls(**facts, table=table, tested=read_file(path, lambda _: _checked(table, facts["bundle"])))
+
+    @property
+    def shown(self) -> Predictions:
+        """The predictions of the split that is shown."""
+        return self.tested[self.split]
+
+    @property
+    def num_cases(self) -> int:
+        """Images of that split."""
+        return len(self.shown.answers)
+
+    @property
+    def num_patients(self) -> int | None:
+        """Patients of that split; ``None`` where they are unknown."""
+        groups = self.shown.groups
+        return None if groups is None else len(make_clusters(self.shown.answers.truth, groups))
+
+    @property
+    def positive(self) -> str:
+        """The positive label of a binary task."""
+        return self.bundle.labels[-1]
+
+
+def read_predictions(path: Path) -> pd.DataFrame:
+    """The table ``predictions.csv``, with names read as text."""
+    table: pd.DataFrame = pd.read_csv(path, dtype=dict.fromkeys(TEXT_COLUMNS, str), **MISSING_CELLS)
+    return table
+
+
+def _checked(table: pd.DataFrame, bundle: Bundle) -> dict[str, Predictions]:
+    return {
+        str(split): predictions_from_table(
+            rows.dropna(axis="columns", how="all"),
+            name=str(split),
+            task=bundle.classifier_task,
+            threshold=bundle.threshold,
+        )
+        for split, rows in table.groupby("split", sort=False)
+    }
