@@ -29,7 +29,7 @@ from hounsfield.images import Image, write_image
 from hounsfield.plans.augmentation import Augmentation
 from hounsfield.plans.loading import load_plan
 from hounsfield.reports.subgroups import PANELS, subgroup_figure
-from hounsfield.runs import record
+from hounsfield.runs.labels import read_predictions
 from hounsfield.training import train
 from hounsfield.training.ablation import ablate
 from hounsfield.training.forecast import forecast
@@ -149,7 +149,7 @@ def test_a_label_may_be_called_none(tmp_path: Path) -> None:
     rows.to_csv(tmp_path / "predictions.csv", index=False)
     for table in (
         validation_table(SimpleNamespace(predictions=tmp_path / "predictions.csv")),  # type: ignore[arg-type]
-        record._read_predictions(tmp_path / "predictions.csv"),
+        read_predictions(tmp_path / "predictions.csv"),
     ):
         assert table["label"].tolist() == ["None", "NA"]
         assert table["patient"].isna().tolist() == [False, True]

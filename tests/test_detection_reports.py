@@ -15,6 +15,8 @@ from hounsfield.evaluation.detection import DetectionAssessment, assess_detectio
 from hounsfield.evaluation.detections import Finding, Truth, as_detections
 from hounsfield.images import write_image
 from hounsfield.images.image import Image
+from hounsfield.reports.assessment import write_assessment
+from hounsfield.reports.box_figures import worst_images
 from hounsfield.reports.boxed import (
     FALSE,
     FOUND,
@@ -26,7 +28,7 @@ from hounsfield.reports.boxed import (
     by_outcome,
     class_colour,
 )
-from hounsfield.reports.detection import detection_figures, worst_images, write_detection_assessment
+from hounsfield.reports.table import PAGES
 
 
 def rgb(colour: str) -> list[int]:
@@ -93,9 +95,9 @@ def test_outcomes_are_what_was_found_and_what_was_not(assessment: DetectionAsses
 
 
 def test_figures_are_drawn_and_written(assessment: DetectionAssessment, tmp_path: Path) -> None:
-    assert set(detection_figures(assessment)) == {"free_response", "precision_recall", "counts"}
+    assert set(PAGES[assessment.family].figures(assessment)) == {"free_response", "precision_recall", "counts"}
     image = Image(np.random.default_rng(0).integers(0, 255, (60, 60, 1), np.uint8))
-    written = write_detection_assessment(assessment, tmp_path / "out", read=lambda _: image)
+    written = write_assessment(assessment, tmp_path / "out", read=lambda _: image)
     assert {path.name for path in written} == {
         "metrics.json",
         "free_response.png",

@@ -19,9 +19,9 @@ from hounsfield.cli.main import app
 from hounsfield.errors import RunError
 from hounsfield.evaluation.detection import image_errors
 from hounsfield.reports.run_report import Report, write_report
-from hounsfield.reports.run_report.content import Block, Table
-from hounsfield.reports.run_report.privacy import Scrubber
-from hounsfield.runs.record import DetectorRun, read_run
+from hounsfield.reports.sections.content import Block, Table
+from hounsfield.reports.sections.privacy import Scrubber
+from hounsfield.runs import BoxRun, read_run
 from pages import Page
 
 
@@ -41,9 +41,9 @@ def page(written: Report) -> Page:
 
 
 @pytest.fixture(scope="module")
-def record(run: Path) -> DetectorRun:
+def record(run: Path) -> BoxRun:
     found = read_run(run)
-    assert isinstance(found, DetectorRun)
+    assert isinstance(found, BoxRun)
     return found
 
 
@@ -81,20 +81,20 @@ def test_nobody_and_no_file_is_named(written: Report) -> None:
         assert not re.search(r"MUSTERMANN|scan-\d", text)
 
 
-def test_figures_are_those_of_the_run(written: Report, page: Page, record: DetectorRun) -> None:
+def test_figures_are_those_of_the_run(written: Report, page: Page, record: BoxRun) -> None:
     metrics = json.loads((record.folder / "metrics.json").read_text())["test"]
     for name in ("ap", "ap50_virus", "sensitivity_fp_1", "luna16_cell", "count_high"):
         found = metrics[name]
         assert f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})" in page.text
     recall = metrics["recall"]
     assert f"Of 100 objects it finds {100 * recall['value']:.0f} (" in page.text
-    assert f"{metrics['count_mae']['value']:.2f} objects an image" in page.text
+    assert f"{metrics['count_mae']['value']:.2f} objects per image" in page.text
     worst = min(LABELS, key=lambda label: metrics[f"ap50_{label}"]["value"])
     assert f"the weakest class is '{worst}'" in page.text
 
 
-def test_the_score_in_use_gives_the_figures_of_the_test(written: Report, record: DetectorRun) -> None:
-    rows = {row[0]: row for row in table(written, "operating", "Other scores").rows}
+def test_the_score_in_use_gives_the_figures_of_the_test(written: Report, record: BoxRun) -> None:
+    rows = {row[0]: row for row in table(written, "operating", "Other score thresholds").rows}
     used = rows[f"{THRESHOLD:g} (in use)"]
     figures = record.estimates
     expected = [f"{figures[name]['value']:.3f}" for name in ("recall", "precision")]
@@ -105,7 +105,7 @@ def test_the_score_in_use_gives_the_figures_of_the_test(written: Report, record:
     assert float(rows["0.7"][3]) == pytest.approx((len(said) - hits) / record.num_cases, abs=0.01)
 
 
-def test_objects_are_counted_as_the_table_of_boxes_has_them(written: Report, record: DetectorRun) -> None:
+def test_objects_are_counted_as_the_table_of_boxes_has_them(written: Report, record: BoxRun) -> None:
     boxes = record.boxes.merge(record.cohort[["image", "split"]], on="image")
     counts = boxes.groupby(["split", "label"]).size()
     rows = {row[0]: row for row in table(written, "data", "Objects by class").rows}
@@ -118,8 +118,8 @@ def test_objects_are_counted_as_the_table_of_boxes_has_them(written: Report, rec
     assert table(written, "data", "Sides").rows[0][2].startswith(f"{middle:g} (")
 
 
-def test_what_a_count_says_comes_from_the_validation_images_of_the_bundle(written: Report, record: DetectorRun) -> None:
-    promised = table(written, "counting", "What a count says")
+def test_what_a_count_says_comes_from_the_validation_images_of_the_bundle(written: Report, record: BoxRun) -> None:
+    promised = table(written, "counting", "Prediction intervals")
     kept = record.bundle.counting
     misfit = np.abs(kept.counts_true - kept.counts_found) / np.sqrt(kept.counts_found + 1)
     for column, row in enumerate(promised.rows):
@@ -128,7 +128,7 @@ def test_what_a_count_says_comes_from_the_validation_images_of_the_bundle(writte
         assert row[3] == f"{np.ceil(20 - reach):.0f} to {np.floor(20 + reach):.0f}"
 
 
-def test_cases_are_drawn_and_say_what_was_found(written: Report, record: DetectorRun) -> None:
+def test_cases_are_drawn_and_say_what_was_found(written: Report, record: BoxRun) -> None:
     typical, worst = (block for block in blocks(written, "evidence") if block.kind == "cases")
     assert len(typical.items) == len(worst.items) == 4
     assert all(case.overlay != case.original for case in (*typical.items, *worst.items))
@@ -137,7 +137,7 @@ def test_cases_are_drawn_and_say_what_was_found(written: Report, record: Detecto
     found = {name: int(errors[name][most]) for name in errors}
     assert worst.items[0].caption == (
         f"{found['hits'] + found['missed']} objects: {found['hits']} found, {found['missed']} missed; "
-        f"{found['false']} false findings"
+        f"{found['false']} false positives"
     )
 
 
@@ -145,7 +145,7 @@ def test_anchors_and_decisions_stand_with_their_reasons(written: Report, page: P
     anchors = table(written, "training", "Anchors")
     assert anchors.rows == (("1", "4", "10×10"), ("2", "8", "22×20"))
     assert "fitted to the 90 training boxes: 1 a position on 2 levels, which cover 97%" in page.text
-    decisions = {row[0]: row for row in table(written, "environment", "decisions").rows}
+    decisions = {row[0]: row for row in table(written, "environment", "Decisions").rows}
     assert decisions["input shape"][1:] == (
         "[64, 80, 1]",
         "nine tenths of the objects are longer than 9 pixels; whole images fit",
@@ -160,19 +160,19 @@ def test_what_is_about_labels_of_images_is_left_out_and_said(written: Report, pa
     assert not {"calibration", "uncertainty", "subgroups", "robustness"} & {
         section.identifier for section in written.sections
     }
-    assert "they have not been carried over to boxes" in page.text
+    assert "for boxes they are not part of this report" in page.text
     for word in ("Brier", "temperature", "heat map of", "AUC"):
         assert word not in page.text
 
 
-def test_checklists_have_every_item_and_say_who_fills_it(written: Report, page: Page, record: DetectorRun) -> None:
+def test_checklists_have_every_item_and_say_who_fills_it(written: Report, page: Page, record: BoxRun) -> None:
     claim, tripod = written.checklists
     assert [len(claim.items), len(tripod.items)] == [44, 52]
     clean = Scrubber.of(record)
     for row in (*claim.items, *tripod.items):
         assert row.text
         assert " ".join(clean(row.text).split()) in page.text
-        assert ("author's to fill" in row.text or "author's to add" in row.text) <= (row.status != "filled")
+        assert ("by the author:" in row.text) <= (row.status != "filled")
     answers = {row.number: row for row in claim.items}
     assert "Faster R-CNN" in answers["22"].text
     assert f"AP50 {record.estimates['ap50']['value']:.3f}" in answers["38"].text
@@ -201,13 +201,13 @@ def test_data_that_is_gone_leaves_a_report_without_cases(tmp_path: Path) -> None
     run = make_detection_run(tmp_path)
     (tmp_path / "data" / "boxes.csv").unlink()
     text = Page(write_report(run).page.read_text(encoding="utf-8")).text
-    assert "No case could be shown" in text
+    assert "No cases could be shown" in text
     done = CliRunner().invoke(app, ["report", str(run), "--no-evidence", "--json"])
     assert done.exit_code == 0, done.output
     assert "made without pictures" in (run / "report.html").read_text(encoding="utf-8")
     card = (run / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert card.startswith("# Model card: cell and virus")
-    assert "## When to distrust it?" in card
+    assert "## When should its findings be doubted?" in card
 
 
 BREAKAGES: dict[str, tuple[Callable[[Path], Any], str]] = {

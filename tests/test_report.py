@@ -24,18 +24,19 @@ from hounsfield.evaluation import as_outcomes, assess
 from hounsfield.evaluation.bias import audit_bias
 from hounsfield.evaluation.scaling import Temperature, Unscaled
 from hounsfield.inference import Predictor
+from hounsfield.reports.base import Cases
 from hounsfield.reports.figures import COLOURS, dress, new_figure
 from hounsfield.reports.run_report import Report, write_report
-from hounsfield.reports.run_report.answers import Facts, ensembling, updating
-from hounsfield.reports.run_report.certainty import calibration_section
-from hounsfield.reports.run_report.data import attributes
-from hounsfield.reports.run_report.groups import robustness_section, subgroup_section
-from hounsfield.reports.run_report.guidelines import CLAIM, TRIPOD_AI
-from hounsfield.reports.run_report.operating import operating_section
-from hounsfield.reports.run_report.privacy import Scrubber
-from hounsfield.reports.run_report.summary import for_whom_not
+from hounsfield.reports.sections.answers import Facts, answer
+from hounsfield.reports.sections.certainty import calibration_section
+from hounsfield.reports.sections.data import attributes
+from hounsfield.reports.sections.groups import robustness_section, subgroup_section
+from hounsfield.reports.sections.guidelines import CLAIM, TRIPOD_AI
+from hounsfield.reports.sections.operating import operating_section
+from hounsfield.reports.sections.privacy import Scrubber
 from hounsfield.reports.svg import svg_of
-from hounsfield.runs.record import ClassifierRun, read_run
+from hounsfield.reports.table import PAGES
+from hounsfield.runs import LabelRun, RunRecord, read_run
 from networks import LABELS, tiny_bundle
 from pages import Page
 
@@ -46,10 +47,11 @@ PLAN = """# A plan.
 version: 1
 effort: quick
 seed: 0
-labels: []
+task: {task}
+labels: {labels}
 input_shape: [12, 10, 1]
 pipeline:
-  steps: [{name: to_channels, channels: 1}, {name: resize, size: [12, 10]}, {name: min_max}]
+  steps: [{{name: to_channels, channels: 1}}, {{name: resize, size: [12, 10]}}, {{name: min_max}}]
 # chosen by hand
 network: resnet10
 width: 4
@@ -59,6 +61,8 @@ batch_size: 8
 epochs: 3
 patience: 5
 learning_rate: 0.003
+warmup: 0.1
+augmentation: {{}}
 weight_decay: 0.01
 label_smoothing: 0.05
 balance_classes: true
@@ -115,7 +119,7 @@ def make_run(folder: Path, task: str = "binary") -> Path:
     predictions[table["split"] != "train"].to_csv(run / "predictions.csv", index=False)
     metrics = {split: measured(table, scores, task, split, threshold) for split in ("validation", "test")}
     (run / "metrics.json").write_text(json.dumps(metrics))
-    write_rest(run, data / "index.csv")
+    write_rest(run, data / "index.csv", PLAN.format(task=task, labels=list(labels)))
     return run
 
 
@@ -136,8 +140,8 @@ def measured(table: pd.DataFrame, scores: np.ndarray, task: Any, split: str, thr
     ]
 
 
-def write_rest(run: Path, data: Path) -> None:
-    (run / "plan.yaml").write_text(PLAN)
+def write_rest(run: Path, data: Path, plan: str) -> None:
+    (run / "plan.yaml").write_text(plan)
     history = {"member": [1, 1], "epoch": [1, 2], "loss": [0.6, 0.5], "val_loss": [0.65, 0.55], "seconds": [1.0, 2.0]}
     pd.DataFrame(history).to_csv(run / "history.csv", index=False)
     origin = {"data": str(data), "kind": None, "images": None, "label_columns": [], "allow_outside": False}
@@ -198,7 +202,7 @@ def test_figures_are_those_of_the_run(written: Report, page: Page) -> None:
         found = metrics[name]
         assert f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})" in page.text
     sensitivity = metrics["sensitivity"]
-    assert f"Of 100 images with 'opacity' it finds {100 * sensitivity['value']:.0f} (" in page.text
+    assert f"Of 100 images with 'opacity' it detects {100 * sensitivity['value']:.0f} (" in page.text
     record = read_run(written.page.parent)
     truth, scores = record.shown.answers.truth[:, 0], record.shown.answers.scores[:, 0]
     (table,) = [block for section in written.sections for block in section.blocks if "Thresholds" in block_title(block)]
@@ -208,6 +212,10 @@ def test_figures_are_those_of_the_run(written: Report, page: Page) -> None:
         if np.abs(scores - threshold).min() > 1e-3:
             assert row[2].startswith(f"{(scores[truth] > threshold).mean():.3f}")
             assert row[3].startswith(f"{(scores[~truth] <= threshold).mean():.3f}")
+
+
+def answered(item: str, run: RunRecord) -> str:
+    return answer(item, Facts(run, PAGES["labels"], Cases(()))).text
 
 
 def block_title(block: Any) -> str:
@@ -231,18 +239,16 @@ def test_typical_and_worst_cases_are_shown_and_checked(written: Report) -> None:
     truth = "truth: opacity" in worst.items[0].caption
     assert abs(truth - said) == pytest.approx(wrong, abs=1e-3)
     (checks,) = [block for block in evidence.blocks if block.kind == "table"]
-    assert [row[0].split()[0] for row in checks.rows] == ["Probability", "Probability", "Likeness"]
+    assert [row[0].split()[0] for row in checks.rows] == ["Probability", "Probability", "Similarity"]
 
 
-@network_test
 def predictive_width(truth: np.ndarray, scores: np.ndarray, groups: np.ndarray | None) -> float:
     """Of the interval of the predictive value at a prevalence of 10 %, in per cent."""
     answers = as_outcomes(truth, scores, labels=LABELS["binary"], task="binary")
     shown = SimpleNamespace(answers=answers, groups=groups)
-    run = SimpleNamespace(
-        shown=shown, tested={"validation": shown}, bundle=SimpleNamespace(threshold=0.5), positive="x", split="test"
-    )
-    (table,) = [block for block in operating_section(run).blocks if block_title(block).startswith("What a decision")]
+    bundle = SimpleNamespace(threshold=0.5)
+    run = SimpleNamespace(shown=shown, tested={"validation": shown}, bundle=bundle, positive="x", split="test")
+    (table,) = [block for block in operating_section(run).blocks if block_title(block).startswith("Predictive values")]
     row = next(row for row in table.rows if row[0].startswith("10"))
     low, high = re.findall(r"[\d.]+", row[1])[1:3]
     return float(high) - float(low)
@@ -261,7 +267,7 @@ def test_predictive_values_of_several_images_a_patient_are_as_sure_as_of_one() -
 def test_an_image_of_an_unknown_patient_counts_as_a_patient() -> None:
     answers = as_outcomes([0, 1, 1, 0], [0.1, 0.9, 0.8, 0.3], labels=LABELS["binary"], task="binary")
     groups = np.array(["a", "a", np.nan, np.nan], dtype=object)
-    assert ClassifierRun.num_patients.fget(SimpleNamespace(shown=SimpleNamespace(answers=answers, groups=groups))) == 3
+    assert LabelRun.num_patients.fget(SimpleNamespace(shown=SimpleNamespace(answers=answers, groups=groups))) == 3
 
 
 def test_checklists_have_every_item_and_say_who_fills_it(written: Report, page: Page) -> None:
@@ -272,9 +278,9 @@ def test_checklists_have_every_item_and_say_who_fills_it(written: Report, page: 
     for row in (*claim.items, *tripod.items):
         assert row.text
         assert " ".join(clean(row.text).split()) in page.text
-        assert ("author's to fill" in row.text or "author's to add" in row.text) <= (row.status != "filled")
+        assert ("by the author:" in row.text) <= (row.status != "filled")
     filled = sum(row.status == "filled" for row in claim.items)
-    assert f"CLAIM 2024: {filled} of 44 filled here" in page.text
+    assert f"CLAIM 2024: {filled} of 44 filled in" in page.text
     # Robustness and subgroups have not been looked at in this run, and its data is nobody's public set.
     statuses = {row.number: row.status for row in claim.items}
     assert (statuses["30"], statuses["7"], statuses["31"], statuses["36"]) == ("author", "partly", "filled", "filled")
@@ -283,10 +289,10 @@ def test_checklists_have_every_item_and_say_who_fills_it(written: Report, page: 
 @network_test
 def test_what_was_not_looked_at_is_said_with_its_command(page: Page) -> None:
     for command in ("hounsfield evaluate RUN", "hounsfield robustness RUN"):
-        assert f"This is done by: {command}." in page.text
+        assert f"Run {command}, then make the report again." in page.text
     for what in (
-        "each remedy against overfitting contributed: hounsfield ablate",
-        "more patients would bring: hounsfield",
+        "each measure against overfitting contributes: hounsfield ablate",
+        "more patients would add: hounsfield",
     ):
         assert what in page.text
 
@@ -297,22 +303,22 @@ def test_without_test_rows_commands_are_given_other_data(written: Report) -> Non
     bare = replace(record, metrics={"validation": record.metrics["validation"]})
     for section, command in ((subgroup_section, "evaluate"), (robustness_section, "robustness")):
         (told,) = section(bare).blocks
-        assert f"hounsfield {command} RUN DATA." in told.text
-    assert "hounsfield evaluate RUN DATA does it" in " ".join(for_whom_not(bare))
+        assert f"hounsfield {command} RUN DATA," in told.text
+    assert "hounsfield evaluate RUN DATA does it" in " ".join(PAGES["labels"].not_for(bare))
 
 
 @network_test
 def test_data_without_attributes_is_not_sent_to_a_command_that_finds_none(written: Report) -> None:
     record = read_run(written.page.parent)
-    assert "Groups of patients have not been compared" in " ".join(for_whom_not(record))
+    assert "Patient groups have not been compared" in " ".join(PAGES["labels"].not_for(record))
     # Of one level each: columns are there, and no group.
     for cohort in (record.cohort.drop(columns=["sex", "age"]), record.cohort.assign(sex="F", age=50)):
         bare = replace(record, cohort=cohort)
         (told,) = subgroup_section(bare).blocks
         assert told.title == "No groups to compare"
         assert "columns such as sex, age or site" in told.text
-        said = " ".join(for_whom_not(bare))
-        assert "names no attribute" in said
+        said = " ".join(PAGES["labels"].not_for(bare))
+        assert "has no attribute" in said
         assert "hounsfield evaluate" not in said
 
 
@@ -321,7 +327,7 @@ def test_data_without_attributes_is_not_sent_to_a_command_that_finds_none(writte
     ("folds", "trained", "flips", "told"),
     [
         (1, 1, [], "None: one network, one view."),
-        (1, 1, [1], "One network, the mean of the logits of the image and of its mirrored views."),
+        (1, 1, [1], "One network: the mean of the logits of the image and of its mirror images."),
         (4, 4, [], "The mean of the logits of 4 networks, each trained without another part of the data."),
         (
             4,
@@ -329,7 +335,7 @@ def test_data_without_attributes_is_not_sent_to_a_command_that_finds_none(writte
             [1],
             (
                 "The mean of the logits of 3 networks, each trained without another part of the data, on the image and "
-                "on its mirrored views. The plan has 4 networks, but the training was interrupted."
+                "its mirror images. The plan has 4 networks, but the training was interrupted."
             ),
         ),
         (4, 1, [], "None: one network, one view. The plan has 4 networks, but the training was interrupted."),
@@ -341,10 +347,10 @@ def test_the_networks_that_answer_are_those_that_were_trained(
     record = read_run(written.page.parent)
     run = replace(
         record,
-        plan=record.plan | {"folds": folds, "test_time_flips": flips},
+        plan=record.plan.model_copy(update={"folds": folds, "test_time_flips": tuple(flips)}),
         history=pd.DataFrame({"member": np.repeat(np.arange(trained) + 1, 2)}),
     )
-    assert ensembling(Facts(run, evidence=False, validated=False)).text == told
+    assert answered("ensembling", run) == told
 
 
 @network_test
@@ -366,7 +372,7 @@ def test_the_report_does_not_make_calibration_better_than_it_is(written: Report)
     rose = said("temperature", 0.1, 0.2, both)
     assert "fell" not in rose
     assert "is 0.100 before and 0.200 after" in rose
-    assert "No scaling was better beyond noise" in said("none", 0.1, 0.1, both)
+    assert "No scaling was better beyond chance" in said("none", 0.1, 0.1, both)
     none_tried = said("none", 0.1, 0.1, {"none": 0.7})
     assert "The 12 validation images are too few" in none_tried
     assert "better" not in none_tried
@@ -378,7 +384,7 @@ def test_the_checklist_names_the_scaling_where_there_is_one(written: Report) -> 
     told = {}
     for scaling in (Unscaled(), Temperature(2.0)):
         run = replace(record, bundle=replace(record.bundle, scaling=scaling))
-        told[scaling.name] = updating(Facts(run, evidence=False, validated=False)).text
+        told[scaling.name] = answered("updating", run)
     assert told["none"].startswith("None: probabilities are the network's own")
     assert "temperature scaling" in told["temperature"]
 
@@ -412,7 +418,7 @@ def test_other_tasks_have_their_report(task: str, tmp_path: Path) -> None:
     report = write_report(make_run(tmp_path, task))
     page = Page(report.page.read_text(encoding="utf-8"))
     assert page.open == []
-    assert "Each label against the rest" in page.text
+    assert "Each label against the others" in page.text
     assert ("most probable" in page.text) == (task == "multi-class")
 
 
@@ -422,12 +428,12 @@ def test_data_that_is_gone_leaves_a_report_without_evidence(tmp_path: Path) -> N
     (tmp_path / "data" / "index.csv").unlink()
     report = write_report(run)
     text = Page(report.page.read_text(encoding="utf-8")).text
-    assert "No evidence could be shown" in text
+    assert "No cases could be shown" in text
     assert {row.number: row.status for row in report.checklists[0].items}["31"] == "author"
 
 
 BREAKAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "no run": (lambda run: (run / "plan.yaml").unlink(), "is no run folder"),
+    "no run": (lambda run: (run / "plan.yaml").unlink(), "is not a run folder"),
     "not finished": (lambda run: (run / "metrics.json").unlink(), "is not finished.*--resume"),
     "damaged metrics": (lambda run: (run / "metrics.json").write_text("{"), r"metrics\.json cannot be read"),
     "damaged table": (lambda run: (run / "cohort.parquet").write_bytes(b"no"), r"cohort\.parquet cannot be read"),
@@ -461,7 +467,7 @@ def test_the_command_writes_and_says_where(
     assert said["checklists"]["CLAIM 2024"][0]["number"] == "1"
     card = (run / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert card.startswith("# Model card: normal or opacity")
-    assert "## For whom not" in card
+    assert "## Where it should not be used" in card
 
 
 def test_the_lists_have_the_items_of_the_published_ones() -> None:

@@ -193,8 +193,8 @@ ANSWERS: dict[str, Answer] = {
         "which patients were included."
     ),
     "preprocessing": filled(
-        "In order: {steps}. All parameters are in the plan (Environment and plan); what is learned from images is learned from "
-        "training images alone."
+        "In order: {steps}. All parameters are in the plan (Environment and plan); what is learned from images is "
+        "learned from training images alone."
     ),
     "subsets": filled("Whole images of all training patients; no region of an image was selected by hand."),
     "missing": filled(

@@ -146,7 +146,7 @@ def _uncertainty_blocks(run: LabelRun) -> Iterator[Block]:
     told = {
         str(line)
         for line in run.event("uncertainty", "doubt").get("lines", ())
-        if str(line).startswith(("Unlike", "Disagreement"))
+        if not str(line).startswith("Calibration")
     }
     yield Paragraph(
         "The model answers every image unless told to abstain. hounsfield predict RUN INPUT --abstain 0.05 answers "

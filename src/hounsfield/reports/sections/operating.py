@@ -58,7 +58,10 @@ def _threshold_table(run: LabelRun) -> Table:
         rows += [
             (name, choose_threshold(truth, scores, rule=rule, target=target).threshold) for name, rule, target in RULES
         ]
-    cells = [(name, f"{threshold:.3f}", *_shares(run, threshold)) for name, threshold in rows]
+    merged: dict[float, list[str]] = {}
+    for name, threshold in rows:
+        merged.setdefault(threshold, []).append(name)
+    cells = [("; ".join(names), f"{threshold:.3f}", *_shares(run, threshold)) for threshold, names in merged.items()]
     return Table(
         f"Thresholds chosen on validation images, and their effect on {run.split} images",
         ("rule", "threshold", "sensitivity", "specificity", "predicted positive"),
