@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,6 +28,7 @@ from hounsfield.images.dicom_layout import GREY, Layout, check_layout, read_layo
 from hounsfield.images.dicom_metadata import read_metadata
 from hounsfield.images.dicom_mosaic import Mosaic, read_mosaic
 from hounsfield.images.dicom_pixels import stored_pixels, with_all_frames
+from hounsfield.images.dicom_segmentation import is_segmentation, read_segmentation
 from hounsfield.images.dicom_values import palette_to_rgb, read_windows, real_values
 from hounsfield.images.image import Image
 from hounsfield.images.stacks import Part
@@ -64,13 +66,17 @@ def decode(header: Header, path: Path, max_pixels: int, volume: int | None = Non
         _check_has_image(header, path)
         layout = with_all_frames(header, read_layout(header, path, max_pixels), path)
         check_layout(layout, path, max_pixels)
+        if is_segmentation(header):
+            return _segmented(header, layout, path, volume)
         mosaic = read_mosaic(header, path) if layout.frames == 1 else None
+        parts = [] if layout.frames == 1 else frame_parts(header, layout.frames, path)
+        if not parts:
+            chosen_volume([path], [""], volume, path)
         if mosaic is not None:
             return _unfolded(_image(header, layout, path, (0,)), mosaic, path)
         if layout.frames == 1:
             spacing, affine = _slice_geometry(header, path)
             return _image(header, layout, path, (0,)).replace(spacing=spacing, affine=affine)
-        parts = frame_parts(header, layout.frames, path)
         if not parts:
             return _image(header, layout, path, range(layout.frames))
         part = chosen_volume(parts, [_described(part, layout) for part in parts], volume, path)
@@ -81,6 +87,8 @@ def volume_words(header: Header, path: Path) -> list[str] | None:
     """A few words about each volume in a file that is a volume, or several, by itself; ``None`` for a single slice."""
     with refusing(path):
         frames = header.integer("NumberOfFrames") or 1
+        if is_segmentation(header):
+            return [""]
         if frames == 1 and "PerFrameFunctionalGroupsSequence" not in header:
             return None if read_mosaic(header, path) is None else [""]
         return [part.words for part in frame_parts(header, frames, path)] or [""]
@@ -137,6 +145,18 @@ def _check_has_image(header: Header, path: Path) -> None:
         f"{path} is a DICOM file without pixels ({kind}): either it is no image, or it was truncated before its "
         "pixels. Leave it out, or copy it again from its source."
     )
+
+
+def _segmented(header: Header, layout: Layout, path: Path, volume: int | None) -> Image:
+    found = read_segmentation(header, layout, path)
+    pixels = chosen_volume(found.volumes, found.words, volume, path)
+    metadata = replace(read_metadata(header, ()), labels=found.labels)
+    image = Image(pixels if len(pixels) > 1 else pixels[0], None, None, header.text("Modality"), metadata)
+    if found.planes is None:
+        return image
+    if len(pixels) == 1:
+        return image.replace(spacing=found.planes[0].spacing, affine=found.planes[0].affine())
+    return _placed(image, found.planes, path)
 
 
 def _unfolded(picture: Image, mosaic: Mosaic, path: Path) -> Image:

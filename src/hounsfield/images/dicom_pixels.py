@@ -119,7 +119,9 @@ def _whole_frames(length: int, layout: Layout, dtype: np.dtype[Any] | None, path
 
 def is_plain(header: Header, content: Content, layout: Layout) -> bool:
     """Whether pixels are uncompressed although the file names a compressed syntax: their length leaves no doubt."""
-    return not header.has_undefined_length("PixelData") and len(content) - native_bytes(layout) in (0, 1)
+    if header.has_undefined_length("PixelData") or layout.bits_allocated == 1:
+        return False
+    return len(content) - native_bytes(layout) in {0, 1}
 
 
 def _not_encapsulated(

@@ -32,6 +32,8 @@ class Metadata:
         date: StudyDate in ISO form.
         windows: (center, width) pairs in the units of the pixels.
         bits: how many bits of each stored sample carry the image.
+        units: of the pixels, where the file says so: ``"HU"``, ``"Gy"``, ``"g/ml"`` (SUV by body weight), ``"Bq/ml"``.
+        labels: of a segmentation, the number and the label of each segment.
     """
 
     patient: str | None = None
@@ -49,6 +51,8 @@ class Metadata:
     date: str | None = None
     windows: tuple[tuple[float, float], ...] = ()
     bits: int | None = None
+    units: str | None = None
+    labels: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

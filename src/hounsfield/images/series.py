@@ -347,6 +347,9 @@ def _chosen(grouping: Grouping, given: object, volume: int | None) -> Series:
     if not found:
         reason = f" The first file was refused: {grouping.refused[0][1]}" if grouping.refused else ""
         raise ImageError(f"Found no DICOM series among the files given: expected the slices of one.{reason}")
+    if len(found) == 1 and found[0].kind == "image" and volume is not None:
+        # What is in one file, its reader knows.
+        return replace(found[0], volume=volume)
     source = given if isinstance(given, str | Path) else found[0].paths[0].parent
     return chosen_volume(found, [described(series) for series in found], volume, source)
 
