@@ -5,10 +5,17 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
-from dicom_samples import make_dicom
+from dicom_samples import make_dicom, make_series
+from hounsfield.cli.main import COMMANDS, app
+from hounsfield.cohorts import load_cohort
+from hounsfield.cohorts.files import FileSource
+from hounsfield.cohorts.shapes import image_shapes
 from hounsfield.errors import ImageError, SeveralVolumes, UsageError
 from hounsfield.images import Reference, read_image
+from hounsfield.images.reading import VOLUME_VARIABLE, read_reference
+from hounsfield.inference.sources import sources
 
 AFFINE = np.array([[-2.0, 0, 0, 10], [0, -3.0, 0, 20], [0, 0, 4.0, 30], [0, 0, 0, 1]])
 
@@ -91,3 +98,88 @@ def test_the_identifiers_of_dicom_are_found(tmp_path) -> None:
     path = make_dicom(tmp_path / "a.dcm", np.zeros((4, 4), np.uint8), SOPInstanceUID="1.2.3.4.5")
     found = read_image(path).reference
     assert (found.path, found.study, found.series, found.instance) == (str(path), "1.2.3", "1.2.3.4", "1.2.3.4.5")
+
+
+# --- a volume chosen in tables, inputs and by the setting of every command --------------------------------------------
+
+
+@pytest.fixture
+def cohort_folder(four: Path) -> Path:
+    """Ten files of three volumes, whose table names the last volume of each."""
+    folder = four.parent / "set"
+    folder.mkdir()
+    rows = ["image,label"]
+    for number in range(10):
+        (folder / f"{number}.nii.gz").write_bytes(four.read_bytes())
+        rows.append(f"{number}.nii.gz[2],{'ab'[number % 2]}")
+    (folder / "table.csv").write_text("\n".join(rows))
+    return folder
+
+
+def test_tables_choose_a_volume(cohort_folder) -> None:
+    cohort = load_cohort(str(cohort_folder / "table.csv"))
+    assert len(cohort.table) == 10
+    images = list(cohort.source.stream(list(cohort.table["image"])))
+    assert all(set(image.pixels.ravel()) == set(range(20, 25)) for image in images)
+    assert {image.reference.volume for image in images} == {2}
+    assert image_shapes(cohort_folder, ["0.nii.gz[2]", "0.nii.gz[2][3]"]) == {
+        "0.nii.gz[2]": (5, 7, 6),
+        "0.nii.gz[2][3]": (7, 6),
+    }
+
+
+def test_the_setting_chooses_where_nothing_else_does(four, monkeypatch) -> None:
+    source = FileSource(four.parent)
+    before = source.digest([four.name])
+    monkeypatch.setenv(VOLUME_VARIABLE, "1")
+    assert read_image(four).reference == Reference(str(four), 1)
+    assert read_image(Reference.parse(f"{four}[2]")).reference.volume == 2
+    assert set(source.read(four.name).pixels.ravel()) == set(range(10, 15))
+    assert source.digest([four.name]) != before
+    monkeypatch.setenv(VOLUME_VARIABLE, "first")
+    with pytest.raises(UsageError, match="expected a number"):
+        read_image(four)
+
+
+def test_inputs_of_prediction_choose_a_volume(four) -> None:
+    (source,) = sources(f"{four}[1]", 3)
+    assert source.name == f"{four}[1]"
+    assert set(source.load().pixels.ravel()) == set(range(10, 15))
+    (source,) = sources(str(four), 3)
+    with pytest.raises(SeveralVolumes):
+        source.load()
+
+
+def test_every_volume_of_a_folder_is_an_input_of_its_own(tmp_path, monkeypatch) -> None:
+    for echo in (30, 80):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        make_series(tmp_path / "in" / str(echo), [0.0, 2.0, 4.0], EchoTime=echo)
+    found = list(sources(str(tmp_path / "in"), 3))
+    assert [source.name for source in found] == [f"{tmp_path / 'in'}[0]", f"{tmp_path / 'in'}[1]"]
+    for number, source in enumerate(found):
+        again = read_reference(Reference.parse(source.name))
+        np.testing.assert_array_equal(source.load().pixels, again.pixels)
+        assert again.reference.volume == number
+    monkeypatch.setenv(VOLUME_VARIABLE, "1")
+    assert [source.name for source in sources(str(tmp_path / "in"), 3)] == [f"{tmp_path / 'in'}[1]"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_takes_the_settings(command) -> None:
+    if command == "data":
+        return
+    done = CliRunner().invoke(app, [command, "--help"], catch_exceptions=False)
+    assert "--max-pixels" in done.output
+    assert "--volume" in done.output
+
+
+def test_the_command_line_chooses(four, monkeypatch) -> None:
+    monkeypatch.setenv(VOLUME_VARIABLE, "")
+    target = four.parent / "out"
+    arguments = ["preprocess", str(four), "--min-max", "--out", str(target), "--volume", "2"]
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert read_image(target / "four.nii.gz").shape == (5, 7, 6)
+    arguments = ["preprocess", f"{four}[1]", "--min-max", "--out", str(target)]
+    assert CliRunner().invoke(app, arguments, catch_exceptions=False).exit_code == 0
+    assert len(list(target.iterdir())) == 2

@@ -9,24 +9,37 @@ from typing import Annotated, Any
 
 import typer
 
-# As images.limits names it; that module is not loaded for a page of help.
+# As images.limits and images.reading name them; those modules are not loaded for a page of help.
 MAX_PIXELS_VARIABLE = "HOUNSFIELD_MAX_PIXELS"
+VOLUME_VARIABLE = "HOUNSFIELD_VOLUME"
 MaxPixels = Annotated[
     int | None, typer.Option("--max-pixels", min=1, help="The most values that one image may have (2147483648).")
 ]
+Volume = Annotated[
+    int | None,
+    typer.Option("--volume", "--frame", min=0, help="Which volume, from 0, of files and series that hold several."),
+]
+# Parameter -> its annotation, and the variable of the environment that holds it.
+SETTINGS = {"max_pixels": (MaxPixels, MAX_PIXELS_VARIABLE), "volume": (Volume, VOLUME_VARIABLE)}
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """A command that takes the common settings beside its own options."""
+    """A command that takes the common settings beside its own options; of one name, its own option counts."""
+    own = inspect.signature(command, eval_str=True)
+    added = {name: setting for name, setting in SETTINGS.items() if name not in own.parameters}
 
-    def run(*, max_pixels: int | None = None, **options: Any) -> None:
-        if max_pixels is not None:
-            os.environ[MAX_PIXELS_VARIABLE] = str(max_pixels)
+    def run(**options: Any) -> None:
+        for name, (_, variable) in added.items():
+            value = options.pop(name, None)
+            if value is not None:
+                os.environ[variable] = str(value)
         command(**options)
 
-    own = inspect.signature(command, eval_str=True)
-    setting = inspect.Parameter("max_pixels", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=MaxPixels)
-    signature = own.replace(parameters=[*own.parameters.values(), setting])
+    settings = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        for name, (annotation, _) in added.items()
+    ]
+    signature = own.replace(parameters=[*own.parameters.values(), *settings])
     run.__doc__ = command.__doc__
     # Typer reads both.
     run.__signature__ = signature  # type: ignore[attr-defined]  # functions have none until one is set

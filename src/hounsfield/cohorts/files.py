@@ -12,8 +12,9 @@ from typing import TypeVar
 
 from hounsfield.cohorts.arrays import file_identity
 from hounsfield.errors import CohortError, ImageError
-from hounsfield.images import read_image, read_series
+from hounsfield.images import Reference, read_series
 from hounsfield.images.image import Image
+from hounsfield.images.reading import read_reference, volume_setting
 
 # Files are read in groups of at most so many, and of about so many bytes.
 GROUP_FILES = 32
@@ -27,7 +28,8 @@ Made = TypeVar("Made")
 class FileSource:
     """Reads references that are paths relative to a folder; an absolute reference stays as it is.
 
-    A path that leads to a folder stands for the volume of the one DICOM series in it.
+    A path that leads to a folder stands for the volume of the one DICOM series in it. ``PATH[N]`` is a volume of a file
+    or a folder that holds several, or a slice of one (``images.Reference``).
 
     Args:
         root: the folder that references are relative to.
@@ -42,8 +44,8 @@ class FileSource:
         """See ``ImageSource.read``."""
         if reference in self.series:
             return read_series([self.root / name for name in self.series[reference]])
-        path = self.root / reference
-        return read_series(path) if path.is_dir() else read_image(path)
+        typed = Reference.parse(reference, self.root)
+        return read_reference(typed.replace(path=os.path.join(self.root, typed.path)))  # noqa: PTH118 - as full_path
 
     def stream(self, references: Sequence[str]) -> Iterator[Image | ImageError]:
         """See ``ImageSource.stream``; a few files are decoded ahead, on all cores."""
@@ -53,6 +55,8 @@ class FileSource:
     def digest(self, references: Sequence[str]) -> str:
         """See ``ImageSource.digest``; a file is identified by its path, size and time of change."""
         digest = hashlib.blake2b(str(self.root.resolve()).encode(), digest_size=16)
+        # Without a number, the setting decides which volume of a file is read.
+        digest.update(f"{volume_setting()}\n".encode())
         for reference in references:
             for path in self._files_of(reference):
                 digest.update(f"{reference}|{file_identity(path)}\n".encode())
@@ -95,7 +99,9 @@ class FileSource:
 
 
 def full_path(root: str | os.PathLike[str], reference: str) -> str:
-    """Where a reference lies."""
+    """The file or folder of a reference, without the number of a volume or a slice."""
+    if reference.endswith("]"):
+        reference = Reference.parse(reference, Path(root)).path
     return os.path.join(root, reference)  # noqa: PTH118 - called for each image: a Path would take several times as long
 
 

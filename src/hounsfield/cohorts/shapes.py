@@ -13,13 +13,13 @@ from nibabel.spatialimages import HeaderDataError
 
 from hounsfield.cohorts.files import ordered_map
 from hounsfield.errors import ImageError
-from hounsfield.images import read_image
+from hounsfield.images import Reference, read_image
 from hounsfield.images.dicom import volume_words
 from hounsfield.images.dicom_file import open_header, refusing
 from hounsfield.images.jpeg import END_OF_IMAGE, jpeg_size
 from hounsfield.images.limits import pixel_limit
 from hounsfield.images.raster import JPEG_MAGIC, PNG_MAGIC
-from hounsfield.images.reading import READERS, format_suffix
+from hounsfield.images.reading import READERS, format_suffix, read_reference
 
 # An orientation in a header may turn the picture when it is decoded; such files are decoded to know.
 TURNING = (b"Exif\x00\x00", b"eXIf")
@@ -38,14 +38,18 @@ def image_shapes(root: Path, references: Sequence[str]) -> dict[str, tuple[int, 
     """
     groups = [references[start : start + GROUP_FILES] for start in range(0, len(references), GROUP_FILES)]
     shapes: dict[str, tuple[int, ...]] = {}
-    found = ordered_map(lambda paths: [_shape(root / path) for path in paths], groups)
+    found = ordered_map(lambda paths: [_shape(root, path) for path in paths], groups)
     for group, known in zip(groups, found, strict=True):
         shapes |= {path: shape for path, shape in zip(group, known, strict=True) if shape is not None}
     return shapes
 
 
-def _shape(path: Path) -> tuple[int, ...] | None:
+def _shape(root: Path, reference: str) -> tuple[int, ...] | None:
+    path = root / reference
     try:
+        typed = Reference.parse(reference, root)
+        if typed.text != typed.path:
+            return read_reference(typed.replace(path=str(root / typed.path))).shape
         suffix = format_suffix(path) if path.is_file() else None
         if suffix is None:
             return None

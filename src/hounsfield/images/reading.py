@@ -49,6 +49,8 @@ READERS: dict[str, tuple[str, str]] = {
     ".mhd": ("hounsfield.images.metaimage", "read_metaimage"),
 }
 
+# Sets it for a whole process and those that it starts.
+VOLUME_VARIABLE = "HOUNSFIELD_VOLUME"
 DOUBLE_SUFFIXES = tuple(suffix for suffix in READERS if suffix.count(".") > 1)
 # Those of READERS that take the level of a pyramid.
 LEVELLED = frozenset({READERS[".tif"]})
@@ -111,6 +113,8 @@ def _chosen(read: Callable[..., Image], path: Path, reference: Reference, max_pi
         if reference.volume is None and reference.frame is not None:
             reference = reference.replace(volume=reference.frame, frame=None)
         if reference.volume is None:
+            reference = reference.replace(volume=volume_setting())
+        if reference.volume is None:
             raise
         image = read(path, max_pixels, reference.volume)
     else:
@@ -120,6 +124,18 @@ def _chosen(read: Callable[..., Image], path: Path, reference: Reference, max_pi
                 "number out, or check which file is meant."
             ) from None
     return identified(image, reference)
+
+
+def volume_setting() -> int | None:
+    """Which volume is read of what holds several and is named without a number: the command line's --volume.
+
+    Raises:
+        UsageError: the setting is no number.
+    """
+    text = os.environ.get(VOLUME_VARIABLE, "")
+    if text and not text.isdecimal():
+        raise UsageError(f"The environment variable {VOLUME_VARIABLE} is '{text}': expected a number from 0.")
+    return int(text) if text else None
 
 
 def identified(image: Image, reference: Reference) -> Image:

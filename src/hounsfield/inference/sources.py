@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from hounsfield import images
 from hounsfield.errors import ImageError
-from hounsfield.images import Image, image_files, input_path, read_image
+from hounsfield.images import Image, Reference, Series, image_files, input_path
+from hounsfield.images.reading import read_reference, volume_setting
 
 # A last axis of this length means channels; of any other length it is an axis of space or counts images.
 CHANNEL_COUNTS = (1, 3, 4)
@@ -85,6 +86,10 @@ def _slices(image: Image, name: str) -> Iterator[tuple[str, Image]]:
 
 
 def _of_path(path: Path, name: str, rank: int) -> Iterator[Source]:
+    reference = Reference.parse(name)
+    if reference.path != name:
+        yield Source(name, partial(read_reference, reference))
+        return
     if path.is_dir():
         files = image_files(path)
         if not files:
@@ -99,32 +104,44 @@ def _of_path(path: Path, name: str, rank: int) -> Iterator[Source]:
     if array is not None and array.ndim in (rank, rank + 1, rank + 2):
         yield from _of_array(array, name, rank)
     else:
-        yield Source(name, lambda: read_image(path))
+        yield Source(name, partial(read_reference, reference))
 
 
 def _of_series(files: Sequence[Path]) -> Iterator[Source]:
-    """The volumes among files, each at the place of its first one; what is no DICOM image is a file by itself."""
+    """The volumes among files, each at the place of its first one; what is no DICOM image is a file by itself.
+
+    Where a folder or a file holds several volumes, all are taken, or the one that the setting chooses.
+    """
     grouping = images.group_series(files)
-    series_of = {path: series for series in grouping.series for path in (*series.paths, *series.copies)}
+    series_of: dict[Path, list[Series]] = {}
+    for series in grouping.series:
+        for path in (*series.paths, *series.copies):
+            series_of.setdefault(path, []).append(series)
     in_folder = Counter(path.parent for path in files)
-    taken: Counter[str] = Counter()
-    seen: set[Path] = set()
+    chosen, seen = volume_setting(), set[int]()
     for file in files:
-        if file in seen:
-            continue
-        series = series_of.get(file)
-        if series is None:
+        if file not in series_of:
             yield from _of_path(file, str(file), 3)
-            continue
-        members = (*series.paths, *series.copies)
-        seen.update(members)
-        if series.kind == "image":
-            yield Source(str(file), partial(read_image, file))
-        elif series.kind == "volume":
-            folder = Path(os.path.commonpath([path.parent for path in members]))
-            name = str(folder if in_folder[folder] == len(members) else folder / series.uid)
-            taken[name] += 1
-            yield Source(name if taken[name] == 1 else f"{name} ({taken[name]})", partial(images.read_series, series))
+        for series in series_of.get(file, []):
+            if id(series) in seen or series.kind == "localiser":
+                continue
+            seen.add(id(series))
+            reference, number = _named(series, grouping.series, in_folder)
+            if chosen is None or number in {None, chosen}:
+                yield Source(reference.text, partial(images.read_series, series))
+
+
+def _named(series: Series, others: Sequence[Series], in_folder: Counter[Path]) -> tuple[Reference, int | None]:
+    """What a volume is called: its file, or the folder that holds its files and no others of another series."""
+    if series.kind == "image":
+        return Reference(str(series.paths[0]), series.volume), series.volume
+    same = [other for other in others if other.uid == series.uid and other.kind == "volume"]
+    members = {path for other in same for path in (*other.paths, *other.copies)}
+    folder = Path(os.path.commonpath([path.parent for path in members]))
+    in_members = sum(count for place, count in in_folder.items() if place.is_relative_to(folder))
+    is_alone = in_members == len(members)
+    number = same.index(series) if len(same) > 1 else None
+    return Reference(str(folder if is_alone else folder / series.uid), number), number
 
 
 def _mapped(path: Path) -> npt.NDArray[Any] | None:

@@ -11,6 +11,7 @@ import numpy as np
 from hounsfield.errors import HounsfieldError, ImageError, PreprocessingError, UsageError
 from hounsfield.images.image import Image
 from hounsfield.images.reading import READERS, image_files, read_image
+from hounsfield.images.reference import Reference
 from hounsfield.images.writers import WRITERS, write_image
 from hounsfield.preprocessing.display import to_display
 from hounsfield.preprocessing.pipeline import Pipeline
@@ -68,7 +69,7 @@ def preprocess_files(
     progress("Preprocessing", 0, len(sources))
     for done, (source, name) in enumerate(sources, start=1):
         try:
-            before = read_image(source)
+            before = read_image(Reference.parse(str(source)))
             after = pipeline.apply_steps(before)
             target = folder / f"{name}.{format or _default_format(after)}"
             _require_free(target, originals, overwrite=overwrite)
@@ -106,7 +107,7 @@ def fit_on_files(pipeline: Pipeline, files: Sequence[Path]) -> Pipeline:
     def images() -> Iterator[Image]:
         for file in files:
             try:
-                image = read_image(file)
+                image = read_image(Reference.parse(str(file)))
             except ImageError:
                 continue
             yield image
@@ -174,7 +175,7 @@ def _files_of(given: Path, results: Path | None) -> list[Path]:
         if not files:
             raise UsageError(f"The folder '{given}' holds no image file. Give a folder with images, or the files.")
         return files
-    if not given.exists():
+    if not Path(Reference.parse(str(given)).path).exists():
         raise UsageError(
             f"There is no file or folder '{given}'. Give existing ones; the value of a step is joined to it by '=', as "
             "in --gamma=0.8."
