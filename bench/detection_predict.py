@@ -22,7 +22,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from hounsfield.bundle import Bundle, export_onnx, save_detector
+from hounsfield.bundle import Bundle, export_onnx, save_bundle
 from hounsfield.detection import FasterRCNN
 from hounsfield.inference import Detector
 from hounsfield.inference.onnx_networks import has_bfloat16
@@ -36,12 +36,13 @@ ANCHORS = (((16, 16), (24, 24), (32, 20)), ((40, 40), (56, 56), (64, 40)), ((80,
 def make_run(folder: Path, num_images: int) -> tuple[Bundle, list[str]]:
     network = FasterRCNN(DetectorSettings(input_shape=SHAPE, num_labels=3, anchors=ANCHORS))
     steps = (ToChannels(channels=3), Window(center=127.5, width=255.0))
-    bundle = save_detector(
+    bundle = save_bundle(
         folder / "bundle",
         network,
         pipeline=Pipeline(steps=steps),
         labels=("platelet", "red", "white"),
-        window_overlap=0.25,
+        task="detection",
+        settings={"window_overlap": 0.25},
     )
     export_onnx(bundle)
     generator = np.random.default_rng(0)

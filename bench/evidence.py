@@ -148,7 +148,7 @@ def follow(cases: Cases, run: Path, method: str, layer: str) -> None:
     bundle, generator = explainer.bundle, np.random.default_rng(0)
 
     def probability(batch: np.ndarray) -> np.ndarray:
-        return explainer.predictor.engine.run(batch).probabilities[:, 0]
+        return explainer.predictor.run(batch).probabilities[:, 0]
 
     areas = []
     for row in np.flatnonzero(cases.called)[:CURVES]:

@@ -122,17 +122,17 @@ def scores(predictor: Predictor, images: list[Image]) -> dict[str, np.ndarray]:
             continue
         if pixels.shape == bundle.input_shape:
             prepared.append(pixels)
-    if not prepared or bundle.uncertainty is None or bundle.uncertainty.novelty is None:
+    if not prepared or bundle.novelty is None:
         return {}
     batches = [np.stack(prepared[start : start + BATCH]) for start in range(0, len(prepared), BATCH)]
-    outputs = [predictor.engine.run(batch) for batch in batches]
+    outputs = [predictor.run(batch) for batch in batches]
     probabilities = np.concatenate([bundle.calibrated(output.probabilities) for output in outputs])
     sure = np.maximum(probabilities, 1 - probabilities) if bundle.task != "multi-class" else probabilities
     described = {
         "features": np.concatenate([output.features for output in outputs]),
         "appearance": np.concatenate([appearances(batch) for batch in batches]),
     }
-    parts = bundle.uncertainty.novelty.ratios(described)
+    parts = bundle.novelty.ratios(described)
     return {"bundle": np.max(list(parts.values()), axis=0), **parts, "confidence": 1 - sure.max(axis=1)}
 
 
@@ -151,11 +151,11 @@ def main() -> None:
     logging.basicConfig(level=logging.ERROR)
     predictor = Predictor(arguments.run)
     bundle = predictor.bundle
-    if bundle.uncertainty is None or bundle.uncertainty.novelty is None:
+    if bundle.novelty is None:
         parser.error("this bundle has no limit of novelty: train again")
     usual = in_distribution(arguments.run, bundle, 10**6)
     known = scores(predictor, usual)
-    print(f"{predictor.engine.description}; limit: {bundle.uncertainty.novelty.false_alarms:.2%} false alarms expected")
+    print(f"{predictor.engine.description}; limit: {bundle.novelty.false_alarms:.2%} false alarms expected")
     print(f"{len(known['bundle'])} test images: {np.mean(known['bundle'] > 1):.1%} beyond the limit")
     print(f"{'outliers':<38}{'n':>5}{'beyond':>9}" + "".join(f"{name:>12}" for name in known))
     for name, images in outliers(arguments.run, arguments.data, usual, arguments.images):

@@ -103,9 +103,9 @@ class BareOpenVINO:
     def __init__(self, bundle: Bundle, precision: str, read: Callable[[str], np.ndarray]) -> None:
         openvino = openvino_runtime("the benchmark")
         core, options = openvino.Core(), {"INFERENCE_PRECISION_HINT": precision}
-        latency = core.compile_model(bundle.onnx, "CPU", {**options, "PERFORMANCE_HINT": "LATENCY"})
+        latency = core.compile_model(bundle.onnx_files[0], "CPU", {**options, "PERFORMANCE_HINT": "LATENCY"})
         self._one = latency.create_infer_request()
-        self._many = core.compile_model(bundle.onnx, "CPU", {**options, "PERFORMANCE_HINT": "THROUGHPUT"})
+        self._many = core.compile_model(bundle.onnx_files[0], "CPU", {**options, "PERFORMANCE_HINT": "THROUGHPUT"})
         self._queue = openvino.AsyncInferQueue
         self._read = read
 

@@ -18,10 +18,8 @@ import pandas as pd
 import hounsfield
 from hounsfield.cohorts import load_cohort
 from hounsfield.inference import Detector
-from hounsfield.inference.detection_tables import CountTable
 from hounsfield.phantoms import make_phantom
 from hounsfield.reports.figures import save_figure
-from hounsfield.reports.findings import Findings, findings_figure
 
 
 def main() -> None:
@@ -58,17 +56,14 @@ def _add_strangers(folder: Path) -> None:
 def count(run: Path, images: Path, folder: Path) -> pd.DataFrame:
     """Counts by kind with intervals and flags, one row an image; pictures with boxes go into FOLDER/overlays."""
     detector = Detector(run)
-    labels, table = detector.bundle.labels, CountTable(detector.bundle, detector.threshold)
     rows = []
     (folder / "overlays").mkdir()
     for path in sorted(images.iterdir()):
         (found,) = detector.predict(path)
-        rows.append(table.row(found) | {"image": path.name})
-        classes = np.array([labels.index(label) for label in found.labels], np.int64)
-        drawn = Findings(found.boxes, classes, found.scores)
-        figure = findings_figure(hounsfield.read_image(path), drawn, labels=labels, title=path.name)
+        rows.append(found.count_row() | {"image": path.name})
+        figure = found.draw(hounsfield.read_image(path))
         save_figure(figure, folder / "overlays" / f"{path.stem}.png")
-    return pd.DataFrame(rows, columns=table.columns)
+    return pd.DataFrame(rows, columns=detector.table("counts").columns)
 
 
 def for_people(counts: pd.DataFrame, labels: tuple[str, ...]) -> pd.DataFrame:

@@ -160,7 +160,7 @@ def _write_bundle(folder: Path, rank: int, labels: tuple[str, ...], generator: n
     write_manifest(bundle)
     true = generator.integers(0, 5, (12, len(labels)))
     found = np.maximum(true + generator.integers(-1, 2, true.shape), 0)
-    bundle.with_counting(DetectionUncertainty(true, found), threshold=THRESHOLD)
+    bundle.with_uncertainty(DetectionUncertainty(true, found), threshold=THRESHOLD)
 
 
 def write_rest(run: Path, data: Path, rank: int, labels: tuple[str, ...]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hounsfield.bundle import Bundle, SourceRange, export_onnx, save_detector
+from hounsfield.bundle import Bundle, SourceRange, export_onnx, save_bundle
 from hounsfield.detection import FasterRCNN
 from hounsfield.plans.detector_settings import DetectorSettings
 from hounsfield.preprocessing import MinMax, Pipeline, ToChannels
@@ -51,8 +51,9 @@ def tiny_detector_bundle(folder: Path, rank: int = 2, *, onnx: bool = True, **fa
     shape = SHAPES[rank]["input_shape"]
     seen = SourceRange(smallest=shape[:-1], largest=shape[:-1], channels=(1,))
     pipeline = Pipeline(steps=(ToChannels(channels=1), MinMax()))
-    options = {"pipeline": pipeline, "labels": LABELS, "window_overlap": 0.25, "source_range": seen}
-    bundle = save_detector(folder, tiny_detector(rank), **options | {"threshold": 0.1} | facts)
+    options = {"pipeline": pipeline, "labels": LABELS, "task": "detection", "source_range": seen}
+    options |= {"settings": {"window_overlap": 0.25}, "threshold": 0.1}
+    bundle = save_bundle(folder, tiny_detector(rank), **options | facts)
     if onnx:
         export_onnx(bundle)
     return bundle

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hounsfield.bundle import Bundle, save_bundle
+from detectors import tiny_detector_bundle
+from hounsfield.bundle import Bundle, SourceRange, save_bundle
 from hounsfield.errors import BundleError
 from hounsfield.evaluation import Novelty, Uncertainty, as_outcomes
 from hounsfield.evaluation.scaling import Platt
@@ -21,11 +22,12 @@ from hounsfield.preprocessing import DatasetZScore, Pipeline
 from networks import LABELS, keras_outputs, tiny_bundle, tiny_network, tiny_pipeline
 
 pytestmark = pytest.mark.network
+SEEN = SourceRange(smallest=(12, 10), largest=(12, 10), channels=(1,), modalities=("DX",))
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return tiny_bundle(tmp_path_factory.mktemp("run") / "bundle", modality="DX", threshold=0.4)
+    return tiny_bundle(tmp_path_factory.mktemp("run") / "bundle", source_range=SEEN, threshold=0.4)
 
 
 @pytest.fixture
@@ -83,7 +85,7 @@ def test_a_failed_save_keeps_the_old_bundle(copy: Path, monkeypatch: pytest.Monk
 def test_saving_again_replaces_the_network_and_drops_its_old_onnx(copy: Path) -> None:
     network = tiny_network(seed=1)
     saved = save_bundle(copy, network, pipeline=tiny_pipeline(), labels=LABELS["binary"], task="binary")
-    assert not saved.onnx.exists()
+    assert not saved.has_onnx
     images = np.ones((1, 12, 10, 1))
     np.testing.assert_allclose(
         keras_outputs(Bundle.load(copy).network(), images)[0], keras_outputs(network, images)[0], atol=1e-6
@@ -145,9 +147,26 @@ def test_a_damaged_network_of_the_right_size_is_refused(copy: Path) -> None:
         Bundle.load(copy).network()
 
 
+def test_a_detector_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    """Its settings were called "detector", which a classifier had as null."""
+    bundle = tiny_detector_bundle(tmp_path / "bundle", onnx=False)
+    manifest = json.loads((tmp_path / "bundle" / "bundle.json").read_text())
+    manifest["detector"] = manifest.pop("settings")
+    (tmp_path / "bundle" / "bundle.json").write_text(json.dumps(manifest))
+    assert Bundle.load(tmp_path).settings == bundle.settings
+    assert bundle.settings["window_overlap"] == 0.25
+
+
+def test_a_classifier_of_an_earlier_version_is_read(copy: Path) -> None:
+    manifest = json.loads((copy / "bundle.json").read_text())
+    del manifest["settings"]
+    (copy / "bundle.json").write_text(json.dumps(manifest | {"detector": None}))
+    assert Bundle.load(copy).settings == {}
+
+
 def test_a_deployment_without_the_keras_file_loads(copy: Path) -> None:
     (copy / "model.keras").unlink()
-    assert Bundle.load(copy).onnx.is_file()
+    assert Bundle.load(copy).has_onnx
     (copy / "model.onnx").unlink()
     with pytest.raises(BundleError, match=r"lacks model\.keras"):
         Bundle.load(copy)

@@ -52,7 +52,7 @@ def with_counts(run: Path, num_images: int) -> Path:
         bundle = Bundle.load(copy)
         found = np.full((num_images, 2), 8)
         true = found + np.where(np.arange(num_images)[:, None] % 10 == 0, 9, 3)
-        bundle.with_counting(DetectionUncertainty(true, found), threshold=0.1)
+        bundle.with_uncertainty(DetectionUncertainty(true, found), threshold=0.1)
     return copy
 
 
@@ -154,7 +154,7 @@ def test_no_interval_is_told_where_none_holds(
     arguments = ("--counts", tmp_path / "counts.parquet", *extra)
     assert hounsfield(monkeypatch, "predict", source, run / "pictures", *arguments) == 0
     assert list(pd.read_parquet(tmp_path / "counts.parquet")) == ["image", *(f"count_{x}" for x in LABELS), "flags"]
-    assert "have no intervals" in capsys.readouterr().err
+    assert "counts come without ranges" in capsys.readouterr().err
 
 
 def test_few_validation_images_leave_the_upper_end_open(
@@ -174,8 +174,12 @@ def test_json_is_the_only_output(
     assert hounsfield(monkeypatch, "predict", run, *arguments) == 1
     found = json.loads(capsys.readouterr().out)
     assert found["engine"].startswith("Keras")
-    assert (found["count"], found["findings"]) == (1, len(found["detections"]))
-    assert found["counts"][0]["count_ring"] == sum(row["label"] == "ring" for row in found["detections"])
+    (prediction,) = found["predictions"]
+    assert found["count"] == 1
+    assert prediction["reference"] == {"path": str(run / "pictures" / "0.png")}
+    assert prediction["counts"]["ring"] == sum(row["label"] == "ring" for row in prediction["findings"])
+    assert sum(prediction["counts"].values()) == len(prediction["findings"]) > 0
+    assert prediction["findings"][0].keys() == {"label", "score", *COLUMNS[2]}
     assert [bad["image"] for bad in found["bad"]] == [str(run / "torn.png")]
 
 
@@ -190,9 +194,12 @@ def test_no_good_image_writes_nothing(run: Path, tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--sets", "0.9"), "is a detector, for which there is no --sets"),
-        (("--sets", "0.9", "--by-class"), "no --sets and no --by-class"),
-        (("--abstain", "0.1"), "no --abstain"),
+        (("--sets", "0.9"), "--sets is for classifiers; {run} is a detector. Remove it."),
+        (
+            ("--sets", "0.9", "--by-class"),
+            "--sets and --by-class are for classifiers; {run} is a detector. Remove them.",
+        ),
+        (("--abstain", "0.1"), "--abstain is for classifiers"),
         (("--counts", "counts.txt"), "expected one of .csv, .parquet"),
         (("--overlay", __file__), "is a file, and a folder for the results is expected"),
     ],
@@ -205,16 +212,17 @@ def test_what_makes_no_sense_for_a_detector_is_refused(
     words: str,
 ) -> None:
     assert hounsfield(monkeypatch, "predict", run, run / "pictures", *options) == 2
-    assert words in " ".join(capsys.readouterr().err.split())
+    assert words.format(run=run) in " ".join(capsys.readouterr().err.split())
 
 
-@pytest.mark.parametrize("option", ["--overlay", "--counts"])
 def test_what_makes_no_sense_for_a_classifier_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], option: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tiny_bundle(tmp_path / "bundle")
-    assert hounsfield(monkeypatch, "predict", tmp_path, tmp_path, option, tmp_path / "x.csv") == 2
-    assert f"is a classifier, for which there is no {option}" in " ".join(capsys.readouterr().err.split())
+    assert hounsfield(monkeypatch, "predict", tmp_path, tmp_path, "--counts", tmp_path / "x.csv") == 2
+    assert f"--counts is for detectors; {tmp_path} is a classifier. Remove it." in " ".join(
+        capsys.readouterr().err.split()
+    )
 
 
 def test_features_of_a_detector_are_those_of_its_pyramid(
@@ -238,4 +246,4 @@ def test_both_networks_are_exported(
         assert hounsfield(monkeypatch, "export", run, "--to", to, "-o", folder) == 0
         assert sorted(path.name for path in folder.iterdir()) == files
         assert capsys.readouterr().out.strip() == str(folder)
-    assert Bundle.load(run).onnx_parts[0].read_bytes() == (tmp_path / "onnx" / "trunk.onnx").read_bytes()
+    assert Bundle.load(run).onnx_files[0].read_bytes() == (tmp_path / "onnx" / "trunk.onnx").read_bytes()

@@ -89,7 +89,9 @@ def test_json_is_the_only_output(
     found = json.loads(capsys.readouterr().out)
     assert found["engine"].startswith("Keras")
     assert found["count"] == len(found["predictions"]) == 3
-    assert set(found["predictions"][0]) == {"image", "prediction", "p_normal", "p_opacity"}
+    first = found["predictions"][0]
+    assert set(first) == {"image", "reference", "prediction", "probabilities", "flags"}
+    assert set(first["probabilities"]) == {"normal", "opacity"}
     assert found["bad"][0]["image"] == str(run / "torn.png")
 
 

@@ -16,13 +16,9 @@ from hounsfield.detection import coding, suppression
 from hounsfield.detection import faster_rcnn as reference
 from hounsfield.detection.roi_align import POSITIONS_A_BIN, roi_align
 from hounsfield.errors import BundleError, UsageError
-from hounsfield.inference import onnx_networks, two_stage
-from hounsfield.inference.detection_engines import (
-    DETECTION_ENGINES,
-    OpenVINODetector,
-    check_detector_bfloat16,
-    open_detection_engine,
-)
+from hounsfield.inference import ENGINES, Detector, check_bfloat16, onnx_networks, open_engine, two_stage
+from hounsfield.inference.boxes import Finder
+from hounsfield.inference.engines import OpenVINOEngine
 from hounsfield.inference.two_stage import TwoStage
 from networks import tiny_bundle
 
@@ -58,16 +54,16 @@ def assert_same_findings(found: dict[str, npt.NDArray[Any]], expected: dict[str,
     np.testing.assert_allclose(found["boxes"], expected["boxes"], atol=2e-3)
 
 
-@pytest.mark.parametrize("name", DETECTION_ENGINES)
+@pytest.mark.parametrize("name", ENGINES)
 def test_an_engine_finds_what_the_network_finds(case: Case, name: str) -> None:
-    engine = open_detection_engine(case.bundle, name)
+    finder = Finder(case.bundle, open_engine(case.bundle, name))
     for alone in (True, False):
-        found = engine.run(case.images, alone=alone)
+        found = finder.run(case.images, alone=alone)
         assert_same_findings(found, case.expected)
         for key, values in case.expected.items():
             assert found[key].shape == values.shape
             assert found[key].dtype == values.dtype
-    one = engine.run(case.images[1:2])
+    one = finder.run(case.images[1:2])
     np.testing.assert_allclose(one["scores"][0], case.expected["scores"][1], atol=1e-4)
     assert one["features"].shape == (1, 2 * 12)
     np.testing.assert_allclose(one["features"][0], found["features"][1], atol=1e-3, rtol=1e-4)
@@ -152,26 +148,26 @@ def test_an_image_without_a_finding_is_all_padding() -> None:
 def test_bfloat16_is_allowed_where_findings_stay(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("openvino")
     bundle, images = case.bundle, list(case.images[:2])
-    assert check_detector_bfloat16(bundle, []) is False
+    assert check_bfloat16(bundle, []) is False
     monkeypatch.setattr(onnx_networks, "has_bfloat16", lambda: True)
-    assert "bfloat16" in OpenVINODetector(bundle.with_check("bfloat16", True)).description
-    assert "float32" in OpenVINODetector(bundle.with_check("bfloat16", False)).description
-    run = OpenVINODetector.run
+    assert "bfloat16" in OpenVINOEngine(bundle.with_check("bfloat16", True)).description
+    assert "float32" in OpenVINOEngine(bundle.with_check("bfloat16", False)).description
+    run = Finder.run
 
-    def shifted(self: OpenVINODetector, batch: Any, *, alone: bool = True) -> dict[str, npt.NDArray[Any]]:
+    def shifted(self: Finder, batch: Any, *, alone: bool = True) -> dict[str, npt.NDArray[Any]]:
         found = run(self, batch, alone=alone)
-        return found | {"boxes": found["boxes"] + 8 * ("bfloat16" in self.description)}
+        return found | {"boxes": found["boxes"] + 8 * ("bfloat16" in self._engine.description)}
 
-    monkeypatch.setattr(OpenVINODetector, "__init__", _float32)
-    assert check_detector_bfloat16(bundle, images) is True
-    monkeypatch.setattr(OpenVINODetector, "run", shifted)
-    assert check_detector_bfloat16(bundle, images) is False
-
-
-CONSTRUCT = OpenVINODetector.__init__
+    monkeypatch.setattr(OpenVINOEngine, "__init__", _float32)
+    assert check_bfloat16(bundle, images) is True
+    monkeypatch.setattr(Finder, "run", shifted)
+    assert check_bfloat16(bundle, images) is False
 
 
-def _float32(engine: OpenVINODetector, bundle: Bundle, precision: str) -> None:
+CONSTRUCT = OpenVINOEngine.__init__
+
+
+def _float32(engine: OpenVINOEngine, bundle: Bundle, precision: str) -> None:
     """An engine in float32 that calls itself what was asked for: processors differ in what bfloat16 gives."""
     CONSTRUCT(engine, bundle, "f32")
     engine.description = {"f32": "float32", "bf16": "bfloat16"}[precision]
@@ -180,9 +176,9 @@ def _float32(engine: OpenVINODetector, bundle: Bundle, precision: str) -> None:
 def test_engines_refuse_what_they_cannot_run(tmp_path: Path) -> None:
     plain = tiny_detector_bundle(tmp_path / "plain", onnx=False)
     with pytest.raises(UsageError, match="No engine is called 'tensorrt'"):
-        open_detection_engine(plain, "tensorrt")
+        open_engine(plain, "tensorrt")
     with pytest.raises(BundleError, match="is a classifier"):
-        open_detection_engine(tiny_bundle(tmp_path / "classifier"))
+        Detector(tiny_bundle(tmp_path / "classifier"))
     with pytest.raises(BundleError, match=r"has no trunk\.onnx"):
-        open_detection_engine(plain, "onnxruntime")
-    assert open_detection_engine(plain).name == "keras"
+        open_engine(plain, "onnxruntime")
+    assert open_engine(plain).name == "keras"

@@ -11,13 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from hounsfield.cli.main import app
-from hounsfield.evaluation.detection import DetectionAssessment, assess_detections
-from hounsfield.evaluation.detections import Finding, Truth, as_detections
-from hounsfield.images import write_image
-from hounsfield.images.image import Image
-from hounsfield.reports.assessment import write_assessment
-from hounsfield.reports.box_figures import worst_images
-from hounsfield.reports.boxed import (
+from hounsfield.drawing.boxed import (
     FALSE,
     FOUND,
     MISSED,
@@ -28,6 +22,12 @@ from hounsfield.reports.boxed import (
     by_outcome,
     class_colour,
 )
+from hounsfield.evaluation.detection import DetectionAssessment, assess_detections
+from hounsfield.evaluation.detections import Finding, Truth, as_detections
+from hounsfield.images import write_image
+from hounsfield.images.image import Image
+from hounsfield.reports.assessment import write_assessment
+from hounsfield.reports.box_figures import worst_images
 from hounsfield.reports.table import PAGES
 
 

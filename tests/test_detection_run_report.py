@@ -120,7 +120,7 @@ def test_objects_are_counted_as_the_table_of_boxes_has_them(written: Report, rec
 
 def test_what_a_count_says_comes_from_the_validation_images_of_the_bundle(written: Report, record: BoxRun) -> None:
     promised = table(written, "counting", "Prediction intervals")
-    kept = record.bundle.counting
+    kept = record.bundle.uncertainty
     misfit = np.abs(kept.counts_true - kept.counts_found) / np.sqrt(kept.counts_found + 1)
     for column, row in enumerate(promised.rows):
         # Of 12 images the finite-sample quantile of .9 is the greatest misfit.

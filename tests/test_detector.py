@@ -50,7 +50,7 @@ def test_an_image_of_the_canvas_s_size_is_found_as_the_engine_finds_it(detector:
     (prediction,) = detector.predict(image)
     values = (image / np.float32(255))[..., np.newaxis]
     values = (values - values.min()) / (values.max() - values.min())
-    outcome = detector.engine.run(values[np.newaxis].astype(np.float32))
+    outcome = detector.run(values[np.newaxis].astype(np.float32))
     said = outcome["scores"][0] >= detector.threshold
     assert 0 < said.sum() < outcome["count"][0]
     np.testing.assert_allclose(prediction.boxes, outcome["boxes"][0][said], atol=1e-3)
@@ -85,7 +85,7 @@ def test_boxes_are_in_pixels_of_the_image_as_read(flat: Bundle) -> None:
 def test_findings_go_down_to_the_floor_and_predictions_to_the_threshold(flat: Bundle) -> None:
     image = pixels_of(flat.input_shape[:-1])
     detector = Detector(flat, threshold=0.15)
-    found = detector.find((image / np.float32(255))[..., np.newaxis])
+    found = detector.look((image / np.float32(255))[..., np.newaxis]).found
     assert found.scores.min() < 0.1
     (prediction,) = detector.predict(image)
     (more,) = Detector(flat).predict(image)
@@ -145,7 +145,7 @@ def test_an_unlike_size_is_warned_of_once(flat: Bundle, caplog: pytest.LogCaptur
         predictions = Detector(flat).predict([pixels_of((10, 12)), pixels_of((11, 12))])
     assert all("size" in prediction.flags for prediction in predictions)
     assert len([record for record in caplog.records if "far from those of training" in record.message]) == 1
-    assert "2 images in all differ" in caplog.text
+    assert "2 images differ" in caplog.text
 
 
 def test_unlike_images_are_told_by_the_features_of_the_pyramid(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_unlike_images_are_told_by_the_features_of_the_pyramid(tmp_path: Path) -
     assert features.shape == (24, 2 * 12)
     novelty = Novelty.fit({"features": features[:16]}, {"features": features[16:]})
     counts = np.ones((24, 2), np.int64)
-    known = Detector(bundle.with_counting(DetectionUncertainty(counts, counts, novelty), threshold=0.1))
+    known = Detector(bundle.with_uncertainty(DetectionUncertainty(counts, counts, novelty), threshold=0.1))
     like, blank = known.predict([images[3], np.zeros((45, 52), np.uint8)])
     assert like.ood_score is not None
     assert like.ood_score <= 1
@@ -165,7 +165,7 @@ def test_unlike_images_are_told_by_the_features_of_the_pyramid(tmp_path: Path) -
     assert blank.ood_score > 1
     assert blank.flags == ("blank", "features")
     far = dataclasses.replace(novelty, limits={"features": 1e6})
-    lenient = Detector(bundle.with_counting(DetectionUncertainty(counts, counts, far), threshold=0.1))
+    lenient = Detector(bundle.with_uncertainty(DetectionUncertainty(counts, counts, far), threshold=0.1))
     (within,) = lenient.predict(np.zeros((45, 52), np.uint8))
     assert within.ood_score is not None
     assert within.ood_score < 1

@@ -22,6 +22,7 @@ from hounsfield.inference import (
     open_engine,
 )
 from hounsfield.inference import engines as module
+from hounsfield.inference.labels import run as run_labels
 from hounsfield.tasks import decide
 from networks import keras_outputs, tiny_bundle, tiny_network
 
@@ -43,7 +44,7 @@ def test_engines_give_what_keras_gives(bundle: Bundle, name: str, alone: bool) -
     engine = open_engine(bundle, name)
     assert engine.name == name
     for batch in (IMAGES, IMAGES[:1]):
-        outputs = engine.run(batch, alone=alone)
+        outputs = run_labels(engine, batch, alone=alone)
         probabilities, features = keras_outputs(tiny_network("multi-class"), batch)
         np.testing.assert_allclose(outputs.probabilities, probabilities, atol=1e-4)
         np.testing.assert_allclose(outputs.features, features, atol=1e-4)
@@ -58,20 +59,20 @@ def test_batches_of_any_length_and_layout_follow_each_other(bundle: Bundle, name
     fixed.flags.writeable = False
     for batch in (IMAGES[:1], IMAGES, fixed[1:2], fixed, strided[2:3], strided, IMAGES[3:]):
         first = next(row for row, image in enumerate(IMAGES) if np.array_equal(image, batch[0]))
-        found = engine.run(batch).probabilities
+        found = run_labels(engine, batch).probabilities
         np.testing.assert_allclose(found, expected[first : first + len(batch)], atol=1e-4)
 
 
 @pytest.mark.parametrize("name", list(ENGINES))
 def test_outputs_outlive_the_next_call_and_other_threads(bundle: Bundle, name: str) -> None:
     engine = open_engine(bundle, name)
-    first = engine.run(IMAGES[:2])
+    first = run_labels(engine, IMAGES[:2])
     kept = first.probabilities.copy()
     found: dict[int, np.ndarray] = {}
 
     def run(number: int) -> None:
         for _ in range(5):
-            found[number] = engine.run(IMAGES[number : number + 1], alone=False).probabilities
+            found[number] = run_labels(engine, IMAGES[number : number + 1], alone=False).probabilities
 
     threads = [threading.Thread(target=run, args=(number,)) for number in range(5)]
     for thread in threads:
@@ -108,7 +109,7 @@ def test_auto_falls_back_to_keras_without_onnx(bundle: Bundle, caplog: pytest.Lo
 @pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
 def test_a_damaged_onnx_file_is_named(bundle: Bundle, name: str, tmp_path: Path) -> None:
     damaged = dataclasses.replace(bundle, folder=tmp_path)
-    damaged.onnx.write_bytes(bundle.onnx.read_bytes()[:200])
+    damaged.onnx_files[0].write_bytes(bundle.onnx_files[0].read_bytes()[:200])
     with pytest.raises(BundleError, match=r"model\.onnx cannot be read"):
         open_engine(damaged, name)
 
@@ -119,7 +120,7 @@ def test_auto_says_why_a_damaged_onnx_file_is_passed_over(
     damaged = dataclasses.replace(bundle, folder=tmp_path)
     for name in ("model.keras", "bundle.json", "pipeline.json"):
         (tmp_path / name).write_bytes((bundle.folder / name).read_bytes())
-    damaged.onnx.write_bytes(bundle.onnx.read_bytes()[:200])
+    damaged.onnx_files[0].write_bytes(bundle.onnx_files[0].read_bytes()[:200])
     assert open_engine(damaged).name == "keras"
     (warning,) = caplog.messages
     assert warning.startswith("Passed over: openvino, onnxruntime. The network runs on Keras")
@@ -156,15 +157,14 @@ def test_bfloat16_check_says_no_where_one_decision_differs(bundle: Bundle, monke
     assert check_bfloat16(bundle, IMAGES[:0]) is False
 
     class Rounded(module.OpenVINOEngine):
-        def run(self, batch: np.ndarray, *, alone: bool = True) -> module.Outputs:
-            outputs = super().run(batch, alone=alone)
-            if "float32" in self.description:
-                return outputs
-            turned = outputs.probabilities.copy()
-            turned[-1] = np.roll(turned[-1], 1)
-            return module.Outputs(turned, outputs.features)
+        def run(self, batch: np.ndarray, *, part: int = 0, alone: bool = True) -> list[np.ndarray]:
+            probabilities, features = super().run(batch, part=part, alone=alone)
+            if "bfloat16" in self.description:
+                probabilities = probabilities.copy()
+                probabilities[-1] = np.roll(probabilities[-1], 1)
+            return [probabilities, features]
 
-    monkeypatch.setattr(module, "OpenVINOEngine", Rounded)
+    monkeypatch.setattr("hounsfield.inference.table.OpenVINOEngine", Rounded)
     assert check_bfloat16(bundle, IMAGES) is False
 
 

@@ -26,7 +26,7 @@ def test_plain_keras_says_what_the_predictor_says(tmp_path: Path) -> None:
     command = [sys.executable, str(EXAMPLES / "keras_in_ten_lines.py"), str(bundle.folder)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     lines = [line for line in done.stdout.splitlines() if line.startswith("image ")]
-    expected = Predictor(bundle).engine.run(images).probabilities.ravel()
+    expected = Predictor(bundle).run(images).probabilities.ravel()
     assert lines == [
         f"image {number}: class {int(probability > 0.5)}, probability {probability:.3f}"
         for number, probability in enumerate(expected)

@@ -18,7 +18,7 @@ def test_a_folder_of_slices_is_one_volume(tmp_path: Path) -> None:
     folder = tmp_path / "series"
     make_series(folder, [0.0, 2.0, 4.0, 6.0])
     (source,) = sources(str(folder), 3)
-    assert source.name == str(folder)
+    assert source.reference.text == str(folder)
     np.testing.assert_array_equal(source.load().pixels, read_series(folder).pixels)
     assert len(list(sources(str(folder), 2))) == 4
 
@@ -35,7 +35,7 @@ def test_every_series_below_a_folder_is_a_volume(tmp_path: Path) -> None:
     make_dicom(tmp_path / "b" / "one", np.zeros((6, 5), np.uint16), SeriesInstanceUID="1.2.9")
     write_image(Image(np.zeros((4, 5, 6, 1), np.int16), affine=np.eye(4)), tmp_path / "b" / "ready.nii.gz")
     (tmp_path / "b" / "notes.png").write_bytes(b"no picture")
-    found = {source.name.removeprefix(f"{tmp_path}/"): source for source in sources(str(tmp_path), 3)}
+    found = {source.reference.text.removeprefix(f"{tmp_path}/"): source for source in sources(str(tmp_path), 3)}
     assert list(found) == ["a", "b/1.2.7", "b/1.2.8", "b/notes.png", "b/one", "b/ready.nii.gz", "c"]
     assert [found[name].load().shape for name in ("a", "b/1.2.7", "b/1.2.8", "b/ready.nii.gz")] == [
         (3, 6, 5),

@@ -12,8 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from hounsfield.cli.main import app
+from hounsfield.drawing.pictures import preview
 from hounsfield.images.image import Image, Metadata
-from hounsfield.reports.pictures import preview
 
 runner = CliRunner()
 

@@ -16,6 +16,7 @@ from hounsfield.evaluation.masking_effect import masking_effects
 from hounsfield.evaluation.outcomes import as_outcomes
 from hounsfield.evaluation.proportions import wilson_interval
 from hounsfield.images import Image
+from hounsfield.inference import Predictor
 from hounsfield.inference.interventions import (
     INTERVENTIONS,
     UNCHANGED,
@@ -24,7 +25,6 @@ from hounsfield.inference.interventions import (
     predict_interventions,
     shift_exposure,
 )
-from hounsfield.inference.predictor import Predictor
 from networks import SHAPE, tiny_bundle
 
 LABELS = ("normal", "opacity")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hounsfield.explanation import Explanation
-from hounsfield.images import Image
+from hounsfield.images import Image, Reference
 from hounsfield.inference import Prediction
 from hounsfield.reports.figures import save_figure
 from hounsfield.reports.overlays import overlay_figure, pair_of_pictures, round_length
@@ -21,8 +21,14 @@ TURNED = np.array([[0.0, 2, 0, 5], [0, 0, 3, -7], [-4, 0, 0, 9], [0, 0, 0, 1]])
 def explained(image: Image, peak: tuple[int, ...], *, flags: tuple[str, ...] = ()) -> Explanation:
     heat = np.zeros(image.shape, np.float32)
     heat[peak] = 2
-    prediction = Prediction("a.dcm", "opacity", {"normal": 0.25, "opacity": 0.75}, np.zeros(2, np.float32), flags=flags)
-    return Explanation("folder/a.dcm", "opacity", prediction, image, heat, heat)
+    prediction = Prediction(
+        reference=Reference("folder/a.dcm"),
+        label="opacity",
+        probabilities={"normal": 0.25, "opacity": 0.75},
+        features=np.zeros(2, np.float32),
+        flags=flags,
+    )
+    return Explanation("opacity", prediction, image, heat, heat)
 
 
 def texts(figure) -> list[str]:

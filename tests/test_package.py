@@ -42,6 +42,7 @@ LAYERS = {
     "cohorts": {"images", "preprocessing", "phantoms"},
     "plans": {"preprocessing"},
     "evaluation": set(),
+    "drawing": {"images", "evaluation"},
     "augmentation": {"images", "preprocessing", "plans"},
     "models": {"augmentation", "plans"},
     "detection": {"augmentation", "models", "plans"},
@@ -49,12 +50,12 @@ LAYERS = {
     "planning": {"images", "preprocessing", "cohorts", "plans", "augmentation", "models", "detection"},
     "bundle": {"images", "preprocessing", "evaluation", "onnx_export"},
     "runs": {"evaluation", "bundle", "plans"},
-    "inference": {"images", "preprocessing", "evaluation", "onnx_export", "openvino_runtime", "bundle"},
+    "inference": {"images", "preprocessing", "evaluation", "drawing", "onnx_export", "openvino_runtime", "bundle"},
     "explanation": {"images", "preprocessing", "bundle", "inference"},
     "testing": {"images", "preprocessing", "cohorts", "evaluation", "bundle", "runs", "inference"},
     "reports": {
         *("images", "preprocessing", "cohorts", "evaluation", "bundle", "runs", "inference", "explanation"),
-        *("plans", "testing"),
+        *("plans", "testing", "drawing"),
     },
 }
 LAYERS["training"] = set(LAYERS) - {"explanation"}

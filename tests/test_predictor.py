@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import logging
 from collections.abc import Iterator
@@ -14,10 +15,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dicom_samples import make_dicom
 from hounsfield.bundle import Bundle, SourceRange
 from hounsfield.errors import ImageError, UsageError
-from hounsfield.images import Image
-from hounsfield.inference import BadImage, Prediction, Predictor, tables
+from hounsfield.images import Image, Reference, read_image
+from hounsfield.inference import BadImage, Prediction, Predictor, open_predictor, tables
 from hounsfield.inference.fitting import require_units
 from hounsfield.inference.sources import Source
 from networks import SHAPE, keras_outputs, tiny_bundle, tiny_network
@@ -144,7 +146,8 @@ def test_a_2d_image_for_a_network_of_volumes(tmp_path: Path) -> None:
 
 
 def test_units_of_ct_are_not_mixed_with_others(tmp_path: Path) -> None:
-    predictor = Predictor(tiny_bundle(tmp_path / "bundle", modality="CT", source_range=None))
+    bundle = tiny_bundle(tmp_path / "bundle", source_range=None)
+    predictor = Predictor(dataclasses.replace(bundle, modality="CT"))
     pixels = np.arange(120.0).reshape(12, 10, 1)
     assert len(predictor.predict(Image(pixels=pixels, modality="CT"))) == 1
     assert len(predictor.predict(Image(pixels=pixels))) == 1
@@ -174,7 +177,7 @@ def test_unlike_images_warn_once_and_are_counted(predictor: Predictor, caplog: p
     messages = [record.getMessage() for record in caplog.records]
     assert sum("size of 64×64" in message for message in messages) == 1
     assert sum("has 3 channel(s)" in message for message in messages) == 1
-    assert sum(message.startswith("3 images in all") for message in messages) == 2
+    assert sum(message.startswith("3 images differ") for message in messages) == 2
 
 
 def test_the_threshold_decides_the_label_alone(predictor: Predictor, folder: Path) -> None:
@@ -222,8 +225,10 @@ def test_of_large_images_one_at_a_time_is_held(
         events.append("load")
         return Image(pixels=np.arange(side * side, dtype=np.float32).reshape(side, side, 1))
 
-    monkeypatch.setattr("hounsfield.inference.predictor.sources", lambda *_: (Source(str(n), load) for n in range(6)))
-    monkeypatch.setattr("hounsfield.inference.predictor.require_units", lambda *_: events.append("prepare"))
+    monkeypatch.setattr(
+        "hounsfield.inference.base.sources", lambda *_: (Source(Reference(str(n)), load) for n in range(6))
+    )
+    monkeypatch.setattr("hounsfield.inference.base.require_units", lambda *_: events.append("prepare"))
     assert len(predictor.predict("anything")) == 6
     one_by_one = ["load", "prepare"]
     assert events == (one_by_one + ["load"] * 5 + ["prepare"] * 5 if together else one_by_one * 6)
@@ -238,9 +243,9 @@ def test_inputs_are_read_only_a_few_ahead(predictor: Predictor, monkeypatch: pyt
             return Image(pixels=np.ones(SHAPE))
 
         for number in range(100_000):
-            yield Source(str(number), lambda number=number: load(number))  # type: ignore[misc]  # bound at definition
+            yield Source(Reference(str(number)), lambda number=number: load(number))  # type: ignore[misc]  # bound at definition
 
-    monkeypatch.setattr("hounsfield.inference.predictor.sources", endless)
+    monkeypatch.setattr("hounsfield.inference.base.sources", endless)
     stream = predictor.stream("anything")
     next(stream)
     stream.close()
@@ -251,8 +256,7 @@ def test_inputs_are_read_only_a_few_ahead(predictor: Predictor, monkeypatch: pyt
 def test_tables_hold_what_was_predicted(predictor: Predictor, folder: Path, tmp_path: Path, suffix: str) -> None:
     predictions = predictor.predict(folder)
     path = tmp_path / f"table{suffix}"
-    columns = tables.prediction_columns(predictor.bundle.labels)
-    assert tables.write_table(path, columns, map(tables.prediction_row, predictions)) == 40
+    assert predictor.write(path, predictions) == 40
     read = {".csv": pd.read_csv, ".parquet": pd.read_parquet, ".json": pd.read_json}[suffix](path)
     assert list(read.columns) == ["image", "prediction", "p_normal", "p_opacity"]
     assert read["prediction"].tolist() == [prediction.label for prediction in predictions]
@@ -303,3 +307,33 @@ def test_commas_and_quotes_in_names_survive(tmp_path: Path) -> None:
         assert list(csv.DictReader(stream)) == rows
     tables.write_table(tmp_path / "t.json", ["image", "prediction"], rows)
     assert json.loads((tmp_path / "t.json").read_text()) == rows
+
+
+def test_a_prediction_names_its_place_and_can_be_drawn(predictor: Predictor, folder: Path, tmp_path: Path) -> None:
+    volume = np.random.default_rng(0).integers(0, 255, (3, 12, 10, 1), np.uint8)
+    np.save(tmp_path / "three.npy", volume)
+    make_dicom(tmp_path / "one.dcm", np.arange(120, dtype=np.uint16).reshape(12, 10))
+    found = predictor.predict([folder / "00.png", tmp_path / "three.npy", tmp_path / "one.dcm"])
+    references = [prediction.reference for prediction in found]
+    assert references[:2] == [Reference(str(folder / "00.png")), Reference(str(tmp_path / "three.npy"), volume=0)]
+    header = read_image(tmp_path / "one.dcm").metadata
+    assert references[-1].instance == header.instance is not None
+    assert found[-1].json()["reference"] == {
+        "path": str(tmp_path / "one.dcm"),
+        "study": header.study,
+        "series": header.series,
+        "instance": header.instance,
+    }
+    assert json.loads(json.dumps(found[-1].json())) == found[-1].json()
+    figure = found[0].draw(read_image(folder / "00.png"))
+    assert figure.axes[0].get_title(loc="left").endswith("00.png")
+    assert f"opacity {found[0].probabilities['opacity']:.3f}" in figure.texts[0].get_text()
+
+
+def test_the_table_has_a_predictor_for_the_bundle_and_names_its_options(predictor: Predictor) -> None:
+    opened = open_predictor(predictor.bundle, predictor.engine, threshold=0.3)
+    assert isinstance(opened, Predictor)
+    assert (opened.threshold, opened.engine) == (0.3, predictor.engine)
+    assert opened.info()["engine"] == predictor.engine.description
+    with pytest.raises(UsageError, match="classifier has no option overlap: expected some of by_class, coverage"):
+        open_predictor(predictor.bundle, overlap=0.5)

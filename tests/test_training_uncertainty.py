@@ -185,7 +185,7 @@ def test_a_run_knows_its_calibration_and_the_images_it_was_made_for(trained: Tra
     disagreement = [one.disagreement for one in found]
     assert all(value is None if folds == 1 else 0 < value <= 0.5 for value in disagreement)
     assert any(line.startswith("Disagreement of the 2 networks") for line in run.uncertainty) == (folds == 2)
-    assert ("disagreement" in Predictor(bundle).judge.columns) == (folds == 2)
+    assert ("disagreement" in Predictor(bundle).postprocessor.columns) == (folds == 2)
     noise = np.random.default_rng(0).choice([0, 1e4], size=(3, *images.shape[1:])).astype(np.float32)
     assert all(one.ood_score > 1 for one in Predictor(bundle).predict(noise))
     assert appearances(noise[..., None]).shape == (3, doubt.novelty.gaussians["appearance"].mean.shape[1])

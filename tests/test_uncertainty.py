@@ -23,8 +23,9 @@ from hounsfield.evaluation.predictions import UNCERTAINTY_COLUMNS
 from hounsfield.evaluation.recalibration import carried_threshold
 from hounsfield.evaluation.scaling import Platt, Temperature, Unscaled
 from hounsfield.images import Image
-from hounsfield.inference import Predictor, open_engine, tables
+from hounsfield.inference import Predictor, open_engine
 from hounsfield.inference.appearance import appearances
+from hounsfield.inference.labels import run
 from networks import LABELS, SHAPE, tiny_bundle
 
 pytestmark = pytest.mark.network
@@ -51,7 +52,7 @@ def doubting(bundle: Bundle) -> tuple[Bundle, Outcomes]:
         np.stack([bundle.pipeline.apply(Image(pixels=each[..., None])).pixels for each in pictures(*arguments)])
         for arguments in ((200, 1), (150, 2))
     ]
-    outputs = [open_engine(bundle, "openvino").run(images) for images in prepared]
+    outputs = [run(open_engine(bundle, "openvino"), images) for images in prepared]
     described = [
         {"features": output.features, "appearance": appearances(images)}
         for output, images in zip(outputs, prepared, strict=True)
@@ -105,7 +106,7 @@ def test_unlike_images_are_flagged_and_named(bundle: Bundle, engine: str, caplog
     assert all({"inverted", "blank"}.isdisjoint(prediction.flags) for prediction in found[5:7])
     assert all(prediction.flags[0] == "blank" for prediction in found[7:])
     (message,) = [record.getMessage() for record in caplog.records]
-    assert message.startswith("Unlike the training images, so not to be relied on: the predictions of 6 of 9 images")
+    assert message.startswith("Out of distribution: 6 of 9 images")
     assert "array[3] (inverted)" in message
     assert ", …" in message
 
@@ -162,7 +163,7 @@ def test_sets_are_those_of_the_validation_answers(taught: tuple[Bundle, Outcomes
         {label for label, held in zip(LABELS["binary"], row, strict=True) if held} for row in expected
     ]
     assert len({prediction.possible for prediction in found}) > 1
-    assert predictor.judge.columns == ("ood_score", "flags", "set")
+    assert predictor.postprocessor.columns == ("ood_score", "out_of_distribution", "flags", "set")
 
 
 def test_below_the_promised_confidence_no_answer_is_given(bundle: Bundle) -> None:
@@ -176,7 +177,7 @@ def test_below_the_promised_confidence_no_answer_is_given(bundle: Bundle) -> Non
         assert prediction.answered == (prediction.confidence >= least and prediction.ood_score <= 1)
     assert {prediction.answered for prediction in found[:-1]} == {True, False}
     assert not found[-1].answered
-    rows = [tables.prediction_row(prediction) for prediction in found]
+    rows = [row for prediction in found for row in prediction.rows()]
     assert all(row["answer"] in {row["prediction"], "abstain"} for row in rows)
     assert rows[-1]["answer"] == "abstain"
 
@@ -215,14 +216,15 @@ def test_tables_hold_the_doubt(bundle: Bundle, tmp_path: Path, suffix: str) -> N
     predictor = Predictor(bundle, coverage=0.8, max_risk=0.2)
     found = predictor.predict(np.concatenate([pictures(3), 255 - pictures(1)]))
     # Who evaluates the table leaves these out of the attributes of patients.
-    assert set(predictor.judge.columns) <= set(UNCERTAINTY_COLUMNS)
-    columns = tables.prediction_columns(bundle.labels, predictor.judge.columns)
+    assert set(predictor.postprocessor.columns) <= set(UNCERTAINTY_COLUMNS)
+    columns = predictor.columns
     path = tmp_path / f"table{suffix}"
-    tables.write_table(path, columns, map(tables.prediction_row, found))
+    predictor.write(path, found)
     read = {".csv": pd.read_csv, ".parquet": pd.read_parquet, ".json": pd.read_json}[suffix](path)
     assert list(read.columns) == columns
-    assert columns[-5:] == ["ood_score", "flags", "set", "confidence", "answer"]
+    assert columns[-6:] == ["ood_score", "out_of_distribution", "flags", "set", "confidence", "answer"]
     assert read["flags"].fillna("").str.startswith("inverted").tolist() == [False, False, False, True]
+    assert read["out_of_distribution"].tolist() == [False, False, False, True]
     np.testing.assert_allclose(read["ood_score"], [p.ood_score for p in found], rtol=1e-3)
 
 

@@ -101,7 +101,6 @@ EXTRAS = {
     "torch": "torch",
     "keras": "tensorflow",
     "onnx": "onnx",
-    "tf2onnx": "onnx",
     "onnxruntime": "onnx",
     "openvino": "openvino",
     "jinja2": "report",

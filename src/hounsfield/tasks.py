@@ -48,6 +48,10 @@ TASKS: dict[Task, Traits] = {
 }
 
 
+# What a model of a family is called in messages.
+MODEL_NAMES: dict[Family, str] = {"labels": "classifier", "boxes": "detector"}
+
+
 def family_of(task: Task) -> Family:
     """The kind of truth of a task."""
     return TASKS[task].family

@@ -15,6 +15,7 @@ imports no Keras.
 
 from hounsfield.bundle.bundle import Bundle
 from hounsfield.bundle.manifest import SourceRange
-from hounsfield.bundle.saving import export_onnx, save_bundle, save_detector
+from hounsfield.bundle.saving import export_onnx, save_bundle
+from hounsfield.bundle.table import FORMS
 
-__all__ = ["Bundle", "SourceRange", "export_onnx", "save_bundle", "save_detector"]
+__all__ = ["FORMS", "Bundle", "SourceRange", "export_onnx", "save_bundle"]

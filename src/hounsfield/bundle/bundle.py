@@ -9,35 +9,33 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from hounsfield.atomic import replacing, write_text
+from hounsfield.bundle.base import Form, Kept
 from hounsfield.bundle.manifest import (
     FORMAT_VERSION,
-    HEAD,
     MANIFEST,
     NETWORK,
     OLD_UNCERTAINTY,
-    ONNX,
     PIPELINE,
-    TRUNK,
     UNCERTAINTY,
     Manifest,
     SourceRange,
     check_files,
     read_manifest,
 )
+from hounsfield.bundle.table import FORMS
 from hounsfield.errors import BundleError, EvaluationError, PreprocessingError, require
-from hounsfield.evaluation.detection_uncertainty import DetectionUncertainty
+from hounsfield.evaluation.novelty import Novelty
 from hounsfield.evaluation.scaling import Scaling, Unscaled, scaling_from_dict, scaling_to_dict
-from hounsfield.evaluation.uncertainty import Uncertainty
 from hounsfield.preprocessing import Pipeline
-from hounsfield.tasks import LabelTask, Task, num_outputs
+from hounsfield.tasks import MODEL_NAMES, Family, LabelTask, Task, family_of, num_outputs
 
-Kept = TypeVar("Kept", Uncertainty, DetectionUncertainty)
+Known = TypeVar("Known")
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +47,8 @@ class Bundle:
         pipeline: the preprocessing, fitted.
         labels: the labels in the order of the network's outputs; binary: (negative, positive).
         task: "binary", "multi-class", "multi-label" or "detection".
-        threshold: a calibrated probability above it is a positive, for binary and multi-label tasks; in detection the
-            score from which a finding is said.
+        threshold: a label is predicted when its calibrated probability is above this (binary and multi-label tasks);
+            in detection, the lowest score of a finding that is reported.
         scaling: what makes calibrated probabilities of the network's own.
         calibration: how the scaling was chosen, and what it changed.
         input_shape: what the network takes: (rows, columns, channels) or (slices, rows, columns, channels).
@@ -58,8 +56,8 @@ class Bundle:
         source_range: what the training images were like before preprocessing.
         versions: of the packages that made it.
         engine_checks: what was found when engines were compared on the validation images.
-        detector: of a detector, the fields of its ``DetectorSettings``, the ``strides`` of its levels and
-            ``window_overlap``, the share of a window that neighbours share in images larger than the network's input.
+        settings: what prediction has to know of the network beside its labels; see the ``settings`` of each form. Of
+            a detector the fields of its ``DetectorSettings``, ``strides`` and ``window_overlap``.
     """
 
     folder: Path
@@ -74,31 +72,49 @@ class Bundle:
     calibration: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     engine_checks: Mapping[str, Any] = field(default_factory=dict)
-    detector: Mapping[str, Any] | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def onnx(self) -> Path:
-        """Where the ONNX form of the network is, if it was made."""
-        return self.folder / ONNX
+    def family(self) -> Family:
+        """The kind of truth that it predicts."""
+        return family_of(self.task)
 
     @property
-    def onnx_parts(self) -> tuple[Path, Path]:
-        """Where the ONNX forms of a detector's trunk and head are, if they were made."""
-        return self.folder / TRUNK, self.folder / HEAD
+    def form(self) -> Form:
+        """What bundles of this family hold."""
+        return FORMS[self.family]
+
+    @property
+    def onnx_files(self) -> tuple[Path, ...]:
+        """Where the ONNX form of each of its networks is, if it was made."""
+        return tuple(self.folder / part.file for part in self.form.PARTS)
+
+    @property
+    def has_onnx(self) -> bool:
+        """Whether the ONNX form of every network was made."""
+        return all(path.is_file() for path in self.onnx_files)
 
     @property
     def classifier_task(self) -> LabelTask:
         """The task, of a bundle that labels whole images.
 
         Raises:
-            BundleError: this is a detector.
+            BundleError: this is another kind of model.
         """
-        if self.task == "detection":
+        self.require("labels")
+        return cast("LabelTask", self.task)
+
+    def require(self, family: Family) -> None:
+        """Refuse a bundle of another family.
+
+        Raises:
+            BundleError: it is one.
+        """
+        if self.family != family:
             raise BundleError(
-                f"The bundle in {self.folder} is a detector: it finds boxes. Expected a classifier, which gives each "
-                "image probabilities of labels. Use hounsfield predict, evaluate and report on a detector."
+                f"The bundle in {self.folder} is a {MODEL_NAMES[self.family]}: expected a {MODEL_NAMES[family]}. Give "
+                "the run of one, or open bundles of any kind with hounsfield.inference.open_predictor."
             )
-        return self.task
 
     @property
     def num_outputs(self) -> int:
@@ -106,33 +122,30 @@ class Bundle:
         return num_outputs(len(self.labels), self.task)
 
     @cached_property
-    def uncertainty(self) -> Uncertainty | None:
-        """What is known of validation images; ``None`` where nothing was kept, and of a detector.
+    def uncertainty(self) -> Kept | None:
+        """What is known of validation images, in the class of the family's form; ``None`` where nothing was kept.
 
         Raises:
             BundleError: the file is damaged.
         """
-        return None if self.task == "detection" else self._read_uncertainty(Uncertainty)
-
-    @cached_property
-    def counting(self) -> DetectionUncertainty | None:
-        """What is known of a detector's counts in validation images; ``None`` where nothing was kept.
-
-        Raises:
-            BundleError: the file is damaged.
-        """
-        return self._read_uncertainty(DetectionUncertainty) if self.task == "detection" else None
-
-    def _read_uncertainty(self, kind: type[Kept]) -> Kept | None:
         names = [name for name in (UNCERTAINTY, OLD_UNCERTAINTY) if (self.folder / name).is_file()]
         if not names:
             return None
         path = self.folder / names[0]
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                return kind.from_arrays(dict(arrays))
+                return self.form.KEPT.from_arrays(dict(arrays))
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise BundleError(f"{path} is damaged ({error}). Copy the bundle again from where it was made.") from error
+
+    def kept(self, kind: type[Known]) -> Known | None:
+        """What is known of validation images, where it is of this class."""
+        return self.uncertainty if isinstance(self.uncertainty, kind) else None
+
+    @property
+    def novelty(self) -> Novelty | None:
+        """What tells images that are out of distribution; ``None`` where it was not fitted."""
+        return self.uncertainty.novelty if self.uncertainty else None
 
     def calibrated(self, probabilities: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The probabilities that are predicted, from the network's own: (n, 1) or (n, labels)."""
@@ -147,7 +160,8 @@ class Bundle:
         """
         folder = _bundle_folder(Path(folder))
         manifest = read_manifest(folder / MANIFEST)
-        check_files(folder, manifest.sizes)
+        forms = {part.file for form in FORMS.values() for part in form.PARTS}
+        check_files(folder, manifest.sizes, forms)
         try:
             pipeline = Pipeline.from_json(folder / PIPELINE)
         except PreprocessingError as error:
@@ -168,9 +182,9 @@ class Bundle:
             BundleError: the file is missing or damaged, or would run code.
         """
         keras = require("keras", "loading the bundle's Keras network")
-        if self.task == "detection":
-            # Keras knows the class by its name once this is imported.
-            importlib.import_module("hounsfield.detection")
+        if self.form.LAYERS is not None:
+            # Keras knows a class by its name once this is imported.
+            importlib.import_module(self.form.LAYERS)
         path = self.folder / NETWORK
         try:
             return keras.saving.load_model(path, compile=False, safe_mode=True)
@@ -189,35 +203,27 @@ class Bundle:
 
     def with_uncertainty(
         self,
-        uncertainty: Uncertainty,
+        uncertainty: Kept,
         *,
-        scaling: Scaling,
         threshold: float,
+        scaling: Scaling | None = None,
         calibration: Mapping[str, Any] | None = None,
     ) -> Bundle:
         """Record what validation images taught, and return the bundle that knows it.
 
         Args:
             uncertainty: written as ``uncertainty.npz``.
+            threshold: of the calibrated probabilities, or of scores.
             scaling: of the network's own probabilities.
-            threshold: of the calibrated ones.
             calibration: how the scaling was chosen, as plain values.
         """
-        self._write_uncertainty(uncertainty)
-        known = dataclasses.replace(self, scaling=scaling, threshold=threshold, calibration=dict(calibration or {}))
-        write_manifest(known)
-        return known
-
-    def with_counting(self, uncertainty: DetectionUncertainty, *, threshold: float) -> Bundle:
-        """Record what validation images taught of a detector, and the score from which a finding is said."""
-        self._write_uncertainty(uncertainty)
-        known = dataclasses.replace(self, threshold=threshold)
-        write_manifest(known)
-        return known
-
-    def _write_uncertainty(self, uncertainty: Uncertainty | DetectionUncertainty) -> None:
         with replacing(self.folder / UNCERTAINTY) as temporary, temporary.open("wb") as file:
             np.savez(file, **uncertainty.to_arrays())  # type: ignore[arg-type]  # the stub takes them for allow_pickle
+        known = dataclasses.replace(
+            self, scaling=scaling or self.scaling, threshold=threshold, calibration=dict(calibration or {})
+        )
+        write_manifest(known)
+        return known
 
 
 def _bundle_folder(folder: Path) -> Path:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hounsfield.errors import BundleError
 from hounsfield.tasks import Task
@@ -17,9 +17,6 @@ FORMAT_VERSION = 1
 MANIFEST = "bundle.json"
 PIPELINE = "pipeline.json"
 NETWORK = "model.keras"
-ONNX = "model.onnx"
-# A detector's two networks: from an image to anchors and features, and from regions to labels.
-TRUNK, HEAD = "trunk.onnx", "head.onnx"
 UNCERTAINTY = "uncertainty.npz"
 # What the file was called until format 1 of version 0.1; such bundles stay readable.
 OLD_UNCERTAINTY = "doubt.npz"
@@ -61,8 +58,17 @@ class Manifest(BaseModel):
     source_range: SourceRange
     versions: dict[str, str]
     engine_checks: dict[str, Any]
-    detector: dict[str, Any] | None = None
+    settings: dict[str, Any] = Field(default_factory=dict)
     sizes: dict[str, int]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_old_names(cls, values: Any) -> Any:
+        """The settings of a detector were called so in bundles of version 0.1's first step."""
+        if isinstance(values, dict) and "detector" in values:
+            values = {**values, "settings": values["detector"] or {}}
+            del values["detector"]
+        return values
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -95,8 +101,13 @@ def read_manifest(path: Path) -> Manifest:
         ) from error
 
 
-def check_files(folder: Path, sizes: Mapping[str, int]) -> None:
+def check_files(folder: Path, sizes: Mapping[str, int], forms: Collection[str]) -> None:
     """Compare the files of a bundle with the sizes that its manifest names.
+
+    Args:
+        folder: of the bundle.
+        sizes: by file name.
+        forms: names of ONNX files, with any of which the Keras network may be absent.
 
     Raises:
         BundleError: a file is missing or has another size.
@@ -104,7 +115,7 @@ def check_files(folder: Path, sizes: Mapping[str, int]) -> None:
     for name, expected in sizes.items():
         path = folder / name
         # A deployment that runs on ONNX alone may leave the Keras network at home.
-        if not path.is_file() and not (name == NETWORK and any((folder / form).is_file() for form in (ONNX, TRUNK))):
+        if not path.is_file() and not (name == NETWORK and any((folder / form).is_file() for form in forms)):
             raise BundleError(
                 f"The bundle in {folder} lacks {name}. Copy the whole folder again from where it was made."
             )

@@ -24,11 +24,8 @@ def command(
 
     bundle = Bundle.load(run)
     path = export_bundle(bundle, to, output)
-    if bundle.task == "detection":
-        say(
-            "A detector is two networks: trunk, from an image to features and anchors, and head, from regions to "
-            "labels. What lies between them is told in docs/detection-prediction.md."
-        )
+    if bundle.form.EXPORT_NOTE:
+        say(bundle.form.EXPORT_NOTE)
     say(f"Input 'image': (batch, {', '.join(map(str, bundle.input_shape))}) float32, after the steps of pipeline.json.")
     if as_json:
         print_json({"to": to, "path": str(path)})

@@ -22,15 +22,13 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print count, bad images and engine as JSON.")] = False,
 ) -> None:
     """Write the feature vectors of images: what the network sees in them before it decides."""
-    from hounsfield.bundle import Bundle
     from hounsfield.cli.backend import announce_engine
-    from hounsfield.inference import Detector, Predictor
+    from hounsfield.inference import open_predictor
     from hounsfield.inference.tables import FEATURE_SUFFIXES, check_table_path, write_features
 
     check_table_path(output, FEATURE_SUFFIXES)
-    bundle = Bundle.load(run)
     announce_engine(engine)
-    predictor = Detector(bundle, engine) if bundle.task == "detection" else Predictor(bundle, engine)
+    predictor = open_predictor(run, engine)
     say(f"Engine: {predictor.engine.description}")
     bad: list[BadImage] = []
     with progress_bars() as bars:

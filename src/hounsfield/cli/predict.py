@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hounsfield.cli.console import print_json, progress_bars, say
+from hounsfield.cli.console import check_folder, picture_name, print_json, progress_bars, say
+from hounsfield.cli.options import chosen
 from hounsfield.cli.results import ENGINE_HELP, conclude, good_results, reasons
 from hounsfield.errors import UsageError
+from hounsfield.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from hounsfield.inference import BadImage, Prediction, Predictor
+    from hounsfield.images import Image
+    from hounsfield.inference import BadImage, BasePrediction, BasePredictor
 
 
 def command(
@@ -22,15 +27,21 @@ def command(
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Images, folders of images, or .npy arrays.")],
     *,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write the table here: .csv, .parquet or .json.")
+        Path | None, typer.Option("--output", "-o", help="Write the table to this file: .csv, .parquet or .json.")
     ] = None,
     threshold: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Instead of the bundle's own; binary and multi-label.")
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Decision threshold in place of the bundle's own; for detectors the lowest score."
+        ),
     ] = None,
     sets: Annotated[
         float | None,
         typer.Option(
-            min=0, max=1, metavar="COVERAGE", help="Add sets of labels that hold the true one this often, such as 0.9."
+            min=0,
+            max=1,
+            metavar="COVERAGE",
+            help="Classifiers: add sets of labels that contain the true one this often, such as 0.9.",
         ),
     ] = None,
     by_class: Annotated[
@@ -39,15 +50,20 @@ def command(
     abstain: Annotated[
         float | None,
         typer.Option(
-            min=0, max=1, metavar="RISK", help="Answer only where at most this share of answers is wrong, such as 0.05."
+            min=0,
+            max=1,
+            metavar="RISK",
+            help="Classifiers: answer only where at most this share of answers is wrong, such as 0.05.",
         ),
     ] = None,
     overlay: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Of a detector: draw the boxes of each image into this folder.")
+        Path | None, typer.Option(metavar="DIR", help="Draw the prediction on each image, into this folder.")
     ] = None,
     counts: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Of a detector: objects of each label in each image: .csv or .parquet."),
+        typer.Option(
+            metavar="FILE", help="Detectors: write the objects of each label per image to this file: .csv or .parquet."
+        ),
     ] = None,
     engine: Annotated[str, typer.Option(help=ENGINE_HELP)] = "auto",
     as_json: Annotated[
@@ -55,42 +71,28 @@ def command(
         typer.Option("--json", help="Print predictions (with -o their number), bad images and engine as JSON."),
     ] = False,
 ) -> None:
-    """Predict images, folders of images or arrays; a table on standard output, or in a file.
+    """Predict images, folders of images or arrays; the table goes to standard output or to a file.
 
-    A detector gives a row a finding, with its box in pixels of the image as read; a .json is then COCO's.
+    A detector's table has one row per finding, with its box in pixels of the image as read; as .json it is in COCO's
+    form.
     """
     from hounsfield.bundle import Bundle
     from hounsfield.cli.backend import announce_engine
-    from hounsfield.inference import Predictor
+    from hounsfield.inference import PREDICTORS, open_predictor
     from hounsfield.inference.tables import check_table_path
 
     _check_shares({"--sets": sets, "--abstain": abstain})
-    if output is not None:
-        check_table_path(output)
+    outputs = Outputs(output, overlay, {"counts": counts} if counts else {}, as_json)
+    outputs.check(check_table_path)
     bundle = Bundle.load(run)
     announce_engine(engine)
-    if bundle.task == "detection":
-        from hounsfield.cli.detect import DetectionOutputs, detect
-
-        _refuse(run, "a detector", {"--sets": sets, "--by-class": by_class or None, "--abstain": abstain})
-        detect(bundle, inputs, DetectionOutputs(output, overlay, counts, as_json), threshold=threshold, engine=engine)
-        return
-    _refuse(run, "a classifier", {"--overlay": overlay, "--counts": counts})
+    takes = {family: kind.OPTIONS | kind.TABLES for family, kind in PREDICTORS.items()}
+    given = {"threshold": threshold, "coverage": sets, "by_class": by_class or None, "max_risk": abstain}
+    options = chosen(run, bundle.family, takes, given | outputs.tables)
     if by_class and sets is None:
-        raise UsageError("The option --by-class says how the coverage of --sets shall hold. Give --sets COVERAGE too.")
-    predictor = Predictor(bundle, engine, threshold=threshold, coverage=sets, by_class=by_class, max_risk=abstain)
-    say(f"Engine: {predictor.engine.description}")
-    bad: list[BadImage] = []
-    if output is None:
-        good = _print(predictor, good_results(predictor.stream(inputs), bad), bad, as_json=as_json)
-    else:
-        with progress_bars() as bars:
-            good = _write(predictor, good_results(predictor.stream(inputs, progress=bars), bad), output)
-        if as_json:
-            print_json(
-                {"engine": predictor.engine.description, "count": good, "file": str(output), "bad": reasons(bad)}
-            )
-    conclude(good, bad, output)
+        raise UsageError("--by-class changes how the coverage of --sets holds. Give --sets COVERAGE too.")
+    options = {name: value for name, value in options.items() if name not in outputs.tables}
+    _predict(open_predictor(bundle, engine, **options), inputs, outputs)
 
 
 def _check_shares(options: Mapping[str, float | None]) -> None:
@@ -103,26 +105,97 @@ def _check_shares(options: Mapping[str, float | None]) -> None:
             )
 
 
-def _refuse(run: Path, kind: str, options: Mapping[str, object]) -> None:
-    """Refuse options that the kind of network at hand cannot heed."""
-    given = [name for name, value in options.items() if value is not None]
-    if given:
-        raise UsageError(f"{run} is {kind}, for which there is no {' and no '.join(given)}: leave it out.")
+@dataclass(frozen=True)
+class Outputs:
+    """What is wanted: a table, a folder of pictures, further tables by name, JSON on standard output."""
+
+    table: Path | None
+    pictures: Path | None
+    tables: dict[str, Path]
+    as_json: bool
+
+    def check(self, check_table_path: Any) -> None:
+        """Refuse, before any work is done, what could not be written."""
+        if self.table is not None:
+            check_table_path(self.table)
+        for path in self.tables.values():
+            check_table_path(path, (".csv", ".parquet"))
+        check_folder(self.pictures)
 
 
-def _print(predictor: Predictor, stream: Iterator[Prediction], bad: list[BadImage], *, as_json: bool) -> int:
-    from hounsfield.inference.tables import prediction_columns, prediction_row, write_csv
+@dataclass
+class Tally:
+    """What went through: images, rows of their table, rows of further tables, bad images."""
 
-    if not as_json:
-        columns = prediction_columns(predictor.bundle.labels, predictor.judge.columns)
-        return write_csv(sys.stdout, columns, map(prediction_row, stream))
-    rows = [prediction_row(prediction) for prediction in stream]
-    print_json({"engine": predictor.engine.description, "count": len(rows), "predictions": rows, "bad": reasons(bad)})
-    return len(rows)
+    predictor: BasePredictor[Any]
+    wanted: tuple[str, ...]
+    images: int = 0
+    rows: int = 0
+    tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    bad: list[BadImage] = field(default_factory=list)
+
+    def __call__(self, predictions: Iterator[BasePrediction]) -> Iterator[BasePrediction]:
+        """The same predictions, taken note of."""
+        makers = {name: self.predictor.table(name).row for name in self.wanted}
+        self.tables = {name: [] for name in self.wanted}
+        for prediction in predictions:
+            self.images += 1
+            for name, row in makers.items():
+                self.tables[name].append(row(prediction))
+            yield prediction
+
+    def summary(self) -> dict[str, Any]:
+        """For machines."""
+        return {"engine": self.predictor.engine.description, "count": self.images, "bad": reasons(self.bad)}
 
 
-def _write(predictor: Predictor, stream: Iterator[Prediction], output: Path) -> int:
-    from hounsfield.inference.tables import prediction_columns, prediction_row, write_table
+class Pictures:
+    """Draws each image with its prediction into a folder."""
 
-    columns = prediction_columns(predictor.bundle.labels, predictor.judge.columns)
-    return write_table(output, columns, map(prediction_row, stream))
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._taken: set[str] = set()
+        # Matplotlib draws one picture at a time.
+        self._lock = threading.Lock()
+
+    def __call__(self, image: Image, prediction: BasePrediction) -> None:
+        """Draw one image."""
+        from hounsfield.reports.figures import save_figure
+
+        with self._lock:
+            path = self._folder / f"{picture_name(prediction.image, self._taken)}.png"
+            save_figure(prediction.draw(image), path)
+
+
+def _predict(predictor: BasePredictor[Any], inputs: list[str], outputs: Outputs) -> None:
+    from hounsfield.inference.tables import write_table
+
+    say(f"Engine: {predictor.engine.description}")
+    tally = Tally(predictor, tuple(outputs.tables))
+    pictures = Pictures(outputs.pictures) if outputs.pictures is not None else None
+
+    def results(progress: Progress) -> Iterator[BasePrediction]:
+        return tally(good_results(predictor.stream(inputs, progress=progress, viewer=pictures), tally.bad))
+
+    if outputs.table is not None:
+        with progress_bars() as bars:
+            tally.rows = predictor.write(outputs.table, results(bars))
+        if outputs.as_json:
+            print_json(tally.summary() | {"rows": tally.rows, "file": str(outputs.table)})
+    elif outputs.as_json:
+        predictions = [(prediction.json(), len(prediction.rows())) for prediction in results(silent)]
+        tally.rows = sum(rows for _, rows in predictions)
+        print_json(tally.summary() | {"predictions": [content for content, _ in predictions]})
+    else:
+        tally.rows = _print(predictor, results(silent))
+    for name, path in outputs.tables.items():
+        write_table(path, predictor.table(name).columns, tally.tables[name])
+    if told := predictor.summary(tally.images, tally.rows):
+        say(told)
+    conclude(tally.images, tally.bad, outputs.table)
+
+
+def _print(predictor: BasePredictor[Any], predictions: Iterator[BasePrediction]) -> int:
+    from hounsfield.inference.tables import write_csv
+
+    return write_csv(sys.stdout, predictor.columns, (row for prediction in predictions for row in prediction.rows()))

@@ -1,4 +1,4 @@
-"""What commands share in telling their results: the good images and the bad ones, and what was found of a run."""
+"""What commands share in printing their results: good images, bad images, and what was found of a run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-ENGINE_HELP = "auto (the first installed of those that follow), openvino, onnxruntime or keras."
+ENGINE_HELP = "openvino, onnxruntime, keras, or auto: the first of these that is installed."
 
 
 class Outcome(Protocol):
@@ -40,7 +40,7 @@ def tell(found: Outcome, run: Path, written: Sequence[str], *, as_json: bool) ->
 
 
 def good_results(results: Iterator[Result | BadImage], bad: list[BadImage]) -> Iterator[Result]:
-    """What is good of a stream; bad images are told on standard error and put into ``bad``.
+    """The good results of a stream; bad images are printed to standard error and put into ``bad``.
 
     The first result is made at once: where every image is bad, no file is made or replaced.
 
@@ -67,7 +67,7 @@ def _sorted_out(results: Iterator[Result | BadImage], bad: list[BadImage]) -> It
 
 def reasons(bad: list[BadImage]) -> list[dict[str, str]]:
     """The bad images for machines."""
-    return [{"image": image.image, "reason": image.reason} for image in bad]
+    return [image.json() for image in bad]
 
 
 def conclude(good: int, bad: list[BadImage], output: Path | None) -> None:
@@ -81,6 +81,6 @@ def conclude(good: int, bad: list[BadImage], output: Path | None) -> None:
     if bad:
         names = ", ".join(image.image for image in bad[:5]) + (", …" if len(bad) > 5 else "")
         raise ImageError(
-            f"{len(bad)} of {good + len(bad)} images could not be used: {names}. The reasons stand above; the others "
-            "are done. Repair these or leave them out."
+            f"{len(bad)} of {good + len(bad)} images could not be used: {names}. The reasons are printed above, and "
+            "the other images are done. Repair these or leave them out."
         )

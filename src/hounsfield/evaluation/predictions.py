@@ -28,9 +28,11 @@ SPLIT_COLUMN = "split"
 PROBABILITY_PREFIX = "p_"
 SEPARATOR = ";"
 
-# What prediction says of an image beside its label and probabilities, where it is asked.
+# What `predict` writes beside label and probabilities.
 # "unlike_training" is what earlier versions called the out-of-distribution score.
-UNCERTAINTY_COLUMNS = ("ood_score", "unlike_training", "flags", "disagreement", "set", "confidence", "answer")
+UNCERTAINTY_COLUMNS = (
+    *("ood_score", "out_of_distribution", "unlike_training", "flags", "disagreement", "set", "confidence", "answer"),
+)
 # A label or a site may well be called None or NA: only an empty cell and a number's NaN are missing.
 MISSING_CELLS: dict[str, Any] = {"keep_default_na": False, "na_values": ["", "nan", "NaN"]}
 CSV_OPTIONS: dict[str, Any] = {

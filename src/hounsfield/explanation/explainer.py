@@ -14,11 +14,12 @@ from hounsfield.errors import ImageError, UsageError
 from hounsfield.explanation.methods import Method, open_method
 from hounsfield.explanation.projection import place
 from hounsfield.explanation.structure import Layer
-from hounsfield.images import Image
+from hounsfield.images import Image, Reference
 from hounsfield.inference import BadImage, Prediction, Predictor
-from hounsfield.inference.fitting import UnlikenessLog
+from hounsfield.inference.fitting import DifferenceLog
 from hounsfield.inference.sources import Inputs, frames, sources
 from hounsfield.progress import Progress, silent
+from hounsfield.tasks import questions
 
 Floats = npt.NDArray[np.float32]
 
@@ -28,7 +29,6 @@ class Explanation:
     """Where the evidence for a label lies in one image.
 
     Attributes:
-        image: its name, as predictions have it.
         label: the label whose evidence this is.
         prediction: what was predicted.
         original: the image as it was read.
@@ -36,12 +36,16 @@ class Explanation:
         heat: evidence at each pixel of the original, its spatial shape; above 0 speaks for the label, below against.
     """
 
-    image: str
     label: str
     prediction: Prediction
     original: Image
     grid: Floats
     heat: Floats
+
+    @property
+    def image(self) -> str:
+        """The image's name, as predictions have it."""
+        return self.prediction.image
 
     @property
     def probability(self) -> float:
@@ -108,43 +112,44 @@ class Explainer:
     def stream(self, inputs: Inputs, *, progress: Progress = silent) -> Iterator[Explanation | BadImage]:
         """Explain one image after another, in the order of the inputs; of volumes each slice for a 2D network."""
         rank = len(self.bundle.input_shape) - 1
-        unlikeness = UnlikenessLog(self.bundle.source_range)
+        differences = DifferenceLog(self.bundle.source_range)
         done = 0
         progress("explain", done, None)
         for source in sources(inputs, rank):
             try:
-                found = frames(source.load(), source.name, rank)
+                found = frames(source.load(), source.reference, rank)
             except ImageError as error:
-                yield BadImage(source.name, str(error))
+                yield BadImage(source.reference, str(error))
                 continue
-            for name, image in found:
-                yield self._explain(image, name, unlikeness)
+            for reference, image in found:
+                yield self._explain(image, reference, differences)
                 done += 1
                 progress("explain", done, None)
-        unlikeness.conclude()
+        differences.conclude()
 
-    def explain_image(self, image: Image, name: str = "image") -> Explanation | BadImage:
-        """Explain one image of the network's rank that was read already."""
-        return self._explain(image, name, UnlikenessLog(self.bundle.source_range))
+    def explain_image(self, image: Image, reference: Reference | None = None) -> Explanation | BadImage:
+        """Explain one image of the network's rank that was read already; its own reference where none is given."""
+        reference = reference or image.reference or Reference("image")
+        return self._explain(image, reference, DifferenceLog(self.bundle.source_range))
 
-    def _explain(self, image: Image, name: str, unlikeness: UnlikenessLog) -> Explanation | BadImage:
-        predicted = self.predictor.predict_image(image, name, unlikeness)
+    def _explain(self, image: Image, reference: Reference, differences: DifferenceLog) -> Explanation | BadImage:
+        predicted = self.predictor.predict_image(image, reference, differences)
         if isinstance(predicted, BadImage):
             return predicted
-        prediction, prepared, change = predicted
+        prediction, prepared = predicted
         label = self._label or self._usual_label(prediction)
         evidence = self.method.evidence(prepared.pixels, self.target(label))
-        heat = place(evidence, prepared.shape, image.shape, change.matrix)
-        return Explanation(name, label, prediction, image, evidence, heat)
+        matrix = prepared.change.matrix if prepared.change else None
+        heat = place(evidence, prepared.pixels.shape[:-1], image.shape, matrix)
+        return Explanation(label, prediction, image, evidence, heat)
 
     def target(self, label: str) -> Floats:
         """(outputs,): the logits whose weighted sum speaks for a label; the negative one of a binary task has −1."""
-        position = self.bundle.labels.index(label)
-        if self.bundle.task == "binary":
-            return np.array([1.0 if position else -1.0], np.float32)
-        return np.asarray(np.eye(len(self.bundle.labels), dtype=np.float32)[position])
+        asked = questions(self.bundle.labels, self.bundle.task)
+        if label not in asked:
+            return np.array([-1.0], np.float32)
+        return np.asarray(np.eye(len(asked), dtype=np.float32)[asked.index(label)])
 
     def _usual_label(self, predicted: Prediction) -> str:
-        if self.bundle.task == "binary":
-            return self.bundle.labels[1]
-        return max(predicted.probabilities, key=lambda label: predicted.probabilities[label])
+        asked = questions(self.bundle.labels, self.bundle.task)
+        return max(asked, key=lambda label: predicted.probabilities[label])

@@ -19,6 +19,7 @@ from hounsfield.explanation.occlusion import lost_by_hiding, without_detail
 from hounsfield.explanation.receptive_field import cell_shift
 from hounsfield.explanation.structure import Layer, Part, logits, parts, require_sum
 from hounsfield.inference import Engine
+from hounsfield.inference.labels import run as run_engine
 
 logger = logging.getLogger(__name__)
 
@@ -171,7 +172,7 @@ class Occlusion:
         """See :meth:`Method.evidence`."""
 
         def score(batch: Floats) -> npt.NDArray[np.floating]:
-            return log_odds(self._engine.run(batch).probabilities) @ target
+            return log_odds(run_engine(self._engine, batch).probabilities) @ target
 
         return lost_by_hiding(score, pixels, without_detail(pixels))
 

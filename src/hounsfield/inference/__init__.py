@@ -1,18 +1,19 @@
 """Predictions and features of a bundle, on the fastest engine that is installed."""
 
-from hounsfield.inference.detection_engines import DetectionEngine, check_detector_bfloat16, open_detection_engine
-from hounsfield.inference.detector import Detector
-from hounsfield.inference.engines import ENGINES, Engine, Outputs, check_bfloat16, open_engine
-from hounsfield.inference.prediction import BadImage, DetectionPrediction, Prediction
-from hounsfield.inference.predictor import Predictor
-from hounsfield.inference.table import PREDICTORS, open_predictor
+from hounsfield.inference.base import BasePredictor
+from hounsfield.inference.boxes import Detector
+from hounsfield.inference.engines import ENGINES, Engine, open_engine
+from hounsfield.inference.labels import Outputs, Predictor
+from hounsfield.inference.prediction import BadImage, BasePrediction, DetectionPrediction, Prediction
+from hounsfield.inference.table import PREDICTORS, check_bfloat16, open_predictor
 from hounsfield.inference.windows import Found
 
 __all__ = [
     "ENGINES",
     "PREDICTORS",
     "BadImage",
-    "DetectionEngine",
+    "BasePrediction",
+    "BasePredictor",
     "DetectionPrediction",
     "Detector",
     "Engine",
@@ -21,8 +22,6 @@ __all__ = [
     "Prediction",
     "Predictor",
     "check_bfloat16",
-    "check_detector_bfloat16",
-    "open_detection_engine",
     "open_engine",
     "open_predictor",
 ]

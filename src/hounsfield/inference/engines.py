@@ -1,15 +1,13 @@
-"""What runs a bundle's network: OpenVINO, ONNX Runtime, or Keras itself."""
+"""What runs a bundle's networks: OpenVINO, ONNX Runtime, or Keras itself."""
 
 from __future__ import annotations
 
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from hounsfield.bundle import Bundle
 from hounsfield.errors import BundleError, HounsfieldError, MissingDependency, UsageError, require
@@ -20,99 +18,86 @@ from hounsfield.inference.onnx_networks import (
     Precision,
     checked_precision,
 )
-from hounsfield.onnx_export import OUTPUTS
-from hounsfield.tasks import decide
 
 logger = logging.getLogger(__name__)
 
-CHECK_BATCH = 32
-
-
-@dataclass(frozen=True, eq=False)
-class Outputs:
-    """What the network says of a batch.
-
-    Attributes:
-        probabilities: (n, 1) for a binary task, else (n, labels), float32.
-        features: the pooled vectors, (n, features), float32.
-    """
-
-    probabilities: Floats
-    features: Floats
-
 
 class Engine(Protocol):
-    """Runs the network on batches; safe to call from several threads at once."""
+    """Runs the networks of a bundle on batches; safe to call from several threads at once."""
 
     name: str
     description: str
 
-    def run(self, batch: Floats, *, alone: bool = True) -> Outputs:
-        """Run the network.
+    def run(self, batch: Floats, *, part: int = 0, alone: bool = True) -> list[Floats]:
+        """Run one network.
 
         Args:
-            batch: (n, *input_shape) float32.
+            batch: (n, …) float32, as the network takes it.
+            part: which of the bundle's networks; a classifier has one.
             alone: every core may work on this batch; ``False`` where several threads call at once, each of which
                 then gets its share of the cores.
+
+        Returns:
+            The outputs that the bundle's form names, in that order, float32. The next call of this thread may overwrite
+            them.
         """
 
 
 class OpenVINOEngine:
-    """The network compiled by OpenVINO for this CPU; one form for one caller at a time, one for several."""
+    """The networks compiled by OpenVINO for this CPU."""
 
     name = "openvino"
 
     def __init__(self, bundle: Bundle, precision: Precision | None = None) -> None:
-        self._network = OpenVINONetwork(bundle.onnx, precision or checked_precision(bundle))
-        self.description = self._network.description
+        precision = precision or checked_precision(bundle)
+        self._networks = [
+            OpenVINONetwork(path, "f32" if part.exact else precision)
+            for path, part in zip(bundle.onnx_files, bundle.form.PARTS, strict=True)
+        ]
+        self._outputs = bundle.form.outputs(bundle.settings)
+        self.description = self._networks[0].description
 
-    def run(self, batch: Floats, *, alone: bool = True) -> Outputs:
+    def run(self, batch: Floats, *, part: int = 0, alone: bool = True) -> list[Floats]:
         """See :meth:`Engine.run`."""
-        # Outputs are views of the request's memory, which the next call overwrites.
-        return Outputs(*map(np.array, self._network.run(batch, OUTPUTS, alone=alone)))
+        return self._networks[part].run(batch, self._outputs[part], alone=alone)
 
 
 class ONNXRuntimeEngine:
-    """The network in ONNX Runtime, on a CUDA device where its build has one."""
+    """The networks in ONNX Runtime, on a CUDA device where its build has one."""
 
     name = "onnxruntime"
 
     def __init__(self, bundle: Bundle) -> None:
-        self._network = ONNXRuntimeNetwork(bundle.onnx)
-        self.description = self._network.description
+        self._networks = [ONNXRuntimeNetwork(path) for path in bundle.onnx_files]
+        self._outputs = bundle.form.outputs(bundle.settings)
+        self.description = self._networks[0].description
 
-    def run(self, batch: Floats, *, alone: bool = True) -> Outputs:
+    def run(self, batch: Floats, *, part: int = 0, alone: bool = True) -> list[Floats]:
         """See :meth:`Engine.run`."""
-        return Outputs(*self._network.run(batch, OUTPUTS, alone=alone))
+        return self._networks[part].run(batch, self._outputs[part], alone=alone)
 
 
 class KerasEngine:
-    """The network in Keras on the backend that is set; slow for single images."""
+    """The networks in Keras on the backend that is set; slow for single images."""
 
     name = "keras"
 
     def __init__(self, bundle: Bundle) -> None:
-        self._keras = require("keras", "running the network on Keras")
-        network = bundle.network()
-        outputs = {name: network.get_layer(name).output for name in OUTPUTS}
-        self._network = self._keras.Model(network.inputs[0], outputs)
+        keras = require("keras", "running the network on Keras")
+        self._networks = [
+            keras.Model(network.inputs[0], list(ends.outputs.values()))
+            for network, ends in bundle.form.ends(bundle.network())
+        ]
         self._lock = threading.Lock()
-        self.description = f"Keras {self._keras.__version__} on {self._keras.backend.backend()} in float32"
+        self.description = f"Keras {keras.__version__} on {keras.backend.backend()} in float32"
 
-    def run(self, batch: Floats, *, alone: bool = True) -> Outputs:  # noqa: ARG002  (calls are made one after another)
+    def run(self, batch: Floats, *, part: int = 0, alone: bool = True) -> list[Floats]:  # noqa: ARG002  (calls are made one after another)
         """See :meth:`Engine.run`."""
         with self._lock:
-            outcome = self._network.predict_on_batch(batch)
-        return Outputs(*(np.asarray(outcome[name], dtype=np.float32) for name in OUTPUTS))
+            outputs = self._networks[part].predict_on_batch(batch)
+        return [np.asarray(each, np.float32) for each in outputs]
 
 
-class Described(Protocol):
-    """What says of itself on what it runs."""
-
-    description: str
-
-
-Opened = TypeVar("Opened", bound=Described)
 ENGINES: dict[str, Callable[[Bundle], Engine]] = {
     "openvino": OpenVINOEngine,
     "onnxruntime": ONNXRuntimeEngine,
@@ -128,17 +113,12 @@ def open_engine(bundle: Bundle, name: str = "auto") -> Engine:
         MissingDependency: the package is not installed; with "auto": none is.
         BundleError: the bundle has no ONNX form for the engine, or a damaged network.
     """
-    return opened(bundle, ENGINES, name)
-
-
-def opened(bundle: Bundle, engines: Mapping[str, Callable[[Bundle], Opened]], name: str) -> Opened:
-    """The engine of this name out of a table of them, or with "auto" the first that works here."""
-    if name in engines:
-        return _said(engines[name](bundle))
+    if name in ENGINES:
+        return _announced(ENGINES[name](bundle))
     if name != "auto":
-        raise UsageError(f"No engine is called '{name}'. Known are: auto, {', '.join(engines)}.")
+        raise UsageError(f"No engine is called '{name}'. Known are: auto, {', '.join(ENGINES)}.")
     refusals: dict[str, HounsfieldError] = {}
-    for candidate, constructor in engines.items():
+    for candidate, constructor in ENGINES.items():
         try:
             engine = constructor(bundle)
         except HounsfieldError as error:
@@ -146,52 +126,25 @@ def opened(bundle: Bundle, engines: Mapping[str, Callable[[Bundle], Opened]], na
             refusals[candidate] = error
         else:
             _warn_of_damage(bundle, refusals, engine)
-            return _said(engine)
+            return _announced(engine)
     if all(isinstance(refusal, MissingDependency) for refusal in refusals.values()):
         raise MissingDependency(
-            f"None of {', '.join(engines)} is installed, and one of them has to run the network. Install the fastest "
-            "with: pip install 'hounsfield[openvino]'"
+            f"No engine is installed ({', '.join(ENGINES)}), and one of them has to run the network. Install the "
+            "fastest with: pip install 'hounsfield[openvino]'"
         )
     reasons = " ".join(f"{name}: {refusal}" for name, refusal in refusals.items())
     raise BundleError(f"No engine can run the bundle in {bundle.folder}. {reasons}")
 
 
-def check_bfloat16(bundle: Bundle, images: Floats) -> bool:
-    """Whether OpenVINO decides every image the same in bfloat16 as in float32; ``False`` where it is not installed.
-
-    Args:
-        bundle: with its ONNX form; its threshold counts.
-        images: preprocessed validation images (n, *input_shape); read in slices, so a memory map will do.
-
-    Keep the answer with ``bundle.with_check("bfloat16", …)``; engines that are opened afterwards heed it where the
-    processor has bfloat16 instructions.
-    """
-    try:
-        engines = [OpenVINOEngine(bundle, "f32"), OpenVINOEngine(bundle, "bf16")]
-    except (MissingDependency, BundleError) as error:
-        logger.info("bfloat16 cannot be checked: %s", error)
-        return False
-    for start in range(0, len(images), CHECK_BATCH):
-        batch = np.ascontiguousarray(images[start : start + CHECK_BATCH], dtype=np.float32)
-        exact, rounded = (_decisions(bundle, engine.run(batch)) for engine in engines)
-        if not np.array_equal(exact, rounded):
-            return False
-    return len(images) > 0
-
-
-def _decisions(bundle: Bundle, outputs: Outputs) -> npt.NDArray[np.bool_]:
-    return decide(bundle.calibrated(outputs.probabilities), bundle.classifier_task, bundle.threshold)
-
-
-def _warn_of_damage(bundle: Bundle, refusals: Mapping[str, HounsfieldError], engine: Described) -> None:
+def _warn_of_damage(bundle: Bundle, refusals: Mapping[str, HounsfieldError], engine: Engine) -> None:
     """Say why faster engines do not run the bundle; what is not installed or was never exported is no surprise."""
     damaged = {name: refusal for name, refusal in refusals.items() if isinstance(refusal, BundleError)}
-    if damaged and any(path.is_file() for path in (bundle.onnx, *bundle.onnx_parts)):
-        # All of them read the same file: the word of the first is enough.
+    if damaged and any(path.is_file() for path in bundle.onnx_files):
+        # All of them read the same files: the word of the first is enough.
         reason = next(iter(damaged.values()))
         logger.warning("Passed over: %s. The network runs on %s. %s", ", ".join(damaged), engine.description, reason)
 
 
-def _said(engine: Opened) -> Opened:
+def _announced(engine: Engine) -> Engine:
     logger.info("The network runs on %s.", engine.description)
     return engine

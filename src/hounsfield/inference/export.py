@@ -1,4 +1,4 @@
-"""The network of a bundle for other runtimes."""
+"""The networks of a bundle for other runtimes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from hounsfield.openvino_runtime import openvino_runtime
 
 
 def export_bundle(bundle: Bundle, to: str, output: Path | None = None) -> Path:
-    """Write the network for another runtime.
+    """Write the networks for another runtime.
 
-    A detector has two networks, trunk and head, and is written into a folder; what lies between them is
-    :class:`hounsfield.inference.two_stage.TwoStage`, which a runtime has to do by itself.
+    A bundle of several networks, such as the trunk and the head of a detector, is written into a folder. What lies
+    between those two is :class:`hounsfield.inference.two_stage.TwoStage`, which a runtime has to do by itself.
 
     Args:
         bundle: a loaded bundle.
-        to: "onnx" (one file), "openvino" (an .xml file with its .bin beside) or "saved_model" (a folder).
+        to: "onnx" (a file per network), "openvino" (an .xml file with its .bin beside) or "saved_model" (a folder).
         output: the file or folder to be written; ``None``: inside the bundle.
 
     Returns:
@@ -34,118 +34,83 @@ def export_bundle(bundle: Bundle, to: str, output: Path | None = None) -> Path:
         MissingDependency: a package for it is not installed.
     """
     if to not in EXPORTS:
-        raise UsageError(f"'{to}' is no runtime that can be exported to: expected one of {', '.join(EXPORTS)}.")
+        raise UsageError(f"Networks cannot be exported to '{to}': expected one of {', '.join(EXPORTS)}.")
     suffix, export = EXPORTS[to]
-    if bundle.task == "detection":
-        return _export_detector(bundle, to, output)
-    path = output or bundle.folder / f"model{suffix or '_saved_model'}"
-    if suffix and path.suffix != suffix:
-        raise UsageError(f"The output '{path}' must end in '{suffix}' for {to}.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    export(bundle, path)
-    return path
+    stems = [Path(part.file).stem for part in bundle.form.PARTS]
+    paths = [bundle.folder / f"{stem}{suffix or '_saved_model'}" for stem in stems]
+    if len(stems) > 1:
+        folder = output or bundle.folder
+        if folder.suffix in FILE_SUFFIXES or folder.is_file():
+            raise UsageError(
+                f"The output '{folder}' is one file, and the bundle has {len(stems)} networks, {' and '.join(stems)}. "
+                "Give a folder."
+            )
+        paths, written = [folder / path.name for path in paths], folder
+    else:
+        paths = [output or paths[0]]
+        written = paths[0]
+        if suffix and written.suffix != suffix:
+            raise UsageError(f"The output '{written}' must end in '{suffix}' for {to}.")
+    export(bundle, paths)
+    return written
 
 
-def _export_detector(bundle: Bundle, to: str, output: Path | None) -> Path:
-    """Both networks into a folder, by default the bundle's own."""
-    folder = output or bundle.folder
-    if folder.suffix in FILE_SUFFIXES or folder.is_file():
-        raise UsageError(
-            f"The output '{folder}' is one file, and a detector has two networks, trunk and head. Give a folder."
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    PART_EXPORTS[to](bundle, folder)
-    return folder
-
-
-def _parts_to_onnx(bundle: Bundle, folder: Path) -> None:
-    paths = bundle.onnx_parts
-    if folder == bundle.folder or not all(path.is_file() for path in paths):
+def _to_onnx(bundle: Bundle, paths: list[Path]) -> None:
+    sources = bundle.onnx_files
+    if paths[0] == sources[0] or not bundle.has_onnx:
         export_onnx(bundle)
-    if folder != bundle.folder:
-        for path in paths:
-            _copy(path, folder / path.name)
+    for source, path in zip(sources, paths, strict=True):
+        if path != source:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as temporary:
+                shutil.copyfile(source, temporary)
 
 
-def _parts_to_openvino(bundle: Bundle, folder: Path) -> None:
-    openvino_runtime("exporting to OpenVINO")
-    paths = bundle.onnx_parts
-    if not all(path.is_file() for path in paths):
-        export_onnx(bundle)
-    for path in paths:
-        _save_openvino(path, folder / f"{path.stem}.xml")
-
-
-def _parts_to_saved_model(bundle: Bundle, folder: Path) -> None:
-    _require_tensorflow()
-    network = bundle.network()
-    for name, part in (("trunk", network.trunk), ("head", network.head)):
-        _save_saved_model(part, folder / f"{name}_saved_model")
-
-
-def _to_onnx(bundle: Bundle, path: Path) -> None:
-    if path == bundle.onnx or not bundle.onnx.is_file():
-        export_onnx(bundle)
-    if path != bundle.onnx:
-        _copy(bundle.onnx, path)
-
-
-def _copy(source: Path, path: Path) -> None:
-    with replacing(path) as temporary:
-        shutil.copyfile(source, temporary)
-
-
-def _to_openvino(bundle: Bundle, path: Path) -> None:
+def _to_openvino(bundle: Bundle, paths: list[Path]) -> None:
     # Asked for first: without it nothing is to be written.
-    openvino_runtime("exporting to OpenVINO")
-    if not bundle.onnx.is_file():
-        export_onnx(bundle)
-    _save_openvino(bundle.onnx, path)
-
-
-def _save_openvino(source: Path, path: Path) -> None:
     openvino = openvino_runtime("exporting to OpenVINO")
-    network = openvino.Core().read_model(source)
-    with tempfile.TemporaryDirectory(prefix=".openvino-", dir=path.parent) as folder:
-        written = Path(folder) / path.name
-        openvino.save_model(network, written, compress_to_fp16=False)
-        # The weights first: the .xml is what a runtime opens.
-        written.with_suffix(".bin").replace(path.with_suffix(".bin"))
-        written.replace(path)
+    if not bundle.has_onnx:
+        export_onnx(bundle)
+    for source, path in zip(bundle.onnx_files, paths, strict=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        network = openvino.Core().read_model(source)
+        with tempfile.TemporaryDirectory(prefix=".openvino-", dir=path.parent) as folder:
+            written = Path(folder) / path.name
+            openvino.save_model(network, written, compress_to_fp16=False)
+            # The weights first: the .xml is what a runtime opens.
+            written.with_suffix(".bin").replace(path.with_suffix(".bin"))
+            written.replace(path)
 
 
-def _to_saved_model(bundle: Bundle, path: Path) -> None:
-    _require_tensorflow()
-    _save_saved_model(bundle.network(), path)
-
-
-def _require_tensorflow() -> None:
+def _to_saved_model(bundle: Bundle, paths: list[Path]) -> None:
     backend = require("keras", "exporting to SavedModel").backend.backend()
     if backend != "tensorflow":
         raise BundleError(
             f"A SavedModel is made by TensorFlow, and Keras runs on {backend}. Run the command again with the "
             "environment variable KERAS_BACKEND=tensorflow; the bundle's network fits every backend."
         )
+    for path in paths:
+        if path.exists():
+            raise BundleError(
+                f"{path} exists already, and a SavedModel is a whole folder. Remove it, or choose another."
+            )
+    network = bundle.network()
+    parts = [network] if len(paths) == 1 else [part for part, _ in bundle.form.ends(network)]
+    for part, path in zip(parts, paths, strict=True):
+        _save_saved_model(part, path)
 
 
 def _save_saved_model(network: Any, path: Path) -> None:
-    if path.exists():
-        raise BundleError(f"{path} exists already, and a SavedModel is a whole folder. Remove it, or choose another.")
+    path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".saved-model-", dir=path.parent) as folder:
         network.export(str(Path(folder) / "new"), format="tf_saved_model", verbose=False)
         (Path(folder) / "new").rename(path)
 
 
-# Runtime -> the suffix of its file ("" for a folder), and what writes it.
-EXPORTS: dict[str, tuple[str, Callable[[Bundle, Path], None]]] = {
+# Runtime -> the suffix of its files ("" for folders), and what writes them.
+EXPORTS: dict[str, tuple[str, Callable[[Bundle, list[Path]], None]]] = {
     "onnx": (".onnx", _to_onnx),
     "openvino": (".xml", _to_openvino),
     "saved_model": ("", _to_saved_model),
 }
 FILE_SUFFIXES = {suffix for suffix, _ in EXPORTS.values() if suffix}
-# The same for a detector, into a folder.
-PART_EXPORTS: dict[str, Callable[[Bundle, Path], None]] = {
-    "onnx": _parts_to_onnx,
-    "openvino": _parts_to_openvino,
-    "saved_model": _parts_to_saved_model,
-}

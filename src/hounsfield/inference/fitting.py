@@ -10,7 +10,7 @@ from hounsfield.bundle import Bundle, SourceRange
 from hounsfield.errors import ImageError
 from hounsfield.images import Image
 from hounsfield.images.colour import is_grey
-from hounsfield.inference.prediction import DetectionPrediction, Prediction
+from hounsfield.inference.prediction import BasePrediction
 from hounsfield.preprocessing.statistics import all_finite
 
 logger = logging.getLogger(__name__)
@@ -22,18 +22,19 @@ PLAIN_FLAGS = ("blank", "inverted")
 NUM_NAMED = 5
 
 
-def require_fit(prepared: Image, original: Image, name: str, bundle: Bundle) -> None:
+def require_fit(prepared: Image, original: Image, name: str, wanted: tuple[int, ...]) -> None:
     """Check a preprocessed image against what the network takes.
 
-    A detector takes images of any size, in the channels of training.
+    Args:
+        prepared: after the pipeline.
+        original: as it was read.
+        name: for the message.
+        wanted: the shape of pixels that the network takes.
 
     Raises:
-        ImageError: the shape after preprocessing is not the network's, the units of the pixels cannot be those of
-            training, or a value is not a number.
+        ImageError: the shape is another one, or a value is not finite.
     """
-    found, wanted = prepared.pixels.shape, bundle.input_shape
-    if bundle.task == "detection":
-        wanted = (*found[:-1], wanted[-1]) if len(found) == len(wanted) else wanted
+    found = prepared.pixels.shape
     if found != wanted:
         raise ImageError(
             f"{name} has {original.channels} channel(s) and a size of {_text(original.shape)}; preprocessing makes "
@@ -66,7 +67,7 @@ def differences(image: Image, trained: SourceRange) -> dict[str, str]:
     """In what an image is unlike those of training: the kind of difference, and its wording."""
     found = {}
     if image.modality and trained.modalities and image.modality not in trained.modalities:
-        found["modality"] = f"is {image.modality}, and training saw {', '.join(trained.modalities)}"
+        found["modality"] = f"is {image.modality}, and the images of training were {', '.join(trained.modalities)}"
     if trained.channels and image.channels not in trained.channels:
         seen = " and ".join(map(str, trained.channels))
         found["channels"] = f"has {image.channels} channel(s), and the images of training had {seen}"
@@ -82,14 +83,14 @@ def differences(image: Image, trained: SourceRange) -> dict[str, str]:
     return found
 
 
-class UnlikenessLog:
-    """Warns of the first file of each kind of difference, counts the others, and sums up which images are unlike."""
+class DifferenceLog:
+    """Warns of the first file of each kind of difference, counts the others, and names images out of distribution."""
 
     def __init__(self, trained: SourceRange) -> None:
         self._trained = trained
         self._counts: dict[str, int] = {}
-        self._first_unlike: list[str] = []
-        self._num_unlike = 0
+        self._first_named: list[str] = []
+        self._num_beyond = 0
         self._total = 0
         self._lock = threading.Lock()
 
@@ -104,28 +105,29 @@ class UnlikenessLog:
                 logger.warning("%s %s: its prediction may not be reliable.", name, wording)
         return tuple(found)
 
-    def count(self, predictions: Sequence[Prediction | DetectionPrediction]) -> None:
-        """Take note of predicted images that lie beyond the limit."""
+    def count(self, predictions: Sequence[BasePrediction]) -> None:
+        """Take note of predicted images that are out of distribution."""
         with self._lock:
             self._total += len(predictions)
             for prediction in predictions:
-                if prediction.ood_score is None or prediction.ood_score <= 1:
+                if not prediction.out_of_distribution:
                     continue
-                self._num_unlike += 1
-                if len(self._first_unlike) < NUM_NAMED:
+                self._num_beyond += 1
+                if len(self._first_named) < NUM_NAMED:
                     why = ", ".join(flag for flag in prediction.flags if flag in PLAIN_FLAGS)
-                    self._first_unlike.append(prediction.image + (f" ({why})" if why else ""))
+                    self._first_named.append(prediction.image + (f" ({why})" if why else ""))
 
     def conclude(self) -> None:
-        """Say how many more images there were of each kind, and which lie beyond the limit."""
+        """Say how many images there were of each kind, and which are out of distribution."""
         for kind, count in self._counts.items():
             if count > 1:
-                logger.warning("%d images in all differ from those of training in their %s.", count, kind)
-        if self._num_unlike:
-            named = ", ".join(self._first_unlike) + (", …" if self._num_unlike > NUM_NAMED else "")
+                logger.warning("%d images differ from those of training in their %s.", count, kind)
+        if self._num_beyond:
+            named = ", ".join(self._first_named) + (", …" if self._num_beyond > NUM_NAMED else "")
             logger.warning(
-                "Unlike the training images, so not to be relied on: the predictions of %d of %d images (%s).",
-                self._num_unlike,
+                "Out of distribution: %d of %d images (%s). These differ from the training images, so do not rely on "
+                "their predictions.",
+                self._num_beyond,
                 self._total,
                 named,
             )

@@ -1,4 +1,4 @@
-"""What a network says when something that it should not need is taken out of the image: a corner, the border, exposure.
+"""What a network predicts once something that it should not need is removed: a corner, the border, the exposure.
 
 Each intervention is a pure function of an image of either rank. Corners are masked one by one: those in which nothing
 stands show what masking alone does, so they are the control of the others.
@@ -15,9 +15,10 @@ import numpy.typing as npt
 
 from hounsfield.errors import ImageError
 from hounsfield.images import Image
+from hounsfield.inference.labels import Predictor
 from hounsfield.inference.prediction import BadImage
-from hounsfield.inference.predictor import Predictor
 from hounsfield.progress import Progress, silent
+from hounsfield.tasks import questions
 
 CORNER_SHARE = 0.15  # of the rows and of the columns: where burnt-in markers and texts stand
 BORDER_SHARE = 0.06  # of each side
@@ -102,7 +103,7 @@ def predict_interventions(
         ImageError: an image could not be predicted, or gave several predictions.
     """
     names = [UNCHANGED, *interventions]
-    labels = predictor.bundle.labels[1:] if predictor.bundle.task == "binary" else predictor.bundle.labels
+    labels = questions(predictor.bundle.labels, predictor.bundle.task)
     given = 0
 
     def variants() -> Iterator[Image]:

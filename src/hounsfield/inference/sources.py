@@ -29,11 +29,11 @@ class Source:
     """An image that can be read when its turn comes.
 
     Attributes:
-        name: the path as given, with the number of the image in brackets where a file or an array holds several.
+        reference: the path as given, with the number of the image where a file or an array holds several.
         load: reads it; raises :class:`~hounsfield.errors.ImageError`.
     """
 
-    name: str
+    reference: Reference
     load: Callable[[], Image]
 
 
@@ -55,45 +55,61 @@ def sources(inputs: Inputs, rank: int) -> Iterator[Source]:
         yield from _of_array(inputs, "array", rank)
     elif isinstance(inputs, Image):
         image = inputs
-        yield Source("image", lambda: image)
+        yield Source(image.reference or Reference("image"), lambda: image)
     else:
         for number, item in enumerate(inputs):
             for source in sources(item, rank):
-                named = isinstance(item, str | Path)
-                yield source if named else Source(f"{source.name}{number}", source.load)
+                known = isinstance(item, str | Path) or (isinstance(item, Image) and item.reference is not None)
+                yield source if known else _numbered(source, number)
 
 
-def frames(image: Image, name: str, rank: int) -> Iterator[tuple[str, Image]]:
+def frames(image: Image, reference: Reference, rank: int) -> Iterator[tuple[Reference, Image]]:
     """The image itself, or its slices where the network takes 2D images and the file holds several.
+
+    Returns:
+        Each with its reference, which has the identifiers that DICOM gives the image.
 
     Raises:
         ImageError: the network takes volumes, and this is a 2D image.
     """
     if image.rank < rank:
         raise ImageError(
-            f"{name} is a 2D image of {_size(image.shape)}, and the network takes volumes. Give a volume (NIfTI, NRRD, "
-            "MetaImage, multi-frame DICOM, or the folder of a DICOM series), or a bundle that was trained on 2D images."
+            f"{reference} is a 2D image of {_size(image.shape)}, and the network takes volumes. Give a volume (NIfTI, "
+            "NRRD, MetaImage, multi-frame DICOM, or the folder of a DICOM series), or a bundle that was trained on 2D "
+            "images."
         )
-    return _slices(image, name) if image.rank > rank else iter([(name, image)])
+    facts = image.metadata
+    if facts.instance or facts.series or facts.study:
+        series = facts.series or reference.series
+        reference = reference.replace(study=facts.study, series=series, instance=facts.instance)
+    return _slices(image, reference) if image.rank > rank else iter([(reference, image)])
 
 
-def _slices(image: Image, name: str) -> Iterator[tuple[str, Image]]:
+def _slices(image: Image, reference: Reference) -> Iterator[tuple[Reference, Image]]:
     spacing = image.spacing[1:] if image.spacing else None
     several = len(image.pixels) > 1
     for number, pixels in enumerate(image.pixels):
         frame = image.replace(pixels=pixels, spacing=spacing, affine=None)
-        yield (f"{name}[{number}]" if several else name), frame
+        yield (reference.replace(frame=number) if several else reference), frame
+
+
+def _numbered(source: Source, number: int) -> Source:
+    """One of several arrays or images that have no place of their own."""
+    reference = source.reference
+    return Source(reference.replace(path=f"{reference.path}{number}"), source.load)
 
 
 def _of_path(path: Path, name: str, rank: int) -> Iterator[Source]:
     reference = Reference.parse(name)
     if reference.path != name:
-        yield Source(name, partial(read_reference, reference))
+        yield Source(reference, partial(read_reference, reference))
         return
     if path.is_dir():
         files = image_files(path)
         if not files:
-            yield Source(name, lambda: _refuse(f"{name} is a folder without images. Give a folder that holds some."))
+            yield Source(
+                Reference(name), lambda: _refuse(f"{name} is a folder without images. Give a folder that holds some.")
+            )
         if rank == 3:
             yield from _of_series(files)
             return
@@ -104,7 +120,7 @@ def _of_path(path: Path, name: str, rank: int) -> Iterator[Source]:
     if array is not None and array.ndim in (rank, rank + 1, rank + 2):
         yield from _of_array(array, name, rank)
     else:
-        yield Source(name, partial(read_reference, reference))
+        yield Source(reference, partial(read_reference, reference))
 
 
 def _of_series(files: Sequence[Path]) -> Iterator[Source]:
@@ -128,7 +144,7 @@ def _of_series(files: Sequence[Path]) -> Iterator[Source]:
             seen.add(id(series))
             reference, number = _named(series, grouping.series, in_folder)
             if chosen is None or number in {None, chosen}:
-                yield Source(reference.text, partial(images.read_series, series))
+                yield Source(reference, partial(images.read_series, series))
 
 
 def _named(series: Series, others: Sequence[Series], in_folder: Counter[Path]) -> tuple[Reference, int | None]:
@@ -141,7 +157,7 @@ def _named(series: Series, others: Sequence[Series], in_folder: Counter[Path]) -
     in_members = sum(count for place, count in in_folder.items() if place.is_relative_to(folder))
     is_alone = in_members == len(members)
     number = same.index(series) if len(same) > 1 else None
-    return Reference(str(folder if is_alone else folder / series.uid), number), number
+    return Reference(str(folder if is_alone else folder / series.uid), number, series=series.uid), number
 
 
 def _mapped(path: Path) -> npt.NDArray[Any] | None:
@@ -158,12 +174,12 @@ def _of_array(array: npt.NDArray[Any], name: str, rank: int) -> Iterator[Source]
     axes = array.ndim - has_channels
     if axes == rank + 1:
         for number in range(len(array)):
-            yield Source(f"{name}[{number}]", _row_loader(array, number, has_channels))
+            yield Source(Reference(name, volume=number), _row_loader(array, number, has_channels))
     elif axes == rank:
-        yield Source(name, lambda: _as_image(array, has_channels))
+        yield Source(Reference(name), lambda: _as_image(array, has_channels))
     else:
         yield Source(
-            name,
+            Reference(name),
             lambda: _refuse(
                 f"{name} has the shape {array.shape}: expected one image or a batch of images with {rank} axes of "
                 "space each, and 1, 3 or 4 channels last where there is an axis for them."
@@ -177,7 +193,7 @@ def _row_loader(array: npt.NDArray[Any], number: int, has_channels: bool) -> Cal
 
 def _as_image(values: npt.NDArray[Any], has_channels: bool) -> Image:
     if values.dtype.kind not in "biuf":
-        raise ImageError(f"An array of type {values.dtype} is no image: expected numbers. Convert it first.")
+        raise ImageError(f"An array of type {values.dtype} is not an image: expected numbers. Convert it first.")
     pixels = np.array(values if has_channels else values[..., np.newaxis])
     if pixels.shape[-1] == 4:
         pixels = pixels[..., :3]

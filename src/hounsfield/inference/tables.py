@@ -8,47 +8,21 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
 from hounsfield.atomic import replacing
 from hounsfield.errors import UsageError
-from hounsfield.inference.prediction import DetectionPrediction, Prediction
+from hounsfield.inference.prediction import BasePrediction, Row
 
-Row = dict[str, Any]
 # Rows that are turned into columns at once when Parquet is written.
 ROW_GROUP = 1024
 # Columns that hold text.
 TEXTS = frozenset({"image", "prediction", "flags", "set", "answer", "label"})
-# What stands in "answer" where none is given.
-ABSTAINED = "abstain"
+# Columns that are true or false.
+TRUTHS = frozenset({"out_of_distribution"})
 FEATURE_SUFFIXES = (".npz", ".csv", ".parquet")
-
-
-def prediction_columns(labels: Sequence[str], further: Sequence[str] = ()) -> list[str]:
-    """The columns of a table of predictions, in order; ``further`` as a judge names them."""
-    return ["image", "prediction", *(f"p_{label}" for label in labels), *further]
-
-
-def prediction_row(prediction: Prediction) -> Row:
-    """One prediction as a row; probabilities with seven significant digits, which is all that float32 holds.
-
-    What was not asked for, or is not known of the bundle, has no column.
-    """
-    row: Row = {"image": prediction.image, "prediction": prediction.label}
-    row.update({f"p_{label}": float(f"{value:.7g}") for label, value in prediction.probabilities.items()})
-    if prediction.ood_score is not None:
-        row["ood_score"] = float(f"{prediction.ood_score:.4g}")
-        row["flags"] = ";".join(prediction.flags)
-    if prediction.disagreement is not None:
-        row["disagreement"] = float(f"{prediction.disagreement:.4g}")
-    if prediction.possible is not None:
-        row["set"] = ";".join(prediction.possible)
-    if prediction.confidence is not None:
-        row["confidence"] = float(f"{prediction.confidence:.7g}")
-        row["answer"] = prediction.label if prediction.answered else ABSTAINED
-    return row
 
 
 def feature_columns(num_features: int) -> list[str]:
@@ -56,7 +30,7 @@ def feature_columns(num_features: int) -> list[str]:
     return ["image", *(f"f{number}" for number in range(num_features))]
 
 
-def feature_row(prediction: Prediction | DetectionPrediction) -> Row:
+def feature_row(prediction: BasePrediction) -> Row:
     """The feature vector of one image as a row."""
     return {"image": prediction.image, **{f"f{number}": float(v) for number, v in enumerate(prediction.features)}}
 
@@ -67,13 +41,13 @@ def write_table(path: str | Path, columns: Sequence[str], rows: Iterable[Row]) -
     Args:
         path: its suffix decides the form: .csv, .parquet or .json.
         columns: in order, "image" first.
-        rows: a value for each column: text in those of ``TEXTS``, numbers in the others.
+        rows: a value for each column: text in those of ``TEXTS``, true or false in ``TRUTHS``, numbers in the others.
 
     Returns:
         The number of rows.
 
     Raises:
-        UsageError: the suffix is none of these.
+        UsageError: the suffix is another one.
     """
     path = Path(path)
     check_table_path(path)
@@ -82,7 +56,7 @@ def write_table(path: str | Path, columns: Sequence[str], rows: Iterable[Row]) -
         return write(temporary, columns, rows)
 
 
-def write_features(path: str | Path, predictions: Iterable[Prediction | DetectionPrediction]) -> int:
+def write_features(path: str | Path, predictions: Iterable[BasePrediction]) -> int:
     """Write feature vectors, as .csv or .parquet with the columns "image", "f0", "f1", …, or as .npz.
 
     An ``.npz`` holds the arrays "image" (n,) and "features" (n, features), float32.
@@ -91,7 +65,7 @@ def write_features(path: str | Path, predictions: Iterable[Prediction | Detectio
         The number of images.
 
     Raises:
-        UsageError: the suffix is none of these.
+        UsageError: the suffix is another one.
     """
     path = Path(path)
     check_table_path(path, FEATURE_SUFFIXES)
@@ -109,7 +83,7 @@ def check_table_path(path: Path, suffixes: Sequence[str] = (".csv", ".parquet", 
     """Refuse, before any work is done, an output that could not be written at its end.
 
     Raises:
-        UsageError: the suffix is none of ``suffixes``, or the folder does not exist.
+        UsageError: the suffix is not among ``suffixes``, or the folder does not exist.
     """
     if path.suffix.lower() not in suffixes:
         raise UsageError(f"The output '{path}' ends in '{path.suffix}': expected one of {', '.join(suffixes)}.")
@@ -147,8 +121,8 @@ def _write_json(path: Path, _columns: Sequence[str], rows: Iterable[Row]) -> int
 def _write_parquet(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> int:
     # Imported when a Parquet file is asked for: it takes longer than a prediction.
     arrow, parquet = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
-    kinds = {name: arrow.string() if name in TEXTS else arrow.float64() for name in columns}
-    schema = arrow.schema(list(kinds.items()))
+    special = dict.fromkeys(TEXTS, arrow.string()) | dict.fromkeys(TRUTHS, arrow.bool_())
+    schema = arrow.schema([(name, special.get(name, arrow.float64())) for name in columns])
     count = 0
     with parquet.ParquetWriter(path, schema) as writer:
         for part in _parts(rows):
@@ -163,7 +137,7 @@ def _parts(rows: Iterable[Row]) -> Iterator[list[Row]]:
         yield part
 
 
-def _write_npz(path: Path, predictions: Iterable[Prediction | DetectionPrediction]) -> int:
+def _write_npz(path: Path, predictions: Iterable[BasePrediction]) -> int:
     names, vectors = [], []
     for prediction in predictions:
         names.append(prediction.image)

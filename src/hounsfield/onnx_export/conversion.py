@@ -1,10 +1,9 @@
 """A functional Keras network as an ONNX graph, the same one from every backend.
 
-Keras's own exporters differ: through tf2onnx a ResNet-18 takes 8 s, through PyTorch the graph keeps a transpose and
-an unfolded normalisation around every convolution and loses the names of its outputs, and on JAX another package is
-needed. The layers of our networks are few, so they are written down in :mod:`.layers`: tensors with
-spatial axes are kept channels-first as ONNX wants them, and the one transpose stands at the input. A layer that is
-not in the table raises :class:`NotConvertible`, and the caller takes Keras's road.
+Keras's own exporters differ by backend, take seconds, need further packages, and leave transposes and unfolded
+normalisations around every convolution. The layers of our networks are few, so they are written down in
+:mod:`.layers`: tensors with spatial axes are kept channels-first as ONNX wants them, and the one transpose stands at
+the input. A layer that is not in the table raises :class:`NotConvertible`; such a network runs on Keras.
 """
 
 from __future__ import annotations

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hounsfield.onnx_export.activations import activate, clipped
-from hounsfield.onnx_export.graph import GraphWriter, NotConvertible, Tensor
+from hounsfield.onnx_export.graph import GraphWriter, NotConvertible, Tensor, activate, clipped
 
 
 def _numpy(variable: Any) -> npt.NDArray[Any]:
@@ -214,6 +213,12 @@ def _merge(kind: str) -> Callable[..., Tensor]:
     return merge
 
 
+def _scaled_sum(writer: GraphWriter, layer: Any, first: Tensor, second: Tensor) -> Tensor:
+    """``first + scale · second``, as InceptionResNetV2 of keras.applications has it."""
+    scaled = writer.node("Mul", second.name, writer.constant(np.float32(layer.scale)))
+    return Tensor(writer.node("Add", first.name, scaled), first.shape)
+
+
 def _average(writer: GraphWriter, layer: Any, *sources: Tensor) -> Tensor:
     total = _merge("Add")(writer, layer, *sources)
     return Tensor(writer.node("Div", total.name, writer.constant(np.float32(len(sources)))), total.shape)
@@ -309,6 +314,7 @@ LAYERS: dict[str, Callable[..., Tensor]] = {
     "Multiply": _merge("Mul"),
     "Maximum": _merge("Max"),
     "Average": _average,
+    "CustomScaleLayer": _scaled_sum,
     "Concatenate": _concatenation,
     "Flip": _flip,
     "Flatten": _flatten,

@@ -9,12 +9,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from hounsfield.drawing.boxed import OUTCOMES, boxed, by_outcome
 from hounsfield.evaluation.detection import DetectionAssessment, image_errors
 from hounsfield.evaluation.detection_matching import Events, class_events
 from hounsfield.evaluation.free_response import LUNA_RATES, free_response
 from hounsfield.evaluation.outcomes import Integers
 from hounsfield.images.image import Image
-from hounsfield.reports.boxed import OUTCOMES, boxed, by_outcome
 from hounsfield.reports.figures import COLOURS, DASHES, GREY, SIDE, dress, new_figure
 
 WORST = 6

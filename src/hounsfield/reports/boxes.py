@@ -93,7 +93,7 @@ class BoxPage:
             f"The network returns at most {run.plan.max_detections:,} findings per image, or per window of a larger "
             "one."
         )
-        if run.bundle.counting is not None and run.bundle.counting.novelty is not None:
+        if run.bundle.novelty is not None:
             yield (
                 "Images unlike the training images (of another kind, blank or inverted) are flagged as out of "
                 "distribution: do not rely on their counts."

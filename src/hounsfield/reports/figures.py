@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from hounsfield.atomic import replacing
+from hounsfield.drawing.pictures import COLOURS as COLOURS  # noqa: PLC0414 - the figures of other modules take it from here
 from hounsfield.evaluation.calibration import reliability
 from hounsfield.evaluation.classification import Estimate
 from hounsfield.evaluation.curves import Curve, precision_recall_curve, roc_curve
@@ -27,7 +28,6 @@ from hounsfield.evaluation.detection_titles import TITLES
 from hounsfield.evaluation.metrics import METRICS
 from hounsfield.evaluation.outcomes import Outcomes
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("-", "--", "-.", ":")
 GREY = "#767676"
 SIDE = 4.6  # inches of a square picture

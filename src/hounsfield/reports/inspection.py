@@ -20,11 +20,11 @@ from hounsfield.cohorts.changes import KINDS
 from hounsfield.cohorts.cohort import Cohort
 from hounsfield.cohorts.distribution import Distribution
 from hounsfield.cohorts.scan import Scan
+from hounsfield.drawing.boxed import boxed, by_class, class_colour
+from hounsfield.drawing.pictures import data_address, preview
 from hounsfield.errors import ImageError, require
 from hounsfield.progress import Progress, silent
-from hounsfield.reports.boxed import boxed, by_class, class_colour
 from hounsfield.reports.figures import montage, save_figure
-from hounsfield.reports.pictures import data_address, preview
 from hounsfield.version import __version__
 
 if TYPE_CHECKING:

@@ -116,7 +116,7 @@ class LabelPage:
             f"It answers every image unless told to abstain, and {of_hundred(float(1 - right.mean()))} of 100 answers "
             f"are wrong; without the least confident fifth, {of_hundred(float(curve.risk[place]))} of 100 are."
         )
-        if run.bundle.uncertainty is not None and run.bundle.uncertainty.novelty is not None:
+        if run.bundle.novelty is not None:
             yield (
                 "Images unlike the training images (of another kind, blank or inverted) are flagged as out of "
                 "distribution."

@@ -17,10 +17,10 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from hounsfield.drawing.pictures import displayed
 from hounsfield.explanation import Explanation
 from hounsfield.images.image import Image
 from hounsfield.images.orientation import is_usable, orientation_of, reorient
-from hounsfield.reports.pictures import displayed
 
 # Perceptually even from dark to light, and the same to colour-blind readers; dark is clear in the overlay.
 COLOURS = colormaps["inferno"]

@@ -17,7 +17,7 @@ from hounsfield.evaluation import DetectionAssessment, Finding
 from hounsfield.evaluation.detection import assess_detections
 from hounsfield.evaluation.detection_matching import known_criterion
 from hounsfield.evaluation.detections import Detections, Truth, as_detections
-from hounsfield.inference.detector import Detector
+from hounsfield.inference import Detector
 from hounsfield.inference.windows import Found
 from hounsfield.preprocessing import Pipeline
 from hounsfield.progress import Progress
@@ -76,10 +76,9 @@ def assess(cohort: Cohort, raw: RawFindings, bundle: Bundle, **options: Any) -> 
 
 def notes(bundle: Bundle, raw: RawFindings, what: str) -> list[str]:
     """How many images are out of distribution; see ``FamilyTest``."""
-    novelty = bundle.counting.novelty if bundle.counting else None
-    if novelty is None:
+    if bundle.novelty is None:
         return []
-    unlike = novelty.unlike({"features": raw.features})
+    unlike = bundle.novelty.unlike({"features": raw.features})
     return [f"Unlike the training images: {int(unlike.sum()):,} of {len(unlike):,} {what} ({unlike.mean():.1%})."]
 
 

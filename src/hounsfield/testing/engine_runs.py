@@ -1,4 +1,4 @@
-"""A bundle's network over prepared images of a store: what it says, what it sees, and how the images look."""
+"""The network of a bundle that labels images, run on prepared images of a store."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from hounsfield.cohorts import Store
 from hounsfield.inference import Engine
 from hounsfield.inference.appearance import appearances
+from hounsfield.inference.labels import run
 from hounsfield.progress import Progress
 
 BATCH = 64
@@ -45,7 +46,7 @@ def run_engine(engine: Engine, store: Store, rows: np.ndarray, progress: Progres
     parts = []
     for start in range(0, len(rows), BATCH):
         images = store.batch(rows[start : start + BATCH])
-        outputs = engine.run(images)
+        outputs = run(engine, images)
         parts.append((outputs.probabilities, outputs.features, appearances(images)))
         progress(name, min(start + BATCH, len(rows)), len(rows))
     return EngineRun(rows, *(np.concatenate(each) for each in zip(*parts, strict=True)))

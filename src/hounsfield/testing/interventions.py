@@ -62,7 +62,7 @@ def mask_shortcuts(
     truth = cohort.targets()[kept]
     answers = {
         name: as_outcomes(
-            truth, scores, labels=bundle.labels, task=bundle.classifier_task, threshold=predictor.judge.threshold
+            truth, scores, labels=bundle.labels, task=bundle.classifier_task, threshold=predictor.threshold
         )
         for name, scores in found.items()
     }

@@ -18,7 +18,8 @@ from hounsfield.errors import ImageError, PreprocessingError, RunError
 from hounsfield.evaluation import Difference, Estimate, Outcomes, as_outcomes, compare, evaluate_outcomes
 from hounsfield.images import Image
 from hounsfield.inference import Engine, open_engine
-from hounsfield.inference.appearance import appearances
+from hounsfield.inference.labels import run
+from hounsfield.inference.novelty import described
 from hounsfield.preprocessing.corruption import CORRUPTIONS, SEVERITIES, corrupted, corruption_names
 from hounsfield.progress import Progress, silent
 from hounsfield.testing.cohort import tested_cohort
@@ -200,13 +201,13 @@ def _predict(
     progress: Progress,
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
     """Scores (images, conditions, outputs), which are unlike (images, conditions), and rows (images,)."""
-    novelty = bundle.uncertainty.novelty if bundle.uncertainty else None
+    novelty = bundle.novelty
     scores, unlike, rows = [], [], []
     for row, batch in _prepared(bundle, cohort, conditions, seed):
-        outputs = engine.run(batch)
+        outputs = run(engine, batch)
         scores.append(bundle.calibrated(outputs.probabilities))
         if novelty is not None:
-            unlike.append(novelty.unlike({"features": outputs.features, "appearance": appearances(batch)}))
+            unlike.append(novelty.unlike(described(novelty, batch, outputs.features)))
         rows.append(row)
         progress("predicting corrupted images", row + 1, len(cohort))
     return np.stack(scores), np.stack(unlike) if unlike else None, np.array(rows)

@@ -11,6 +11,7 @@ from hounsfield.evaluation import Assessment
 from hounsfield.evaluation.delong import auc_estimate
 from hounsfield.evaluation.intervals import make_clusters
 from hounsfield.evaluation.selective import decision_confidence
+from hounsfield.evaluation.uncertainty import Uncertainty
 from hounsfield.testing.engine_runs import EngineRun
 
 
@@ -24,19 +25,20 @@ def error_lines(assessment: Assessment, split: str) -> list[str]:
 
 def unlike_lines(bundle: Bundle, run: EngineRun, what: str) -> list[str]:
     """How many images are unlike those of training, and how many are expected of images like those."""
-    novelty = bundle.uncertainty.novelty if bundle.uncertainty else None
+    novelty, kept = bundle.novelty, bundle.kept(Uncertainty)
     if novelty is None:
         return []
     unlike = novelty.unlike(run.descriptions)
     found = f"Unlike the training images: {int(unlike.sum()):,} of {len(unlike):,} {what} ({unlike.mean():.1%}"
     # The limit is that of single networks; the mean over those of an ensemble spreads less.
-    most = "at most " if bundle.uncertainty and bundle.uncertainty.heads else ""
+    most = "at most " if kept and kept.heads else ""
     return [f"{found}; of images like those of training {most}{novelty.false_alarms:.1%} are expected)."]
 
 
 def disagreement_lines(bundle: Bundle, run: EngineRun, assessment: Assessment, what: str) -> list[str]:
     """How far the networks of an ensemble differ where they are right and where they are wrong."""
-    heads = bundle.uncertainty.heads if bundle.uncertainty else None
+    kept = bundle.kept(Uncertainty)
+    heads = kept.heads if kept else None
     if heads is None:
         return []
     spread = heads.disagreement(run.features, bundle.classifier_task)

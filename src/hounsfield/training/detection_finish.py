@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from hounsfield.atomic import replacing, write_json
-from hounsfield.bundle import Bundle, export_onnx, save_detector
+from hounsfield.bundle import Bundle, export_onnx, save_bundle
 from hounsfield.cohorts import SceneStore
 from hounsfield.cohorts.fingerprint import Fingerprint
 from hounsfield.detection import FasterRCNN
@@ -24,8 +24,7 @@ from hounsfield.evaluation import (
 )
 from hounsfield.evaluation.detection_uncertainty import DetectionUncertainty
 from hounsfield.images import Image
-from hounsfield.inference.detection_engines import check_detector_bfloat16
-from hounsfield.inference.detector import Detector
+from hounsfield.inference import Detector, check_bfloat16
 from hounsfield.inference.onnx_networks import checked_precision
 from hounsfield.plans.boxes import DetectionPlan
 from hounsfield.progress import Progress
@@ -107,12 +106,13 @@ def finish_detection(job: DetectionJob, network: FasterRCNN) -> tuple[dict[str, 
 def _deploy(job: DetectionJob, network: FasterRCNN) -> tuple[Detector, RawFindings]:
     """The detector as it will be used, and what it finds in the validation images."""
     folder, plan, store = job.folder, job.plan, job.store
-    bundle = save_detector(
+    bundle = save_bundle(
         folder.bundle,
         network,
         pipeline=plan.pipeline,
         labels=plan.labels,
-        window_overlap=plan.window_overlap,
+        task="detection",
+        settings={"window_overlap": plan.window_overlap},
         **origin(job.seen),
     )
     validation = np.asarray(store.cohort.rows("validation"))
@@ -123,9 +123,9 @@ def _deploy(job: DetectionJob, network: FasterRCNN) -> tuple[Detector, RawFindin
         logger.warning("%s", error)
     detector = Detector(bundle)
     held = look(detector, store, validation, job.progress, "validation")
-    if bundle.onnx_parts[0].is_file():
+    if bundle.has_onnx:
         checked = (store.pixels(int(row)) for row in evenly(validation, CHECKED))
-        same = check_detector_bfloat16(_with_score(bundle, held), checked)
+        same = check_bfloat16(_with_score(bundle, held), checked)
         folder.record("engine check", bfloat16_same_findings=same)
         detector = Detector(bundle.with_check("bfloat16", same))
         if checked_precision(detector.bundle) == "bf16":
@@ -138,7 +138,7 @@ def _with_score(bundle: Bundle, held: RawFindings, novelty: Novelty | None = Non
     """The bundle with the score from which a finding is said, and with what its counts were worth."""
     threshold = choose_score(held.detections)
     counts = DetectionUncertainty(held.detections.truth_counts(), held.detections.counts(threshold), novelty)
-    return bundle.with_counting(counts, threshold=threshold)
+    return bundle.with_uncertainty(counts, threshold=threshold)
 
 
 def _diagnosis(job: DetectionJob, revisited: RawFindings, held: RawFindings) -> list[str]:

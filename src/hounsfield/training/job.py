@@ -53,7 +53,6 @@ def origin(seen: Fingerprint) -> dict[str, Any]:
     """What a bundle keeps of the images that it was trained on, as keyword arguments of its saving."""
     modalities = tuple(sorted(seen.modalities))
     return {
-        "modality": modalities[0] if len(modalities) == 1 else None,
         "source_range": SourceRange(
             smallest=seen.min_shape,
             largest=seen.max_shape,

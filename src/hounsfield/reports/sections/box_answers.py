@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hounsfield.evaluation.detection_titles import detection_title
+from hounsfield.evaluation.detection_uncertainty import DetectionUncertainty
 from hounsfield.reports.base import Answer, Cases, Reply
 from hounsfield.reports.sections.answers import across_splits, author, filled, half_width
 from hounsfield.reports.sections.content import listed, with_interval
@@ -14,7 +15,7 @@ HEADLINES = ("ap", "ap50", "recall", "precision", "luna16", "count_mae")
 def words(run: BoxRun) -> dict[str, str]:
     """What the templates of the answers need of this family."""
     bundle, estimates = run.bundle, run.estimates
-    counting = bundle.counting
+    counting = bundle.kept(DetectionUncertainty)
     return {
         "model": (
             f"a deep neural network (Faster R-CNN on {run.plan.network}) that finds and counts {listed(bundle.labels)} "

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from hounsfield.drawing.boxed import boxed, by_outcome
+from hounsfield.drawing.pictures import data_address
 from hounsfield.evaluation.detection import DetectionAssessment, image_errors
 from hounsfield.images.image import Image
 from hounsfield.progress import Progress
 from hounsfield.reports.base import Cases
 from hounsfield.reports.box_figures import worst_images
-from hounsfield.reports.boxed import boxed, by_outcome
-from hounsfield.reports.pictures import data_address
 from hounsfield.reports.sections.cases import run_images
 from hounsfield.reports.sections.content import Block, Case, Gallery, Paragraph
 from hounsfield.runs import BoxRun

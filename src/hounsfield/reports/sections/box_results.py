@@ -10,6 +10,7 @@ from hounsfield.evaluation.counting import COVERAGE, count_intervals
 from hounsfield.evaluation.detection import image_errors
 from hounsfield.evaluation.detection_matching import class_events
 from hounsfield.evaluation.detection_titles import TITLES
+from hounsfield.evaluation.detection_uncertainty import DetectionUncertainty
 from hounsfield.evaluation.free_response import LUNA_RATES
 from hounsfield.reports.box_figures import (
     counting_figure,
@@ -122,7 +123,7 @@ def counting_section(run: BoxRun) -> Section:
 
 def _promised(run: BoxRun) -> Iterator[Table]:
     """Prediction intervals of a new count, from the validation images in the bundle."""
-    kept = run.bundle.counting
+    kept = run.bundle.kept(DetectionUncertainty)
     if kept is None or not len(kept.counts_true):
         return
     rows = []

@@ -36,9 +36,9 @@ def _blocks(run: BoxRun) -> Iterator[Block]:
     diagnosed = [str(line).strip().partition(": hounsfield")[0] for line in run.event("diagnosis").get("lines", ())]
     if diagnosed:
         yield Points(tuple(diagnosed))
-    if run.bundle.detector is not None:
+    if run.bundle.settings:
         yield Paragraph(f"Anchors: {run.plan.reasons.get('anchors', 'set by hand')}.")
-        yield _anchor_table(run.bundle.detector)
+        yield _anchor_table(run.bundle.settings)
 
 
 def _epochs(history: pd.DataFrame, chosen: str | None) -> Table:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from hounsfield.drawing.pictures import data_address
 from hounsfield.errors import BundleError, MissingDependency
 from hounsfield.evaluation.outcomes import Outcomes
 from hounsfield.evaluation.proportions import wilson_interval
@@ -28,7 +29,6 @@ from hounsfield.inference import BadImage
 from hounsfield.progress import Progress
 from hounsfield.reports.base import Cases
 from hounsfield.reports.overlays import pair_of_pictures
-from hounsfield.reports.pictures import data_address
 from hounsfield.reports.sections.cases import run_images
 from hounsfield.reports.sections.content import Block, Case, Gallery, Paragraph, Table, interval, number
 from hounsfield.runs import LabelRun
@@ -179,7 +179,7 @@ def _areas(explainer: Explainer, case: Explanation, seed: int) -> list[float]:
     shape, target = pixels.shape[:-1], explainer.target(case.label)
 
     def probability(batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        found = bundle.calibrated(explainer.predictor.engine.run(batch).probabilities)
+        found = bundle.calibrated(explainer.predictor.run(batch).probabilities)
         return np.asarray(found[:, int(np.abs(target).argmax())] if target.sum() > 0 else 1 - found[:, 0], np.float64)
 
     heat = place(case.grid, shape, shape)

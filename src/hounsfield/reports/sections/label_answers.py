@@ -60,9 +60,7 @@ def words(run: LabelRun) -> dict[str, str]:
             else "None: probabilities are the network's own; see Calibration."
         ),
         "flagged": (
-            ", and images unlike the training images are flagged; see Uncertainty"
-            if bundle.uncertainty is not None and bundle.uncertainty.novelty is not None
-            else ""
+            ", and images unlike the training images are flagged; see Uncertainty" if bundle.novelty is not None else ""
         ),
     }
 

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from hounsfield.images.image import Image
 
 JPEG_QUALITY = 85
+# Okabe and Ito's, for eyes that see colours less.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
 def preview(image: Image, side: int) -> NDArray[np.uint8]:

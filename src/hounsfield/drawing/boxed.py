@@ -13,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hounsfield.boxes import rank_of
+from hounsfield.drawing.pictures import COLOURS, preview
 from hounsfield.evaluation.detection_matching import matched_pairs
 from hounsfield.evaluation.detections import Detections
 from hounsfield.images.image import Image
-from hounsfield.reports.figures import COLOURS
-from hounsfield.reports.pictures import preview
 
 SIDE = 512
 # What a test says of a box, with its colour, its dash, and whether its line is wider: errors are to be seen first.

@@ -1,4 +1,4 @@
-"""What a detector says of one image, drawn on it: boxes, labels and scores, and how many there are of each label."""
+"""Predictions drawn on their image: boxes with labels, scores and counts, or a caption."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
+from hounsfield.drawing.boxed import BoxGroup, boxed, busiest_slice, by_class, class_colour, crosses
+from hounsfield.drawing.pictures import displayed, preview
 from hounsfield.images.image import Image
-from hounsfield.reports.boxed import BoxGroup, boxed, busiest_slice, by_class, class_colour, crosses
-from hounsfield.reports.pictures import displayed
 
 SIDE = 1000  # pixels of the picture's longer side
 DOTS = 100  # pixels an inch of the figure
 MARGIN = 34  # pixels above and below the picture
 TITLE, CAPTION = 11.0, 8.0  # points
+LONGEST_TITLE = 110  # characters
 # Up to so many boxes have their label beside them, and up to so many their score; beyond, the legend has to do.
 WITH_LABELS, WITH_SCORES = 60, 250
 # Pixels of a caption, a character wide and a line high.
@@ -64,14 +65,7 @@ def findings_figure(image: Image, found: Findings, *, labels: Sequence[str], tit
         image, found = _sliced(image, found, number)
         title = f"{title}  slice {number + 1} of {slices}, crossed by {len(found.boxes)} of {total} findings"
     picture = boxed(image, _groups(found), side=SIDE)
-    rows, columns = picture.shape[:2]
-    height = rows + 2 * MARGIN
-    figure = Figure(figsize=(columns / DOTS, height / DOTS), dpi=DOTS)
-    FigureCanvasAgg(figure)
-    axes = figure.add_axes((0, MARGIN / height, 1, rows / height))
-    axes.imshow(picture, extent=(0, columns, rows, 0))
-    axes.set_axis_off()
-    axes.set_title(title.strip(), fontsize=TITLE, loc="left")
+    figure, axes = _framed(picture, title)
     factors = np.tile(np.array(picture.shape[:2]) / np.array(image.shape), 2)
     _caption(axes, found._replace(boxes=found.boxes * factors), labels)
     handles = [
@@ -80,6 +74,29 @@ def findings_figure(image: Image, found: Findings, *, labels: Sequence[str], tit
     ]
     figure.legend(handles=handles, loc="lower left", ncols=len(handles), fontsize=TITLE, frameon=False, borderpad=0)
     return figure
+
+
+def captioned_figure(image: Image, caption: str, *, title: str = "") -> Figure:
+    """Draw an image, of a volume its middle slice, under a title and over a caption."""
+    if image.rank == 3:
+        title = f"{title}  slice {image.shape[0] // 2 + 1} of {image.shape[0]}"
+    figure, _ = _framed(preview(image, SIDE), title)
+    figure.text(0.01, 0.01, caption, fontsize=TITLE)
+    return figure
+
+
+def _framed(picture: NDArray[np.uint8], title: str) -> tuple[Figure, Axes]:
+    """A picture with a margin above, for its title, and below it; coordinates of the axes are pixels of the picture."""
+    rows, columns = picture.shape[:2]
+    height = rows + 2 * MARGIN
+    figure = Figure(figsize=(columns / DOTS, height / DOTS), dpi=DOTS)
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0, MARGIN / height, 1, rows / height))
+    axes.imshow(picture, extent=(0, columns, rows, 0), cmap="gray", vmin=0, vmax=255)
+    axes.set_axis_off()
+    text = title.strip()
+    axes.set_title(text if len(text) <= LONGEST_TITLE else f"…{text[-LONGEST_TITLE:]}", fontsize=TITLE, loc="left")
+    return figure, axes
 
 
 def _groups(found: Findings) -> list[BoxGroup]:

@@ -1,0 +1,261 @@
+"""What every predictor does: read files, folders and arrays, prepare and predict, on every core, with flat memory."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, ClassVar, Generic, NamedTuple
+
+import numpy as np
+
+from hounsfield.bundle import Bundle
+from hounsfield.errors import ImageError, PreprocessingError
+from hounsfield.images import Image, Reference
+from hounsfield.inference.engines import Engine, open_engine
+from hounsfield.inference.fitting import DifferenceLog, require_fit, require_units
+from hounsfield.inference.onnx_networks import Floats
+from hounsfield.inference.parallel import Turns, chunks, on_all_cores
+from hounsfield.inference.prediction import BadImage, Row, Said, without_bad
+from hounsfield.inference.sources import Inputs, Source, frames, sources
+from hounsfield.inference.tables import write_table
+from hounsfield.preprocessing.grid_change import GridChange, apply_and_trace
+from hounsfield.progress import Progress, silent
+from hounsfield.tasks import Family
+
+# So many images make a batch, fewer when they are large: engines gain nothing more, and memory stays small.
+BATCH_IMAGES = 16
+BATCH_VALUES = 2**23
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """An image as the network takes it.
+
+    Attributes:
+        reference: where it came from.
+        pixels: the network's input, float32.
+        shape: the spatial lengths of the image as read.
+        flags: in what the image differs from those of training.
+        change: how the grid of the input lies to that of the image as read; ``None`` where it was not asked for.
+        original: the image as read, where somebody wants to see it.
+    """
+
+    reference: Reference
+    pixels: Floats
+    shape: tuple[int, ...]
+    flags: tuple[str, ...] = ()
+    change: GridChange | None = None
+    original: Image | None = None
+
+
+class Table(NamedTuple):
+    """A table beside that of ``rows()``: its columns, and the row of one image."""
+
+    columns: Sequence[str]
+    row: Callable[[Any], Row]
+
+
+class _Work(NamedTuple):
+    """What the threads of one stream share."""
+
+    differences: DifferenceLog
+    turns: Turns
+    viewer: Callable[[Image, Any], None] | None = None
+    trace: bool = False
+
+
+class BasePredictor(ABC, Generic[Said]):
+    """Predicts with a bundle; opened once, it serves any number of inputs, and calls from several threads.
+
+    A family implements ``_predictions``, ``columns`` and ``agree``.
+
+    Attributes:
+        FAMILY: of the bundles that it takes.
+        OPTIONS: names of the options of its constructor.
+        TABLES: names of the further tables that it has, see ``table``.
+        bundle: with its pipeline, labels and threshold.
+        engine: that runs the networks.
+
+    Args:
+        bundle: a loaded bundle, or the folder of a run or bundle.
+
+    Raises:
+        BundleError: the bundle is of another family, or damaged.
+    """
+
+    FAMILY: ClassVar[Family]
+    OPTIONS: ClassVar[frozenset[str]] = frozenset({"threshold"})
+    TABLES: ClassVar[frozenset[str]] = frozenset()
+    # Whether predictions need to know how the grid of the input lies to that of the image.
+    _trace: ClassVar[bool] = False
+
+    def __init__(self, bundle: Bundle | str | Path) -> None:
+        self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
+        self.bundle.require(self.FAMILY)
+        self.engine: Engine
+        self._batch_size = max(1, min(BATCH_IMAGES, BATCH_VALUES // math.prod(self.bundle.input_shape)))
+
+    def _open(self, engine: str | Engine) -> None:
+        """Called last in a constructor: what is wrong with the options is found before an engine is opened."""
+        self.engine = open_engine(self.bundle, engine) if isinstance(engine, str) else engine
+
+    @property
+    def rank(self) -> int:
+        """2 for images, 3 for volumes."""
+        return len(self.bundle.input_shape) - 1
+
+    @property
+    @abstractmethod
+    def columns(self) -> list[str]:
+        """The columns of the predictions' rows, in order."""
+
+    @abstractmethod
+    def _predictions(self, prepared: Sequence[Prepared], alone: bool, turns: Turns) -> list[Said]:
+        """One prediction per image, in their order; ``alone`` as of an engine's ``run``."""
+
+    @classmethod
+    @abstractmethod
+    def agree(cls, bundle: Bundle, engines: Sequence[Engine], images: Iterable[Floats]) -> bool:
+        """Whether two engines decide the same, the first being exact.
+
+        Args:
+            bundle: its threshold counts.
+            engines: an exact one and another one.
+            images: prepared images; without any the answer is ``False``.
+        """
+
+    def table(self, name: str) -> Table:
+        """The table of one of the ``TABLES``."""
+        raise KeyError(name)
+
+    def info(self) -> dict[str, Any]:
+        """What is open here, as plain values."""
+        bundle = self.bundle
+        return {
+            "family": self.FAMILY,
+            "task": bundle.task,
+            "labels": list(bundle.labels),
+            "threshold": bundle.threshold,
+            "input_shape": list(bundle.input_shape),
+            "modality": bundle.modality,
+            "engine": self.engine.description,
+            "versions": dict(bundle.versions),
+        }
+
+    def summary(self, predictions: int, rows: int) -> str | None:  # noqa: ARG002 - each family says what it counts
+        """What to say at the end of so many predictions with so many rows; ``None`` for nothing."""
+        return None
+
+    def write(self, path: str | Path, predictions: Iterable[Said]) -> int:
+        """Write predictions as they come as .csv, .parquet or .json; see ``write_table``.
+
+        Returns:
+            The number of rows.
+        """
+        return write_table(path, self.columns, (row for prediction in predictions for row in prediction.rows()))
+
+    def predict(self, inputs: Inputs) -> list[Said]:
+        """Predict every image of the inputs.
+
+        Args:
+            inputs: a file, a folder, an array of one image or of several, an ``Image``, or any number of these.
+
+        Raises:
+            ImageError: an image could not be read or does not fit; the message counts them and names the first five.
+                :meth:`stream` goes on past them.
+        """
+        return without_bad(self.stream(inputs))
+
+    def stream(
+        self, inputs: Inputs, *, progress: Progress = silent, viewer: Callable[[Image, Said], None] | None = None
+    ) -> Iterator[Said | BadImage]:
+        """Predict one image after another, in the order of the inputs; memory stays flat however many there are.
+
+        Args:
+            inputs: as of :meth:`predict`.
+            progress: told of the images.
+            viewer: is shown each image as read with its prediction; several threads may call it.
+        """
+        work = _Work(DifferenceLog(self.bundle.source_range), Turns(), viewer, self._trace)
+        parts = chunks(sources(inputs, self.rank), self._batch_size)
+        done = 0
+        for results in on_all_cores(lambda chunk, alone: self._of_sources(chunk, alone, work), parts):
+            yield from results
+            done += len(results)
+            progress("predict", done, None)
+        work.differences.conclude()
+
+    def predict_image(
+        self, image: Image, reference: Reference, differences: DifferenceLog
+    ) -> tuple[Said, Prepared] | BadImage:
+        """Predict one image of the network's rank that was read already; ``differences`` takes note of it.
+
+        Returns:
+            The prediction, and what the network saw, with how its grid lies to the image's own.
+        """
+        work = _Work(differences, Turns(), trace=True)
+        prepared = self._prepare(reference, image, work)
+        if isinstance(prepared, BadImage):
+            return prepared
+        (prediction,) = self._run([prepared], True, work)
+        return prediction, prepared
+
+    def _of_sources(self, chunk: Sequence[Source], alone: bool, work: _Work) -> list[Said | BadImage]:
+        batches = chunks(self._prepared(chunk, work), self._batch_size)
+        results: list[Said | BadImage] = []
+        while True:
+            with work.turns.turn():
+                batch = next(batches, None)
+            if batch is None:
+                return results
+            predictions = iter(self._run([each for each in batch if isinstance(each, Prepared)], alone, work))
+            results.extend(each if isinstance(each, BadImage) else next(predictions) for each in batch)
+
+    def _prepared(self, chunk: Sequence[Source], work: _Work) -> Iterator[Prepared | BadImage]:
+        """The network's input for each frame of the sources, or the reason why there is none."""
+        found = chain.from_iterable(map(self._frames, chunk))
+        # Small images are read together and then prepared together: each part of the program stays in the processor's
+        # cache for as long. Of large ones no more than one is held.
+        while together := list(islice(found, self._batch_size if work.turns.small else 1)):
+            for frame in together:
+                yield frame if isinstance(frame, BadImage) else self._prepare(*frame, work)
+
+    def _frames(self, source: Source) -> Iterator[tuple[Reference, Image] | BadImage]:
+        try:
+            yield from frames(source.load(), source.reference, self.rank)
+        except ImageError as error:
+            yield BadImage(source.reference, str(error))
+
+    def _prepare(self, reference: Reference, image: Image, work: _Work) -> Prepared | BadImage:
+        work.turns.see(image.pixels.size)
+        try:
+            require_units(image, reference.text, self.bundle)
+            if work.trace:
+                result, change = apply_and_trace(self.bundle.pipeline, image)
+            else:
+                result, change = self.bundle.pipeline.apply(image), None
+            require_fit(result, image, reference.text, self._input_of(result))
+        except (ImageError, PreprocessingError) as error:
+            return BadImage(reference, str(error))
+        flags = work.differences.note(image, reference.text)
+        pixels = np.ascontiguousarray(result.pixels, np.float32)
+        return Prepared(reference, pixels, image.shape, flags, change, image if work.viewer else None)
+
+    def _input_of(self, prepared: Image) -> tuple[int, ...]:  # noqa: ARG002 - most networks take one shape
+        """The shape that a prepared image has to have."""
+        return self.bundle.input_shape
+
+    def _run(self, prepared: Sequence[Prepared], alone: bool, work: _Work) -> list[Said]:
+        if not prepared:
+            return []
+        predictions = self._predictions(prepared, alone, work.turns)
+        work.differences.count(predictions)
+        if work.viewer is not None:
+            for image, prediction in zip(prepared, predictions, strict=True):
+                if image.original is not None:
+                    work.viewer(image.original, prediction)
+        return predictions

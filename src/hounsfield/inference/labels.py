@@ -1,0 +1,110 @@
+"""The labels of images, with their probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from hounsfield.bundle import Bundle
+from hounsfield.inference.base import BasePredictor, Prepared
+from hounsfield.inference.engines import Engine
+from hounsfield.inference.onnx_networks import Floats
+from hounsfield.inference.parallel import Turns, chunks
+from hounsfield.inference.postprocessor import Postprocessor
+from hounsfield.inference.prediction import Prediction
+from hounsfield.tasks import Family, decide, refuse_threshold
+
+CHECK_BATCH = 32
+
+
+class Outputs(NamedTuple):
+    """What the network gives for a batch.
+
+    Attributes:
+        probabilities: (n, 1) for a binary task, else (n, labels), float32; the network's own, before any scaling.
+        features: the pooled vectors, (n, features), float32.
+    """
+
+    probabilities: Floats
+    features: Floats
+
+
+class Predictor(BasePredictor[Prediction]):
+    """Predicts labels of images; see :class:`BasePredictor`.
+
+    Args:
+        bundle: a loaded bundle, or the folder of a run or bundle.
+        engine: "auto", "openvino", "onnxruntime" or "keras", or an engine that is open.
+        threshold: instead of the bundle's own; for binary and multi-label tasks.
+        coverage: of sets of labels that hold the true one with this probability; ``None`` for no sets.
+        by_class: whether the coverage shall hold within each true label.
+        max_risk: share of wrong answers above which not to answer; ``None`` for always answering.
+
+    Raises:
+        BundleError, MissingDependency, UsageError: as :func:`hounsfield.inference.open_engine` does.
+        UsageError: a threshold is given for a multi-class task, which has none.
+        BundleError, EvaluationError: as :class:`hounsfield.inference.postprocessor.Postprocessor` does.
+    """
+
+    FAMILY: ClassVar[Family] = "labels"
+    OPTIONS: ClassVar[frozenset[str]] = frozenset({"threshold", "coverage", "by_class", "max_risk"})
+
+    def __init__(
+        self,
+        bundle: Bundle | str | Path,
+        engine: str | Engine = "auto",
+        *,
+        threshold: float | None = None,
+        coverage: float | None = None,
+        by_class: bool = False,
+        max_risk: float | None = None,
+    ) -> None:
+        super().__init__(bundle)
+        refuse_threshold(self.bundle.task, threshold)
+        self.postprocessor = Postprocessor(
+            self.bundle, threshold=threshold, coverage=coverage, by_class=by_class, max_risk=max_risk
+        )
+        self.threshold = self.postprocessor.threshold
+        self._open(engine)
+
+    @property
+    def columns(self) -> list[str]:
+        """``image``, ``prediction``, ``p_LABEL`` …, then what the postprocessor adds."""
+        return ["image", "prediction", *(f"p_{label}" for label in self.bundle.labels), *self.postprocessor.columns]
+
+    def run(self, batch: Floats, *, alone: bool = True) -> Outputs:
+        """The network's outputs for prepared images (n, *input_shape); ``alone`` as of an engine's ``run``."""
+        return run(self.engine, batch, alone=alone)
+
+    def _predictions(self, prepared: Sequence[Prepared], alone: bool, turns: Turns) -> list[Prediction]:
+        # Of a few small arrays numpy.stack takes several times as long.
+        batch = np.array([image.pixels for image in prepared])
+        outputs = self.run(batch, alone=alone)
+        with turns.turn():
+            return self.postprocessor.predictions(prepared, batch, outputs.probabilities, outputs.features)
+
+    @classmethod
+    def agree(cls, bundle: Bundle, engines: Sequence[Engine], images: Iterable[Floats]) -> bool:
+        """Whether every image is decided the same; see :meth:`BasePredictor.agree`."""
+        any_image = False
+        for part in chunks(images, CHECK_BATCH):
+            batch = np.ascontiguousarray(part, dtype=np.float32)
+            exact, other = (_decisions(bundle, run(engine, batch)) for engine in engines)
+            if not np.array_equal(exact, other):
+                return False
+            any_image = True
+        return any_image
+
+
+def run(engine: Engine, batch: Floats, *, alone: bool = True) -> Outputs:
+    """The outputs of an engine of a bundle that labels images, the caller's own."""
+    # Outputs may be views of the engine's memory, which the next call overwrites.
+    return Outputs(*map(np.array, engine.run(batch, alone=alone)))
+
+
+def _decisions(bundle: Bundle, outputs: Outputs) -> npt.NDArray[np.bool_]:
+    return decide(bundle.calibrated(outputs.probabilities), bundle.classifier_task, bundle.threshold)

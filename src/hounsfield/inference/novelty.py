@@ -1,0 +1,52 @@
+"""Which prepared images are out of distribution, and what can be said of the reason."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from hounsfield.evaluation.novelty import Novelty
+from hounsfield.inference.appearance import appearances
+from hounsfield.inference.onnx_networks import Floats
+
+
+def described(novelty: Novelty, batch: Floats, features: Floats) -> dict[str, Floats]:
+    """The descriptions of a batch that the limits of ``novelty`` are of."""
+    if "appearance" not in novelty.gaussians:
+        return {"features": features}
+    return {"features": features, "appearance": appearances(batch)}
+
+
+def out_of_distribution(
+    novelty: Novelty, batch: Floats, features: Floats
+) -> tuple[npt.NDArray[np.float64], list[tuple[str, ...]]]:
+    r"""The score of each image, and its flags.
+
+    Args:
+        novelty: where images like those of training lie.
+        batch: prepared images (n, \*spatial, channels).
+        features: of these, (n, features).
+
+    Returns:
+        (n,) as multiples of the limit; of each image "blank" or "inverted" where it is so, and the descriptions in
+        which it is beyond the limit.
+    """
+    ratios = novelty.ratios(described(novelty, batch, features))
+    scores = np.maximum.reduce(list(ratios.values()))
+    values = batch.reshape(len(batch), -1)
+    blank = values.min(axis=1) == values.max(axis=1)
+    flags = []
+    for row in range(len(batch)):
+        beyond = tuple(name for name, each in ratios.items() if each[row] > 1)
+        flags.append((*(("blank",) if blank[row] else _reasons(batch[row], novelty, beyond)), *beyond))
+    return scores, flags
+
+
+def _reasons(pixels: Floats, novelty: Novelty, beyond: tuple[str, ...]) -> tuple[str, ...]:
+    """What is wrong with a picture that looks unlike those of training, where that can be said."""
+    if "appearance" not in beyond:
+        return ()
+    # Of an image normalised by itself the negative is its opposite; of others the range is turned round.
+    negatives = np.stack([-pixels, pixels.min() + pixels.max() - pixels])
+    back_in_range = novelty.ratios({"appearance": appearances(negatives)})["appearance"]
+    return ("inverted",) if back_in_range.min() <= 1 else ()
