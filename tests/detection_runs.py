@@ -155,7 +155,7 @@ def _write_bundle(folder: Path, rank: int, labels: tuple[str, ...], generator: n
         input_shape=(*shape, 1),
         source_range=SourceRange(smallest=shape, largest=shape, channels=(1,)),
         versions={"hounsfield": "0.1.0"},
-        detector={"anchors": ANCHORS[rank], "strides": [4, 8], "max_detections": 50, "window_overlap": 0.25},
+        settings={"anchors": ANCHORS[rank], "strides": [4, 8], "max_detections": 50, "window_overlap": 0.25},
     )
     write_manifest(bundle)
     true = generator.integers(0, 5, (12, len(labels)))
