@@ -114,6 +114,20 @@ def test_a_dicom_series_becomes_a_volume_where_simpleitk_puts_it(tmp_path, scan)
     assert_same_place(read_series(tmp_path / "back"), scan)
 
 
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".nrrd", ".mha", ".npz"])
+def test_hounsfield_units_are_written_as_integers(tmp_path, scan, suffix):
+    (tmp_path / "in").mkdir()
+    for path in write_series(scan, tmp_path / "in"):
+        slice_ = pydicom.dcmread(path)
+        slice_.RescaleIntercept = -24
+        slice_.save_as(path)
+    result = convert(tmp_path / "in", tmp_path / f"a{suffix}")
+    assert result["type"] == "int16"
+    np.testing.assert_array_equal(
+        reorient(read_image(tmp_path / f"a{suffix}")).pixels, reorient(scan).pixels - np.int16(24)
+    )
+
+
 def test_a_derived_series_refers_to_its_sources(tmp_path, scan):
     (tmp_path / "in").mkdir()
     paths = write_series(scan, tmp_path / "in")

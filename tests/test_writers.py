@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from pathlib import Path
 
 import cv2
@@ -23,7 +25,7 @@ from hounsfield.images.nifti import read_nifti
 from hounsfield.images.nrrd import read_nrrd
 from hounsfield.images.orientation import affine_to_ras, patient_coordinates, reorient, spacing_of
 from hounsfield.images.raster import read_raster
-from hounsfield.images.writers import WRITERS, write_image
+from hounsfield.images.writers import WRITERS, as_stored, write_image
 
 LIMIT = 2**28
 # (slice, row, column) → LPS: oblique by 30°, right-angled, slices against the normal.
@@ -41,6 +43,37 @@ def volume(dtype: str = "int16", channels: int = 1, affine: np.ndarray | None = 
 
 def picture(dtype: str = "uint8", channels: int = 1, **facts) -> Image:
     return Image(pixels=volume(dtype, channels).pixels[0], metadata=Metadata(**facts))
+
+
+@pytest.mark.parametrize(
+    ("values", "bits", "expected"),
+    [
+        ([-1024, 3071], 12, "int16"),
+        ([0, 65535], 16, "uint16"),
+        ([-1, 65535], 16, "int32"),
+        ([-40000, 40000], 16, "int32"),
+        ([0.5, 2], 16, "float32"),
+        ([np.nan, 2], 16, "float32"),
+        ([3e9, 2], 16, "float32"),
+        ([1, 2], None, "float32"),
+    ],
+)
+def test_what_was_stored_as_integers_is_so_again(values, bits, expected):
+    pixels = np.zeros((2, 3, 4, 1), np.float32)
+    pixels[0, 0, :2, 0] = values
+    image = as_stored(Image(pixels=pixels, metadata=Metadata(bits=bits)))
+    assert image.pixels.dtype == np.dtype(expected)
+    np.testing.assert_array_equal(image.pixels, pixels)
+
+
+def test_archives_are_packed_at_zlib_s_fastest_level(tmp_path):
+    write_image(volume(), tmp_path / "a.npz")
+    with zipfile.ZipFile(tmp_path / "a.npz") as archive:
+        assert {member.compress_type for member in archive.infolist()} == {zipfile.ZIP_DEFLATED}
+        expected = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
+        content = archive.read("pixels.npy")
+        assert archive.getinfo("pixels.npy").compress_size == len(expected.compress(content) + expected.flush())
+    np.testing.assert_array_equal(np.load(tmp_path / "a.npz")["pixels"], volume().pixels)
 
 
 def nothing_is_left(folder: Path) -> bool:

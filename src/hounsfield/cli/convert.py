@@ -50,7 +50,6 @@ def command(
     """Convert an image, a volume or a DICOM series to another format, its geometry kept."""
     from hounsfield.cli.console import out, print_json
     from hounsfield.images import Reference
-    from hounsfield.images.burned_in import read_masks
     from hounsfield.images.conversion import holds_dicom
 
     reference = Reference.parse(given)
@@ -77,6 +76,8 @@ def command(
                 f"De-identification keeps the pixels of a DICOM object as they are, and '{target.name}' or an option "
                 "asks for other ones. De-identify to '.dcm' or to a folder first, then convert the result."
             )
+        from hounsfield.images.burned_in import read_masks
+
         result = _deidentify(
             source,
             target,

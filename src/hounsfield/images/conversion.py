@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from hounsfield.errors import ImageError, UsageError
-from hounsfield.images.dicom import chosen_volume
-from hounsfield.images.dicom_writer import write_series
 from hounsfield.images.image import Image
 from hounsfield.images.orientation import reorient
 from hounsfield.images.reading import format_suffix, identified, read_image
 from hounsfield.images.reference import Reference
-from hounsfield.images.series import described, group_series, read_series
+from hounsfield.images.volumes import chosen_volume
 from hounsfield.images.windows import WINDOW_PRESETS
-from hounsfield.images.writers import suffix_of, write_image
+from hounsfield.images.writers import as_stored, suffix_of, write_image
 from hounsfield.progress import Progress, silent
 
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
 
 # Formats with no place for where a pixel is in the patient.
 WITHOUT_GEOMETRY = frozenset({".png", ".tif", ".tiff", ".npy"})
+
+# Formats that hold any value, so that integers are written as such; pictures and DICOM have rules of their own.
+WITHOUT_WINDOWS = frozenset({".nii", ".nii.gz", ".nrrd", ".mha", ".npy", ".npz"})
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ def convert(
     if chosen is None and suffix == ".png" and image.metadata.windows and not _fits_png(image):
         chosen = image.metadata.windows[0]
         notes.append(f"A PNG cannot hold these values: the file's own window was applied, center and width {chosen}.")
+    image = as_stored(image) if suffix in WITHOUT_WINDOWS else image
     if suffix:
         write_image(image, target, window=chosen, sources=sources if suffix == ".dcm" else ())
     else:
@@ -114,13 +117,15 @@ def _read(reference: Reference, level: int | None, progress: Progress) -> tuple[
         return image, [source] if image.metadata.instance and is_whole else []
     if level is not None:
         raise UsageError(f"A level was asked for, and '{source}' is a folder: a file has levels. Leave it out.")
-    found = [one for one in group_series(source, progress=progress).series if one.kind != "localiser"]
+    # Loaded where it is needed: who converts other files need not wait for pydicom.
+    dicom = importlib.import_module("hounsfield.images.series")
+    found = [one for one in dicom.group_series(source, progress=progress).series if one.kind != "localiser"]
     if not found:
         raise ImageError(f"No DICOM series was found in '{source}'. Give a folder with the slices of one series.")
     if len(found) > 1 and reference.volume is None and reference.frame is not None:
         reference = reference.replace(volume=reference.frame, frame=None)
-    series = chosen_volume(found, [described(one) for one in found], reference.volume, source)
-    image = identified(read_series(series, progress=progress), reference)
+    series = found[chosen_volume([dicom.described(one) for one in found], reference.volume, source)]
+    image = identified(dicom.read_series(series, progress=progress), reference)
     return image, list(series.paths) if reference.frame is None else []
 
 
@@ -153,7 +158,7 @@ def _write_folder(image: Image, target: Path, sources: list[Path]) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
-        write_series(image, temporary, sources)
+        importlib.import_module("hounsfield.images.dicom_writer").write_series(image, temporary, sources)
         if not target.is_dir():
             temporary.rename(target)
             return

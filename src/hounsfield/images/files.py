@@ -68,16 +68,26 @@ def read_whole(path: Path, max_pixels: int) -> bytes:
         ImageError: as ``open_file``, or the file is larger than any image of ``max_pixels`` values.
     """
     with open_file(path) as stream:
-        size = os.fstat(stream.fileno()).st_size
-        if size > max_pixels * MAX_VALUE_BYTES + SPARE_BYTES:
-            raise ImageError(
-                f"{path} has {size:,} bytes, more than an image of {max_pixels:,} values can need. Raise --max-pixels "
-                "if the file is to be trusted."
-            )
-        try:
-            return stream.read()
-        except OSError as error:
-            raise _unreadable(path, error) from error
+        return read_all(stream, path, max_pixels)
+
+
+def read_all(stream: BinaryIO, path: Path, max_pixels: int) -> bytes:
+    """The whole content of an open file, wherever it stands.
+
+    Raises:
+        ImageError: it cannot be read, or is larger than any image of ``max_pixels`` values.
+    """
+    size = os.fstat(stream.fileno()).st_size
+    if size > max_pixels * MAX_VALUE_BYTES + SPARE_BYTES:
+        raise ImageError(
+            f"{path} has {size:,} bytes, more than an image of {max_pixels:,} values can need. Raise --max-pixels "
+            "if the file is to be trusted."
+        )
+    try:
+        stream.seek(0)
+        return stream.read()
+    except OSError as error:
+        raise _unreadable(path, error) from error
 
 
 class Stream:

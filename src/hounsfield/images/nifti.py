@@ -125,15 +125,16 @@ def _read_header(path: Path) -> Any:
 
 def _header_path(path: Path) -> Path:
     """The file with the header: the one that is given, or the ``.hdr`` beside an ``.img``."""
-    stem, kind = _pair_name(path)
-    return path if kind != ".img" else _either(path, stem + ".hdr")
+    if not path.name.lower().endswith((".img", ".img.gz")):
+        return path
+    return _either(path, _pair_name(path)[0] + ".hdr")
 
 
 def _data_path(path: Path, header: Any) -> Path:
     """The file with the voxels: the header's own, or the ``.img`` beside it."""
-    stem, kind = _pair_name(path)
     if bytes(header["magic"])[:2] == b"n+":
         return _header_path(path)
+    stem, kind = _pair_name(path)
     return path if kind == ".img" else _either(path, stem + ".img")
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hounsfield.errors import ImageError
-from hounsfield.images.files import DEFLATE_LIMIT, open_file, read_whole
+from hounsfield.images.files import DEFLATE_LIMIT, open_file, read_all
 from hounsfield.images.formats import JPEG_2000_MAGICS, TIFF_MAGICS
 from hounsfield.images.image import Image, Metadata
 from hounsfield.images.jpeg import jpeg_size
@@ -58,6 +58,7 @@ def read_raster(path: Path, max_pixels: int = MAX_PIXELS, volume: int | None = N
     """
     with open_file(path) as stream:
         head = stream.read(HEAD_BYTES)
+        content = b"" if head.startswith((*TIFF_MAGICS, *JPEG_2000_MAGICS)) else read_all(stream, path, max_pixels)
     if head.startswith(TIFF_MAGICS):
         return _reader(*TIFF_READER)(path, max_pixels, volume, level)
     chosen_volume(["one picture"], volume, path)
@@ -65,7 +66,6 @@ def read_raster(path: Path, max_pixels: int = MAX_PIXELS, volume: int | None = N
         raise ImageError(f"{path} has one level, and level {level} was asked for: they count from 0. Leave it out.")
     if head.startswith(JPEG_2000_MAGICS):
         return _reader(*JPEG_2000_READER)(path, max_pixels)
-    content = read_whole(path, max_pixels)
     _check_size(content, path, max_pixels)
     try:
         pixels = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), DECODING)

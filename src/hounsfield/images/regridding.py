@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import math
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from hounsfield.images.image import Image
 
@@ -32,11 +32,13 @@ def straightened(volume: Image) -> Image:
     lowest = volume.pixels.min()
     size = tuple(extent + above - below for extent, below, above in zip(volume.shape[1:], low, high, strict=True))
     pixels = np.full((volume.shape[0], *size, volume.channels), lowest, dtype=volume.pixels.dtype)
+    # Loaded for tilted stacks alone, which are rare: it takes as long as reading a series.
+    shift = importlib.import_module("scipy.ndimage").shift
     order: Literal[0, 1] = 0 if volume.modality == "SEG" else 1
     for index, channel in itertools.product(range(volume.shape[0]), range(volume.channels)):
         canvas = np.full(size, lowest, dtype=volume.pixels.dtype)
         canvas[: volume.shape[1], : volume.shape[2]] = volume.pixels[index, :, :, channel]
-        pixels[index, :, :, channel] = ndimage.shift(canvas, shifts[index] - low, order=order, cval=float(lowest))
+        pixels[index, :, :, channel] = shift(canvas, shifts[index] - low, order=order, cval=float(lowest))
     straight = affine.copy()
     straight[:3, 0] = normal * float(normal @ affine[:3, 0])
     straight[:3, 3] += affine[:3, 1:3] @ low

@@ -1,0 +1,61 @@
+"""NIfTI-1, or NIfTI-2 where a side is too long for it; the header is nibabel's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import nibabel
+import numpy as np
+from numpy.typing import NDArray
+
+from hounsfield.images.image import Image
+from hounsfield.images.orientation import affine_to_ras
+from hounsfield.images.unwritable import unwritable
+
+# The longest side that a NIfTI-1 header can declare.
+NIFTI_1_LIMIT = 32767
+COLOUR = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
+# Of libdeflate: files as large as those of zlib's usual level in a third of the time.
+LEVEL = 6
+
+
+def write_nifti(image: Image, path: Path) -> None:
+    """Write one value a voxel, or red, green and blue of 8 bits; gzipped where the name ends in ``.gz``."""
+    if image.channels == 3 and image.pixels.dtype == np.uint8:
+        values: NDArray[Any] = np.ascontiguousarray(image.pixels).view(COLOUR)[..., 0]
+    elif image.channels == 1:
+        values = image.pixels[..., 0]
+    else:
+        raise unwritable(image, "NIfTI", "one value a voxel, or red, green and blue of 8 bits")
+    header = _header(image, values.T)
+    # Four bytes behind the header say that no extension follows.
+    start = bytes(header.binaryblock).ljust(int(header["vox_offset"]), b"\0")
+    values = np.ascontiguousarray(values)
+    if path.suffix == ".gz":
+        path.write_bytes(imagecodecs.gzip_encode(start + values.tobytes(), level=LEVEL))
+        return
+    with path.open("wb") as file:
+        file.write(start)
+        values.tofile(file)
+
+
+def _header(image: Image, values: NDArray[Any]) -> Any:
+    """The header of values in NIfTI's order of axes."""
+    kind = nibabel.Nifti2Image if max(values.shape) > NIFTI_1_LIMIT else nibabel.Nifti1Image
+    affine = None if image.affine is None else affine_to_ras(image.affine)
+    written = kind(values, affine, dtype=values.dtype)
+    header = written.header
+    header.set_xyzt_units("mm")
+    if affine is not None:
+        written.set_qform(affine, 1, strip_shears=True)
+        exact = np.allclose(written.get_qform(), affine, atol=1e-4)
+        header["qform_code"] = 1 if exact else 0  # a qform cannot hold shears
+        written.set_sform(affine, 1)
+    elif image.spacing is not None:
+        header.set_zooms(image.spacing[::-1])
+    header["scl_slope"], header["scl_inter"] = 1, 0
+    header["vox_offset"] = header.single_vox_offset
+    header["magic"] = header.single_magic
+    return header
