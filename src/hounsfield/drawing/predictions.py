@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
+from unicodedata import east_asian_width
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,15 +19,15 @@ from hounsfield.drawing.pictures import displayed, preview
 from hounsfield.images.image import Image
 
 SIDE = 1000  # pixels of the picture's longer side
-DOTS = 100  # pixels an inch of the figure
+DOTS = 100  # pixels per inch of the figure
 MARGIN = 34  # pixels above and below the picture
 TITLE, CAPTION = 11.0, 8.0  # points
 LONGEST_TITLE = 110  # characters
-# Up to so many boxes have their label beside them, and up to so many their score; beyond, the legend has to do.
+# Up to so many boxes have their label beside them, and up to so many their score; beyond, the legend must do.
 WITH_LABELS, WITH_SCORES = 60, 250
-# Pixels of a caption, a character wide and a line high.
+# Width of a character and height of a line of a caption, in pixels.
 CHARACTER, LINE = 0.64 * CAPTION * DOTS / 72, 1.5 * CAPTION * DOTS / 72
-# Colours of more light than this have black letters.
+# Colours lighter than this have black letters.
 LIGHT = 0.5
 
 
@@ -39,7 +40,7 @@ class Findings(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a caption stands, in pixels of the picture."""
+    """Where a caption is, in pixels of the picture."""
 
     top: float
     left: float
@@ -48,10 +49,10 @@ class Place(NamedTuple):
 
 
 def findings_figure(image: Image, found: Findings, *, labels: Sequence[str], title: str = "") -> Figure:
-    """Draw the findings of an image, a colour a label, with scores, under a title and over a legend with counts.
+    """Draw the findings of an image, one colour per label, with scores, a title, and a legend with counts.
 
-    Of a volume the slice is shown that most of the boxes cross, and what crosses it. Beyond 60 boxes only scores stand
-    beside them, and beyond 250 nothing.
+    Of a volume the slice is shown that most of the boxes cross, and what crosses it. Beyond 60 boxes only scores are
+    written beside them, and beyond 250 nothing.
 
     Args:
         image: 2D or 3D, as it was read.
@@ -104,7 +105,7 @@ def _groups(found: Findings) -> list[BoxGroup]:
 
 
 def _sliced(image: Image, found: Findings, number: int) -> tuple[Image, Findings]:
-    """One slice of a volume, shown in the range of the whole, and the outlines of what crosses it."""
+    """One slice of a volume, displayed in the range of the whole, and the outlines of what crosses it."""
     shown = displayed(image)[number]
     pixels = np.rint(255 * shown).astype(np.uint8)
     spacing = image.spacing[1:] if image.spacing else None
@@ -114,7 +115,7 @@ def _sliced(image: Image, found: Findings, number: int) -> tuple[Image, Findings
 
 
 def _caption(axes: Axes, found: Findings, labels: Sequence[str]) -> None:
-    """Write beside the boxes what they hold, each where the fewest captions stand already, the surest first."""
+    """Write label and score beside the boxes, each where it overlaps other captions least, the best score first."""
     count = len(found.boxes)
     if count > WITH_SCORES:
         return
@@ -122,7 +123,7 @@ def _caption(axes: Axes, found: Findings, labels: Sequence[str]) -> None:
     for box, label, score in zip(found.boxes.tolist(), found.classes.tolist(), found.scores.tolist(), strict=True):
         text = f"{labels[label]} {score:.2f}" if count <= WITH_LABELS else f"{score:.2f}"
         size = axes.viewLim.size
-        free = [place for place in _places(box, len(text)) if _is_inside(place, size[1], size[0])]
+        free = [place for place in _places(box, _length(text)) if _is_inside(place, size[1], size[0])]
         if not free:
             continue
         place = min(free, key=lambda here: sum(_overlap(here, other) for other in taken))
@@ -140,8 +141,13 @@ def _caption(axes: Axes, found: Findings, labels: Sequence[str]) -> None:
         )
 
 
-def _places(box: Sequence[float], length: int) -> Iterator[Place]:
-    """Where the caption of a box may stand: above it, below it, inside at its top, right and left of it."""
+def _length(text: str) -> float:
+    """The length of a caption in Latin letters; an East Asian one is half as wide again."""
+    return sum(1.5 if east_asian_width(letter) in "WF" else 1 for letter in text)
+
+
+def _places(box: Sequence[float], length: float) -> Iterator[Place]:
+    """Where the caption of a box may be: above it, below it, inside at its top, right and left of it."""
     top, left, bottom, right = box
     width = length * CHARACTER
     for row, column in (

@@ -27,6 +27,7 @@ from hounsfield.evaluation.curves import Curve, precision_recall_curve, roc_curv
 from hounsfield.evaluation.detection_titles import TITLES
 from hounsfield.evaluation.metrics import METRICS
 from hounsfield.evaluation.outcomes import Outcomes
+from hounsfield.reports.fonts import letter
 
 DASHES = ("-", "--", "-.", ":")
 GREY = "#767676"
@@ -44,6 +45,7 @@ def save_figure(figure: Figure, path: Path | str) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    letter(figure)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=150, bbox_inches="tight", facecolor="white")
 

@@ -10,6 +10,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from hounsfield.reports.figures import COLOURS, GREY
+from hounsfield.reports.fonts import letter_page
 
 # Colour of a figure -> what the page calls it; black is the ink of the page.
 PAGE_COLOURS = {
@@ -34,6 +35,7 @@ def svg_of(figure: Figure, name: str, description: str) -> str:
         name: distinguishes the identifiers of its elements from those of other figures of the page.
         description: read out where the picture cannot be seen.
     """
+    restored = letter_page(figure)
     text = io.StringIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
@@ -44,4 +46,4 @@ def svg_of(figure: Figure, name: str, description: str) -> str:
     svg = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", svg)
     # The page decides how wide it is; the viewBox keeps its proportions.
     svg = SIZE.sub(r'style="max-width: \1pt"', svg, count=1)
-    return svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(description)}" ', 1)
+    return restored(svg).replace("<svg ", f'<svg role="img" aria-label="{html.escape(description)}" ', 1)
