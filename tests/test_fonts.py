@@ -13,10 +13,10 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from hounsfield.drawing.predictions import Findings, findings_figure
 from hounsfield.evaluation import as_outcomes, confusion_matrix
 from hounsfield.images.image import Image
 from hounsfield.reports import confusion_figure, fonts, roc_figure, save_figure, score_histogram
-from hounsfield.drawing.predictions import Findings, findings_figure
 from hounsfield.reports.svg import svg_of
 
 LABELS = ("正常", "细菌性肺炎", "病毒性 $x$")
