@@ -188,7 +188,7 @@ def test_wrong_calls_are_refused_and_write_nothing(tmp_path, scan):
     refused(ImageError, "does not exist", tmp_path / "absent.nii", tmp_path / "b.nii")
     refused(UsageError, "does not exist", path, tmp_path / "new" / "b.nrrd")
     refused(ImageError, "No writer", path, tmp_path / "b.xyz")
-    refused(ImageError, "No DICOM series", tmp_path / "empty", tmp_path / "b.nii")
+    refused(ImageError, "no DICOM series", tmp_path / "empty", tmp_path / "b.nii")
     refused(ImageError, "2D image", path, tmp_path / "b.png", "--window", "lung")
     refused(UsageError, "keeps the values", path, tmp_path / "series", "--window", "lung")
     refused(ImageError, "three letters", path, tmp_path / "b.nii", "--orientation", "UP")

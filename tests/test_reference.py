@@ -143,7 +143,7 @@ def test_the_setting_chooses_where_nothing_else_does(four, monkeypatch) -> None:
 
 def test_inputs_of_prediction_choose_a_volume(four) -> None:
     (source,) = sources(f"{four}[1]", 3)
-    assert source.name == f"{four}[1]"
+    assert source.reference.text == f"{four}[1]"
     assert set(source.load().pixels.ravel()) == set(range(10, 15))
     (source,) = sources(str(four), 3)
     with pytest.raises(SeveralVolumes):
@@ -155,13 +155,13 @@ def test_every_volume_of_a_folder_is_an_input_of_its_own(tmp_path, monkeypatch) 
         (tmp_path / "in").mkdir(exist_ok=True)
         make_series(tmp_path / "in" / str(echo), [0.0, 2.0, 4.0], EchoTime=echo)
     found = list(sources(str(tmp_path / "in"), 3))
-    assert [source.name for source in found] == [f"{tmp_path / 'in'}[0]", f"{tmp_path / 'in'}[1]"]
+    assert [source.reference.text for source in found] == [f"{tmp_path / 'in'}[0]", f"{tmp_path / 'in'}[1]"]
     for number, source in enumerate(found):
-        again = read_reference(Reference.parse(source.name))
+        again = read_reference(Reference.parse(source.reference.text))
         np.testing.assert_array_equal(source.load().pixels, again.pixels)
         assert again.reference.volume == number
     monkeypatch.setenv(VOLUME_VARIABLE, "1")
-    assert [source.name for source in sources(str(tmp_path / "in"), 3)] == [f"{tmp_path / 'in'}[1]"]
+    assert [source.reference.text for source in sources(str(tmp_path / "in"), 3)] == [f"{tmp_path / 'in'}[1]"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

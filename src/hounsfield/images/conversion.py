@@ -7,12 +7,11 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from hounsfield.errors import ImageError, UsageError
+from hounsfield.errors import UsageError
 from hounsfield.images.image import Image
 from hounsfield.images.orientation import reorient
 from hounsfield.images.reading import format_suffix, identified, read_image
 from hounsfield.images.reference import Reference
-from hounsfield.images.volumes import chosen_volume
 from hounsfield.images.windows import WINDOW_PRESETS
 from hounsfield.images.writers import as_stored, suffix_of, write_image
 from hounsfield.progress import Progress, silent
@@ -115,16 +114,13 @@ def _read(reference: Reference, level: int | None, progress: Progress) -> tuple[
         image = read_image(reference, level=level)
         is_whole = (reference.volume, reference.frame) == (None, None)
         return image, [source] if image.metadata.instance and is_whole else []
-    if level is not None:
-        raise UsageError(f"A level was asked for, and '{source}' is a folder: a file has levels. Leave it out.")
     # Loaded where it is needed: who converts other files need not wait for pydicom.
     dicom = importlib.import_module("hounsfield.images.series")
-    found = [one for one in dicom.group_series(source, progress=progress).series if one.kind != "localiser"]
-    if not found:
-        raise ImageError(f"No DICOM series was found in '{source}'. Give a folder with the slices of one series.")
+    grouping = dicom.group_series(source, progress=progress)
+    found = [one for one in grouping.series if one.kind != "localiser"]
     if len(found) > 1 and reference.volume is None and reference.frame is not None:
         reference = reference.replace(volume=reference.frame, frame=None)
-    series = found[chosen_volume([dicom.described(one) for one in found], reference.volume, source)]
+    series = dicom.chosen_series(grouping, source, reference.volume, level=level)
     image = identified(dicom.read_series(series, progress=progress), reference)
     return image, list(series.paths) if reference.frame is None else []
 

@@ -6,14 +6,13 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from hounsfield.errors import ImageError, SeveralVolumes
+from hounsfield.errors import ImageError
 from hounsfield.images.dicom_file import open_dicom, refusing
-from hounsfield.images.dicom_frames import frame_parts, frame_places
+from hounsfield.images.dicom_frames import frame_parts, frame_places, functional_group
 from hounsfield.images.dicom_geometry import (
     GAP_MILLIMETRES,
     Plane,
@@ -29,14 +28,16 @@ from hounsfield.images.dicom_metadata import read_metadata
 from hounsfield.images.dicom_mosaic import Mosaic, read_mosaic
 from hounsfield.images.dicom_pixels import stored_pixels, with_all_frames
 from hounsfield.images.dicom_segmentation import is_segmentation, read_segmentation
+from hounsfield.images.dicom_slide import assembled, is_slide, read_tilings, slide_size
+from hounsfield.images.dicom_units import value_scale
 from hounsfield.images.dicom_values import palette_to_rgb, read_windows, real_values
 from hounsfield.images.image import Image
 from hounsfield.images.stacks import Part
+from hounsfield.images.volumes import chosen_volume
 
 logger = logging.getLogger(__name__)
 
 Affine = npt.NDArray[np.float64]
-Volume = TypeVar("Volume")
 
 
 def read_dicom(path: Path, max_pixels: int, volume: int | None = None) -> Image:
@@ -68,10 +69,12 @@ def decode(header: Header, path: Path, max_pixels: int, volume: int | None = Non
         check_layout(layout, path, max_pixels)
         if is_segmentation(header):
             return _segmented(header, layout, path, volume)
+        if is_slide(header):
+            return _slide(header, layout, path, max_pixels, volume)
         mosaic = read_mosaic(header, path) if layout.frames == 1 else None
         parts = [] if layout.frames == 1 else frame_parts(header, layout.frames, path)
         if not parts:
-            chosen_volume([path], [""], volume, path)
+            chosen_volume([""], volume, path)
         if mosaic is not None:
             return _unfolded(_image(header, layout, path, (0,)), mosaic, path)
         if layout.frames == 1:
@@ -79,7 +82,7 @@ def decode(header: Header, path: Path, max_pixels: int, volume: int | None = Non
             return _image(header, layout, path, (0,)).replace(spacing=spacing, affine=affine)
         if not parts:
             return _image(header, layout, path, range(layout.frames))
-        part = chosen_volume(parts, [_described(part, layout) for part in parts], volume, path)
+        part = parts[chosen_volume([_described(part, layout) for part in parts], volume, path)]
         return _stacked(header, layout, path, part)
 
 
@@ -87,27 +90,11 @@ def volume_words(header: Header, path: Path) -> list[str] | None:
     """A few words about each volume in a file that is a volume, or several, by itself; ``None`` for a single slice."""
     with refusing(path):
         frames = header.integer("NumberOfFrames") or 1
-        if is_segmentation(header):
+        if is_segmentation(header) or is_slide(header):
             return [""]
         if frames == 1 and "PerFrameFunctionalGroupsSequence" not in header:
             return None if read_mosaic(header, path) is None else [""]
         return [part.words for part in frame_parts(header, frames, path)] or [""]
-
-
-def chosen_volume(volumes: Sequence[Volume], words: Sequence[str], volume: int | None, source: object) -> Volume:
-    """The volume that was asked for, or the only one.
-
-    Raises:
-        SeveralVolumes: there are several, and none was asked for.
-        ImageError: there is none of that number.
-    """
-    if volume is None and len(volumes) > 1:
-        raise SeveralVolumes(source, words)
-    if volume is not None and volume >= len(volumes):
-        raise ImageError(
-            f"{source} holds {len(volumes)} volume(s), and number {volume} was asked for. They count from 0."
-        )
-    return volumes[volume or 0]
 
 
 def _described(part: Part, layout: Layout) -> str:
@@ -119,14 +106,17 @@ def _image(header: Header, layout: Layout, path: Path, frames: Sequence[int]) ->
     """Real values and facts of the chosen frames, without their geometry."""
     stored, layout = stored_pixels(header, layout, path, frames)
     windows: tuple[tuple[float, float], ...] = ()
+    units = None
     if layout.photometric in GREY:
         values, value_range = real_values(header, stored, layout, frames)
         windows = read_windows(header, layout, value_range, frames[0])
+        scale = value_scale(header, path, frames)
+        values, windows, units = scale.applied(values), scale.applied_to_windows(windows), scale.units
     elif layout.photometric == "PALETTE COLOR":
         values = palette_to_rgb(header, stored, layout)
     else:
         values = stored
-    metadata = read_metadata(header, windows)
+    metadata = replace(read_metadata(header, windows), units=units)
     return Image(values if len(values) > 1 else values[0], None, None, header.text("Modality"), metadata)
 
 
@@ -147,9 +137,20 @@ def _check_has_image(header: Header, path: Path) -> None:
     )
 
 
+def _slide(header: Header, layout: Layout, path: Path, max_pixels: int, volume: int | None) -> Image:
+    """The picture of one level; its place on the glass is none in the patient."""
+    tilings = read_tilings(header, layout, path, max_pixels)
+    tiling = tilings[chosen_volume([one.words for one in tilings], volume, path)]
+    tiles = _image(header, layout, path, tiling.frames)
+    pixels = tiles.pixels if len(tiling.frames) > 1 else tiles.pixels[np.newaxis]
+    measures = functional_group(None, header.item("SharedFunctionalGroupsSequence"), "PixelMeasuresSequence")
+    picture = assembled(pixels, tiling, slide_size(header) or (layout.rows, layout.columns))
+    return tiles.replace(pixels=picture, spacing=pixel_spacing(measures or header))
+
+
 def _segmented(header: Header, layout: Layout, path: Path, volume: int | None) -> Image:
     found = read_segmentation(header, layout, path)
-    pixels = chosen_volume(found.volumes, found.words, volume, path)
+    pixels = found.volumes[chosen_volume(found.words, volume, path)]
     metadata = replace(read_metadata(header, ()), labels=found.labels)
     image = Image(pixels if len(pixels) > 1 else pixels[0], None, None, header.text("Modality"), metadata)
     if found.planes is None:

@@ -15,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from hounsfield.errors import ImageError
-from hounsfield.images.dicom import chosen_volume, decode, read_dicom, volume_words
+from hounsfield.images.dicom import decode, read_dicom, volume_words
 from hounsfield.images.dicom_directory import is_directory, referenced_files
 from hounsfield.images.dicom_file import open_dicom, open_header, refusing
 from hounsfield.images.dicom_header import Header
+from hounsfield.images.dicom_slide import is_slide, slide_size
 from hounsfield.images.image import Image
 from hounsfield.images.limits import pixel_limit
 from hounsfield.images.reading import image_files
@@ -35,6 +36,7 @@ from hounsfield.images.series_geometry import (
     without_equals,
 )
 from hounsfield.images.stacks import Part, partition
+from hounsfield.images.volumes import chosen_volume
 from hounsfield.progress import Progress, silent
 
 logger = logging.getLogger(__name__)
@@ -61,6 +63,7 @@ class Series:
         volume: which volume of its one file, where that holds several.
         notes: what a reader of the volume should know, each a part of a sentence; ``read_series`` logs them.
         depths: of the slices along their normal in mm; empty where they state no position.
+        slide: (rows, columns) of a level of a whole slide; ``None`` for everything else.
     """
 
     uid: str
@@ -74,6 +77,7 @@ class Series:
     volume: int | None = None
     notes: tuple[str, ...] = ()
     depths: tuple[float, ...] = ()
+    slide: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,7 @@ def read_series(
     paths: str | Path | Iterable[str | Path] | Series,
     *,
     volume: int | None = None,
+    level: int | None = None,
     tilt: Literal["resample", "refuse"] = "resample",
     uneven: Literal["two spacings", "resample", "refuse"] = "two spacings",
     max_pixels: int | None = None,
@@ -122,6 +127,7 @@ def read_series(
     Args:
         paths: a folder, a DICOMDIR, files, or one ``Series`` of ``group_series``.
         volume: which of several volumes, from 0, in the order of ``group_series`` without its localisers.
+        level: which level of a whole slide, from 0, the largest; by default the largest that ``max_pixels`` allows.
         tilt: what to do with slices from a tilted gantry: shift each along its plane, linearly interpolated, so that
             the axes of the volume are at right angles; or refuse them.
         uneven: what to do with slices of uneven spacing: interpolate linearly to the smallest distance, only where they
@@ -140,7 +146,9 @@ def read_series(
     else:
         files = _listed(paths)
         keep = opened if _total_bytes(files) <= KEPT_BYTES else None
-        series = _chosen(_Grouper(limit, silent, keep).grouped(files), paths, volume)
+        series = chosen_series(
+            _Grouper(limit, silent, keep).grouped(files), paths, volume, level=level, max_pixels=limit
+        )
     for note in series.notes:
         logger.warning("%s: %s", series.paths[0].parent, note)
     if series.kind == "image":
@@ -201,7 +209,7 @@ class _Grouper:
         """As ``group_series``."""
         refused: list[tuple[Path, str]] = []
         groups: dict[tuple[Any, ...], list[Slice]] = defaultdict(list)
-        alone: dict[Path, list[str]] = {}
+        alone: dict[Path, tuple[list[str], tuple[int, int] | None]] = {}
         known = set(waiting)
         for done, path in enumerate(waiting):
             self.progress("reading headers", done, len(waiting))
@@ -215,7 +223,7 @@ class _Grouper:
                 volumes = volume_words(header, path)
                 one = _checked_slice(header, path, is_alone=volumes is not None)
                 if volumes is not None:
-                    alone[path] = volumes
+                    alone[path] = volumes, slide_size(header) if is_slide(header) else None
                 groups[one.key].append(one)
             except ImageError as error:
                 refused.append((path, str(error)))
@@ -235,15 +243,17 @@ class _Grouper:
             self._digests[path] = hashlib.blake2b(header.raw("PixelData") or b"").digest()
         return self._digests[path]
 
-    def _split(self, group: list[Slice], alone: dict[Path, list[str]]) -> list[Series]:
+    def _split(
+        self, group: list[Slice], alone: Mapping[Path, tuple[list[str], tuple[int, int] | None]]
+    ) -> list[Series]:
         kept, copies, shared = without_copies(group, self._digest)
         if kept[0].is_localiser:
             return [_series("localiser", kept, copies=copies)]
         if kept[0].path in alone:
-            words = alone[kept[0].path]
+            words, slide = alone[kept[0].path]
             numbers = range(len(words)) if len(words) > 1 else (None,)
             return [
-                _series("image", kept, copies=copies, words=word, volume=number)
+                _series("image", kept, copies=copies, words=word, volume=number, slide=slide)
                 for word, number in zip(words, numbers, strict=True)
             ]
         notes = [SAME_IDENTIFIER] if shared else []
@@ -268,6 +278,8 @@ class _Grouper:
 SAME_IDENTIFIER = "several of its slices have one SOPInstanceUID; they were told apart by their positions"
 BY_NUMBER = "its slices state no position, so they stand in the order of their instance numbers and have no affine"
 TWO_SPACINGS = "its slices come in two spacings"
+# Samples of a pixel of a slide.
+COLOURS = 3
 # Without positions, only files of these are slices of something.
 SLICED = frozenset({"CT", "MR", "PT"})
 
@@ -340,7 +352,15 @@ def _total_bytes(files: Iterable[Path]) -> int:
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
-def _chosen(grouping: Grouping, given: object, volume: int | None) -> Series:
+def chosen_series(
+    grouping: Grouping, given: object, volume: int | None, *, level: int | None = None, max_pixels: int | None = None
+) -> Series:
+    """The one series, or the volume or the level of a slide that was asked for; arguments as for ``read_series``.
+
+    Raises:
+        SeveralVolumes: there are several volumes, and none was chosen.
+        ImageError: there is no series, or none of that number.
+    """
     for path, reason in grouping.refused:
         logger.warning("%s was left out of the series: %s", path, reason)
     found = [series for series in grouping.series if series.kind != "localiser"]
@@ -351,7 +371,39 @@ def _chosen(grouping: Grouping, given: object, volume: int | None) -> Series:
         # What is in one file, its reader knows.
         return replace(found[0], volume=volume)
     source = given if isinstance(given, str | Path) else found[0].paths[0].parent
-    return chosen_volume(found, [described(series) for series in found], volume, source)
+    if volume is None and all(one.slide for one in found):
+        return _Level(level, pixel_limit(max_pixels)).of(found, source)
+    if level is not None:
+        raise ImageError(f"{source} is no whole slide of several levels, and level {level} was asked for.")
+    return found[chosen_volume([described(series) for series in found], volume, source)]
+
+
+@dataclass(frozen=True)
+class _Level:
+    """Which level of a slide is wanted: that of a number, or the largest that the limit allows."""
+
+    number: int | None
+    limit: int
+
+    def of(self, levels: Sequence[Series], source: object) -> Series:
+        """The level among those of one slide."""
+        ordered = sorted(levels, key=lambda one: -math.prod(one.slide or (0,)))
+        sizes = "; ".join(
+            f"{number}: {one.slide[0]} × {one.slide[1]} pixels" for number, one in enumerate(ordered) if one.slide
+        )
+        if len({one.uid for one in levels}) > 1:
+            raise ImageError(f"{source} holds levels of several slides ({sizes}): expected those of one series.")
+        if self.number is not None and self.number >= len(ordered):
+            raise ImageError(f"{source} has {len(ordered)} levels ({sizes}), and number {self.number} was asked for.")
+        if self.number is not None:
+            return ordered[self.number]
+        fitting = [one for one in ordered if math.prod(one.slide or (0,)) * COLOURS <= self.limit]
+        if not fitting:
+            raise ImageError(
+                f"{source} is a whole slide whose levels ({sizes}) all exceed the limit of {self.limit} values. "
+                "Raise the limit with --max-pixels if the memory is there."
+            )
+        return fitting[0]
 
 
 def described(series: Series) -> str:
@@ -375,6 +427,11 @@ def _volume(series: Series, opened: dict[Path, Header], max_pixels: int, progres
             pixels = np.empty((len(series.paths), *image.pixels.shape), dtype=image.pixels.dtype)
         if (image.affine is None) != (first.affine is None) or image.pixels.shape != first.pixels.shape:
             raise ImageError(f"{path} does not fit the other slices of its series: expected {first.shape} pixels.")
+        if image.metadata.units != first.metadata.units:
+            raise ImageError(
+                f"{path} is measured in {image.metadata.units or 'no stated unit'}, and its series in "
+                f"{first.metadata.units or 'no stated unit'}: expected one. Export the series again from its source."
+            )
         if image.pixels.dtype != pixels.dtype:
             pixels = pixels.astype(np.result_type(pixels, image.pixels))
         pixels[index] = image.pixels

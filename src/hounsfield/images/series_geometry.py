@@ -21,6 +21,7 @@ from hounsfield.images.dicom_geometry import (
 )
 from hounsfield.images.dicom_header import Header
 from hounsfield.images.dicom_labels import file_labels
+from hounsfield.images.dicom_slide import is_overview
 from hounsfield.images.stacks import Place
 
 # Slices may drift along their plane by this share of a pixel over the whole stack before it counts as tilt.
@@ -87,8 +88,8 @@ def read_slice(header: Header, path: Path, *, is_alone: bool) -> Slice | None:
 
 
 def is_localiser(header: Header) -> bool:
-    """Whether a file is a localiser (scout) by its Image Type (PS3.3 section C.7.6.1.1.2)."""
-    return "LOCALIZER" in (header.text("ImageType") or "").upper().split("\\")
+    """Whether a file is a localiser (scout) by its Image Type (PS3.3 C.7.6.1.1.2), or an overview of a slide."""
+    return is_overview(header) or "LOCALIZER" in (header.text("ImageType") or "").upper().split("\\")
 
 
 def without_copies(slices: Sequence[Slice], digest: Digest) -> tuple[list[Slice], list[Slice], bool]:

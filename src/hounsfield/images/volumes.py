@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from hounsfield.errors import ImageError, SeveralVolumes
 
@@ -11,13 +10,13 @@ from hounsfield.errors import ImageError, SeveralVolumes
 MAX_VOLUMES = 2**20
 
 
-def chosen_volume(volumes: Sequence[str], volume: int | None, path: Path) -> int:
+def chosen_volume(volumes: Sequence[str], volume: int | None, path: object) -> int:
     """The number of a file's one volume, or of the one that was asked for.
 
     Args:
         volumes: a few words about each.
         volume: the number asked for, from 0.
-        path: of the file.
+        path: of the file or the folder.
 
     Raises:
         SeveralVolumes: there are several and none was asked for.
