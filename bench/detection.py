@@ -98,8 +98,8 @@ def speed(arguments: argparse.Namespace, work: Path) -> None:
 def planned(arguments: argparse.Namespace, work: Path):
     """The plan that we make for DATA; it and the splits are written as in a run folder."""
     from hounsfield.cohorts.request import DataRequest
-    from hounsfield.training.fitting import fitted_plan
     from hounsfield.training.preparation import prepare
+    from hounsfield.training.run import fitted_plan
 
     prepared = prepare(DataRequest(arguments.data), seed=arguments.seed)
     plan = fitted_plan(prepared.plan(seed=arguments.seed), prepared.cohort)

@@ -27,7 +27,7 @@ def _surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOUNSFIELD_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("KERAS_BACKEND", keras.backend.backend())
     speed = Speed("float32", {"float32": 1e10, "mixed_bfloat16": 1e9})
-    for module in ("labels", "expectations"):
+    for module in ("whole_images", "expectations"):
         monkeypatch.setattr(f"hounsfield.planning.{module}.measure_speed", lambda *_: speed)
     monkeypatch.chdir(tmp_path)
 
@@ -216,7 +216,7 @@ def test_an_early_interrupt_says_how_to_continue(
         raise KeyboardInterrupt
 
     hand_made_plan().save(tmp_path / "plan.yaml")
-    monkeypatch.setattr("hounsfield.training.run.fit", interrupt)
+    monkeypatch.setattr("hounsfield.training.networks.fit", interrupt)
     assert hounsfield(monkeypatch, "train", write_pair(tmp_path), "--plan", "plan.yaml", "--out", "run") == 1
     assert "Continue with: hounsfield train --resume run" in paragraph(capsys.readouterr().err)
 

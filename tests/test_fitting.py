@@ -10,7 +10,7 @@ import pytest
 from hounsfield.cohorts import Cohort, Store, load_cohort
 from hounsfield.errors import PreprocessingError
 from hounsfield.preprocessing import DatasetZScore, MinMax, Pipeline
-from hounsfield.training.fitting import fitted_plan
+from hounsfield.training.run import fitted_plan
 from plans import hand_made_plan
 
 pytestmark = pytest.mark.network

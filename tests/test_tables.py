@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import pytest
 
+from hounsfield.cohorts import TARGETS
 from hounsfield.planning import PLANNERS
 from hounsfield.plans import PLANS
 from hounsfield.tasks import TASKS
+from hounsfield.testing import TESTS
+from hounsfield.training.table import TRAININGS
 
 pytestmark = pytest.mark.network
 
 FAMILIES = {traits.family for traits in TASKS.values()}
 
 
-@pytest.mark.parametrize("table", [PLANS, PLANNERS], ids=["plans", "planners"])
+@pytest.mark.parametrize(
+    "table", [PLANS, PLANNERS, TRAININGS, TARGETS, TESTS], ids=["plans", "planners", "trainings", "targets", "tests"]
+)
 def test_a_table_has_an_entry_for_every_family(table: dict[str, object]) -> None:
     assert set(table) == FAMILIES

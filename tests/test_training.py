@@ -28,10 +28,12 @@ from hounsfield.runs.folder import RunFolder
 from hounsfield.training import averaging, loop, resume, train
 from hounsfield.training.averaging import WeightAverage, averaged_weights, recalibrate
 from hounsfield.training.batches import Feed, Mixing, TrainingBatches, predict_rows
-from hounsfield.training.classifier import ClassifierTrainee, Examples, validation_scores
+from hounsfield.training.classifier import classification_loss, validation_scores
 from hounsfield.training.fitted import Fitted
+from hounsfield.training.image_trainee import Examples, ImageTrainee
 from hounsfield.training.loop import Schedule
-from hounsfield.training.rows import member_examples
+from hounsfield.training.weights import row_weights
+from hounsfield.training.whole_images import share_of
 from plans import hand_made_plan, write_pair
 
 pytestmark = [
@@ -77,12 +79,31 @@ def schedule(**changes: Any) -> Schedule:
     return Schedule(**usual | changes)
 
 
+def trainee_of(
+    network: keras.Model,
+    data: Examples,
+    schedule: Schedule,
+    augmentation: Augmentation,
+    *,
+    seed: int,
+    label_smoothing: float = 0.05,
+) -> ImageTrainee:
+    return ImageTrainee(
+        network,
+        data,
+        schedule,
+        augmentation,
+        loss=classification_loss(network, label_smoothing),
+        judge=validation_scores,
+        precision="float32",
+        seed=seed,
+    )
+
+
 def fit(
     network: keras.Model, data: Examples, schedule: Schedule, augmentation: Augmentation, *, seed: int, **options: Any
 ) -> Fitted:
-    trainee = ClassifierTrainee(
-        network, data, schedule, augmentation, precision="float32", label_smoothing=0.05, seed=seed
-    )
+    trainee = trainee_of(network, data, schedule, augmentation, seed=seed)
     fitted = loop.fit(trainee, schedule, seed=seed, **options)
     network.set_weights(fitted.weights)
     return fitted
@@ -150,8 +171,7 @@ def test_mixing_and_layers_together_leave_the_plan_s_share_of_images_as_they_are
     """2,000 images: the standard error of a share of .3 is .01."""
     augmentation = Augmentation(mixup=2.0, unchanged_share=0.3, noise=0.2 * layers)
     data, plan = examples(2012), schedule(batch_size=100)
-    options: dict[str, Any] = {"precision": "float32", "label_smoothing": 0.0, "seed": 0}
-    trainee = ClassifierTrainee(small_network(), data, plan, augmentation, **options)
+    trainee = trainee_of(small_network(), data, plan, augmentation, label_smoothing=0.0, seed=0)
     mixed, plain = trainee.batches(0), trainee.plain_batches(0)
     changes = [layer for layer in trainee.model.layers if isinstance(layer, RandomlyUnchanged)]
     assert len(changes) == layers
@@ -195,9 +215,7 @@ def test_one_pipeline_without_autotuning_feeds_every_epoch() -> None:
 @pytest.mark.skipif(not EXACT, reason="the other backends trace no step")
 def test_a_step_is_traced_once() -> None:
     plan, data = schedule(epochs=2), examples()
-    trainee = ClassifierTrainee(
-        small_network(), data, plan, Augmentation(), precision="float32", label_smoothing=0.0, seed=0
-    )
+    trainee = trainee_of(small_network(), data, plan, Augmentation(), label_smoothing=0.0, seed=0)
     step, traced = trainee.model.train_step, []
     trainee.model.train_step = lambda batch: traced.append(1) or step(batch)
     loop.fit(trainee, plan, seed=0)
@@ -253,8 +271,7 @@ def test_batch_statistics_are_those_of_images_as_they_are() -> None:
     """Neither varied nor mixed: what the passes leave is what they leave without any augmentation."""
     data, found = examples(), []
     for augmentation in (VARIED, Augmentation()):
-        options = {"precision": "float32", "label_smoothing": 0.0, "seed": 5}
-        trainee = ClassifierTrainee(small_network(dropout=0.0), data, schedule(), augmentation, **options)
+        trainee = trainee_of(small_network(dropout=0.0), data, schedule(), augmentation, label_smoothing=0.0, seed=5)
         recalibrate(trainee.model, trainee.forward, trainee.plain_batches(0), trainee.num_recalibrating)
         layer = trainee.model.get_layer("network").get_layer("normalisation")
         found.append(keras.ops.convert_to_numpy(layer.moving_variance))
@@ -643,8 +660,9 @@ def test_class_weights_let_each_label_count_the_same(tmp_path: Path) -> None:
         "patient": [f"p{number}" for number in range(16)],
         "split": (["train"] * 9 + ["validation"] * 3) + (["train"] * 3 + ["validation"]),
     }
-    found = member_examples(small_plan(), store_of(tmp_path, table), None, 0)
-    weights, positive = found.weights[found.train], found.targets[found.train, 0] == 1
+    cohort = store_of(tmp_path, table).cohort
+    train = cohort.rows("train")
+    weights, positive = row_weights(small_plan(), cohort, train)[train], cohort.targets()[train, 0] == 1
     np.testing.assert_allclose(weights[positive], 12 / 2 / 3)
     np.testing.assert_allclose(weights[~positive], 12 / 2 / 9)
     assert weights.mean() == pytest.approx(1)
@@ -657,15 +675,15 @@ def test_a_share_of_training_takes_whole_patients_of_each_label(tmp_path: Path) 
         "patient": [f"p{number // 2}" for number in range(24)],
         "split": ["train"] * 18 + ["validation"] * 2 + ["train"] * 2 + ["validation"] * 2,
     }
-    store = store_of(tmp_path, table)
-    found = member_examples(small_plan(train_share=0.3), store, None, 0)
-    patients = store.cohort.table["patient"]
-    chosen = set(patients.iloc[found.train])
+    cohort = store_of(tmp_path, table).cohort
+    train = share_of(cohort, cohort.rows("train"), 0.3, seed=0)
+    patients = cohort.table["patient"]
+    chosen = set(patients.iloc[train])
     # 0.3 of 9 and of 1 patients: 3, and at least one.
     assert len(chosen) == 4
-    whole = patients.isin(chosen) & (store.cohort.table["split"] == "train")
-    assert whole.sum() == len(found.train)
-    assert found.targets[found.train].sum() == 2
+    whole = patients.isin(chosen) & (cohort.table["split"] == "train")
+    assert whole.sum() == len(train)
+    assert cohort.targets()[train].sum() == 2
 
 
 def test_a_request_becomes_absolute_and_a_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

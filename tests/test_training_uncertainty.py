@@ -26,12 +26,8 @@ from hounsfield.testing.engine_runs import EngineRun, evenly
 from hounsfield.testing.robustness import evaluate_robustness, seed_of
 from hounsfield.testing.uncertainty import unlike_lines
 from hounsfield.training import Run, train
-from hounsfield.training.uncertainty import (
-    OutOfFold,
-    calibrate,
-    fit_novelty,
-    novelty_rows,
-)
+from hounsfield.training.calibration import calibrate
+from hounsfield.training.whole_images import OutOfFold, fit_novelty, novelty_rows
 from networks import tiny_bundle
 from plans import hand_made_plan, write_pair
 
@@ -80,7 +76,7 @@ def test_with_known_patients_a_shift_is_taken_out_and_the_threshold_goes_with_it
     assert record["ece"]["after"]["value"] < 0.05
     assert record["threshold"] == {"network": 0.4, "calibrated": bundle.threshold}
     assert set(record["log_loss"]) == {"none", "temperature", "platt"}
-    assert "decisions stay" in line
+    assert "no decision changes" in line
     assert len(np.unique(bundle.uncertainty.patients)) == 450
     assert bundle.uncertainty.scores == pytest.approx(bundle.calibrated(scores), abs=1e-6)
 
@@ -105,7 +101,7 @@ def test_a_temperature_keeps_the_decisions_of_several_labels_at_a_threshold_set_
     bundle, line = calibrate(taught, plan, cohort(truth, None), held, novelty())
     assert bundle.scaling.name == "temperature"
     np.testing.assert_array_equal(bundle.calibrated(scores) > bundle.threshold, scores > 0.2)
-    assert "decisions stay" in line
+    assert "no decision changes" in line
 
 
 def test_of_an_ensemble_at_most_the_promised_share_is_expected_to_be_unlike() -> None:
@@ -118,7 +114,7 @@ def test_of_an_ensemble_at_most_the_promised_share_is_expected_to_be_unlike() ->
 
 
 def member(train: list[int], validation: list[int]) -> Any:
-    return SimpleNamespace(examples=SimpleNamespace(train=np.array(train), validation=np.array(validation)))
+    return SimpleNamespace(specification=SimpleNamespace(train=np.array(train), validation=np.array(validation)))
 
 
 def test_rows_of_one_network_and_of_an_ensemble() -> None:

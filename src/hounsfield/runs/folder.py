@@ -123,6 +123,13 @@ class RunFolder:
         if left_out:
             self.record("left out", images=list(left_out))
 
+    def write_cohort(self, table: pd.DataFrame, boxes: pd.DataFrame | None) -> None:
+        """Write the table of samples and, of a cohort with boxes, the table of boxes."""
+        for path, content in ((self.cohort, table), (self.boxes, boxes)):
+            if content is not None:
+                with replacing(path) as temporary:
+                    content.to_parquet(temporary)
+
     def write_environment(self, data: dict[str, Any], *, backend: str, hardware: Hardware) -> None:
         """Write where the data came from and on what the training runs."""
         packages = {

@@ -124,9 +124,9 @@ class DetectorTrainee:
     # Their objects are moved and scaled, but the values are still those of the images.
     plain_batches = batches
 
-    def validate(self, epoch: int) -> dict[str, float]:
+    def validate(self, epoch: int, *, last: bool) -> dict[str, float]:
         """Average precision on the validation images, every few epochs and after the last."""
-        if (epoch + 1) % self._plan.validate_every and epoch + 1 < self._plan.epochs:
+        if (epoch + 1) % self._plan.validate_every and not last:
             return {}
         found = found_by(self.model, self._store, self._validation, self._plan)
         findings = [Finding(*each) for each in found]
@@ -137,13 +137,6 @@ class DetectorTrainee:
     def weights(self) -> list[np.ndarray]:
         """Those of the trunk and then those of the head."""
         return [*self.model.trunk.get_weights(), *self.model.head.get_weights()]
-
-
-def put_weights(network: FasterRCNN, weights: list[np.ndarray]) -> None:
-    """Put what :meth:`DetectorTrainee.weights` gave into a plain detector."""
-    count = len(network.trunk.get_weights())
-    network.trunk.set_weights(weights[:count])
-    network.head.set_weights(weights[count:])
 
 
 def found_by(model: FasterRCNN, store: SceneStore, rows: np.ndarray, plan: DetectionPlan) -> Iterator[Found]:

@@ -67,7 +67,7 @@ class Trainee(Protocol):
     def forward(self, images: np.ndarray) -> Any:
         """Pass images as they are in training mode, for what they leave in moving statistics."""
 
-    def validate(self, epoch: int) -> dict[str, float]:
+    def validate(self, epoch: int, *, last: bool) -> dict[str, float]:
         """Judge the model as it is after an epoch, counted from 0: figures to be recorded; none where not due."""
 
     def weights(self) -> list[np.ndarray]:
@@ -109,7 +109,7 @@ def fit(
         before the first one it is passed on.
 
     Raises:
-        RunError: the loss is no number before one epoch could be kept.
+        RunError: the loss became NaN or infinite before one epoch could be kept.
     """
     keras.utils.set_random_seed(seed)
     average, fitted = WeightAverage(schedule.average_decay), Fitted([], criterion=trainee.criterion)
@@ -118,8 +118,9 @@ def fit(
         load_checkpoint(checkpoint, trainee.model, average, fitted)
     try:
         while len(fitted.history) < schedule.epochs and not _exhausted(fitted, schedule.patience):
-            if not _run_epoch(trainee, feed, average, fitted, on_batch=on_batch):
-                logger.warning("The loss is no number any more: the best of %d epochs is kept.", len(fitted.history))
+            last = len(fitted.history) + 1 == schedule.epochs
+            if not _run_epoch(trainee, feed, average, fitted, last=last, on_batch=on_batch):
+                logger.warning("The loss became NaN or infinite: the best of %d epochs is kept.", len(fitted.history))
                 break
             if checkpoint is not None:
                 save_checkpoint(checkpoint, trainee.model, average, fitted)
@@ -170,11 +171,13 @@ def _exhausted(fitted: Fitted, patience: int) -> bool:
     return bool(fitted.history) and len(fitted.history) - fitted.best_epoch >= patience
 
 
-def _run_epoch(trainee: Trainee, feed: Feed, average: WeightAverage, fitted: Fitted, *, on_batch: BatchReport) -> bool:
+def _run_epoch(
+    trainee: Trainee, feed: Feed, average: WeightAverage, fitted: Fitted, *, last: bool, on_batch: BatchReport
+) -> bool:
     """Train one epoch, take its weights into the average, and judge the average on validation.
 
     Returns:
-        Whether the training can go on; an epoch whose loss is no number leaves no trace.
+        Whether the training can go on; an epoch whose loss is not finite leaves no trace.
     """
     started, epoch, model = time.monotonic(), len(fitted.history), trainee.model
     batches = trainee.batches(epoch)
@@ -200,7 +203,7 @@ def _run_epoch(trainee: Trainee, feed: Feed, average: WeightAverage, fitted: Fit
     average.update(model)
     record: dict[str, Any] = {"epoch": epoch + 1} | {name: float(values[-1]) for name, values in log.history.items()}
     with averaged_weights(trainee, average, trainee.plain_batches(epoch)):
-        record |= trainee.validate(epoch)
+        record |= trainee.validate(epoch, last=last)
         if not all(np.isfinite(value) for name, value in record.items() if name in ("loss", "val_loss")):
             return _diverged(fitted, epoch)
         fitted.history.append(record)
@@ -214,8 +217,7 @@ def _run_epoch(trainee: Trainee, feed: Feed, average: WeightAverage, fitted: Fit
 def _diverged(fitted: Fitted, epoch: int) -> bool:
     if not fitted.history:
         raise RunError(
-            f"The loss of epoch {epoch + 1} is no number: the training diverged. A smaller learning rate was needed, "
-            "or images without NaN: train again with '--set learning_rate=…' at a tenth of the plan's, or with '--set "
-            "precision=float32'."
+            f"The loss became NaN or infinite in epoch {epoch + 1}: the training diverged. Train again with a tenth of "
+            "the plan's learning rate ('--set learning_rate=…'), or with '--set precision=float32'."
         )
     return False

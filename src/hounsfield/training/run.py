@@ -4,39 +4,33 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import pandas as pd
 
-from hounsfield.atomic import replacing
-from hounsfield.cohorts import TARGETS, Cohort, Store, assign_folds
+from hounsfield.cohorts import Cohort
 from hounsfield.cohorts.request import DataRequest
-from hounsfield.errors import PlanError, RunError, UsageError
+from hounsfield.errors import RunError, UsageError
 from hounsfield.hardware import Hardware, peak_memory_mb
-from hounsfield.models import build, ensemble, flip_averaged
+from hounsfield.images import Image
 from hounsfield.models.devices import accelerators
 from hounsfield.planning import check_network
 from hounsfield.plans.base import BasePlan, Effort
-from hounsfield.plans.boxes import DetectionPlan
-from hounsfield.plans.labels import Plan
 from hounsfield.plans.loading import check_changes, load_plan
 from hounsfield.progress import Progress, silent
 from hounsfield.runs.folder import RunFolder
-from hounsfield.training.classifier import ClassifierTrainee, Examples
-from hounsfield.training.detection_finish import DetectionJob
-from hounsfield.training.detection_run import detection_job, run_detection
+from hounsfield.training.base import Job
 from hounsfield.training.finish import finish
-from hounsfield.training.fitting import fitted_plan
-from hounsfield.training.job import Job, Member
-from hounsfield.training.loop import Schedule, fit
+from hounsfield.training.networks import train_networks
 from hounsfield.training.preparation import Prepared, prepare
-from hounsfield.training.rows import member_examples
-from hounsfield.training.tensorboard import ScalarLog
-from hounsfield.training.weights import group_attribute
+from hounsfield.training.table import TRAININGS
+from hounsfield.training.tracking import open_tracker
+
+AnyPlan = TypeVar("AnyPlan", bound=BasePlan)
 
 
 @dataclass(frozen=True)
@@ -47,7 +41,7 @@ class Run:
         folder: what it wrote.
         metrics: the content of ``metrics.json``.
         diagnosis: lines on overfitting.
-        uncertainty: lines on calibration and on images unlike those of training.
+        uncertainty: lines on what validation decided, and on how sure the predictions are.
         notes: what was decided about the data.
     """
 
@@ -69,7 +63,7 @@ def train(
     changes: Sequence[str] = (),
     progress: Progress = silent,
 ) -> Run:
-    """Train, evaluate and bundle a classifier, or a detector where the data has boxes.
+    """Train, evaluate and bundle a network: a classifier, or a detector where the data has boxes.
 
     Args:
         request: DATA, or a request with its options.
@@ -103,17 +97,17 @@ def train(
         if changes:
             plan = prepared.changed(plan, changes)
         plan.save(folder.plan)
+        folder.write_cohort(prepared.cohort.table, prepared.cohort.box_table)
+        # Last of what the run needs to be continued: a folder that has it has all else.
         folder.write_environment(
             request.to_dict(), backend=keras.backend.backend(), hardware=Hardware.here(accelerators())
         )
-        with replacing(folder.cohort) as temporary:
-            prepared.cohort.table.to_parquet(temporary)
-        run = _ready(folder, plan, prepared, request, progress)
+        job = _job(folder, plan, prepared, request, progress)
     except BaseException:
         # Nothing was trained: the user may want to run the same command again.
         folder.discard()
         raise
-    return run()
+    return _run(job)
 
 
 def resume(path: Path | str, *, progress: Progress = silent) -> Run:
@@ -134,153 +128,53 @@ def resume(path: Path | str, *, progress: Progress = silent) -> Run:
     _require_same(folder.cohort, prepared.cohort.table, "rows or splits", request)
     if prepared.cohort.box_table is not None:
         _require_same(folder.boxes, prepared.cohort.box_table, "boxes", request)
-    return _ready(folder, plan, prepared, request, progress)()
+    return _run(_job(folder, plan, prepared, request, progress))
 
 
 def _require_same(kept: Path, table: pd.DataFrame, what: str, request: DataRequest) -> None:
     if kept.is_file() and not pd.read_parquet(kept).astype(str).equals(table.astype(str)):
         raise RunError(
             f"The data of the run {kept.parent} has changed since it was begun: {kept.name} holds other {what} than "
-            f"{request.data} gives now. Restore the data, or start a new run."
+            f"{request.data} has now. Restore the data, or start a new run."
         )
 
 
-def _ready(
-    folder: RunFolder,
-    plan: BasePlan,
-    prepared: Prepared,
-    request: DataRequest,
-    progress: Progress,
-) -> Callable[[], Run]:
-    """The training, with everything done that can fail before its first step."""
-    if isinstance(plan, DetectionPlan):
-        detection = detection_job(folder, plan, prepared, request, progress)
-        return lambda: _run_detection(detection)
-    if not isinstance(plan, Plan):
-        raise TypeError(plan.task)
-    job = _job(folder, plan, prepared, request, progress)
-    return lambda: _run(job)
-
-
-def _run_detection(job: DetectionJob) -> Run:
-    outcome = run_detection(job)
-    return Run(job.folder.path, outcome.metrics, outcome.diagnosis, outcome.uncertainty, job.store.cohort.notes)
-
-
-def _check_fit(plan: Plan, cohort: Cohort) -> None:
-    if (plan.task, plan.labels) != (cohort.task, cohort.labels):
-        raise PlanError(
-            f"The plan is for a {plan.task} task with the labels {', '.join(plan.labels)}, but the data has a "
-            f"{cohort.task} task with {', '.join(cohort.labels)}. Make a plan for this data with 'hounsfield plan "
-            "DATA'."
-        )
-    if plan.task == "multi-label" and plan.balance_classes:
-        raise PlanError(
-            "The plan has balance_classes: true, but rows with several labels cannot be weighted by one of them. Set "
-            "it to false."
-        )
-    if plan.balance_groups:
-        group_attribute(plan, cohort)
-    axes = {*plan.test_time_flips, *plan.augmentation.flip_axes}
-    rank = len(plan.input_shape) - 1
-    if not axes <= set(range(rank)):
-        raise PlanError(
-            f"The plan mirrors along axis {max(axes)}, but its images have the spatial axes 0 to {rank - 1}. Mend "
-            "test_time_flips or augmentation.flip_axes."
-        )
-    # An option that the network does not take is better found now than after the images are prepared.
-    build(plan.network, plan.input_shape, len(plan.labels), plan.task, **plan.network_options())
-
-
-def _job(folder: RunFolder, plan: Plan, prepared: Prepared, request: DataRequest, progress: Progress) -> Job:
+def _job(
+    folder: RunFolder, plan: BasePlan, prepared: Prepared, request: DataRequest, progress: Progress
+) -> Job[Any, Any]:
     """Everything that can fail before the first step of training."""
-    _check_fit(plan, prepared.cohort)
+    entry = TRAININGS[plan.family]
+    entry.check(plan, prepared.cohort)
     plan = fitted_plan(plan, prepared.cohort)
-    store = Store.build(prepared.cohort, plan.pipeline, progress=progress)
-    if store.shape != plan.input_shape:
-        raise PlanError(
-            f"The pipeline makes images of shape {store.shape}, but the plan's input_shape is "
-            f"{plan.input_shape}. Mend one of them in the plan."
-        )
-    TARGETS[store.cohort.family].check_trainable(store.cohort)
+    store = entry.build_store(plan, prepared.cohort, progress)
     return Job(folder, plan, store, prepared.fingerprint, prepared.pictures, request.command_line(), progress)
 
 
-def _run(job: Job) -> Run:
-    folder, plan = job.folder, job.plan
+def fitted_plan(plan: AnyPlan, cohort: Cohort) -> AnyPlan:
+    """The plan with its pipeline fitted on the training rows, if it has anything to learn.
+
+    Rows that cannot be read or prepared are left out; the store then names and counts them.
+
+    Raises:
+        PreprocessingError: no training row is left to learn from.
+    """
+    if not plan.pipeline.needs_fit:
+        return plan
+    references = [str(reference) for reference in cohort.table["image"].iloc[cohort.rows("train")]]
+    fitted = plan.pipeline.fit(
+        lambda: (image for image in cohort.source.stream(references) if isinstance(image, Image))
+    )
+    return plan.model_copy(update={"pipeline": fitted})
+
+
+def _run(job: Job[Any, Any]) -> Run:
+    folder, cohort = job.folder, job.store.cohort
     started = time.monotonic() - folder.seconds_in_epochs()
-    folder.record_data(job.store.cohort.notes, [reference for reference, _ in job.store.bad])
-    members, interrupted = _train_members(job)
+    folder.record_data(cohort.notes, [reference for reference, _ in job.store.bad])
+    members, interrupted = train_networks(job, open_tracker(folder.tensorboard))
     folder.record("trained", seconds=round(time.monotonic() - started, 1), interrupted=interrupted)
-    network = members[0].network if len(members) == 1 else ensemble([member.network for member in members])
-    finished = finish(job, members, flip_averaged(network, plan.test_time_flips))
+    finished = finish(job, members)
     if not interrupted:
         shutil.rmtree(folder.checkpoints, ignore_errors=True)
     folder.record("finished", seconds=round(time.monotonic() - started, 1), peak_memory_mb=peak_memory_mb())
-    lines = tuple(finished.diagnosis.lines())
-    return Run(folder.path, finished.metrics, lines, finished.uncertainty, job.store.cohort.notes)
-
-
-def _train_members(job: Job) -> tuple[list[Member], bool]:
-    """Train one network, or one a fold."""
-    job.folder.checkpoints.mkdir(exist_ok=True)
-    plan = job.plan
-    folds = None
-    if plan.folds > 1:
-        folds = assign_folds(job.store.cohort, plan.folds, seed=plan.seed, pictures=job.pictures)
-    members: list[Member] = []
-    records: list[dict[str, Any]] = []
-    scalars = ScalarLog(job.folder.tensorboard)
-    for number in range(plan.folds):
-        try:
-            member = _train_member(job, member_examples(plan, job.store, folds, number), number, records, scalars)
-        except KeyboardInterrupt:
-            if not members:
-                raise
-            return members, True
-        members.append(member)
-        if member.fitted.interrupted:
-            return members, True
-    return members, False
-
-
-def _train_member(
-    job: Job, examples: Examples, number: int, records: list[dict[str, Any]], scalars: ScalarLog
-) -> Member:
-    plan, folder = job.plan, job.folder
-    keras.utils.set_random_seed(plan.seed + number)
-    network = build(plan.network, plan.input_shape, len(plan.labels), plan.task, **plan.network_options())
-    name = "training" if plan.folds == 1 else f"training network {number + 1} of {plan.folds}"
-    total = plan.epochs * max(1, len(examples.train) // plan.batch_size)
-
-    def on_batch(epoch: int, batch: int, batches: int) -> None:
-        job.progress(name, min((epoch - 1) * batches + batch, total - 1), total)
-
-    def on_epoch(history: list[dict[str, Any]]) -> None:
-        folder.write_history(records + [{"member": number + 1} | record for record in history])
-        folder.record("epoch", member=number + 1, **history[-1])
-        scalars.write(number + 1, history[-1])
-
-    schedule = Schedule.of(plan)
-    trainee = ClassifierTrainee(
-        network,
-        examples,
-        schedule,
-        plan.augmentation,
-        precision=plan.precision,
-        label_smoothing=plan.label_smoothing,
-        seed=plan.seed + number,
-    )
-    fitted = fit(
-        trainee,
-        schedule,
-        seed=plan.seed + number,
-        checkpoint=folder.checkpoints / f"member{number + 1}.npz",
-        on_batch=on_batch,
-        on_epoch=on_epoch,
-    )
-    network.set_weights(fitted.weights)
-    records += [{"member": number + 1} | record for record in fitted.history]
-    folder.write_history(records)
-    job.progress(name, total, total)
-    return Member(network, examples, fitted)
+    return Run(folder.path, finished.metrics, finished.diagnosis, finished.uncertainty, cohort.notes)
