@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,14 +25,19 @@ from hounsfield.models.training_model import compiled_forward, training_model
 from hounsfield.plans.augmentation import Augmentation
 from hounsfield.plans.labels import Plan
 from hounsfield.preprocessing import Pipeline
+from hounsfield.progress import silent
 from hounsfield.runs.folder import RunFolder
-from hounsfield.training import averaging, loop, resume, train
+from hounsfield.training import averaging, loop, prepare, resume, train
 from hounsfield.training.averaging import WeightAverage, averaged_weights, recalibrate
+from hounsfield.training.base import Specification
 from hounsfield.training.batches import Feed, Mixing, TrainingBatches, predict_rows
 from hounsfield.training.classifier import classification_loss, validation_scores
 from hounsfield.training.fitted import Fitted
 from hounsfield.training.image_trainee import Examples, ImageTrainee
 from hounsfield.training.loop import Schedule
+from hounsfield.training.networks import train_network
+from hounsfield.training.run import fitted_plan
+from hounsfield.training.table import TRAININGS
 from hounsfield.training.weights import row_weights
 from hounsfield.training.whole_images import share_of
 from plans import hand_made_plan, write_pair
@@ -637,6 +643,17 @@ def test_several_labels_few_images_no_patients_and_no_test_split(tmp_path: Path)
 
 
 # Rows and weights
+
+
+def test_a_network_is_a_function_of_its_specification_which_can_be_pickled(data: str) -> None:
+    """As another process would train it."""
+    cohort = prepare(DataRequest(data), seed=0).cohort
+    plan = fitted_plan(small_plan(network="simple_cnn", width=None, epochs=1), cohort)
+    store = TRAININGS["labels"].build_store(plan, cohort, silent)
+    specification = Specification(plan, store, cohort.rows("train"), cohort.rows("validation"), number=1)
+    found = [train_network(one) for one in (specification, pickle.loads(pickle.dumps(specification)))]  # noqa: S301
+    for one, other in zip(*(member.fitted.weights for member in found), strict=True):
+        same(one, other)
 
 
 def write_table(folder: Path, table: dict[str, list[Any]]) -> None:

@@ -31,6 +31,10 @@ class DecodedSource:
         self._kept: dict[str, Image] = {}
         self._lock = threading.Lock()
 
+    def __reduce__(self) -> tuple[type[DecodedSource], tuple[ImageSource, int]]:
+        """A pickled source keeps no image: another process reads what it needs."""
+        return DecodedSource, (self.source, 0)
+
     def read(self, reference: str) -> Image:
         """See ``ImageSource.read``."""
         return self._kept.get(reference) or self.source.read(reference)
