@@ -19,8 +19,9 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 
 from hounsfield.errors import ImageError
-from hounsfield.images import read_image
+from hounsfield.images import read_image, read_series
 from hounsfield.images.confidentiality import PROFILE
+from hounsfield.images.conversion import convert
 from hounsfield.images.deidentification import deidentify
 from hounsfield.images.deidentify import deidentify_file, deidentify_paths, make_key, read_key
 from hounsfield.images.pseudonyms import pseudonym
@@ -377,6 +378,33 @@ def test_texts_of_other_alphabets_are_kept_readable(tmp_path):
     written = pydicom.dcmread(tmp_path / "b.dcm")
     assert written.Manufacturer == "東芝"
     assert written.AnatomicRegionSequence[0].CodeMeaning == "Schädel"
+
+
+def test_a_mosaic_is_refused_for_its_slices_would_be_lost(tmp_path):
+    dataset = study_object()
+    dataset.ImageType, dataset.Manufacturer = ["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"], "SIEMENS"
+    dataset.add_new(0x00190010, "LO", "SIEMENS MR HEADER")
+    dataset.add_new(0x0019100A, "US", 4)
+    write(dataset, tmp_path / "a.dcm")
+    with pytest.raises(ImageError, match="mosaic"):
+        deidentify_file(tmp_path / "a.dcm", tmp_path / "b.dcm", KEY)
+    dataset.ImageType = ["ORIGINAL", "PRIMARY", "M", "ND"]
+    del dataset[0x0019100A]
+    write(dataset, tmp_path / "a.dcm")
+    deidentify_file(tmp_path / "a.dcm", tmp_path / "b.dcm", KEY)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", ["siemens-mosaic", "uih-grid"])
+def test_real_mosaics_are_refused_and_their_series_is_not(data_folder, tmp_path, name):
+    path = min(path for path in (data_folder / "vendor-series" / name).rglob("*.dcm"))
+    with pytest.raises(ImageError, match="mosaic"):
+        deidentify_file(path, tmp_path / "a.dcm", KEY)
+    convert(path, tmp_path / "series")
+    done = deidentify_paths(tmp_path / "series", tmp_path / "clean", KEY, keep_pixels=True)
+    before, after = read_image(path), read_series(done.written[0].parent)
+    np.testing.assert_array_equal(after.pixels, before.pixels)
+    np.testing.assert_allclose(after.affine, before.affine, atol=1e-4)
 
 
 @pytest.mark.data

@@ -25,6 +25,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pydicom.dataelem import DataElement
@@ -36,6 +37,8 @@ from hounsfield.errors import ImageError
 from hounsfield.images.burned_in import BurnedIn, Masks, burned_in, has_pixels, mask_pixels
 from hounsfield.images.confidentiality import PROFILE
 from hounsfield.images.dicom_conformance import BINARY, CHARACTER_SET, TEXTS, Conformant, conformant, keyword_of
+from hounsfield.images.dicom_header import Header
+from hounsfield.images.dicom_mosaic import read_mosaic
 from hounsfield.images.dicom_remains import without_remains
 from hounsfield.images.limits import pixel_limit
 from hounsfield.images.pseudonyms import (
@@ -121,6 +124,7 @@ def deidentify(
     """
     check_key(key)
     with decoding():
+        _check_stands_alone(dataset)
         read = conformant(dataset)
         read.dataset.file_meta = _renewed_meta(dataset)
         _check_kind(read)
@@ -154,6 +158,16 @@ def decoding() -> Iterator[None]:
             f"The object has an attribute that cannot be decoded or written again ({type(error).__name__}), so nobody "
             "can say what it holds. Expected a conformant object; repair it, or remove the attribute, first."
         ) from error
+
+
+def _check_stands_alone(dataset: Dataset) -> None:
+    """Refuse what would be another picture without its private attributes."""
+    if read_mosaic(Header(dataset), Path("The object")) is not None:
+        raise ImageError(
+            "The object is a mosaic: private attributes, which are removed, say where its slices are, and without them "
+            "it would pass for one flat picture. Convert it to a DICOM series, as in hounsfield convert FILE FOLDER, "
+            "and de-identify that."
+        )
 
 
 def _check_kind(read: Conformant) -> None:
