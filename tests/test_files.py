@@ -48,11 +48,11 @@ def test_pipes_sockets_and_devices_are_refused_also_behind_links(suffix, tmp_pat
     (tmp_path / f"zero{suffix}").symlink_to("/dev/zero")
     (tmp_path / f"random{suffix}").symlink_to("/dev/urandom")
     for name, kind in {"pipe": "pipe", "link": "pipe", "zero": "device", "random": "device"}.items():
-        with pytest.raises(ImageError, match=f"is a {kind}" if ".img" not in suffix else "hdr cannot be read"):
+        with pytest.raises(ImageError, match=f"is a {kind}"):
             read_image(tmp_path / f"{name}{suffix}")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / f"socket{suffix}"))
-        with pytest.raises(ImageError, match="is a socket" if ".img" not in suffix else "hdr cannot be read"):
+        with pytest.raises(ImageError, match="is a socket"):
             read_image(tmp_path / f"socket{suffix}")
     with pytest.raises(ImageError, match="is a folder"):
         read_image(tmp_path)

@@ -20,6 +20,7 @@ from hounsfield.images.metaimage import read_metaimage
 from hounsfield.images.nifti import read_nifti
 from hounsfield.images.nrrd import read_nrrd
 from hounsfield.images.orientation import orientation_of, patient_coordinates
+from hounsfield.images.writers import write_image
 
 RAS = np.array([[0, -2.0, 0.5, 10], [3, 0, 0, 20], [0, 0.1, 4, 30], [0, 0, 0, 1]])
 ORTHOGONAL = np.array([[0, -2.0, 0, 10], [3, 0, 0, 20], [0, 0, 4, 30], [0, 0, 0, 1]])
@@ -583,6 +584,18 @@ def test_either_file_of_a_pair_is_the_volume_and_a_folder_has_it_once(tmp_path, 
     (tmp_path / names[1]).unlink()
     with pytest.raises(ImageError, match="img"):
         read_image(tmp_path / names[0])
+
+
+def test_img_without_a_header_is_what_its_content_says(tmp_path):
+    write_image(Image(pixels=voxels(shape=(2, 3, 4, 1))), tmp_path / "a.dcm")
+    (tmp_path / "a.dcm").rename(tmp_path / "a.img")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.img").pixels, voxels(shape=(2, 3, 4, 1)))
+    (tmp_path / "b.img").write_bytes(SMALL.tobytes())
+    (tmp_path / "b.mhd").write_bytes(meta(SMALL, *PLACED, data="b.img"))
+    np.testing.assert_array_equal(read_image(tmp_path / "b.mhd").pixels[..., 0], SMALL)
+    with pytest.raises(ImageError, match="no known format"):
+        read_image(tmp_path / "b.img")
+    assert [path.name for path in image_files(tmp_path)] == ["a.img", "b.mhd"]
 
 
 def test_npz_keeps_its_geometry(tmp_path):

@@ -51,6 +51,7 @@ READERS: dict[str, tuple[str, str]] = {
 
 # Sets it for a whole process and those that it starts.
 VOLUME_VARIABLE = "HOUNSFIELD_VOLUME"
+VOXELS_OF_PAIRS = (".img", ".img.gz")
 DOUBLE_SUFFIXES = tuple(suffix for suffix in READERS if suffix.count(".") > 1)
 # Those of READERS that take the level of a pyramid.
 LEVELLED = frozenset({READERS[".tif"]})
@@ -232,10 +233,10 @@ def format_suffix(path: Path) -> str | None:
 
 def _known_suffix(path: Path) -> str | None:
     name = path.name.lower()
-    for double in DOUBLE_SUFFIXES:
-        if name.endswith(double):
-            return double
-    suffix = path.suffix.lower()
+    suffix = next((double for double in DOUBLE_SUFFIXES if name.endswith(double)), path.suffix.lower())
+    # Many formats call their voxels so: it is NIfTI where the header of a pair is beside it.
+    if suffix in VOXELS_OF_PAIRS and not _has_header_beside(path, suffix):
+        return None
     return suffix if suffix in READERS else None
 
 
@@ -246,19 +247,17 @@ def _suffix_of_content(path: Path) -> str | None:
 
 def _is_candidate(path: Path) -> bool:
     try:
-        return path.is_file() and format_suffix(path) is not None and not _has_header_beside(path)
+        suffix = format_suffix(path) if path.is_file() else None
     except ImageError:
         # Unreadable and of unknown kind: nothing says that it is an image.
         return False
+    # The ``.hdr`` of a pair stands for both.
+    return suffix is not None and suffix not in VOXELS_OF_PAIRS
 
 
-def _has_header_beside(path: Path) -> bool:
-    """Whether this is the ``.img`` of a pair, whose ``.hdr`` stands for both."""
-    name = path.name.lower()
-    if not name.endswith((".img", ".img.gz")):
-        return False
-    stem = path.name[: name.rindex(".img")]
-    return any(path.with_name(stem + suffix).exists() for suffix in (".hdr", ".hdr.gz", ".HDR", ".HDR.GZ"))
+def _has_header_beside(path: Path, suffix: str) -> bool:
+    stem = path.name[: -len(suffix)]
+    return any(path.with_name(stem + header).exists() for header in (".hdr", ".hdr.gz", ".HDR", ".HDR.GZ"))
 
 
 def _reader(suffix: str) -> Callable[..., Image]:
