@@ -164,7 +164,7 @@ def test_attributes_are_columns_that_describe_cases() -> None:
     assert by_name["visit"].levels == ("1", "2", "10")
     assert sum("too many" in note for note in notes) == 1
     assert sum("cut in bins" in note for note in notes) == 2
-    assert "'gender' groups the cases as 'sex' does: it is left out." in notes
+    assert "'gender' was left out: it makes the same groups as 'sex'." in notes
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_nothing_is_found_where_nothing_is_planted(seed: int) -> None:
     answers, table, patients = cohort(seed, num_patients=120)
     audit = audit_bias(answers, table, groups=patients)
     assert not audit.findings
-    assert "none beyond chance" in audit.lines()[0]
+    assert "no difference beyond chance" in audit.lines()[0]
 
 
 def test_figures_of_groups_equal_scikit_learn() -> None:
@@ -281,12 +281,12 @@ def test_a_group_that_lacks_one_of_several_labels_is_judged_by_the_others() -> N
     table = pd.DataFrame({"site": site})
     audit = audit_bias(as_outcomes(truth, scores, labels=("a", "b", "rare"), task="multi-class"), table)
     lacking = (
-        "site = south: no case is 'rare', so for this label the attribute gives the answer in these data, and how well "
-        "it is recognised in the group cannot be judged."
+        "site = south: no case is 'rare', so the attribute determines this label in these data, and performance on it "
+        "cannot be judged in the group."
     )
     of_groups = [note for note in audit.notes if note.startswith("site = ")]
     assert of_groups[0] == lacking
-    assert of_groups[1].startswith("site = west: every case is 'a', so the attribute tells the label")
+    assert of_groups[1].startswith("site = west: every case is 'a', so the attribute determines the label")
     assert len(of_groups) == 2
     assert any(each.group == "site = south" and each.question == "a" for each in audit.gaps)
     several = as_outcomes(np.eye(3)[truth], scores, labels=("a", "b", "rare"), task="multi-label")
@@ -337,10 +337,10 @@ def test_many_columns_and_pairs_are_bounded() -> None:
     table = pd.DataFrame({f"column {number}": rng.integers(0, 10, 300) for number in range(23)})
     attributes, notes = read_attributes(table)
     assert [attribute.name for attribute in attributes] == [f"column {number}" for number in range(20)]
-    assert sum("is left out: the first 20" in note for note in notes) == 3
+    assert sum("was left out: only the first 20" in note for note in notes) == 3
     pairs, left = paired_groups(attributes)
     assert 900 <= len(pairs) <= 1000
-    assert left[0].startswith("Pairs with too many groups are left out: column 0 and column 11")
+    assert left[0].startswith("Pairs with too many groups were left out: column 0 and column 11")
 
 
 def test_a_table_without_attributes_or_of_other_length_is_told_of() -> None:

@@ -81,7 +81,7 @@ def test_what_the_plan_does_already_is_named() -> None:
     assert "the best epoch (2 of 3)" in told
     assert "an ensemble of 3" in told
     head, already, *tries = found.lines()
-    assert "log-loss 0.200 in training, 0.200 in validation, gap +0.000" in head
+    assert "log loss 0.200 on training and 0.200 on validation images, gap +0.000" in head
     assert told in already
     # Of an interrupted training.
     assert "an ensemble of 2" in diagnosed(0.2, 0.2, folds=3, num_networks=2).already

@@ -343,7 +343,7 @@ def test_of_a_table_with_splits_the_test_rows_are_judged(tmp_path: Path) -> None
     rows.to_csv(tmp_path / "predictions.csv", index=False)
     read = read_predictions(tmp_path / "predictions.csv")
     assert len(read.table) == len(read.answers.truth) == 4
-    assert "(validation) than test are left out: 1" in read.notes[0]
+    assert "1 rows of other splits than test (validation) were left out." in read.notes[0]
     # Without test rows there is nothing to choose.
     rows.assign(split="validation").to_csv(tmp_path / "predictions.csv", index=False)
     assert len(read_predictions(tmp_path / "predictions.csv").answers.truth) == 5

@@ -111,7 +111,7 @@ def test_what_the_network_relies_on_is_told_from_what_it_does_not_need() -> None
     flips = int(np.sum((first > 0.5) != (second > 0.5)))
     assert (single.flipped_low, single.flipped_high) == pytest.approx(wilson_interval(flips, 400))
     assert marker.auc_change_high - marker.auc_change_low > single.auc_change_high - single.auc_change_low
-    assert "marker changes the answers: AUC" in marker.line()
+    assert "marker changes the predictions: AUC" in marker.line()
     assert "border changes little" in border.line()
     json.dumps([marker.to_dict(), border.to_dict()], allow_nan=False)
 

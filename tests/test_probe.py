@@ -77,7 +77,7 @@ def test_what_the_features_hold_is_read_and_what_they_lack_is_not() -> None:
         assert 0.4 < probe.chance < 0.6
         assert probe.patients == 150
     assert found["sex"].value > 0.75
-    assert "sex can be read from the features: AUC" in found["sex"].line()
+    assert "sex can be predicted from the features: AUC" in found["sex"].line()
     assert "site cannot be read beyond chance" in found["site"].line()
     json.dumps([probe.to_dict() for probe in found.values()], allow_nan=False)
 

@@ -17,8 +17,8 @@ from hounsfield.evaluation.outcomes import Outcomes
 # Measured beside each other; the log loss decides, since it needs no threshold and feels overconfidence.
 FIGURES = ("log_loss", "auc")
 UNKNOWN_PATIENTS = (
-    "Patients are unknown, so validation images can be of patients that were trained on: these favour a network that "
-    "knows its training images by heart, and say little for or against a remedy."
+    "Patients are unknown, so validation images may be of patients in the training images: that favours a network that "
+    "memorises, and says little for or against a measure."
 )
 
 
@@ -91,13 +91,13 @@ class Ablation:
         return cls(_figures(planned), tuple(bought), len(planned), patients)
 
     def lines(self) -> list[str]:
-        """The outcome in words, a line a remedy."""
+        """The outcome in words, one line per measure against overfitting."""
         of = "" if self.patients is None else f" of {self.patients:,} patients"
         planned = f"log loss {self.planned['log_loss']:.3f}, AUC {self.planned['auc']:.3f}"
         return [
             f"On {self.cases:,} validation images{of}, as planned: {planned}.",
             *(_line(each) for each in self.bought),
-            "One training each: intervals are over patients, and another seed would move these figures too.",
+            "One training each: the intervals are over patients; another seed would change the figures too.",
             *([UNKNOWN_PATIENTS] if self.patients is None else []),
         ]
 

@@ -223,13 +223,14 @@ def _one_sided(groups: Sequence[Subgroup], questions: dict[str, Question], task:
 
 
 def _one_sided_note(group: str, found: str, *, only: bool) -> str:
-    """What such a group means; ``only``: it holds one answer alone, so nothing else can be judged in it either."""
+    """What such a group means; ``only``: it has one label alone, so nothing can be judged in it."""
     if not only:
         return (
-            f"{group}: {found}, so for this label the attribute gives the answer in these data, and how well it is "
-            "recognised in the group cannot be judged."
+            f"{group}: {found}, so the attribute determines this label in these data, and performance on it cannot be "
+            "judged in the group."
         )
     return (
-        f"{group}: {found}, so the attribute tells the label in these data, and how the group is served cannot be "
-        "judged. Test on data where both occur, or see whether removing what the attribute shows changes the answers."
+        f"{group}: {found}, so the attribute determines the label in these data, and performance in the group cannot "
+        "be judged. Test on data where both occur, or see whether masking the signs of the attribute changes "
+        "predictions."
     )

@@ -1,4 +1,4 @@
-"""What a bias audit found: groups and their figures, gaps, findings; as plain values for JSON and in plain words."""
+"""The outcome of a bias audit: groups and their figures, gaps, findings; as plain values for JSON and in words."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ LISTED = 6
 
 @dataclass(frozen=True)
 class Gap:
-    """How a group differs from other cases in one figure.
+    """How a group differs from other cases in one metric.
 
     Attributes:
         group: its name.
         parts: its (column, level) pairs.
         metric: a key of ``GROUP_METRICS``.
-        question: the label that is asked for.
-        against: whom it is compared with.
+        question: the label.
+        against: the cases that it is compared with.
         value: the figure of the group minus that of the others; for scores, by how much the share of comparisons in
             which the group scores higher exceeds one half.
         low: lower end of the interval of ``value``, by itself; ``high`` the upper end.
@@ -66,14 +66,14 @@ class Gap:
         sure = f"adjusted p {_p_text(self.adjusted)}"
         if math.isnan(self.inside):
             low, share, high = (f"{100 * (end + 0.5):.0f}" for end in (self.low, self.value, self.high))
-            of = "cases" if self.metric == "case_scores" else "non-cases"
+            kind = "with" if self.metric == "case_scores" else "without"
             return (
-                f"{of} of '{self.question}' score higher than those of {self.against} in {share} % of comparisons "
-                f"({low} to {high} %; 50 % would be alike), {sure}"
+                f"cases {kind} '{self.question}' score higher than those of {self.against} in {share} % of comparisons "
+                f"({low} to {high} %; 50 % means no difference), {sure}"
             )
         return (
             f"{self.title} of '{self.question}' {self.inside:.3f} against {self.outside:.3f} in {self.against}, "
-            f"gap {self.value:+.3f} ({self.low:+.3f} to {self.high:+.3f}), {sure}"
+            f"difference {self.value:+.3f} ({self.low:+.3f} to {self.high:+.3f}), {sure}"
         )
 
 
@@ -118,10 +118,10 @@ class BiasAudit:
     """The outcome of an audit.
 
     Attributes:
-        attributes: the columns that were looked at.
+        attributes: the columns that were compared.
         overall: the figures of all cases.
         groups: every group of one attribute, then every pair that has a case.
-        gaps: every difference that was tested, surest first.
+        gaps: every difference that was tested, most significant first.
         opportunity: what equal sensitivity for all groups would take.
         notes: what was left out, decided, or could not be judged.
         significance: the family-wise error of ``findings``.
@@ -139,7 +139,7 @@ class BiasAudit:
 
     @property
     def findings(self) -> tuple[Gap, ...]:
-        """The gaps that are beyond chance and not negligible, surest first."""
+        """The gaps that are beyond chance and not negligible, most significant first."""
         return tuple(
             each
             for each in self.gaps
@@ -148,7 +148,7 @@ class BiasAudit:
 
     @property
     def too_small(self) -> tuple[GroupReport, ...]:
-        """The groups of which nothing can be judged."""
+        """The groups that are too small for any figure."""
         return tuple(group for group in self.groups if not group.judged)
 
     @property
@@ -164,7 +164,7 @@ class BiasAudit:
         return found
 
     def to_dict(self) -> dict[str, Any]:
-        """The content of ``bias.json``, but for what is read from the network's features."""
+        """The content of ``bias.json``, except what was predicted from the network's features."""
         return {
             "significance": self.significance,
             "confidence": self.confidence,
@@ -185,17 +185,17 @@ class BiasAudit:
         }
 
     def lines(self) -> list[str]:
-        """The outcome in words, a line a thought."""
+        """The outcome in words, one line per statement."""
         if not self.attributes:
-            told = "Subgroups: there is no column such as sex, age, site or scanner by which groups could be compared."
+            told = "Subgroups: the table has no column such as sex, age, site or scanner to compare groups by."
             return [told, *self.notes]
         pairs = sum(len(group.parts) == 2 for group in self.groups)
         names = ", ".join(each.name for each in self.attributes)
         error = f"family-wise error {self.significance * 100:g} %"
         told = (
-            f"beyond chance ({error}):"
+            f"differences beyond chance ({error}):"
             if self.findings
-            else f"none beyond chance ({error}). That is no proof that groups are served alike: see the intervals."
+            else f"no difference beyond chance ({error}). This does not prove that there is none: see the intervals."
         )
         head = (
             f"Subgroups: {len(self.groups) - pairs} groups by {names} and {pairs} pairs, {len(self.gaps):,} "
@@ -204,7 +204,7 @@ class BiasAudit:
         return [head, *self._finding_lines(), *self._worst_lines(), *self._small_lines(), *self.notes]
 
     def _finding_lines(self) -> Iterator[str]:
-        """One line a group: its largest gap, and which other figures differ."""
+        """One line per group: its largest gap, and the other metrics that differ."""
         groups: dict[str, list[Gap]] = {}
         for each in self.findings:
             groups.setdefault(each.group, []).append(each)
@@ -213,7 +213,7 @@ class BiasAudit:
             also = ", ".join(f"{each.title} ({each.value:+.2f})" for each in others if not math.isnan(each.inside))
             yield f"  {name}: {largest.text()}{f'; also {also}' if also else ''}."
         if len(groups) > LISTED:
-            yield f"  and {len(groups) - LISTED} groups more."
+            yield f"  and {len(groups) - LISTED} more groups."
 
     def _worst_lines(self) -> Iterator[str]:
         name = next((name for name in self.worst if name.startswith("auc")), None)
@@ -222,7 +222,8 @@ class BiasAudit:
             estimate = group.figures[name]
             yield (
                 f"Worst group by AUC: {group.group} with {estimate.value:.3f} ({estimate.low:.3f} to "
-                f"{estimate.high:.3f}), {group.patients:,} patients; the lowest of several is partly low by chance."
+                f"{estimate.high:.3f}), {group.patients:,} patients; the lowest of several groups is partly low by "
+                "chance."
             )
 
     def _small_lines(self) -> Iterator[str]:
@@ -236,12 +237,12 @@ class BiasAudit:
 
 
 def _telling(each: Gap) -> tuple[bool, float]:
-    """Figures that a reader knows before shifts of scores, and the largest gap first."""
+    """Common metrics before shifts of scores, and the largest gap first."""
     return math.isnan(each.inside), -abs(each.value)
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON can hold it: ``None`` for a number that is undefined."""
+    """A value as JSON can hold it: ``None`` where undefined."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -1,4 +1,4 @@
-"""All that one test says of bias: groups and gaps, what the features give away, and what taking something out does."""
+"""The bias audit of one test: groups and gaps, attributes in the features, the effect of masking parts of images."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class BiasReport:
 
     Attributes:
         audit: groups and gaps.
-        probes: which attributes can be read from the features; empty where there are none.
-        removals: what interventions did; empty where none was made.
+        probes: which attributes can be predicted from the features; empty where there are none.
+        removals: the effect of interventions; empty where there was none.
     """
 
     audit: BiasAudit
@@ -42,14 +42,14 @@ class BiasReport:
         }
 
     def lines(self) -> list[str]:
-        """The outcome in words, a line a thought."""
+        """The outcome in words, one line per statement."""
         lines = self.audit.lines()
         if self.probes:
             readable = [probe for probe in self.probes if probe.readable]
             told = "; ".join(
                 f"{probe.attribute} (AUC {probe.value:.2f}, {probe.low:.2f} to {probe.high:.2f})" for probe in readable
             )
-            lines.append(f"Read from the network's features, among images of one label: {told or 'no attribute'}.")
+            lines.append(f"Attributes that the features predict among images of one label: {told or 'none'}.")
         return [*lines, *(f"{removal.line()[0].upper()}{removal.line()[1:]}" for removal in self.removals)]
 
 
@@ -60,7 +60,7 @@ def report_bias(
 
     Args:
         assessment: of the test.
-        removals: what interventions did to the same network.
+        removals: the effect of interventions on the same network.
         seed: of the probes.
         confidence: nominal coverage of each interval.
 

@@ -301,12 +301,12 @@ class _Evaluation:
     def _reason(self, name: str, label: str) -> str:
         truth = self.answers.truth[:, self._columns(label)]
         if name in {"ppv", "npv"}:
-            return f"no decision is {'' if name == 'ppv' else 'not '}'{label}'"
+            return f"no prediction is {'' if name == 'ppv' else 'not '}'{label}'"
         if label and not truth.any():
             return f"no case is '{label}'"
         if label and truth.all():
             return f"every case is '{label}'"
-        return "truths and decisions all name one label"
+        return "all truths and predictions are one label"
 
 
 def _key(key: tuple[str, str]) -> str:

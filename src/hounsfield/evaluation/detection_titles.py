@@ -1,4 +1,4 @@
-"""What the figures of detection are called where people read them; docs/detection-evaluation.md says what they are."""
+"""The titles of the metrics of detection; docs/detection-evaluation.md defines them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from hounsfield.evaluation.free_response import LUNA_RATES
 
-_RATES = {f"sensitivity_fp_{rate:g}": f"sensitivity at {rate:g} false an image" for rate in LUNA_RATES}
-# Name in ``metrics.json`` -> title, in the order in which a reader asks for them.
+_RATES = {f"sensitivity_fp_{rate:g}": f"sensitivity at {rate:g} false positives per image" for rate in LUNA_RATES}
+# Name in ``metrics.json`` -> title, in the order of tables.
 TITLES: dict[str, str] = {
     "ap": "AP",
     "ap50": "AP50",
@@ -22,18 +22,18 @@ TITLES: dict[str, str] = {
     "luna16": "LUNA16 score",
     "count_bias": "counting bias",
     "count_mae": "mean absolute counting error",
-    "count_low": "limit of agreement, lower",
-    "count_high": "limit of agreement, upper",
+    "count_low": "lower limit of agreement",
+    "count_high": "upper limit of agreement",
 }
 
 
 def detection_title(name: str, labels: Sequence[str]) -> str:
-    """The title of a figure of ``evaluate_detections``, that of one class with its label; else the name itself."""
+    """The title of a metric of ``evaluate_detections``, that of one class with its label; else the name itself."""
     of_class = {class_figure(stem, label): f"{title}: {label}" for label in labels for stem, title in TITLES.items()}
     return TITLES.get(name) or of_class.get(name, name)
 
 
 def class_figure(name: str, label: str) -> str:
-    """The name of a figure of one class: ``ap_LABEL``; ``ap_label_small`` where a class is called as sizes are."""
+    """The name of a metric of one class: ``ap_LABEL``; ``ap_label_small`` where a class has the name of a size."""
     joined = f"{name}_{label}"
     return joined if joined not in TITLES else f"{name}_label_{label}"

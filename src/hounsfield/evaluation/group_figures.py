@@ -120,7 +120,7 @@ def too_small(metric: GroupMetric, question: Question) -> str:
         for kind, count in counts.items()
         if count < LEAST_PATIENTS
     ]
-    return f"too small to judge: {' and '.join(few)}, {LEAST_PATIENTS} are needed" if few else ""
+    return f"too small to judge: {' and '.join(few)}; at least {LEAST_PATIENTS} are needed" if few else ""
 
 
 @dataclass(frozen=True)

@@ -88,11 +88,11 @@ class LearningCurve:
         return {**asdict(self), "title": self.title, "lines": self.lines()}
 
     def lines(self) -> list[str]:
-        """The answer in words."""
+        """The outcome in words."""
         seen = ", ".join(f"{error:.3f} with {size:,}" for size, error in zip(self.sizes, self.errors, strict=True))
         forecasts = [
-            f"With {each.size:,} ({each.factor:g} times as many) about {each.error:.3f} is expected ({each.low:.3f} to "
-            f"{each.high:.3f}), {each.gain:.3f} less than now ({each.gain_low:.3f} to {each.gain_high:.3f})."
+            f"Predicted with {each.size:,} ({each.factor:g} times as many): {each.error:.3f} ({each.low:.3f} to "
+            f"{each.high:.3f}), {each.gain:.3f} lower than now ({each.gain_low:.3f} to {each.gain_high:.3f})."
             for each in self.forecasts
         ]
         first = self.forecasts[0]
@@ -101,11 +101,11 @@ class LearningCurve:
         elif first.gain_high < NOTABLE * self.now:
             told = "More data of the same kind would help little"
         else:
-            told = "Whether more data would help much cannot be said from these points"
+            told = "These points do not show whether more data would help much"
         return [
-            f"{self.title} on validation by training {self.unit}: {seen}.",
+            f"{self.title} on validation images by number of training {self.unit}: {seen}.",
             *forecasts,
-            f"{told}: a tenth of today's error is {NOTABLE * self.now:.3f}.",
+            f"{told} (a reduction by a tenth of the present error would be {NOTABLE * self.now:.3f}).",
         ]
 
 

@@ -73,14 +73,14 @@ class MaskingEffect:
 
     def line(self) -> str:
         """The outcome in words."""
-        told = "changes the answers" if self.matters else "changes little"
+        effect = "changes the predictions" if self.matters else "changes little"
         ranked = (
             f"AUC {self.auc:.3f}, {self.auc_change:+.3f} ({self.auc_change_low:+.3f} to {self.auc_change_high:+.3f}); "
             if math.isfinite(self.auc)
             else ""
         )
         return (
-            f"{self.intervention} {told}: {ranked}{100 * self.flipped:.1f} % of decisions differ "
+            f"{self.intervention} {effect}: {ranked}{100 * self.flipped:.1f} % of predictions change "
             f"({100 * self.flipped_low:.1f} to {100 * self.flipped_high:.1f})."
         )
 

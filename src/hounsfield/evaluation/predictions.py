@@ -97,7 +97,7 @@ def predictions_from_table(
     notes = []
     missing = table[truth_column].isna() if task != "multi-label" else pd.Series(data=False, index=table.index)
     if missing.any():
-        notes.append(f"{int(missing.sum()):,} of {len(table):,} rows have no truth and are left out.")
+        notes.append(f"{int(missing.sum()):,} of {len(table):,} rows without truth were left out.")
         table, scores = table[~missing], scores[~missing.to_numpy()]
     labels, y_true, y_score = _encode(table[truth_column], scores, scored, task, name)
     said = task if task != "binary" else f"binary; '{labels[1]}' is the positive label"
@@ -108,7 +108,7 @@ def predictions_from_table(
         notes.extend(about)
     groups = table[PATIENT_COLUMN].to_numpy(dtype=object) if PATIENT_COLUMN in table.columns else None
     if groups is None:
-        notes.append("No column 'patient': every case is taken for another patient.")
+        notes.append("No column 'patient': every case is treated as a patient of its own.")
     answers = as_outcomes(y_true, y_score, labels=labels, task=task, threshold=threshold)
     return Predictions(answers, groups, threshold, tuple(notes), table)
 
@@ -118,8 +118,8 @@ def _test_rows(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     test = table[SPLIT_COLUMN] == "test" if SPLIT_COLUMN in table.columns else pd.Series(data=True, index=table.index)
     if test.all() or not test.any():
         return table, []
-    others = ", ".join(sorted(map(str, table.loc[~test, SPLIT_COLUMN].dropna().unique()))) or "none named"
-    return table[test], [f"Rows of other splits ({others}) than test are left out: {int((~test).sum()):,}."]
+    others = ", ".join(sorted(map(str, table.loc[~test, SPLIT_COLUMN].dropna().unique()))) or "no split given"
+    return table[test], [f"{int((~test).sum()):,} rows of other splits than test ({others}) were left out."]
 
 
 def _read_table(path: Path) -> pd.DataFrame:
@@ -237,7 +237,7 @@ def _decided_at(
     if task == "multi-class":
         largest = np.array(labels, dtype=object)[scores.argmax(axis=1)]
         differ = int((said.to_numpy(dtype=object) != largest).sum())
-        told = f"In {differ:,} rows 'prediction' is not the label of the largest probability, the latter is evaluated."
+        told = f"In {differ:,} rows 'prediction' is not the most probable label; the most probable label is evaluated."
         return 0.5, [told] if differ else []
     return _threshold_of((said == labels[1]).to_numpy(), scores[:, 0])
 
@@ -249,5 +249,7 @@ def _threshold_of(yes: Booleans, score: Floats) -> tuple[float, list[str]]:
     least, most = score[yes].min(initial=1.0), score[~yes].max(initial=0.0)
     if least > most:
         middle = float((least + most) / 2)
-        return middle, [f"'prediction' was made with a threshold of {most:.4g} to {least:.4g}; {middle:.4g} is used."]
-    return 0.5, ["No threshold gives the column 'prediction'; the decisions at .5 are evaluated instead."]
+        return middle, [
+            f"'prediction' was made with a threshold between {most:.4g} and {least:.4g}; {middle:.4g} is used."
+        ]
+    return 0.5, ["No threshold gives the column 'prediction'; a threshold of .5 is used instead."]

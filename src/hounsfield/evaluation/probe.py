@@ -76,9 +76,9 @@ class Probe:
         """The outcome in words."""
         if self.note:
             return f"{self.attribute}: {self.note}."
-        told = "can be read from the features" if self.readable else "cannot be read beyond chance"
+        told = "can be predicted from the features" if self.readable else "cannot be predicted beyond chance"
         if not self.readable and self.adjusted < SIGNIFICANCE:
-            told = "can hardly be read"
+            told = "can hardly be predicted"
         return (
             f"{self.attribute} {told}: AUC {self.value:.3f} ({self.low:.3f} to {self.high:.3f}; chance "
             f"{self.chance:.3f}), {self.patients:,} patients."
@@ -131,7 +131,7 @@ def _probe(
     patients = int(of_case.max(initial=-1)) + 1
     levels = np.unique(codes)
     if len(levels) < 2:
-        told = f"fewer than two groups have {LEAST_PATIENTS} patients, too few to judge"
+        told = f"too few patients to judge: fewer than two groups have {LEAST_PATIENTS}"
         return Probe(attribute.name, patients=patients, note=told)
     wanted, member = _targets(codes, levels, ordered=bool(attribute.binning))
     reader = ridge_reader(features[rows], rng.permutation(patients)[of_case] % NUM_FOLDS)

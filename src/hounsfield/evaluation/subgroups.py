@@ -86,16 +86,16 @@ def read_attributes(table: pd.DataFrame) -> tuple[tuple[Attribute, ...], tuple[s
             continue
         attribute = make_attribute(column, table[column])
         if len(attribute.levels) > MAX_LEVELS:
-            notes.append(
-                f"'{column}' has {len(attribute.levels):,} distinct texts, too many to be groups: it is left out."
-            )
+            notes.append(f"'{column}' was left out: {len(attribute.levels):,} distinct values are too many for groups.")
         elif (twin := next((known for known in found if _same_groups(known, attribute)), None)) is not None:
-            notes.append(f"'{column}' groups the cases as '{twin.name}' does: it is left out.")
+            notes.append(f"'{column}' was left out: it makes the same groups as '{twin.name}'.")
         elif len(attribute.levels) > 1 and len(found) == MAX_ATTRIBUTES:
-            notes.append(f"'{column}' is left out: the first {MAX_ATTRIBUTES} columns that make groups are compared.")
+            notes.append(
+                f"'{column}' was left out: only the first {MAX_ATTRIBUTES} columns that make groups are compared."
+            )
         elif len(attribute.levels) > 1:
             found.append(attribute)
-            notes += [f"'{column}' is cut in bins: {attribute.binning}."] if attribute.binning else []
+            notes += [f"'{column}' was divided into bins: {attribute.binning}."] if attribute.binning else []
     return tuple(found), tuple(notes)
 
 
@@ -192,7 +192,7 @@ def paired_groups(attributes: Sequence[Attribute]) -> tuple[list[Subgroup], tupl
             left.append(" and ".join(attribute.name for attribute in pair))
         else:
             found += _crossed(*pair)
-    notes = (f"Pairs with too many groups are left out: {', '.join(left)}.",) if left else ()
+    notes = (f"Pairs with too many groups were left out: {', '.join(left)}.",) if left else ()
     return found, notes
 
 

@@ -1,4 +1,4 @@
-"""Did the network overfit, what does the plan do against it already, and what is to be tried next."""
+"""Whether the network overfits, what the plan does against it already, and what to try next."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any, Literal
 from hounsfield.plans.labels import Plan
 
 Verdict = Literal["overfitting", "underfitting", "balanced"]
-# Differences of log-loss under this are within what another seed would give.
+# Smaller differences of log loss are within the variation between seeds.
 NOTABLE_GAP = 0.08
-# Training images that a network of these plans should have learned by the end have less loss than this share of
-# what guessing by frequency would have.
+# A network that has fitted its training images has less than this share of the loss of predicting the label
+# frequencies.
 LEARNED_SHARE = 0.45
 
 
@@ -33,7 +33,7 @@ class Diagnosis:
         train_loss: log-loss on training rows, without augmentation.
         val_loss: log-loss on validation rows.
         gap: their difference.
-        chance_loss: log-loss of guessing by the labels' frequency.
+        chance_loss: log loss of predicting the label frequencies.
         verdict: "overfitting", "underfitting" or "balanced".
         already: what the plan does against overfitting.
         remedies: what to try next.
@@ -52,19 +52,19 @@ class Diagnosis:
         return asdict(self)
 
     def lines(self) -> list[str]:
-        """The diagnosis in words, a line a thought."""
+        """The diagnosis in words, one line per statement."""
         meaning = {
-            "overfitting": "the network knows its training images better than it understands them",
-            "underfitting": "the network has not yet learned its training images",
-            "balanced": "training and validation agree",
+            "overfitting": "the network performs better on training images than on new ones",
+            "underfitting": "the network has not yet fitted its training images",
+            "balanced": "the network performs alike on training and validation images",
         }[self.verdict]
         head = (
-            f"Overfitting: {self.verdict} (log-loss {self.train_loss:.3f} in training, {self.val_loss:.3f} in "
-            f"validation, gap {self.gap:+.3f}): {meaning}."
+            f"Diagnosis: {self.verdict}, {meaning} (log loss {self.train_loss:.3f} on training and {self.val_loss:.3f} "
+            f"on validation images, gap {self.gap:+.3f})."
         )
         return [
             head,
-            f"  The plan already uses: {'; '.join(self.already)}.",
+            f"  Already in the plan: {'; '.join(self.already)}.",
             *(f"  Try: {remedy.what}: {remedy.command}" for remedy in self.remedies),
         ]
 
@@ -88,7 +88,7 @@ def diagnose(
         plan_file: where the plan lies; the remedies train by it again with one thing changed.
         train_loss: log-loss of the final network on training rows, without augmentation.
         val_loss: the same on rows it was not trained on.
-        chance_loss: log-loss of guessing each label by its frequency.
+        chance_loss: log loss of predicting the label frequencies.
         best_epoch: epoch of the smallest validation loss.
         num_networks: that were trained, as many as the plan's folds where not given; fewer after an interrupt.
     """
@@ -135,7 +135,7 @@ def _remedies(plan: Plan, verdict: Verdict, data: str, plan_file: Path) -> tuple
     narrower = (f"width={max(4, plan.width // 2)}",) if plan.width else ("network=resnet10", *own_weights)
     decay, dropout = max(2 * plan.weight_decay, 0.01), min(0.5, plan.dropout + 0.2)
     if verdict == "overfitting":
-        told = "more data is the surest remedy; how much it would bring shows in a run on half of what there is"
+        told = "more data, the most reliable measure; a training on half of the data shows how much it would add"
         return (
             remedy(told, f"train_share={plan.train_share / 2:g}"),
             remedy("stronger augmentation", "augmentation=strong"),
