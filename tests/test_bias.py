@@ -163,7 +163,7 @@ def test_attributes_are_columns_that_describe_cases() -> None:
     assert by_name["sex"].levels == ("F", "M", "not recorded")
     assert by_name["visit"].levels == ("1", "2", "10")
     assert sum("too many" in note for note in notes) == 1
-    assert sum("cut in bins" in note for note in notes) == 2
+    assert sum("divided into bins" in note for note in notes) == 2
     assert "'gender' was left out: it makes the same groups as 'sex'." in notes
 
 
@@ -264,7 +264,7 @@ def test_small_and_one_sided_groups_are_said_to_be_so() -> None:
     audit = audit_bias(answers, table, groups=patients)
     rare = next(group for group in audit.groups if group.group == "ward = rare")
     assert rare in audit.too_small
-    assert rare.figures["calibration"].note == "too small to judge: 4 patients, 10 are needed"
+    assert rare.figures["calibration"].note == "too small to judge: 4 patients; at least 10 are needed"
     assert not any("ward = rare" in each.group for each in audit.gaps)
     assert any("marker = present: every case is 'opacity'" in note for note in audit.notes)
     assert any(line.startswith("Too small to judge: ward = rare (4 patients)") for line in audit.lines())

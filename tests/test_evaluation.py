@@ -314,7 +314,7 @@ def test_a_table_of_several_labels_tells_its_threshold() -> None:
     read = predictions_from_table(labels_table((0.3, 0.3)))
     assert read.threshold == pytest.approx(0.3, abs=0.02)
     assert (read.answers.decisions == read.answers.truth).all()
-    assert any("'prediction' was made with a threshold of" in note for note in read.notes)
+    assert any("'prediction' was made with a threshold between" in note for note in read.notes)
     assert predictions_from_table(labels_table((0.3, 0.3)), threshold=0.6).threshold == 0.6
     plain = predictions_from_table(labels_table((0.5, 0.5)))
     assert plain.threshold == 0.5
@@ -421,7 +421,7 @@ def test_what_prediction_says_is_no_attribute(cli: typer.Typer, tmp_path: Path) 
     said = dict.fromkeys(UNCERTAINTY_COLUMNS, np.where(rows["p_pneumonia"] > 0.5, "a", "b"))
     rows.assign(**said).to_csv(tmp_path / "predictions.csv", index=False)
     told = CliRunner().invoke(cli, [str(tmp_path / "predictions.csv"), "--replicates", "100"], catch_exceptions=False)
-    assert "no attributes of patients: ood_score, unlike_training, flags" in told.output
+    assert f"not used as patient attributes: {', '.join(UNCERTAINTY_COLUMNS)}" in told.output
     assert "Subgroups" not in told.output
 
 

@@ -75,8 +75,8 @@ def test_networks_on_the_same_cases_make_a_curve() -> None:
         assert error == pytest.approx(expected, abs=1e-12)
         assert low < error < high
     told = curve.lines()
-    assert told[0].startswith("1 − AUC on validation by training patients: ")
-    assert "With 800 (2 times as many) about" in told[1]
+    assert told[0].startswith("1 − AUC on validation images by number of training patients: ")
+    assert "Predicted with 800 (2 times as many): " in told[1]
     json.dumps(curve.to_dict(), allow_nan=False)
     losses = learning_curve(answers, metric="log_loss", num_replicates=100)
     assert losses.title == "Log loss"
@@ -87,7 +87,7 @@ def test_the_verdict_follows_the_interval_of_the_gain() -> None:
     steep = {size: answers_of(law(size, 0.0, 0.06, 0.8), 1) for size in SIZES}
     flat = {size: answers_of(0.1, 1) for size in SIZES}
     assert learning_curve(steep, num_replicates=100).lines()[-1].startswith("More data would help")
-    assert not learning_curve(flat, num_replicates=100).lines()[-1].startswith("More data would help:")
+    assert not learning_curve(flat, num_replicates=100).lines()[-1].startswith("More data would help (")
 
 
 def test_what_cannot_be_extrapolated_is_refused() -> None:

@@ -78,7 +78,7 @@ def test_what_the_features_hold_is_read_and_what_they_lack_is_not() -> None:
         assert probe.patients == 150
     assert found["sex"].value > 0.75
     assert "sex can be predicted from the features: AUC" in found["sex"].line()
-    assert "site cannot be read beyond chance" in found["site"].line()
+    assert "site cannot be predicted beyond chance" in found["site"].line()
     json.dumps([probe.to_dict() for probe in found.values()], allow_nan=False)
 
 
@@ -118,7 +118,7 @@ def test_what_cannot_be_judged_is_said() -> None:
         )
     )
     rare, away, sex = probe_features(features, attributes, truth, groups=patients)
-    assert "too few to judge" in rare.line()
+    assert "too few patients to judge" in rare.line()
     assert "no label occurs in two of its groups" in away.line()
     assert not sex.note
     assert rare.to_dict()["value"] is None

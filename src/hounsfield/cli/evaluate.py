@@ -173,7 +173,7 @@ def _assess_table(path: Path, task: str | None, threshold: float | None, options
     notes = read.notes
     said = [column for column in UNCERTAINTY_COLUMNS if column in read.table.columns]
     if said:
-        notes = (*notes, f"Said by prediction and so no attributes of patients: {', '.join(said)}.")
+        notes = (*notes, f"Prediction outputs, not used as patient attributes: {', '.join(said)}.")
     assessment = assess(read.answers, threshold=read.threshold, groups=read.groups, notes=notes, **options)
     return replace(assessment, table=read.table.drop(columns=said))
 

@@ -151,7 +151,7 @@ def diagnose(job: BoxJob, members: list[BoxMember], choice: Choice[RawFindings])
     trained, validated = (quick_precision(each.detections)[1] for each in (choice.train, choice.validation))
     gap = trained - validated
     figures = f"AP50 {trained:.3f} on {len(choice.train.rows)} training images and {validated:.3f} in validation"
-    lines = [f"Overfitting: {figures}, gap {gap:+.3f}."]
+    lines = [f"Diagnosis: {figures}, gap {gap:+.3f}."]
     command = f"hounsfield train {job.data} --plan {job.folder.plan}"
     if trained < LEARNED:
         lines.append(f"  Try: a longer training: {command} --set epochs={2 * job.plan.epochs}")
