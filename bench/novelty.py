@@ -35,8 +35,7 @@ BATCH = 64
 def in_distribution(run: Path, bundle: Bundle, count: int) -> list[Image]:
     cohort, _ = tested_cohort(run, None, bundle)
     rows = np.unique(np.linspace(0, len(cohort) - 1, min(count, len(cohort))).round().astype(int))
-    references = cohort.table["image"].iloc[rows].tolist()
-    return [image for image in cohort.source.stream(references) if isinstance(image, Image)]
+    return [image for image in cohort.stream(rows) if isinstance(image, Image)]
 
 
 def of_folder(folder: Path, count: int, generator: np.random.Generator) -> Iterator[Image]:

@@ -28,7 +28,7 @@ def volumes_of(table: Path) -> tuple[np.ndarray, np.ndarray]:
     """Volumes (patients, slices, rows, columns) in HU, and whether each has a nodule."""
     cohort = load_cohort(table)
     turned = Pipeline.from_dict({"steps": [{"name": "reorient"}]})
-    volumes = [turned.apply(cohort.source.read(name)).pixels[..., 0] for name in cohort.table["image"]]
+    volumes = [turned.apply(cohort.read(row)).pixels[..., 0] for row in range(len(cohort))]
     return np.stack(volumes).astype(np.float32), cohort.table["label"].to_numpy() == "nodule"
 
 

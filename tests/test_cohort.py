@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from hounsfield.cohorts import Cohort, load_cohort
 from hounsfield.cohorts.labels import class_order, nearest_label, reads_as_negative, tidy
 from hounsfield.errors import CohortError
+from hounsfield.images import Reference
 
 
 class NoImages:
@@ -181,3 +184,22 @@ def test_a_known_task_reads_single_labels_as_several(tmp_path):
     cohort = load_cohort(write_table(tmp_path, rows_of(["a", "b"])), labels=("a", "b", "c"), task="multi-label")
     assert cohort.task == "multi-label"
     np.testing.assert_array_equal(cohort.targets(), [[1, 0, 0], [0, 1, 0]])
+
+
+def test_a_sample_has_a_key_of_its_own():
+    cohort = make(["a", "b", "c"])
+    assert cohort.table["sample"].tolist() == cohort.table["image"].tolist()
+    table = cohort.table.assign(sample=["left", "right", "other"])
+    named = dataclasses.replace(cohort, table=table)
+    assert named.subset([2, 0]).table["sample"].tolist() == ["other", "left"]
+    with pytest.raises(CohortError, match="several rows for the sample 'left'"):
+        dataclasses.replace(cohort, table=table.assign(sample=["left", "left", "other"]))
+
+
+def test_references_of_rows_are_paths_or_places():
+    cohort = make(["a", "b", "c"])
+    first = cohort.table["image"].iloc[0]
+    assert cohort.references([0]) == [Reference(first)]
+    placed = dataclasses.replace(cohort, places={first: Reference("array", 7)})
+    assert placed.references([1, 0]) == [Reference(cohort.table["image"].iloc[1]), Reference("array", 7)]
+    assert placed.subset([0]).references() == [Reference("array", 7)]

@@ -17,7 +17,7 @@ import pytest
 from hounsfield.cohorts import Cohort, load_cohort
 from hounsfield.cohorts.shapes import image_shapes
 from hounsfield.errors import CohortError, UsageError
-from hounsfield.images import read_image
+from hounsfield.images import Reference, read_image
 
 ROWS, COLUMNS = 30, 40
 
@@ -63,7 +63,7 @@ def test_coco_boxes_classes_and_negatives(tmp_path: Path) -> None:
     assert len(cohort.boxes(1)[0]) == 0
     assert "1 images have none and are negatives" in notes(cohort)
     assert "never seen have no box" in notes(cohort)
-    assert cohort.source.read("images/1.png").shape == (ROWS, COLUMNS)
+    assert cohort.source.read(Reference("images/1.png")).shape == (ROWS, COLUMNS)
 
 
 def test_coco_splits_by_file_or_folder(tmp_path: Path) -> None:

@@ -184,7 +184,7 @@ def test_the_disk_is_that_of_images_at_their_own_size(step: dict[str, Any] | Non
     plan = prepared.changed(prepared.plan(effort="quick"), ["input_shape=[64, 64, 1]", f"pipeline={{steps: {steps}}}"])
     cohort = prepared.cohort
     plan = boxes.expect(plan, prepared.facts)
-    stored = sum(plan.pipeline.apply(one).pixels.nbytes for one in cohort.source.stream(list(cohort.table["image"])))
+    stored = sum(plan.pipeline.apply(one).pixels.nbytes for one in cohort.stream())
     assert plan.expected_disk_mb == pytest.approx(stored / 2**20, abs=0.05)
 
 

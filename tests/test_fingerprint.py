@@ -15,6 +15,7 @@ from hounsfield.cohorts.digest import pixel_digest
 from hounsfield.cohorts.fingerprint import Distribution, fingerprint
 from hounsfield.cohorts.scan import image_facts, scan
 from hounsfield.errors import CohortError, ImageError
+from hounsfield.images import Reference
 from hounsfield.images.image import Image, Metadata
 from hounsfield.images.orientation import reorient
 
@@ -27,17 +28,17 @@ class InMemory:
         self.name = uuid.uuid4().hex
         self.passes = 0
 
-    def read(self, reference: str) -> Image:
-        item = self.images[int(reference)]
+    def read(self, reference: Reference) -> Image:
+        item = self.images[int(reference.path)]
         if isinstance(item, ImageError):
             raise item
         return item
 
-    def stream(self, references: Sequence[str]) -> Iterator[Image | ImageError]:
+    def stream(self, references: Sequence[Reference]) -> Iterator[Image | ImageError]:
         self.passes += 1
-        return (self.images[int(reference)] for reference in references)
+        return (self.images[int(reference.path)] for reference in references)
 
-    def digest(self, references: Sequence[str]) -> str:
+    def digest(self, references: Sequence[Reference]) -> str:
         return f"{self.name} {references}"
 
 

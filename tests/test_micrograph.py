@@ -146,7 +146,7 @@ def test_boxes_of_the_ct_phantom_hold_the_nodule_after_reading(tmp_path: Path) -
     assert (cohort.task, cohort.labels, cohort.box_rank) == ("detection", ("nodule",), 3)
     assert 0 < cohort.box_counts().sum() < 4
     for row in np.flatnonzero(cohort.box_counts()[:, 0]):
-        pixels = cohort.source.read(cohort.table["image"].iloc[row]).pixels[..., 0]
+        pixels = cohort.read(row).pixels[..., 0]
         box = cohort.boxes(int(row))[0][0]
         middle = pixels[tuple(int(at) for at in (box[:3] + box[3:]) / 2)]
         # Soft tissue in the middle, lung around: the slices lie as the box counts them.

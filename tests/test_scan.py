@@ -14,7 +14,7 @@ from hounsfield.cohorts import Store, load_cohort
 from hounsfield.cohorts import files as cohort_files
 from hounsfield.cohorts.decoded import keep_decoded
 from hounsfield.cohorts.scan import Facts, Scan, scan
-from hounsfield.images.image import Image
+from hounsfield.images import Image, Reference
 from hounsfield.preprocessing import Pipeline
 from hounsfield.preprocessing.resampling import Resize
 
@@ -34,13 +34,13 @@ def folder(tmp_path: Path) -> Path:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that were decoded, in order."""
     names: list[str] = []
-    plain = cohort_files.read_image
+    plain = cohort_files.read_reference
 
-    def counted(path: Path, **options: int) -> object:
-        names.append(Path(path).name)
-        return plain(path, **options)
+    def counted(reference: Reference, **options: int) -> object:
+        names.append(Path(reference.path).name)
+        return plain(reference, **options)
 
-    monkeypatch.setattr(cohort_files, "read_image", counted)
+    monkeypatch.setattr(cohort_files, "read_reference", counted)
     return names
 
 
@@ -97,14 +97,14 @@ def test_scan_and_store_decode_each_image_once(folder: Path, tmp_path: Path, dec
     np.testing.assert_array_equal(store.batch(range(12)), plain.batch(range(12)))
     decoded.clear()
     # Released with the store, so that a training has the memory to itself.
-    list(cohort.source.stream(cohort.table["image"].tolist()))
+    list(cohort.stream())
     assert len(decoded) == 12
 
 
 def test_decoded_images_stay_within_their_bound(folder: Path, decoded: list[str]) -> None:
     (folder / "well" / "broken.png").unlink()
     cohort = keep_decoded(load_cohort(folder), max_bytes=5 * 20 * 30)
-    references = cohort.table["image"].tolist()
+    references = cohort.references()
     first = list(cohort.source.stream(references))
     again = list(cohort.source.stream(references[::-1]))[::-1]
     assert len(decoded) == 12 + 7

@@ -22,7 +22,7 @@ def test_images_keep_their_own_shapes_and_boxes_follow(cohort, tmp_path):
     assert len(store) == len(cohort)
     sizes = 0
     for row in range(len(store)):
-        image = cohort.source.read(cohort.table["image"].iloc[row])
+        image = cohort.read(row)
         pixels = store.pixels(row)
         np.testing.assert_array_equal(pixels, pipeline.apply(image).pixels)
         boxes, classes = store.boxes(row)

@@ -12,6 +12,7 @@ import pytest
 from hounsfield.cohorts import load_cohort
 from hounsfield.cohorts.arrays import ArraySource
 from hounsfield.errors import CohortError, ImageError, UsageError
+from hounsfield.images import Reference
 
 
 def image(path: Path, value: int = 0, shape: tuple[int, ...] = (6, 5)) -> None:
@@ -91,7 +92,7 @@ def test_class_folders(tmp_path):
     assert cohort.table["image"].tolist()[:2] == ["normal/0.png", "normal/1.png"]
     assert "sick/deeper/3.png" in set(cohort.table["image"])
     assert cohort.table["patient"].isna().all()
-    assert cohort.source.read("sick/1.png").pixels.shape == (6, 5, 1)
+    assert cohort.source.read(Reference("sick/1.png")).pixels.shape == (6, 5, 1)
     text = " ".join(cohort.notes)
     assert "Read as class folders" in text
     assert "'empty' holds no image" in text
@@ -136,7 +137,7 @@ def test_a_table(tmp_path, name):
         assert cohort.table["split"].isna().all()
         assert cohort.table["origin_split"].tolist() == ["train", "train", "test", "x"]
         assert cohort.table["sex"].isna().tolist() == [False, True, False, False]
-        np.testing.assert_array_equal(cohort.source.read("i/2.png").pixels[0, :, 0], [2, 3, 4, 5, 6])
+        np.testing.assert_array_equal(cohort.source.read(Reference("i/2.png")).pixels[0, :, 0], [2, 3, 4, 5, 6])
 
 
 def test_words_for_splits(tmp_path):
@@ -394,7 +395,7 @@ def test_a_dicom_folder(export, column, values):
     facts = {"sex": "F", "age": 45.0, "view": "PA", "site": "Hill", "manufacturer": "Maker", "scanner": "One"}
     assert table.loc[0, list(facts)].to_dict() == facts
     assert "Secret" not in table.to_csv() + " ".join(cohort.notes)
-    np.testing.assert_array_equal(cohort.source.read("study0/IM1").pixels[0, :, 0], [1, 2, 3, 4, 5])
+    np.testing.assert_array_equal(cohort.source.read(Reference("study0/IM1")).pixels[0, :, 0], [1, 2, 3, 4, 5])
 
 
 def series(folder: Path, number: int, names: str = "{}") -> list[Path]:
@@ -432,16 +433,16 @@ def test_slices_of_a_series_are_one_volume_unless_instances_are_named(tmp_path):
     text = " ".join(cohort.notes)
     assert "20 slices of CT, MR or PET were stacked into the 5 volumes" in text
     assert "1 localisers were left out" in text
-    for image, number in zip(images, (3, 4, 0, 1, 2), strict=True):
-        volume = cohort.source.read(image)
+    for row, number in enumerate((3, 4, 0, 1, 2)):
+        volume = cohort.read(row)
         assert volume.shape == (4, 4, 5)
         assert volume.spacing == (2, 1, 1)
         # The first value of a file is its number; the slices at 0, 2, 4 and 6 mm were written 2nd, 4th, 1st and 3rd.
         assert volume.pixels[:, 0, 0, 0].tolist() == [10 * number + place for place in (1, 3, 0, 2)]
-    before = cohort.source.digest(images)
+    before = cohort.source.digest(cohort.references())
     with (tmp_path / "both" / "a0").open("ab") as stream:
         stream.write(b"\0\0")
-    assert cohort.source.digest(images) != before
+    assert cohort.source.digest(cohort.references()) != before
 
     instances = [f"1.2.826.0.1.3680043.8.498.{number + 1}" for number in (0, 1, 10, 11)]
     pd.DataFrame({"SOPInstanceUID": instances, "label": ["a", "b", "a", "b"]}).to_csv(
@@ -503,7 +504,8 @@ def test_an_archive_gives_the_arrays_back(tmp_path, shape, expected, compressed)
     assert cohort.labels == ("malignant", "normal, benign")
     assert cohort.table["split"].value_counts().to_dict() == {"train": 6, "validation": 6, "test": 6}
     values = np.load(path)["val_images"]
-    for row, image_read in zip(range(6), cohort.source.stream([f"val_images[{row}]" for row in range(6)]), strict=True):
+    references = [Reference("val_images", row) for row in range(6)]
+    for row, image_read in enumerate(cohort.source.stream(references)):
         assert image_read.pixels.shape == expected
         np.testing.assert_array_equal(image_read.pixels, values[row].reshape(*expected[:-1], -1)[..., : expected[-1]])
 
@@ -512,18 +514,19 @@ def test_an_archive_gives_the_arrays_back(tmp_path, shape, expected, compressed)
 def test_images_come_in_the_order_asked_for(tmp_path, compressed):
     path = medmnist(tmp_path / "x.npz", compressed=compressed, num=40)
     cohort = load_cohort(path)
-    references = [cohort.table["image"][row] for row in np.random.default_rng(0).permutation(len(cohort))]
+    rows = np.random.default_rng(0).permutation(len(cohort))
+    references = cohort.references(rows)
+    assert [reference.text for reference in references] == cohort.table["image"].iloc[rows].tolist()
     values = np.load(path)
-    for reference, read in zip(references, cohort.source.stream(references), strict=True):
-        name, row = reference[:-1].split("[")
-        np.testing.assert_array_equal(read.pixels[..., 0], values[name][int(row)])
+    for reference, read in zip(references, cohort.stream(rows), strict=True):
+        np.testing.assert_array_equal(read.pixels[..., 0], values[reference.path][reference.volume])
         np.testing.assert_array_equal(cohort.source.read(reference).pixels, read.pixels)
 
 
 @pytest.mark.parametrize("dtype", [np.bool_, np.uint16, np.float16, np.float32, np.dtype(">i2")])
 def test_types_of_arrays(tmp_path, dtype):
     path = medmnist(tmp_path / "x.npz", dtype=dtype)
-    pixels = load_cohort(path).source.read("train_images[1]").pixels
+    pixels = load_cohort(path).source.read(Reference("train_images", 1)).pixels
     np.testing.assert_array_equal(pixels[..., 0], np.load(path)["train_images"][1])
     assert pixels.dtype.isnative
     assert pixels.dtype not in {np.dtype(bool), np.dtype(np.float16)}
@@ -558,7 +561,7 @@ def test_a_pair_of_arrays(tmp_path):
         cohort = load_cohort(data)
         assert cohort.kind == "npy pair"
         assert cohort.table["image"].tolist() == [f"images[{row}]" for row in range(4)]
-        np.testing.assert_array_equal(cohort.source.read("images[2]").pixels[..., 0], values[2])
+        np.testing.assert_array_equal(cohort.source.read(Reference("images", 2)).pixels[..., 0], values[2])
     np.save(tmp_path / "labels.npy", np.array([0, 1, 1]))
     with pytest.raises(CohortError, match=r"4 images .* labels of shape \(3,\)"):
         load_cohort(tmp_path)
@@ -609,7 +612,7 @@ def test_damage_inside_an_archive_names_the_images_behind_it(tmp_path):
     data = bytearray(path.read_bytes())
     data[start + 1_500_000 : start + 1_500_400] = b"\xff" * 400
     path.write_bytes(bytes(data))
-    read = list(ArraySource({"images": (path, "images.npy")}).stream([f"images[{row}]" for row in range(40)]))
+    read = list(ArraySource({"images": (path, "images.npy")}).stream([Reference("images", row) for row in range(40)]))
     assert not isinstance(read[0], ImageError)
     np.testing.assert_array_equal(read[0].pixels[..., 0], values[0])
     assert isinstance(read[-1], ImageError)
@@ -618,7 +621,7 @@ def test_damage_inside_an_archive_names_the_images_behind_it(tmp_path):
 
 def test_references_that_do_not_exist(tmp_path):
     source = load_cohort(medmnist(tmp_path / "x.npz")).source
-    for reference in ("train_images[6]", "other[0]", "train_images"):
+    for reference in (Reference("train_images", 6), Reference("other", 0), Reference("train_images")):
         with pytest.raises(ImageError, match="There is no image"):
             source.read(reference)
 
@@ -626,14 +629,14 @@ def test_references_that_do_not_exist(tmp_path):
 def test_digests_change_with_the_bytes(tmp_path):
     path = medmnist(tmp_path / "x.npz")
     before = load_cohort(path)
-    references = before.table["image"].tolist()
+    references = before.references()
     assert before.source.digest(references) == load_cohort(path).source.digest(references)
     assert before.source.digest(references) != before.source.digest(references[::-1])
     earlier = before.source.digest(references)
     medmnist(path, num=8)
     assert load_cohort(path).source.digest(references) != earlier
     files = load_cohort(table_of(tmp_path / "t", pairs()))
-    names = files.table["image"].tolist()
+    names = files.references()
     first = files.source.digest(names)
     image(tmp_path / "t" / "i" / "0.png", shape=(20, 20))
     assert files.source.digest(names) != first
@@ -725,7 +728,7 @@ def test_public_sets_on_disk(data_folder):
     for path, expected in facts.items():
         cohort = load_cohort(data_folder / path)
         assert (cohort.kind, cohort.task, cohort.labels, len(cohort)) == expected
-    volume = load_cohort(data_folder / "adrenalmnist3d" / "adrenalmnist3d.npz").source.read("test_images[3]")
+    volume = load_cohort(data_folder / "adrenalmnist3d" / "adrenalmnist3d.npz").source.read(Reference("test_images", 3))
     assert (volume.rank, volume.shape, volume.channels) == (3, (28, 28, 28), 1)
 
 
@@ -747,8 +750,8 @@ def test_a_folder_of_slices_named_in_a_table_is_one_volume(tmp_path):
     rows = [{"image": f"series{number}", "label": "ab"[number % 2]} for number in range(6)]
     cohort = load_cohort(table_of(tmp_path, rows, make_images=False))
     assert cohort.table["patient"].tolist() == [f"P{number}" for number in range(6)]
-    volume = next(cohort.source.stream(["series4"]))
+    volume = next(cohort.source.stream([Reference("series4")]))
     assert (volume.shape, volume.spacing) == ((3, 4, 5), (2.0, 1.0, 1.0))
-    before = cohort.source.digest(["series4"])
+    before = cohort.source.digest([Reference("series4")])
     (tmp_path / "series4" / "2.dcm").write_bytes(b"changed")
-    assert cohort.source.digest(["series4"]) != before
+    assert cohort.source.digest([Reference("series4")]) != before

@@ -18,15 +18,15 @@ class Numbers:
     """A source whose image is the number before the dot, so that equal numbers are exact duplicates."""
 
     def read(self, reference):
-        number = int(reference.split(".")[0])
+        number = int(reference.path.split(".")[0])
         return Image(pixels=np.full((2, 2, 1), number, np.uint16))
 
     def stream(self, references):
         for reference in references:
-            yield ImageError("broken") if reference.startswith("x") else self.read(reference)
+            yield ImageError("broken") if reference.path.startswith("x") else self.read(reference)
 
     def digest(self, references):
-        return "|".join(references)
+        return "|".join(reference.path for reference in references)
 
 
 def make(labels, patients=None, task=None, splits=None, images=None):
@@ -193,7 +193,7 @@ def test_a_grey_image_stored_as_colour_is_the_same_image():
     class Twins(Numbers):
         def read(self, reference):
             grey = np.arange(4, dtype=np.uint8).reshape(2, 2, 1)
-            return Image(pixels=np.repeat(grey, 3, -1) if reference == "colour" else grey)
+            return Image(pixels=np.repeat(grey, 3, -1) if reference.path == "colour" else grey)
 
     cohort = dataclasses.replace(make(["a", "b"], images=["grey", "colour"]), source=Twins())
     assert same_pixels(cohort).tolist() == [0, 0]

@@ -17,6 +17,7 @@ from hounsfield.cohorts import files as files_module
 from hounsfield.cohorts import store as store_module
 from hounsfield.cohorts.files import ordered_map
 from hounsfield.errors import CohortError, ResourceError
+from hounsfield.images import Reference
 from hounsfield.preprocessing import MinMax, Pipeline, Resize, ToChannels
 
 RESIZED = Pipeline(steps=(Resize(size=(8, 8)), ToChannels(channels=1), MinMax()))
@@ -53,7 +54,7 @@ def test_rows_are_the_pipelines_output(folder, tmp_path):
     batch = store.batch(rows)
     assert (batch.shape, batch.dtype) == ((6, 8, 8, 1), np.float32)
     for row, found in zip(rows, batch, strict=True):
-        expected = RESIZED.apply(cohort.source.read(cohort.table["image"][row])).pixels
+        expected = RESIZED.apply(cohort.read(row)).pixels
         np.testing.assert_array_equal(found, expected)
     assert store.batch([]).shape == (0, 8, 8, 1)
     np.testing.assert_array_equal(store.batch(np.arange(40) == 7)[0], batch[0])
@@ -121,7 +122,7 @@ def test_a_bad_image_among_good_ones_is_named_and_left_out(folder, tmp_path, dam
         assert [reference for reference, _ in store.bad] == ["a/05.png"]
         assert "a/05.png" not in set(store.cohort.table["image"])
         assert any("1 images could not be read and were left out: a/05.png" in note for note in store.cohort.notes)
-        expected = RESIZED.apply(cohort.source.read("a/06.png")).pixels
+        expected = RESIZED.apply(cohort.source.read(Reference("a/06.png"))).pixels
         np.testing.assert_array_equal(store.batch([5])[0], expected)
     assert np.load(store.folder / "pixels.npy").shape[0] == 39
 

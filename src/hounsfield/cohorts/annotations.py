@@ -14,7 +14,7 @@ from hounsfield.boxes import COLUMNS as BOX_COLUMNS
 from hounsfield.boxes import are_valid, clipped, sides
 from hounsfield.cohorts.box_table import box_rank
 from hounsfield.cohorts.cohort import SEPARATOR, Cohort
-from hounsfield.cohorts.files import FileSource
+from hounsfield.cohorts.files import FileSource, typed_places
 from hounsfield.cohorts.headers import fill_from_headers
 from hounsfield.cohorts.labels import check_known, class_order, misspellings, tidy
 from hounsfield.cohorts.shapes import image_shapes
@@ -96,7 +96,8 @@ def conclude_detection(found: Annotations, options: Options, *, root: Path, kind
     notes += [*told, _counts(table, boxes)]
     _check_training(table, where)
     told_all = (*found.notes, *notes)
-    return Cohort(table, "detection", labels, FileSource(root), kind, name, told_all, box_table=boxes)
+    places = typed_places(table["image"], root)
+    return Cohort(table, "detection", labels, FileSource(root), kind, name, told_all, boxes, places)
 
 
 def _images(found: Annotations, options: Options, root: Path, where: str) -> tuple[pd.DataFrame, list[str]]:

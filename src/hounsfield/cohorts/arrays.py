@@ -6,7 +6,6 @@ import errno
 import hashlib
 import math
 import os
-import re
 import shutil
 import struct
 import tempfile
@@ -25,13 +24,11 @@ import numpy.typing as npt
 from hounsfield.errors import CohortError, ImageError, ResourceError
 from hounsfield.images.arrays import CHANNEL_COUNTS
 from hounsfield.images.image import Image
+from hounsfield.images.reference import Reference
 
-REFERENCE = re.compile(r"(?P<array>.+)\[(?P<row>\d+)\]")
 # So many bytes are read at once: few enough to keep memory flat, enough to make the call's own cost vanish.
 CHUNK_BYTES = 2**20
 MAX_ROW_VALUES = 2**28
-# A compressed archive is read from its beginning for each step back; after so many it is unpacked to a temporary file.
-MAX_RESTARTS = 3
 DAMAGE = (OSError, ValueError, SyntaxError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
 
 
@@ -50,7 +47,13 @@ class ArrayHeader:
 
 
 class RowReader(Protocol):
-    """Reads consecutive rows of one array as bytes."""
+    """Reads consecutive rows of one array as bytes.
+
+    Attributes:
+        reason: why the last rows are missing, where that is known.
+    """
+
+    reason: str
 
     def block(self, start: int, stop: int) -> bytes:
         """The bytes of rows ``start`` to ``stop``; fewer when the file ends early."""
@@ -58,6 +61,8 @@ class RowReader(Protocol):
 
 class DirectRows:
     """Rows that lie as they are in a file: read at their offset, so the file is never mapped into memory."""
+
+    reason = ""
 
     def __init__(self, file: IO[bytes], header: ArrayHeader, base: int = 0) -> None:
         self._file = file
@@ -73,61 +78,33 @@ class DirectRows:
             return self._file.read((stop - start) * self._header.row_bytes)
 
 
-class InflatedRows:
-    """Rows of a compressed member: forward reads go on where the last one ended."""
+class UnpackedRows:
+    """Rows of a compressed member, which is unpacked once to a temporary file; as much of it as is whole."""
 
     def __init__(self, path: Path, member: str, header: ArrayHeader) -> None:
-        self._path = path
-        self._member = member
-        self._header = header
-        self._lock = threading.Lock()
-        self._stream: IO[bytes] | None = None
-        self._next = 0
-        self._restarts = 0
-        self._unpacked: DirectRows | None = None
+        self.reason = ""
+        unpacked = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the reader, and vanishes with it
+        try:
+            with zipfile.ZipFile(path) as archive, archive.open(member) as stream:
+                shutil.copyfileobj(stream, unpacked, CHUNK_BYTES)
+        except DAMAGE as error:
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                unpacked.close()
+                raise ResourceError(
+                    f"The disk of {tempfile.gettempdir()} is full: reading {path.name} needs "
+                    f"{math.prod(header.shape) * header.dtype.itemsize:,} bytes there. Free space, or set TMPDIR to a "
+                    "folder on a larger disk."
+                ) from error
+            self.reason = str(error)
+        self._rows = DirectRows(unpacked, header)
 
     def block(self, start: int, stop: int) -> bytes:
         """See ``RowReader.block``."""
-        with self._lock:
-            if self._unpacked is None and self._stream is not None and start < self._next:
-                self._restarts += 1
-                self._stream = None
-            if self._restarts > MAX_RESTARTS and self._unpacked is None:
-                self._unpacked = DirectRows(self._unpack(), self._header)
-            if self._unpacked is not None:
-                return self._unpacked.block(start, stop)
-            return self._forward(start, stop)
-
-    def _forward(self, start: int, stop: int) -> bytes:
-        if self._stream is None:
-            self._stream = zipfile.ZipFile(self._path).open(self._member)  # noqa: SIM115 - read on from by later calls
-            self._stream.read(self._header.offset)
-            self._next = 0
-        to_skip = (start - self._next) * self._header.row_bytes
-        while to_skip > 0 and (skipped := self._stream.read(min(to_skip, CHUNK_BYTES))):
-            to_skip -= len(skipped)
-        self._next = stop
-        return self._stream.read((stop - start) * self._header.row_bytes)
-
-    def _unpack(self) -> IO[bytes]:
-        unpacked = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the reader, and vanishes with it
-        try:
-            with zipfile.ZipFile(self._path) as archive, archive.open(self._member) as stream:
-                shutil.copyfileobj(stream, unpacked, CHUNK_BYTES)
-        except OSError as error:
-            unpacked.close()
-            if error.errno != errno.ENOSPC:
-                raise
-            raise ResourceError(
-                f"The disk of {tempfile.gettempdir()} is full: reading {self._path.name} out of order needs "
-                f"{math.prod(self._header.shape) * self._header.dtype.itemsize:,} bytes there. Free space, or set "
-                "TMPDIR to a larger disk."
-            ) from error
-        return unpacked
+        return self._rows.block(start, stop)
 
 
 class ArraySource:
-    """Reads references such as ``train_images[17]`` from the arrays of one archive or file.
+    """Reads references such as ``train_images[17]``, volume 17 of that array, from the arrays of an archive or a file.
 
     Args:
         arrays: file and member (None for a plain ``.npy``) of each array, by the name that references use.
@@ -138,15 +115,15 @@ class ArraySource:
         self._headers = {name: read_header(path, member) for name, (path, member) in arrays.items()}
         self._random = threading.local()
 
-    def references(self, name: str) -> list[str]:
+    def references(self, name: str) -> list[Reference]:
         """Every reference of one array, in order."""
-        return [f"{name}[{row}]" for row in range(self._headers[name].shape[0])]
+        return [Reference(name, row) for row in range(self._headers[name].shape[0])]
 
     def header(self, name: str) -> ArrayHeader:
         """Shape and type of one array."""
         return self._headers[name]
 
-    def read(self, reference: str) -> Image:
+    def read(self, reference: Reference) -> Image:
         """See ``ImageSource.read``."""
         if not hasattr(self._random, "readers"):
             self._random.readers = {}
@@ -155,17 +132,17 @@ class ArraySource:
             raise image
         return image
 
-    def stream(self, references: Sequence[str]) -> Iterator[Image | ImageError]:
+    def stream(self, references: Sequence[Reference]) -> Iterator[Image | ImageError]:
         """See ``ImageSource.stream``."""
         return self._images(references, {})
 
-    def digest(self, references: Sequence[str]) -> str:
+    def digest(self, references: Sequence[Reference]) -> str:
         """See ``ImageSource.digest``; an archive is identified by its path, size and time of change."""
         digest = hashlib.blake2b(digest_size=16)
         for path in sorted({path for path, _ in self._arrays.values()}):
             status = path.stat()
             digest.update(f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}\n".encode())
-        digest.update("\n".join(references).encode())
+        digest.update("\n".join(reference.text for reference in references).encode())
         return digest.hexdigest()
 
     def __getstate__(self) -> dict[str, tuple[Path, str | None]]:
@@ -174,7 +151,7 @@ class ArraySource:
     def __setstate__(self, state: dict[str, tuple[Path, str | None]]) -> None:
         self.__init__(state)  # type: ignore[misc]  # open files and locks do not travel to another process; names do
 
-    def _images(self, references: Sequence[str], readers: dict[str, RowReader]) -> Iterator[Image | ImageError]:
+    def _images(self, references: Sequence[Reference], readers: dict[str, RowReader]) -> Iterator[Image | ImageError]:
         position = 0
         while position < len(references):
             located = self._locate(references[position])
@@ -190,19 +167,15 @@ class ArraySource:
             yield from self._block(name, start, stop, readers)
             position += stop - start
 
-    def _follows(self, references: Sequence[str], position: int, name: str, row: int) -> bool:
-        return (
-            position < len(references)
-            and references[position] == f"{name}[{row}]"
-            and row < self._headers[name].shape[0]
-        )
+    def _follows(self, references: Sequence[Reference], position: int, name: str, row: int) -> bool:
+        if position >= len(references) or row >= self._headers[name].shape[0]:
+            return False
+        return references[position].path == name and references[position].volume == row
 
-    def _locate(self, reference: str) -> tuple[str, int] | ImageError:
-        match = REFERENCE.fullmatch(reference)
-        if match and match["array"] in self._headers:
-            name, row = match["array"], int(match["row"])
-            if row < self._headers[name].shape[0]:
-                return name, row
+    def _locate(self, reference: Reference) -> tuple[str, int] | ImageError:
+        row, header = reference.volume, self._headers.get(reference.path)
+        if row is not None and header is not None and 0 <= row < header.shape[0]:
+            return reference.path, row
         ranges = ", ".join(f"{name}[0] to [{header.shape[0] - 1}]" for name, header in self._headers.items())
         return ImageError(f"There is no image '{reference}': the arrays hold {ranges}. Check the reference.")
 
@@ -214,6 +187,7 @@ class ArraySource:
             if name not in readers:
                 readers[name] = open_rows(path, member, header)
             data = readers[name].block(start, stop)
+            reason = readers[name].reason or reason
         except DAMAGE as error:
             data, reason = b"", str(error)
         num_whole = len(data) // header.row_bytes
@@ -230,13 +204,13 @@ class ArraySource:
 
 
 def open_rows(path: Path, member: str | None, header: ArrayHeader) -> RowReader:
-    """The way to an array's rows: at offsets where they lie uncompressed, else by inflating forward."""
+    """The way to an array's rows: at offsets in the file where they lie uncompressed, else unpacked."""
     if member is None:
         return DirectRows(path.open("rb"), header)
     with zipfile.ZipFile(path) as archive:
         entry = archive.getinfo(member)
     if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
-        return InflatedRows(path, member, header)
+        return UnpackedRows(path, member, header)
     file = path.open("rb")
     # The local header (APPNOTE.TXT 4.3.7): 30 bytes, the last four of which are the lengths of name and extra field.
     file.seek(entry.header_offset + 26)

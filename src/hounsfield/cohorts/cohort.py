@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -27,23 +27,26 @@ from hounsfield.cohorts.targets.boxes import box_counts, known_boxes
 from hounsfield.cohorts.targets.labels import SEPARATOR, SPLITS
 from hounsfield.errors import CohortError, ImageError
 from hounsfield.images.image import Image
+from hounsfield.images.reference import Reference
 from hounsfield.tasks import TASKS, Family, Task, family_of
 
-__all__ = ["REQUIRED_COLUMNS", "SEPARATOR", "SPLITS", "Cohort", "ImageSource"]
+__all__ = ["OWN_COLUMNS", "REQUIRED_COLUMNS", "SEPARATOR", "SPLITS", "Cohort", "ImageSource"]
 
 REQUIRED_COLUMNS = ("image", "label", "patient", "split")
+# Columns that are no attributes of a sample.
+OWN_COLUMNS = ("sample", *REQUIRED_COLUMNS)
 
 
 class ImageSource(Protocol):
     """How a reference of the table becomes an image."""
 
-    def read(self, reference: str) -> Image:
+    def read(self, reference: Reference) -> Image:
         """Read one image; raises ``ImageError`` when it cannot be read."""
 
-    def stream(self, references: Sequence[str]) -> Iterator[Image | ImageError]:
+    def stream(self, references: Sequence[Reference]) -> Iterator[Image | ImageError]:
         """Read many images in the order given, with flat memory; what cannot be read comes as the error."""
 
-    def digest(self, references: Sequence[str]) -> str:
+    def digest(self, references: Sequence[Reference]) -> str:
         """The identity of the bytes behind the references: another digest when one of them changes."""
 
 
@@ -52,20 +55,22 @@ class Cohort:
     """Samples with their labels, patients and splits; immutable, so that every step sees the same rows.
 
     Attributes:
-        table: one row a sample under a RangeIndex. Columns: ``image`` (the reference that ``source`` reads), ``label``
-            (multi-label: labels with ``;`` between them, empty for none; detection: the classes of its boxes likewise),
-            ``patient`` (missing where unknown), ``split`` (``train``, ``validation``, ``test`` or missing), then any
-            attribute columns.
-        task: what is to be told: ``binary``, ``multi-class``, ``multi-label`` or ``detection``.
+        table: one row per sample under a RangeIndex. Columns: ``sample`` (its key, distinct in each row; made of
+            ``image`` where it is not given), ``image`` (the text of its reference), ``label`` (multi-label: labels with
+            ``;`` between them, empty for none; detection: the classes of its boxes likewise), ``patient`` (missing
+            where unknown), ``split`` (``train``, ``validation``, ``test`` or missing), then any attribute columns.
+        task: what is predicted: ``binary``, ``multi-class``, ``multi-label`` or ``detection``.
         labels: every label in class order; of a binary task (negative, positive).
         source: reads the references.
         kind: the kind of data that was found.
         name: a short name for titles and folders.
         notes: what was detected, decided or left out, in plain words.
-        box_table: of a detection cohort, one row a box; see ``cohorts.box_table``. ``None`` for every other task.
+        box_table: of a detection cohort, one row per box; see ``cohorts.box_table``. ``None`` for every other task.
+        places: sample → where its image lies, for images that are not whole files: rows of an array, volumes or frames
+            of a file. Every other sample's ``image`` is its path.
 
     Raises:
-        CohortError: a column is missing, a label is not among ``labels``, or a box is not valid.
+        CohortError: a column is missing, a key occurs twice, a label is not among ``labels``, or a box is not valid.
     """
 
     table: pd.DataFrame
@@ -76,6 +81,7 @@ class Cohort:
     name: str
     notes: tuple[str, ...] = ()
     box_table: pd.DataFrame | None = None
+    places: Mapping[str, Reference] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         missing = [column for column in REQUIRED_COLUMNS if column not in self.table.columns]
@@ -83,6 +89,15 @@ class Cohort:
             raise CohortError(
                 f"The table of the cohort '{self.name}' lacks {', '.join(missing)}: expected the columns "
                 f"{', '.join(REQUIRED_COLUMNS)}. Add them; patient and split may be empty."
+            )
+        if "sample" not in self.table.columns:
+            named = self.table.assign(sample=self.table["image"])
+            object.__setattr__(self, "table", named[["sample", *self.table.columns]])
+        if not self.table["sample"].is_unique:
+            first = self.table["sample"][self.table["sample"].duplicated()].iloc[0]
+            raise CohortError(
+                f"The cohort '{self.name}' has several rows for the sample '{first}': expected one row per sample. "
+                "Merge these rows, or give each its own key in the column 'sample'."
             )
         TARGETS[self.family].check(self)
 
@@ -118,6 +133,28 @@ class Cohort:
         """
         return box_tables.box_rank(known_boxes(self), self.name)
 
+    def references(self, rows: npt.ArrayLike | None = None) -> list[Reference]:
+        """Where the images of some rows lie, in the order given; of all rows by default."""
+        table = self.table if rows is None else self.table.iloc[self._numbers(rows)]
+        pairs = zip(table["sample"], table["image"], strict=True)
+        return [self.places.get(sample) or Reference(str(image)) for sample, image in pairs]
+
+    def read(self, row: int) -> Image:
+        """The image of one row.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        return self.source.read(self.references([row])[0])
+
+    def stream(self, rows: npt.ArrayLike | None = None) -> Iterator[Image | ImageError]:
+        """The images of some rows in the order given, with flat memory; what cannot be read comes as the error.
+
+        Args:
+            rows: row numbers, or one boolean per row; all rows by default.
+        """
+        return self.source.stream(self.references(rows))
+
     def boxes(self, row: int) -> box_tables.ImageBoxes:
         """The boxes of one image in pixels of the image as it is read, half-open, and their classes.
 
@@ -141,11 +178,9 @@ class Cohort:
         """The cohort of these rows, in the order given.
 
         Args:
-            rows: row numbers, or one boolean a row.
+            rows: row numbers, or one boolean per row.
         """
-        chosen = np.asarray(rows)
-        numbers = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
-        table = self.table.iloc[numbers].reset_index(drop=True)
+        table = self.table.iloc[self._numbers(rows)].reset_index(drop=True)
         return dataclasses.replace(self, table=table, **TARGETS[self.family].subset(self, table))
 
     def rows(self, split: str) -> npt.NDArray[np.int64]:
@@ -188,6 +223,11 @@ class Cohort:
     def with_notes(self, *notes: str) -> Cohort:
         """The same cohort with further notes; one that is there already is not repeated."""
         return dataclasses.replace(self, notes=(*self.notes, *(note for note in notes if note not in self.notes)))
+
+    @staticmethod
+    def _numbers(rows: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        chosen = np.asarray(rows)
+        return np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
 
     @functools.cached_property
     def _boxes_by_image(self) -> dict[str, box_tables.ImageBoxes]:

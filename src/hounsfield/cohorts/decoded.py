@@ -11,6 +11,7 @@ import psutil
 from hounsfield.cohorts.cohort import Cohort, ImageSource
 from hounsfield.errors import ImageError
 from hounsfield.images.image import Image
+from hounsfield.images.reference import Reference
 
 # What is kept takes at most this share of the free memory, and never more than so many bytes.
 FREE_SHARE = 1 / 8
@@ -28,18 +29,18 @@ class DecodedSource:
     def __init__(self, source: ImageSource, max_bytes: int) -> None:
         self.source = source
         self._room = max_bytes
-        self._kept: dict[str, Image] = {}
+        self._kept: dict[Reference, Image] = {}
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[type[DecodedSource], tuple[ImageSource, int]]:
         """A pickled source keeps no image: another process reads what it needs."""
         return DecodedSource, (self.source, 0)
 
-    def read(self, reference: str) -> Image:
+    def read(self, reference: Reference) -> Image:
         """See ``ImageSource.read``."""
         return self._kept.get(reference) or self.source.read(reference)
 
-    def stream(self, references: Sequence[str]) -> Iterator[Image | ImageError]:
+    def stream(self, references: Sequence[Reference]) -> Iterator[Image | ImageError]:
         """See ``ImageSource.stream``."""
         known = {reference: self._kept[reference] for reference in references if reference in self._kept}
         others = self.source.stream([reference for reference in references if reference not in known])
@@ -53,7 +54,7 @@ class DecodedSource:
                 self._keep(reference, item)
             yield item
 
-    def digest(self, references: Sequence[str]) -> str:
+    def digest(self, references: Sequence[Reference]) -> str:
         """See ``ImageSource.digest``."""
         return self.source.digest(references)
 
@@ -63,18 +64,11 @@ class DecodedSource:
             self._kept.clear()
             self._room = 0
 
-    def _keep(self, reference: str, image: Image) -> None:
+    def _keep(self, reference: Reference, image: Image) -> None:
         with self._lock:
             if reference not in self._kept and image.pixels.nbytes <= self._room:
                 self._kept[reference] = image
                 self._room -= image.pixels.nbytes
-
-    def __getstate__(self) -> ImageSource:
-        return self.source
-
-    def __setstate__(self, source: ImageSource) -> None:
-        # Images do not travel to another process; what reads them does.
-        self.__init__(source, 0)  # type: ignore[misc]
 
 
 def keep_decoded(cohort: Cohort, *, max_bytes: int | None = None) -> Cohort:

@@ -26,54 +26,53 @@ Made = TypeVar("Made")
 
 
 class FileSource:
-    """Reads references that are paths relative to a folder; an absolute reference stays as it is.
+    """Reads references whose paths are relative to a folder; an absolute path stays as it is.
 
     A path that leads to a folder stands for the volume of the one DICOM series in it. ``PATH[N]`` is a volume of a file
     or a folder that holds several, or a slice of one (``images.Reference``).
 
     Args:
         root: the folder that references are relative to.
-        series: references of volumes whose files are known, with those files.
+        series: paths of volumes whose files are known, with those files.
     """
 
     def __init__(self, root: Path, series: Mapping[str, Sequence[str]] | None = None) -> None:
         self.root = Path(root)
         self.series = dict(series or {})
 
-    def read(self, reference: str) -> Image:
+    def read(self, reference: Reference) -> Image:
         """See ``ImageSource.read``."""
-        if reference in self.series:
-            return read_series([self.root / name for name in self.series[reference]])
-        typed = Reference.parse(reference, self.root)
-        return read_reference(typed.replace(path=os.path.join(self.root, typed.path)))  # noqa: PTH118 - as full_path
+        if reference.path in self.series:
+            return read_series([self.root / name for name in self.series[reference.path]])
+        return read_reference(reference.replace(path=str(self.root / reference.path)))
 
-    def stream(self, references: Sequence[str]) -> Iterator[Image | ImageError]:
+    def stream(self, references: Sequence[Reference]) -> Iterator[Image | ImageError]:
         """See ``ImageSource.stream``; a few files are decoded ahead, on all cores."""
         for images in ordered_map(self._read_all, self._groups(references)):
             yield from images
 
-    def digest(self, references: Sequence[str]) -> str:
+    def digest(self, references: Sequence[Reference]) -> str:
         """See ``ImageSource.digest``; a file is identified by its path, size and time of change."""
         digest = hashlib.blake2b(str(self.root.resolve()).encode(), digest_size=16)
         # Without a number, the setting decides which volume of a file is read.
         digest.update(f"{volume_setting()}\n".encode())
         for reference in references:
             for path in self._files_of(reference):
-                digest.update(f"{reference}|{file_identity(path)}\n".encode())
+                digest.update(f"{reference.text}|{file_identity(path)}\n".encode())
         return digest.hexdigest()
 
-    def _files_of(self, reference: str) -> list[str]:
+    def _files_of(self, reference: Reference) -> list[str]:
         """The files of a volume: those that are known, or else those right in its folder; else the path itself."""
-        path = full_path(self.root, reference)
-        if reference in self.series:
-            return [full_path(self.root, name) for name in self.series[reference]]
+        path = full_path(self.root, reference.path)
+        if reference.path in self.series:
+            return [full_path(self.root, name) for name in self.series[reference.path]]
         if os.path.isdir(path):  # noqa: PTH112 - called for each image
             return sorted(entry.path for entry in os.scandir(path) if entry.is_file())
         return [path]
 
-    def _groups(self, references: Sequence[str]) -> Iterator[list[str]]:
+    def _groups(self, references: Sequence[Reference]) -> Iterator[list[Reference]]:
         """Small files together, so that handing them over costs little; a large one by itself, for the memory."""
-        group: list[str] = []
+        group: list[Reference] = []
         size = 0
         for reference in references:
             group.append(reference)
@@ -84,10 +83,10 @@ class FileSource:
         if group:
             yield group
 
-    def _read_all(self, references: list[str]) -> list[Image | ImageError]:
+    def _read_all(self, references: list[Reference]) -> list[Image | ImageError]:
         return [self._read_or_error(reference) for reference in references]
 
-    def _read_or_error(self, reference: str) -> Image | ImageError:
+    def _read_or_error(self, reference: Reference) -> Image | ImageError:
         try:
             return self.read(reference)
         except ImageError as error:
@@ -96,6 +95,12 @@ class FileSource:
             return ImageError(
                 f"{reference} cannot be opened ({error.strerror or error}). Check that it is there and readable."
             )
+
+
+def typed_places(images: Iterable[str], root: Path) -> dict[str, Reference]:
+    """Text → reference of the images that a table names as ``PATH[N]``."""
+    typed = {image: Reference.parse(image, root) for image in images if image.endswith("]")}
+    return {image: reference for image, reference in typed.items() if reference.path != image}
 
 
 def full_path(root: str | os.PathLike[str], reference: str) -> str:

@@ -41,12 +41,20 @@ def load_archive(path: Path, options: Options) -> Cohort:
             "and test_ likewise, or images and labels. Save them under these names with numpy.savez."
         )
     source = ArraySource({images: (path, f"{images}.npy") for images in names})
-    parts, values = [], []
+    parts, values, places = [], [], []
     for images, (labels, split) in names.items():
         values.append(_labels(path, labels, source.header(images).shape[0], images))
-        parts.append(pd.DataFrame({"image": source.references(images), "split": split}))
+        places += source.references(images)
+        parts.append(pd.DataFrame({"split": [split] * source.header(images).shape[0]}))
     table = pd.concat(parts, ignore_index=True)
-    return _finish(table, _stack(values, path), options, source, kind="medmnist", path=path)
+    return _finish(
+        table.assign(place=pd.Series(places, dtype=object)),
+        _stack(values, path),
+        options,
+        source,
+        kind="medmnist",
+        path=path,
+    )
 
 
 def load_pair(images: Path, labels: Path, options: Options) -> Cohort:
@@ -62,7 +70,7 @@ def load_pair(images: Path, labels: Path, options: Options) -> Cohort:
             )
     source = ArraySource({images.stem: (images, None)})
     values = _checked(labels, labels.name, source.header(images.stem).shape[0], images.name)
-    table = pd.DataFrame({"image": source.references(images.stem), "split": None})
+    table = pd.DataFrame({"place": source.references(images.stem), "split": None})
     return _finish(table, values, options, source, kind="npy pair", path=images)
 
 
@@ -137,12 +145,13 @@ def _finish(
     order = names or (class_order([str(index) for index in range(values.shape[1])]) if several else class_order(found))
     if not several and not names:
         order = tuple(label for label in order if label in set(found))
-    table = pd.DataFrame({"image": table["image"], "label": labels, "patient": None, "split": table["split"]})
+    places = {reference.text: reference for reference in table["place"]}
+    table = pd.DataFrame({"image": list(places), "label": labels, "patient": None, "split": table["split"]})
     if table["split"].notna().any():
         sizes = table["split"].value_counts()
         listed = ", ".join(f"{sizes[split]} {split}" for split in MEMBER_SPLITS.values() if split in sizes)
         notes.append(f"The splits are given: {listed}.")
-    origin = Origin(source, kind, path.stem, f"the arrays of {path}")
+    origin = Origin(source, kind, path.stem, f"the arrays of {path}", places)
     return conclude(table, options, origin, several=several, notes=notes, order=order)
 
 

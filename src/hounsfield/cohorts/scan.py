@@ -16,7 +16,6 @@ from hounsfield.cohorts.digest import pixel_digest
 from hounsfield.cohorts.public import cache_folder
 from hounsfield.cohorts.scan_cache import keep_facts, load_facts, scan_file
 from hounsfield.cohorts.signature import signature
-from hounsfield.errors import ImageError
 from hounsfield.images.colour import is_grey
 from hounsfield.images.image import Image
 from hounsfield.images.orientation import is_usable, orientation_of
@@ -110,14 +109,15 @@ def scan(cohort: Cohort, *, folder: Path | None = None, progress: Progress = sil
         folder: where scans are kept; in the user's cache by default.
         progress: told of every few images.
     """
-    references = [str(reference) for reference in cohort.table["image"]]
+    references = cohort.references()
     progress(TASK, 0, len(references))
     if not references:
         return Scan(cohort, [])
     kept = scan_file(folder or cache_folder() / "scans", cohort.source.digest(references), Facts)
     facts = load_facts(kept, Facts) or [Facts(reason="not read yet")] * len(references)
     rows = [row for row, known in enumerate(facts) if known.reason is not None]
-    for done, (row, item) in enumerate(_read(cohort, references, rows), start=1 + len(references) - len(rows)):
+    num_known = len(references) - len(rows)
+    for done, (row, item) in enumerate(zip(rows, cohort.stream(rows), strict=True), start=num_known + 1):
         facts[row] = image_facts(item) if isinstance(item, Image) else Facts(reason=str(item))
         if done % 50 == 0:
             progress(TASK, done, len(references))
@@ -125,10 +125,6 @@ def scan(cohort: Cohort, *, folder: Path | None = None, progress: Progress = sil
     if rows:
         keep_facts(kept, facts, Facts)
     return Scan(cohort, facts)
-
-
-def _read(cohort: Cohort, references: list[str], rows: list[int]) -> Iterator[tuple[int, Image | ImageError]]:
-    return zip(rows, cohort.source.stream([references[row] for row in rows]), strict=True)
 
 
 def image_facts(image: Image) -> Facts:

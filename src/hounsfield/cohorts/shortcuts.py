@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import chi2, random_table
 
-from hounsfield.cohorts.cohort import REQUIRED_COLUMNS
+from hounsfield.cohorts.cohort import OWN_COLUMNS
 from hounsfield.cohorts.scan import HEADER_TEXTS, Scan
 from hounsfield.cohorts.targets import TARGETS
 
@@ -85,7 +85,7 @@ def shortcuts(scanned: Scan, *, seed: int = 0) -> tuple[Shortcut, ...]:
 def attribute_columns(scanned: Scan) -> dict[str, pd.Series[Any]]:
     """All that is known of a row besides picture, label, patient and split; a table's column wins over a header's."""
     given, facts = scanned.cohort.table, scanned.table
-    columns = {str(name): given[name] for name in given.columns if name not in {*REQUIRED_COLUMNS, *ANNOTATIONS}}
+    columns = {str(name): given[name] for name in given.columns if name not in {*OWN_COLUMNS, *ANNOTATIONS}}
     headers = {name: facts[name] for name in (*HEADER_TEXTS, "age", "modality", "orientation")}
     files = {
         "file type": given["image"].map(lambda reference: PurePosixPath(str(reference)).suffix.lower() or None),

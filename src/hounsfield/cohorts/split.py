@@ -39,7 +39,7 @@ def assign_splits(
         cohort: any cohort.
         seed: the same seed gives the same splits.
         fractions: of rows in train, validation and test.
-        pictures: reference → a number that images of the same picture share, where duplicates were looked for already;
+        pictures: sample → a number that images of the same picture share, where duplicates were looked for already;
             otherwise the images are read to find those with the same pixels.
         progress: told about the images read to find duplicates.
 
@@ -178,7 +178,7 @@ def _joined_by_picture(
     if pictures is None:
         alike = same_pixels(cohort, progress=progress)
     else:
-        alike = np.array([pictures[reference] for reference in cohort.table["image"]], np.int64)
+        alike = np.array([pictures[sample] for sample in cohort.table["sample"]], np.int64)
     joined = _join(groups, alike)
     return joined, len(np.unique(groups)) - len(np.unique(joined))
 
@@ -188,14 +188,13 @@ def same_pixels(cohort: Cohort, *, progress: Progress = silent) -> npt.NDArray[n
 
     An image that cannot be read shares its number with no other.
     """
-    references = cohort.table["image"].tolist()
     numbers: dict[str, int] = {}
-    result = np.empty(len(references), np.int64)
-    for row, image in enumerate(cohort.source.stream(references)):
+    result = np.empty(len(cohort), np.int64)
+    for row, image in enumerate(cohort.stream()):
         key = f"unreadable {row}" if isinstance(image, ImageError) else pixel_digest(_grey_once(image))
         result[row] = numbers.setdefault(key, len(numbers))
-        if row % 256 == 0 or row + 1 == len(references):
-            progress("looking for exact duplicates", row + 1, len(references))
+        if row % 256 == 0 or row + 1 == len(cohort):
+            progress("looking for exact duplicates", row + 1, len(cohort))
     return result
 
 

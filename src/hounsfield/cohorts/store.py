@@ -27,6 +27,7 @@ from hounsfield.cohorts.public import cache_folder
 from hounsfield.cohorts.tables import MAX_BAD_FRACTION, NUM_NAMED
 from hounsfield.errors import CohortError, ImageError, PreprocessingError, ResourceError
 from hounsfield.images.image import Image
+from hounsfield.images.reference import Reference
 from hounsfield.preprocessing import Pipeline
 from hounsfield.preprocessing.grid_change import GridChange, apply_and_trace
 from hounsfield.progress import Progress, silent
@@ -100,7 +101,7 @@ class Store:
             ResourceError: the disk has no room.
         """
         parent = Path(folder) if folder else cache_folder() / "stores"
-        references = cohort.table["image"].tolist()
+        references = cohort.references()
         final = parent / _digest(cohort, references, pipeline, mixed=cls._mixed)
         if not (final / "store.json").is_file():
             work = _Work(cohort, references, pipeline, max_bad_fraction, progress, mixed=cls._mixed)
@@ -236,14 +237,14 @@ class _Work:
     """What is to be prepared, and how."""
 
     cohort: Cohort
-    references: list[str]
+    references: list[Reference]
     pipeline: Pipeline
     max_bad_fraction: float
     progress: Progress
     mixed: bool
 
 
-def _digest(cohort: Cohort, references: list[str], pipeline: Pipeline, *, mixed: bool) -> str:
+def _digest(cohort: Cohort, references: list[Reference], pipeline: Pipeline, *, mixed: bool) -> str:
     parts = (
         cohort.source.digest(references),
         pipeline.digest(),
@@ -293,7 +294,7 @@ def _remove_leftovers(final: Path) -> None:
 
 
 def _write(work: _Work, folder: Path) -> None:
-    references = work.references
+    references = [reference.text for reference in work.references]
     shapes: list[tuple[int, ...]] = []
     matrices: list[npt.NDArray[np.float64]] = []
     bad: list[tuple[int, str, str]] = []

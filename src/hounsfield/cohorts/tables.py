@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from hounsfield.cohorts.cohort import SEPARATOR, Cohort, ImageSource
-from hounsfield.cohorts.files import FileSource, file_exists, full_path
+from hounsfield.cohorts.files import FileSource, file_exists, full_path, typed_places
 from hounsfield.cohorts.headers import fill_from_headers
 from hounsfield.cohorts.label_columns import read_labels
 from hounsfield.cohorts.labels import (
@@ -25,6 +25,7 @@ from hounsfield.cohorts.labels import (
 )
 from hounsfield.delimiter import decimal_comma_columns, delimiter_of
 from hounsfield.errors import CohortError
+from hounsfield.images import Reference
 from hounsfield.progress import Progress, silent
 from hounsfield.tasks import TASKS, Task
 
@@ -78,12 +79,14 @@ class Origin:
         kind: the kind of data.
         name: a short name.
         where: the same for messages, for example ``the table index.csv``.
+        places: text → reference of images that are not whole files.
     """
 
     source: ImageSource
     kind: str
     name: str
     where: str
+    places: Mapping[str, Reference] = field(default_factory=dict)
 
 
 def read_table(path: Path, *, may_be_empty: bool = False) -> pd.DataFrame:
@@ -156,7 +159,8 @@ def load_table(path: Path, options: Options) -> Cohort:
     table, renamed = name_patients(table)
     table = fill_from_headers(table, root, options.progress)
     name = path.resolve().parent.name if path.stem.lower() in PLAIN_NAMES else path.stem
-    return finish(table, options, Origin(FileSource(root), "table", name, where), [*notes, *renamed])
+    origin = Origin(FileSource(root), "table", name, where, typed_places(table["image"], root))
+    return finish(table, options, origin, [*notes, *renamed])
 
 
 def check_inside(images: pd.Series[str], root: Path, allow_outside: bool, where: str) -> None:
@@ -265,7 +269,7 @@ def conclude(
     told = [*notes, *label_notes]
     if TASKS[task].paired:
         told.append(positive_note(labels))
-    return Cohort(table, task, labels, origin.source, origin.kind, origin.name, tuple(told))
+    return Cohort(table, task, labels, origin.source, origin.kind, origin.name, tuple(told), places=dict(origin.places))
 
 
 def name_patients(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:

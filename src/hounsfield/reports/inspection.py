@@ -154,9 +154,8 @@ def _pictured_groups(audit: Audit) -> Iterable[tuple[str, tuple[int, ...]]]:
 
 
 def _previews(cohort: Cohort, rows: list[int], progress: Progress) -> dict[int, NDArray[np.uint8]]:
-    references = [str(cohort.table["image"].iloc[row]) for row in rows]
     pictures = {}
-    for done, (row, item) in enumerate(zip(rows, cohort.source.stream(references), strict=True), start=1):
+    for done, (row, item) in enumerate(zip(rows, cohort.stream(rows), strict=True), start=1):
         if not isinstance(item, ImageError):
             marked = by_class(*cohort.boxes(row)) if cohort.has_boxes else None
             pictures[row] = preview(item, PICTURE_SIDE) if marked is None else boxed(item, marked, side=BOXED_SIDE)

@@ -15,7 +15,7 @@ from hounsfield.evaluation.predictions import MISSING_CELLS, Predictions, predic
 from hounsfield.plans import Plan
 from hounsfield.runs.base import RunRecord, read_file
 
-TEXT_COLUMNS = ("image", "prediction", "label", "patient", "split")
+TEXT_COLUMNS = ("sample", "image", "prediction", "label", "patient", "split")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

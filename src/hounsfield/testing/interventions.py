@@ -47,11 +47,10 @@ def mask_shortcuts(
     predictor = Predictor(bundle, threshold=threshold)
     cohort, _ = tested_cohort(run, data, bundle)
     rows = evenly(np.arange(len(cohort)), MOST_IMAGES)
-    references = [str(reference) for reference in cohort.table["image"].iloc[rows]]
     kept: list[int] = []
 
     def readable() -> Iterator[Image]:
-        for row, image in zip(rows.tolist(), cohort.source.stream(references), strict=True):
+        for row, image in zip(rows.tolist(), cohort.stream(rows), strict=True):
             if isinstance(image, Image):
                 kept.append(row)
                 yield image

@@ -176,7 +176,7 @@ def _example(bundle: Bundle, cohort: Cohort) -> Image:
     Raises:
         RunError: there is none.
     """
-    for image in cohort.source.stream([str(reference) for reference in cohort.table["image"]]):
+    for image in cohort.stream():
         if isinstance(image, Image) and _fits(bundle, image):
             return image
     raise RunError(
@@ -228,7 +228,7 @@ def _prepared(
         ]
         return row, np.stack([bundle.pipeline.apply(version).pixels for version in versions])
 
-    images = enumerate(cohort.source.stream([str(reference) for reference in cohort.table["image"]]))
+    images = enumerate(cohort.stream())
     for row, batch in ordered_map(prepare, images):
         if batch is not None:
             yield row, batch

@@ -38,7 +38,7 @@ class Tested:
 
     def read(self, number: int) -> Image:
         """The image of one row, as it was before preprocessing."""
-        return self.cohort.source.read(str(self.cohort.table["image"].iloc[number]))
+        return self.cohort.read(number)
 
 
 def evaluate_run(run: Path | str, data: str | None = None, *, progress: Progress = silent, **options: Any) -> Tested:

@@ -92,7 +92,7 @@ def _draw(job: Job[Any, Any], bundle: Bundle, raw: Any, assessed: Any, split: st
     cohort = job.store.cohort
 
     def read(number: int) -> Image:
-        image: Image = cohort.source.read(str(cohort.table["image"].iloc[int(raw.rows[number])]))
+        image: Image = cohort.read(int(raw.rows[number]))
         return image
 
     family = job.plan.family

@@ -29,7 +29,7 @@ class Prepared:
     Attributes:
         cohort: with splits.
         facts: of its training rows, as planners take them.
-        pictures: reference → a number that images of the same picture share.
+        pictures: sample → a number that images of the same picture share.
     """
 
     cohort: Cohort
@@ -97,9 +97,9 @@ def _pictures(cohort: Cohort, groups: Sequence[DuplicateGroup]) -> dict[str, int
     # Groups with changed copies hold the exact ones too and come last, so theirs is the number that stays.
     for group in groups:
         numbers[list(group.rows)] = group.rows[0]
-    return dict(zip(cohort.table["image"], numbers.tolist(), strict=True))
+    return dict(zip(cohort.table["sample"], numbers.tolist(), strict=True))
 
 
 def _scan_of(part: Cohort, scanned: Scan) -> Scan:
-    facts = dict(zip(scanned.cohort.table["image"], scanned.facts, strict=True))
-    return Scan(part, [facts[reference] for reference in part.table["image"]])
+    facts = dict(zip(scanned.cohort.table["sample"], scanned.facts, strict=True))
+    return Scan(part, [facts[sample] for sample in part.table["sample"]])

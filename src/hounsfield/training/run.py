@@ -160,10 +160,8 @@ def fitted_plan(plan: AnyPlan, cohort: Cohort) -> AnyPlan:
     """
     if not plan.pipeline.needs_fit:
         return plan
-    references = [str(reference) for reference in cohort.table["image"].iloc[cohort.rows("train")]]
-    fitted = plan.pipeline.fit(
-        lambda: (image for image in cohort.source.stream(references) if isinstance(image, Image))
-    )
+    rows = cohort.rows("train")
+    fitted = plan.pipeline.fit(lambda: (image for image in cohort.stream(rows) if isinstance(image, Image)))
     return plan.model_copy(update={"pipeline": fitted})
 
 

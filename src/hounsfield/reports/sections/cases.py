@@ -25,8 +25,8 @@ def show_cases(run: RunRecord, page: Page[Any], *, wanted: bool = True, progress
         return Cases((Callout("warning", "No cases could be shown", str(error)),))
 
 
-def run_images(run: RunRecord, references: Sequence[str]) -> list[Image | None]:
-    """Images of a run in the order of their references, read from where its data was; ``None`` where unreadable.
+def run_images(run: RunRecord, samples: Sequence[str]) -> list[Image | None]:
+    """Images of some samples of a run in their order, read from where its data was; ``None`` where unreadable.
 
     Raises:
         CohortError: the data is no longer there.
@@ -41,4 +41,7 @@ def run_images(run: RunRecord, references: Sequence[str]) -> list[Image | None]:
         labels=run.bundle.labels,
         task=run.bundle.task,
     )
-    return [item if isinstance(item, Image) else None for item in cohort.source.stream(references)]
+    row_of = {sample: row for row, sample in enumerate(cohort.table["sample"])}
+    known = [sample for sample in samples if sample in row_of]
+    found = dict(zip(known, cohort.stream([row_of[sample] for sample in known]), strict=True))
+    return [item if isinstance(item := found.get(sample), Image) else None for sample in samples]
