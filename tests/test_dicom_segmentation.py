@@ -154,3 +154,18 @@ def test_uneven_slices_are_refused(sources, tmp_path) -> None:
     dataset.save_as(path)
     with pytest.raises(ImageError, match="unevenly spaced"):
         read_image(path)
+
+
+def test_the_thickness_of_slices_is_no_distance_between_them(sources, tmp_path) -> None:
+    truth = np.ones(SHAPE, np.uint8)
+    path = written(tmp_path / "a.dcm", sources, truth, "BINARY", 1, omit_empty_frames=False)
+    dataset = pydicom.dcmread(path)
+    measures = dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    for thickness in ("1", None):
+        measures.pop("SpacingBetweenSlices", None)
+        measures.pop("SliceThickness", None)
+        if thickness:
+            measures.SliceThickness = thickness
+        dataset.save_as(path)
+        image = read_image(path)
+        assert (image.shape, image.spacing[0]) == (SHAPE, pytest.approx(2))

@@ -428,3 +428,72 @@ def test_what_a_jpeg_says_of_its_colours_counts(markers, options, declared, prog
     dataset.SOPInstanceUID = generate_uid()
     dataset.save_as(path)
     assert np.abs(read_image(path).pixels.astype(int) - COLOURS).mean() < 1
+
+
+# --- what vendors keep in private elements ----------------------------------------------------------------------------
+
+PHILIPS = "Philips Medical Systems"
+PHILIPS_IMAGING, PHILIPS_MR = "Philips Imaging DD 001", "Philips MR Imaging DD 001"
+
+
+@pytest.mark.parametrize("block", [0x10, 0x12])
+@pytest.mark.parametrize(
+    ("manufacturer", "creator", "group", "element", "representation", "values"),
+    [
+        (PHILIPS, PHILIPS_IMAGING, 0x2001, 0x03, "FL", (0.0, 1000.0)),
+        (PHILIPS, PHILIPS_IMAGING, 0x2001, 0x08, "IS", (1, 2)),
+        (PHILIPS, "Philips MR Imaging DD 005", 0x2005, 0x13, "IS", (1, 2)),
+        ("SIEMENS", "SIEMENS MR HEADER", 0x0019, 0x0C, "IS", (0, 1000)),
+        ("GE MEDICAL SYSTEMS", "GEMS_PARM_01", 0x0043, 0x39, "IS", ([0, 8, 0, 0], [1000000800, 8, 0, 0])),
+        ("GE MEDICAL SYSTEMS", "GEMS_PARM_01", 0x0043, 0x2F, "SS", (0, 1)),
+        ("UIH", "Image Private Header", 0x0065, 0x09, "FD", (1.25, 929.75)),
+    ],
+)
+def test_private_elements_tell_volumes_apart(
+    manufacturer, creator, group, element, representation, values, block, tmp_path
+) -> None:
+    numbers = np.random.default_rng(4).permutation(8)
+    for volume, value in enumerate(values):
+        paths = make_series(tmp_path / str(volume), DEPTHS, Modality="MR", Manufacturer=manufacturer)
+        for index, path in enumerate(paths):
+            dataset = pydicom.dcmread(path)
+            dataset.add_new(group << 16 | block, "LO", creator)
+            dataset.add_new(group << 16 | block << 8 | element, representation, value)
+            # No run of numbers is complete, so that nothing else tells the volumes apart.
+            dataset.InstanceNumber = int(numbers[4 * volume + index]) % 3
+            dataset.PixelData = (dataset.pixel_array + 100 * volume).tobytes()
+            dataset.save_as(path)
+    with pytest.raises(SeveralVolumes, match="holds 2 volumes"):
+        read_series(tmp_path)
+    first, second = (read_series(tmp_path, volume=number) for number in range(2))
+    np.testing.assert_array_equal(second.pixels, first.pixels + 100)
+
+
+def test_directions_of_philips_are_told_apart_by_their_three_elements(tmp_path) -> None:
+    for volume, direction in enumerate(np.eye(3)):
+        for path in make_series(tmp_path / str(volume), DEPTHS, Modality="MR", Manufacturer=PHILIPS, InstanceNumber=1):
+            dataset = pydicom.dcmread(path)
+            dataset.add_new(0x20050010, "LO", PHILIPS_MR)
+            for axis, value in enumerate(direction):
+                dataset.add_new(0x200510B0 + axis, "FL", float(value))
+            dataset.PixelData = (dataset.pixel_array + 100 * volume).tobytes()
+            dataset.save_as(path)
+    with pytest.raises(SeveralVolumes, match="holds 3 volumes"):
+        read_series(tmp_path)
+    found = sorted(float(read_series(tmp_path, volume=number).pixels.min()) for number in range(3))
+    assert found == [0, 100, 200]
+
+
+def test_slices_are_told_apart_by_combined_private_and_standard_labels(tmp_path) -> None:
+    """Two b-values, each at two echoes, and instance numbers of no use."""
+    for volume, (b_value, echo) in enumerate([(0, 30), (0, 80), (900, 30), (900, 80)]):
+        elements = {"Modality": "MR", "Manufacturer": "SIEMENS", "EchoTime": echo, "InstanceNumber": 1}
+        for path in make_series(tmp_path / str(volume), DEPTHS, **elements):
+            dataset = pydicom.dcmread(path)
+            dataset.add_new(0x00190010, "LO", "SIEMENS MR HEADER")
+            dataset.add_new(0x0019100C, "IS", b_value)
+            dataset.PixelData = (dataset.pixel_array + volume).tobytes()
+            dataset.save_as(path)
+    assert [len(series.paths) for series in group_series(tmp_path).series] == [4, 4, 4, 4]
+    with pytest.raises(SeveralVolumes, match="b-value 900"):
+        read_series(tmp_path)

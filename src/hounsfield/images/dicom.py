@@ -65,8 +65,10 @@ def decode(header: Header, path: Path, max_pixels: int, volume: int | None = Non
     """Make the image of a file that has been opened with its pixels; as ``read_dicom``."""
     with refusing(path):
         _check_has_image(header, path)
-        layout = with_all_frames(header, read_layout(header, path, max_pixels), path)
-        check_layout(layout, path, max_pixels)
+        declared = read_layout(header, path, max_pixels)
+        layout = with_all_frames(header, declared, path)
+        if layout is not declared:
+            check_layout(layout, path, max_pixels)
         if is_segmentation(header):
             return _segmented(header, layout, path, volume)
         if is_slide(header):
@@ -116,7 +118,7 @@ def _image(header: Header, layout: Layout, path: Path, frames: Sequence[int]) ->
         values = palette_to_rgb(header, stored, layout)
     else:
         values = stored
-    metadata = replace(read_metadata(header, windows), units=units)
+    metadata = read_metadata(header, windows, units)
     return Image(values if len(values) > 1 else values[0], None, None, header.text("Modality"), metadata)
 
 

@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pydicom
 from pydicom.dataset import Dataset, FileDataset
-from pydicom.filereader import read_dataset, read_file_meta_info
+from pydicom.filereader import read_dataset, read_file_meta_info, read_partial
 from pydicom.tag import BaseTag
 from pydicom.uid import (
     UID,
@@ -73,7 +72,7 @@ def open_dicom(path: Path, max_pixels: int) -> Header:
     with refusing(path):
         content, _ = read_content(path, max_pixels)
         # Positions in an inflated data set are not positions in the file, but they are positions in ``content``.
-        dataset = pydicom.dcmread(io.BytesIO(content), force=True, specific_tags=SPECIFIC_TAGS, defer_size=LONG_VALUE)
+        dataset = read_partial(io.BytesIO(content), defer_size=LONG_VALUE, force=True, specific_tags=SPECIFIC_TAGS)
         return Header(_with_transfer_syntax(dataset), content)
 
 
@@ -117,7 +116,7 @@ def open_header(path: Path, max_pixels: int) -> Header:
         if DEFLATED_MARK in head and _is_deflated(head, path):
             return open_dicom(path, max_pixels)
         stream.seek(0)
-        dataset = pydicom.dcmread(stream, force=True, stop_before_pixels=True, specific_tags=SPECIFIC_TAGS)
+        dataset = read_partial(stream, _is_pixel_element, force=True, specific_tags=SPECIFIC_TAGS)
         return Header(_with_transfer_syntax(dataset))
 
 
@@ -196,7 +195,7 @@ def _explained_bytes(beginning: bytes, path: Path, max_pixels: int, *, is_file: 
         if _names_deflation(beginning):
             # A file that is inflated twice is none that anybody writes: the second time is left its share.
             return 0
-        header = pydicom.dcmread(stream, force=True, stop_before_pixels=True, specific_tags=SPECIFIC_TAGS)
+        header = read_partial(stream, _is_pixel_element, force=True, specific_tags=SPECIFIC_TAGS)
     else:
         header = read_dataset(stream, False, True, stop_when=_is_pixel_element, specific_tags=SPECIFIC_TAGS)
     if stream.tell() >= len(beginning):

@@ -13,7 +13,7 @@ from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag
 
 from hounsfield.errors import ImageError
-from hounsfield.images.dicom_tags import BLOCKS, PRIVATE, TAGS, described
+from hounsfield.images.dicom_tags import PRIVATE, TAGS, described, private_places
 
 # Compressed pixels end with a delimiter instead (PS3.5 section A.4).
 UNDEFINED_LENGTH = 2**32 - 1
@@ -25,6 +25,10 @@ BINARY_FORMATS = {
     "UL": ("I", 4),
     "SL": ("i", 4),
 }
+
+
+# Nothing stands here: private blocks begin at 0x10.
+NOWHERE = BaseTag(0x00190000)
 
 
 class UnreadableElementError(ImageError):
@@ -134,6 +138,12 @@ class Header:
         Raises:
             UnreadableElementError: it is no whole number.
         """
+        element = self.dataset.get_item(self._tag(keyword))
+        if element is None:
+            return None
+        value = element.value
+        if isinstance(value, bytes) and len(value) == 2 and _representation(keyword) == element.VR == "US":
+            return int.from_bytes(value, "little" if element.is_little_endian else "big")
         number = self.decimal(keyword)
         if number is None:
             return None
@@ -156,16 +166,15 @@ class Header:
 
     def _tag(self, keyword: str) -> BaseTag:
         """The number of an element; of a private one, that in the block that its creator has reserved in this file."""
-        private = PRIVATE.get(keyword)
-        if private is None:
-            return TAGS[keyword]
-        tags = private.tags()
-        for block, tag in zip(BLOCKS, tags, strict=True):
-            creator = self.dataset.get_item((private.group, block))
+        tag = TAGS.get(keyword)
+        if tag is not None:
+            return tag
+        private = PRIVATE[keyword]
+        for block, tag in private_places(keyword):
+            creator = self.dataset.get_item(block)
             if creator is not None and _text_of(creator.value).startswith(private.creator):
                 return tag
-        # Nothing stands here: blocks begin at 0x10.
-        return BaseTag(private.group << 16)
+        return NOWHERE
 
     def _parts(self, keyword: str, element: Any) -> Any:
         value = element.value

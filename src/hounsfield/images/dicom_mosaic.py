@@ -16,8 +16,13 @@ import numpy.typing as npt
 from hounsfield.errors import ImageError
 from hounsfield.images.dicom_geometry import Plane, read_plane
 from hounsfield.images.dicom_header import Header
+from hounsfield.images.dicom_tags import private_places
 
 Array = npt.NDArray[Any]
+# The private blocks in which files say that they are mosaics; most files have none.
+CREATORS = [
+    creator for keyword in ("SiemensNumberOfImagesInMosaic", "UIHGridFrames") for creator, _ in private_places(keyword)
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +52,8 @@ def read_mosaic(header: Header, path: Path) -> Mosaic | None:
     Raises:
         ImageError: it is one, and does not tell how many slices it has, or they do not fit into the picture.
     """
+    if not any(creator in header.dataset for creator in CREATORS) and not _says_mosaic(header):
+        return None
     if "UIHGridFrames" in header:
         return _of_uih(header, path)
     if _is_siemens(header):
@@ -55,9 +62,11 @@ def read_mosaic(header: Header, path: Path) -> Mosaic | None:
 
 
 def _is_siemens(header: Header) -> bool:
-    if "MOSAIC" in (header.text("ImageType") or "").upper().split("\\"):
-        return True
-    return (header.decimal("SiemensNumberOfImagesInMosaic") or 0) > 1
+    return _says_mosaic(header) or (header.decimal("SiemensNumberOfImagesInMosaic") or 0) > 1
+
+
+def _says_mosaic(header: Header) -> bool:
+    return "MOSAIC" in (header.text("ImageType") or "").upper().split("\\")
 
 
 def _of_siemens(header: Header, path: Path) -> Mosaic:

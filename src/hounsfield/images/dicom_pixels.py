@@ -106,7 +106,7 @@ def with_all_frames(header: Header, layout: Layout, path: Path) -> Layout:
 
 
 def _whole_frames(length: int, layout: Layout, dtype: np.dtype[Any] | None, path: Path) -> int:
-    single = replace(layout, frames=1)
+    single = layout if layout.frames == 1 else replace(layout, frames=1)
     size = single.count * dtype.itemsize if dtype else native_bytes(single)
     found, surplus = divmod(length, size)
     if layout.bits_allocated > 1 and found > layout.frames and surplus > 1:

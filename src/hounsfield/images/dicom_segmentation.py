@@ -137,7 +137,8 @@ def _grid(header: Header, num_frames: int, path: Path) -> tuple[tuple[Plane, ...
     if not all(are_parallel(first, plane) for plane in planes):
         raise ImageError(f"{path} is a segmentation whose frames are not parallel: expected one stack of slices.")
     depths = np.array([float(first.normal @ plane.position) for plane in planes])
-    step = _step(depths, first, path)
+    measures = functional_group(frames[0] if frames else None, shared, "PixelMeasuresSequence") or header
+    step = _step(depths, measures.decimal("SpacingBetweenSlices"), first.thickness, path)
     slots = np.round((depths - depths.min()) / step).astype(int)
     start = planes[int(depths.argmin())]
     count = int(slots.max()) + 1
@@ -151,13 +152,18 @@ def _moved(plane: Plane, offset: npt.NDArray[np.float64], step: float) -> Plane:
     return Plane(plane.position + offset, plane.along_columns, plane.along_rows, plane.spacing, step)
 
 
-def _step(depths: npt.NDArray[np.float64], plane: Plane, path: Path) -> float:
-    """The distance between slices: the stated one, or else the smallest, of which all others are multiples."""
+def _step(depths: npt.NDArray[np.float64], stated: float | None, thickness: float, path: Path) -> float:
+    """The distance between slices: the stated one, or else the smallest, of which all others are multiples.
+
+    The thickness of slices is no distance between them: it counts only where there is one slice.
+    """
     gaps = np.diff(np.unique(np.round(depths, 4)))
     gaps = gaps[gaps > GAP_MILLIMETRES]
     if not len(gaps):
-        return plane.thickness
-    for step in (plane.thickness, float(gaps.min())):
+        return thickness
+    for step in (abs(stated or 0.0), float(gaps.min())):
+        if not step:
+            continue
         multiples = np.round(gaps / step)
         if np.all(multiples >= 1) and np.all(np.abs(gaps - multiples * step) <= gap_tolerance(step) * multiples):
             return step

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 from pydicom.datadict import keyword_for_tag
 from pydicom.tag import BaseTag, Tag
@@ -185,10 +186,6 @@ class Private:
     element: int
     representation: str
 
-    def tags(self) -> list[BaseTag]:
-        """Where the element stands in each of the blocks that writers use."""
-        return [Tag(self.group, block << 8 | self.element) for block in BLOCKS]
-
 
 # Vendors number their blocks from 0x10; an element copied into another vendor's file moves a few blocks on.
 BLOCKS = range(0x10, 0x14)
@@ -218,12 +215,20 @@ PRIVATE: dict[str, Private] = {
     "GEBValue": Private(0x0043, "GEMS_PARM_01", 0x39, "IS"),
     "GEImageComponent": Private(0x0043, "GEMS_PARM_01", 0x2F, "SS"),
 }
+
+
+@cache
+def private_places(keyword: str) -> list[tuple[BaseTag, BaseTag]]:
+    """(creator, element) of a private element in each of the blocks that writers use."""
+    private = PRIVATE[keyword]
+    return [(Tag(private.group, block), Tag(private.group, block << 8 | private.element)) for block in BLOCKS]
+
+
 TAGS: dict[str, BaseTag] = {keyword: Tag(keyword) for keyword in (*KEYWORDS, *INNER_KEYWORDS)}
 SPECIFIC_TAGS = list(
     dict.fromkeys(
         [Tag(keyword) for keyword in KEYWORDS]
-        + [tag for private in PRIVATE.values() for tag in private.tags()]
-        + [Tag(private.group, block) for private in PRIVATE.values() for block in BLOCKS]
+        + [tag for keyword in PRIVATE for places in private_places(keyword) for tag in places]
     )
 )
 

@@ -146,7 +146,7 @@ def identified(image: Image, reference: Reference) -> Image:
         ImageError: the image has no frame of that number.
     """
     facts = image.metadata
-    found = reference.replace(study=facts.study, series=facts.series, instance=facts.instance)
+    found = Reference(reference.path, reference.volume, reference.frame, facts.study, facts.series, facts.instance)
     if reference.frame is None:
         return image.replace(reference=found)
     number = len(image.pixels) if image.rank == 3 else 1
