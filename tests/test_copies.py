@@ -16,7 +16,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from hounsfield.cohorts import Cohort, assign_splits, load_cohort
-from hounsfield.cohorts.alignment import Alignment, correlation, fitted, smoothed
+from hounsfield.cohorts.alignment import Agreement, Alignment, agreement, fitted, smoothed
 from hounsfield.cohorts.audit import audit
 from hounsfield.cohorts.changes import GREY_VALUES, MIRRORED, ROTATED, SHEARED, SHIFTED, TURNED, ZOOMED, described
 from hounsfield.cohorts.copies import Joined, copy_pairs, decoded
@@ -126,20 +126,32 @@ def test_the_map_between_two_pictures_is_the_one_that_made_the_second() -> None:
     assert fitted(keypoints(pixels), keypoints(second), mirrored=True) is None
 
 
-def test_correlation_is_one_under_any_brightness_and_low_for_another_picture() -> None:
+def test_grey_values_agree_under_any_brightness_and_not_with_another_picture() -> None:
     first, other = decoded(picture(scene(6))), decoded(picture(scene(7)))
     identity = np.eye(2, 3)
-    assert correlation(smoothed(first), smoothed(first) * 0.5 + 20, identity) == pytest.approx(1, abs=1e-3)
-    assert correlation(smoothed(first), smoothed(other), identity) < 0.5
-    assert correlation(smoothed(first), np.full(first.shape, 7, np.float32), identity) == pytest.approx(0, abs=1e-6)
+    same = agreement(smoothed(first), smoothed(first) * 0.5 + 20, identity)
+    assert same == pytest.approx((1, 0), abs=2e-3)
+    unlike = agreement(smoothed(first), smoothed(other), identity)
+    assert unlike.correlation < 0.5 < unlike.difference
+    flat = agreement(smoothed(first), np.full(first.shape, 7, np.float32), identity)
+    assert flat.correlation == pytest.approx(0, abs=1e-6)
     away = np.array([[1.0, 0, 120], [0, 1, 0]])
-    assert correlation(smoothed(first), smoothed(first), away) == 0
+    assert agreement(smoothed(first), smoothed(first), away) == (0, 1)
+
+
+def test_a_change_in_one_place_shows_in_the_difference_alone() -> None:
+    first = decoded(picture(scene(6)))
+    second = first.copy()
+    cv2.circle(second, (64, 64), 14, 255, -1)
+    found = agreement(smoothed(first), smoothed(second), np.eye(2, 3))
+    assert found.correlation > 0.999
+    assert found.difference > 0.03
 
 
 def test_evidence_by_hand() -> None:
-    assert Alignment(np.eye(2, 3), 64, 0.9001).evidence == pytest.approx(3 + 1)
-    assert Alignment(np.eye(2, 3), 16, 0.9901).evidence == pytest.approx(2 + 2)
-    assert not Alignment(np.eye(2, 3), 16, 0.98).confirmed
+    assert Alignment(np.eye(2, 3), 64, Agreement(0.9001, 0.009)).evidence == pytest.approx(3 + 1 + 1)
+    assert Alignment(np.eye(2, 3), 16, Agreement(0.9901, 0.099)).evidence == pytest.approx(2 + 2 + 0.5)
+    assert not Alignment(np.eye(2, 3), 16, Agreement(0.9901, 0.099)).confirmed
 
 
 def test_candidates_are_those_that_brute_force_finds() -> None:
@@ -244,7 +256,7 @@ def pictured(cohort: Cohort) -> list[int]:
 
 def test_the_audit_names_the_kinds_with_an_example(augmented: Cohort) -> None:
     finding = next(one for one in audit(augmented).findings if one.title == "Near-duplicates")
-    assert finding.text.startswith("24 images are changed copies of one picture: 12 groups")
+    assert finding.text.startswith("24 images are changed copies of one another, in 12 groups")
     assert "mirrored (12), rotated (12)" in finding.text
     assert "(mirrored, rotated by 8°)" in finding.text
 

@@ -28,14 +28,28 @@ LEAST_DEVIATION = 4.0
 # Windows that show something, and the part of the smaller picture that must lie over the other.
 LEAST_WINDOWS = 30
 LEAST_OVERLAP = 0.3
+# Part of a window that must lie within both pictures.
+LEAST_COVERED = 0.9
 SMOOTHING = 1.5
 # Evidence from which on two pictures are copies. Chosen on glioma MRI and chest X-rays of bacterial pneumonia, where
-# distinct images reach 3.91 (neighbouring slices of one brain) and 3.84 (X-rays of one patient): see bench/copies.py.
-LEAST_EVIDENCE = 4.0
+# distinct images reach 4.7 (neighbouring slices of one brain) and 4.2 (X-rays of one patient), and on chest phantoms.
+LEAST_EVIDENCE = 4.8
 # How much evidence may be missing where refining the map is still worth its time: it would have to leave a tenth of
 # what the pictures differ by.
 WORTH_REFINING = 1.0
 REFINEMENT_STEPS = 15
+
+
+class Agreement(NamedTuple):
+    """How far two pictures show the same, where they overlap and either shows something.
+
+    Attributes:
+        correlation: median over small windows of the correlation of grey values within the window.
+        difference: share of the contrast of all windows that is not explained by the other picture's.
+    """
+
+    correlation: float
+    difference: float
 
 
 class Alignment(NamedTuple):
@@ -44,21 +58,24 @@ class Alignment(NamedTuple):
     Attributes:
         affine: float64 (2, 3), from x and y of the first picture to those of the second.
         matches: keypoints that lie over each other.
-        correlation: median of the local correlation of grey values, see ``correlation``.
+        agreement: of the grey values.
     """
 
     affine: Affine
     matches: int
-    correlation: float
+    agreement: Agreement
 
     @property
     def evidence(self) -> float:
-        """How much speaks for copies: half the binary logarithm of the matches, less log10(1 − correlation).
+        """How much speaks for copies: log2(matches) / 2 − log10(1 − correlation) − log10(difference) / 2.
 
         Each alone fails: noise leaves fewer matches and a lower correlation, neighbouring slices of one head have
-        nearly the same skull. With 64 matches a correlation of 0.9 is enough, with 8 it must be 0.997.
+        nearly the same skull, and two chests have the same outline.
         """
-        return float(0.5 * np.log2(self.matches) - np.log10(1.0001 - min(max(self.correlation, 0.0), 1.0)))
+        differing = 1.0001 - min(max(self.agreement.correlation, 0.0), 1.0)
+        return float(
+            0.5 * np.log2(self.matches) - np.log10(differing) - 0.5 * np.log10(self.agreement.difference + 0.001)
+        )
 
     @property
     def confirmed(self) -> bool:
@@ -105,11 +122,11 @@ def _plausible(affine: npt.NDArray[np.float64], *, mirrored: bool) -> bool:
 def aligned(first: Floats, second: Floats, fit: tuple[Affine, int]) -> Alignment:
     """Compare two smoothed pictures under a map, which is refined where they do not agree enough yet."""
     affine, matches = fit
-    found = Alignment(affine, matches, correlation(first, second, affine))
+    found = Alignment(affine, matches, agreement(first, second, affine))
     if found.confirmed or found.evidence < LEAST_EVIDENCE - WORTH_REFINING:
         return found
     affine = _refined(first, second, affine)
-    return max(found, Alignment(affine, matches, correlation(first, second, affine)), key=lambda one: one.correlation)
+    return max(found, Alignment(affine, matches, agreement(first, second, affine)), key=lambda one: one.evidence)
 
 
 def _refined(first: Floats, second: Floats, affine: Affine) -> Affine:
@@ -124,15 +141,15 @@ def _refined(first: Floats, second: Floats, affine: Affine) -> Affine:
     return np.asarray(cv2.invertAffineTransform(found), np.float64)
 
 
-def correlation(first: Floats, second: Floats, affine: Affine) -> float:
-    """The median over small windows of the correlation of grey values within the window.
+def agreement(first: Floats, second: Floats, affine: Affine) -> Agreement:
+    """Compare the grey values of two smoothed pictures under a map, window by window.
 
-    Within windows, because brightness, contrast and gamma then hardly matter, and because two chests agree in the
-    coarse and differ in each detail; the median, because the edge of a shifted copy is filled with something else.
-    Windows in which both pictures are flat are not counted.
+    Within windows, because brightness, contrast and gamma then hardly matter; the median, because two chests agree in
+    the coarse and differ in most details; the share of contrast, because neighbouring slices differ in few places, and
+    there much. What a shifted copy's edge is filled with lies outside the original, and so plays no part.
 
     Returns:
-        −1 to 1; 0 where too little overlaps or shows anything.
+        A correlation of 0 and a difference of 1 where too little overlaps or shows anything.
     """
     height, width = second.shape
     laid = cv2.warpAffine(first, affine, (width, height))
@@ -144,13 +161,16 @@ def correlation(first: Floats, second: Floats, affine: Affine) -> float:
     m1, m2, square1, square2, product = (one / weight for one in means[1:])
     variance1, variance2 = np.maximum(square1 - m1 * m1, 0), np.maximum(square2 - m2 * m2, 0)
     floor = LEAST_DEVIATION**2
-    counted = means[0] > 0.5
+    counted = means[0] > LEAST_COVERED
     shown = counted & (np.maximum(variance1, variance2) > floor)
     smaller = min(first.size, second.size) / CELL**2
     if shown.sum() < LEAST_WINDOWS or counted.sum() < LEAST_OVERLAP * smaller:
-        return 0.0
+        return Agreement(0.0, 1.0)
     spread = np.sqrt(np.maximum(variance1, floor) * np.maximum(variance2, floor))
-    return float(np.median(((product - m1 * m2) / spread)[shown]))
+    correlations = ((product - m1 * m2) / spread)[shown]
+    contrast = np.sqrt(variance1 * variance2)[shown]
+    unexplained = (contrast * (1 - np.square(np.clip(correlations, 0, 1)))).sum() / max(contrast.sum(), 1e-6)
+    return Agreement(float(np.median(correlations)), float(unexplained))
 
 
 def _windows(values: Floats, cells: tuple[int, int]) -> Floats:

@@ -154,13 +154,13 @@ def _duplicated(cohort: Cohort, groups: tuple[DuplicateGroup, ...]) -> list[Find
     findings = []
     for exact, title, what in (
         (True, "Exact duplicates", "have the same pixels as another one"),
-        (False, "Near-duplicates", "are changed copies of one picture"),
+        (False, "Near-duplicates", "are changed copies of one another"),
     ):
         chosen = tuple(group for group in groups if group.exact == exact)
         rows = _rows_of(chosen)
         if chosen:
             text = (
-                f"{len(rows):,} images {what}: {len(chosen):,} groups{_changes(cohort, chosen)}. They count several "
+                f"{len(rows):,} images {what}, in {len(chosen):,} groups{_changes(cohort, chosen)}. They count several "
                 "times in every figure, and are kept on one side where a split is made."
             )
             findings.append(Finding("note", title, text, rows))
@@ -176,7 +176,7 @@ def _changes(cohort: Cohort, groups: tuple[DuplicateGroup, ...]) -> str:
     counted = ", ".join(f"{kind} ({count:,})" for kind, count in counts.items() if count)
     clearest = max(changes, key=lambda change: len(change.kinds))
     first, second = (cohort.table["image"].iloc[row] for row in clearest.rows)
-    return f", by what sets the copies apart: {counted}; for example '{first}' and '{second}' ({clearest.text})"
+    return f"; between them: {counted}; for example '{first}' and '{second}' ({clearest.text})"
 
 
 def _shortcuts(tested: tuple[Shortcut, ...]) -> list[Finding]:
