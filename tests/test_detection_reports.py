@@ -123,7 +123,7 @@ def test_inspection_of_a_detection_cohort(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["inspect", str(tmp_path), "-o", str(tmp_path / "page")])
     assert result.exit_code == 0, result.output
     said = " ".join(result.stdout.split())
-    for text in ("Objects an image: 2 to 2", "0 images have none", "Invalid boxes", "20 to 20 × 27 to 30"):
+    for text in ("Objects per image: 2 to 2", "0 images have none", "Invalid boxes", "20 to 20 × 27 to 30"):
         assert text in said
     page = (tmp_path / "page" / "inspection.html").read_text(encoding="utf-8")
     for text in ("Objects, unassigned", "Columns of a box", class_colour(1)):

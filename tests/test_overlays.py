@@ -39,8 +39,8 @@ def test_a_slice_has_original_evidence_and_both_with_a_scale() -> None:
     image = Image(np.arange(1200, dtype=np.uint8).reshape(30, 40, 1), spacing=(2.0, 4.0))
     figure = overlay_figure(explained(image, (5, 7), flags=("inverted",)))
     titles = [axes.get_title() for axes in figure.axes]
-    assert titles[:3] == ["original", "evidence", "both"]
-    assert "p(opacity) = 0.750, predicted: opacity; unlike training: inverted" in figure.get_suptitle()
+    assert titles[:3] == ["original", "heat map", "overlay"]
+    assert "p(opacity) = 0.750, predicted: opacity; flags: inverted" in figure.get_suptitle()
     # 40 columns of 4 mm are 160 mm, a quarter is 40 mm: 2 cm is the round length below.
     assert texts(figure) == ["2 cm"]
     bar = figure.axes[0].lines[-1]
@@ -57,7 +57,7 @@ def test_without_a_geometry_nothing_is_claimed() -> None:
 def test_nothing_for_the_label_is_said() -> None:
     found = explained(Image(np.zeros((30, 40, 1), np.uint8)), (5, 7))
     found.heat[:] = -1
-    assert "nothing in the image speaks for opacity" in overlay_figure(found).get_suptitle()
+    assert "no area speaks for opacity" in overlay_figure(found).get_suptitle()
 
 
 def test_a_turned_volume_hangs_with_the_head_up_and_the_right_side_left() -> None:

@@ -95,7 +95,7 @@ def test_two_samples_of_one_population_do_not_differ(tmp_path: Path) -> None:
     assert not any(one.notable for one in report.shifts)
     assert report.pictures is not None
     assert report.pictures.p_value > 0.01
-    assert "no difference is seen" in report.lines()[0]
+    assert "no difference was found" in report.lines()[0]
     assert {"label", "site", "mean value"} <= {one.name for one in report.shifts}
 
 
@@ -112,7 +112,7 @@ def test_planted_shifts_are_found_named_and_sized(tmp_path: Path) -> None:
     assert found["mean value"].strength > 0.9
     assert report.pictures is not None
     assert report.pictures.low > 0.9
-    assert "other shares" in " ".join(report.lines())
+    assert "other frequencies" in " ".join(report.lines())
     assert report.thumbnails is not None
     difference = report.thumbnails[1] - report.thumbnails[0]
     assert difference[:, :8].mean() > difference[:, 8:].mean() + 10

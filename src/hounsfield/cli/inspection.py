@@ -28,20 +28,20 @@ def command(
     ] = None,
     as_json: Annotated[
         bool,
-        typer.Option("--json", help="Print everything as JSON; pictures are written only where -o names a folder."),
+        typer.Option("--json", help="Print everything as JSON; write pictures only if -o is given."),
     ] = False,
     kind: Kind = None,
     images: Images = None,
     label_column: LabelColumns = None,
     allow_outside: AllowOutside = False,
     cost: Annotated[
-        bool, typer.Option("--cost/--no-cost", help="Estimate what a training would take on this machine.")
+        bool, typer.Option("--cost/--no-cost", help="Estimate time, memory and disk of a training on this machine.")
     ] = True,
     against: Annotated[
-        str | None, typer.Option(metavar="DATA", help="Instead: how these other data differ from DATA; a figure.")
+        str | None, typer.Option(metavar="DATA", help="Compare DATA with these other data instead.")
     ] = None,
 ) -> None:
-    """Look DATA over: balance, geometry, bad files, duplicates, leaks, shortcuts; a page with pictures."""
+    """Check DATA before training: balance, geometry, unreadable files, duplicates, leaks, shortcuts."""
     from hounsfield.cli.console import check_folder, out, print_json, progress_bars, say
     from hounsfield.cli.shift import compare
     from hounsfield.cohorts import load_cohort
@@ -77,7 +77,7 @@ def command(
 
 
 def _costs(found: Audit, scanned: Scan) -> tuple[Cost, ...]:
-    """What a training would take, or none where nothing is installed that could train, or no box is there to learn."""
+    """The expected costs of a training; none where no backend is installed, or there is nothing to learn."""
     from hounsfield.cli.backend import announce_backend
     from hounsfield.cli.console import say
     from hounsfield.errors import MissingDependency
@@ -85,7 +85,7 @@ def _costs(found: Audit, scanned: Scan) -> tuple[Cost, ...]:
     try:
         announce_backend()
     except MissingDependency as error:
-        say(f"What a training would take is not estimated. {error}")
+        say(f"The costs of a training are not estimated. {error}")
         return ()
     from hounsfield.errors import CohortError
     from hounsfield.planning import PLANNERS, Facts
@@ -111,7 +111,7 @@ def _write(
     try:
         return write_inspection(found, scanned, folder, costs=costs, progress=progress)
     except MissingDependency as error:
-        # The table needs no extra; only a page that was asked for is owed.
+        # The printed table needs no extra; the page is only required if it was asked for.
         if output is not None:
             raise
         say(f"No page is written. {error}")
@@ -119,7 +119,7 @@ def _write(
 
 
 def _file_name(name: str) -> str:
-    """The name with everything that is awkward in a path replaced."""
+    """The name with characters replaced that are awkward in a path."""
     return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name)
 
 
@@ -147,7 +147,7 @@ def _print(found: Audit) -> None:
     for reference, reason in figures.bad:
         out.print(f"unreadable: {reference}: {reason}")
     if not found.findings:
-        out.print("Nothing was found that needs attention.")
+        out.print("Nothing needs attention.")
 
 
 def _print_boxes(boxes: BoxFigures) -> None:
@@ -167,7 +167,7 @@ def _print_boxes(boxes: BoxFigures) -> None:
     out.print(objects)
     each = boxes.per_image
     out.print(
-        f"Objects an image: {each.minimum:g} to {each.maximum:g}, median {each.median:g}; {boxes.negatives:,} images "
+        f"Objects per image: {each.minimum:g} to {each.maximum:g}, median {each.median:g}; {boxes.negatives:,} images "
         "have none."
     )
 
@@ -177,7 +177,9 @@ def _print_costs(costs: tuple[Cost, ...]) -> None:
 
     from hounsfield.cli.console import out
 
-    table = Table("effort", "time", "memory", "disk", title="A training on this machine, at most", title_justify="left")
+    table = Table(
+        "effort", "time", "memory", "disk", title="Training on this machine takes at most", title_justify="left"
+    )
     for cost in costs:
         table.add_row(cost.effort, *cost.words())
     out.print(table)
@@ -194,12 +196,12 @@ def _facts(found: Audit) -> list[tuple[str, str]]:
         ("patients", "unknown" if figures.num_patients is None else f"{figures.num_patients:,}"),
         ("studies", "unknown" if figures.num_studies is None else f"{figures.num_studies:,}"),
         ("modality", _counted(figures.modalities)),
-        ("size (least, median, greatest)", ", ".join(sizes)),
-        ("spacing in mm (likewise, by axis)", "; ".join(spacing) or "unknown"),
+        ("size (smallest, median, largest)", ", ".join(sizes)),
+        ("spacing in mm (by axis: smallest, median, largest)", "; ".join(spacing) or "unknown"),
         ("orientation", _counted(figures.orientations)),
         ("channels", f"{_counted(figures.channel_counts)}; {figures.num_grey:,} images are grey"),
         ("values", f"{_counted(figures.dtypes)}; stored bits {_counted(figures.bits)}"),
-        ("range (least, median mean, greatest)", ", ".join(f"{value:,.5g}" for value in values)),
+        ("values (minimum, median of means, maximum)", ", ".join(f"{value:,.5g}" for value in values)),
         (
             "constant, clipped, not finite",
             f"{len(figures.constant):,}, {len(figures.clipped):,}, {len(figures.not_finite):,}",

@@ -1,4 +1,4 @@
-"""What ``hounsfield inspect A --against B`` does: how the second cohort differs from the first."""
+"""``hounsfield inspect A --against B``: how the second cohort differs from the first."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MOST_ROWS = 15
 
 
 def compare(first: Scan, second: Scan, output: Path | None, *, as_json: bool) -> None:
-    """Print how two cohorts differ, and write ``shift.json`` and ``shift.png`` where a folder is named."""
+    """Print how two cohorts differ, and write ``shift.json`` and ``shift.png`` if a folder is given."""
     from hounsfield.cli.console import out, print_json, say
     from hounsfield.reports.shift import report_shift, write_shift
 
@@ -37,7 +37,7 @@ def _print(report: ShiftReport) -> None:
     from hounsfield.cli.console import out
 
     sizes = [f"{name} ({count:,})" for name, count in zip(report.names, report.images, strict=True)]
-    table = Table("", *sizes, "difference", "p", title="Differences, strongest first", title_justify="left")
+    table = Table("", *sizes, "difference", "p", title="Differences, largest first", title_justify="left")
     for one in report.shifts[:MOST_ROWS]:
         p_value = "< .001" if one.p_value < 0.001 else f"{one.p_value:.3f}"
         mark = "*" if one.notable else ""
@@ -46,7 +46,7 @@ def _print(report: ShiftReport) -> None:
 
 
 def _told(summary: dict[str, float]) -> str:
-    """Quartiles of a figure, or the most frequent levels with their shares."""
+    """Quartiles of a quantity, or the most frequent levels with their shares."""
     if set(summary) == {"25%", "50%", "75%"}:
         return ", ".join(f"{value:,.4g}" for value in summary.values())
     levels = sorted(((level, share) for level, share in summary.items() if share > 0), key=lambda item: -item[1])

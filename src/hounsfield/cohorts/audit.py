@@ -122,14 +122,15 @@ def _leaking(found: tuple[Leak, ...]) -> list[Finding]:
     before_test = tuple(leak for leak in found if not leak.into_test)
     if into_test:
         text = (
-            f"Found in training or validation and in test too: {describe_leaks(into_test)}. Test figures would be too "
-            "good, so a training stops until --drop-leaks (the training side's rows go) or --allow-leaks is said."
+            f"In training or validation and also in test: {describe_leaks(into_test)}. Test figures would be too "
+            "good, so train stops unless --drop-leaks (removes the rows on the training side) or --allow-leaks is "
+            "given."
         )
         findings.append(Finding("error", "Leaks into test", text, _rows_of(into_test)))
     if before_test:
         text = (
-            f"Found in training and in validation: {describe_leaks(before_test)}. A training leaves out the training "
-            "side's rows and says so."
+            f"In training and in validation: {describe_leaks(before_test)}. Training leaves out the rows on the "
+            "training side, with a note."
         )
         findings.append(Finding("warning", "Leaks between training and validation", text, _rows_of(before_test)))
     return findings
@@ -185,9 +186,9 @@ def _shortcuts(tested: tuple[Shortcut, ...]) -> list[Finding]:
         if risk.at_risk:
             what = "the label" if risk.label is None else f"the label '{risk.label}'"
             text = (
-                f"'{risk.attribute}' alone tells {what} right in {risk.accuracy:.0%} of cases where guessing gives "
-                f"{risk.chance:.0%} (Cramér's V {risk.strength:.2f}, p {_p_value(risk.p_value)}): a network may learn "
-                "it in place of the finding. Compare results within its levels."
+                f"'{risk.attribute}' alone predicts {what} with a balanced accuracy of {risk.accuracy:.0%} (chance "
+                f"{risk.chance:.0%}, Cramér's V {risk.strength:.2f}, p {_p_value(risk.p_value)}): a network may learn "
+                "it instead of the finding. Compare results within its levels."
             )
             severity: Severity = "warning" if risk.strength >= MEDIUM_STRENGTH else "note"
             findings.append(Finding(severity, f"Shortcut: {risk.attribute}", text))
@@ -201,8 +202,8 @@ def _p_value(value: float) -> str:
 def _suspicious(cohort: Cohort, figures: Fingerprint) -> list[Finding]:
     position = {str(reference): row for row, reference in enumerate(cohort.table["image"])}
     cases = (
-        ("Constant images", figures.constant, "hold one single value: they show nothing."),
-        ("Clipped images", figures.clipped, "have more than 5 % of their values at their maximum: detail was cut off."),
+        ("Constant images", figures.constant, "have a single value everywhere: they show nothing."),
+        ("Clipped images", figures.clipped, "have more than 5 % of their values at the maximum: detail is lost."),
     )
     return [
         Finding(
@@ -216,10 +217,10 @@ def _suspicious(cohort: Cohort, figures: Fingerprint) -> list[Finding]:
 def _unknown(figures: Fingerprint) -> list[Finding]:
     findings = []
     if figures.num_patients is None:
-        text = "Images of one patient may come to lie on both sides of a split. Name them in a column 'patient'."
+        text = "Images of one patient may end up in several splits. Add a column 'patient'."
         findings.append(Finding("note", "Patients unknown", text))
     if len(figures.ranks) > 1:
         kinds = f"{figures.ranks.get(2, 0):,} slices and {figures.ranks.get(3, 0):,} volumes"
-        text = f"Found {kinds}: a training takes one kind. Make a cohort of each."
+        text = f"Found {kinds}: a training takes one of them. Make a cohort of each."
         findings.append(Finding("warning", "Slices and volumes mixed", text))
     return findings

@@ -1,6 +1,6 @@
-"""Images with boxes drawn on them, to be looked at: of a cohort by class, of a test by what was found and what was not.
+"""Images with boxes drawn on them: those of a cohort by class, those of a test by outcome.
 
-Colours are Okabe and Ito's; what was found is dashed as well, for print without colour and for eyes that see it less.
+Colours are Okabe and Ito's; findings are also dashed, for print without colour and for colour-blind readers.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from hounsfield.evaluation.detections import Detections
 from hounsfield.images.image import Image
 
 SIDE = 512
-# What a test says of a box, with its colour, its dash, and whether its line is wider: errors are to be seen first.
+# The outcome of a box, with its colour, its dash, and whether its line is wider: errors should be seen first.
 FOUND, MISSED, TRUE, FALSE = COLOURS[0], COLOURS[1], COLOURS[5], COLOURS[3]
 OUTCOMES = (
     ("object, found", FOUND, False, False),
     ("object, missed", MISSED, False, True),
-    ("finding, true", TRUE, True, False),
-    ("finding, false", FALSE, True, True),
+    ("finding, correct", TRUE, True, False),
+    ("finding, false positive", FALSE, True, True),
 )
 DASH = 5  # pixels of the picture
 
@@ -40,14 +40,14 @@ class BoxGroup(NamedTuple):
 
 
 def boxed(image: Image, groups: Sequence[BoxGroup], *, side: int = SIDE) -> NDArray[np.uint8]:
-    """An image fit to be looked at, with boxes.
+    """An image for display, with boxes.
 
     Of a volume the slice is shown that most of the boxes cross, and only these are drawn.
 
     Args:
         image: 2D or 3D.
         groups: boxes in pixels of the image, drawn in this order.
-        side: of the picture, its longer one.
+        side: pixels of the longer side of the picture.
 
     Returns:
         (rows, columns, 3) as red, green, blue.
@@ -64,14 +64,14 @@ def boxed(image: Image, groups: Sequence[BoxGroup], *, side: int = SIDE) -> NDAr
     for group in groups:
         colour = tuple(int(group.colour[start : start + 2], 16) for start in (1, 3, 5))
         for box in np.asarray(group.boxes, np.float64).reshape(-1, 4):
-            # The line lies on the box's outermost pixels.
+            # The line lies on the outermost pixels of the box.
             first, last = np.rint(box[:2] * factors).astype(int), np.rint(box[2:] * factors).astype(int) - 1
             _rectangle(picture, first, np.maximum(first, last), colour, width + group.strong, dashed=group.dashed)
     return picture
 
 
 def by_class(boxes: NDArray[np.floating], classes: NDArray[np.integer]) -> list[BoxGroup]:
-    """The boxes of an image, a colour a class; see ``class_colour``."""
+    """The boxes of an image, one colour per class; see ``class_colour``."""
     return [BoxGroup(boxes[classes == label], class_colour(int(label))) for label in np.unique(classes)]
 
 
@@ -81,17 +81,17 @@ def class_colour(label: int) -> str:
 
 
 def by_outcome(detections: Detections, image: int, *, threshold: float, overlap: float) -> list[BoxGroup]:
-    """What a test says of one image: objects found and missed, findings true and false, as ``OUTCOMES`` names them."""
+    """The outcomes of a test for one image: objects found and missed, findings correct and false; see ``OUTCOMES``."""
     findings, objects = matched_pairs(detections, threshold=threshold, overlap=overlap)
     is_true, is_found = np.zeros(len(detections.scores), bool), np.zeros(len(detections.truth_classes), bool)
     is_true[findings], is_found[objects] = True, True
-    said = (detections.images == image) & (detections.scores >= threshold)
+    reported = (detections.images == image) & (detections.scores >= threshold)
     here = detections.truth_images == image
     parts = (
         detections.truth_boxes[here & is_found],
         detections.truth_boxes[here & ~is_found],
-        detections.boxes[said & is_true],
-        detections.boxes[said & ~is_true],
+        detections.boxes[reported & is_true],
+        detections.boxes[reported & ~is_true],
     )
     return [
         BoxGroup(part, colour, dashed, strong)
@@ -100,11 +100,11 @@ def by_outcome(detections: Detections, image: int, *, threshold: float, overlap:
 
 
 def busiest_slice(num_slices: int, groups: Sequence[BoxGroup]) -> int:
-    """The slice of a volume that most of the boxes cross, nearest to their middles; without boxes the middle one."""
+    """The slice of a volume that most boxes cross, near their middles; without boxes the middle one."""
     counts = np.zeros(num_slices)
     for group in groups:
         for box in group.boxes:
-            # The middle of a box says more than its ends.
+            # The middle of a box shows more of it than its ends.
             counts[max(0, int(box[0])) : int(np.ceil(box[3]))] += 1
             counts[min(max(int((box[0] + box[3]) / 2), 0), num_slices - 1)] += 0.5
     return int(counts.argmax()) if counts.any() else num_slices // 2

@@ -1,4 +1,4 @@
-"""Small pictures of images for a page: the way a person would look at them, as data within the page."""
+"""Small pictures of images for a page: as a reader would display them, embedded in the page."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 
 
 def preview(image: Image, side: int) -> NDArray[np.uint8]:
-    """Make an image fit to be looked at: its window applied, its pixels square, its longer side ``side``.
+    """An image for display: its window applied, its pixels square, its longer side ``side``.
 
     Of a volume the middle slice is shown; see :func:`displayed`.
 
@@ -31,7 +31,7 @@ def preview(image: Image, side: int) -> NDArray[np.uint8]:
 
 
 def displayed(image: Image) -> NDArray[np.float32]:
-    """The values of an image as they are looked at, from 0 (black) to 1 (white), in its own geometry.
+    """The values of an image as displayed, from 0 (black) to 1 (white), in its own geometry.
 
     The first window of the header is used; without one, bytes are taken as they are and other values are shown from
     percentile 1 to 99.
@@ -49,7 +49,7 @@ def _range(image: Image, values: NDArray[np.float32]) -> tuple[float, float]:
     if image.metadata.windows:
         center, width = image.metadata.windows[0]
         return center - width / 2, center + width / 2
-    # Bytes of a label map or a mask are few and small, and would be black as they are.
+    # The values of a label map or a mask are small, and would be black as they are.
     if image.pixels.dtype == np.uint8 and float(values.max()) > 32:
         return 0.0, 255.0
     low, high = (float(value) for value in np.percentile(values, (1, 99)))
@@ -64,7 +64,7 @@ def _display_size(image: Image, side: int) -> tuple[int, int]:
 
 
 def data_address(picture: NDArray[Any]) -> str:
-    """A picture as a ``data:`` address, so that a page needs no other file."""
+    """A picture as a ``data:`` URL, so that a page needs no other file."""
     ordered = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR) if picture.ndim == 3 else picture
     encoded = cv2.imencode(".jpg", ordered, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
     return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")

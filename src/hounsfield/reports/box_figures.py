@@ -1,4 +1,4 @@
-"""Pictures of a test of detection: free response, precision and recall, counts, the worst images with their boxes."""
+"""Figures of a test of detection: free response, precision and recall, counts, the worst images with their boxes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PICTURE_SIDE = 420
 
 
 def free_response_figure(assessment: DetectionAssessment) -> Figure:
-    """Draw sensitivity against false findings an image; LUNA16's seven rates are marked, with intervals."""
+    """Draw sensitivity against false positives per image; LUNA16's seven rates are marked, with intervals."""
     detections, estimates = assessment.detections, assessment.estimates
     figure = new_figure(1.25 * SIDE, SIDE)
     axes = figure.add_subplot()
@@ -46,13 +46,13 @@ def free_response_figure(assessment: DetectionAssessment) -> Figure:
     axes.set_xlim(LUNA_RATES[0] / 1.5, LUNA_RATES[-1] * 1.5)
     axes.set_xticks(LUNA_RATES, ["1/8", "1/4", "1/2", "1", "2", "4", "8"])
     axes.set_ylim(-0.01, 1.01)
-    dress(axes, "Free response", "False findings an image", "Sensitivity")
+    dress(axes, "Free-response curve", "False positives per image", "Sensitivity")
     axes.legend(frameon=False, fontsize=8, loc="lower right")
     return figure
 
 
 def detection_precision_figure(assessment: DetectionAssessment) -> Figure:
-    """Draw precision against recall for each class at the test's overlap; the point is the score that was chosen."""
+    """Draw precision against recall for each class at the IoU of the test; the point is the score threshold."""
     detections, estimates = assessment.detections, assessment.estimates
     figure = new_figure(1.25 * SIDE, SIDE)
     axes = figure.add_subplot()
@@ -65,18 +65,18 @@ def detection_precision_figure(assessment: DetectionAssessment) -> Figure:
         key = "ap50" if len(detections.labels) == 1 else f"ap50_{name}"
         legend = f"{name}: AP50 {estimates[key].value:.3f}"
         axes.plot(recall, precision, dash, color=colour, label=legend)
-        said = np.flatnonzero(scores >= assessment.threshold)
-        if len(said):
-            axes.plot(recall[said[-1]], precision[said[-1]], "o", color=colour)
+        reported = np.flatnonzero(scores >= assessment.threshold)
+        if len(reported):
+            axes.plot(recall[reported[-1]], precision[reported[-1]], "o", color=colour)
     axes.set_xlim(-0.01, 1.01)
     axes.set_ylim(-0.01, 1.01)
-    dress(axes, f"Precision and recall at IoU {assessment.overlap:g}", "Recall (sensitivity)", "Precision (PPV)")
+    dress(axes, f"Precision-recall curve at IoU {assessment.overlap:g}", "Recall (sensitivity)", "Precision (PPV)")
     axes.legend(frameon=False, fontsize=8, loc="lower left")
     return figure
 
 
 def precision_recall(events: Events) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scores of the findings, surest first, and recall and precision when all down to each are said."""
+    """Scores of the findings, best first, and recall and precision with each score as the threshold."""
     scores = np.concatenate([events.hit_scores, events.false_scores])
     order = np.argsort(-scores, kind="stable")
     hits = np.cumsum(order < len(events.hit_scores))
@@ -84,7 +84,7 @@ def precision_recall(events: Events) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
 
 def counting_figure(assessment: DetectionAssessment) -> Figure:
-    """Draw found less true objects against their mean, an image a point, with bias and limits of agreement."""
+    """Draw found minus true counts against their mean, one point per image, with bias and limits of agreement."""
     detections, estimates = assessment.detections, assessment.estimates
     true = detections.truth_counts().sum(axis=1)
     found = detections.counts(assessment.threshold).sum(axis=1)
@@ -101,13 +101,13 @@ def counting_figure(assessment: DetectionAssessment) -> Figure:
             label = f"{text} {estimate.value:+.2f}" if name == "count_bias" else text or None
             axes.axhline(estimate.value, color=COLOURS[1], linestyle=dash, label=label)
     axes.axhline(0, color=GREY, linewidth=0.8, linestyle=":")
-    dress(axes, "Objects an image", "Mean of found and true", "Found less true")
+    dress(axes, "Objects per image", "Mean of found and true", "Found minus true")
     axes.legend(fontsize=8, framealpha=0.9)
     return figure
 
 
 def worst_images(assessment: DetectionAssessment, count: int = WORST) -> Integers:
-    """The images with most missed objects and false findings together, worst first; those without any are left out."""
+    """The images with most missed objects and false positives together, worst first; only those with some."""
     errors = image_errors(assessment.detections, threshold=assessment.threshold, overlap=assessment.overlap)
     wrong = errors["missed"] + errors["false"]
     order = np.argsort(-wrong, kind="stable")[:count]
@@ -115,11 +115,11 @@ def worst_images(assessment: DetectionAssessment, count: int = WORST) -> Integer
 
 
 def worst_cases_figure(assessment: DetectionAssessment, read: Callable[[int], Image], *, count: int = WORST) -> Figure:
-    """Draw the worst images with their boxes: objects found and missed, findings true and false.
+    """Draw the worst images with their boxes: objects found and missed, findings correct and false.
 
     Args:
         assessment: the test.
-        read: gives the image of a number, in the pixels that the boxes are in.
+        read: gives an image by its number, in the pixels of the boxes.
         count: how many.
     """
     errors = image_errors(assessment.detections, threshold=assessment.threshold, overlap=assessment.overlap)
@@ -139,8 +139,11 @@ def worst_cases_figure(assessment: DetectionAssessment, read: Callable[[int], Im
         axes = figure.add_subplot(lines, columns, position)
         axes.imshow(picture)
         axes.set_axis_off()
-        said = (f"{errors[name][row]:,} {name}" for name in ("hits", "missed", "false"))
-        axes.set_title(", ".join(said), fontsize=9)
+        counts = (
+            f"{errors[key][row]:,} {name}"
+            for key, name in (("hits", "found"), ("missed", "missed"), ("false", "false"))
+        )
+        axes.set_title(", ".join(counts), fontsize=9)
     handles = [
         Line2D([], [], color=colour, linestyle="--" if dashed else "-", linewidth=1.5 + strong, label=name)
         for name, colour, dashed, strong in OUTCOMES

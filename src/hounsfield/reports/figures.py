@@ -1,7 +1,7 @@
-"""Pictures of a run and of its figures; each function returns a Figure and knows nothing of files.
+"""Figures of a run and of its results; each function returns a Figure and writes no file.
 
-Figures are made without pyplot, so no global state and no display is needed. Colours are Okabe and Ito's, which
-stay apart for colour-blind readers; lines of one picture differ by dash as well, for print without colour.
+Figures are made without pyplot, so they need neither global state nor a display. Colours are Okabe and Ito's, which
+colour-blind readers can tell apart; lines of one figure also differ by dash, for print without colour.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from hounsfield.reports.fonts import letter
 
 DASHES = ("-", "--", "-.", ":")
 GREY = "#767676"
-SIDE = 4.6  # inches of a square picture
+SIDE = 4.6  # inches of a square figure
 MAX_CURVE_POINTS = 2_000
 MAX_NAMED_CLASSES = 40
 LEGEND_INSIDE = 4
@@ -68,12 +68,12 @@ def dress(axes: Axes, title: str, x_label: str, y_label: str) -> None:
 
 
 def learning_curves(history: pd.DataFrame) -> Figure:
-    """Draw each quantity of a training against the epoch, training beside validation.
+    """Draw each quantity of a training against the epoch, for training and validation.
 
     Args:
-        history: a row an epoch; ``epoch`` where there is one, otherwise the row number counts from 1. Every column
-            ``NAME`` or ``val_NAME`` with a partner gets a panel, and so do the loss and lone figures of validation;
-            the learning rate and other lone columns are left out.
+        history: one row per epoch; ``epoch`` where there is one, otherwise the row number, from 1. Every column
+            ``NAME`` with a partner ``val_NAME`` gets a panel, and so do the loss and columns of validation alone; the
+            learning rate and other columns without a partner are left out.
     """
     columns = list(map(str, history.columns))
     names = [name for name in columns if name == "loss" or f"val_{name}" in columns]
@@ -108,7 +108,7 @@ def _mark_best(axes: Axes, epochs: npt.NDArray[Any], values: npt.NDArray[np.floa
 
 
 def roc_figure(answers: Outcomes, estimates: Mapping[str, Estimate] | None = None) -> Figure:
-    """Draw the ROC curve, one a label where there are several; with AUC and interval where ``estimates`` are given."""
+    """Draw the ROC curve, one per label where there are several; with AUC and interval if ``estimates`` are given."""
     figure, axes = _square(answers)
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
     for index, column in _drawable(answers):
@@ -121,14 +121,14 @@ def roc_figure(answers: Outcomes, estimates: Mapping[str, Estimate] | None = Non
 
 
 def precision_recall_figure(answers: Outcomes, estimates: Mapping[str, Estimate] | None = None) -> Figure:
-    """Draw precision against recall, one curve a label where there are several; chance is the label's prevalence."""
+    """Draw precision against recall, one curve per label where there are several; chance is the label's prevalence."""
     figure, axes = _square(answers)
     for index, column in _drawable(answers):
         curve = precision_recall_curve(answers.truth[:, column], answers.scores[:, column])
         _draw_curve(axes, curve, index, _legend(answers, column, "average_precision", estimates), stepped=True)
         prevalence = float(answers.truth[:, column].mean())
         axes.axhline(prevalence, color=COLOURS[index % len(COLOURS)], linewidth=0.8, linestyle=":")
-    dress(axes, "Precision and recall", "Recall (sensitivity)", "Precision (PPV)")
+    dress(axes, "Precision-recall curve", "Recall (sensitivity)", "Precision (PPV)")
     _legend_outside(axes, answers, "lower left")
     return figure
 
@@ -137,7 +137,7 @@ def confusion_figure(matrix: npt.NDArray[np.int64], labels: Sequence[str]) -> Fi
     """Draw a confusion matrix: counts as text, the share of each true class as shade.
 
     Args:
-        matrix: (C, C), rows the truth, columns the decision.
+        matrix: (C, C), rows the truth, columns the prediction.
         labels: the C names.
     """
     count = len(labels)
@@ -154,21 +154,21 @@ def confusion_figure(matrix: npt.NDArray[np.int64], labels: Sequence[str]) -> Fi
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=9 if count <= 8 else 7)
         axes.set_xticks(range(count), labels, rotation=45 if count > 2 else 0, ha="right" if count > 2 else "center")
         axes.set_yticks(range(count), labels)
-    axes.set_xlabel("Decision")
+    axes.set_xlabel("Prediction")
     axes.set_ylabel("Truth")
-    axes.set_title("Confusion matrix (share of each true class)", fontsize=11)
+    axes.set_title("Confusion matrix (shares of rows)", fontsize=11)
     return figure
 
 
 def reliability_figure(answers: Outcomes, groups: npt.ArrayLike | None = None) -> Figure:
-    """Draw the observed frequency against the mean probability in bins of equal mass, with Wilson intervals by patient.
+    """Draw observed frequency against mean probability in bins of equal counts, with Wilson intervals by patient.
 
     Args:
         answers: of n cases.
-        groups: (n,) patient of each case; ``None`` where each case is another patient.
+        groups: (n,) patient of each case; ``None`` where each case is a patient of its own.
     """
     figure, axes = _square(answers)
-    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":", label="perfect")
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":", label="perfect calibration")
     columns = range(answers.outcome.shape[1])
     for index, column in enumerate(columns):
         bins = reliability(answers.outcome[:, column], answers.confidence[:, column], groups=groups)
@@ -180,14 +180,14 @@ def reliability_figure(answers: Outcomes, groups: npt.ArrayLike | None = None) -
         }
         bars = spread if len(columns) == 1 else None
         axes.errorbar(bins.probability, bins.frequency, bars, marker="o", markersize=4, capsize=2, label=name, **style)
-    about = "Probability of the decided class" if answers.task == "multi-class" else "Predicted probability"
-    dress(axes, "Reliability", about, "Share right" if answers.task == "multi-class" else "Observed frequency")
+    about = "Probability of the predicted class" if answers.task == "multi-class" else "Predicted probability"
+    dress(axes, "Reliability", about, "Share correct" if answers.task == "multi-class" else "Observed frequency")
     _legend_outside(axes, answers, "upper left")
     return figure
 
 
 def score_histogram(answers: Outcomes, threshold: float = 0.5) -> Figure:
-    """Draw how the scores are distributed among the cases with each label and those without it."""
+    """Draw the distribution of the scores of the cases with and without each label."""
     figure, panels = _panels(answers.truth.shape[1], width=SIDE, height=3.2)
     bins = np.linspace(0, 1, 31).tolist()
     for column, axes in enumerate(panels):
@@ -212,13 +212,13 @@ def montage(
     *,
     stretch: bool = True,
 ) -> Figure:
-    """Draw images side by side, each from its own 1st to its 99th percentile; of a volume its middle slice.
+    """Draw images side by side, each from its own 1st to its 99th percentile; the middle slice of a volume.
 
     Args:
         images: (rows, columns), (rows, columns, channels) or (slices, rows, columns, channels) each.
         titles: a line above each image.
-        columns: how many stand in one row.
-        stretch: False for pictures of bytes that are to be shown as they are.
+        columns: images per row.
+        stretch: False for 8-bit pictures that are shown as they are.
     """
     count = max(len(images), 1)
     columns = min(columns, count)
@@ -280,7 +280,7 @@ def _legend(answers: Outcomes, column: int, metric: str, estimates: Mapping[str,
 
 
 def _legend_outside(axes: Axes, answers: Outcomes, place: Literal["lower right", "lower left", "upper left"]) -> None:
-    """A legend of few entries stands inside the picture, of many beside it."""
+    """A legend of few entries is inside the axes, of many beside them."""
     if not axes.get_legend_handles_labels()[0]:
         return
     if len(answers.questions) <= LEGEND_INSIDE:

@@ -1,4 +1,4 @@
-"""The report of an audit: one HTML page with pictures, a montage, and the same as JSON."""
+"""The report of an audit: one HTML page with pictures, a montage, and the figures as JSON."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from hounsfield.reports.figures import montage, save_figure
 from hounsfield.version import __version__
 
 if TYPE_CHECKING:
-    # Whoever estimates has Keras; the page itself needs none.
+    # Estimating costs needs Keras; the page itself does not.
     from hounsfield.plans.costs import Cost
 
 TASK = "drawing pictures"
 TEMPLATES = Path(__file__).parent / "templates"
 PICTURE_SIDE = 128
-# Boxes need more room than a look does.
+# Boxes need larger pictures.
 BOXED_SIDE = 320
 PICTURES_A_LABEL = 8
 MOST_LABELS = 12
 GROUPS_SHOWN = 12
 PICTURES_A_GROUP = 4
-# Files named in the page; the JSON file beside it has all.
+# Files named in the page; the JSON file has all.
 NAMES_SHOWN = 40
 BINS = 24
 
@@ -66,16 +66,16 @@ class Bar:
 def write_inspection(
     audit: Audit, scanned: Scan, folder: Path, *, costs: Sequence[Cost] = (), progress: Progress = silent
 ) -> InspectionFiles:
-    """Write ``inspection.html``, ``montage.png`` and ``inspection.json``, in place of those of an earlier report.
+    """Write ``inspection.html``, ``montage.png`` and ``inspection.json``, replacing those of an earlier report.
 
-    No patient is named: the page counts patients, and shows references of images as the table has them.
+    No patient is named: the page counts patients, and shows the references of images as in the table.
 
     Args:
         audit: what was found.
-        scanned: the pass over the images that it was found in.
+        scanned: the pass over the images that the audit is from.
         folder: made when it is not there.
-        costs: what a training would take, by effort.
-        progress: told of each picture.
+        costs: the expected costs of a training, by effort.
+        progress: called for each picture.
 
     Raises:
         MissingDependency: Jinja2 is not installed.
@@ -114,7 +114,7 @@ def write_inspection(
 
 
 def example_rows(scanned: Scan) -> dict[str, list[int]]:
-    """A few readable rows of each label, evenly over the table, so that they come from many patients."""
+    """A few readable rows of each label, spread over the table, so that they come from many patients."""
     cohort = scanned.cohort
     targets = cohort.targets()
     columns = np.concatenate([1 - targets, targets], axis=1) if cohort.task == "binary" else targets
@@ -140,7 +140,7 @@ def _montage(cohort: Cohort, pictures: list[NDArray[np.uint8]], titles: list[str
 
 
 def _pictured_groups(audit: Audit) -> Iterable[tuple[str, tuple[int, ...]]]:
-    """The groups of one picture that are worth a look, the gravest first."""
+    """The groups of duplicates that are most worth looking at, most serious first."""
     leaking = {leak.rows for leak in audit.leaks if leak.kind != "patient"}
     ranked = sorted(
         audit.duplicates, key=lambda group: (group not in audit.contradictions, group.rows not in leaking, group.exact)
@@ -166,7 +166,7 @@ def _previews(cohort: Cohort, rows: list[int], progress: Progress) -> dict[int, 
 def _labelled(
     groups: dict[str, list[int]], cohort: Cohort, pictures: dict[int, NDArray[np.uint8]]
 ) -> list[tuple[str, list[dict[str, str]]]]:
-    """For each group its pictures with what stands below them."""
+    """The pictures of each group, with their captions."""
     table = cohort.table
     splits = table["split"].astype(object).where(table["split"].notna(), "")
     return [
@@ -209,7 +209,7 @@ def _balance(audit: Audit) -> list[tuple[str, list[Bar]]]:
 
 
 def _charts(audit: Audit) -> list[tuple[str, list[Bar]]]:
-    """The counts of every property of the files of which something is known."""
+    """The counts of every property of the images that is known."""
     figures = audit.fingerprint
     objects = figures.boxes.counts if figures.boxes is not None else {}
     counts: dict[str, dict[Any, int]] = {
@@ -250,13 +250,13 @@ def _histograms(scanned: Scan) -> list[dict[str, Any]]:
 
 
 def _box_columns(cohort: Cohort) -> dict[str, pd.Series[Any]]:
-    """Objects an image, and the sides of boxes, of a cohort that has any."""
+    """Objects per image and the sides of boxes, where a cohort has any."""
     if cohort.box_table is None:
         return {}
     table = cohort.box_table
     axes = {"Rows": ("y0", "y1"), "Columns": ("x0", "x1")} | ({"Slices": ("z0", "z1")} if cohort.box_rank == 3 else {})
     lengths = {f"{name} of a box": table[end] - table[start] for name, (start, end) in axes.items()}
-    return {"Objects an image": pd.Series(cohort.box_counts().sum(axis=1)), **lengths}
+    return {"Objects per image": pd.Series(cohort.box_counts().sum(axis=1)), **lengths}
 
 
 def _histogram(name: str, values: pd.Series[Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Evidence drawn over the image as a reader looks at it: original, heat map, both; of a volume in three planes."""
+"""Heat maps drawn over the image as a reader would display it: original, map, both; of a volume in three planes."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from hounsfield.explanation import Explanation
 from hounsfield.images.image import Image
 from hounsfield.images.orientation import is_usable, orientation_of, reorient
 
-# Perceptually even from dark to light, and the same to colour-blind readers; dark is clear in the overlay.
+# Perceptually uniform from dark to light, also for colour-blind readers; dark is transparent in the overlay.
 COLOURS = colormaps["inferno"]
 OPACITY = 0.6
 CONTOUR = 0.5
 INK, GROUND = "white", "black"
 PANEL = 3.2  # inches of a panel's longer side
 OPPOSITE = dict(zip("LRPASI", "RLAPIS", strict=True))
-# Where the letters at the top, right, bottom and left stand, as shares of the panel, and how they are aligned.
+# Where the letters at the top, right, bottom and left are, as shares of the panel, and how they are aligned.
 CORNERS: tuple[tuple[float, float, Literal["left", "center", "right"], Literal["top", "center", "bottom"]], ...] = (
     (0.5, 0.97, "center", "top"),
     (0.97, 0.5, "right", "center"),
@@ -41,11 +41,11 @@ PLANES = ("axial", "coronal", "sagittal")
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """One plane of an image with its evidence, the way it is hung.
+    """One plane of an image with its heat map, oriented for display.
 
     Attributes:
         picture: (rows, columns) or (rows, columns, 3), 0 to 1.
-        strength: (rows, columns) evidence as a share of the image's largest, 0 to 1.
+        strength: (rows, columns) evidence as a share of the maximum of the image, 0 to 1.
         steps: mm between rows and between columns; ``None`` where unknown.
         letters: patient sides at the top, right, bottom and left; empty where unknown.
         name: of the plane; empty for a 2D image.
@@ -59,12 +59,12 @@ class Panel:
 
     @property
     def aspect(self) -> float:
-        """How much higher than wide a pixel is."""
+        """The height of a pixel as a multiple of its width."""
         return self.steps[0] / self.steps[1] if self.steps else 1.0
 
 
 def overlay_figure(explanation: Explanation, *, title: str | None = None) -> Figure:
-    """Draw an explanation: a row a plane, and in each the original, the evidence, and both together.
+    """Draw an explanation: one row per plane with the original, the heat map, and both.
 
     Args:
         explanation: of one image.
@@ -80,7 +80,7 @@ def overlay_figure(explanation: Explanation, *, title: str | None = None) -> Fig
         _draw_row(row, panel)
     scale = ScalarMappable(Normalize(0, 1), COLOURS)
     bar = figure.colorbar(scale, ax=grid.ravel().tolist(), fraction=0.025, pad=0.01, ticks=[0, 1])
-    bar.ax.set_yticklabels(["none", "most"], fontsize=8)
+    bar.ax.set_yticklabels(["none", "maximum"], fontsize=8)
     bar.set_label(f"evidence for {explanation.label}, scaled to this image", fontsize=8)
     figure.suptitle(f"{title or explanation.image}\n{_verdict(explanation)}", fontsize=10)
     return figure
@@ -90,7 +90,7 @@ def pair_of_pictures(explanation: Explanation, side: int) -> tuple[npt.NDArray[n
     """The original and the overlay alone, for a page: pixels square, the longer side ``side``.
 
     Returns:
-        Two (rows, columns, 3) pictures, red, green, blue; of a volume its axial plane through the most evidence.
+        Two (rows, columns, 3) pictures, red, green, blue; of a volume the axial plane through the maximum of the map.
     """
     panel = next(_panels(explanation))
     rows, columns = panel.strength.shape[0] * panel.aspect, panel.strength.shape[1]
@@ -102,12 +102,12 @@ def pair_of_pictures(explanation: Explanation, side: int) -> tuple[npt.NDArray[n
 
 
 def _verdict(explanation: Explanation) -> str:
-    """What was said of the image, in one line."""
+    """The prediction for the image, in one line."""
     prediction = explanation.prediction
-    said = f"p({explanation.label}) = {explanation.probability:.3f}, predicted: {prediction.label or 'none'}"
-    flags = f"; unlike training: {', '.join(prediction.flags)}" if prediction.flags else ""
-    nothing = "" if (explanation.heat > 0).any() else f"; nothing in the image speaks for {explanation.label}"
-    return said + flags + nothing
+    predicted = f"p({explanation.label}) = {explanation.probability:.3f}, predicted: {prediction.label or 'none'}"
+    flags = f"; flags: {', '.join(prediction.flags)}" if prediction.flags else ""
+    nothing = "" if (explanation.heat > 0).any() else f"; no area speaks for {explanation.label}"
+    return predicted + flags + nothing
 
 
 def _panels(explanation: Explanation) -> Iterator[Panel]:
@@ -120,14 +120,14 @@ def _panels(explanation: Explanation) -> Iterator[Panel]:
         yield Panel(displayed(image), strength, steps, letters)
         return
     if known:
-        # Turned to one orientation, so that every volume hangs alike; the same turn for both.
+        # Brought to one orientation, so that all volumes are displayed alike.
         strength = np.asarray(reorient(image.replace(pixels=strength[..., np.newaxis])).pixels[..., 0])
         image = reorient(image)
     yield from _planes(image, strength, known=known)
 
 
 def _planes(image: Image, strength: npt.NDArray[np.float32], *, known: bool) -> Iterator[Panel]:
-    """The three planes through the largest evidence; with a known orientation the head is up and the front left."""
+    """The three planes through the maximum; with a known orientation the head is up and anterior is left."""
     picture = displayed(image)
     peak = np.unravel_index(int(strength.argmax()), strength.shape)
     for axis, plane in enumerate(PLANES):
@@ -143,7 +143,7 @@ def _planes(image: Image, strength: npt.NDArray[np.float32], *, known: bool) -> 
 
 
 def _sides(grows: str, *, upright: bool = False) -> str:
-    """Letters at the top, right, bottom and left of a plane whose rows and columns grow to these sides."""
+    """Letters at the top, right, bottom and left of a plane whose rows and columns run to these sides."""
     right = grows[1]
     down = OPPOSITE[grows[0]] if upright else grows[0]
     return OPPOSITE[down] + right + down + OPPOSITE[right]
@@ -155,7 +155,7 @@ def _height(panel: Panel) -> float:
 
 
 def _draw_row(row: npt.NDArray[np.object_], panel: Panel) -> None:
-    titles = ("original", "evidence", "both")
+    titles = ("original", "heat map", "overlay")
     pictures = (panel.picture, COLOURS(panel.strength)[..., :3], _blended(panel))
     for axes, title, picture in zip(row, titles, pictures, strict=True):
         axes.imshow(picture, cmap="gray", vmin=0, vmax=1, aspect=panel.aspect, interpolation="nearest")
@@ -171,7 +171,7 @@ def _draw_row(row: npt.NDArray[np.object_], panel: Panel) -> None:
 
 
 def _blended(panel: Panel) -> npt.NDArray[np.float32]:
-    """The picture with the evidence over it, the more opaque the stronger."""
+    """The picture with the heat map over it, more opaque where it is stronger."""
     grey = panel.picture if panel.picture.ndim == 3 else np.repeat(panel.picture[..., np.newaxis], 3, axis=-1)
     share = OPACITY * np.sqrt(panel.strength)[..., np.newaxis]
     return np.asarray(grey * (1 - share) + COLOURS(panel.strength)[..., :3] * share, np.float32)
@@ -194,7 +194,7 @@ def _draw_letters(axes: Axes, letters: str) -> None:
 
 
 def _draw_scale(axes: Axes, panel: Panel) -> None:
-    """A bar of a round length, about a quarter of the picture wide."""
+    """A scale bar of a round length, about a quarter of the picture wide."""
     if panel.steps is None:
         return
     rows, columns = panel.strength.shape

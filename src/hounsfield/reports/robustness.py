@@ -1,4 +1,4 @@
-"""How figures fall as images get worse, and what such images look like."""
+"""Figures of how performance falls with image quality, and of what such images look like."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COLUMNS = 4
 
 
 def robustness_figure(report: Mapping[str, Any]) -> Figure:
-    """Draw AUC and accuracy with their intervals against the severity, a panel a corruption.
+    """Draw AUC and accuracy with their intervals against severity, one panel per corruption.
 
     Args:
         report: the content of ``robustness.json``.
@@ -45,7 +45,7 @@ def robustness_figure(report: Mapping[str, Any]) -> Figure:
 
 
 def write_robustness(report: Mapping[str, Any], example: Image, folder: Path) -> list[Path]:
-    """Write ``robustness.json`` and two figures into a folder's ``figures``, and say which files were written.
+    """Write ``robustness.json``, and two figures into ``figures``; return what was written.
 
     Raises:
         OSError: the folder cannot be made or written to.
@@ -70,12 +70,12 @@ def _draw_curves(axes: Axes, conditions: Sequence[Mapping[str, Any]]) -> None:
         axes.plot(places, value, DASHES[number], color=COLOURS[number], marker="o", markersize=3, label=title)
     unlike = np.array([condition["ood_score"] for condition in conditions], dtype=float)
     if np.isfinite(unlike).all():
-        axes.plot(places, unlike, DASHES[3], color=GREY, label="share called unlike training")
+        axes.plot(places, unlike, DASHES[3], color=GREY, label="share flagged as out of distribution")
     axes.set_ylim(-0.02, 1.02)
 
 
 def corruption_figure(image: Image, *, seed: int = 0) -> Figure:
-    """Draw an image under every corruption, a row each, as it is and then from severity 1 to 5; of a volume a slice."""
+    """Draw an image (of a volume a slice) under every corruption, one row each: the original, then severity 1 to 5."""
     names = [name for name, corruption in CORRUPTIONS.items() if image.rank in corruption.ranks]
     limits = np.percentile(image.pixels, (0.5, 99.5))
     figure = new_figure(1.5 * (len(SEVERITIES) + 1), 1.6 * len(names))
@@ -89,12 +89,12 @@ def corruption_figure(image: Image, *, seed: int = 0) -> Figure:
             if severity == 0:
                 axes.set_ylabel(CORRUPTIONS[name].title, fontsize=8)
             if row == 0:
-                axes.set_title(f"severity {severity}" if severity else "as it is", fontsize=8)
+                axes.set_title(f"severity {severity}" if severity else "original", fontsize=8)
     return figure
 
 
 def _picture(image: Image, low: float, high: float) -> npt.NDArray[np.float64]:
-    """One slice on the scale of the image that was made worse, so that lost contrast is seen."""
+    """One slice on the scale of the original image, so that lost contrast is visible."""
     pixels = image.pixels[len(image.pixels) // 2] if image.rank == 3 else image.pixels
     pixels = pixels if pixels.shape[-1] == 3 else pixels[..., 0]
     return np.clip((pixels.astype(np.float64) - low) / max(high - low, 1e-12), 0, 1)

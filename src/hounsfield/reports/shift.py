@@ -1,4 +1,4 @@
-"""A report of how one cohort differs from another: what a network trained on the first will meet in the second."""
+"""A report of how one cohort differs from another: what awaits a network of the first in the second."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from hounsfield.errors import EvaluationError
 from hounsfield.evaluation.separability import Separability, separability
 from hounsfield.reports.figures import COLOURS, GREY, dress, new_figure, save_figure
 
-# Quantities in the picture.
+# Quantities in the figure.
 MOST_BARS = 14
 
 
@@ -32,8 +32,8 @@ class ShiftReport:
     Attributes:
         names: of the two.
         images: readable images of each.
-        shifts: every quantity that both have, strongest difference first.
-        pictures: how well a classifier tells them apart by their pictures; ``None`` where it could not be tried.
+        shifts: every quantity that both have, largest difference first.
+        pictures: how well a classifier separates them by their pictures; ``None`` where that is impossible.
         thumbnails: mean thumbnail of each, (cells, cells) or (cells, cells, cells).
         notes: what was not compared, and why.
     """
@@ -58,55 +58,55 @@ class ShiftReport:
         }
 
     def lines(self) -> list[str]:
-        """What to take from it, in words."""
+        """The result in words."""
         found = []
         if self.pictures is not None:
             auc, low, high, p_value, _ = self.pictures
-            told = "they look different" if p_value < SIGNIFICANCE else "no difference is seen"
+            told = "they look different" if p_value < SIGNIFICANCE else "no difference was found"
             found.append(
-                f"Pictures: a linear classifier tells the cohorts apart with an AUC of {auc:.3f} ({low:.3f} to "
-                f"{high:.3f}; .5 is not at all; p = {p_value:.3f}): {told}."
+                f"Pictures: a linear classifier separates the cohorts with an AUC of {auc:.3f} ({low:.3f} to "
+                f"{high:.3f}; .5 is chance; p = {p_value:.3f}): {told}."
             )
         notable = [one for one in self.shifts if one.notable]
         named = ", ".join(f"{one.name} ({one.strength:.2f})" for one in notable) or "none"
-        found.append(f"Quantities that differ beyond chance, strongest first: {named}.")
+        found.append(f"Quantities that differ beyond chance, largest difference first: {named}.")
         if any(one.kind == "label" and one.notable for one in notable):
             found.append(
-                "The labels have other shares: predictive values, and calibrated probabilities, do not carry over as "
-                "they are."
+                "The labels have other frequencies, so predictive values and calibrated probabilities of the first "
+                "cohort do not hold in the second."
             )
         return [*found, *self.notes]
 
 
 def report_shift(first: Scan, second: Scan, *, seed: int = 0) -> ShiftReport:
-    """Compare two cohorts that were scanned.
+    """Compare two scanned cohorts.
 
     Args:
-        first: what is known already, such as the training data.
-        second: what is compared with it.
-        seed: of the patients' images that are drawn, and of the folds.
+        first: the reference, such as the training data.
+        second: the cohort that is compared with it.
+        seed: of the images drawn for each patient, and of the folds.
     """
     notes = []
     if set(first.cohort.labels) != set(second.cohort.labels):
         labels = " and ".join(", ".join(scanned.cohort.labels) for scanned in (first, second))
-        notes.append(f"The labels are not compared: they are not the same ({labels}).")
+        notes.append(f"Labels were not compared, since the cohorts have different ones ({labels}).")
     pictures, thumbnails = None, None
     described = picture_descriptions(first, second)
     if described is None:
-        notes.append("The pictures are not compared: the cohorts hold images of different rank.")
+        notes.append("Pictures were not compared: one cohort has 2D images, the other volumes.")
     else:
         thumbnails = _mean_thumbnail(described[0]), _mean_thumbnail(described[1])
         try:
             pictures = separability(*described, groups=_patients(first, second), seed=seed)
         except EvaluationError as error:
-            notes.append(f"The pictures are not compared. {error}")
+            notes.append(f"Pictures were not compared. {error}")
     images = int(first.readable.sum()), int(second.readable.sum())
     names = first.cohort.name, second.cohort.name
     return ShiftReport(names, images, shifts(first, second, seed=seed), pictures, thumbnails, tuple(notes))
 
 
 def write_shift(report: ShiftReport, folder: Path) -> list[Path]:
-    """Write ``shift.json`` and ``shift.png``, and say which files were written.
+    """Write ``shift.json`` and ``shift.png``, and return what was written.
 
     Raises:
         OSError: the folder cannot be made or written to.
@@ -119,7 +119,7 @@ def write_shift(report: ShiftReport, folder: Path) -> list[Path]:
 
 
 def shift_figure(report: ShiftReport) -> Figure:
-    """Draw which quantities differ and how much, what the classifier says, and the mean picture of each cohort."""
+    """Draw the differences of quantities, the scores of the classifier, and the mean picture of each cohort."""
     figure = new_figure(10, 7)
     grid = figure.add_gridspec(2, 3, height_ratios=(1.3, 1))
     _draw_strengths(figure.add_subplot(grid[0, :2]), report.shifts[:MOST_BARS])
@@ -128,7 +128,7 @@ def shift_figure(report: ShiftReport) -> Figure:
     if report.thumbnails is not None:
         first, second = (each[len(each) // 2] if each.ndim == 3 else each for each in report.thumbnails)
         extent = max(np.abs(first).max(), np.abs(second).max(), 1e-9)
-        titles = (*(f"Mean picture of {name}" for name in _named(report)), "Second less first")
+        titles = (*(f"Mean picture of {name}" for name in _named(report)), "Second minus first")
         for column, (values, title) in enumerate(zip((first, second, second - first), titles, strict=True)):
             axes = figure.add_subplot(grid[1, column])
             drawn = axes.imshow(values, cmap="gray" if column < 2 else "PuOr", vmin=-extent, vmax=extent)
@@ -144,7 +144,7 @@ def _draw_strengths(axes: Axes, quantities: Sequence[Shift]) -> None:
     axes.barh(places, [one.strength for one in quantities], color=colours, height=0.7)
     axes.set_yticks(places, [one.name for one in quantities], fontsize=8)
     axes.set_xlim(0, 1)
-    dress(axes, "Difference of quantities (orange: beyond chance)", "0: none, 1: one image tells its cohort", "")
+    dress(axes, "Difference of quantities (orange: beyond chance)", "0: none, 1: complete separation", "")
 
 
 def _draw_scores(axes: Axes, score: np.ndarray, report: ShiftReport) -> None:
@@ -154,12 +154,12 @@ def _draw_scores(axes: Axes, score: np.ndarray, report: ShiftReport) -> None:
     for part, name, colour, hatch in zip(parts, _named(report), COLOURS, (None, "////"), strict=False):
         axes.hist(part, bins, density=True, alpha=0.6, color=colour, hatch=hatch, label=name)
     axes.set_yticks([])
-    dress(axes, "What the classifier says", "like the first          like the second", "")
+    dress(axes, "Score of the classifier", "like the first          like the second", "")
     axes.legend(frameon=False, fontsize=8)
 
 
 def _named(report: ShiftReport) -> tuple[str, str]:
-    """Names that differ also where one cohort is compared with another part of itself."""
+    """Names that differ even where a cohort is compared with another part of itself."""
     return f"the first, {report.names[0]}", f"the second, {report.names[1]}"
 
 
@@ -170,6 +170,6 @@ def _mean_thumbnail(described: np.ndarray) -> np.ndarray:
 
 
 def _patients(first: Scan, second: Scan) -> np.ndarray | None:
-    """The patients of the readable images of both; ``None`` where none is known."""
+    """The patients of the readable images of both; ``None`` where all are unknown."""
     known = pd.concat([scanned.patients[scanned.readable] for scanned in (first, second)], ignore_index=True)
     return known.to_numpy(dtype=object) if known.notna().any() else None

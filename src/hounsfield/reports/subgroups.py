@@ -1,4 +1,4 @@
-"""Pictures of a bias audit, of where more data would lead, and of what remedies against overfitting brought."""
+"""Figures of a bias audit, of a learning curve, and of an ablation of measures against overfitting."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from hounsfield.reports.figures import COLOURS, GREY, dress, new_figure, save_fi
 
 PANELS = ("auc", "sensitivity", "specificity", "calibration")
 MOST_GROUPS = 40
-ROW = 0.23  # inches a group
+ROW = 0.23  # inches per group
 PANEL = 2.1
 
 
 def subgroup_figure(audit: BiasAudit, question: str | None = None) -> Figure:
-    """Draw the figures of every group of one attribute with their intervals, beside those of all cases.
+    """Draw the metrics of every group of one attribute with their intervals, beside those of all cases.
 
-    A group that differs beyond chance is filled and bold, one that is too small to judge is grey; both differ by shape
-    as well, for readers who do not see the colours.
+    A group that differs beyond chance is filled and bold, one that is too small to judge is grey; both also differ by
+    shape, for readers who cannot see the colours.
 
     Args:
         audit: with at least one attribute.
-        question: the label that is asked for, where there are several; by default the first.
+        question: the label, where there are several; by default the first.
     """
     ending = "" if "auc" in audit.overall.figures else f"_{question or _first_question(audit)}"
     groups = [group for group in audit.groups if len(group.parts) == 1][:MOST_GROUPS]
@@ -66,7 +66,7 @@ def subgroup_figure(audit: BiasAudit, question: str | None = None) -> Figure:
 
 
 def _differing(audit: BiasAudit, ending: str) -> set[tuple[str, str]]:
-    """(group, figure) of each finding; where an attribute has two groups, the one mirrors the other."""
+    """(group, metric) of each finding; where an attribute has two groups, each mirrors the other."""
     levels = {attribute.name: attribute.levels for attribute in audit.attributes}
     found = set()
     for gap in audit.findings:
@@ -101,15 +101,15 @@ def _name_rows(axes: Axes, groups: Sequence[GroupReport], found: set[str]) -> No
 
 
 def learning_curve_figure(curve: LearningCurve) -> Figure:
-    """Draw the error against the size of the training set, what was seen and what is forecast."""
+    """Draw the error against the size of the training set, measured and predicted."""
     figure = new_figure(4.8, 3.6)
     axes = figure.add_subplot()
     below = [error - low for error, low in zip(curve.errors, curve.lows, strict=True)]
     above = [high - error for error, high in zip(curve.errors, curve.highs, strict=True)]
     bars = [[max(0.0, each) for each in below], [max(0.0, each) for each in above]]
-    axes.errorbar(curve.sizes, curve.errors, bars, fmt="o", color=COLOURS[0], capsize=3, label="trained and measured")
+    axes.errorbar(curve.sizes, curve.errors, bars, fmt="o", color=COLOURS[0], capsize=3, label="measured")
     sizes = [curve.sizes[-1], *(each.size for each in curve.forecasts)]
-    axes.plot(sizes, [curve.now, *(each.error for each in curve.forecasts)], "--", color=COLOURS[1], label="expected")
+    axes.plot(sizes, [curve.now, *(each.error for each in curve.forecasts)], "--", color=COLOURS[1], label="predicted")
     axes.fill_between(
         [each.size for each in curve.forecasts],
         [each.low for each in curve.forecasts],
@@ -128,7 +128,7 @@ def learning_curve_figure(curve: LearningCurve) -> Figure:
 
 
 def ablation_figure(found: Ablation) -> Figure:
-    """Draw how the log loss changes without each remedy, with its interval; what helps lies to the right of 0."""
+    """Draw the change of the log loss without each measure, with its interval; helpful measures are right of 0."""
     figure = new_figure(5.2, 1.3 + 0.4 * len(found.bought))
     axes = figure.add_subplot()
     axes.axvline(0.0, color=GREY, linewidth=0.8, linestyle="--")
@@ -139,17 +139,22 @@ def ablation_figure(found: Ablation) -> Figure:
     axes.set_yticks(range(len(found.bought)), [f"without {each.remedy}" for each in found.bought])
     axes.set_ylim(len(found.bought) - 0.5, -0.5)
     axes.locator_params(axis="x", nbins=5)
-    dress(axes, "What did the remedies bring?", "Change of the validation log loss (95 % interval)", "")
+    dress(
+        axes,
+        "Contribution of each measure against overfitting",
+        "Change of the validation log loss (95 % interval)",
+        "",
+    )
     return figure
 
 
 def write_bias(report: BiasReport, folder: Path, figures: Path | None = None) -> list[Path]:
-    """Write ``bias.json``, and ``subgroups.png`` where there are groups; say which files were written.
+    """Write ``bias.json``, and ``subgroups.png`` where there are groups; return what was written.
 
     Args:
         report: of one test.
-        folder: a run, or any other folder; made if need be.
-        figures: where the picture goes; ``folder`` itself where not given.
+        folder: a run, or any other folder; made if needed.
+        figures: folder of the figure; by default ``folder``.
 
     Raises:
         OSError: a folder cannot be made or written to.

@@ -1,4 +1,4 @@
-"""Figures as SVG within a page: text stays text, and colours follow the page from light to dark."""
+"""Figures as SVG within a page: text stays text, and colours follow the page's light or dark mode."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from hounsfield.reports.figures import COLOURS, GREY
 from hounsfield.reports.fonts import letter_page
 
-# Colour of a figure -> what the page calls it; black is the ink of the page.
+# Colour of a figure -> its name in the page; black is the text colour of the page.
 PAGE_COLOURS = {
     **{colour.lower(): f"var(--series{number})" for number, colour in enumerate(COLOURS[:-1], start=1)},
     GREY: "var(--soft)",
@@ -20,7 +20,7 @@ PAGE_COLOURS = {
     "#000000": "currentColor",
     "#ffffff": "var(--card)",
 }
-# What Matplotlib writes that a page has no use for: the XML prologue, metadata, a style that would reach beyond.
+# What Matplotlib writes that a page does not need: the XML prologue, metadata, and a style that would affect the page.
 PROLOGUE = re.compile(r"^.*?(?=<svg)", flags=re.DOTALL)
 UNWANTED = re.compile(r"\s*<(metadata|defs)>\s*(<rdf:RDF.*?|<style.*?)</\1>", flags=re.DOTALL)
 FONT = re.compile(r"(?:'[^']*', )+sans-serif")
@@ -33,7 +33,7 @@ def svg_of(figure: Figure, name: str, description: str) -> str:
     Args:
         figure: drawn with the colours of ``figures``.
         name: distinguishes the identifiers of its elements from those of other figures of the page.
-        description: read out where the picture cannot be seen.
+        description: for screen readers.
     """
     restored = letter_page(figure)
     text = io.StringIO()
@@ -44,6 +44,6 @@ def svg_of(figure: Figure, name: str, description: str) -> str:
     svg = FONT.sub("sans-serif", svg)
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", svg)
-    # The page decides how wide it is; the viewBox keeps its proportions.
+    # The page sets the width; the viewBox keeps the proportions.
     svg = SIZE.sub(r'style="max-width: \1pt"', svg, count=1)
     return restored(svg).replace("<svg ", f'<svg role="img" aria-label="{html.escape(description)}" ', 1)
