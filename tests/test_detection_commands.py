@@ -34,15 +34,15 @@ WORKS: dict[str, list[tuple[str, str]]] = {
     "data": [],
 }
 REFUSES: dict[str, list[tuple[str, str]]] = {
-    "robustness": [("robustness run", "is a detector")],
+    "robustness": [("robustness run", "`hounsfield robustness` is for classifiers; run is a detector.")],
     "forecast": [("forecast run", "plan of a detector")],
     "ablate": [("ablate run", "plan of a detector")],
-    "explain": [("explain run data -o maps --method occlusion", "is a detector")],
+    "explain": [("explain run data -o maps --method occlusion", "`hounsfield explain` is for classifiers; run is a detector.")],
     "evaluate": [
         ("evaluate run/predictions.csv", "--truth"),
-        ("evaluate run --truth data/boxes.csv", "is a folder"),
-        ("evaluate run/predictions.csv --truth data/boxes.csv --task binary", "--task is for"),
-        ("evaluate run --interventions", "for classifiers"),
+        ("evaluate run --truth data/boxes.csv", "--truth is for tables; run is a run. Remove it."),
+        ("evaluate run/predictions.csv --truth data/boxes.csv --task binary", "--task is for tables of predictions; run/predictions.csv is a table of findings. Remove it."),
+        ("evaluate run --interventions", "--interventions is for classifiers; run is a detector. Remove it."),
     ],
 }
 # Commands that take no run, and those whose work on detection data has tests of its own.

@@ -20,10 +20,10 @@ from hounsfield.cohorts.box_lists import read_findings, read_truth
 from hounsfield.errors import CohortError, EvaluationError, HounsfieldError, UsageError
 from hounsfield.evaluation import evaluate_detections
 from hounsfield.evaluation.detections import Finding, Truth, as_detections
-from hounsfield.testing.findings import TableTest, evaluate_findings
+from hounsfield.testing.findings import evaluate_findings
 
 LABELS = ("cell", "virus")
-TEST = TableTest(threshold=0.5, criterion="iou", overlap=0.5, num_replicates=100, seed=0, confidence=0.95)
+TEST = {"threshold": 0.5, "num_replicates": 100}
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_figures_are_those_of_the_arrays(lists: tuple[pd.DataFrame, pd.DataFrame
     true, found = lists
     true.to_csv(tmp_path / "true.csv", index=False)
     found.to_csv(tmp_path / "found.csv", index=False)
-    assessment = evaluate_findings(tmp_path / "found.csv", tmp_path / "true.csv", TEST)
+    assessment = evaluate_findings(tmp_path / "found.csv", tmp_path / "true.csv", **TEST)
     patients = ["p0", "p1", "p2", "p3", "p4", "p4"]
     expected = evaluate_detections(arrays(true, found), groups=patients, num_replicates=100)
     assert assessment.patients == 5
@@ -102,7 +102,7 @@ def test_coco_files_say_the_same_as_tables(lists: tuple[pd.DataFrame, pd.DataFra
     values = [
         {
             name: estimate.value
-            for name, estimate in evaluate_findings(tmp_path / name, tmp_path / "true.json", TEST).estimates.items()
+            for name, estimate in evaluate_findings(tmp_path / name, tmp_path / "true.json", **TEST).estimates.items()
         }
         for name in ("found.parquet", "results.json", "found.json")
     ]
@@ -115,7 +115,7 @@ def test_other_paths_match_by_the_name_of_the_file(lists: tuple[pd.DataFrame, pd
     true.to_csv(tmp_path / "true.csv", index=False)
     found["image"] = found["image"].str.replace("set/", "/elsewhere/new/")
     found.to_csv(tmp_path / "found.csv", index=False)
-    assessment = evaluate_findings(tmp_path / "found.csv", tmp_path / "true.csv", TEST)
+    assessment = evaluate_findings(tmp_path / "found.csv", tmp_path / "true.csv", **TEST)
     assert any("matched by their file names" in note for note in assessment.notes)
     assert assessment.estimates["recall"].value > 0
 
@@ -128,7 +128,7 @@ def test_findings_of_some_splits_are_judged_by_the_truth_of_these(
     true.assign(split=true["image"].map(splits)).to_csv(tmp_path / "true.csv", index=False)
     kept = found[found["image"].map(splits) == "test"]
     kept.assign(split="test").to_csv(tmp_path / "found.csv", index=False)
-    assessment = evaluate_findings(tmp_path / "found.csv", tmp_path / "true.csv", TEST)
+    assessment = evaluate_findings(tmp_path / "found.csv", tmp_path / "true.csv", **TEST)
     assert assessment.detections.num_images == 3
     assert any("Only the 3 images of the split test" in note for note in assessment.notes)
 
@@ -146,7 +146,7 @@ def test_a_split_without_objects_is_judged_by_itself(
     pd.DataFrame(objects + empty).to_csv(tmp_path / "true.csv", index=False)
     found = [{"image": name, "split": split, "label": "cell", "score": 0.9, **box} for name in "cd"]
     pd.DataFrame(found).to_csv(tmp_path / "found.csv", index=False)
-    assessment = evaluate_findings(tmp_path / "found.csv", tmp_path / "true.csv", TEST)
+    assessment = evaluate_findings(tmp_path / "found.csv", tmp_path / "true.csv", **TEST)
     assert assessment.detections.num_images == images
     assert assessment.estimates["count_bias"].value == pytest.approx(bias)
     assert any(told in note for note in assessment.notes)
@@ -156,7 +156,7 @@ def test_an_empty_table_says_that_nothing_was_found(lists: tuple[pd.DataFrame, p
     true, found = lists
     true.to_csv(tmp_path / "true.csv", index=False)
     found.iloc[:0].to_csv(tmp_path / "found.csv", index=False)
-    estimates = evaluate_findings(tmp_path / "found.csv", tmp_path / "true.csv", TEST).estimates
+    estimates = evaluate_findings(tmp_path / "found.csv", tmp_path / "true.csv", **TEST).estimates
     assert (estimates["ap"].value, estimates["recall"].value) == (0, 0)
     assert estimates["count_bias"].value == pytest.approx(-20 / 6)
 
@@ -168,7 +168,7 @@ def test_a_class_that_the_truth_has_not_is_false_and_said(
     true.to_csv(tmp_path / "true.csv", index=False)
     found["label"] = found["label"].replace("virus", "debris")
     found.to_csv(tmp_path / "found.csv", index=False)
-    assessment = evaluate_findings(tmp_path / "found.csv", tmp_path / "true.csv", TEST)
+    assessment = evaluate_findings(tmp_path / "found.csv", tmp_path / "true.csv", **TEST)
     assert assessment.detections.labels == ("cell", "virus", "debris")
     assert "Findings of debris are all false: the truth has no such object." in assessment.notes
     assert assessment.estimates["ap50_virus"].value == 0
@@ -200,7 +200,7 @@ def test_bad_lists_are_told_in_one_paragraph(name: str, tmp_path: Path) -> None:
     (tmp_path / "found.csv").write_text(found or "image,label,y0,x0,y1,x1,score\na.png,c,0,0,2,2,.5\n")
     (tmp_path / "true.csv").write_text(truth or "image,label,y0,x0,y1,x1\na.png,c,0,0,2,2\n")
     with pytest.raises(error, match=message) as outcome:
-        evaluate_findings(tmp_path / "found.csv", tmp_path / "true.csv", TEST)
+        evaluate_findings(tmp_path / "found.csv", tmp_path / "true.csv", **TEST)
     assert "\n" not in str(outcome.value)
 
 

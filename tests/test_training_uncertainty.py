@@ -164,13 +164,13 @@ def test_a_run_knows_its_calibration_and_the_images_it_was_made_for(trained: Tra
     assert len(doubt.truth) == run.metrics["validation"]["accuracy"]["n"]
     assert bundle.source_range.colour is False
     assert any(line.startswith("Calibration: ") for line in run.uncertainty)
-    assert any(line.startswith("Unlike the training images: ") for line in run.uncertainty)
+    assert any(line.startswith("Out of distribution: ") for line in run.uncertainty)
     assert json.loads((run.folder / "metrics.json").read_text()) == run.metrics
     again = evaluate_run(run.folder, num_replicates=100).assessment
     assert again.estimates["auc"].value == pytest.approx(run.metrics["test"]["auc"]["value"])
     assert again.estimates["ece"].value == pytest.approx(run.metrics["test"]["ece"]["value"], abs=1e-6)
     assert ("ece_uncalibrated" in again.estimates) == (bundle.scaling.name != "none")
-    assert any(note.startswith("Unlike the training images: ") for note in again.notes)
+    assert any(note.startswith("Out of distribution: ") for note in again.notes)
     images = np.load(folder / "images.npy")
     table = pd.read_csv(run.folder / "predictions.csv")
     rows = table["image"].str.extract(r"(\d+)")[0].astype(int)

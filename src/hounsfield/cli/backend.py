@@ -29,7 +29,7 @@ def announce_backend() -> None:
             f"KERAS_BACKEND is '{wanted}', but networks are trained on one of {', '.join(BACKENDS)}. "
             "Set it to one of these."
         )
-    installed = [name for name in BACKENDS if find_spec(name) is not None]
+    installed = _installed()
     if not installed or (wanted is not None and wanted not in installed):
         name = wanted or "tensorflow"
         raise MissingDependency(
@@ -47,9 +47,23 @@ def announce_backend() -> None:
 
 
 def announce_engine(engine: str) -> None:
-    """Settle on a backend where the engine that was asked for runs on one; errors as of ``announce_backend``."""
+    """Settle on a backend where the engine that was asked for runs on one, without loading it for "auto".
+
+    Raises:
+        UsageError, MissingDependency: as of ``announce_backend``, where Keras was asked for.
+    """
     if engine == "keras":
         announce_backend()
+    elif "KERAS_BACKEND" not in os.environ and (installed := _installed()):
+        # Keras would otherwise take TensorFlow, also where another backend is the one that is installed.
+        os.environ["KERAS_BACKEND"] = installed[0]
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def _installed() -> list[str]:
+    from importlib.util import find_spec
+
+    return [name for name in BACKENDS if find_spec(name) is not None]
 
 
 def _import_quietly() -> None:

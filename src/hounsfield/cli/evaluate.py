@@ -1,23 +1,26 @@
-"""``hounsfield evaluate``: metrics with intervals of a run, or of anyone's table of predictions."""
+"""``hounsfield evaluate``: metrics with intervals of a run, or of anyone's table of predictions or findings."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hounsfield.cli.backend import announce_backend
-from hounsfield.cli.console import check_folder, out, print_json, say
+from hounsfield.cli.backend import announce_engine
+from hounsfield.cli.console import check_folder, out, print_json, progress_bars, say
+from hounsfield.cli.options import chosen, flag, plural
 from hounsfield.errors import UsageError
 
 if TYPE_CHECKING:
-    from hounsfield.evaluation.assessment import Assessment
-    from hounsfield.evaluation.bias_report import BiasReport
+    from collections.abc import Callable
+
     from hounsfield.evaluation.classification import Estimate
-    from hounsfield.evaluation.masking_effect import MaskingEffect
+    from hounsfield.images import Image
+    from hounsfield.testing.base import Assessed, Audit
 
 
 # Of the intervals that a run keeps.
@@ -26,80 +29,83 @@ CONFIDENCE = 0.95
 
 def command(  # noqa: PLR0917 - Typer takes every option as a parameter
     target: Annotated[
-        Path, typer.Argument(metavar="RUN_OR_PREDICTIONS", help="A run folder, or a table of predictions.")
+        Path,
+        typer.Argument(metavar="RUN_OR_TABLE", help="A run folder, or a table of predictions or of findings."),
     ],
     data: Annotated[str | None, typer.Argument(help="Other data to test a run on; by default its test split.")] = None,
     output: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for metrics.json and the figures.")] = None,
-    threshold: Annotated[float | None, typer.Option(help="A probability above it is a yes.", min=0, max=1)] = None,
-    task: Annotated[str | None, typer.Option(help="Of a table: binary, multi-class or multi-label.")] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            help="Decision threshold: a label is predicted when its probability is above this. For detectors, the "
+            "lowest score of a finding that counts.",
+            min=0,
+            max=1,
+        ),
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="The task of a table of predictions: binary, multi-class or multi-label.")
+    ] = None,
     truth: Annotated[
-        Path | None, typer.Option(help="Of a table of findings with boxes: the true boxes, a table or a COCO JSON.")
+        Path | None, typer.Option(help="The true boxes for a table of findings: a table or a COCO JSON file.")
     ] = None,
     criterion: Annotated[
         str | None,
-        typer.Option(help="Of detection, what hits an object: iou, or centre (LUNA16's).", show_default="iou"),
+        typer.Option(help="Detection: what counts as a hit, iou or centre (as in LUNA16).", show_default="iou"),
     ] = None,
     overlap: Annotated[
         float | None,
-        typer.Option(help="Of detection: IoU that hits an object.", min=0.01, max=0.99, show_default="0.5"),
+        typer.Option(
+            help="Detection: the IoU from which a finding hits an object.", min=0.01, max=0.99, show_default="0.5"
+        ),
     ] = None,
     replicates: Annotated[int, typer.Option(help="Bootstrap replicates.", min=100)] = 2000,
     confidence: Annotated[
         float, typer.Option(help="Nominal coverage of the intervals.", min=0.5, max=0.999)
     ] = CONFIDENCE,
-    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the bootstrap.", min=0)] = 0,
     interventions: Annotated[
         bool,
-        typer.Option(help="Of a run: test too whether masking corners or border, or other exposure, changes answers."),
+        typer.Option(
+            help="Classifiers: also test whether masking the corners or the border, or another exposure, changes "
+            "predictions."
+        ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the machine-readable form.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
-    """Measure a run on its test split or on other data, or evaluate a table of predictions, or of findings with boxes.
+    """Measure a run on its test split or on other data, or evaluate a table of predictions or of findings with boxes.
 
-    Where the table has columns such as sex, age, site or scanner, the groups that they make are compared.
+    Where the data has columns such as sex, age, site or scanner, the groups that they make are compared.
     """
     _check_output(output)
-    hit = (criterion or "iou", overlap or 0.5)
-    if truth is not None:
-        from hounsfield.cli.detections import evaluate_table
-        from hounsfield.testing.findings import TableTest
-
-        _refuse_options_of_runs(target, data, interventions=interventions)
-        if task is not None:
-            raise UsageError("The option --task is for tables of predictions, and --truth for findings with boxes.")
-        test = TableTest(threshold, *hit, replicates, seed, confidence)
-        evaluate_table(target, truth, test, output=output, as_json=as_json)
-        return
-    options: dict[str, Any] = {"num_replicates": replicates, "confidence": confidence, "seed": seed}
-    if target.is_dir() and _is_detector(target):
-        from hounsfield.cli.detections import evaluate_detection_run
-        from hounsfield.testing.findings import TableTest
-
-        if task is not None or interventions:
-            raise UsageError("The options --task and --interventions are for classifiers, and this run is a detector.")
-        test = TableTest(threshold, *hit, replicates, seed, confidence)
-        evaluate_detection_run(target, data, test, output=output, as_json=as_json)
-        return
-    _refuse_options_of_detection(criterion, overlap)
+    common = {"num_replicates": replicates, "confidence": confidence, "seed": seed}
+    given = {"threshold": threshold, "criterion": criterion, "overlap": overlap}
+    of_runs, of_tables = {"interventions": interventions or None}, {"task": task, "truth": truth}
     if target.is_dir():
-        assessment, removals = _test_run(target, data, task, threshold, options, interventions=interventions)
+        _refuse(target, "a run", "tables", of_tables)
+        found = _test_run(target, data, given | of_runs, common)
     else:
-        _refuse_options_of_runs(target, data, interventions=interventions)
-        assessment, removals = _assess_table(target, task, threshold, options), ()
-    for note in assessment.notes:
+        _refuse(target, "a table", "runs", {"DATA": data, **of_runs})
+        found = _test_table(target, given | of_tables, common)
+    for note in found.assessment.notes:
         say(note)
-    from hounsfield.evaluation.bias_report import report_bias
-
-    bias = report_bias(assessment, removals=removals, seed=seed, confidence=confidence)
     if as_json:
-        print_json({**assessment.to_dict(), **({"bias": bias.to_dict()} if bias.says_anything else {})})
+        print_json({**found.assessment.to_dict(), **({"bias": found.audit.to_dict()} if found.audit else {})})
     else:
-        _report(assessment, confidence)
-        _report_bias(bias)
+        _print(found, confidence)
     if target.is_dir() and data is None:
-        _keep_bias(bias, target, as_planned=threshold is None and confidence == CONFIDENCE)
+        _keep_audit(found, target, as_planned=threshold is None and confidence == CONFIDENCE)
     if output is not None:
-        _write(assessment, bias, output)
+        _write(found, output)
+
+
+@dataclass(frozen=True)
+class Found:
+    """The ``Assessed`` of a test, its ``Audit`` or ``None``, and what reads the image of a number."""
+
+    assessment: Any
+    audit: Any
+    read: Callable[[int], Image] | None = None
 
 
 def _check_output(output: Path | None) -> None:
@@ -111,83 +117,69 @@ def _check_output(output: Path | None) -> None:
         )
 
 
-def _is_detector(run: Path) -> bool:
+def _refuse(target: Path, kind: str, others: str, given: Mapping[str, Any]) -> None:
+    """Refuse what makes sense only for a run, or only for a table."""
+    wrong = [name if name.isupper() else flag(name) for name, value in given.items() if value is not None]
+    if wrong:
+        verb, them = plural(wrong)
+        raise UsageError(f"{' and '.join(wrong)} {verb} for {others}; {target} is {kind}. Remove {them}.")
+
+
+def _test_run(run: Path, data: str | None, given: Mapping[str, Any], common: dict[str, Any]) -> Found:
     from hounsfield.bundle import Bundle
+    from hounsfield.tasks import MODEL_NAMES
+    from hounsfield.testing import TESTS, evaluate_run
+    from hounsfield.testing.base import COMMON_OPTIONS, TestSource
 
-    return Bundle.load(run).task == "detection"
-
-
-def _test_run(
-    run: Path,
-    data: str | None,
-    task: str | None,
-    threshold: float | None,
-    options: dict[str, Any],
-    *,
-    interventions: bool,
-) -> tuple[Assessment, tuple[MaskingEffect, ...]]:
-    if task is not None:
-        raise UsageError("The option --task is for tables of predictions; a run knows its task. Leave it out.")
-    announce_backend()
-    from hounsfield.testing import evaluate_run
-
-    assessment = evaluate_run(run, data, threshold=threshold, **options).assessment
-    return assessment, _remove_shortcuts(run, data, threshold, options["confidence"]) if interventions else ()
-
-
-def _refuse_options_of_runs(table: Path, data: str | None, *, interventions: bool) -> None:
-    if interventions:
-        raise UsageError("The option --interventions needs a network: it is for runs. Leave it out.")
-    if data is not None:
-        raise UsageError(f"{table} is no run folder, so it cannot be tested on {data}. Give a run, or the table alone.")
-
-
-def _refuse_options_of_detection(criterion: str | None, overlap: float | None) -> None:
-    if criterion is not None or overlap is not None:
-        raise UsageError(
-            "The options --criterion and --overlap are for detection: for a detector's run, or findings with --truth. "
-            "Leave them out."
-        )
-
-
-def _remove_shortcuts(
-    run: Path, data: str | None, threshold: float | None, confidence: float
-) -> tuple[MaskingEffect, ...]:
-    from hounsfield.cli.console import progress_bars
-    from hounsfield.testing.interventions import mask_shortcuts
-
+    family = Bundle.load(run).family
+    takes = {each: COMMON_OPTIONS | test.OPTIONS | test.AUDIT_OPTIONS for each, test in TESTS.items()}
+    options = chosen(run, family, takes, given, MODEL_NAMES)
+    audited = {name: options.pop(name) for name in TESTS[family].AUDIT_OPTIONS & options.keys()}
+    announce_engine("auto")
     with progress_bars() as progress:
-        return mask_shortcuts(run, data, threshold=threshold, confidence=confidence, progress=progress)
+        tested = evaluate_run(run, data, progress=progress, **options, **common)
+        source = TestSource(run, data, options.get("threshold"), progress)
+        audit = _audit(tested.assessment, common, audited, source)
+    return Found(tested.assessment, audit, tested.read)
 
 
-def _assess_table(path: Path, task: str | None, threshold: float | None, options: dict[str, Any]) -> Assessment:
-    from hounsfield.evaluation.assessment import assess
-    from hounsfield.evaluation.predictions import UNCERTAINTY_COLUMNS, read_predictions
-    from hounsfield.tasks import LabelTask, refuse_threshold
+def _test_table(path: Path, given: Mapping[str, Any], common: dict[str, Any]) -> Found:
+    from hounsfield.testing import TESTS, evaluate_table, table_family
+    from hounsfield.testing.base import COMMON_OPTIONS
 
-    known = {name: name for name in get_args(LabelTask)}
-    if task is not None and task not in known:
-        raise UsageError(f"The task '{task}' is not known; expected {', '.join(known)}.")
-    read = read_predictions(path, task=known[task] if task else None, threshold=threshold)
-    refuse_threshold(read.answers.task, threshold)
-    notes = read.notes
-    said = [column for column in UNCERTAINTY_COLUMNS if column in read.table.columns]
-    if said:
-        notes = (*notes, f"Prediction outputs, not used as patient attributes: {', '.join(said)}.")
-    assessment = assess(read.answers, threshold=read.threshold, groups=read.groups, notes=notes, **options)
-    return replace(assessment, table=read.table.drop(columns=said))
+    family = table_family({name: value for name, value in given.items() if value is not None})
+    takes = {each: COMMON_OPTIONS | test.TABLE_OPTIONS for each, test in TESTS.items()}
+    options = chosen(path, family, takes, given, {each: test.TABLE for each, test in TESTS.items()})
+    assessment = evaluate_table(path, **options, **common)
+    return Found(assessment, _audit(assessment, common, {}, None))
 
 
-def _report(assessment: Assessment, confidence: float) -> None:
+def _audit(assessment: Assessed, common: dict[str, Any], given: dict[str, Any], source: Any) -> Audit | None:
+    from hounsfield.testing import TESTS
+
+    audit = TESTS[assessment.family].audit(
+        assessment, seed=common["seed"], confidence=common["confidence"], given=given, source=source
+    )
+    return audit if audit is not None and audit.says_anything else None
+
+
+def _print(found: Found, confidence: float) -> None:
     from rich.table import Table
 
-    from hounsfield.evaluation.metrics import METRICS
-
     table = Table("", "value", f"{confidence:.0%} interval", "n", "")
-    for name, estimate in assessment.estimates.items():
-        title = METRICS[name].title if name in METRICS else name
-        table.add_row(title, _value(estimate), _interval(estimate) or "–", f"{estimate.n:,}", estimate.note)
+    for name, estimate in found.assessment.estimates.items():
+        title = found.assessment.title(name)
+        table.add_row(title, _value(estimate), _interval(estimate), f"{estimate.n:,}", estimate.note)
     out.print(table)
+    if found.audit is None:
+        return
+    if cells := found.audit.cells():
+        groups = Table(*cells[0], title="Subgroups", title_justify="left")
+        for row in cells[1:]:
+            groups.add_row(*row)
+        out.print(groups)
+    for line in found.audit.lines():
+        out.print(line)
 
 
 def _value(estimate: Estimate) -> str:
@@ -195,50 +187,28 @@ def _value(estimate: Estimate) -> str:
 
 
 def _interval(estimate: Estimate) -> str:
-    return f"{estimate.low:.3f} to {estimate.high:.3f}" if math.isfinite(estimate.low) else ""
+    return f"{estimate.low:.3f} to {estimate.high:.3f}" if math.isfinite(estimate.low) else "–"
 
 
-def _short(estimate: Estimate) -> str:
-    ends = f" ({estimate.low:.2f}–{estimate.high:.2f})" if math.isfinite(estimate.low) else ""
-    return f"{_value(estimate)}{ends}"
-
-
-def _report_bias(bias: BiasReport) -> None:
-    """The figures of each group that one attribute makes, and what was found; nothing where there is no attribute."""
-    audit = bias.audit
-    if audit.attributes and "auc" in audit.overall.figures:
-        from rich.table import Table
-
-        table = Table("group", "patients", "AUC", "sensitivity", "specificity", title="Subgroups", title_justify="left")
-        for group in (audit.overall, *(each for each in audit.groups if len(each.parts) == 1)):
-            cells = [group.figures[name] for name in ("auc", "sensitivity", "specificity")]
-            told = [_short(cell) if not cell.note else "too small" for cell in cells]
-            table.add_row(group.group, f"{group.patients:,}", *told)
-        out.print(table)
-    if bias.says_anything:
-        for line in bias.lines():
-            out.print(line)
-
-
-def _write(assessment: Assessment, bias: BiasReport, folder: Path) -> None:
+def _write(found: Found, folder: Path) -> None:
     from hounsfield.reports.assessment import write_assessment
 
-    for path in write_assessment(assessment, folder):
+    for path in write_assessment(found.assessment, folder, read=found.read):
         say(f"wrote {path}")
-    _write_bias(bias, folder, folder)
+    _write_audit(found, folder, folder)
 
 
-def _keep_bias(bias: BiasReport, run: Path, *, as_planned: bool) -> None:
+def _keep_audit(found: Found, run: Path, *, as_planned: bool) -> None:
     """Let the run keep its groups, which its report shows beside figures of its own threshold with 95 % intervals."""
     if as_planned:
-        _write_bias(bias, run, run / "figures")
-    else:
-        say("The run's own groups stay as they are: at its own threshold, with 95 % intervals.")
+        _write_audit(found, run, run / "figures")
+    elif found.audit is not None:
+        say("The run keeps its own subgroup figures: those at its own threshold, with 95 % intervals.")
 
 
-def _write_bias(bias: BiasReport, folder: Path, figures: Path) -> None:
-    if bias.says_anything:
+def _write_audit(found: Found, folder: Path, figures: Path) -> None:
+    if found.audit is not None:
         from hounsfield.reports.subgroups import write_bias
 
-        for path in write_bias(bias, folder, figures):
+        for path in write_bias(found.audit, folder, figures):
             say(f"wrote {path}")

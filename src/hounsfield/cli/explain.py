@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from hounsfield.cli.console import check_folder, picture_name, print_json, progress_bars, say
+from hounsfield.cli.options import require_family
 from hounsfield.cli.results import ENGINE_HELP, conclude, reasons
 
 if TYPE_CHECKING:
     from hounsfield.explanation import Explanation
     from hounsfield.inference import BadImage
 
-METHOD_HELP = "auto, activation, grad_cam, integrated_gradients or occlusion."
+METHOD_HELP = "grad_cam, activation, integrated_gradients, occlusion, or auto: grad_cam where Keras is installed."
 
 
 def command(
@@ -24,24 +25,29 @@ def command(
     *,
     method: Annotated[str, typer.Option(help=METHOD_HELP)] = "auto",
     layer: Annotated[
-        Literal["fine", "last"], typer.Option(help="Feature maps of activation and grad_cam; 'last' as published.")
+        Literal["fine", "last"],
+        typer.Option(help="Which feature maps activation and grad_cam use; 'last' as published."),
     ] = "fine",
     label: Annotated[
-        str | None, typer.Option(help="Evidence for this label; by default the positive or the most probable one.")
+        str | None,
+        typer.Option(help="Show the evidence for this label; by default the positive or the most probable one."),
     ] = None,
     maps: Annotated[
-        Literal["none", "npy", "nii.gz"], typer.Option(help="Write the evidence at each pixel beside the picture.")
+        Literal["none", "npy", "nii.gz"], typer.Option(help="Also write the evidence at each pixel, in this format.")
     ] = "none",
     engine: Annotated[str, typer.Option(help=ENGINE_HELP)] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
 ) -> None:
-    """Draw heat maps over images: what speaks for the label, and where."""
-    from hounsfield.explanation import Explainer
+    """Draw heat maps over images: where the evidence for a label lies."""
+    from hounsfield.bundle import Bundle
+    from hounsfield.explanation import FAMILIES, Explainer
     from hounsfield.inference import BadImage
 
     check_folder(output)
+    bundle = Bundle.load(run)
+    require_family("explain", run, bundle.family, FAMILIES)
     _announce_keras(method, engine)
-    explainer = Explainer(run, method, layer=layer, label=label, engine=engine)
+    explainer = Explainer(bundle, method, layer=layer, label=label, engine=engine)
     say(f"Engine: {explainer.predictor.engine.description}")
     say(f"Method: {explainer.method.description}")
     rows: list[dict[str, Any]] = []
@@ -62,7 +68,7 @@ def command(
 
 
 def _announce_keras(method: str, engine: str) -> None:
-    """Methods that look inside the network need Keras; without it "auto" hides parts of the image instead."""
+    """Methods that look inside the network need Keras; without it "auto" takes occlusion."""
     from hounsfield.cli.backend import announce_backend, announce_engine
     from hounsfield.errors import MissingDependency
 

@@ -1,8 +1,8 @@
-"""The one place that refuses options which a family of models does not take."""
+"""The one place that refuses options and commands which a family does not have."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hounsfield.errors import UsageError
@@ -15,32 +15,61 @@ FLAGS = {"coverage": "--sets", "max_risk": "--abstain"}
 
 
 def chosen(
-    target: object, family: Family, takes: Mapping[Family, Collection[str]], given: Mapping[str, Any]
+    target: object,
+    family: Family,
+    takes: Mapping[Family, Collection[str]],
+    given: Mapping[str, Any],
+    names: Mapping[Family, str],
 ) -> dict[str, Any]:
     """The options that were given, as keyword arguments.
 
     Args:
         target: what the user named, for the message.
-        family: of the model that it is.
+        family: of the target.
         takes: family → the names of the options that it takes.
         given: name → value, ``None`` where the option was left out.
+        names: family → what such a target is called.
 
     Raises:
-        UsageError: an option is for other models.
+        UsageError: an option is for other families.
     """
-    from hounsfield.tasks import MODEL_NAMES
-
     values = {name: value for name, value in given.items() if value is not None}
     others = [name for name in values if name not in takes[family]]
     if others:
-        models = [f"{MODEL_NAMES[each]}s" for each, names in takes.items() if set(others) <= set(names)]
-        flags = " and ".join(flag(name) for name in others)
-        verb, them = ("is", "it") if len(others) == 1 else ("are", "them")
-        kind = " and ".join(models) or "other models"
-        raise UsageError(f"{flags} {verb} for {kind}; {target} is a {MODEL_NAMES[family]}. Remove {them}.")
+        kinds = [_several(names[each]) for each, taken in takes.items() if set(others) <= set(taken)]
+        verb, them = plural(others)
+        flags = " and ".join(map(flag, others))
+        kind = " and ".join(kinds) or "other data"
+        raise UsageError(f"{flags} {verb} for {kind}; {target} is a {names[family]}. Remove {them}.")
     return values
+
+
+def require_family(command: str, target: object, family: Family, allowed: Collection[Family]) -> None:
+    """Refuse a command that a family does not have.
+
+    Raises:
+        UsageError: it does not.
+    """
+    from hounsfield.tasks import MODEL_NAMES
+
+    if family not in allowed:
+        kinds = " and ".join(_several(MODEL_NAMES[each]) for each in allowed)
+        raise UsageError(
+            f"`hounsfield {command}` is for {kinds}; {target} is a {MODEL_NAMES[family]}. Give another run."
+        )
 
 
 def flag(name: str) -> str:
     """How an option is written on the command line."""
     return FLAGS.get(name, f"--{name.replace('_', '-')}")
+
+
+def plural(names: Sequence[str]) -> tuple[str, str]:
+    """The verb and the pronoun for so many names."""
+    return ("is", "it") if len(names) == 1 else ("are", "them")
+
+
+def _several(name: str) -> str:
+    """``classifiers``, ``tables of predictions``."""
+    first, space, rest = name.partition(" ")
+    return f"{first}s{space}{rest}"

@@ -80,6 +80,7 @@ def command(
     from hounsfield.cli.backend import announce_engine
     from hounsfield.inference import PREDICTORS, open_predictor
     from hounsfield.inference.tables import check_table_path
+    from hounsfield.tasks import MODEL_NAMES
 
     _check_shares({"--sets": sets, "--abstain": abstain})
     outputs = Outputs(output, overlay, {"counts": counts} if counts else {}, as_json)
@@ -88,7 +89,7 @@ def command(
     announce_engine(engine)
     takes = {family: kind.OPTIONS | kind.TABLES for family, kind in PREDICTORS.items()}
     given = {"threshold": threshold, "coverage": sets, "by_class": by_class or None, "max_risk": abstain}
-    options = chosen(run, bundle.family, takes, given | outputs.tables)
+    options = chosen(run, bundle.family, takes, given | outputs.tables, MODEL_NAMES)
     if by_class and sets is None:
         raise UsageError("--by-class changes how the coverage of --sets holds. Give --sets COVERAGE too.")
     options = {name: value for name, value in options.items() if name not in outputs.tables}

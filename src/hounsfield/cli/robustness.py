@@ -18,26 +18,27 @@ def command(
     output: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder for robustness.json and the figures; by default the run.")
     ] = None,
-    images: Annotated[int, typer.Option(min=2, help="Images to use at most, taken at random.")] = 1000,
+    images: Annotated[
+        int, typer.Option(min=2, help="Largest number of images; of more, so many are drawn at random.")
+    ] = 1000,
     confidence: Annotated[float, typer.Option(help="Nominal coverage of the intervals.", min=0.5, max=0.999)] = 0.95,
-    seed: Annotated[int, typer.Option(min=0, help="Of the corruptions.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the machine-readable form.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the corruptions.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
-    """Test a run on images with noise, blur, compression and more, each in five severities; draw a curve for each."""
+    """Test a classifier on images with noise, blur, compression and more, each in five severities; draw the curves."""
     from hounsfield.bundle import Bundle
-    from hounsfield.cli.backend import announce_backend
+    from hounsfield.cli.backend import announce_engine
     from hounsfield.cli.console import check_folder, out, print_json, progress_bars, say
+    from hounsfield.cli.options import require_family
     from hounsfield.errors import UsageError
     from hounsfield.reports.robustness import write_robustness
+    from hounsfield.testing.robustness import FAMILIES, evaluate_robustness
 
-    # A detector is refused before a backend is loaded, which takes seconds.
-    _ = Bundle.load(run).classifier_task
+    require_family("robustness", run, Bundle.load(run).family, FAMILIES)
     if data is not None and output is None:
-        raise UsageError("Figures of other data do not belong into the run. Name a folder for them with --out.")
+        raise UsageError("Figures of other data do not belong in the run. Name a folder for them with --out.")
     check_folder(output)
-    announce_backend()
-    from hounsfield.testing.robustness import evaluate_robustness
-
+    announce_engine("auto")
     with progress_bars() as progress:
         found = evaluate_robustness(run, data, max_images=images, seed=seed, confidence=confidence, progress=progress)
     report = found.to_dict()
@@ -54,7 +55,7 @@ def command(
 
 
 def _print(found: Robustness) -> None:
-    """AUC of each corruption and severity, those that lie below the clean figure beyond noise with a mark."""
+    """AUC of each corruption and severity, those significantly below that of unchanged images with a mark."""
     from rich.table import Table
 
     from hounsfield.cli.console import out
@@ -62,7 +63,7 @@ def _print(found: Robustness) -> None:
 
     clean = found.clean.estimates["auc"]
     told = f"{clean.value:.3f} ({clean.low:.3f} to {clean.high:.3f})"
-    title = f"AUC by severity; {told} as the images are; * worse beyond noise"
+    title = f"AUC by severity; {told} on unchanged images; * significantly lower"
     table = Table("", *map(str, SEVERITIES), title=title, title_justify="left")
     for name, conditions in found.curves.items():
         cells = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ from hounsfield.errors import EvaluationError
 from hounsfield.evaluation.assessment import Assessment
 from hounsfield.evaluation.bias import audit_bias
 from hounsfield.evaluation.bias_outcome import BiasAudit
+from hounsfield.evaluation.classification import Estimate
 from hounsfield.evaluation.masking_effect import MaskingEffect
 from hounsfield.evaluation.probe import Probe, probe_features
 
@@ -32,6 +34,16 @@ class BiasReport:
         """Whether there was an attribute to compare groups by, or an intervention."""
         return bool(self.audit.attributes or self.removals)
 
+    def cells(self) -> list[list[str]]:
+        """Figures of the groups that one attribute makes, a header first; empty where there are no groups."""
+        if not self.audit.attributes or "auc" not in self.audit.overall.figures:
+            return []
+        rows = [["group", "patients", "AUC", "sensitivity", "specificity"]]
+        for group in (self.audit.overall, *(each for each in self.audit.groups if len(each.parts) == 1)):
+            figures = [group.figures[name] for name in ("auc", "sensitivity", "specificity")]
+            rows.append([group.group, f"{group.patients:,}", *map(_cell, figures)])
+        return rows
+
     def to_dict(self) -> dict[str, Any]:
         """The content of ``bias.json``."""
         return {
@@ -51,6 +63,13 @@ class BiasReport:
             )
             lines.append(f"Attributes that the features predict among images of one label: {told or 'none'}.")
         return [*lines, *(f"{removal.line()[0].upper()}{removal.line()[1:]}" for removal in self.removals)]
+
+
+def _cell(estimate: Estimate) -> str:
+    if estimate.note:
+        return "too small"
+    value = f"{estimate.value:.3f}" if math.isfinite(estimate.value) else "undefined"
+    return f"{value} ({estimate.low:.2f}–{estimate.high:.2f})" if math.isfinite(estimate.low) else value
 
 
 def report_bias(

@@ -1,6 +1,6 @@
 """Where in the image the evidence is, and whether that answer can be trusted."""
 
-from hounsfield.explanation.explainer import Explainer, Explanation
+from hounsfield.explanation.explainer import FAMILIES, Explainer, Explanation
 from hounsfield.explanation.methods import METHODS, Method, open_method
 from hounsfield.explanation.projection import place
 from hounsfield.explanation.sanity import (
@@ -13,6 +13,7 @@ from hounsfield.explanation.sanity import (
 )
 
 __all__ = [
+    "FAMILIES",
     "METHODS",
     "Explainer",
     "Explanation",

@@ -19,9 +19,11 @@ from hounsfield.inference import BadImage, Prediction, Predictor
 from hounsfield.inference.fitting import DifferenceLog
 from hounsfield.inference.sources import Inputs, frames, sources
 from hounsfield.progress import Progress, silent
-from hounsfield.tasks import questions
+from hounsfield.tasks import Family, questions
 
 Floats = npt.NDArray[np.float32]
+# Whose predictions can be explained.
+FAMILIES: tuple[Family, ...] = (Predictor.FAMILY,)
 
 
 @dataclass(frozen=True, eq=False)

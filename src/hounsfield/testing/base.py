@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -13,9 +14,19 @@ from hounsfield.cohorts import Cohort, Store
 from hounsfield.evaluation.classification import Estimate
 from hounsfield.preprocessing import Pipeline
 from hounsfield.progress import Progress
+from hounsfield.tasks import Family
 
-# What `assess` of every family takes.
+# What `assess` and `assess_table` of every family take.
 COMMON_OPTIONS = frozenset({"threshold", "num_replicates", "seed", "confidence", "notes"})
+
+
+class TestSource(NamedTuple):
+    """What was tested: a run, on which data (``None`` for its own), at which threshold (``None`` for the bundle's)."""
+
+    run: Path
+    data: str | None
+    threshold: float | None
+    progress: Progress
 
 
 class Raw(Protocol):
@@ -41,6 +52,10 @@ class Assessed(Protocol):
     def notes(self) -> tuple[str, ...]:
         """What was detected, decided or left out."""
 
+    @property
+    def family(self) -> Family:
+        """Of what was tested."""
+
     def title(self, name: str) -> str:
         """What a figure is called where people read it."""
 
@@ -48,14 +63,37 @@ class Assessed(Protocol):
         """The figures as ``metrics.json`` has them, and beside them what they were made from."""
 
 
+class Audit(Protocol):
+    """What a test finds beside its figures, such as how groups of patients compare."""
+
+    @property
+    def says_anything(self) -> bool:
+        """Whether there was anything to compare."""
+
+    def lines(self) -> list[str]:
+        """In words."""
+
+    def cells(self) -> list[list[str]]:
+        """As a table, its header first; empty where there is none."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values."""
+
+
 class FamilyTest(Protocol):
-    """One entry of ``TESTS``: a module with these functions.
+    """One entry of ``TESTS``: a module with these names.
 
     Attributes:
         OPTIONS: names of the options that ``assess`` takes beside ``COMMON_OPTIONS``.
+        AUDIT_OPTIONS: names of the options that ``audit`` takes beside those below.
+        TABLE_OPTIONS: names of the options that ``assess_table`` takes beside ``COMMON_OPTIONS``.
+        TABLE: what the tables are called that ``assess_table`` reads, such as "table of predictions".
     """
 
     OPTIONS: frozenset[str]
+    AUDIT_OPTIONS: frozenset[str]
+    TABLE_OPTIONS: frozenset[str]
+    TABLE: str
 
     def check(self, bundle: Bundle, options: Mapping[str, Any]) -> None:
         """Refuse values of options that this bundle cannot be tested with, before any work is done.
@@ -90,6 +128,30 @@ class FamilyTest(Protocol):
 
     def table(self, cohort: Cohort, raw: Any, bundle: Bundle) -> pd.DataFrame:
         """The rows of ``predictions.csv``."""
+
+    def audit(
+        self, assessment: Any, *, seed: int, confidence: float, given: Mapping[str, Any], source: TestSource | None
+    ) -> Audit | None:
+        """What there is to find beside the figures; ``None`` for a family that has nothing of the kind.
+
+        Args:
+            assessment: as ``assess`` or ``assess_table`` gives it.
+            seed: of what is drawn at random.
+            confidence: nominal coverage of intervals.
+            given: options of ``AUDIT_OPTIONS``.
+            source: what was tested; ``None`` for a table.
+        """
+
+    def reads(self, options: Mapping[str, Any]) -> bool:
+        """Whether a table that comes with these options is one of this family."""
+
+    def assess_table(self, path: Path, **options: Any) -> Assessed:
+        """Measure anyone's table, given ``COMMON_OPTIONS`` and ``TABLE_OPTIONS``.
+
+        Raises:
+            CohortError, EvaluationError: the table cannot be read, or does not fit the truth.
+            UsageError: the value of an option is not known.
+        """
 
     def notes(self, bundle: Bundle, raw: Any, what: str) -> list[str]:
         """How many images are out of distribution, as sentences; ``what`` are the images, such as "test images"."""

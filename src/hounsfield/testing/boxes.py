@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,13 @@ from hounsfield.inference import Detector
 from hounsfield.inference.windows import Found
 from hounsfield.preprocessing import Pipeline
 from hounsfield.progress import Progress
+from hounsfield.testing.base import Audit, TestSource
+from hounsfield.testing.findings import evaluate_findings
 
 OPTIONS: frozenset[str] = frozenset({"criterion", "overlap"})
+AUDIT_OPTIONS: frozenset[str] = frozenset()
+TABLE_OPTIONS: frozenset[str] = frozenset({"truth", "criterion", "overlap"})
+TABLE = "table of findings"
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,12 +80,34 @@ def assess(cohort: Cohort, raw: RawFindings, bundle: Bundle, **options: Any) -> 
     return assess_detections(raw.detections, groups=groups, **options)
 
 
+def audit(
+    assessment: DetectionAssessment,  # noqa: ARG001 - detectors are not audited by group
+    *,
+    seed: int,  # noqa: ARG001
+    confidence: float,  # noqa: ARG001
+    given: Mapping[str, Any],  # noqa: ARG001
+    source: TestSource | None,  # noqa: ARG001
+) -> Audit | None:
+    """Nothing; see ``FamilyTest``."""
+    return None
+
+
+def reads(options: Mapping[str, Any]) -> bool:
+    """Tables that come with true boxes; see ``FamilyTest``."""
+    return "truth" in options
+
+
+def assess_table(path: Path, **options: Any) -> DetectionAssessment:
+    """Anyone's findings against true boxes; see ``FamilyTest``."""
+    return evaluate_findings(path, **options)
+
+
 def notes(bundle: Bundle, raw: RawFindings, what: str) -> list[str]:
     """How many images are out of distribution; see ``FamilyTest``."""
     if bundle.novelty is None:
         return []
     unlike = bundle.novelty.unlike({"features": raw.features})
-    return [f"Unlike the training images: {int(unlike.sum()):,} of {len(unlike):,} {what} ({unlike.mean():.1%})."]
+    return [f"Out of distribution: {int(unlike.sum()):,} of {len(unlike):,} {what} ({unlike.mean():.1%})."]
 
 
 def table(cohort: Cohort, raw: RawFindings, bundle: Bundle) -> pd.DataFrame:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pandas as pd
 
@@ -13,34 +15,31 @@ from hounsfield.evaluation import DetectionAssessment, assess_detections, detect
 from hounsfield.evaluation.detection_matching import known_criterion
 
 
-@dataclass(frozen=True)
-class TableTest:
-    """How a table of findings is to be judged.
-
-    Attributes:
-        threshold: the score from which a finding counts as said; ``None`` for .5.
-        criterion: what hits an object in the free-response figures: "iou" or "centre".
-        overlap: IoU from which a finding hits an object.
-        num_replicates: of the bootstrap, and its ``seed``; ``confidence`` is the coverage of its intervals.
-    """
-
-    threshold: float | None
-    criterion: str
-    overlap: float
-    num_replicates: int
-    seed: int
-    confidence: float
-
-
-def evaluate_findings(found: Path, truth: Path, test: TableTest) -> DetectionAssessment:
+def evaluate_findings(
+    found: Path,
+    truth: Path,
+    *,
+    threshold: float | None = None,
+    criterion: str = "iou",
+    notes: Sequence[str] = (),
+    **options: Any,
+) -> DetectionAssessment:
     """Judge a list of findings by a list of true boxes.
+
+    Args:
+        found: the findings with their scores.
+        truth: the true boxes.
+        threshold: the lowest score of a finding that counts at the operating point; .5 where not given.
+        criterion: what hits an object in the free-response figures: "iou" or "centre".
+        notes: what a reader must know beside what is noted here.
+        options: ``overlap``, ``num_replicates``, ``seed`` and ``confidence`` of ``assess_detections``.
 
     Raises:
         CohortError: a list cannot be read.
         EvaluationError: the lists are not of the same images.
         UsageError: the criterion is not known.
     """
-    criterion = known_criterion(test.criterion)
+    known = known_criterion(criterion)
     true = read_truth(truth)
     given = read_findings(found, true)
     if len(given.boxes) and given.rank != true.rank:
@@ -50,24 +49,21 @@ def evaluate_findings(found: Path, truth: Path, test: TableTest) -> DetectionAss
         )
     true, told = _same_splits(given, true)
     images = true.images["image"].astype(str)
-    boxes, notes = _same_images(given, images)
-    notes = [*told, *notes]
+    boxes, matched = _same_images(given, images)
+    notes = [*notes, *told, *matched]
     labels = (*true.labels, *(label for label in given.labels if label not in true.labels))
-    notes += _remarks(true, boxes, labels, test.threshold)
+    notes += _remarks(true, boxes, labels, threshold)
     detections = detections_from_tables(true.boxes, boxes, images=list(images), labels=labels)
     patients = true.images["patient"].to_numpy(dtype=object) if "patient" in true.images else None
     if patients is None:
-        notes.append("The truth names no patients: every image is taken for another patient.")
+        notes.append("The truth names no patients, so every image counts as a patient of its own.")
     return assess_detections(
         detections,
-        threshold=0.5 if test.threshold is None else test.threshold,
-        criterion=criterion,
-        overlap=test.overlap,
+        threshold=0.5 if threshold is None else threshold,
+        criterion=known,
         groups=patients,
         notes=(*true.notes, *given.notes, *notes),
-        num_replicates=test.num_replicates,
-        seed=test.seed,
-        confidence=test.confidence,
+        **options,
     )
 
 
@@ -79,12 +75,11 @@ def _same_splits(given: BoxList, true: BoxList) -> tuple[BoxList, list[str]]:
     kept = true.images[true.images["split"].astype(str).isin(wanted)].reset_index(drop=True)
     boxes = true.boxes[true.boxes["image"].isin(kept["image"])].reset_index(drop=True)
     if kept.empty:
-        return true, [
-            f"The truth has no image of the split {', '.join(wanted)} that the findings name: all are judged."
-        ]
+        told = f"The truth has no image of the split {', '.join(wanted)} that the findings name: all are evaluated."
+        return true, [told]
     if len(kept) == len(true.images):
         return true, []
-    told = f"Only the {len(kept):,} images of the split {', '.join(wanted)} are judged: the findings are of these."
+    told = f"Only the {len(kept):,} images of the split {', '.join(wanted)} are evaluated: the findings are of these."
     return replace(true, images=kept, boxes=boxes), [told]
 
 
@@ -113,10 +108,14 @@ def _same_images(given: BoxList, images: pd.Series[str]) -> tuple[pd.DataFrame, 
 def _remarks(true: BoxList, found: pd.DataFrame, labels: tuple[str, ...], threshold: float | None) -> list[str]:
     images = len(true.images)
     silent = images - found["image"].nunique()
-    notes = [f"{len(true.boxes):,} objects in {images:,} images; {len(found):,} findings, none in {silent:,} images."]
+    notes = [
+        f"{len(true.boxes):,} objects in {images:,} images; {len(found):,} findings; {silent:,} images have no finding."
+    ]
     strange = labels[len(true.labels) :]
     if strange:
         notes.append(f"Findings of {', '.join(strange)} are all false: the truth has no such object.")
     if threshold is None and len(found):
-        notes.append("Findings with a score of at least .5 are counted; choose another on other data by --threshold.")
+        notes.append(
+            "Findings with a score of .5 or more count; choose another threshold, on other data, with --threshold."
+        )
     return notes

@@ -4,26 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 
 from hounsfield.bundle import Bundle
 from hounsfield.cohorts import Cohort, Store
+from hounsfield.errors import UsageError
 from hounsfield.evaluation import Assessment
 from hounsfield.evaluation.assessment import assess as assess_outcomes
+from hounsfield.evaluation.bias_report import BiasReport, report_bias
 from hounsfield.evaluation.calibration import estimated_error
+from hounsfield.evaluation.masking_effect import MaskingEffect
 from hounsfield.evaluation.outcomes import as_outcomes
+from hounsfield.evaluation.predictions import UNCERTAINTY_COLUMNS, read_predictions
 from hounsfield.evaluation.scaling import Unscaled
 from hounsfield.inference import Predictor
 from hounsfield.preprocessing import Pipeline
 from hounsfield.progress import Progress
-from hounsfield.tasks import decide, for_each_label, label_text, refuse_threshold
+from hounsfield.tasks import LabelTask, decide, for_each_label, label_text, refuse_threshold
+from hounsfield.testing.base import TestSource
 from hounsfield.testing.engine_runs import EngineRun, run_engine
+from hounsfield.testing.interventions import mask_shortcuts
 from hounsfield.testing.uncertainty import unlike_lines
 
 OPTIONS: frozenset[str] = frozenset()
+AUDIT_OPTIONS: frozenset[str] = frozenset({"interventions"})
+TABLE_OPTIONS: frozenset[str] = frozenset({"task"})
+TABLE = "table of predictions"
 
 
 def check(bundle: Bundle, options: Mapping[str, Any]) -> None:
@@ -50,6 +60,38 @@ def assess(cohort: Cohort, raw: EngineRun, bundle: Bundle, **options: Any) -> As
 def table(cohort: Cohort, raw: EngineRun, bundle: Bundle) -> pd.DataFrame:
     """One row per image: ``image``, ``prediction``, ``p_LABEL`` …; see ``FamilyTest``."""
     return prediction_table(cohort, raw.rows, raw.probabilities, bundle)
+
+
+def audit(
+    assessment: Assessment, *, seed: int, confidence: float, given: Mapping[str, Any], source: TestSource | None
+) -> BiasReport:
+    """The groups that the columns of the table make, and what interventions change; see ``FamilyTest``."""
+    effects: tuple[MaskingEffect, ...] = ()
+    if source is not None and given.get("interventions"):
+        effects = mask_shortcuts(
+            source.run, source.data, threshold=source.threshold, confidence=confidence, progress=source.progress
+        )
+    return report_bias(assessment, removals=effects, seed=seed, confidence=confidence)
+
+
+def reads(options: Mapping[str, Any]) -> bool:  # noqa: ARG001 - a table without further options is one of predictions
+    """Any table; see ``FamilyTest``."""
+    return True
+
+
+def assess_table(path: Path, *, task: str | None = None, threshold: float | None = None, **options: Any) -> Assessment:
+    """Anyone's probabilities with their truths; see ``FamilyTest``."""
+    known: dict[str, LabelTask] = {name: name for name in get_args(LabelTask)}
+    if task is not None and task not in known:
+        raise UsageError(f"The task '{task}' is not known; expected {', '.join(known)}.")
+    read = read_predictions(path, task=known[task] if task else None, threshold=threshold)
+    refuse_threshold(read.answers.task, threshold)
+    notes = read.notes
+    outputs = [column for column in UNCERTAINTY_COLUMNS if column in read.table.columns]
+    if outputs:
+        notes = (*notes, f"Prediction outputs, not used as patient attributes: {', '.join(outputs)}.")
+    assessment = assess_outcomes(read.answers, threshold=read.threshold, groups=read.groups, notes=notes, **options)
+    return replace(assessment, table=read.table.drop(columns=outputs))
 
 
 def notes(bundle: Bundle, raw: EngineRun, what: str) -> list[str]:

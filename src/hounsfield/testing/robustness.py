@@ -1,4 +1,4 @@
-"""How a run's figures fall as its test images get worse."""
+"""How a run's metrics fall as its test images get worse."""
 
 from __future__ import annotations
 
@@ -17,17 +17,20 @@ from hounsfield.cohorts.files import ordered_map
 from hounsfield.errors import ImageError, PreprocessingError, RunError
 from hounsfield.evaluation import Difference, Estimate, Outcomes, as_outcomes, compare, evaluate_outcomes
 from hounsfield.images import Image
-from hounsfield.inference import Engine, open_engine
+from hounsfield.inference import Engine, Predictor, open_engine
 from hounsfield.inference.labels import run
 from hounsfield.inference.novelty import described
 from hounsfield.preprocessing.corruption import CORRUPTIONS, SEVERITIES, corrupted, corruption_names
 from hounsfield.progress import Progress, silent
+from hounsfield.tasks import Family
 from hounsfield.testing.cohort import tested_cohort
 
 # Enough for half-widths of two points; more would only take longer.
 MAX_IMAGES = 1000
 REPLICATES = 500
 SHOWN = ("auc", "accuracy")
+# Whose bundles can be tested so.
+FAMILIES: tuple[Family, ...] = (Predictor.FAMILY,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,14 +90,14 @@ class Robustness:
         return {**self.facts, "clean": self.clean.to_dict(), "corruptions": curves, "notes": list(self.notes)}
 
     def lines(self) -> list[str]:
-        """What to take from it, in words."""
+        """The main findings in words."""
         losses = {name: _mean_loss(self.clean, conditions) for name, conditions in self.curves.items()}
         ranked = sorted(losses, key=lambda name: -losses[name])
         told = ", ".join(f"{_spoken(name)} {losses[name]:.3f}" for name in ranked)
         first = [_first_harm(name, self.curves[name]) for name in ranked]
         return [
-            f"Robustness: mean loss of AUC over five severities, worst first: {told}.",
-            f"Worse beyond noise (interval of the paired difference below 0) from: {'; '.join(first)}.",
+            f"Robustness: mean loss of AUC over the five severities, largest first: {told}.",
+            f"Significantly lower (interval of the paired difference below 0) from: {'; '.join(first)}.",
         ]
 
 
@@ -128,7 +131,7 @@ def evaluate_robustness(
     Args:
         run: the run folder.
         data: other DATA; ``None`` for the test rows of the run's own.
-        max_images: of more than so many a random part is used.
+        max_images: of more, so many are drawn at random.
         seed: of the corruptions, and of the part.
         confidence: nominal coverage of the intervals.
         progress: told of the images.
@@ -141,7 +144,7 @@ def evaluate_robustness(
     cohort, note = tested_cohort(run, data, bundle)
     if len(cohort) > max_images:
         cohort = cohort.subset(np.sort(np.random.default_rng(seed).permutation(len(cohort))[:max_images]))
-        note += f" Of these {max_images:,} were taken at random."
+        note += f" {max_images:,} of them were drawn at random."
     engine, example = open_engine(bundle), _example(bundle, cohort)
     possible = corruption_names(len(bundle.input_shape) - 1)
     names = [name for name in possible if _fits(bundle, corrupted(example, name, SEVERITIES[-1]))]
@@ -180,8 +183,8 @@ def _example(bundle: Bundle, cohort: Cohort) -> Image:
         if isinstance(image, Image) and _fits(bundle, image):
             return image
     raise RunError(
-        f"None of the {len(cohort):,} test images can be prepared as the network's input. Look at them with "
-        "`hounsfield inspect`."
+        f"No test image of {len(cohort):,} can be prepared as the network's input. Look at them with `hounsfield "
+        "inspect`."
     )
 
 
@@ -235,7 +238,7 @@ def _prepared(
 
 
 def seed_of(seed: int, row: int) -> int:
-    """Another seed for each image, or all would be turned the same way."""
+    """Another seed for each image; otherwise all would be rotated the same way."""
     return int(np.random.SeedSequence((seed, row)).generate_state(1)[0])
 
 

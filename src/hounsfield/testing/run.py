@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ from hounsfield.errors import UsageError
 from hounsfield.images import Image
 from hounsfield.inference import open_predictor
 from hounsfield.progress import Progress, silent
-from hounsfield.tasks import family_of
-from hounsfield.testing.base import COMMON_OPTIONS, Raw
+from hounsfield.tasks import Family, family_of
+from hounsfield.testing.base import COMMON_OPTIONS, Assessed, Raw
 from hounsfield.testing.cohort import tested_cohort
 from hounsfield.testing.table import TESTS
 
@@ -39,6 +40,26 @@ class Tested:
     def read(self, number: int) -> Image:
         """The image of one row, as it was before preprocessing."""
         return self.cohort.read(number)
+
+
+def evaluate_table(path: Path | str, **options: Any) -> Assessed:
+    """Measure anyone's table of predictions, or of findings with boxes.
+
+    Args:
+        path: the table.
+        options: ``threshold``, ``num_replicates``, ``seed`` and ``confidence``; ``task`` of a table of predictions;
+            ``truth``, the true boxes, of a table of findings, with ``criterion`` and ``overlap``.
+
+    Raises:
+        CohortError, EvaluationError: the table cannot be read, or does not fit the truth.
+        UsageError: the value of an option is not known.
+    """
+    return TESTS[table_family(options)].assess_table(Path(path), **options)
+
+
+def table_family(options: Mapping[str, Any]) -> Family:
+    """Of which family a table is that comes with these options."""
+    return next(family for family, test in reversed(TESTS.items()) if test.reads(options))
 
 
 def evaluate_run(run: Path | str, data: str | None = None, *, progress: Progress = silent, **options: Any) -> Tested:

@@ -1,4 +1,4 @@
-"""What a test says of calibration, of images unlike those of training, and of an ensemble's disagreement."""
+"""What a test shows of calibration, of images out of distribution, and of an ensemble's disagreement."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def error_lines(assessment: Assessment, split: str) -> list[str]:
 
 
 def unlike_lines(bundle: Bundle, run: EngineRun, what: str) -> list[str]:
-    """How many images are unlike those of training, and how many are expected of images like those."""
+    """How many images are out of distribution, and how many are expected."""
     novelty, kept = bundle.novelty, bundle.kept(Uncertainty)
     if novelty is None:
         return []
     unlike = novelty.unlike(run.descriptions)
-    found = f"Unlike the training images: {int(unlike.sum()):,} of {len(unlike):,} {what} ({unlike.mean():.1%}"
+    found = f"Out of distribution: {int(unlike.sum()):,} of {len(unlike):,} {what} ({unlike.mean():.1%}"
     # The limit is that of single networks; the mean over those of an ensemble spreads less.
     most = "at most " if kept and kept.heads else ""
-    return [f"{found}; of images like those of training {most}{novelty.false_alarms:.1%} are expected)."]
+    return [f"{found}; {most}{novelty.false_alarms:.1%} are expected of images like those of training)."]
 
 
 def disagreement_lines(bundle: Bundle, run: EngineRun, assessment: Assessment, what: str) -> list[str]:
@@ -44,7 +44,7 @@ def disagreement_lines(bundle: Bundle, run: EngineRun, assessment: Assessment, w
     spread = heads.disagreement(run.features, bundle.classifier_task)
     right = decision_confidence(assessment.answers, bundle.threshold)[1]
     told = " and ".join(
-        f"{np.median(spread[rows]):.3f} on {int(rows.sum()):,} {word} ones"
+        f"{np.median(spread[rows]):.3f} on {int(rows.sum()):,} {word} answers"
         for rows, word in ((right, "right"), (~right, "wrong"))
         if rows.any()
     )
@@ -53,8 +53,8 @@ def disagreement_lines(bundle: Bundle, run: EngineRun, assessment: Assessment, w
         wrong = ~right[:, np.newaxis]
         value, interval = auc_estimate(wrong, spread[:, np.newaxis], make_clusters(wrong, assessment.groups))
         ranked = (
-            "; by it alone wrong answers are told from right ones with an AUC of "
-            f"{value:.2f} ({interval.low:.2f} to {interval.high:.2f})"
+            f"; it separates wrong answers from right ones with an AUC of {value:.2f} ({interval.low:.2f} to "
+            f"{interval.high:.2f})"
         )
     first = (
         f"Disagreement of the {len(heads.kernels)} networks on {what} (standard deviation of their probabilities, "
