@@ -35,13 +35,16 @@ WORKS: dict[str, list[tuple[str, str]]] = {
 }
 REFUSES: dict[str, list[tuple[str, str]]] = {
     "robustness": [("robustness run", "`hounsfield robustness` is for classifiers; run is a detector.")],
-    "forecast": [("forecast run", "plan of a detector")],
-    "ablate": [("ablate run", "plan of a detector")],
-    "explain": [("explain run data -o maps --method occlusion", "`hounsfield explain` is for classifiers; run is a detector.")],
+    "forecast": [("forecast run", "takes the run of a classifier")],
+    "ablate": [("ablate run", "takes the run of a classifier")],
+    "explain": [("explain run data -o maps", "`hounsfield explain` is for classifiers; run is a detector.")],
     "evaluate": [
         ("evaluate run/predictions.csv", "--truth"),
         ("evaluate run --truth data/boxes.csv", "--truth is for tables; run is a run. Remove it."),
-        ("evaluate run/predictions.csv --truth data/boxes.csv --task binary", "--task is for tables of predictions; run/predictions.csv is a table of findings. Remove it."),
+        (
+            "evaluate run/predictions.csv --truth data/boxes.csv --task binary",
+            "--task is for tables of predictions; run/predictions.csv is a table of findings. Remove it.",
+        ),
         ("evaluate run --interventions", "--interventions is for classifiers; run is a detector. Remove it."),
     ],
 }
@@ -88,4 +91,4 @@ def test_commands_refuse_in_one_paragraph(line: str, why: str, place: Path, monk
 def test_the_plan_of_the_made_up_run_is_one_that_training_writes(place: Path) -> None:
     plan = DetectionPlan.load(place / "run" / "plan.yaml")
     assert plan.labels == LABELS
-    assert plan.reasons["anchors"] == read_run(place / "run").reasons["anchors"]
+    assert plan.reasons["anchors"] == read_run(place / "run").plan.reasons["anchors"]

@@ -107,8 +107,9 @@ def test_a_temperature_keeps_the_decisions_of_several_labels_at_a_threshold_set_
 def test_of_an_ensemble_at_most_the_promised_share_is_expected_to_be_unlike() -> None:
     """Its limit is that of single networks, and the mean over them spreads less."""
     described = {"features": np.random.default_rng(1).normal(size=(20, 4))}
-    for heads, told in ((None, "training 3.2% are expected"), (object(), "training at most 3.2% are expected")):
-        bundle = SimpleNamespace(uncertainty=SimpleNamespace(novelty=novelty(), heads=heads))
+    for heads, told in ((None, "; 3.2% are expected"), (object(), "; at most 3.2% are expected")):
+        kept = SimpleNamespace(heads=heads)
+        bundle = SimpleNamespace(novelty=novelty(), kept=lambda _, kept=kept: kept)
         (line,) = unlike_lines(bundle, SimpleNamespace(descriptions=described), "test images")
         assert told in line
 

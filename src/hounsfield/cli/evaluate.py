@@ -167,6 +167,7 @@ def _print(found: Found, confidence: float) -> None:
     from rich.table import Table
 
     table = Table("", "value", f"{confidence:.0%} interval", "n", "")
+    table.columns[0].no_wrap = True
     for name, estimate in found.assessment.estimates.items():
         title = found.assessment.title(name)
         table.add_row(title, _value(estimate), _interval(estimate), f"{estimate.n:,}", estimate.note)

@@ -94,10 +94,13 @@ class Robustness:
         losses = {name: _mean_loss(self.clean, conditions) for name, conditions in self.curves.items()}
         ranked = sorted(losses, key=lambda name: -losses[name])
         told = ", ".join(f"{_spoken(name)} {losses[name]:.3f}" for name in ranked)
-        first = [_first_harm(name, self.curves[name]) for name in ranked]
+        firsts = {name: _first_harm(self.curves[name]) for name in ranked}
+        harmed = "; ".join(f"{_spoken(name)} severity {first}" for name, first in firsts.items() if first)
+        others = ", ".join(_spoken(name) for name, first in firsts.items() if not first)
+        lower = f"Significantly lower (interval of the paired difference below 0) from: {harmed or 'no severity'}"
         return [
             f"Robustness: mean loss of AUC over the five severities, largest first: {told}.",
-            f"Significantly lower (interval of the paired difference below 0) from: {'; '.join(first)}.",
+            f"{lower}; not for {others}." if others else f"{lower}.",
         ]
 
 
@@ -105,11 +108,11 @@ def _mean_loss(clean: Condition, conditions: tuple[Condition, ...]) -> float:
     return float(np.mean([clean.estimates["auc"].value - each.estimates["auc"].value for each in conditions]))
 
 
-def _first_harm(name: str, conditions: tuple[Condition, ...]) -> str:
-    """The severity from which on every one is worse beyond noise: one alone may be chance, among so many."""
+def _first_harm(conditions: tuple[Condition, ...]) -> int | None:
+    """The severity from which on each is significantly lower: a single one may be chance, among so many."""
     spared = [severity for severity, each in enumerate(conditions, 1) if not each.changes["auc"].high < 0]
     first = max(spared, default=0) + 1
-    return f"{_spoken(name)} {f'severity {first}' if first <= len(conditions) else 'none'}"
+    return first if first <= len(conditions) else None
 
 
 def _spoken(name: str) -> str:
