@@ -13,7 +13,7 @@ from hounsfield.cohorts import load_cohort
 from hounsfield.cohorts.files import FileSource
 from hounsfield.cohorts.shapes import image_shapes
 from hounsfield.errors import ImageError, SeveralVolumes, UsageError
-from hounsfield.images import Reference, read_image
+from hounsfield.images import Reference, read_image, read_series
 from hounsfield.images.reading import VOLUME_VARIABLE, read_reference
 from hounsfield.inference.sources import sources
 
@@ -119,7 +119,7 @@ def cohort_folder(four: Path) -> Path:
 def test_tables_choose_a_volume(cohort_folder) -> None:
     cohort = load_cohort(str(cohort_folder / "table.csv"))
     assert len(cohort.table) == 10
-    images = list(cohort.source.stream(list(cohort.table["image"])))
+    images = list(cohort.source.stream(cohort.references()))
     assert all(set(image.pixels.ravel()) == set(range(20, 25)) for image in images)
     assert {image.reference.volume for image in images} == {2}
     assert image_shapes(cohort_folder, ["0.nii.gz[2]", "0.nii.gz[2][3]"]) == {
@@ -129,13 +129,13 @@ def test_tables_choose_a_volume(cohort_folder) -> None:
 
 
 def test_the_setting_chooses_where_nothing_else_does(four, monkeypatch) -> None:
-    source = FileSource(four.parent)
-    before = source.digest([four.name])
+    source, place = FileSource(four.parent), Reference(four.name)
+    before = source.digest([place])
     monkeypatch.setenv(VOLUME_VARIABLE, "1")
     assert read_image(four).reference == Reference(str(four), 1)
     assert read_image(Reference.parse(f"{four}[2]")).reference.volume == 2
-    assert set(source.read(four.name).pixels.ravel()) == set(range(10, 15))
-    assert source.digest([four.name]) != before
+    assert set(source.read(place).pixels.ravel()) == set(range(10, 15))
+    assert source.digest([place]) != before
     monkeypatch.setenv(VOLUME_VARIABLE, "first")
     with pytest.raises(UsageError, match="expected a number"):
         read_image(four)
@@ -183,3 +183,14 @@ def test_the_command_line_chooses(four, monkeypatch) -> None:
     arguments = ["preprocess", f"{four}[1]", "--min-max", "--out", str(target)]
     assert CliRunner().invoke(app, arguments, catch_exceptions=False).exit_code == 0
     assert len(list(target.iterdir())) == 2
+
+
+def test_a_volume_of_a_series_whose_files_are_known_is_chosen(tmp_path, monkeypatch) -> None:
+    paths = [path for echo in (30, 80) for path in make_series(tmp_path / str(echo), [0.0, 2.0], EchoTime=echo)]
+    source = FileSource(tmp_path, {"scan": [str(path.relative_to(tmp_path)) for path in paths]})
+    with pytest.raises(SeveralVolumes):
+        source.read(Reference("scan"))
+    expected = read_series(tmp_path, volume=1)
+    np.testing.assert_array_equal(source.read(Reference("scan", 1)).pixels, expected.pixels)
+    monkeypatch.setenv(VOLUME_VARIABLE, "1")
+    np.testing.assert_array_equal(source.read(Reference("scan")).pixels, expected.pixels)

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from hounsfield.cohorts.arrays import file_identity
 from hounsfield.errors import CohortError, ImageError
-from hounsfield.images import Reference, read_series
+from hounsfield.images import Reference
 from hounsfield.images.image import Image
 from hounsfield.images.reading import read_reference, volume_setting
 
@@ -42,9 +42,9 @@ class FileSource:
 
     def read(self, reference: Reference) -> Image:
         """See ``ImageSource.read``."""
-        if reference.path in self.series:
-            return read_series([self.root / name for name in self.series[reference.path]])
-        return read_reference(reference.replace(path=str(self.root / reference.path)))
+        known = self.series.get(reference.path)
+        files = None if known is None else [self.root / name for name in known]
+        return read_reference(reference.replace(path=str(self.root / reference.path)), files=files)
 
     def stream(self, references: Sequence[Reference]) -> Iterator[Image | ImageError]:
         """See ``ImageSource.stream``; a few files are decoded ahead, on all cores."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -168,15 +168,23 @@ def slice_of(volume: Image, index: int) -> Image:
     return volume.replace(pixels=volume.pixels[index], spacing=spacing, affine=affine)
 
 
-def read_reference(reference: Reference, *, max_pixels: int | None = None) -> Image:
-    """As ``read_image``; of a folder, the volume of the DICOM series in it, as ``series.read_series``."""
+def read_reference(
+    reference: Reference, *, files: Sequence[Path] | None = None, max_pixels: int | None = None
+) -> Image:
+    """As ``read_image``; of a folder, the volume of the DICOM series in it, as ``series.read_series``.
+
+    Args:
+        reference: the file or the folder, and what to read of it.
+        files: those of the series, where the path alone does not tell them.
+        max_pixels: as for ``read_image``.
+    """
     path = Path(reference.path)
-    if not path.is_dir():
+    if files is None and not path.is_dir():
         return read_image(reference, max_pixels=max_pixels)
     read_series = importlib.import_module("hounsfield.images.series").read_series
 
     def read(folder: Path, limit: int, volume: int | None = None) -> Image:
-        return cast("Image", read_series(folder, volume=volume, max_pixels=limit))
+        return cast("Image", read_series(files or folder, volume=volume, max_pixels=limit))
 
     return _chosen(read, path, reference, pixel_limit(max_pixels))
 
