@@ -13,14 +13,15 @@ from hounsfield.images.windows import WINDOW_PRESETS, apply_window
 
 if TYPE_CHECKING:
     from hounsfield.images.orientation import orientation_of, reorient
-    from hounsfield.images.series import Grouping, Series, group_series, read_series
+    from hounsfield.images.series import read_series
+    from hounsfield.images.series_grouping import Grouping, Series, group_series
     from hounsfield.images.writers import write_image
 
 # Public name -> module that it comes from.
 LAZY = {
-    "Grouping": "hounsfield.images.series",
-    "Series": "hounsfield.images.series",
-    "group_series": "hounsfield.images.series",
+    "Grouping": "hounsfield.images.series_grouping",
+    "Series": "hounsfield.images.series_grouping",
+    "group_series": "hounsfield.images.series_grouping",
     "orientation_of": "hounsfield.images.orientation",
     "read_series": "hounsfield.images.series",
     "reorient": "hounsfield.images.orientation",

@@ -116,7 +116,7 @@ def _read(reference: Reference, level: int | None, progress: Progress) -> tuple[
         return image, [source] if image.metadata.instance and is_whole else []
     # Loaded where it is needed: who converts other files need not wait for pydicom.
     dicom = importlib.import_module("hounsfield.images.series")
-    grouping = dicom.group_series(source, progress=progress)
+    grouping = importlib.import_module("hounsfield.images.series_grouping").group_series(source, progress=progress)
     found = [one for one in grouping.series if one.kind != "localiser"]
     if len(found) > 1 and reference.volume is None and reference.frame is not None:
         reference = reference.replace(volume=reference.frame, frame=None)
