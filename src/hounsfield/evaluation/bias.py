@@ -28,7 +28,7 @@ from hounsfield.evaluation.subgroups import (
     read_attributes,
     single_groups,
 )
-from hounsfield.tasks import LabelTask
+from hounsfield.tasks import TASKS, LabelTask
 
 ONE_SIDED = 1e-3  # a group of one label alone is told of where chance makes this unlikely
 
@@ -214,9 +214,9 @@ def _one_sided(groups: Sequence[Subgroup], questions: dict[str, Question], task:
         truth = question.truth[group.rows]
         patients = renumbered(question.of_case[group.rows])[1]
         # That a group holds one class alone is said once, not again of each class that it lacks.
-        one_class = task == "multi-class" and any(each.truth[group.rows].all() for each in questions.values())
+        one_class = TASKS[task].exclusive and any(each.truth[group.rows].all() for each in questions.values())
         if truth.all() and share**patients < ONE_SIDED:
-            only = len(questions) == 1 or task == "multi-class"
+            only = len(questions) == 1 or TASKS[task].exclusive
             yield _one_sided_note(group.name, f"every case is '{label}'", only=only)
         elif not truth.any() and (1 - share) ** patients < ONE_SIDED and not one_class:
             yield _one_sided_note(group.name, f"no case is '{label}'", only=len(questions) == 1)

@@ -33,7 +33,7 @@ from hounsfield.evaluation.outcomes import (
     as_outcomes,
 )
 from hounsfield.evaluation.proportions import clustered_proportion, mean_of_proportions
-from hounsfield.tasks import LabelTask
+from hounsfield.tasks import LabelTask, Traits
 
 NOWHERE = Interval(math.nan, math.nan)
 UNVARIED = "no interval: resampling these patients does not change the value"
@@ -84,7 +84,11 @@ _SHARES: dict[str, Callable[[Outcomes], tuple[Booleans, Booleans]]] = {
     "npv": lambda a: (~a.truth, ~a.decisions),
     "f1": lambda a: (a.truth & a.decisions, a.truth | a.decisions),  # the Jaccard index J; F1 = 2J/(1+J)
 }
-_MEAN_RECALLS = {("balanced_accuracy", "binary"), ("balanced_accuracy", "multi-class"), ("sensitivity", "multi-class")}
+# Headlines that are means over classes of the share recognised -> whether they are so for a task.
+_MEAN_RECALLS: dict[str, Callable[[Traits], bool]] = {
+    "balanced_accuracy": lambda traits: not traits.multi_label,
+    "sensitivity": lambda traits: traits.exclusive,
+}
 _DENOMINATORS: dict[str, Callable[[Outcomes], Booleans]] = {
     "positives": lambda a: a.truth,
     "negatives": lambda a: ~a.truth,
@@ -94,7 +98,7 @@ _DENOMINATORS: dict[str, Callable[[Outcomes], Booleans]] = {
 
 
 def _right(answers: Outcomes) -> Booleans:
-    if answers.task == "multi-class":
+    if answers.traits.exclusive:
         return answers.outcome
     return np.asarray(answers.truth == answers.decisions)
 
@@ -218,20 +222,15 @@ class _Evaluation:
 
     def _is_mean_recall(self, name: str) -> bool:
         """Whether a headline is a mean over classes of the share recognised, of classes that share no patient."""
-        if (name, self.answers.task) not in _MEAN_RECALLS:
+        if name not in _MEAN_RECALLS or not _MEAN_RECALLS[name](self.answers.traits):
             return False
-        return bool((self.clusters.sums(self._classes().astype(np.float64)) > 0).sum(axis=1).max() == 1)
-
-    def _classes(self) -> Booleans:
-        """(n, C): one column a class, also in a binary task."""
-        truth = self.answers.truth
-        return np.column_stack([~truth, truth]) if self.answers.task == "binary" else truth
+        return bool((self.clusters.sums(self.answers.class_truth.astype(np.float64)) > 0).sum(axis=1).max() == 1)
 
     def _mean_recall(self) -> Interval:
-        decisions = self.answers.decisions
-        if self.answers.task == "binary":
-            decisions = np.column_stack([~decisions, decisions])
-        return mean_of_proportions(decisions, self._classes(), self.clusters, confidence=self.confidence)
+        answers = self.answers
+        return mean_of_proportions(
+            answers.class_decisions, answers.class_truth, self.clusters, confidence=self.confidence
+        )
 
     def _bootstrapped(
         self, keys: Sequence[tuple[str, str]], values: dict[tuple[str, str], Floats]

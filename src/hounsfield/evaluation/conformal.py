@@ -11,7 +11,7 @@ import numpy as np
 
 from hounsfield.errors import EvaluationError
 from hounsfield.evaluation.outcomes import Booleans, Floats, Outcomes
-from hounsfield.tasks import LabelTask
+from hounsfield.tasks import LabelTask, for_each_label
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class ConformalSets:
 
     def sets(self, scores: Floats, task: LabelTask) -> Booleans:
         """(n, C): whether each label is possible for each case, from (n, 1) or (n, C) probabilities."""
-        return np.asarray(1 - _class_scores(scores, task) <= np.array(self.thresholds))
+        return np.asarray(1 - for_each_label(scores, task) <= np.array(self.thresholds))
 
     def to_dict(self) -> dict[str, Any]:
         """The form that a bundle stores; an infinite threshold becomes ``null``."""
@@ -90,17 +90,12 @@ def class_columns(answers: Outcomes) -> tuple[Booleans, Floats]:
     Raises:
         EvaluationError: the task is multi-label.
     """
-    if answers.task == "multi-label":
+    if answers.traits.multi_label:
         raise EvaluationError(
             "Conformal sets are made for tasks with one true label a case, and this one is multi-label. Take one label "
             "at a time, as a binary task."
         )
-    truth = np.column_stack([~answers.truth, answers.truth]) if answers.task == "binary" else answers.truth
-    return truth, _class_scores(answers.scores, answers.task)
-
-
-def _class_scores(scores: Floats, task: LabelTask) -> Floats:
-    return np.column_stack([1 - scores, scores]) if task == "binary" else scores
+    return answers.class_truth, answers.class_scores
 
 
 def finite_sample_quantile(misfit: Floats, coverage: float) -> float:

@@ -16,13 +16,13 @@ def confusion_matrix(answers: Outcomes) -> Integers:
     Returns:
         (C, C) in label order, rows the truth, columns the decision; of a multi-label task (K, 2, 2), one a label.
     """
-    if answers.task == "multi-class":
+    if answers.traits.exclusive:
         return np.asarray(answers.truth.astype(np.int64).T @ answers.decisions.astype(np.int64))
     tables = [
         np.bincount(2 * truth + decided, minlength=4).reshape(2, 2)
         for truth, decided in zip(answers.truth.T.astype(np.int64), answers.decisions.T.astype(np.int64), strict=True)
     ]
-    return tables[0] if answers.task == "binary" else np.stack(tables)
+    return tables[0] if answers.traits.paired else np.stack(tables)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy.special import expit, softmax
 
 from hounsfield.evaluation.outcomes import Floats
-from hounsfield.tasks import LabelTask
+from hounsfield.tasks import TASKS, LabelTask
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +36,7 @@ class Heads:
         members, length, _ = self.kernels.shape
         each = np.asarray(features, np.float64).reshape(-1, members, length).swapaxes(0, 1)
         logits = each @ self.kernels.astype(np.float64) + self.biases[:, np.newaxis].astype(np.float64)
-        return np.asarray(softmax(logits, axis=-1) if task == "multi-class" else expit(logits))
+        return np.asarray(softmax(logits, axis=-1) if TASKS[task].exclusive else expit(logits))
 
     def disagreement(self, features: npt.NDArray[np.floating], task: LabelTask) -> Floats:
         """The standard deviation of the networks' probabilities, of the label on which they differ most.

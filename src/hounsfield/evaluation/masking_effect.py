@@ -119,7 +119,7 @@ def _removal(name: str, before: Outcomes, after: Outcomes, clusters: Clusters, c
             "cases in the same order."
         )
     moved = np.abs(after.scores - before.scores)
-    moved = moved.sum(axis=1) / 2 if before.task == "multi-class" else moved.mean(axis=1)
+    moved = moved.sum(axis=1) / 2 if before.traits.exclusive else moved.mean(axis=1)
     moved_interval = mean_interval(moved, clusters, 0.0, confidence=confidence)
     flipped = (after.decisions != before.decisions).any(axis=1)
     share = clustered_proportion(flipped, np.ones_like(flipped), clusters, confidence=confidence)

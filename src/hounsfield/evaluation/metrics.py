@@ -28,7 +28,7 @@ from hounsfield.evaluation.outcomes import (
     as_outcomes,
 )
 from hounsfield.evaluation.scaling import SMALLEST
-from hounsfield.tasks import LabelTask
+from hounsfield.tasks import TASKS, LabelTask
 
 ECE_BINS = 10
 
@@ -141,21 +141,21 @@ def f1(tally: Tally) -> Floats:
 
 def accuracy(tally: Tally) -> Floats:
     """Right decisions among all; in a multi-label task for each label, so its headline is the mean over labels."""
-    if tally.answers.task == "multi-class":
+    if tally.answers.traits.exclusive:
         return _ratio(tally.hits.sum(axis=0, keepdims=True), tally.total)
     return _ratio(tally.total - tally.positives - tally.called + 2 * tally.hits, tally.total)
 
 
 def balanced_accuracy(tally: Tally) -> Floats:
     """Mean of the sensitivities of all classes; of sensitivity and specificity for each yes-or-no question."""
-    if tally.answers.task == "multi-class":
+    if tally.answers.traits.exclusive:
         return _defined_mean(sensitivity(tally))[None]
     return np.asarray((sensitivity(tally) + specificity(tally)) / 2)
 
 
 def kappa(tally: Tally) -> Floats:
     """Agreement beyond chance (Cohen 1960)."""
-    if tally.answers.task == "multi-class":
+    if tally.answers.traits.exclusive:
         agreed = tally.hits.sum(axis=0, keepdims=True)
         chance = (tally.positives * tally.called).sum(axis=0, keepdims=True) / tally.total
     else:
@@ -194,13 +194,13 @@ def ece(tally: Tally) -> Floats:
 def brier_losses(answers: Outcomes) -> Floats:
     """The Brier loss of each case: (n, 1), in a multi-label task (n, K)."""
     losses = np.square(answers.scores - answers.truth)
-    return losses.sum(axis=1, keepdims=True) if answers.task == "multi-class" else losses
+    return losses.sum(axis=1, keepdims=True) if answers.traits.exclusive else losses
 
 
 def log_losses(answers: Outcomes) -> Floats:
     """The logarithmic loss of each case: (n, 1), in a multi-label task (n, K)."""
     scores = np.clip(answers.scores, SMALLEST, 1 - SMALLEST)
-    if answers.task == "multi-class":
+    if answers.traits.exclusive:
         return -np.log(scores[answers.truth])[:, None]
     return -np.log(np.where(answers.truth, scores, 1 - scores))
 
@@ -287,7 +287,7 @@ class Metric:
     ) -> float:
         """The headline value for truths and scores as ``as_outcomes`` takes them, with optional (n,) case weights."""
         width = np.shape(y_score)[1] if np.ndim(y_score) == 2 else 1
-        names = [str(index) for index in range(2 if task == "binary" else width)]
+        names = [str(index) for index in range(width + TASKS[task].paired)]
         answers = as_outcomes(y_true, y_score, labels=names, task=task, threshold=threshold)
         counted = np.ones(len(answers)) if weights is None else np.asarray(weights, dtype=np.float64)
         kept = np.flatnonzero(counted > 0)

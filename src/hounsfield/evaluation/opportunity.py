@@ -59,7 +59,7 @@ def equal_opportunity(
         of_case: (n,) the patient of each case.
         confidence: nominal coverage of the intervals.
     """
-    if answers.task == "multi-class":
+    if answers.traits.exclusive:
         return
     for column, label in enumerate(answers.questions):
         question = Question.of(answers, column, of_case)

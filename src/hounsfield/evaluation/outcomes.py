@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hounsfield.errors import EvaluationError
-from hounsfield.tasks import LabelTask
+from hounsfield.tasks import TASKS, LabelTask, Traits, decide, for_each_label, num_outputs, questions
 
 Floats = npt.NDArray[np.float64]
 Booleans = npt.NDArray[np.bool_]
@@ -45,9 +45,14 @@ class Outcomes:
         return len(self.truth)
 
     @property
+    def traits(self) -> Traits:
+        """What the task says of its labels."""
+        return TASKS[self.task]
+
+    @property
     def questions(self) -> tuple[str, ...]:
         """The label that each column asks for."""
-        return self.labels[1:] if self.task == "binary" else self.labels
+        return questions(self.labels, self.task)
 
     @cached_property
     def answerable(self) -> Booleans:
@@ -58,14 +63,29 @@ class Outcomes:
     @cached_property
     def confidence(self) -> Floats:
         """(n, Q): the probabilities whose calibration is judged: of the decided class in a multi-class task."""
-        return self.scores.max(axis=1, keepdims=True) if self.task == "multi-class" else self.scores
+        return self.scores.max(axis=1, keepdims=True) if self.traits.exclusive else self.scores
 
     @cached_property
     def outcome(self) -> Booleans:
         """(n, Q): what ``confidence`` is the probability of: that the decision is right in a multi-class task."""
-        if self.task != "multi-class":
+        if not self.traits.exclusive:
             return self.truth
         return np.asarray((self.truth & self.decisions).any(axis=1, keepdims=True))
+
+    @property
+    def class_truth(self) -> Booleans:
+        """(n, labels): the truth of every label, also of the negative one of a binary task."""
+        return for_each_label(self.truth, self.task).astype(bool)
+
+    @property
+    def class_decisions(self) -> Booleans:
+        """(n, labels): likewise of the decisions."""
+        return for_each_label(self.decisions, self.task).astype(bool)
+
+    @property
+    def class_scores(self) -> Floats:
+        """(n, labels): likewise of the probabilities."""
+        return for_each_label(self.scores, self.task)
 
     def take(self, rows: Integers) -> Outcomes:
         """The same answers for some of the cases, in the order of ``rows``."""
@@ -101,12 +121,7 @@ def as_outcomes(
         raise EvaluationError(
             "There is no case to evaluate: the truths and predictions are empty. Give at least one row."
         )
-    if task == "multi-class":
-        decisions = np.zeros(scores.shape, dtype=bool)
-        decisions[np.arange(len(scores)), scores.argmax(axis=1)] = True
-    else:
-        decisions = scores > threshold
-    return Outcomes(truth, scores, decisions, names, task)
+    return Outcomes(truth, scores, decide(scores, task, threshold), names, task)
 
 
 def _columns(labels: tuple[str, ...], task: LabelTask) -> int:
@@ -114,16 +129,16 @@ def _columns(labels: tuple[str, ...], task: LabelTask) -> int:
         raise EvaluationError(
             f"The labels {list(labels)} name one label twice; each must be distinct. Rename or merge them."
         )
-    if task == "binary" and len(labels) != 2:
+    if TASKS[task].paired and len(labels) != 2:
         raise EvaluationError(
             f"A binary task has two labels (negative, positive), and {len(labels)} were given: {list(labels)}. Name "
             "both, or choose the task 'multi-class' or 'multi-label'."
         )
-    if task == "multi-class" and len(labels) < 2:
+    if TASKS[task].exclusive and len(labels) < 2:
         raise EvaluationError(f"A multi-class task needs two labels or more; got {list(labels)}. Name every class.")
     if not labels:
         raise EvaluationError("No label was given; each column of scores needs its name. Name every label.")
-    return 1 if task == "binary" else len(labels)
+    return num_outputs(len(labels), task)
 
 
 def _scores(y_score: npt.ArrayLike, columns: int, task: LabelTask) -> Floats:
@@ -146,7 +161,7 @@ def _scores(y_score: npt.ArrayLike, columns: int, task: LabelTask) -> Floats:
             f"The predictions range from {scores.min():.4g} to {scores.max():.4g}; expected probabilities between 0 "
             "and 1. Apply the sigmoid or softmax to logits first."
         )
-    if task == "multi-class" and len(scores):
+    if TASKS[task].exclusive and len(scores):
         error = float(np.abs(scores.sum(axis=1) - 1).max())
         if error > MAX_SUM_ERROR:
             raise EvaluationError(
@@ -158,7 +173,7 @@ def _scores(y_score: npt.ArrayLike, columns: int, task: LabelTask) -> Floats:
 
 def _truth(y_true: npt.ArrayLike, columns: int, task: LabelTask) -> Booleans:
     values = _numbers(y_true, "truths")
-    if task == "multi-class" and (values.ndim == 1 or values.shape[1:] == (1,)):
+    if TASKS[task].exclusive and (values.ndim == 1 or values.shape[1:] == (1,)):
         return _one_hot(values.reshape(-1), columns)
     if values.ndim == 1 and columns == 1:
         values = values[:, None]
@@ -173,7 +188,7 @@ def _truth(y_true: npt.ArrayLike, columns: int, task: LabelTask) -> Booleans:
             f"The truths hold {found}; expected only 0 and 1. Encode each label as 0 (no) or 1 (yes)."
         )
     truth = values.astype(bool)
-    if task == "multi-class" and (truth.sum(axis=1) != 1).any():
+    if TASKS[task].exclusive and (truth.sum(axis=1) != 1).any():
         row = int((truth.sum(axis=1) != 1).argmax())
         raise EvaluationError(
             f"Row {row} of the truths has {int(truth[row].sum())} classes; in a multi-class task each case has exactly "

@@ -19,7 +19,7 @@ from hounsfield.evaluation.outcomes import (
     Outcomes,
     as_outcomes,
 )
-from hounsfield.tasks import LabelTask
+from hounsfield.tasks import TASKS, LabelTask
 
 TRUTH_COLUMNS = ("truth", "label")
 PATIENT_COLUMN = "patient"
@@ -95,13 +95,13 @@ def predictions_from_table(
     scores = _score_table(table, scored, name)
     task = task or _detect_task(scores, table[truth_column])
     notes = []
-    missing = table[truth_column].isna() if task != "multi-label" else pd.Series(data=False, index=table.index)
+    missing = table[truth_column].isna() if not TASKS[task].multi_label else pd.Series(data=False, index=table.index)
     if missing.any():
         notes.append(f"{int(missing.sum()):,} of {len(table):,} rows without truth were left out.")
         table, scores = table[~missing], scores[~missing.to_numpy()]
     labels, y_true, y_score = _encode(table[truth_column], scores, scored, task, name)
-    said = task if task != "binary" else f"binary; '{labels[1]}' is the positive label"
-    notes.append(f"{len(table):,} cases, {said}.")
+    told = f"{task}; '{labels[1]}' is the positive label" if TASKS[task].paired else task
+    notes.append(f"{len(table):,} cases, {told}.")
     predicted = table[PREDICTION_COLUMN] if PREDICTION_COLUMN in table.columns else None
     if threshold is None:
         threshold, about = _decided_at(predicted, y_score, labels, task)
@@ -179,16 +179,16 @@ def _encode(
 ) -> tuple[tuple[str, ...], np.ndarray, Floats]:
     """Label names, encoded truths and the scores that belong to them."""
     labels = tuple(column.removeprefix(PROBABILITY_PREFIX) for column in columns)
-    if task == "multi-label":
+    if TASKS[task].multi_label:
         wanted = _label_sets(truth)
         _check_known({label for each in wanted for label in each}, labels, name)
         return labels, _matrix(wanted, labels), scores
     found = truth.map(_text)
-    if task == "binary" and len(labels) == 1:
+    if TASKS[task].paired and len(labels) == 1:
         labels = (_other_label(set(found), labels[0], name), labels[0])
     _check_known(set(found), labels, name)
     indices = found.map({label: index for index, label in enumerate(labels)}).to_numpy(dtype=np.int64)
-    return labels, indices, scores[:, -1:] if task == "binary" else scores
+    return labels, indices, scores[:, -1:] if TASKS[task].paired else scores
 
 
 def _label_sets(cells: pd.Series) -> list[set[str]]:
@@ -231,10 +231,10 @@ def _decided_at(
     """The threshold that the predictions were made with, and what is to be said of it."""
     if predicted is None:
         return 0.5, []
-    if task == "multi-label":
+    if TASKS[task].multi_label:
         return _threshold_of(_matrix(_label_sets(predicted), labels).ravel(), scores.ravel())
     said = predicted.map(_text)
-    if task == "multi-class":
+    if TASKS[task].exclusive:
         largest = np.array(labels, dtype=object)[scores.argmax(axis=1)]
         differ = int((said.to_numpy(dtype=object) != largest).sum())
         told = f"In {differ:,} rows 'prediction' is not the most probable label; the most probable label is evaluated."

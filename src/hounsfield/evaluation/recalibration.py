@@ -22,7 +22,7 @@ from hounsfield.evaluation.scaling import (
     logits_of,
     probabilities_of,
 )
-from hounsfield.tasks import LabelTask
+from hounsfield.tasks import TASKS, LabelTask, decide
 
 RIDGE = 1e-3  # keeps separable validation cases from sending a slope to infinity
 NUM_FOLDS = 5
@@ -93,7 +93,8 @@ def carried_threshold(scaling: Scaling, threshold: float, task: LabelTask = "bin
     In a multi-label task that is so of a temperature alone: under others each label would need a threshold of its own,
     and the one that there is stays. A multi-class decision has none.
     """
-    if task != "binary" and not (task == "multi-label" and scaling.name == "temperature"):
+    traits = TASKS[task]
+    if not traits.paired and not (traits.multi_label and scaling.name == "temperature"):
         return threshold
     return float(scaling.apply(np.array([[threshold]]), "binary")[0, 0])
 
@@ -118,7 +119,7 @@ def _standard_error(gain: Floats, of_case: Integers) -> float:
 
 
 def _decides_as_well(name: str, scores: Floats, answers: Outcomes, threshold: float) -> bool:
-    if answers.task == "binary" or name in DECISION_KEEPING:
+    if answers.traits.paired or name in DECISION_KEEPING:
         return True
     before, after = (_accuracies(_rescored(answers, each, threshold)) for each in (answers.scores, scores))
     return bool((after >= before - 1e-12).all())
@@ -131,8 +132,7 @@ def _accuracies(answers: Outcomes) -> Floats:
 
 def _rescored(answers: Outcomes, scores: Floats, threshold: float) -> Outcomes:
     """The same cases with other probabilities, decided at a threshold or by the largest."""
-    largest = scores.argmax(axis=1)[:, None] == np.arange(scores.shape[1])
-    return replace(answers, scores=scores, decisions=largest if answers.task == "multi-class" else scores > threshold)
+    return replace(answers, scores=scores, decisions=decide(scores, answers.task, threshold))
 
 
 def _fit_temperature(answers: Outcomes) -> Temperature:
@@ -157,7 +157,7 @@ def _fit_platt(answers: Outcomes) -> Platt:
         scaled = probabilities_of(logits * slopes + intercepts, answers.task)
         value = float(_case_losses(scaled, answers).mean())
         value += RIDGE * float(np.sum((slopes - 1) ** 2) + np.sum(intercepts**2)) / 2
-        residual = (scaled - truth) / (count if answers.task == "multi-class" else count * columns)
+        residual = (scaled - truth) / (count if answers.traits.exclusive else count * columns)
         gradient = np.concatenate([(residual * logits).sum(axis=0), residual.sum(axis=0)])
         return value, gradient + RIDGE * np.concatenate([slopes - 1, intercepts])
 

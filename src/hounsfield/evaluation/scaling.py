@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from hounsfield.errors import EvaluationError
 from hounsfield.evaluation.outcomes import Floats
-from hounsfield.tasks import LabelTask
+from hounsfield.tasks import TASKS, LabelTask
 
 SMALLEST = float(np.finfo(np.float64).eps)  # scikit-learn's clipping in log_loss
 # How much of the network's own probability an isotonic curve keeps, so that its steps never make two cases alike.
@@ -74,7 +74,7 @@ class Isotonic:
         curves = zip(scores.T, self.inputs, self.outputs, strict=True)
         curve = np.column_stack([np.interp(column, xs, ys) for column, xs, ys in curves])
         scaled = (1 - KEPT_SHARE) * curve + KEPT_SHARE * scores
-        return np.asarray(scaled / scaled.sum(axis=1, keepdims=True) if task == "multi-class" else scaled)
+        return np.asarray(scaled / scaled.sum(axis=1, keepdims=True) if TASKS[task].exclusive else scaled)
 
 
 Scaling = Unscaled | Temperature | Platt | Isotonic
@@ -111,12 +111,12 @@ def scaling_from_dict(stored: Mapping[str, Any]) -> Scaling:
 def logits_of(scores: npt.NDArray[Any], task: LabelTask) -> Floats:
     """Log odds of (n, K) probabilities, of a multi-class task their logarithms; 0 and 1 are moved off by 2e-16."""
     clipped = np.minimum(np.maximum(np.asarray(scores, dtype=np.float64), SMALLEST), 1 - SMALLEST)
-    return np.asarray(np.log(clipped) if task == "multi-class" else np.log(clipped) - np.log1p(-clipped))
+    return np.asarray(np.log(clipped) if TASKS[task].exclusive else np.log(clipped) - np.log1p(-clipped))
 
 
 def probabilities_of(logits: Floats, task: LabelTask) -> Floats:
     """The inverse of :func:`logits_of`: softmax over the columns of a multi-class task, else the sigmoid of each."""
-    if task != "multi-class":
+    if not TASKS[task].exclusive:
         return np.asarray(np.exp(-np.logaddexp(0.0, -logits)))
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))

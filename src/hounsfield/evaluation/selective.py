@@ -41,7 +41,7 @@ def decision_confidence(answers: Outcomes, threshold: float = 0.5) -> tuple[Floa
     Multi-class: the largest probability. Binary: how far the score lies from the threshold, as a share of the way to
     the end on its side. Multi-label: the least sure of its labels, right when all are.
     """
-    if answers.task == "multi-class":
+    if answers.traits.exclusive:
         return answers.scores.max(axis=1), answers.outcome[:, 0]
     distance = answers.scores - threshold
     side = np.where(distance > 0, max(1 - threshold, 1e-12), max(threshold, 1e-12))

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from hounsfield.tasks import LabelTask
+from hounsfield.tasks import TASKS, LabelTask, num_outputs
 
 CONVOLUTIONS = {2: layers.Conv2D, 3: layers.Conv3D}
 MAX_POOLINGS = {2: layers.MaxPooling2D, 3: layers.MaxPooling3D}
@@ -44,6 +44,6 @@ def classification_head(features: Any, num_labels: int, task: LabelTask, *, drop
     """
     if dropout:
         features = layers.Dropout(dropout, name="dropout")(features)
-    units = 1 if task == "binary" else num_labels
-    activation = "softmax" if task == "multi-class" else "sigmoid"
+    units = num_outputs(num_labels, task)
+    activation = TASKS[task].activation
     return layers.Dense(units, activation=activation, dtype="float32", name="probabilities")(features)

@@ -6,7 +6,7 @@ import keras
 from keras import layers
 
 from hounsfield.models.blocks import CONVOLUTIONS, MAX_POOLINGS, classification_head
-from hounsfield.tasks import LabelTask
+from hounsfield.tasks import TASKS, LabelTask
 
 
 def simple_cnn(
@@ -34,6 +34,6 @@ def simple_cnn(
     hidden = layers.Flatten(name="flatten")(hidden)
     features = layers.Dense(128, activation="relu", name="features")(hidden)
     network = keras.Model(inputs, classification_head(features, num_labels, task, dropout=dropout), name="simple_cnn")
-    loss = "categorical_crossentropy" if task == "multi-class" else "binary_crossentropy"
+    loss = "categorical_crossentropy" if TASKS[task].exclusive else "binary_crossentropy"
     network.compile(optimizer="adam", loss=loss, metrics=["accuracy"])
     return network

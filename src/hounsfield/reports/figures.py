@@ -180,8 +180,8 @@ def reliability_figure(answers: Outcomes, groups: npt.ArrayLike | None = None) -
         }
         bars = spread if len(columns) == 1 else None
         axes.errorbar(bins.probability, bins.frequency, bars, marker="o", markersize=4, capsize=2, label=name, **style)
-    about = "Probability of the predicted class" if answers.task == "multi-class" else "Predicted probability"
-    dress(axes, "Reliability", about, "Share correct" if answers.task == "multi-class" else "Observed frequency")
+    about = "Probability of the predicted class" if answers.traits.exclusive else "Predicted probability"
+    dress(axes, "Reliability", about, "Share correct" if answers.traits.exclusive else "Observed frequency")
     _legend_outside(axes, answers, "upper left")
     return figure
 
@@ -193,12 +193,12 @@ def score_histogram(answers: Outcomes, threshold: float = 0.5) -> Figure:
     for column, axes in enumerate(panels):
         truth, scores = answers.truth[:, column], answers.scores[:, column]
         question = answers.questions[column]
-        other = answers.labels[0] if answers.task == "binary" else f"not {question}"
+        other = answers.labels[0] if answers.traits.paired else f"not {question}"
         for part, name, colour, hatch in ((~truth, other, COLOURS[0], None), (truth, question, COLOURS[1], "////")):
             if part.any():
                 label = f"{name} ({int(part.sum()):,})"
                 axes.hist(scores[part], bins, alpha=0.6, color=colour, hatch=hatch, label=label, density=True)
-        if answers.task != "multi-class":
+        if not answers.traits.exclusive:
             axes.axvline(threshold, color="black", linewidth=0.8, linestyle="--")
         dress(axes, f"Probability of {question}", "Score", "Density")
         axes.legend(frameon=False, fontsize=8)
@@ -262,7 +262,7 @@ def _draw_curve(axes: Axes, curve: Curve, index: int, label: str, *, stepped: bo
 
 
 def _mark_operating_point(axes: Axes, answers: Outcomes) -> None:
-    if answers.task != "binary" or not answers.answerable.all():
+    if not answers.traits.paired or not answers.answerable.all():
         return
     truth, decided = answers.truth[:, 0], answers.decisions[:, 0]
     axes.plot(decided[~truth].mean(), decided[truth].mean(), "o", color=COLOURS[1], label="operating point")

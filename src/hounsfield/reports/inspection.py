@@ -25,6 +25,7 @@ from hounsfield.drawing.pictures import data_address, preview
 from hounsfield.errors import ImageError, require
 from hounsfield.progress import Progress, silent
 from hounsfield.reports.figures import montage, save_figure
+from hounsfield.tasks import for_each_label
 from hounsfield.version import __version__
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def example_rows(scanned: Scan) -> dict[str, list[int]]:
     """A few readable rows of each label, spread over the table, so that they come from many patients."""
     cohort = scanned.cohort
     targets = cohort.targets()
-    columns = np.concatenate([1 - targets, targets], axis=1) if cohort.task == "binary" else targets
+    columns = for_each_label(targets, cohort.task)
     chosen = {}
     for position, label in enumerate(cohort.labels[:MOST_LABELS]):
         rows = np.flatnonzero(scanned.readable & (columns[:, position] > 0))

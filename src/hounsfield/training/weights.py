@@ -9,6 +9,7 @@ from hounsfield.cohorts import Cohort
 from hounsfield.errors import PlanError
 from hounsfield.evaluation.subgroups import MAX_LEVELS, Attribute, make_attribute
 from hounsfield.plans.labels import Plan
+from hounsfield.tasks import TASKS
 
 # A row of a small group counts at most so many times what it would alone: a few images cannot stand for many.
 MOST_WEIGHT = 10.0
@@ -26,13 +27,13 @@ def row_weights(plan: Plan, cohort: Cohort, train: npt.NDArray[np.int64]) -> npt
         PlanError: the plan names a column that is not there or makes no groups.
     """
     targets = cohort.targets()
-    label = targets[:, 0].astype(np.int64) if plan.task == "binary" else targets.argmax(1)
+    label = targets[:, 0].astype(np.int64) if TASKS[plan.task].paired else targets.argmax(1)
     weights = np.ones(len(cohort))
     if plan.balance_classes:
         counts = np.bincount(label[train], minlength=len(plan.labels)).clip(1)
         weights = (len(train) / len(plan.labels) / counts)[label]
     if plan.balance_groups:
-        stratum = np.zeros_like(label) if plan.task == "multi-label" else label
+        stratum = np.zeros_like(label) if TASKS[plan.task].multi_label else label
         factor = _equal_groups(stratum, group_attribute(plan, cohort).codes, train)
         weights = weights * factor / np.average(factor[train], weights=weights[train])
     return weights.astype(np.float32)
