@@ -28,7 +28,10 @@ from networks import tiny_bundle
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = sorted(
     [
-        *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "bench/README.md")),
+        *(
+            REPOSITORY / name
+            for name in ("README.md", "README.zh-CN.md", "CONTRIBUTING.md", "CHANGELOG.md", "bench/README.md")
+        ),
         *(REPOSITORY / "docs").rglob("*.md"),
     ]
 )
@@ -85,9 +88,20 @@ def test_wrong_commands_do_not_parse() -> None:
             parse_line(line)
 
 
-def test_every_command_is_in_the_readme() -> None:
-    table = re.findall(r"^\| `hounsfield (\w+)", text_of(REPOSITORY / "README.md"), flags=re.MULTILINE)
+@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
+def test_every_command_is_in_the_readme(name: str) -> None:
+    table = re.findall(r"^\| `hounsfield (\w+)", text_of(REPOSITORY / name), flags=re.MULTILINE)
     assert table == list(cli.COMMANDS)
+
+
+def test_the_chinese_readme_has_the_snippets_extras_and_links_of_the_other() -> None:
+    english, chinese = (REPOSITORY / name for name in ("README.md", "README.zh-CN.md"))
+    for language in ("sh", "python"):
+        assert blocks(chinese, language) == blocks(english, language)
+    for pattern in (r"^\| `([\w-]+)`", r"\]\((?!README)([^)#]+)\)"):
+        found = [sorted(re.findall(pattern, text_of(page), flags=re.MULTILINE)) for page in (english, chinese)]
+        assert found[0]
+        assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -160,6 +174,7 @@ def nothing() -> None:
 
 # Page -> what its snippets find in the current folder; preprocessing.md has a test of its own.
 SETTINGS: dict[str, Callable[[], None]] = {
+    "article.md": nothing,
     "bias.md": nothing,
     "convert.md": nothing,
     "data.md": make_table,
@@ -216,7 +231,7 @@ def run(monkeypatch: pytest.MonkeyPatch, line: str) -> int:
 
 @pytest.mark.network
 @pytest.mark.usefixtures("workplace")
-def test_main_job_of_the_readme_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_main_job_of_the_readme_and_the_article_run(monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = dataclasses.replace(budget.BUDGETS["quick"], longest_side={2: 32, 3: 16}, width={2: 4, 3: 4}, epochs=(1, 1))
     monkeypatch.setitem(budget.BUDGETS, "quick", tiny)
     make_phantom("chest", Path("chest-xray"), num_patients=40)
@@ -224,8 +239,9 @@ def test_main_job_of_the_readme_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     for path in sorted(Path("chest-xray/images").iterdir())[:3]:
         shutil.copy(path, "new-images")
     (main_job,) = [source for source in blocks(REPOSITORY / "README.md", "sh") if "train chest-xray" in source]
-    for line in main_job.splitlines():
-        assert run(monkeypatch, line) == 0
+    article = blocks(REPOSITORY / "docs" / "article.md", "sh")
+    for line in dict.fromkeys("".join([main_job, *article]).splitlines()):
+        assert run(monkeypatch, line) == 0, line
     assert len(pd.read_csv("predictions.csv")) == 3
     exec("\n".join(blocks(REPOSITORY / "README.md", "python")), {})  # noqa: S102 - our own page
     assert Path("runs/second/bundle/model.keras").is_file()
