@@ -222,7 +222,7 @@ def test_the_command_prints_and_writes(lists: tuple[pd.DataFrame, pd.DataFrame],
     done = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "out"), "--criterion", "centre"])
     assert done.exit_code == 0, done.output
     assert re.search(r"AP50\s+│\s+0\.\d{3}", done.stdout)
-    assert "counting bias: virus" in done.stdout
+    assert "Counting bias: virus" in done.stdout
     written = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert (written["criterion"], written["overlap"], written["cases"]) == ("centre", 0.5, 6)
     assert {"counts.png", "free_response.png", "precision_recall.png"} <= {

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from hounsfield.evaluation.free_response import LUNA_RATES
 
-_RATES = {f"sensitivity_fp_{rate:g}": f"sensitivity at {rate:g} false positives per image" for rate in LUNA_RATES}
+_RATES = {f"sensitivity_fp_{rate:g}": f"Sensitivity at {rate:g} FP per image" for rate in LUNA_RATES}
 # Name in ``metrics.json`` -> title, in the order of tables.
 TITLES: dict[str, str] = {
     "ap": "AP",
@@ -15,15 +15,15 @@ TITLES: dict[str, str] = {
     "ap_small": "AP, sides below 32",
     "ap_medium": "AP, sides 32 to 96",
     "ap_large": "AP, sides above 96",
-    "recall": "sensitivity at the threshold",
-    "precision": "precision at the threshold",
+    "recall": "Sensitivity at the threshold",
+    "precision": "Precision at the threshold",
     "f1": "F1 at the threshold",
     **_RATES,
     "luna16": "LUNA16 score",
-    "count_bias": "counting bias",
-    "count_mae": "mean absolute counting error",
-    "count_low": "lower limit of agreement",
-    "count_high": "upper limit of agreement",
+    "count_bias": "Counting bias",
+    "count_mae": "Mean absolute counting error",
+    "count_low": "Lower limit of agreement",
+    "count_high": "Upper limit of agreement",
 }
 
 

@@ -40,9 +40,9 @@ class BoxPage:
     joined: ClassVar[str] = " and "
     tiles: ClassVar[Mapping[str, str]] = {
         "ap50": "AP50",
-        "recall": "sensitivity",
-        "precision": "precision",
-        "count_mae": "counting error per image",
+        "recall": "Sensitivity",
+        "precision": "Precision",
+        "count_mae": "Counting error per image",
     }
     titles: ClassVar[Mapping[str, str]] = TITLES
     card: ClassVar[tuple[str, ...]] = tuple(TITLES)
@@ -171,7 +171,7 @@ def _counting(run: BoxRun) -> str:
     if bias is not None:
         text += f"; the bias is {bias:+.2f}"
     if low is not None and high is not None:
-        text += f", and in 95 of 100 images the count is between {low:+.1f} and {high:+.1f} of the true one"
+        text += f", and in 95 of 100 images the difference is between {low:+.1f} and {high:+.1f}"
     return f"{text}."
 
 

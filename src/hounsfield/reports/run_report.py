@@ -129,4 +129,4 @@ def _tiles(run: RunRecord) -> list[tuple[str, str, str]]:
         ends = "" if found["low"] is None else f"{found['low']:.3f} to {found['high']:.3f}"
         tiles.append((title, number(found["value"]), ends))
     patients = "" if run.num_patients is None else f"{run.num_patients:,} patients"
-    return [*tiles, (f"{run.split} images", f"{run.num_cases:,}", patients)]
+    return [*tiles, (f"{run.split.capitalize()} images", f"{run.num_cases:,}", patients)]

@@ -6,7 +6,7 @@ from hounsfield.evaluation.detection_titles import detection_title
 from hounsfield.evaluation.detection_uncertainty import DetectionUncertainty
 from hounsfield.reports.base import Answer, Cases, Reply
 from hounsfield.reports.sections.answers import across_splits, author, filled, half_width
-from hounsfield.reports.sections.content import listed, with_interval
+from hounsfield.reports.sections.content import listed, lowered, with_interval
 from hounsfield.runs import BoxRun
 
 HEADLINES = ("ap", "ap50", "recall", "precision", "luna16", "count_mae")
@@ -40,7 +40,9 @@ def words(run: BoxRun) -> dict[str, str]:
         "main": f"AP50 {across_splits(run, 'ap50')}",
         "strata": "by class and by size",
         "headlines": listed(
-            f"{detection_title(name, ())} {with_interval(estimates[name])}" for name in HEADLINES if name in estimates
+            f"{lowered(detection_title(name, ()))} {with_interval(estimates[name])}"
+            for name in HEADLINES
+            if name in estimates
         ),
         "balance": "Anchors and regions are sampled with a fixed share of objects; classes are not weighted.",
         "output": (

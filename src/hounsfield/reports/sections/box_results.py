@@ -52,7 +52,7 @@ def detection_results_section(run: BoxRun, titles: Mapping[str, str], chosen: st
         Paragraph(
             "AP: average precision, the mean precision over all recalls, averaged over classes and over IoU "
             "thresholds of .50 to .95 as in COCO; AP50 and AP75 use one IoU threshold; sides are in pixels. LUNA16 "
-            "score: the mean sensitivity at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false positives per image."
+            "score: the mean sensitivity at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false positives (FP) per image."
         ),
         *_class_table(run),
         *_curves(run),

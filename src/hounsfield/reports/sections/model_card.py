@@ -19,7 +19,8 @@ def model_card(run: RunRecord, page: Page[Any]) -> str:
 
 
 def _lines(run: RunRecord, page: Page[Any]) -> Iterator[str]:
-    yield f"# Model card: {page.joined.join(run.bundle.labels)}"
+    *first, last = run.bundle.labels
+    yield f"# Model card: {', '.join(first)}{page.joined if first else ''}{last}"
     yield from ("", "Not a medical device. Not for diagnosis or treatment.", "")
     yield from ("## Model", "", page.what_it_does(run), "", *(f"- {fact}" for fact in _facts(run, page)), "")
     yield from ("## Intended use", "", "To be filled in by the author: for whom, at which step of care, by whom.", "")

@@ -10,7 +10,17 @@ from hounsfield.evaluation.intervals import make_clusters
 from hounsfield.evaluation.operating import Rule, choose_threshold, decision_curve
 from hounsfield.evaluation.outcomes import Outcomes
 from hounsfield.evaluation.proportions import clustered_proportion, effective_number, predictive_values
-from hounsfield.reports.sections.content import Block, Drawing, Paragraph, Section, Table, interval, number, percent
+from hounsfield.reports.sections.content import (
+    Block,
+    Drawing,
+    Paragraph,
+    Section,
+    Table,
+    interval,
+    number,
+    of_hundred,
+    percent,
+)
 from hounsfield.reports.sections.drawings import decision_figure
 from hounsfield.reports.svg import svg_of
 from hounsfield.runs import LabelRun
@@ -94,7 +104,8 @@ def _prevalence_table(run: LabelRun) -> Table:
     for prevalence in sorted({*PREVALENCES, here}):
         found = predictive_values(counts[0], counts[1], counts[2], counts[3], prevalence)
         cells = [
-            f"{percent(value, 1)} ({percent(ends.low, 1)} to {percent(ends.high, 1)})" for value, ends in found.values()
+            f"{percent(value, 1)} ({of_hundred(ends.low, 1)} to {of_hundred(ends.high, 1)})"
+            for value, ends in found.values()
         ]
         rows.append((f"{percent(prevalence, 1)}{' (these images)' if prevalence == here else ''}", *cells))
     return Table(
