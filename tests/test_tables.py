@@ -7,6 +7,8 @@ import pytest
 from hounsfield.cohorts import TARGETS
 from hounsfield.planning import PLANNERS
 from hounsfield.plans import PLANS
+from hounsfield.reports.table import PAGES
+from hounsfield.runs import RUNS
 from hounsfield.tasks import TASKS
 from hounsfield.testing import TESTS
 from hounsfield.training.table import TRAININGS
@@ -17,6 +19,7 @@ FAMILIES = {traits.family for traits in TASKS.values()}
 
 
 TABLES = {"plans": PLANS, "planners": PLANNERS, "trainings": TRAININGS, "targets": TARGETS, "tests": TESTS}
+TABLES |= {"runs": RUNS, "pages": PAGES}
 
 
 @pytest.mark.parametrize("room", TABLES)

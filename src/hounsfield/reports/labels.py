@@ -22,7 +22,7 @@ from hounsfield.reports.figures import (
     score_histogram,
 )
 from hounsfield.reports.sections.certainty import calibration_section, uncertainty_section
-from hounsfield.reports.sections.content import Block, Section, listed, number, of_hundred
+from hounsfield.reports.sections.content import Block, Section, listed, lowered, number, of_hundred
 from hounsfield.reports.sections.data import has_groups, label_counts
 from hounsfield.reports.sections.evidence import evidence
 from hounsfield.reports.sections.groups import robustness_section, subgroup_section
@@ -226,4 +226,4 @@ def _weakest(run: LabelRun, metric: str) -> str:
     if not found:
         return "no label could be judged by itself"
     worst = min(found, key=lambda label: found[label])
-    return f"the weakest label is '{worst}' ({METRICS[metric].title} {found[worst]:.3f})"
+    return f"the weakest label is '{worst}' ({lowered(METRICS[metric].title)} {found[worst]:.3f})"

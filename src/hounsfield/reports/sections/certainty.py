@@ -143,16 +143,13 @@ def _uncertainty_blocks(run: LabelRun) -> Iterator[Block]:
         tuple(rows),
         beside=True,
     )
-    told = {
-        str(line)
-        for line in run.event("uncertainty", "doubt").get("lines", ())
-        if not str(line).startswith("Calibration")
-    }
     yield Paragraph(
         "The model answers every image unless told to abstain. hounsfield predict RUN INPUT --abstain 0.05 answers "
         "only where at most 5 % of answers are expected to be wrong; --sets 0.9 gives sets of labels that contain "
-        "the true one in 90 of 100 cases like the validation images. Images unlike the training images are always "
-        "flagged."
+        "the true one in 90 of 100 cases like the validation images."
     )
-    for line in sorted(told):
-        yield Paragraph(line)
+    if run.bundle.uncertainty is not None and run.bundle.uncertainty.novelty is not None:
+        yield Paragraph("Images unlike the training images are always flagged as out of distribution.")
+    # What the test said beside calibration, which has a section of its own.
+    lines = (str(line) for line in run.event("uncertainty", "doubt").get("lines", ()))
+    yield from (Paragraph(line) for line in dict.fromkeys(lines) if not line.startswith("Calibration"))
