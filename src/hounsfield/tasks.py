@@ -52,6 +52,18 @@ TASKS: dict[Task, Traits] = {
 MODEL_NAMES: dict[Family, str] = {"labels": "classifier", "boxes": "detector"}
 
 
+def known_task(name: str) -> Task:
+    """A task of the table, for validators of files.
+
+    Raises:
+        ValueError: there is none of this name.
+    """
+    for task in TASKS:
+        if task == name:
+            return task
+    raise ValueError(f"the task must be one of {', '.join(TASKS)}")
+
+
 def family_of(task: Task) -> Family:
     """The kind of truth of a task."""
     return TASKS[task].family

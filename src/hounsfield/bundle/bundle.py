@@ -110,7 +110,7 @@ class Bundle:
         Raises:
             BundleError: it is one.
         """
-        if self.family != family:
+        if FORMS[self.family] is not FORMS[family]:
             raise BundleError(
                 f"The bundle in {self.folder} is a {MODEL_NAMES[self.family]}: expected a {MODEL_NAMES[family]}. Give "
                 "the run of one, or open bundles of any kind with hounsfield.inference.open_predictor."

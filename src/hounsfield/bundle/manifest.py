@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
 
 from hounsfield.errors import BundleError
-from hounsfield.tasks import Task
+from hounsfield.tasks import Task, known_task
 from hounsfield.version import __version__
 
 FORMAT_VERSION = 1
@@ -48,7 +48,7 @@ class Manifest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format_version: Literal[1]
-    task: Task
+    task: Annotated[Task, PlainValidator(known_task)]
     labels: tuple[str, ...] = Field(min_length=1)
     threshold: float = Field(ge=0, le=1)
     scaling: dict[str, Any]
