@@ -27,10 +27,10 @@ def found() -> Ablation:
 
 
 def test_a_remedy_helps_where_the_loss_is_larger_without_it(found: Ablation) -> None:
-    verdicts = {each.remedy: each.verdict for each in found.contributions}
-    assert verdicts["augmentation"] == "it helped"
-    assert verdicts["mixing"] == "it harmed"
-    for each in found.contributions:
+    verdicts = {each.remedy: each.verdict for each in found.bought}
+    assert verdicts["augmentation"] == "it helped here"
+    assert verdicts["mixing"] == "it cost here"
+    for each in found.bought:
         for name, change in each.changes.items():
             assert each.without[name] - found.planned[name] == pytest.approx(change.value, abs=1e-9)
             assert change.low <= change.value <= change.high
@@ -48,7 +48,7 @@ def test_chance_is_not_called_a_difference() -> None:
             for _ in range(2)
         )
         ablation = Ablation.of(first, {"nothing": second}, num_replicates=200)
-        verdicts.append(ablation.contributions[0].verdict)
+        verdicts.append(ablation.bought[0].verdict)
         assert ablation.lines()[-1].startswith("Patients are unknown")
     assert verdicts.count("no difference beyond chance") >= 34
 

@@ -210,7 +210,7 @@ def test_an_ablation_trains_without_each_remedy_and_goes_on_where_it_was(tmp_pat
     result = run_command(ablate_command.command, run)
     assert "Without augmentation: log loss " in result.output
     found = json.loads((run / "ablation.json").read_text(encoding="utf-8"))
-    assert [each["remedy"] for each in found["contributions"]] == ["augmentation", "label smoothing 0.1"]
+    assert [each["remedy"] for each in found["bought"]] == ["augmentation", "label smoothing 0.1"]
     assert (run / "figures" / "ablation.png").is_file()
     without = load_plan(run / "ablation" / "without-label_smoothing" / "plan.yaml")
     assert (without.label_smoothing, without.augmentation.flip_axes) == (0.0, (1,))

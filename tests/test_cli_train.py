@@ -206,7 +206,7 @@ def test_what_is_no_run_cannot_be_resumed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert hounsfield(monkeypatch, "train", "--resume", tmp_path / "nowhere") == 1
-    assert "is not a run folder" in paragraph(capsys.readouterr().err)
+    assert "is no run folder" in paragraph(capsys.readouterr().err)
 
 
 def test_an_early_interrupt_says_how_to_continue(

@@ -24,17 +24,17 @@ import pandas as pd
 from hounsfield.cohorts import box_table as box_tables
 from hounsfield.cohorts.targets import TARGETS
 from hounsfield.cohorts.targets.boxes import box_counts, known_boxes
-from hounsfield.cohorts.targets.labels import SEPARATOR, SPLITS
+from hounsfield.cohorts.targets.labels import SEPARATOR, SPLITS, UNKNOWN
 from hounsfield.errors import CohortError, ImageError
 from hounsfield.images.image import Image
 from hounsfield.images.reference import Reference
 from hounsfield.tasks import TASKS, Family, Task, family_of
 
-__all__ = ["OWN_COLUMNS", "REQUIRED_COLUMNS", "SEPARATOR", "SPLITS", "Cohort", "ImageSource"]
+__all__ = ["OWN_COLUMNS", "REQUIRED_COLUMNS", "SEPARATOR", "SPLITS", "UNKNOWN", "Cohort", "ImageSource"]
 
 REQUIRED_COLUMNS = ("image", "label", "patient", "split")
 # Columns that are no attributes of a sample.
-OWN_COLUMNS = ("sample", *REQUIRED_COLUMNS)
+OWN_COLUMNS = ("sample", *REQUIRED_COLUMNS, UNKNOWN)
 
 
 class ImageSource(Protocol):
@@ -58,7 +58,9 @@ class Cohort:
         table: one row per sample under a RangeIndex. Columns: ``sample`` (its key, distinct in each row; made of
             ``image`` where it is not given), ``image`` (the text of its reference), ``label`` (multi-label: labels with
             ``;`` between them, empty for none; detection: the classes of its boxes likewise), ``patient`` (missing
-            where unknown), ``split`` (``train``, ``validation``, ``test`` or missing), then any attribute columns.
+            where unknown), ``split`` (``train``, ``validation``, ``test`` or missing), ``unknown_labels`` (only of a
+            multi-label task, and only where there are such: the labels of which it is not known whether they hold,
+            joined likewise), then any attribute columns.
         task: what is predicted: ``binary``, ``multi-class``, ``multi-label`` or ``detection``.
         labels: every label in class order; of a binary task (negative, positive).
         source: reads the references.
@@ -198,7 +200,7 @@ class Cohort:
 
         Returns:
             Float32 zeros and ones: (rows, 1) for a binary task, with one for the positive label; (rows, labels)
-            otherwise, with a single one in each row unless an image may have several.
+            otherwise, with a single one in each row unless an image may have several; NaN where it is not known.
         """
         return TARGETS[self.family].targets(self)
 

@@ -1,4 +1,4 @@
-"""What each measure against overfitting contributes: a training without it, beside the one with all."""
+"""What each remedy against overfitting brought: a training without it, beside the one with all."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hounsfield.evaluation.delong import Difference
 from hounsfield.evaluation.metrics import METRICS, Tally, headline
 from hounsfield.evaluation.outcomes import Outcomes
 
-# The log loss decides, since it needs no threshold and is sensitive to overconfidence.
+# Measured beside each other; the log loss decides, since it needs no threshold and feels overconfidence.
 FIGURES = ("log_loss", "auc")
 UNKNOWN_PATIENTS = (
     "Patients are unknown, so validation images may be of patients in the training images: that favours a network that "
@@ -23,13 +23,13 @@ UNKNOWN_PATIENTS = (
 
 
 @dataclass(frozen=True)
-class Contribution:
-    """One measure against overfitting, and how the figures change without it.
+class Bought:
+    """One remedy, and how the figures change without it.
 
     Attributes:
         remedy: its name, with its strength.
-        without: metric → its value in the training without the measure.
-        changes: metric → without the measure minus with it, on the same images.
+        without: figure → its value in the training without the remedy.
+        changes: figure → without the remedy less with it, on the same images.
     """
 
     remedy: str
@@ -38,26 +38,26 @@ class Contribution:
 
     @property
     def verdict(self) -> str:
-        """Whether the measure helped or harmed, by the interval of the change of the log loss."""
+        """Whether the remedy helped or cost, by the interval of the change of the log loss."""
         change = self.changes["log_loss"]
         if change.low > 0:
-            return "it helped"
-        return "it harmed" if change.high < 0 else "no difference beyond chance"
+            return "it helped here"
+        return "it cost here" if change.high < 0 else "no difference beyond chance"
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """What the measures against overfitting of one plan contributed, on validation images.
+    """What the remedies of one plan brought, on validation images.
 
     Attributes:
-        planned: metric → its value in the training as planned.
-        contributions: one for each measure.
+        planned: figure → its value in the training as planned.
+        bought: one for each remedy.
         cases: validation images.
         patients: their patients; ``None`` where unknown.
     """
 
     planned: dict[str, float]
-    contributions: tuple[Contribution, ...]
+    bought: tuple[Bought, ...]
     cases: int
     patients: int | None
 
@@ -83,12 +83,12 @@ class Ablation:
         Raises:
             EvaluationError: the truths, labels or tasks differ.
         """
-        contributions = []
+        bought = []
         for remedy, answers in without.items():
             found = compare(planned, answers, groups=groups, num_replicates=num_replicates, seed=seed)
-            contributions.append(Contribution(remedy, _figures(answers), {name: found[name] for name in FIGURES}))
+            bought.append(Bought(remedy, _figures(answers), {name: found[name] for name in FIGURES}))
         patients = None if groups is None else len(np.unique(np.asarray(groups).astype(str)))
-        return cls(_figures(planned), tuple(contributions), len(planned), patients)
+        return cls(_figures(planned), tuple(bought), len(planned), patients)
 
     def lines(self) -> list[str]:
         """The outcome in words, one line per measure against overfitting."""
@@ -96,7 +96,7 @@ class Ablation:
         planned = f"log loss {self.planned['log_loss']:.3f}, AUC {self.planned['auc']:.3f}"
         return [
             f"On {self.cases:,} validation images{of}, as planned: {planned}.",
-            *(_line(each) for each in self.contributions),
+            *(_line(each) for each in self.bought),
             "One training each: the intervals are over patients; another seed would change the figures too.",
             *([UNKNOWN_PATIENTS] if self.patients is None else []),
         ]
@@ -104,7 +104,7 @@ class Ablation:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, with the lines in words."""
         plain = asdict(self)
-        for each, kept in zip(self.contributions, plain["contributions"], strict=True):
+        for each, kept in zip(self.bought, plain["bought"], strict=True):
             kept["changes"] = {name: change._asdict() for name, change in each.changes.items()}
             kept["verdict"] = each.verdict
         return plain | {"lines": self.lines()}
@@ -116,16 +116,15 @@ class Ablation:
         Raises:
             KeyError, TypeError: something is missing.
         """
-        contributions = tuple(
-            Contribution(
+        bought = tuple(
+            Bought(
                 each["remedy"],
                 dict(each["without"]),
                 {name: Difference(**change) for name, change in each["changes"].items()},
             )
-            # Earlier versions had another name for them.
-            for each in values.get("contributions", values.get("bought", ()))
+            for each in values["bought"]
         )
-        return cls(dict(values["planned"]), contributions, values["cases"], values["patients"])
+        return cls(dict(values["planned"]), bought, values["cases"], values["patients"])
 
 
 def _figures(answers: Outcomes) -> dict[str, float]:
@@ -133,9 +132,9 @@ def _figures(answers: Outcomes) -> dict[str, float]:
     return {name: float(headline(METRICS[name].compute(tally))[0]) for name in FIGURES}
 
 
-def _line(one: Contribution) -> str:
+def _line(bought: Bought) -> str:
     told = ", ".join(
         f"{title} {change.value:+.3f} ({change.low:+.3f} to {change.high:+.3f})"
-        for title, change in (("log loss", one.changes["log_loss"]), ("AUC", one.changes["auc"]))
+        for title, change in (("log loss", bought.changes["log_loss"]), ("AUC", bought.changes["auc"]))
     )
-    return f"Without {one.remedy}: {told}; {one.verdict}."
+    return f"Without {bought.remedy}: {told}; {bought.verdict}."

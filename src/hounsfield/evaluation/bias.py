@@ -19,7 +19,7 @@ from hounsfield.evaluation.gaps import Contrast, contrast
 from hounsfield.evaluation.group_figures import GROUP_METRICS, Question, figure, measure, too_small
 from hounsfield.evaluation.intervals import make_clusters, renumbered
 from hounsfield.evaluation.opportunity import equal_opportunity
-from hounsfield.evaluation.outcomes import Booleans, Outcomes
+from hounsfield.evaluation.outcomes import Booleans, Integers, Outcomes
 from hounsfield.evaluation.subgroups import (
     Attribute,
     Subgroup,
@@ -75,8 +75,8 @@ def audit_bias(
     ]
     return BiasAudit(
         attributes,
-        _report(everyone, questions, confidence),
-        tuple(_report(group, questions, confidence) for group in (*singles, *pairs)),
+        _report(everyone, questions, of_case, confidence),
+        tuple(_report(group, questions, of_case, confidence) for group in (*singles, *pairs)),
         tuple(sorted(gaps, key=lambda each: (each.adjusted, each.p_value, -abs(each.value)))),
         tuple(equal_opportunity(answers, attributes, of_case, confidence=confidence)),
         (*notes, *left_out, *_one_sided(singles, questions, answers.task)),
@@ -85,16 +85,16 @@ def audit_bias(
     )
 
 
-def _report(group: Subgroup, questions: dict[str, Question], confidence: float) -> GroupReport:
+def _report(group: Subgroup, questions: dict[str, Question], of_case: Integers, confidence: float) -> GroupReport:
     figures = {}
     for label, question in questions.items():
-        part = question.take(group.rows)
+        part = question.take(question.among(group.rows))
         for name, metric in GROUP_METRICS.items():
             estimate = figure(metric, part, confidence)
             if estimate is not None:
                 figures[name if len(questions) == 1 else f"{name}_{label}"] = estimate
-    part = next(iter(questions.values())).take(group.rows)
-    return GroupReport(group.name or "all cases", group.parts, len(part.truth), part.patients["all"], figures)
+    patients = renumbered(of_case[group.rows])[1]
+    return GroupReport(group.name or "all cases", group.parts, int(group.rows.sum()), patients, figures)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +114,7 @@ class _Comparison:
 
     def without(self, other: Subgroup) -> _Comparison:
         """The same group against those that are not in another group."""
-        kept = ~other.rows
+        kept = ~self.question.among(other.rows)
         against = f"{self.against} without {other.name}"
         return _Comparison(self.group, self.label, against, self.question.take(kept), self.rows[kept])
 
@@ -155,7 +155,7 @@ def _single_gaps(
         own = [group for group in groups if group.parts[0][0] == attribute.name]
         if len(own) == 2:
             own = [min(own, key=lambda group: int(group.rows.sum()))]
-        comparisons = [_Comparison(group, label, "the others", question, group.rows) for group in own]
+        comparisons = [_Comparison(group, label, "the others", question, question.among(group.rows)) for group in own]
         for name in GROUP_METRICS:
             tested = [(found, each) for each in comparisons if (found := each.test(name))]
             if tested:
@@ -180,12 +180,18 @@ def _pair_gaps(
     """Each pair against the rest of each of its groups; the less clear comparison stands for both."""
     rows_of = {group.parts[0]: group.rows for group in singles}
     within = {
-        (part, label): question.take(rows) for part, rows in rows_of.items() for label, question in questions.items()
+        (part, label): question.take(question.among(rows))
+        for part, rows in rows_of.items()
+        for label, question in questions.items()
     }
     for pair, label in product(pairs, questions):
         comparisons = [
             _Comparison(
-                pair, label, f"the rest of {part[0]} = {part[1]}", within[part, label], pair.rows[rows_of[part]]
+                pair,
+                label,
+                f"the rest of {part[0]} = {part[1]}",
+                within[part, label],
+                questions[label].among(pair.rows)[questions[label].among(rows_of[part])],
             )
             for part in pair.parts
         ]
@@ -210,9 +216,12 @@ def _adjusted(gaps: Iterable[Gap], share: float) -> list[Gap]:
 def _one_sided(groups: Sequence[Subgroup], questions: dict[str, Question], task: LabelTask) -> Iterator[str]:
     """Groups in which a label always or never occurs, where chance hardly makes that."""
     for group, (label, question) in product(groups, questions.items()):
+        rows = question.among(group.rows)
+        if not rows.any():
+            continue
         share = float(question.truth.mean())
-        truth = question.truth[group.rows]
-        patients = renumbered(question.of_case[group.rows])[1]
+        truth = question.truth[rows]
+        patients = renumbered(question.of_case[rows])[1]
         # That a group holds one class alone is said once, not again of each class that it lacks.
         one_class = TASKS[task].exclusive and any(each.truth[group.rows].all() for each in questions.values())
         if truth.all() and share**patients < ONE_SIDED:

@@ -77,12 +77,12 @@ def _json_number(value: float) -> float | None:
 
 # The share that each metric is: which cases succeed, and among which.
 _SHARES: dict[str, Callable[[Outcomes], tuple[Booleans, Booleans]]] = {
-    "accuracy": lambda a: (_right(a), np.ones_like(_right(a))),
+    "accuracy": lambda a: (_right(a), np.ones_like(_right(a)) if a.traits.exclusive else a.known),
     "sensitivity": lambda a: (a.decisions, a.truth),
-    "specificity": lambda a: (~a.decisions, ~a.truth),
-    "ppv": lambda a: (a.truth, a.decisions),
-    "npv": lambda a: (~a.truth, ~a.decisions),
-    "f1": lambda a: (a.truth & a.decisions, a.truth | a.decisions),  # the Jaccard index J; F1 = 2J/(1+J)
+    "specificity": lambda a: (~a.decisions, a.absent),
+    "ppv": lambda a: (a.truth, a.decisions & a.known),
+    "npv": lambda a: (a.absent, ~a.decisions & a.known),
+    "f1": lambda a: (a.truth & a.decisions, a.truth | (a.decisions & a.known)),  # the Jaccard index J; F1 = 2J/(1+J)
 }
 # Headlines that are means over classes of the share recognised -> whether they are so for a task.
 _MEAN_RECALLS: dict[str, Callable[[Traits], bool]] = {
@@ -91,9 +91,9 @@ _MEAN_RECALLS: dict[str, Callable[[Traits], bool]] = {
 }
 _DENOMINATORS: dict[str, Callable[[Outcomes], Booleans]] = {
     "positives": lambda a: a.truth,
-    "negatives": lambda a: ~a.truth,
-    "called": lambda a: a.decisions,
-    "left": lambda a: ~a.decisions,
+    "negatives": lambda a: a.absent,
+    "called": lambda a: a.decisions & a.known,
+    "left": lambda a: ~a.decisions & a.known,
 }
 
 
@@ -123,7 +123,8 @@ def evaluate(  # noqa: PLR0913 - each is a fact of the test that only the caller
     logit scale for AUC, both by patient where patients have several cases; the bootstrap by patient (BCa) elsewhere.
 
     Args:
-        y_true: binary (n,) or (n, 1) of 0 and 1; multi-class (n,) indices or (n, C) one-hot; multi-label (n, C).
+        y_true: binary (n,) or (n, 1) of 0 and 1; multi-class (n,) indices or (n, C) one-hot; multi-label (n, C),
+            NaN where it is not known.
         y_score: probabilities: binary (n,) or (n, 1); otherwise (n, C).
         labels: label names in class order; binary: (negative, positive).
         task: the kind of task.
@@ -208,7 +209,8 @@ class _Evaluation:
                 found[name, label] = interval, "Wilson, combined"
             elif name == "auc":
                 truth, scores = self.answers.truth[:, columns], self.answers.scores[:, columns]
-                interval = auc_interval(truth, scores, self.clusters, confidence=self.confidence)
+                known = self.answers.known[:, columns]
+                interval = auc_interval(truth, scores, self.clusters, known=known, confidence=self.confidence)
                 found[name, label] = interval, "DeLong, logit scale"
             elif name in _SHARES:
                 hits, base = _SHARES[name](self.answers)
@@ -269,7 +271,7 @@ class _Evaluation:
 
     def _estimate(self, key: tuple[str, str], value: float, interval: Interval, method: str, note: str) -> Estimate:
         name, label = key
-        count = len(self.answers)
+        count = int(self.answers.known[:, self._columns(label)].any(axis=1).sum())
         base = _DENOMINATORS.get(METRICS[name].of)
         columns = self._columns(label)
         if base is not None and len(columns) == 1:
@@ -298,12 +300,13 @@ class _Evaluation:
         return f"mean over {defined} of {len(rows)} labels ({reasons})" if defined else reasons
 
     def _reason(self, name: str, label: str) -> str:
-        truth = self.answers.truth[:, self._columns(label)]
+        columns = self._columns(label)
+        truth, absent = self.answers.truth[:, columns], self.answers.absent[:, columns]
         if name in {"ppv", "npv"}:
             return f"no prediction is {'' if name == 'ppv' else 'not '}'{label}'"
         if label and not truth.any():
             return f"no case is '{label}'"
-        if label and truth.all():
+        if label and not absent.any():
             return f"every case is '{label}'"
         return "all truths and predictions are one label"
 

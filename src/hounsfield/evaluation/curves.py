@@ -19,8 +19,10 @@ def confusion_matrix(answers: Outcomes) -> Integers:
     if answers.traits.exclusive:
         return np.asarray(answers.truth.astype(np.int64).T @ answers.decisions.astype(np.int64))
     tables = [
-        np.bincount(2 * truth + decided, minlength=4).reshape(2, 2)
-        for truth, decided in zip(answers.truth.T.astype(np.int64), answers.decisions.T.astype(np.int64), strict=True)
+        np.bincount((2 * truth + decided)[known], minlength=4).reshape(2, 2)
+        for truth, decided, known in zip(
+            answers.truth.T.astype(np.int64), answers.decisions.T.astype(np.int64), answers.known.T, strict=True
+        )
     ]
     return tables[0] if answers.traits.paired else np.stack(tables)
 

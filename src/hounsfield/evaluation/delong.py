@@ -62,13 +62,15 @@ def influence_variance(influence: Floats, clusters: Clusters) -> float:
     return float(np.sum(clusters.sums(influence[:, None]) ** 2))
 
 
-def auc_interval(truth: Booleans, scores: Floats, clusters: Clusters, *, confidence: float = 0.95) -> Interval:
+def auc_interval(
+    truth: Booleans, scores: Floats, clusters: Clusters, *, known: Booleans | None = None, confidence: float = 0.95
+) -> Interval:
     """The interval of the AUC, or of the mean AUC over the columns, on the logit scale; see :func:`auc_estimate`."""
-    return auc_estimate(truth, scores, clusters, confidence=confidence)[1]
+    return auc_estimate(truth, scores, clusters, known=known, confidence=confidence)[1]
 
 
 def auc_estimate(
-    truth: Booleans, scores: Floats, clusters: Clusters, *, confidence: float = 0.95
+    truth: Booleans, scores: Floats, clusters: Clusters, *, known: Booleans | None = None, confidence: float = 0.95
 ) -> tuple[float, Interval]:
     """The AUC, or the mean AUC over the columns, and its interval on the logit scale.
 
@@ -76,14 +78,16 @@ def auc_estimate(
         truth: (n, K); columns without both kinds of case are left out.
         scores: (n, K).
         clusters: the patient of each case.
+        known: (n, K) the cases that count in each column; all where not given.
         confidence: the nominal coverage.
     """
-    columns = _rankable(truth)
+    negative = ~truth if known is None else known & ~truth
+    columns = _rankable(truth, negative)
     if not columns:
         return np.nan, Interval(np.nan, np.nan)
-    value, influence = _mean_influence(truth, scores, columns, clusters)
+    value, influence = _mean_influence(truth, negative, scores, columns, clusters)
     variance = influence_variance(influence, clusters)
-    positives, negatives = _patients(truth, columns, clusters)
+    positives, negatives = _patients(truth, negative, columns, clusters)
     if variance <= 0 or not 0 < value < 1 or (not clusters.single and min(positives, negatives) < 2):
         return value, hanley_interval(value, positives, negatives, confidence=confidence)
     quantile = stats.t.ppf((1 + confidence) / 2, max(min(positives, negatives) - 1, 1.0))
@@ -91,20 +95,29 @@ def auc_estimate(
     return value, Interval(*(float(1 / (1 + np.exp(-end))) for end in (centre - half, centre + half)))
 
 
-def _rankable(truth: Booleans) -> list[int]:
+def _rankable(truth: Booleans, negative: Booleans) -> list[int]:
     """The columns that hold both kinds of case."""
-    return [column for column in range(truth.shape[1]) if 0 < truth[:, column].sum() < len(truth)]
+    return np.flatnonzero(truth.any(axis=0) & negative.any(axis=0)).tolist()
 
 
-def _mean_influence(truth: Booleans, scores: Floats, columns: list[int], clusters: Clusters) -> tuple[float, Floats]:
-    found = [auc_influence(truth[:, column], scores[:, column], clusters) for column in columns]
+def _mean_influence(
+    truth: Booleans, negative: Booleans, scores: Floats, columns: list[int], clusters: Clusters
+) -> tuple[float, Floats]:
+    found = []
+    for column in columns:
+        rows = np.flatnonzero(truth[:, column] | negative[:, column])
+        part = Clusters(clusters.of_case[rows], clusters.stratum)
+        value, among = auc_influence(truth[rows, column], scores[rows, column], part)
+        influence = np.zeros(len(truth))
+        influence[rows] = among
+        found.append((value, influence))
     return float(np.mean([value for value, _ in found])), np.mean([influence for _, influence in found], axis=0)
 
 
-def _patients(truth: Booleans, columns: list[int], clusters: Clusters) -> tuple[float, float]:
+def _patients(truth: Booleans, negative: Booleans, columns: list[int], clusters: Clusters) -> tuple[float, float]:
     """How many patients have cases with a label, and without it, on average over the columns."""
     positives = [renumbered(clusters.of_case[truth[:, column]])[1] for column in columns]
-    negatives = [renumbered(clusters.of_case[~truth[:, column]])[1] for column in columns]
+    negatives = [renumbered(clusters.of_case[negative[:, column]])[1] for column in columns]
     return float(np.mean(positives)), float(np.mean(negatives))
 
 
@@ -130,6 +143,7 @@ def auc_difference(
     second: Floats,
     clusters: Clusters | None = None,
     *,
+    known: Booleans | None = None,
     confidence: float = 0.95,
 ) -> Difference:
     """AUC of the second scores minus that of the first, on the same cases (DeLong et al. 1988).
@@ -143,16 +157,18 @@ def auc_difference(
         first: scores of one network, of the shape of ``truth``.
         second: scores of the other.
         clusters: the patient of each case; ``None`` for one case a patient.
+        known: of the shape of ``truth``, the cases that count; all where not given.
         confidence: the nominal coverage of the interval.
     """
     count = len(truth)
     truth, first, second = truth.reshape(count, -1), first.reshape(count, -1), second.reshape(count, -1)
     clusters = clusters or make_clusters(truth)
-    columns = _rankable(truth)
+    negative = ~truth if known is None else known.reshape(count, -1) & ~truth
+    columns = _rankable(truth, negative)
     if not columns:
         return Difference(np.nan, np.nan, np.nan, np.nan)
-    before, first_influence = _mean_influence(truth, first, columns, clusters)
-    after, second_influence = _mean_influence(truth, second, columns, clusters)
+    before, first_influence = _mean_influence(truth, negative, first, columns, clusters)
+    after, second_influence = _mean_influence(truth, negative, second, columns, clusters)
     error = float(np.sqrt(influence_variance(second_influence - first_influence, clusters)))
     value = after - before
     z = float(stats.norm.ppf((1 + confidence) / 2))
@@ -160,7 +176,7 @@ def auc_difference(
     if error == 0:
         if np.array_equal(first, second) or (value == 0 and first_influence.any()):  # one ranking
             return Difference(0.0, 0.0, 0.0, 1.0)
-        sizes = _patients(truth, columns, clusters)
+        sizes = _patients(truth, negative, columns, clusters)
         ends = [hanley_interval(each, *sizes, confidence=confidence) for each in (after, before)]
         low, high = difference_interval(after, ends[0], before, ends[1])
         error = (value - low if value > 0 else high - value) / z

@@ -34,17 +34,27 @@ class Question:
         scores: (n,) its probability.
         decisions: (n,) what was decided.
         of_case: (n,) the patient of each case.
+        rows: (n,) which of all answers these cases are; ``None`` for all of them.
     """
 
     truth: Booleans
     scores: Floats
     decisions: Booleans
     of_case: Integers
+    rows: Integers | None = None
 
     @classmethod
     def of(cls, answers: Outcomes, column: int, of_case: Integers) -> Question:
-        """One column of answers."""
-        return cls(answers.truth[:, column], answers.scores[:, column], answers.decisions[:, column], of_case)
+        """One column of answers, of the cases of which the truth is known."""
+        if answers.unknown is None:
+            return cls(answers.truth[:, column], answers.scores[:, column], answers.decisions[:, column], of_case)
+        rows = answers.known_rows(column)
+        part = answers.take(rows)
+        return cls(part.truth[:, column], part.scores[:, column], part.decisions[:, column], of_case[rows], rows)
+
+    def among(self, members: Booleans) -> Booleans:
+        """(n,) which of these cases are in a group, from the same of all answers."""
+        return members if self.rows is None else members[self.rows]
 
     def take(self, rows: Booleans) -> Question:
         """The same of some cases."""

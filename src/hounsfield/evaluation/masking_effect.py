@@ -123,14 +123,16 @@ def _removal(name: str, before: Outcomes, after: Outcomes, clusters: Clusters, c
     moved_interval = mean_interval(moved, clusters, 0.0, confidence=confidence)
     flipped = (after.decisions != before.decisions).any(axis=1)
     share = clustered_proportion(flipped, np.ones_like(flipped), clusters, confidence=confidence)
-    difference = auc_difference(before.truth, before.scores, after.scores, clusters, confidence=confidence)
+    difference = auc_difference(
+        before.truth, before.scores, after.scores, clusters, known=before.known, confidence=confidence
+    )
     return MaskingEffect(
         name,
         float(moved.mean()),
         *Interval(max(0.0, moved_interval.low), moved_interval.high),
         float(flipped.mean()),
         *share,
-        auc_estimate(after.truth, after.scores, clusters)[0],
+        auc_estimate(after.truth, after.scores, clusters, known=after.known)[0],
         difference.value,
         difference.low,
         difference.high,

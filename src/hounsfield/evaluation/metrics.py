@@ -49,7 +49,9 @@ class Tally:
 
     @cached_property
     def total(self) -> Floats:
-        """(1, R): the weight of all cases."""
+        """(1, R): the weight of all cases; (K, R), of those with a known truth, where some are not known."""
+        if self.answers.unknown is not None:
+            return self.sums(self.answers.known)
         return np.asarray(self.weights.sum(axis=0, keepdims=True))
 
     @cached_property
@@ -60,7 +62,7 @@ class Tally:
     @cached_property
     def called(self) -> Floats:
         """(K, R): the weight of the cases decided to have the label."""
-        return self.sums(self.answers.decisions)
+        return self.sums(self.answers.decisions & self.answers.known)
 
     @cached_property
     def hits(self) -> Floats:
@@ -76,6 +78,8 @@ class Tally:
         scores = self.answers.scores[:, column]
         truth = self.answers.truth[:, column]
         weights = self.weights
+        if self.answers.unknown is not None:
+            weights = weights * self.answers.known[:, column, None]
         if (np.diff(scores) > 0).any():
             order = np.argsort(-scores, kind="stable")
             scores, truth, weights = scores[order], truth[order], weights[order]
@@ -157,22 +161,22 @@ def kappa(tally: Tally) -> Floats:
     """Agreement beyond chance (Cohen 1960)."""
     if tally.answers.traits.exclusive:
         agreed = tally.hits.sum(axis=0, keepdims=True)
-        chance = (tally.positives * tally.called).sum(axis=0, keepdims=True) / tally.total
+        chance = _ratio((tally.positives * tally.called).sum(axis=0, keepdims=True), tally.total)
     else:
         agreed = tally.total - tally.positives - tally.called + 2 * tally.hits
         negative, left = tally.total - tally.positives, tally.total - tally.called
-        chance = (tally.positives * tally.called + negative * left) / tally.total
+        chance = _ratio(tally.positives * tally.called + negative * left, tally.total)
     return _ratio(agreed - chance, tally.total - chance)
 
 
 def brier(tally: Tally) -> Floats:
     """Mean squared error of the probabilities (Brier 1950); in a multi-class task summed over the classes, 0 to 2."""
-    return tally.sums(brier_losses(tally.answers)) / tally.total
+    return _ratio(tally.sums(brier_losses(tally.answers)), tally.total)
 
 
 def log_loss(tally: Tally) -> Floats:
     """Mean negative natural logarithm of the probability given to what was true."""
-    return tally.sums(log_losses(tally.answers)) / tally.total
+    return _ratio(tally.sums(log_losses(tally.answers)), tally.total)
 
 
 def ece(tally: Tally) -> Floats:
@@ -184,25 +188,30 @@ def ece(tally: Tally) -> Floats:
     is reported as 0.
     """
     noise = 2.0 if tally.resampled else 1.0
-    rows = [
-        debiased_ece(*calibration_bins(probability, outcome, tally.weights), noise=noise)
-        for probability, outcome in zip(tally.answers.confidence.T, tally.answers.outcome.T, strict=True)
-    ]
-    return np.stack(rows)
+    answers, found = tally.answers, []
+    for column in range(answers.outcome.shape[1]):
+        # Of a multi-class task, the one column is of the decided class, and all truths are known.
+        rows = slice(None) if answers.unknown is None else answers.known_rows(column)
+        probability, outcome = answers.confidence[rows, column], answers.outcome[rows, column]
+        if len(outcome):
+            found.append(debiased_ece(*calibration_bins(probability, outcome, tally.weights[rows]), noise=noise))
+        else:
+            found.append(np.full(tally.weights.shape[1], np.nan))
+    return np.stack(found)
 
 
 def brier_losses(answers: Outcomes) -> Floats:
-    """The Brier loss of each case: (n, 1), in a multi-label task (n, K)."""
-    losses = np.square(answers.scores - answers.truth)
+    """The Brier loss of each case: (n, 1), in a multi-label task (n, K), 0 where the truth is not known."""
+    losses = np.square(answers.scores - answers.truth) * answers.known
     return losses.sum(axis=1, keepdims=True) if answers.traits.exclusive else losses
 
 
 def log_losses(answers: Outcomes) -> Floats:
-    """The logarithmic loss of each case: (n, 1), in a multi-label task (n, K)."""
+    """The logarithmic loss of each case: (n, 1), in a multi-label task (n, K), 0 where the truth is not known."""
     scores = np.clip(answers.scores, SMALLEST, 1 - SMALLEST)
     if answers.traits.exclusive:
         return -np.log(scores[answers.truth])[:, None]
-    return -np.log(np.where(answers.truth, scores, 1 - scores))
+    return -np.log(np.where(answers.truth, scores, 1 - scores)) * answers.known
 
 
 def equal_mass_bins(scores: Floats, num_bins: int, weights: Floats | None = None) -> Integers:

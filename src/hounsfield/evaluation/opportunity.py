@@ -68,7 +68,7 @@ def equal_opportunity(
         wanted = float(question.decisions[question.truth].mean())
         for attribute in attributes:
             for code, level in enumerate(attribute.levels):
-                part = question.take(attribute.codes == code)
+                part = question.take(question.among(attribute.codes == code))
                 if not too_small(GROUP_METRICS["auc"], part) and wanted > 0:
                     yield _row(attribute.name, level, label, part, wanted, confidence)
 

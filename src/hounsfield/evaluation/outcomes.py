@@ -33,6 +33,8 @@ class Outcomes:
         decisions: (n, K).
         labels: every label, also the negative one of a binary task.
         task: the kind of task.
+        unknown: (n, K) of a multi-label task, where the truth is not known and counts in no figure; ``None`` where all
+            of it is. ``truth`` is false there.
     """
 
     truth: Booleans
@@ -40,6 +42,7 @@ class Outcomes:
     decisions: Booleans
     labels: tuple[str, ...]
     task: LabelTask
+    unknown: Booleans | None = None
 
     def __len__(self) -> int:
         return len(self.truth)
@@ -55,10 +58,38 @@ class Outcomes:
         return questions(self.labels, self.task)
 
     @cached_property
+    def known(self) -> Booleans:
+        """(n, K): where the truth is known."""
+        return np.ones_like(self.truth) if self.unknown is None else ~self.unknown
+
+    @cached_property
+    def absent(self) -> Booleans:
+        """(n, K): where the label is known not to hold."""
+        return self.known & ~self.truth
+
+    @cached_property
+    def wrong(self) -> Booleans:
+        """(n, K): where the decision differs from a truth that is known."""
+        return np.asarray((self.truth != self.decisions) & self.known)
+
+    @property
+    def right(self) -> Booleans:
+        """(n,): whether no decision on a case is wrong."""
+        return np.asarray(~np.asarray(self.wrong.any(axis=1)))
+
+    def known_rows(self, column: int) -> Integers:
+        """The cases of which the truth of a column is known."""
+        return np.flatnonzero(self.known[:, column])
+
+    def column(self, column: int) -> tuple[Booleans, Floats]:
+        """Truth and scores of one column, of the cases of which the truth is known."""
+        rows = self.known_rows(column)
+        return self.truth[rows, column], self.scores[rows, column]
+
+    @cached_property
     def answerable(self) -> Booleans:
         """(K,): whether a column holds both cases and non-cases, without which it cannot be ranked."""
-        positives = self.truth.sum(axis=0)
-        return np.asarray((positives > 0) & (positives < len(self)))
+        return np.asarray(self.truth.any(axis=0) & self.absent.any(axis=0))
 
     @cached_property
     def confidence(self) -> Floats:
@@ -89,7 +120,10 @@ class Outcomes:
 
     def take(self, rows: Integers) -> Outcomes:
         """The same answers for some of the cases, in the order of ``rows``."""
-        return replace(self, truth=self.truth[rows], scores=self.scores[rows], decisions=self.decisions[rows])
+        unknown = None if self.unknown is None else self.unknown[rows]
+        return replace(
+            self, truth=self.truth[rows], scores=self.scores[rows], decisions=self.decisions[rows], unknown=unknown
+        )
 
 
 def as_outcomes(
@@ -99,7 +133,7 @@ def as_outcomes(
 
     Args:
         y_true: binary: (n,) or (n, 1) of 0 and 1. Multi-class: (n,) class indices or (n, C) one-hot.
-            Multi-label: (n, C) of 0 and 1.
+            Multi-label: (n, C) of 0 and 1, NaN where it is not known.
         y_score: probabilities: binary (n,) or (n, 1), of the positive label; otherwise (n, C).
         labels: the label names in class order; binary: (negative, positive).
         task: ``"binary"``, ``"multi-class"`` or ``"multi-label"``.
@@ -111,7 +145,7 @@ def as_outcomes(
     names = tuple(str(label) for label in labels)
     columns = _columns(names, task)
     scores = _scores(y_score, columns, task)
-    truth = _truth(y_true, columns, task)
+    truth, unknown = _truth(y_true, columns, task)
     if len(truth) != len(scores):
         raise EvaluationError(
             f"There are {len(truth):,} truths and {len(scores):,} predictions; one of each a case is needed. Check "
@@ -121,7 +155,7 @@ def as_outcomes(
         raise EvaluationError(
             "There is no case to evaluate: the truths and predictions are empty. Give at least one row."
         )
-    return Outcomes(truth, scores, decide(scores, task, threshold), names, task)
+    return Outcomes(truth, scores, decide(scores, task, threshold), names, task, unknown)
 
 
 def _columns(labels: tuple[str, ...], task: LabelTask) -> int:
@@ -171,10 +205,11 @@ def _scores(y_score: npt.ArrayLike, columns: int, task: LabelTask) -> Floats:
     return scores
 
 
-def _truth(y_true: npt.ArrayLike, columns: int, task: LabelTask) -> Booleans:
+def _truth(y_true: npt.ArrayLike, columns: int, task: LabelTask) -> tuple[Booleans, Booleans | None]:
+    """(n, columns) truths, and where they are not known; ``None`` where all are."""
     values = _numbers(y_true, "truths")
     if TASKS[task].exclusive and (values.ndim == 1 or values.shape[1:] == (1,)):
-        return _one_hot(values.reshape(-1), columns)
+        return _one_hot(values.reshape(-1), columns), None
     if values.ndim == 1 and columns == 1:
         values = values[:, None]
     if values.ndim != 2 or values.shape[1] != columns:
@@ -182,6 +217,9 @@ def _truth(y_true: npt.ArrayLike, columns: int, task: LabelTask) -> Booleans:
             f"The truths of this {task} task have the shape {values.shape}; expected (cases, {columns}). Check the "
             "label names and the columns of the truths."
         )
+    unknown = np.isnan(values)
+    if TASKS[task].multi_label:
+        values = np.where(unknown, 0.0, values)
     if not np.isin(values, (0, 1)).all():
         found = sorted({float(value) for value in values[~np.isin(values, (0, 1))][:100]})[:5]
         raise EvaluationError(
@@ -194,7 +232,7 @@ def _truth(y_true: npt.ArrayLike, columns: int, task: LabelTask) -> Booleans:
             f"Row {row} of the truths has {int(truth[row].sum())} classes; in a multi-class task each case has exactly "
             "one. Correct the row, or choose the task 'multi-label'."
         )
-    return truth
+    return truth, unknown if unknown.any() else None
 
 
 def _one_hot(indices: Floats, columns: int) -> Booleans:

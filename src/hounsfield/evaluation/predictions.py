@@ -23,6 +23,7 @@ from hounsfield.tasks import TASKS, LabelTask
 
 TRUTH_COLUMNS = ("truth", "label")
 PATIENT_COLUMN = "patient"
+UNKNOWN_COLUMN = "unknown_labels"
 PREDICTION_COLUMN = "prediction"
 SPLIT_COLUMN = "split"
 PROBABILITY_PREFIX = "p_"
@@ -36,7 +37,7 @@ UNCERTAINTY_COLUMNS = (
 # A label or a site may well be called None or NA: only an empty cell and a number's NaN are missing.
 MISSING_CELLS: dict[str, Any] = {"keep_default_na": False, "na_values": ["", "nan", "NaN"]}
 CSV_OPTIONS: dict[str, Any] = {
-    "dtype": {"truth": str, "label": str, "prediction": str, "patient": str},
+    "dtype": {"truth": str, "label": str, "prediction": str, "patient": str, UNKNOWN_COLUMN: str},
     **MISSING_CELLS,
 }
 
@@ -64,7 +65,8 @@ def read_predictions(path: Path | str, *, task: LabelTask | None = None, thresho
     """Read a CSV, Parquet or JSON table of predictions.
 
     Its columns: the truth as ``truth`` or ``label`` (several labels joined by ``;``), a probability ``p_LABEL`` a
-    label, optionally ``prediction`` and ``patient``. Two probabilities are (negative, positive), in this order. Of a
+    label, optionally ``prediction``, ``patient`` and ``unknown_labels`` (of a multi-label task, the labels of which it
+    is not known whether they hold, joined likewise). Two probabilities are (negative, positive), in this order. Of a
     table whose column ``split`` has test rows, these alone are read: the others took part in the training.
 
     Args:
@@ -100,6 +102,11 @@ def predictions_from_table(
         notes.append(f"{int(missing.sum()):,} of {len(table):,} rows without truth were left out.")
         table, scores = table[~missing], scores[~missing.to_numpy()]
     labels, y_true, y_score = _encode(table[truth_column], scores, scored, task, name)
+    if UNKNOWN_COLUMN in table.columns and TASKS[task].multi_label:
+        unknown = _label_sets(table[UNKNOWN_COLUMN])
+        _check_known({label for each in unknown for label in each}, labels, name)
+        y_true = np.where(_matrix(unknown, labels), np.nan, y_true)
+        notes.append(f"{int(np.isnan(y_true).sum()):,} of {y_true.size:,} truths are unknown and count in no figure.")
     told = f"{task}; '{labels[1]}' is the positive label" if TASKS[task].paired else task
     notes.append(f"{len(table):,} cases, {told}.")
     predicted = table[PREDICTION_COLUMN] if PREDICTION_COLUMN in table.columns else None

@@ -157,7 +157,7 @@ def _fit_platt(answers: Outcomes) -> Platt:
         scaled = probabilities_of(logits * slopes + intercepts, answers.task)
         value = float(_case_losses(scaled, answers).mean())
         value += RIDGE * float(np.sum((slopes - 1) ** 2) + np.sum(intercepts**2)) / 2
-        residual = (scaled - truth) / (count if answers.traits.exclusive else count * columns)
+        residual = (scaled - truth) / count * (1.0 if answers.traits.exclusive else _label_shares(answers))
         gradient = np.concatenate([(residual * logits).sum(axis=0), residual.sum(axis=0)])
         return value, gradient + RIDGE * np.concatenate([slopes - 1, intercepts])
 
@@ -169,7 +169,13 @@ def _fit_platt(answers: Outcomes) -> Platt:
 def _fit_isotonic(answers: Outcomes) -> Isotonic:
     """Pool adjacent violators in each column."""
     inputs, outputs = [], []
-    for truth, scores in zip(answers.truth.T, answers.scores.T, strict=True):
+    for column in range(answers.truth.shape[1]):
+        rows = answers.known_rows(column)
+        if not len(rows):
+            inputs.append((0.0, 1.0))
+            outputs.append((0.0, 1.0))
+            continue
+        truth, scores = answers.truth[rows, column], answers.scores[rows, column]
         levels, group, counts = np.unique(scores, return_inverse=True, return_counts=True)
         means = np.bincount(group, weights=truth) / counts
         fitted = np.asarray(optimize.isotonic_regression(means, weights=counts).x)
@@ -189,8 +195,15 @@ FITS: dict[str, Callable[[Outcomes], Scaling]] = {
 
 
 def _case_losses(scores: Floats, answers: Outcomes) -> Floats:
-    """(n,) log loss of each case, the mean over the labels of a multi-label task."""
-    return np.asarray(log_losses(replace(answers, scores=scores)).mean(axis=1))
+    """(n,) log loss of each case, the mean over the labels of a multi-label task whose truth is known."""
+    losses = log_losses(replace(answers, scores=scores))
+    return np.asarray(losses.mean(axis=1) if answers.unknown is None else (losses * _label_shares(answers)).sum(axis=1))
+
+
+def _label_shares(answers: Outcomes) -> Floats:
+    """(n, K) the share of each label in the loss of its case: equal among those with a known truth."""
+    known = answers.known.astype(np.float64)
+    return np.asarray(known / np.maximum(known.sum(axis=1, keepdims=True), 1))
 
 
 def _ends_of_steps(values: Floats) -> Integers:

@@ -39,13 +39,14 @@ def decision_confidence(answers: Outcomes, threshold: float = 0.5) -> tuple[Floa
     """How sure each decision is, and whether it is right: two arrays (n,).
 
     Multi-class: the largest probability. Binary: how far the score lies from the threshold, as a share of the way to
-    the end on its side. Multi-label: the least sure of its labels, right when all are.
+    the end on its side. Multi-label: the least sure of its labels, right when all are
+    whose truth is known.
     """
     if answers.traits.exclusive:
         return answers.scores.max(axis=1), answers.outcome[:, 0]
     distance = answers.scores - threshold
     side = np.where(distance > 0, max(1 - threshold, 1e-12), max(threshold, 1e-12))
-    return (np.abs(distance) / side).min(axis=1), (answers.truth == answers.decisions).all(axis=1)
+    return (np.abs(distance) / side).min(axis=1), answers.right
 
 
 def risk_coverage(confidence: Floats, right: Booleans) -> RiskCoverage:

@@ -16,7 +16,10 @@ from hounsfield.evaluation.outcomes import Booleans, Floats, Integers
 
 # What a table of samples or predictions holds beside attributes of its cases.
 NO_ATTRIBUTES = frozenset(
-    {"sample", "image", "label", "truth", "prediction", "patient", "split", "score", "z0", "y0", "x0", "z1", "y1", "x1"}
+    {
+        *("sample", "image", "label", "truth", "prediction", "patient", "split", "score", "unknown_labels"),
+        *("z0", "y0", "x0", "z1", "y1", "x1"),
+    }
 )
 PROBABILITY = re.compile(r"^p_")
 IDENTIFIER = re.compile(r"(?i)(^|[_ .-])u?id$|(study|series|instance)uid$")

@@ -37,6 +37,7 @@ class Uncertainty:
         patients: (n,) codes, equal for images of one patient; one a row where patients are unknown.
         novelty: tells unlike images; ``None`` where it was not fitted.
         heads: tell how far the networks of an ensemble differ; ``None`` of a single network.
+        unknown: (n, K) where the truth is not known; ``None`` where all of it is.
     """
 
     truth: Booleans
@@ -44,6 +45,7 @@ class Uncertainty:
     patients: Integers
     novelty: Novelty | None = None
     heads: Heads | None = None
+    unknown: Booleans | None = None
 
     @classmethod
     def of(
@@ -52,7 +54,8 @@ class Uncertainty:
         """Keep what is needed of validation answers, of at most 20,000 rows."""
         rows = np.unique(np.linspace(0, len(answers) - 1, min(len(answers), MAX_ROWS)).round().astype(np.int64))
         codes = np.unique(patients[rows], return_inverse=True)[1].astype(np.int64)
-        return cls(answers.truth[rows], answers.scores[rows].astype(np.float32), codes, novelty, heads)
+        kept = answers.take(rows)
+        return cls(kept.truth, kept.scores.astype(np.float32), codes, novelty, heads, kept.unknown)
 
     def conformal(
         self, labels: tuple[str, ...], task: LabelTask, *, coverage: float = 0.9, by_class: bool = False
@@ -66,11 +69,14 @@ class Uncertainty:
         return abstention_threshold(confidence, right, max_risk, certainty=CERTAINTY, patients=self.patients)
 
     def _answers(self, labels: tuple[str, ...], task: LabelTask, threshold: float = 0.5) -> Outcomes:
-        return as_outcomes(self.truth, self.scores, labels=labels, task=task, threshold=threshold)
+        truth = self.truth if self.unknown is None else np.where(self.unknown, np.nan, self.truth)
+        return as_outcomes(truth, self.scores, labels=labels, task=task, threshold=threshold)
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Plain arrays for a file."""
         arrays = {"truth": self.truth, "scores": self.scores, "patients": self.patients}
+        if self.unknown is not None:
+            arrays["unknown"] = self.unknown
         return (
             arrays | (self.novelty.to_arrays() if self.novelty else {}) | (self.heads.to_arrays() if self.heads else {})
         )
@@ -83,4 +89,5 @@ class Uncertainty:
             KeyError: an array is missing.
         """
         novelty = Novelty.from_arrays(arrays) if any(key.startswith("novelty/") for key in arrays) else None
-        return cls(arrays["truth"], arrays["scores"], arrays["patients"], novelty, Heads.from_arrays(arrays))
+        heads = Heads.from_arrays(arrays)
+        return cls(arrays["truth"], arrays["scores"], arrays["patients"], novelty, heads, arrays.get("unknown"))

@@ -112,7 +112,7 @@ def roc_figure(answers: Outcomes, estimates: Mapping[str, Estimate] | None = Non
     figure, axes = _square(answers)
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
     for index, column in _drawable(answers):
-        curve = roc_curve(answers.truth[:, column], answers.scores[:, column])
+        curve = roc_curve(*answers.column(column))
         _draw_curve(axes, curve, index, _legend(answers, column, "auc", estimates))
     _mark_operating_point(axes, answers)
     dress(axes, "ROC curve", "1 − specificity", "Sensitivity")
@@ -124,9 +124,9 @@ def precision_recall_figure(answers: Outcomes, estimates: Mapping[str, Estimate]
     """Draw precision against recall, one curve per label where there are several; chance is the label's prevalence."""
     figure, axes = _square(answers)
     for index, column in _drawable(answers):
-        curve = precision_recall_curve(answers.truth[:, column], answers.scores[:, column])
+        curve = precision_recall_curve(*answers.column(column))
         _draw_curve(axes, curve, index, _legend(answers, column, "average_precision", estimates), stepped=True)
-        prevalence = float(answers.truth[:, column].mean())
+        prevalence = float(answers.column(column)[0].mean())
         axes.axhline(prevalence, color=COLOURS[index % len(COLOURS)], linewidth=0.8, linestyle=":")
     dress(axes, "Precision-recall curve", "Recall (sensitivity)", "Precision (PPV)")
     _legend_outside(axes, answers, "lower left")
@@ -171,7 +171,11 @@ def reliability_figure(answers: Outcomes, groups: npt.ArrayLike | None = None) -
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":", label="perfect calibration")
     columns = range(answers.outcome.shape[1])
     for index, column in enumerate(columns):
-        bins = reliability(answers.outcome[:, column], answers.confidence[:, column], groups=groups)
+        rows = answers.known_rows(column)
+        if not len(rows):
+            continue
+        patients = None if groups is None else np.asarray(groups)[rows]
+        bins = reliability(answers.outcome[rows, column], answers.confidence[rows, column], groups=patients)
         spread = np.abs(np.stack([bins.low, bins.high]) - bins.frequency)
         name = answers.questions[column] if len(columns) > 1 else None
         style: dict[str, Any] = {
@@ -191,7 +195,7 @@ def score_histogram(answers: Outcomes, threshold: float = 0.5) -> Figure:
     figure, panels = _panels(answers.truth.shape[1], width=SIDE, height=3.2)
     bins = np.linspace(0, 1, 31).tolist()
     for column, axes in enumerate(panels):
-        truth, scores = answers.truth[:, column], answers.scores[:, column]
+        truth, scores = answers.column(column)
         question = answers.questions[column]
         other = answers.labels[0] if answers.traits.paired else f"not {question}"
         for part, name, colour, hatch in ((~truth, other, COLOURS[0], None), (truth, question, COLOURS[1], "////")):

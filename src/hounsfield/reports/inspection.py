@@ -117,7 +117,7 @@ def write_inspection(
 def example_rows(scanned: Scan) -> dict[str, list[int]]:
     """A few readable rows of each label, spread over the table, so that they come from many patients."""
     cohort = scanned.cohort
-    targets = cohort.targets()
+    targets = np.nan_to_num(cohort.targets())
     columns = for_each_label(targets, cohort.task)
     chosen = {}
     for position, label in enumerate(cohort.labels[:MOST_LABELS]):

@@ -125,8 +125,7 @@ class LabelPage:
     def limits(self, run: LabelRun) -> Iterator[str]:
         """Whether the figures rest on few images of a label."""
         answers = run.shown.answers
-        counts = answers.truth.sum(axis=0)
-        least = int(min(counts.min(), (len(answers) - counts).min()))
+        least = int(min(answers.truth.sum(axis=0).min(), answers.absent.sum(axis=0).min()))
         if least < FEW:
             yield (
                 f"Only {least:,} {run.split} images have the rarest label, or lack the most frequent one: its "

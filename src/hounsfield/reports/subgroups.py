@@ -129,15 +129,15 @@ def learning_curve_figure(curve: LearningCurve) -> Figure:
 
 def ablation_figure(found: Ablation) -> Figure:
     """Draw the change of the log loss without each measure, with its interval; helpful measures are right of 0."""
-    figure = new_figure(5.2, 1.3 + 0.4 * len(found.contributions))
+    figure = new_figure(5.2, 1.3 + 0.4 * len(found.bought))
     axes = figure.add_subplot()
     axes.axvline(0.0, color=GREY, linewidth=0.8, linestyle="--")
-    for row, each in enumerate(found.contributions):
+    for row, each in enumerate(found.bought):
         change = each.changes["log_loss"]
         axes.plot([change.low, change.high], [row, row], color=COLOURS[0], linewidth=1.4)
         axes.plot(change.value, row, "o", color=COLOURS[0])
-    axes.set_yticks(range(len(found.contributions)), [f"without {each.remedy}" for each in found.contributions])
-    axes.set_ylim(len(found.contributions) - 0.5, -0.5)
+    axes.set_yticks(range(len(found.bought)), [f"without {each.remedy}" for each in found.bought])
+    axes.set_ylim(len(found.bought) - 0.5, -0.5)
     axes.locator_params(axis="x", nbins=5)
     dress(
         axes,

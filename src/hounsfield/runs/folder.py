@@ -1,4 +1,4 @@
-"""The folder that a training writes: where each file is, and how it is written whole or not at all."""
+"""The folder that one training writes: where each file is, and how it is written without ever being half there."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class RunFolder:
         """
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise RunError(
-                f"The run folder {path} exists already and is not empty; nothing in it was changed. Choose "
+                f"The run folder {path} exists already and is not empty; nothing in it has been changed. Choose "
                 f"another with --out, or continue an unfinished run with --resume {path}."
             )
         folder = cls(path, made=[place for place in (path, *path.parents) if not place.exists()])
@@ -78,15 +78,15 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
-        """Whether the training ended and everything was written."""
+        """Whether the training came to its end, and all was written."""
         return self.metrics.is_file() and not self.checkpoints.is_dir()
 
     def seconds_in_epochs(self) -> float:
-        """The seconds that the epochs took so far, including those before a resumption."""
+        """What the epochs took so far: of a run that is resumed, those before."""
         return float(pd.read_csv(self.history)["seconds"].sum()) if self.history.is_file() else 0.0
 
     def discard(self) -> None:
-        """Remove a new run folder in which nothing was trained."""
+        """Take a new run folder back, as if it had never been made: nothing was trained in it."""
         for file in self.path.iterdir():
             file.unlink()
         for place in self._made:
@@ -105,7 +105,7 @@ class RunFolder:
         folder = cls(path)
         if not folder.plan.is_file() or not folder.environment.is_file():
             raise RunError(
-                f"{path} is not a run folder: it has no plan.yaml or no environment.json. Give the folder that "
+                f"{path} is no run folder: plan.yaml and environment.json were expected in it. Give the folder that "
                 "'hounsfield train' wrote."
             )
         return folder
@@ -117,7 +117,7 @@ class RunFolder:
             file.write(line + "\n")
 
     def record_data(self, notes: Iterable[str], left_out: Sequence[str]) -> None:
-        """Log the decisions about the data, and the images that were left out as unreadable."""
+        """Log what was decided about the data, and the images that could not be read and were left out."""
         for note in notes:
             self.record("note", text=note)
         if left_out:
@@ -131,7 +131,7 @@ class RunFolder:
                     content.to_parquet(temporary)
 
     def write_environment(self, data: dict[str, Any], *, backend: str, hardware: Hardware) -> None:
-        """Write where the data came from, and the software and hardware of the training."""
+        """Write where the data came from and on what the training runs."""
         packages = {
             name: found.version
             for found in distributions()
@@ -161,12 +161,12 @@ class RunFolder:
             environment: dict[str, Any] = json.loads(self.environment.read_text(encoding="utf-8"))
         except ValueError as error:
             raise RunError(
-                f"{self.environment} is damaged ({error}): it should name the data that the run was trained on. "
+                f"{self.environment} is damaged ({error}): it was expected to say which data the run is trained on. "
                 "Restore it, or begin a new run."
             ) from error
         return environment
 
     def write_history(self, records: list[dict[str, Any]]) -> None:
-        """Write one row per epoch and network."""
+        """Write one row an epoch and member."""
         with replacing(self.history) as temporary:
             pd.DataFrame(records).to_csv(temporary, index=False)

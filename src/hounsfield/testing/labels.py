@@ -12,6 +12,7 @@ import pandas as pd
 
 from hounsfield.bundle import Bundle
 from hounsfield.cohorts import Cohort, Store
+from hounsfield.cohorts.cohort import UNKNOWN
 from hounsfield.errors import UsageError
 from hounsfield.evaluation import Assessment
 from hounsfield.evaluation.assessment import assess as assess_outcomes
@@ -133,7 +134,8 @@ def prediction_table(cohort: Cohort, rows: np.ndarray, scores: np.ndarray, bundl
     """
     scores = bundle.calibrated(scores)
     probabilities = for_each_label(scores, bundle.task)
-    known = cohort.table.iloc[rows][["image", "split", "label", "patient"]].reset_index(drop=True)
+    names = ["image", "split", "label", "patient", *({UNKNOWN} & set(cohort.table.columns))]
+    known = cohort.table.iloc[rows][names].reset_index(drop=True)
     said = decide(scores, bundle.classifier_task, bundle.threshold)
     known.insert(1, "prediction", [label_text(row, bundle.labels, bundle.classifier_task) for row in said])
     return known.join(pd.DataFrame(probabilities, columns=[f"p_{label}" for label in bundle.labels]))

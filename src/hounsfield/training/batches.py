@@ -90,7 +90,9 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has
         pixels: where the images come from.
         rows: rows of the cohort that are trained on.
         targets: (cohort, outputs), float32, for all rows of the cohort.
-        weights: (cohort,), float32: how much each row counts.
+        weights: float32, (cohort,): how much each row counts; or (cohort, outputs): each of its targets. Then the
+            targets of a batch have the weights beside them, (batch, 2·outputs), and each of its rows counts once. A
+            target of weight 0 may be NaN.
         batch_size: images a batch; the last, smaller batch of an epoch is left out, since its batch
             statistics would be noisier than all others.
         mixing: of the images with each other.
@@ -112,7 +114,8 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has
     ) -> None:
         super().__init__()
         self._pixels = pixels
-        self._targets = targets
+        self._by_target = weights.ndim == 2
+        self._targets = np.where(weights > 0, targets, 0).astype(np.float32) if self._by_target else targets
         self._weights = weights
         self._mixing = mixing
         self._seed = (seed, epoch)
@@ -125,7 +128,14 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has
         return len(self._batches)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        r"""Images (batch, \*spatial, channels), targets (batch, outputs), weights (batch,)."""
+        r"""Images (batch, \*spatial, channels), targets (batch, outputs or 2·outputs), weights (batch,)."""
+        images, targets, weights = self._mixed(index)
+        if not self._by_target:
+            return images, targets, weights
+        return images, np.concatenate([targets, weights], axis=1), np.ones(len(images), np.float32)
+
+    def _mixed(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Images, targets and weights of a batch, mixed with each other where that is wanted."""
         rows = np.sort(self._batches[index])
         images, targets, weights = self._pixels.batch(rows), self._targets[rows], self._weights[rows]
         mixing = self._mixing
@@ -136,11 +146,16 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has
         partner = generator.permutation(len(rows))
         share[generator.random(len(rows)) < mixing.unchanged_share] = 1
         wide = share.reshape(-1, *[1] * (images.ndim - 1))
-        return (
-            wide * images + (1 - wide) * images[partner],
-            share[:, None] * targets + (1 - share[:, None]) * targets[partner],
-            share * weights + (1 - share) * weights[partner],
-        )
+        mixed = wide * images + (1 - wide) * images[partner]
+        by_target = share[:, None]
+        if not self._by_target:
+            both = by_target * targets + (1 - by_target) * targets[partner]
+            return mixed, both, share * weights + (1 - share) * weights[partner]
+        # Each image's targets keep their own weight: of one that is not known nothing is mixed in.
+        own, other = by_target * weights, (1 - by_target) * weights[partner]
+        total = own + other
+        both = (own * targets + other * targets[partner]) / np.where(total > 0, total, 1)
+        return mixed, both, total
 
 
 def predict_rows(model: keras.Model, pixels: PixelSource, rows: np.ndarray, *, batch_size: int) -> np.ndarray:

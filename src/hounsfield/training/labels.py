@@ -29,7 +29,7 @@ from hounsfield.training.classifier import classification_loss, validation_score
 from hounsfield.training.diagnosis import diagnose as diagnosed
 from hounsfield.training.image_trainee import Examples, ImageTrainee
 from hounsfield.training.loop import Schedule
-from hounsfield.training.weights import group_attribute, row_weights
+from hounsfield.training.weights import group_attribute, training_weights
 from hounsfield.training.whole_images import (
     check_mirroring,
     check_shape,
@@ -86,10 +86,11 @@ def build_network(plan: Plan) -> keras.Model:
 def make_trainee(network: keras.Model, specification: Specification[Plan, Store]) -> ImageTrainee:
     """The classifier in training; see ``Training``."""
     plan, cohort = specification.plan, specification.store.cohort
+    weights = training_weights(plan, cohort, specification.train)
     examples = Examples(
         specification.store,
         cohort.targets(),
-        row_weights(plan, cohort, specification.train),
+        weights,
         specification.train,
         specification.validation,
     )
@@ -98,7 +99,7 @@ def make_trainee(network: keras.Model, specification: Specification[Plan, Store]
         examples,
         Schedule.of(plan),
         plan.augmentation,
-        loss=classification_loss(network, plan.label_smoothing),
+        loss=classification_loss(network, plan.label_smoothing, by_label=weights.ndim == 2),
         judge=validation_scores,
         precision=plan.precision,
         seed=specification.seed,
@@ -146,7 +147,7 @@ def diagnose(job: LabelJob, members: list[LabelMember], choice: Choice[EngineRun
     """By the log-loss on training and validation rows; see ``Training``."""
     targets = job.store.cohort.targets()
     train, validation = (targets[run.rows] for run in (choice.train, choice.validation))
-    frequency = np.tile(train.mean(0), (len(train), 1))
+    frequency = np.tile(np.nanmean(train, 0), (len(train), 1))
     found = diagnosed(
         job.plan,
         job.data,

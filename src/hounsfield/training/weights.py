@@ -15,6 +15,17 @@ from hounsfield.tasks import TASKS
 MOST_WEIGHT = 10.0
 
 
+def training_weights(plan: Plan, cohort: Cohort, train: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """How much each row counts, (rows of the cohort,); or each of its labels, (rows, labels), where some are unknown.
+
+    Raises:
+        PlanError: as ``row_weights`` does.
+    """
+    weights = row_weights(plan, cohort, train)
+    known = ~np.isnan(cohort.targets())
+    return weights if known.all() else weights[:, None] * known.astype(np.float32)
+
+
 def row_weights(plan: Plan, cohort: Cohort, train: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
     """(rows of the cohort,) how much each row counts, from what its label and its group have in the training rows.
 
@@ -27,7 +38,7 @@ def row_weights(plan: Plan, cohort: Cohort, train: npt.NDArray[np.int64]) -> npt
         PlanError: the plan names a column that is not there or makes no groups.
     """
     targets = cohort.targets()
-    label = targets[:, 0].astype(np.int64) if TASKS[plan.task].paired else targets.argmax(1)
+    label = targets[:, 0].astype(np.int64) if TASKS[plan.task].paired else np.nan_to_num(targets).argmax(1)
     weights = np.ones(len(cohort))
     if plan.balance_classes:
         counts = np.bincount(label[train], minlength=len(plan.labels)).clip(1)

@@ -19,6 +19,8 @@ SPLITS = ("train", "validation", "test")
 UNASSIGNED = "unassigned"
 # Several labels of one image stand in one cell, with this between them.
 SEPARATOR = ";"
+# The column with the labels of a row of which it is not known whether they hold, joined likewise.
+UNKNOWN = "unknown_labels"
 # From so many times as many images on, the most frequent label makes accuracy misleading.
 IMBALANCE = 10
 
@@ -34,6 +36,7 @@ class LabelTargets:
                 f"({', '.join(samples.labels)}): expected a negative and a positive one."
             )
         distinct_targets(samples)
+        unknown_labels(samples)
         self.check_boxes(samples)
 
     def check_boxes(self, samples: Samples) -> None:
@@ -45,20 +48,26 @@ class LabelTargets:
             )
 
     def targets(self, samples: Samples) -> npt.NDArray[np.float32]:
-        """Zeros and ones: (rows, 1) where two labels share one output, else (rows, labels)."""
+        """Zeros and ones: (rows, 1) where two labels share one output, else (rows, labels), NaN where unknown."""
         codes, matrix = distinct_targets(samples)
         targets = matrix[codes]
+        unknown = unknown_labels(samples)
+        if unknown is not None:
+            targets[unknown] = np.nan
         return targets[:, 1:] if TASKS[samples.task].paired else targets
 
     def strata(self, samples: Samples) -> npt.NDArray[np.int64]:
-        """The labels of each row; a row without any is a stratum of its own."""
-        targets = self.targets(samples).astype(np.int64)
+        """The labels of each row that are known to hold; a row without any is a stratum of its own."""
+        targets = np.nan_to_num(self.targets(samples)).astype(np.int64)
         if TASKS[samples.task].paired:
             return np.concatenate([1 - targets, targets], axis=1)
         return with_none(targets)
 
     def check_trainable(self, samples: Samples) -> None:
-        """Each label needs a training image and, unless labels are independent, a validation image."""
+        """Each label needs a training image and, unless labels are independent, a validation image.
+
+        Where some truths are not known, each needs a training image that is known to be without it, too.
+        """
         codes, matrix = distinct_targets(samples)
         for split in ("train", "validation"):
             counts = matrix[codes[samples.rows(split)]].sum(0)
@@ -69,12 +78,27 @@ class LabelTargets:
                     "one of each label is needed there. Add images of more patients, or leave the column 'split' out "
                     "to have the split made."
                 )
+        unknown = unknown_labels(samples)
+        if unknown is None:
+            return
+        rows = samples.rows("train")
+        without = ((matrix[codes[rows]] == 0) & ~unknown[rows]).any(axis=0)
+        always = [label for label, found in zip(samples.labels, without, strict=True) if not found]
+        if always:
+            raise CohortError(
+                f"No training image of the cohort '{samples.name}' is known to be without {', '.join(always)}: every "
+                "other one is uncertain or missing, and was ignored. Leave the label out with --label-column for the "
+                "others, or say what these values mean with --uncertain or --missing."
+            )
 
     def truths(self, samples: Samples) -> list[Hashable | None]:
-        """The set of labels of each row."""
+        """The set of labels of each row; ``None`` where one is not known."""
         labels = samples.table["label"]
+        known = labels.notna().to_numpy()
+        if (unknown := unknown_labels(samples)) is not None:
+            known = known & ~np.asarray(unknown.any(axis=1))
         sets = labels.map(lambda text: frozenset(parts_of(samples, text)))
-        return sets.astype(object).where(labels.notna(), None).tolist()
+        return sets.astype(object).where(known, None).tolist()
 
     def questions(self, samples: Samples, rows: npt.NDArray[np.int64]) -> Iterator[tuple[str | None, pd.Series[Any]]]:
         """One question for labels that exclude each other, otherwise one for each label."""
@@ -83,8 +107,10 @@ class LabelTargets:
             yield None, labels
             return
         sets = labels.map(lambda text: frozenset(parts_of(samples, text)))
-        for label in samples.labels:
-            yield label, sets.map(lambda present, label=label: label if label in present else f"no {label}")
+        unknown = unknown_labels(samples)
+        for column, label in enumerate(samples.labels):
+            answers = sets.map(lambda present, label=label: label if label in present else f"no {label}")
+            yield label, answers if unknown is None else answers.mask(unknown[rows, column])
 
     def balance(self, samples: Samples) -> dict[str, dict[str, int]]:
         """A row with several labels counts under each."""
@@ -136,6 +162,38 @@ def parts_of(samples: Samples, text: object) -> list[str]:
     if TASKS[samples.task].multi_label and isinstance(text, str):
         return [part for part in text.split(SEPARATOR) if part]
     return [str(text)]
+
+
+def unknown_labels(samples: Samples) -> npt.NDArray[np.bool_] | None:
+    """(rows, labels) where the truth is not known; ``None`` where all of it is.
+
+    Raises:
+        CohortError: a label is not among those of the cohort, is said to hold too, or the labels exclude each other.
+    """
+    if UNKNOWN not in samples.table.columns or not (samples.table[UNKNOWN].fillna("") != "").any():
+        return None
+    codes, texts = pd.factorize(samples.table[UNKNOWN].fillna(""))
+    index = {label: position for position, label in enumerate(samples.labels)}
+    parts = [[part for part in str(text).split(SEPARATOR) if part] for text in texts]
+    strange = sorted({part for each in parts for part in each} - set(index))
+    if strange or not TASKS[samples.task].multi_label:
+        raise CohortError(
+            f"The column '{UNKNOWN}' of the cohort '{samples.name}' names {', '.join(strange) or 'labels'}: expected "
+            f"labels of a multi-label task ({', '.join(samples.labels)}) of which it is not known whether they hold. "
+            "Correct it, or leave the rows out."
+        )
+    matrix = np.zeros((len(texts), len(samples.labels)), bool)
+    for row, each in enumerate(parts):
+        matrix[row, [index[part] for part in each]] = True
+    unknown = np.asarray(matrix[codes])
+    label_codes, known = distinct_targets(samples)
+    both = np.flatnonzero((unknown & (known[label_codes] > 0)).any(axis=1))
+    if len(both):
+        raise CohortError(
+            f"The cohort '{samples.name}' has the sample '{samples.table['sample'].iloc[both[0]]}' with a label both "
+            f"in 'label' and in '{UNKNOWN}'. Expected one of them: correct the row."
+        )
+    return unknown
 
 
 def distinct_targets(samples: Samples) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:

@@ -84,7 +84,11 @@ def _reliability_table(run: LabelRun) -> Table:
     rows, answers = [], run.shown.answers
     questions = answers.questions if not TASKS[answers.task].exclusive else ("predicted class",)
     for column, question in enumerate(questions):
-        bins = reliability(answers.outcome[:, column], answers.confidence[:, column], groups=run.shown.groups)
+        known = answers.known_rows(column)
+        if not len(known):
+            continue
+        groups = None if run.shown.groups is None else run.shown.groups[known]
+        bins = reliability(answers.outcome[known, column], answers.confidence[known, column], groups=groups)
         both = zip(bins.count, bins.probability, bins.frequency, bins.low, bins.high, strict=True)
         rows += [
             (
@@ -101,13 +105,16 @@ def _reliability_table(run: LabelRun) -> Table:
 
 def _calibration_rows(run: LabelRun, column: int, name: str) -> Iterator[tuple[str, str]]:
     answers = run.shown.answers
-    truth, scores = answers.truth[:, column], answers.scores[:, column]
+    truth, scores = answers.column(column)
+    if not len(truth):
+        return
+    groups = None if run.shown.groups is None else run.shown.groups[answers.known_rows(column)]
     parts = brier_decomposition(truth, scores)
     yield (f"Brier score{name}: miscalibration", number(parts.reliability, 4))
     yield (f"Brier score{name}: resolution", number(parts.resolution, 4))
     yield (f"Brier score{name}: uncertainty", number(parts.uncertainty, 4))
     try:
-        line = calibration_line(truth, scores, groups=run.shown.groups)
+        line = calibration_line(truth, scores, groups=groups)
     except EvaluationError:
         return
     slope, intercept = line.slope_interval, line.intercept_interval

@@ -77,17 +77,13 @@ def evidence(run: LabelRun, progress: Progress) -> Cases:
 
 
 def _errors(answers: Outcomes) -> npt.NDArray[np.float64]:
-    """(n,) how far the probabilities are from the truth; the largest distance where there are several labels."""
-    return np.asarray(np.abs(answers.truth - answers.scores).max(axis=1), np.float64)
-
-
-def _right(answers: Outcomes) -> npt.NDArray[np.bool_]:
-    return np.asarray((answers.truth == answers.decisions).all(axis=1))
+    """(n,) how far the probabilities are from the truth; of several labels the largest distance of those known."""
+    return np.asarray((np.abs(answers.truth - answers.scores) * answers.known).max(axis=1), np.float64)
 
 
 def _typical(answers: Outcomes) -> list[int]:
     """Correct predictions of each label in turn, those nearest to the median error first."""
-    errors, right = _errors(answers), _right(answers)
+    errors, right = _errors(answers), answers.right
     columns = [answers.truth[:, column] for column in range(answers.truth.shape[1])]
     groups = [columns[0], ~columns[0]] if TASKS[answers.task].paired else columns
     queues = []
@@ -102,7 +98,7 @@ def _typical(answers: Outcomes) -> list[int]:
 
 
 def _worst(answers: Outcomes) -> list[int]:
-    wrong = np.flatnonzero(~_right(answers))
+    wrong = np.flatnonzero(~answers.right)
     order = np.argsort(-_errors(answers)[wrong], kind="stable")
     return [int(row) for row in wrong[order][:WORST]]
 
@@ -122,7 +118,7 @@ def _images(run: LabelRun, rows: list[int]) -> dict[int, Image]:
 
 
 def _cases(run: LabelRun, rows: list[int], found: dict[int, Explanation], names: dict[int, str]) -> tuple[Case, ...]:
-    table, right = _table(run), _right(run.shown.answers)
+    table, right = _table(run), run.shown.answers.right
     cases = []
     for row in rows:
         if row not in found:

@@ -86,7 +86,7 @@ def _asked(answers: Outcomes) -> list[tuple[str, int]]:
 def _roc_table(answers: Outcomes) -> Table:
     rows = []
     for question, column in _asked(answers):
-        curve = roc_curve(answers.truth[:, column], answers.scores[:, column])
+        curve = roc_curve(*answers.column(column))
         rows.append((question, *(number(float(curve.y[curve.x <= at].max())) for at in CURVE_POINTS)))
     columns = ("sensitivity at 1 − specificity of", *(f"{at:g}" for at in CURVE_POINTS))
     return Table("", columns, tuple(rows))
@@ -95,7 +95,7 @@ def _roc_table(answers: Outcomes) -> Table:
 def _precision_table(answers: Outcomes) -> Table:
     rows = []
     for question, column in _asked(answers):
-        curve = precision_recall_curve(answers.truth[:, column], answers.scores[:, column])
+        curve = precision_recall_curve(*answers.column(column))
         rows.append((question, *(number(float(curve.y[curve.x >= at].max())) for at in CURVE_POINTS)))
     return Table("", ("precision at recall of", *(f"{at:g}" for at in CURVE_POINTS)), tuple(rows))
 
@@ -104,7 +104,8 @@ def _score_table(answers: Outcomes) -> Table:
     rows = []
     for question, column in _asked(answers):
         for truth, name in ((True, question), (False, f"not {question}")):
-            scores = answers.scores[answers.truth[:, column] == truth, column]
+            truths, every = answers.column(column)
+            scores = every[truths == truth]
             points = np.percentile(scores, (5, 25, 50, 75, 95))
             rows.append((name, f"{len(scores):,}", *(number(float(point)) for point in points)))
     return Table("", ("images", "n", "5 %", "25 %", "median", "75 %", "95 %"), tuple(rows))

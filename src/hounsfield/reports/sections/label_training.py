@@ -89,9 +89,9 @@ def _remedies(found: Ablation) -> Drawing:
             ),
             each.verdict,
         )
-        for each in found.contributions
+        for each in found.bought
     ]
-    planned = ("as planned", *(number(found.planned[name]) for name in found.contributions[0].changes), "")
+    planned = ("as planned", *(number(found.planned[name]) for name in found.bought[0].changes), "")
     return Drawing(
         svg_of(ablation_figure(found), "remedies", "Change of the log loss without each measure"),
         "What does each measure against overfitting contribute? Trainings without it, on the same validation images.",
