@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+from shared import contents, once
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+# How long an example takes says more of what else the machine does than of the code.
+settings.register_profile("hounsfield", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("hounsfield")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -46,3 +55,25 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         if "HOUNSFIELD_CACHE" not in os.environ:
             patch.setenv("HOUNSFIELD_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+def _trained(factory: pytest.TempPathFactory, name: str) -> Iterator[Any]:
+    base = factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    # Imported here, since training imports Keras, and few tests need it.
+    trained = once(shared / name, getattr(importlib.import_module("trained"), f"train_{name}"))
+    before = contents(trained.run.folder)
+    yield trained
+    assert contents(trained.run.folder) == before, f"A test has changed the shared {name}: it must copy the run."
+
+
+@pytest.fixture(scope="session")
+def trained_classifier(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """``trained.Trained``: a run of two labels that all tests share; a test that changes it copies it."""
+    yield from _trained(tmp_path_factory, "classifier")
+
+
+@pytest.fixture(scope="session")
+def trained_detector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """``trained.Trained``: a run of a detector that all tests share; a test that changes it copies it."""
+    yield from _trained(tmp_path_factory, "detector")

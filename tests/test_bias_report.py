@@ -158,7 +158,6 @@ def test_a_label_may_be_called_none(tmp_path: Path) -> None:
 TINY: dict[str, Any] = {"network": "simple_cnn", "width": None, "epochs": 2}
 
 
-@pytest.mark.network
 @pytest.mark.usefixtures("_cache")
 def test_a_run_audits_its_test_images_and_takes_shortcuts_out(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
@@ -180,7 +179,6 @@ def test_a_run_audits_its_test_images_and_takes_shortcuts_out(tmp_path: Path) ->
     assert json.loads((run.folder / "bias.json").read_text(encoding="utf-8")) == again
 
 
-@pytest.mark.network
 @pytest.mark.usefixtures("_cache")
 def test_a_forecast_trains_on_shares_and_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "data").mkdir()
@@ -199,7 +197,6 @@ def test_a_forecast_trains_on_shares_and_goes_on_where_it_was(tmp_path: Path, mo
         forecast(run)
 
 
-@pytest.mark.network
 @pytest.mark.usefixtures("_cache")
 def test_an_ablation_trains_without_each_remedy_and_goes_on_where_it_was(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()

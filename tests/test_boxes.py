@@ -1,4 +1,4 @@
-"""Box geometry against counting pixels and against plain Python, and on keras.ops against NumPy."""
+"""Box geometry against counting pixels and against plain Python."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from keras import ops
 
 from hounsfield import boxes as geometry
 
@@ -147,45 +146,3 @@ def test_plain_numbers_leave_the_type_alone() -> None:
 def test_a_wrong_length_is_named() -> None:
     with pytest.raises(ValueError, match="Got 5 instead"):
         geometry.iou(np.zeros((2, 5)), np.zeros((2, 5)))
-
-
-@pytest.mark.network
-@RANKS
-def test_keras_ops_give_what_numpy_gives(rank: int) -> None:
-    generator = np.random.default_rng(7)
-    first = random_boxes(generator, 1000, rank).astype(np.float32)
-    second = random_boxes(generator, 1000, rank).astype(np.float32)
-    shape = (30, 25, 20)[:rank]
-    pairs = [
-        *((function, (first, second)) for function in (geometry.iou, geometry.generalised_iou, geometry.intersections)),
-        (geometry.pairwise_iou, (first[:20], second[:30])),
-        *(
-            (function, (first,))
-            for function in (
-                geometry.volumes,
-                geometry.sides,
-                geometry.are_valid,
-                geometry.to_centres,
-                geometry.from_centres,
-                geometry.reversed_axes,
-                geometry.to_xywh,
-                geometry.from_xywh,
-            )
-        ),
-    ]
-    for function, arguments in pairs:
-        tensors = [ops.convert_to_tensor(argument) for argument in arguments]
-        found = ops.convert_to_numpy(function(*tensors, namespace=ops))
-        exact = function(*(argument.astype(np.float64) for argument in arguments))
-        np.testing.assert_allclose(found, exact, rtol=1e-5, atol=1e-5)
-    tensor = ops.convert_to_tensor(first)
-    moves: list[tuple[Callable[..., Any], Any]] = [
-        (geometry.clipped, shape),
-        (geometry.clipped, np.array(shape, np.float32)),
-        (geometry.scaled, (0.5, 2.0, 3.0)[:rank]),
-        (geometry.shifted, (1.0, -2.0, 3.0)[:rank]),
-    ]
-    for function, values in moves:
-        given_values = ops.convert_to_tensor(values) if isinstance(values, np.ndarray) else values
-        found = ops.convert_to_numpy(function(tensor, given_values, namespace=ops))
-        np.testing.assert_allclose(found, function(first, values), rtol=1e-6)

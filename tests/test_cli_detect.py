@@ -22,8 +22,6 @@ from hounsfield.images import Image, write_image
 from hounsfield.inference import Detector
 from networks import tiny_bundle
 
-pytestmark = pytest.mark.network
-
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -16,8 +16,6 @@ from hounsfield.cli import main as cli
 from hounsfield.openvino_runtime import openvino_runtime
 from networks import tiny_bundle
 
-pytestmark = pytest.mark.network
-
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:

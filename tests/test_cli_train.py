@@ -19,8 +19,6 @@ from hounsfield.planning.speed import Speed
 from hounsfield.plans.labels import Plan
 from plans import hand_made_plan, write_pair
 
-pytestmark = pytest.mark.network
-
 
 @pytest.fixture(autouse=True)
 def _surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

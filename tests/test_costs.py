@@ -21,8 +21,6 @@ from hounsfield.planning.costs import training_costs
 from hounsfield.planning.speed import Speed
 from hounsfield.plans.costs import Cost
 
-pytestmark = pytest.mark.network
-
 
 @pytest.fixture
 def folders(tmp_path: Path) -> Path:

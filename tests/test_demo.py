@@ -14,8 +14,6 @@ import pytest
 from hounsfield.cli import main as cli
 from hounsfield.planning import budget
 
-pytestmark = pytest.mark.network
-
 PATIENTS = 40
 
 

@@ -67,7 +67,6 @@ def test_every_command_is_looked_at() -> None:
     assert {name for name, lines in WORKS.items() if not lines} == ELSEWHERE
 
 
-@pytest.mark.network
 @pytest.mark.parametrize(("line", "said"), [pair for lines in WORKS.values() for pair in lines])
 def test_commands_work(line: str, said: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
@@ -76,7 +75,6 @@ def test_commands_work(line: str, said: str, place: Path, monkeypatch: pytest.Mo
     assert said in done.output
 
 
-@pytest.mark.network
 @pytest.mark.parametrize(("line", "why"), [pair for lines in REFUSES.values() for pair in lines])
 def test_commands_refuse_in_one_paragraph(line: str, why: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)

@@ -6,8 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import cv2
-import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,7 +14,6 @@ from hounsfield.bundle import Bundle
 from hounsfield.cohorts import SceneStore
 from hounsfield.cohorts.request import DataRequest
 from hounsfield.errors import CohortError, PlanError, RunError, UsageError
-from hounsfield.images import Image, write_image
 from hounsfield.planning import boxes
 from hounsfield.plans.augmentation import SceneAugmentation
 from hounsfield.plans.boxes import DetectionPlan
@@ -25,68 +22,13 @@ from hounsfield.runs.record import read_run
 from hounsfield.testing import evaluate_run
 from hounsfield.training import prepare, resume, train
 from hounsfield.training.detector import DetectionBatches
-
-pytestmark = [
-    pytest.mark.network,
-    # Keras under PyTorch says this of its own optimiser and of NumPy 2.
-    pytest.mark.filterwarnings("ignore:.*__array_wrap__.*:DeprecationWarning"),
-]
-
-EXACT = keras.backend.backend() == "tensorflow"
-TINY = (
-    "width=4",
-    "pyramid_channels=8",
-    "head_units=8",
-    "roi_bins=2",
-    "network=resnet10",
-    "precision=float32",
-    "num_proposals=16",
-    "num_candidates=32",
-    "batch_size=2",
-)
-
-
-def squares(folder: Path, *, num: int = 12, shape: tuple[int, int] = (48, 64), objects: int = 2) -> Path:
-    """Noise with bright squares and dark ones, as PNG files beside a table of boxes; every sixth image has none."""
-    generator = np.random.default_rng(0)
-    folder.mkdir(parents=True)
-    rows: list[dict[str, Any]] = []
-    for number in range(num):
-        pixels = generator.normal(100, 8, shape)
-        known = {
-            "image": f"{number:02d}.png",
-            "patient": f"p{number}",
-            "split": ("train", "train", "validation", "test")[number % 4],
-        }
-        for place in range(0 if number % 6 == 5 else objects):
-            side, label = int(generator.integers(10, 16)), ("bright", "dark")[place % 2]
-            y, x = (int(generator.integers(0, length - side)) for length in shape)
-            pixels[y : y + side, x : x + side] += 100 if label == "bright" else -80
-            rows.append({**known, "label": label, "y0": y, "x0": x, "y1": y + side, "x1": x + side})
-        if number % 6 == 5:
-            rows.append(known)
-        assert cv2.imwrite(str(folder / known["image"]), np.clip(pixels, 0, 255).astype(np.uint8))
-    pd.DataFrame(rows).to_csv(folder / "boxes.csv", index=False)
-    return folder / "boxes.csv"
-
-
-def balls(folder: Path, *, num: int = 8) -> Path:
-    """The same in 3D, as NIfTI volumes with label maps."""
-    generator = np.random.default_rng(0)
-    for number in range(num):
-        pixels, labels = generator.normal(0, 5, (16, 24, 24, 1)), np.zeros((16, 24, 24, 1), np.uint8)
-        z, y, x = (int(generator.integers(0, length - 8)) for length in (16, 24, 24))
-        labels[z : z + 8, y : y + 8, x : x + 8] = 1
-        for name, values in (("images", pixels + 60 * labels), ("labels", labels)):
-            path = folder / name / f"v{number}.nii.gz"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_image(Image(values.astype(np.float32 if name == "images" else np.uint8), affine=np.eye(4)), path)
-    return folder
+from scenes import TINY, squares
+from trained import Trained, run_of
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return squares(tmp_path_factory.mktemp("squares") / "data")
+def data(trained_detector: Trained) -> Path:
+    return Path(trained_detector.data)
 
 
 def plan_of(data: Path, *changes: str) -> DetectionPlan:
@@ -97,19 +39,14 @@ def plan_of(data: Path, *changes: str) -> DetectionPlan:
     return changed
 
 
-def run_of(data: Path, out: Path, *changes: str) -> dict[str, Any]:
-    return train(str(data), out, effort="quick", changes=(*TINY, "epochs=2", "validate_every=2", *changes)).metrics
-
-
-def test_a_run_of_a_detector_holds_what_it_promises(data: Path, tmp_path: Path) -> None:
-    metrics = run_of(data, tmp_path / "run")
-    run = tmp_path / "run"
+def test_a_run_of_a_detector_holds_what_it_promises(trained_detector: Trained) -> None:
+    run, metrics = trained_detector.run.folder, trained_detector.run.metrics
     written = {path.name for path in run.iterdir()}
     assert {"plan.yaml", "cohort.parquet", "boxes.parquet", "history.csv", "metrics.json", "predictions.csv"} <= written
     assert json.loads((run / "metrics.json").read_text()) == metrics
     assert {"ap", "ap50", "ap75", "ap50_bright", "ap50_dark", "luna16", "count_mae"} <= set(metrics["test"])
     history = pd.read_csv(run / "history.csv")
-    assert history["val_ap"].notna().tolist() == [False, True]
+    assert history["val_ap"].notna().tolist() == [False, True, True]
     assert {"loss", "objectness", "anchor_boxes", "classes", "region_boxes"} <= set(history.columns)
     found = pd.read_csv(run / "predictions.csv")
     assert set(found["split"]) <= {"validation", "test"}
@@ -129,22 +66,6 @@ def test_a_run_of_a_detector_holds_what_it_promises(data: Path, tmp_path: Path) 
         evaluate_run(run, criterion="nearest")
 
 
-def test_a_resumed_run_is_the_unbroken_one(data: Path, tmp_path: Path) -> None:
-    def killed(task: str, done: int, total: int | None) -> None:
-        if task == "training" and done >= 4:
-            raise SystemExit
-
-    changes = (*TINY, "epochs=3", "validate_every=1")
-    train(str(data), tmp_path / "whole", effort="quick", changes=changes)
-    with pytest.raises(SystemExit):
-        train(str(data), tmp_path / "broken", effort="quick", changes=changes, progress=killed)
-    assert len(pd.read_csv(tmp_path / "broken" / "history.csv")) == 1
-    resume(tmp_path / "broken")
-    whole, broken = (pd.read_csv(tmp_path / name / "history.csv") for name in ("whole", "broken"))
-    for name in ("loss", "objectness", "region_boxes"):
-        np.testing.assert_allclose(broken[name], whole[name], atol=0 if EXACT else 1e-4)
-
-
 def test_a_run_whose_boxes_have_changed_is_not_resumed(tmp_path: Path) -> None:
     def killed(task: str, done: int, total: int | None) -> None:
         if task == "training":
@@ -158,13 +79,6 @@ def test_a_run_whose_boxes_have_changed_is_not_resumed(tmp_path: Path) -> None:
     boxes.to_csv(table, index=False)
     with pytest.raises(RunError, match=r"boxes\.parquet holds other boxes"):
         resume(tmp_path / "run")
-
-
-def test_volumes_are_trained_by_the_same_code(tmp_path: Path) -> None:
-    metrics = run_of(balls(tmp_path / "data"), tmp_path / "run", "width=2")
-    assert metrics["test"]["ap"]["n"] > 0
-    columns = list(pd.read_csv(tmp_path / "run" / "predictions.csv").columns)
-    assert columns == ["image", "label", "score", "z0", "y0", "x0", "z1", "y1", "x1", "split"]
 
 
 def test_images_larger_than_the_canvas_are_trained_by_parts(tmp_path: Path) -> None:
@@ -197,18 +111,6 @@ def test_an_unreadable_image_is_neither_tested_nor_reported(tmp_path: Path) -> N
     assert len(run.rows("test")) == run.num_cases == 5
     assert unreadable not in set(run.cohort["image"])
     assert any(unreadable in note for note in run.notes)
-
-
-def test_odd_boxes_in_bfloat16_leave_finite_losses(tmp_path: Path) -> None:
-    table = squares(tmp_path / "data")
-    rows = pd.read_csv(table)
-    # One pixel, the whole image, and images without an object.
-    rows.loc[0, ["y0", "x0", "y1", "x1"]] = [5, 5, 6, 6]
-    rows.loc[1, ["y0", "x0", "y1", "x1"]] = [0, 0, 48, 64]
-    rows.to_csv(table, index=False)
-    run_of(table, tmp_path / "run", "precision=mixed_bfloat16")
-    history = pd.read_csv(tmp_path / "run" / "history.csv")
-    assert np.isfinite(history[["loss", "objectness", "anchor_boxes", "classes", "region_boxes"]].to_numpy()).all()
 
 
 def test_the_plan_says_why_and_survives_its_file(data: Path, tmp_path: Path) -> None:

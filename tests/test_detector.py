@@ -21,8 +21,6 @@ from hounsfield.inference import BadImage, DetectionPrediction, Detector, Predic
 from hounsfield.preprocessing import MinMax, Pipeline, Resize, ToChannels
 from networks import tiny_bundle
 
-pytestmark = pytest.mark.network
-
 
 @pytest.fixture(scope="module", params=[2, 3])
 def detector(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Detector:

@@ -18,7 +18,6 @@ from networks import tiny_bundle
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 
-@pytest.mark.network
 def test_plain_keras_says_what_the_predictor_says(tmp_path: Path) -> None:
     bundle = tiny_bundle(tmp_path / "bundle")
     images = np.random.default_rng(0).normal(size=(3, *bundle.input_shape)).astype(np.float32)
@@ -33,7 +32,6 @@ def test_plain_keras_says_what_the_predictor_says(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.network
 def test_particles_are_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,8 +13,6 @@ from hounsfield.preprocessing import DatasetZScore, MinMax, Pipeline
 from hounsfield.training.run import fitted_plan
 from plans import hand_made_plan
 
-pytestmark = pytest.mark.network
-
 PLAN = hand_made_plan(pipeline=Pipeline(steps=(MinMax(), DatasetZScore())))
 
 

@@ -65,7 +65,6 @@ def test_exposure_moves_by_a_share_of_the_range() -> None:
     np.testing.assert_allclose(moved - pixels, 0.1 * (298 - 102), rtol=1e-5)
 
 
-@pytest.mark.network
 @pytest.mark.parametrize(("task", "columns"), [("binary", 1), ("multi-class", 3)])
 def test_images_are_predicted_as_they_are_and_after_each_intervention(tmp_path: Path, task: str, columns: int) -> None:
     predictor = Predictor(tiny_bundle(tmp_path / "bundle", task), engine="keras")

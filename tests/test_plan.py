@@ -22,9 +22,6 @@ from hounsfield.plans.base import Effort
 from hounsfield.plans.labels import Plan
 from plans import hand_made_plan
 
-pytestmark = pytest.mark.network
-
-
 # The file
 
 

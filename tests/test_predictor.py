@@ -24,8 +24,6 @@ from hounsfield.inference.fitting import require_units
 from hounsfield.inference.sources import Source
 from networks import SHAPE, keras_outputs, tiny_bundle, tiny_network
 
-pytestmark = pytest.mark.network
-
 
 @pytest.fixture(scope="module")
 def predictor(tmp_path_factory: pytest.TempPathFactory) -> Predictor:

@@ -40,8 +40,6 @@ from hounsfield.runs import LabelRun, RunRecord, read_run
 from networks import LABELS, tiny_bundle
 from pages import Page
 
-network_test = pytest.mark.network
-
 COUNT = 90
 PLAN = """# A plan.
 version: 1
@@ -169,7 +167,6 @@ def page(written: Report) -> Page:
     return Page(written.page.read_text(encoding="utf-8"))
 
 
-@network_test
 def test_the_page_is_whole_and_needs_nothing_else(written: Report, page: Page) -> None:
     assert page.open == []
     assert len(page.identifiers) == len(set(page.identifiers))
@@ -180,7 +177,6 @@ def test_the_page_is_whole_and_needs_nothing_else(written: Report, page: Page) -
     assert written.page.stat().st_size < 5e6
 
 
-@network_test
 def test_every_drawing_has_its_table(written: Report) -> None:
     for section in written.sections:
         for number, block in enumerate(section.blocks):
@@ -188,14 +184,12 @@ def test_every_drawing_has_its_table(written: Report) -> None:
                 assert block.table is not None or section.blocks[number + 1].kind == "table", section.title
 
 
-@network_test
 def test_nobody_and_no_file_is_named(written: Report, page: Page) -> None:
     for text in (written.page.read_text(encoding="utf-8"), written.card.read_text(encoding="utf-8")):
         assert not re.search(r"MUSTERMANN|Erika|scan-\d|patient_name", text)
     assert "1 image cannot be read: [withheld] of [withheld]." in page.text
 
 
-@network_test
 def test_figures_are_those_of_the_run(written: Report, page: Page) -> None:
     metrics = json.loads((written.page.parent / "metrics.json").read_text())["test"]
     for name in ("auc", "sensitivity", "ece"):
@@ -222,7 +216,6 @@ def block_title(block: Any) -> str:
     return str(getattr(block, "title", ""))
 
 
-@network_test
 def test_typical_and_worst_cases_are_shown_and_checked(written: Report) -> None:
     (evidence,) = [section for section in written.sections if section.identifier == "evidence"]
     typical, worst = (block for block in evidence.blocks if block.kind == "cases")
@@ -286,7 +279,6 @@ def test_checklists_have_every_item_and_say_who_fills_it(written: Report, page: 
     assert (statuses["30"], statuses["7"], statuses["31"], statuses["36"]) == ("author", "partly", "filled", "filled")
 
 
-@network_test
 def test_what_was_not_looked_at_is_said_with_its_command(page: Page) -> None:
     for command in ("hounsfield evaluate RUN", "hounsfield robustness RUN"):
         assert f"Run {command}, then make the report again." in page.text
@@ -297,7 +289,6 @@ def test_what_was_not_looked_at_is_said_with_its_command(page: Page) -> None:
         assert what in page.text
 
 
-@network_test
 def test_without_test_rows_commands_are_given_other_data(written: Report) -> None:
     record = read_run(written.page.parent)
     bare = replace(record, metrics={"validation": record.metrics["validation"]})
@@ -307,7 +298,6 @@ def test_without_test_rows_commands_are_given_other_data(written: Report) -> Non
     assert "hounsfield evaluate RUN DATA does it" in " ".join(PAGES["labels"].not_for(bare))
 
 
-@network_test
 def test_data_without_attributes_is_not_sent_to_a_command_that_finds_none(written: Report) -> None:
     record = read_run(written.page.parent)
     assert "Patient groups have not been compared" in " ".join(PAGES["labels"].not_for(record))
@@ -322,7 +312,6 @@ def test_data_without_attributes_is_not_sent_to_a_command_that_finds_none(writte
         assert "hounsfield evaluate" not in said
 
 
-@network_test
 @pytest.mark.parametrize(
     ("folds", "trained", "flips", "told"),
     [
@@ -353,7 +342,6 @@ def test_the_networks_that_answer_are_those_that_were_trained(
     assert answered("ensembling", run) == told
 
 
-@network_test
 def test_the_report_does_not_make_calibration_better_than_it_is(written: Report) -> None:
     record = read_run(written.page.parent)
 
@@ -378,7 +366,6 @@ def test_the_report_does_not_make_calibration_better_than_it_is(written: Report)
     assert "better" not in none_tried
 
 
-@network_test
 def test_the_checklist_names_the_scaling_where_there_is_one(written: Report) -> None:
     record = read_run(written.page.parent)
     told = {}
@@ -389,7 +376,6 @@ def test_the_checklist_names_the_scaling_where_there_is_one(written: Report) -> 
     assert "temperature scaling" in told["temperature"]
 
 
-@network_test
 def test_groups_and_worse_images_are_shown_where_they_were_looked_at(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     record = read_run(run)
@@ -412,7 +398,6 @@ def test_groups_and_worse_images_are_shown_where_they_were_looked_at(tmp_path: P
     assert (statuses["30"], statuses["31"]) == ("filled", "author")
 
 
-@network_test
 @pytest.mark.parametrize("task", ["multi-class", "multi-label"])
 def test_other_tasks_have_their_report(task: str, tmp_path: Path) -> None:
     report = write_report(make_run(tmp_path, task))
@@ -422,7 +407,6 @@ def test_other_tasks_have_their_report(task: str, tmp_path: Path) -> None:
     assert ("most probable" in page.text) == (task == "multi-class")
 
 
-@network_test
 def test_data_that_is_gone_leaves_a_report_without_evidence(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     (tmp_path / "data" / "index.csv").unlink()
@@ -441,7 +425,6 @@ BREAKAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
 }
 
 
-@network_test
 @pytest.mark.parametrize("name", BREAKAGES)
 def test_a_broken_run_is_told_in_one_paragraph(name: str, tmp_path: Path) -> None:
     run = make_run(tmp_path)
@@ -453,7 +436,6 @@ def test_a_broken_run_is_told_in_one_paragraph(name: str, tmp_path: Path) -> Non
     assert not (run / "report.html").exists()
 
 
-@network_test
 def test_the_command_writes_and_says_where(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

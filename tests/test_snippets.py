@@ -214,7 +214,6 @@ def test_python_of_the_docs_runs(name: str) -> None:
     exec("\n".join(blocks(REPOSITORY / "docs" / name, "python")), {})  # noqa: S102 - our own page
 
 
-@pytest.mark.network
 @pytest.mark.usefixtures("workplace")
 @pytest.mark.parametrize("name", BUNDLED)
 def test_python_on_bundles_runs(name: str) -> None:
@@ -229,7 +228,6 @@ def run(monkeypatch: pytest.MonkeyPatch, line: str) -> int:
     return int(outcome.value.code or 0)
 
 
-@pytest.mark.network
 @pytest.mark.usefixtures("workplace")
 def test_main_job_of_the_readme_and_the_article_run(monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = dataclasses.replace(budget.BUDGETS["quick"], longest_side={2: 32, 3: 16}, width={2: 4, 3: 4}, epochs=(1, 1))

@@ -13,8 +13,6 @@ from hounsfield.tasks import TASKS
 from hounsfield.testing import TESTS
 from hounsfield.training.table import TRAININGS
 
-pytestmark = pytest.mark.network
-
 FAMILIES = {traits.family for traits in TASKS.values()}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,21 +26,12 @@ from hounsfield.testing import evaluate_run
 from hounsfield.testing.engine_runs import EngineRun, evenly
 from hounsfield.testing.robustness import evaluate_robustness, seed_of
 from hounsfield.testing.uncertainty import unlike_lines
-from hounsfield.training import Run, train
+from hounsfield.training import train
 from hounsfield.training.calibration import calibrate
 from hounsfield.training.whole_images import OutOfFold, fit_novelty, novelty_rows
 from networks import tiny_bundle
-from plans import hand_made_plan, write_pair
-
-pytestmark = [
-    pytest.mark.network,
-    pytest.mark.filterwarnings("ignore:.*__array_wrap__.*:DeprecationWarning"),
-]
-
-
-@pytest.fixture(autouse=True)
-def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOUNSFIELD_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+from plans import PLAIN, hand_made_plan, write_pair
+from trained import Trained
 
 
 def cohort(truth: np.ndarray, patients: list[str] | None) -> Any:
@@ -142,26 +134,28 @@ def test_of_an_ensemble_the_features_of_the_network_that_did_not_see_the_row_cou
     assert found.gaussians["features"].mean.shape == (2, 4)
 
 
-Trained = tuple[Run, Path, int]
-
-
 @pytest.fixture(scope="module")
-def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    folder = tmp_path_factory.mktemp("trained")
-    plan = hand_made_plan(network="simple_cnn", width=None, epochs=1, folds=request.param, batch_size=4)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HOUNSFIELD_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-        return train(write_pair(folder), folder / "run", plan=plan), folder, request.param
+def ensemble(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    folder = tmp_path_factory.mktemp("ensemble")
+    data = write_pair(folder)
+    return Trained(data, train(data, folder / "run", plan=hand_made_plan(**PLAIN, epochs=1, folds=2, batch_size=4)))
 
 
-@pytest.mark.parametrize("trained", [1, 2], indirect=True, ids=["one network", "an ensemble"])
-def test_a_run_knows_its_calibration_and_the_images_it_was_made_for(trained: Trained) -> None:
-    run, folder, folds = trained
+def images_of(trained: Trained) -> np.ndarray:
+    return np.load(trained.data.split(",")[0])
+
+
+@pytest.mark.parametrize(("kind", "folds", "features"), [("trained_classifier", 1, 32), ("ensemble", 2, 128)])
+def test_a_run_knows_its_calibration_and_the_images_it_was_made_for(
+    kind: str, folds: int, features: int, request: pytest.FixtureRequest
+) -> None:
+    trained = request.getfixturevalue(kind)
+    run = trained.run
     bundle = Bundle.load(run.folder)
     doubt = bundle.uncertainty
     assert doubt is not None
     assert doubt.novelty is not None
-    assert doubt.novelty.gaussians["features"].mean.shape == (folds, 128)
+    assert doubt.novelty.gaussians["features"].mean.shape == (folds, features)
     assert len(doubt.truth) == run.metrics["validation"]["accuracy"]["n"]
     assert bundle.source_range.colour is False
     assert any(line.startswith("Calibration: ") for line in run.uncertainty)
@@ -172,7 +166,7 @@ def test_a_run_knows_its_calibration_and_the_images_it_was_made_for(trained: Tra
     assert again.estimates["ece"].value == pytest.approx(run.metrics["test"]["ece"]["value"], abs=1e-6)
     assert ("ece_uncalibrated" in again.estimates) == (bundle.scaling.name != "none")
     assert any(note.startswith("Out of distribution: ") for note in again.notes)
-    images = np.load(folder / "images.npy")
+    images = images_of(trained)
     table = pd.read_csv(run.folder / "predictions.csv")
     rows = table["image"].str.extract(r"(\d+)")[0].astype(int)
     found = Predictor(bundle).predict(images[rows[table["split"] == "test"]])
@@ -188,15 +182,14 @@ def test_a_run_knows_its_calibration_and_the_images_it_was_made_for(trained: Tra
     assert appearances(noise[..., None]).shape == (3, doubt.novelty.gaussians["appearance"].mean.shape[1])
 
 
-@pytest.mark.parametrize("trained", [1], indirect=True)
-def test_figures_under_corruption_are_those_of_corrupted_images(trained: Trained, tmp_path: Path) -> None:
-    run, folder, _ = trained
+def test_figures_under_corruption_are_those_of_corrupted_images(trained_classifier: Trained, tmp_path: Path) -> None:
+    run = trained_classifier.run
     found = evaluate_robustness(run.folder, seed=4)
     for metric in ("auc", "accuracy"):
         assert found.clean.estimates[metric].value == pytest.approx(run.metrics["test"][metric]["value"])
     assert set(found.curves) == set(corruption_names(2)) - {"crop"}
     assert any(note.startswith("Cropping is left out") for note in found.notes)
-    images, truth = np.load(folder / "images.npy"), np.load(folder / "labels.npy")
+    images, truth = (np.load(path) for path in trained_classifier.data.split(","))
     table = pd.read_csv(run.folder / "predictions.csv")
     rows = table["image"].str.extract(r"(\d+)")[0].astype(int)[table["split"] == "test"].to_numpy()
     spoiled = [
@@ -218,19 +211,18 @@ def test_figures_under_corruption_are_those_of_corrupted_images(trained: Trained
     assert len(found.lines()) == 2
 
 
-@pytest.mark.parametrize("trained", [1], indirect=True)
 def test_robustness_from_the_command_line(
-    trained: Trained, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    trained_classifier: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run, _, _ = trained
-    monkeypatch.setattr(sys, "argv", ["hounsfield", "robustness", str(run.folder), "phantom:chest"])
+    run = Path(shutil.copytree(trained_classifier.run.folder, tmp_path / "run"))
+    monkeypatch.setattr(sys, "argv", ["hounsfield", "robustness", str(run), "phantom:chest"])
     with pytest.raises(SystemExit) as outcome:
         cli.main()
     assert outcome.value.code == 2
     assert "--out" in capsys.readouterr().err
-    monkeypatch.setattr(sys, "argv", ["hounsfield", "robustness", str(run.folder), "--images", "9"])
+    monkeypatch.setattr(sys, "argv", ["hounsfield", "robustness", str(run), "--images", "9"])
     with pytest.raises(SystemExit) as outcome:
         cli.main()
     assert not outcome.value.code
     assert "Robustness: mean loss of AUC" in capsys.readouterr().out
-    assert json.loads((run.folder / "robustness.json").read_text())["images"] == 9
+    assert json.loads((run / "robustness.json").read_text())["images"] == 9

@@ -28,8 +28,6 @@ from hounsfield.inference.appearance import appearances
 from hounsfield.inference.labels import run
 from networks import LABELS, SHAPE, tiny_bundle
 
-pytestmark = pytest.mark.network
-
 
 def pictures(count: int, seed: int = 0) -> np.ndarray:
     """Dark discs on a bright ground, never of two grey values alone: (count, rows, columns) uint8."""

@@ -14,8 +14,6 @@ from hounsfield.plans.labels import Plan
 from hounsfield.training.weights import MOST_WEIGHT, row_weights
 from plans import hand_made_plan
 
-pytestmark = pytest.mark.network  # a plan knows its networks
-
 
 class NoImages:
     """A source of nothing: weights need no pixels."""

@@ -21,8 +21,6 @@ from hounsfield.tasks import TASKS, Family
 from hounsfield.testing import TESTS
 from hounsfield.training.table import TRAININGS
 
-pytestmark = pytest.mark.network
-
 TABLES: dict[str, dict[Any, Any]] = {
     "targets": TARGETS,
     "plans": PLANS,

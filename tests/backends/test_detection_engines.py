@@ -22,8 +22,6 @@ from hounsfield.inference.engines import OpenVINOEngine
 from hounsfield.inference.two_stage import TwoStage
 from networks import tiny_bundle
 
-pytestmark = pytest.mark.network
-
 RANKS = pytest.mark.parametrize("rank", [2, 3])
 
 

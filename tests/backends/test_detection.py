@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +19,6 @@ from hounsfield.detection.roi_align import pyramid_level
 from hounsfield.detection.sampling import balanced_sample
 from hounsfield.detection.suppression import best_kept, keep_mask
 
-pytestmark = pytest.mark.network
-
 CASES = 1000
 RANKS = pytest.mark.parametrize("rank", [2, 3])
 
@@ -28,6 +28,13 @@ def random_boxes(generator: np.random.Generator, shape: tuple[int, ...], rank: i
     start = generator.integers(0, 3 * extent, (*shape, rank)) / 4
     sides = generator.integers(1, 2 * extent, (*shape, rank)) / 4
     return np.concatenate([start, start + sides], axis=-1)
+
+
+def uneven_boxes(generator: np.random.Generator, count: int, rank: int) -> np.ndarray:
+    """Boxes with fractions, some far apart, some inside each other, some empty."""
+    starts = generator.uniform(-5, 40, (count, rank))
+    lengths = generator.uniform(0, 20, (count, rank)) * (generator.random((count, 1)) > 0.05)
+    return np.concatenate([starts, starts + lengths], axis=1).astype(np.float32)
 
 
 def tensor(values: np.ndarray, dtype: str = "float32") -> object:
@@ -262,3 +269,44 @@ def test_anchors_of_one_box_and_of_volumes() -> None:
     assert fit_anchors([[7, 9]], (4, 8)).shapes == (((7.0, 9.0),), ())
     fitted = fit_anchors(np.full((5, 3), 30.0), (2, 4, 8))
     assert fitted.shapes == ((), ((30.0, 30.0, 30.0),), ())
+
+
+@RANKS
+def test_keras_ops_give_what_numpy_gives(rank: int) -> None:
+    generator = np.random.default_rng(7)
+    first = uneven_boxes(generator, 1000, rank)
+    second = uneven_boxes(generator, 1000, rank)
+    shape = (30, 25, 20)[:rank]
+    pairs = [
+        *((function, (first, second)) for function in (geometry.iou, geometry.generalised_iou, geometry.intersections)),
+        (geometry.pairwise_iou, (first[:20], second[:30])),
+        *(
+            (function, (first,))
+            for function in (
+                geometry.volumes,
+                geometry.sides,
+                geometry.are_valid,
+                geometry.to_centres,
+                geometry.from_centres,
+                geometry.reversed_axes,
+                geometry.to_xywh,
+                geometry.from_xywh,
+            )
+        ),
+    ]
+    for function, arguments in pairs:
+        tensors = [ops.convert_to_tensor(argument) for argument in arguments]
+        found = ops.convert_to_numpy(function(*tensors, namespace=ops))
+        exact = function(*(argument.astype(np.float64) for argument in arguments))
+        np.testing.assert_allclose(found, exact, rtol=1e-5, atol=1e-5)
+    tensor = ops.convert_to_tensor(first)
+    moves: list[tuple[Callable[..., Any], Any]] = [
+        (geometry.clipped, shape),
+        (geometry.clipped, np.array(shape, np.float32)),
+        (geometry.scaled, (0.5, 2.0, 3.0)[:rank]),
+        (geometry.shifted, (1.0, -2.0, 3.0)[:rank]),
+    ]
+    for function, values in moves:
+        given_values = ops.convert_to_tensor(values) if isinstance(values, np.ndarray) else values
+        found = ops.convert_to_numpy(function(tensor, given_values, namespace=ops))
+        np.testing.assert_allclose(found, function(first, values), rtol=1e-6)

@@ -11,8 +11,6 @@ from hounsfield.errors import UsageError
 from hounsfield.models import build, ensemble, flip_averaged, network_names
 from hounsfield.models.training_model import training_model
 
-pytestmark = pytest.mark.network
-
 SHAPES = {2: (16, 16, 1), 3: (8, 8, 8, 1)}
 
 

@@ -16,8 +16,6 @@ from hounsfield.errors import UsageError, require
 from hounsfield.models.backbone import backbone
 from hounsfield.plans.detector_settings import DetectorSettings
 
-pytestmark = pytest.mark.network
-
 TINY: dict[str, Any] = {
     "num_labels": 2,
     "backbone": "resnet10",

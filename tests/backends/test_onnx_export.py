@@ -14,8 +14,6 @@ from hounsfield.models import build, ensemble, flip_averaged
 from hounsfield.onnx_export import NotConvertible, classifier_ends, convert, write_onnx, writing
 from networks import keras_outputs, tiny_network
 
-pytestmark = pytest.mark.network
-
 
 def onnx_outputs(model: object, images: np.ndarray) -> list[np.ndarray]:
     runtime = pytest.importorskip("onnxruntime")

@@ -20,8 +20,6 @@ from hounsfield.augmentation.build import build_layers
 from hounsfield.augmentation.sampling import linear_upsampling, sample_linearly
 from hounsfield.plans.augmentation import STRENGTHS, Augmentation
 
-pytestmark = pytest.mark.network
-
 SHAPES = {2: (4, 9, 12, 2), 3: (3, 5, 8, 6, 2)}
 STRONG = {
     RandomSpatial: {

@@ -1,0 +1,64 @@
+"""A network comes back from its bundle as it was saved, under this backend and the others."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from hounsfield.bundle import Bundle, save_bundle
+from hounsfield.images import Image
+from networks import LABELS, keras_outputs, tiny_bundle, tiny_network, tiny_pipeline
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return tiny_bundle(tmp_path_factory.mktemp("run") / "bundle")
+
+
+def test_network_gives_the_same_after_loading(bundle: Bundle) -> None:
+    images = np.random.default_rng(1).random((3, 12, 10, 1))
+    for found, expected in zip(
+        keras_outputs(bundle.network(), images), keras_outputs(tiny_network(), images), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_a_network_of_mixed_precision_is_saved_in_float32(tmp_path: Path) -> None:
+    network = tiny_network(dtype="mixed_bfloat16")
+    saved = save_bundle(tmp_path / "b", network, pipeline=tiny_pipeline(), labels=LABELS["binary"], task="binary")
+    loaded = saved.network()
+    assert {layer.compute_dtype for layer in loaded.layers} == {"float32"}
+    images = np.random.default_rng(0).random((2, 12, 10, 1))
+    np.testing.assert_allclose(keras_outputs(loaded, images)[1], keras_outputs(tiny_network(), images)[1], atol=1e-6)
+
+
+PREDICT = """
+import sys
+import numpy as np
+from hounsfield.inference import Predictor
+images = np.load(sys.argv[2])
+np.save(sys.argv[3], [list(p.probabilities.values()) for p in Predictor(sys.argv[1], "keras").predict(images)])
+"""
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+def test_a_bundle_predicts_the_same_on_every_backend(bundle: Bundle, backend: str, tmp_path: Path) -> None:
+    if find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    if backend == keras.backend.backend():
+        pytest.skip("the network was saved under this backend, where test_keras_engine.py opens it")
+    images = np.random.default_rng(0).random((4, 12, 10))
+    np.save(tmp_path / "images.npy", images)
+    environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
+    arguments = [str(bundle.folder), str(tmp_path / "images.npy"), str(tmp_path / "found.npy")]
+    subprocess.run([sys.executable, "-c", PREDICT, *arguments], env=environment, check=True, capture_output=True)
+    prepared = np.stack([bundle.pipeline.apply(Image(pixels=image[..., None])).pixels for image in images])
+    positive, _ = keras_outputs(tiny_network(), prepared)
+    np.testing.assert_allclose(np.load(tmp_path / "found.npy"), np.hstack([1 - positive, positive]), atol=1e-4)

@@ -1,0 +1,216 @@
+"""Whole trainings: the run folder that they leave, their refusals, and the rows that they train on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hounsfield.bundle import Bundle
+from hounsfield.cohorts import Store, load_cohort
+from hounsfield.cohorts.request import DataRequest
+from hounsfield.errors import CohortError, PlanError, RunError, UsageError
+from hounsfield.preprocessing import Pipeline
+from hounsfield.runs.folder import RunFolder
+from hounsfield.training import resume, train
+from hounsfield.training.weights import row_weights
+from hounsfield.training.whole_images import share_of
+from plans import PLAIN, hand_made_plan, small_plan, write_pair
+from shared import contents
+from trained import Trained
+
+
+class KilledError(Exception):
+    """Stands for the death of the process: nothing catches it."""
+
+
+@pytest.fixture(scope="module")
+def data(trained_classifier: Trained) -> str:
+    return trained_classifier.data
+
+
+@pytest.fixture(scope="module")
+def unbroken(trained_classifier: Trained) -> Path:
+    return trained_classifier.run.folder
+
+
+def test_the_bundle_keeps_whether_it_decides_the_same_in_bfloat16(unbroken: Path) -> None:
+    events = [json.loads(line) for line in (unbroken / "log.jsonl").read_text().splitlines()]
+    (found,) = [event["bfloat16_same_decisions"] for event in events if event["event"] == "engine check"]
+    assert Bundle.load(unbroken).engine_checks == {"bfloat16": found}
+
+
+def test_metrics_have_the_declared_form_and_agree_with_the_predictions(unbroken: Path) -> None:
+    metrics = json.loads((unbroken / "metrics.json").read_text())
+    assert set(metrics) == {"test", "validation"}
+    table = pd.read_csv(unbroken / "predictions.csv")
+    assert list(table.columns[:2]) == ["image", "prediction"]
+    np.testing.assert_allclose(table["p_0"] + table["p_1"], 1, atol=1e-6)
+    for split, estimates in metrics.items():
+        rows = table[table["split"] == split]
+        accuracy = estimates["accuracy"]
+        assert set(accuracy) >= {"value", "low", "high", "n"}
+        assert accuracy["n"] == len(rows)
+        assert accuracy["value"] == pytest.approx((rows["label"] == rows["prediction"]).mean())
+        assert estimates["auc"]["low"] <= estimates["auc"]["value"] <= estimates["auc"]["high"]
+
+
+def test_the_time_of_a_resumed_run_counts_the_epochs_before(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "run")
+    assert folder.seconds_in_epochs() == 0
+    folder.history.write_text("member,epoch,seconds\n1,1,2.5\n1,2,1.5\n")
+    assert folder.seconds_in_epochs() == 4
+
+
+def test_a_finished_run_is_not_trained_again(unbroken: Path) -> None:
+    before = contents(unbroken)
+    with pytest.raises(RunError, match="is finished"):
+        resume(unbroken)
+    assert contents(unbroken) == before
+
+
+def test_a_run_folder_that_exists_is_left_alone(data: str, unbroken: Path) -> None:
+    before = contents(unbroken)
+    with pytest.raises(RunError, match="exists already"):
+        train(data, unbroken, plan=small_plan())
+    assert contents(unbroken) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        (["labels=[a, b]"], PlanError, "labels a, b"),
+        (["input_shape=[8, 8, 1]"], PlanError, r"\(16, 16, 1\)"),
+        (["test_time_flips=[2]"], PlanError, "axis 2"),
+        (["network=simple_cnn"], UsageError, "does not take these options"),
+        (["seed=3"], UsageError, "--seed"),
+        (["epochs=0"], PlanError, "epochs"),
+    ],
+)
+def test_a_plan_that_does_not_fit_leaves_nothing_behind(
+    data: str, tmp_path: Path, changes: list[str], error: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hounsfield.planning.labels.expected", lambda plan, *_: plan)
+    with pytest.raises(error, match=message):
+        train(data, tmp_path / "runs" / "one", plan=small_plan(), changes=changes)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_data_that_changed_is_not_trained_on(data: str, tmp_path: Path) -> None:
+    def kill(task: str, done: int, total: int | None) -> None:
+        if task == "training":
+            raise KilledError
+
+    own = write_pair(tmp_path)
+    with pytest.raises(KilledError):
+        train(own, tmp_path / "run", plan=small_plan(**PLAIN), progress=kill)
+    write_pair(tmp_path, count=50)
+    with pytest.raises(RunError, match="has changed"):
+        resume(tmp_path / "run")
+
+
+def test_a_plan_takes_no_other_network_or_effort(data: str, tmp_path: Path) -> None:
+    for other in ({"network": "simple_cnn"}, {"effort": "quick"}):
+        with pytest.raises(UsageError, match="its own network and effort"):
+            train(data, tmp_path / "run", plan=small_plan(), **other)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_empty_folder_that_was_there_stays_there(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with pytest.raises(CohortError):
+        train(tmp_path / "nowhere", tmp_path / "run", plan=small_plan())
+    assert (tmp_path / "run").is_dir()
+
+
+def test_several_labels_few_images_no_patients_and_no_test_split(tmp_path: Path) -> None:
+    """Eight training images in a batch of 64; figures are those of validation."""
+    table = {
+        "image": [f"{number}.npy" for number in range(14)],
+        "a": [0, 1] * 7,
+        "b": [1, 1, 0, 0] * 3 + [1, 0],
+        "split": ["train"] * 8 + ["validation"] * 6,
+    }
+    write_table(tmp_path, table)
+    pipeline = Pipeline.from_dict({"steps": [{"name": "to_channels", "channels": 1}]})
+    plan = hand_made_plan(
+        task="multi-label",
+        labels=("a", "b"),
+        batch_size=64,
+        epochs=1,
+        balance_classes=False,
+        pipeline=pipeline,
+        **PLAIN,
+    )
+    run = train(DataRequest(str(tmp_path / "index.csv"), label_columns=("a", "b")), tmp_path / "run", plan=plan)
+    assert set(run.metrics) == {"validation"}
+    assert run.metrics["validation"]["accuracy"]["n"] == 6
+    assert list(pd.read_csv(run.folder / "predictions.csv").columns[-2:]) == ["p_a", "p_b"]
+    assert (run.folder / "figures" / "roc_validation.png").is_file()
+    with pytest.raises(PlanError, match="balance_classes"):
+        train(
+            DataRequest(str(tmp_path / "index.csv"), label_columns=("a", "b")),
+            tmp_path / "other",
+            plan=plan.model_copy(update={"balance_classes": True}),
+        )
+
+
+def write_table(folder: Path, table: dict[str, list[Any]]) -> None:
+    generator = np.random.default_rng(0)
+    for name in table["image"]:
+        np.save(folder / name, generator.normal(size=(16, 16)).astype(np.float32))
+    pd.DataFrame(table).to_csv(folder / "index.csv", index=False)
+
+
+def store_of(tmp_path: Path, table: dict[str, list[Any]]) -> Store:
+    write_table(tmp_path, table)
+    cohort = load_cohort(tmp_path / "index.csv")
+    return Store.build(cohort, Pipeline.from_dict({"steps": [{"name": "to_channels", "channels": 1}]}))
+
+
+def test_class_weights_let_each_label_count_the_same(tmp_path: Path) -> None:
+    labels = ["0"] * 12 + ["1"] * 4
+    table = {
+        "image": [f"{number}.npy" for number in range(16)],
+        "label": labels,
+        "patient": [f"p{number}" for number in range(16)],
+        "split": (["train"] * 9 + ["validation"] * 3) + (["train"] * 3 + ["validation"]),
+    }
+    cohort = store_of(tmp_path, table).cohort
+    train = cohort.rows("train")
+    weights, positive = row_weights(small_plan(), cohort, train)[train], cohort.targets()[train, 0] == 1
+    np.testing.assert_allclose(weights[positive], 12 / 2 / 3)
+    np.testing.assert_allclose(weights[~positive], 12 / 2 / 9)
+    assert weights.mean() == pytest.approx(1)
+
+
+def test_a_share_of_training_takes_whole_patients_of_each_label(tmp_path: Path) -> None:
+    table = {
+        "image": [f"{number}.npy" for number in range(24)],
+        "label": ["0"] * 20 + ["1"] * 4,
+        "patient": [f"p{number // 2}" for number in range(24)],
+        "split": ["train"] * 18 + ["validation"] * 2 + ["train"] * 2 + ["validation"] * 2,
+    }
+    cohort = store_of(tmp_path, table).cohort
+    train = share_of(cohort, cohort.rows("train"), 0.3, seed=0)
+    patients = cohort.table["patient"]
+    chosen = set(patients.iloc[train])
+    # 0.3 of 9 and of 1 patients: 3, and at least one.
+    assert len(chosen) == 4
+    whole = patients.isin(chosen) & (cohort.table["split"] == "train")
+    assert whole.sum() == len(train)
+    assert cohort.targets()[train].sum() == 2
+
+
+def test_a_request_becomes_absolute_and_a_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_pair(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    request = DataRequest("images.npy,labels.npy", label_columns=("a b",), drop_leaks=True)
+    kept = DataRequest.from_dict(json.loads(json.dumps(request.to_dict())))
+    assert kept.data == f"{tmp_path / 'images.npy'},{tmp_path / 'labels.npy'}"
+    assert kept.command_line() == f"{kept.data} --label-column 'a b' --drop-leaks"
+    assert DataRequest("phantom:chest").to_dict()["data"] == "phantom:chest"
