@@ -17,6 +17,7 @@ from hounsfield.inference import PREDICTORS
 from hounsfield.planning import PLANNERS
 from hounsfield.plans import PLANS
 from hounsfield.reports.table import PAGES
+from hounsfield.runs import RUNS
 from hounsfield.tasks import TASKS, Family
 from hounsfield.testing import TESTS
 from hounsfield.training.table import TRAININGS
@@ -29,6 +30,7 @@ TABLES: dict[str, dict[Any, Any]] = {
     "forms": FORMS,
     "predictors": PREDICTORS,
     "tests": TESTS,
+    "runs": RUNS,
     "pages": PAGES,
     "toys": TOYS,
 }
