@@ -57,7 +57,9 @@ def _instance_number(path: Path) -> int:
     return int(pydicom.dcmread(path).InstanceNumber)
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None
+)
 @given(angles=st.tuples(*[st.floats(-3, 3)] * 3), gap=st.floats(0.3, 8))
 def test_any_orientation_agrees_with_simple_itk(angles, gap, tmp_path) -> None:
     turn = SimpleITK.Euler3DTransform((0, 0, 0), *angles).GetMatrix()

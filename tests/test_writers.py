@@ -215,7 +215,7 @@ def test_a_long_image_becomes_nifti_2(tmp_path):
     assert read_nifti(tmp_path / "a.nii.gz").shape == (1, 1, 40000)
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     shape=st.tuples(*[st.integers(1, 6)] * 3), places=st.lists(st.floats(-900, 900, width=32), min_size=3, max_size=3)
 )
