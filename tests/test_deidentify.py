@@ -437,6 +437,7 @@ def test_images_of_every_kind_are_the_same_afterwards(data_folder, tmp_path):
 def test_real_files_keep_their_pixels_and_lose_their_names(data_folder, tmp_path):
     paths = [path for path in sorted((data_folder / "ct-series").iterdir()) if path.name != "DIRFILE"][:3]
     paths += sorted(path for path in (data_folder / "mr-study").rglob("*") if path.is_file())[:3]
+    assert len(paths) == 6
     for path in paths:
         result = deidentify_file(path, tmp_path / "a.dcm", KEY)
         before, after = pydicom.dcmread(path), pydicom.dcmread(tmp_path / "a.dcm")

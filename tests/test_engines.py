@@ -6,8 +6,10 @@ import dataclasses
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -91,14 +93,29 @@ def test_bfloat16_is_used_after_its_check_where_the_processor_has_it(
     assert open_engine(checked, "openvino").description.endswith(f"in {precision}")
 
 
+@pytest.fixture
+def _asked_anew() -> Iterator[None]:
+    """A process asks for its processor once."""
+    onnx_networks.has_bfloat16.cache_clear()
+    yield
+    onnx_networks.has_bfloat16.cache_clear()
+
+
+@pytest.mark.usefixtures("_asked_anew")
+@pytest.mark.parametrize(("told", "expected"), [(["FP32", "BF16", "INT8"], True), (["FP32", "FP16"], False)])
+def test_the_instructions_are_those_that_openvino_tells(
+    told: list[str], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core = SimpleNamespace(get_property=lambda *asked: told if asked == ("CPU", "OPTIMIZATION_CAPABILITIES") else [])
+    monkeypatch.setattr(onnx_networks, "openvino_runtime", lambda _: SimpleNamespace(Core=lambda: core))
+    assert onnx_networks.has_bfloat16() is expected
+
+
 def test_the_instructions_are_those_of_the_processor() -> None:
-    flags = Path("/proc/cpuinfo").read_text().split() if Path("/proc/cpuinfo").is_file() else []
-    if not flags:
-        pytest.skip("this system does not say what its processor can do")
-    if "avx512_bf16" in flags:
-        assert onnx_networks.has_bfloat16()
-    elif not {"amx_bf16", "avx_ne_convert"} & set(flags):
-        assert not onnx_networks.has_bfloat16()
+    flags = set(Path("/proc/cpuinfo").read_text().split()) if Path("/proc/cpuinfo").is_file() else set()
+    if not flags or ({"amx_bf16", "avx_ne_convert"} & flags and "avx512_bf16" not in flags):
+        pytest.skip("this system does not say whether OpenVINO can use its processor's instructions")
+    assert onnx_networks.has_bfloat16() == ("avx512_bf16" in flags)
 
 
 def test_bfloat16_check_says_no_where_one_decision_differs(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:

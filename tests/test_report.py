@@ -178,10 +178,13 @@ def test_the_page_is_whole_and_needs_nothing_else(written: Report, page: Page) -
 
 
 def test_every_drawing_has_its_table(written: Report) -> None:
+    drawings = 0
     for section in written.sections:
         for number, block in enumerate(section.blocks):
             if block.kind == "drawing":
+                drawings += 1
                 assert block.table is not None or section.blocks[number + 1].kind == "table", section.title
+    assert drawings == 7
 
 
 def test_nobody_and_no_file_is_named(written: Report, page: Page) -> None:
