@@ -27,8 +27,6 @@ from hounsfield.tasks import MODEL_NAMES, TASKS, Family
 from hounsfield.testing.table import TESTS
 from hounsfield.training.table import TRAININGS
 
-pytestmark = pytest.mark.network
-
 TOY = cast("Family", "toy")
 
 
