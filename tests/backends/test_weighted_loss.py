@@ -9,8 +9,6 @@ import pytest
 from hounsfield.training.batches import Mixing, TrainingBatches
 from hounsfield.training.classifier import WeightedCrossentropy, validation_scores
 
-pytestmark = pytest.mark.network
-
 
 def example(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     generator = np.random.default_rng(seed)
