@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from hounsfield.plans.augmentation import Augmentation
 from hounsfield.plans.labels import Plan
@@ -59,3 +60,11 @@ def write_pair(folder: Path, count: int = 60, labels: int = 2) -> str:
     np.save(folder / "images.npy", images.clip(0, 255).astype(np.uint8))
     np.save(folder / "labels.npy", classes)
     return f"{folder / 'images.npy'},{folder / 'labels.npy'}"
+
+
+def write_table(folder: Path, table: dict[str, list[Any]]) -> None:
+    """``index.csv`` with these columns, and noise for each image that it names."""
+    generator = np.random.default_rng(0)
+    for name in table["image"]:
+        np.save(folder / name, generator.normal(size=(16, 16)).astype(np.float32))
+    pd.DataFrame(table).to_csv(folder / "index.csv", index=False)

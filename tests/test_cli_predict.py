@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import cv2
-import keras
 import numpy as np
 import pytest
 
@@ -199,18 +198,6 @@ def test_export_to_onnx_and_openvino(
     core = openvino_runtime("a test").Core()
     outputs = core.compile_model(tmp_path / "m.xml", "CPU")({"image": np.ones((2, 12, 10, 1), np.float32)})
     assert outputs["probabilities"].shape == (2, 1)
-
-
-def test_export_to_saved_model(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    status = hounsfield(monkeypatch, "export", run, "--to", "saved_model", "-o", tmp_path / "saved")
-    if keras.backend.backend() == "tensorflow":
-        assert status == 0
-        assert (tmp_path / "saved" / "saved_model.pb").is_file()
-    else:
-        assert status == 1
-        assert "KERAS_BACKEND=tensorflow" in capsys.readouterr().err
 
 
 def test_export_to_nowhere(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from hounsfield.runs.folder import RunFolder
 from hounsfield.training import resume, train
 from hounsfield.training.weights import row_weights
 from hounsfield.training.whole_images import share_of
-from plans import PLAIN, hand_made_plan, small_plan, write_pair
+from plans import PLAIN, small_plan, write_pair, write_table
 from shared import contents
 from trained import Trained
 
@@ -125,45 +125,6 @@ def test_an_empty_folder_that_was_there_stays_there(tmp_path: Path) -> None:
     with pytest.raises(CohortError):
         train(tmp_path / "nowhere", tmp_path / "run", plan=small_plan())
     assert (tmp_path / "run").is_dir()
-
-
-def test_several_labels_few_images_no_patients_and_no_test_split(tmp_path: Path) -> None:
-    """Eight training images in a batch of 64; figures are those of validation."""
-    table = {
-        "image": [f"{number}.npy" for number in range(14)],
-        "a": [0, 1] * 7,
-        "b": [1, 1, 0, 0] * 3 + [1, 0],
-        "split": ["train"] * 8 + ["validation"] * 6,
-    }
-    write_table(tmp_path, table)
-    pipeline = Pipeline.from_dict({"steps": [{"name": "to_channels", "channels": 1}]})
-    plan = hand_made_plan(
-        task="multi-label",
-        labels=("a", "b"),
-        batch_size=64,
-        epochs=1,
-        balance_classes=False,
-        pipeline=pipeline,
-        **PLAIN,
-    )
-    run = train(DataRequest(str(tmp_path / "index.csv"), label_columns=("a", "b")), tmp_path / "run", plan=plan)
-    assert set(run.metrics) == {"validation"}
-    assert run.metrics["validation"]["accuracy"]["n"] == 6
-    assert list(pd.read_csv(run.folder / "predictions.csv").columns[-2:]) == ["p_a", "p_b"]
-    assert (run.folder / "figures" / "roc_validation.png").is_file()
-    with pytest.raises(PlanError, match="balance_classes"):
-        train(
-            DataRequest(str(tmp_path / "index.csv"), label_columns=("a", "b")),
-            tmp_path / "other",
-            plan=plan.model_copy(update={"balance_classes": True}),
-        )
-
-
-def write_table(folder: Path, table: dict[str, list[Any]]) -> None:
-    generator = np.random.default_rng(0)
-    for name in table["image"]:
-        np.save(folder / name, generator.normal(size=(16, 16)).astype(np.float32))
-    pd.DataFrame(table).to_csv(folder / "index.csv", index=False)
 
 
 def store_of(tmp_path: Path, table: dict[str, list[Any]]) -> Store:

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 
+from families import hounsfield
 from hounsfield.bundle import Bundle, save_bundle
 from hounsfield.images import Image
 from networks import LABELS, keras_outputs, tiny_bundle, tiny_network, tiny_pipeline
@@ -62,3 +63,15 @@ def test_a_bundle_predicts_the_same_on_every_backend(bundle: Bundle, backend: st
     prepared = np.stack([bundle.pipeline.apply(Image(pixels=image[..., None])).pixels for image in images])
     positive, _ = keras_outputs(tiny_network(), prepared)
     np.testing.assert_allclose(np.load(tmp_path / "found.npy"), np.hstack([1 - positive, positive]), atol=1e-4)
+
+
+def test_export_to_saved_model(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = hounsfield(monkeypatch, "export", bundle.folder, "--to", "saved_model", "-o", tmp_path / "saved")
+    if keras.backend.backend() == "tensorflow":
+        assert status == 0
+        assert (tmp_path / "saved" / "saved_model.pb").is_file()
+    else:
+        assert status == 1
+        assert "KERAS_BACKEND=tensorflow" in capsys.readouterr().err

@@ -19,10 +19,11 @@ from keras import layers
 from hounsfield.augmentation.layers import RandomlyUnchanged
 from hounsfield.bundle import Bundle
 from hounsfield.cohorts.request import DataRequest
-from hounsfield.errors import RunError
+from hounsfield.errors import PlanError, RunError
 from hounsfield.models.training_model import compiled_forward, training_model
 from hounsfield.plans.augmentation import Augmentation
 from hounsfield.plans.labels import Plan
+from hounsfield.preprocessing import Pipeline
 from hounsfield.progress import silent
 from hounsfield.training import averaging, loop, prepare, resume, train
 from hounsfield.training.averaging import WeightAverage, averaged_weights, recalibrate
@@ -35,7 +36,7 @@ from hounsfield.training.loop import Schedule
 from hounsfield.training.networks import train_network
 from hounsfield.training.run import fitted_plan
 from hounsfield.training.table import TRAININGS
-from plans import PLAIN, small_plan, write_pair
+from plans import PLAIN, hand_made_plan, small_plan, write_pair, write_table
 from shared import contents
 from trained import Trained
 
@@ -500,3 +501,35 @@ def test_a_network_is_a_function_of_its_specification_which_can_be_pickled(data:
     found = [train_network(one) for one in (specification, pickle.loads(pickle.dumps(specification)))]  # noqa: S301
     for one, other in zip(*(member.fitted.weights for member in found), strict=True):
         same(one, other)
+
+
+def test_several_labels_few_images_no_patients_and_no_test_split(tmp_path: Path) -> None:
+    """Eight training images in a batch of 64; figures are those of validation."""
+    table = {
+        "image": [f"{number}.npy" for number in range(14)],
+        "a": [0, 1] * 7,
+        "b": [1, 1, 0, 0] * 3 + [1, 0],
+        "split": ["train"] * 8 + ["validation"] * 6,
+    }
+    write_table(tmp_path, table)
+    pipeline = Pipeline.from_dict({"steps": [{"name": "to_channels", "channels": 1}]})
+    plan = hand_made_plan(
+        task="multi-label",
+        labels=("a", "b"),
+        batch_size=64,
+        epochs=1,
+        balance_classes=False,
+        pipeline=pipeline,
+        **PLAIN,
+    )
+    run = train(DataRequest(str(tmp_path / "index.csv"), label_columns=("a", "b")), tmp_path / "run", plan=plan)
+    assert set(run.metrics) == {"validation"}
+    assert run.metrics["validation"]["accuracy"]["n"] == 6
+    assert list(pd.read_csv(run.folder / "predictions.csv").columns[-2:]) == ["p_a", "p_b"]
+    assert (run.folder / "figures" / "roc_validation.png").is_file()
+    with pytest.raises(PlanError, match="balance_classes"):
+        train(
+            DataRequest(str(tmp_path / "index.csv"), label_columns=("a", "b")),
+            tmp_path / "other",
+            plan=plan.model_copy(update={"balance_classes": True}),
+        )
