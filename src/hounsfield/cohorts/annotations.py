@@ -13,22 +13,14 @@ import pandas as pd
 from hounsfield.boxes import COLUMNS as BOX_COLUMNS
 from hounsfield.boxes import are_valid, clipped, sides
 from hounsfield.cohorts.box_table import box_rank
+from hounsfield.cohorts.build import attribute, name_patients, optional_column, read_splits
 from hounsfield.cohorts.cohort import SEPARATOR, Cohort
 from hounsfield.cohorts.files import FileSource, typed_places
 from hounsfield.cohorts.headers import fill_from_headers
 from hounsfield.cohorts.labels import check_known, class_order, misspellings, tidy
+from hounsfield.cohorts.options import MAX_BAD_FRACTION, NUM_NAMED, Options
 from hounsfield.cohorts.shapes import image_shapes
-from hounsfield.cohorts.tables import (
-    MAX_BAD_FRACTION,
-    NUM_NAMED,
-    Options,
-    attribute,
-    check_inside,
-    drop_missing_files,
-    name_patients,
-    optional_column,
-    read_splits,
-)
+from hounsfield.cohorts.tables import check_inside, drop_missing_files
 from hounsfield.errors import CohortError
 
 # A box may stand out by so many pixels before its clipping is worth a word: annotators count the last pixel variously.
@@ -67,7 +59,7 @@ class Annotations:
     notes: tuple[str, ...] = ()
 
 
-def conclude_detection(found: Annotations, options: Options, *, root: Path, kind: str, name: str) -> Cohort:
+def build_box_cohort(found: Annotations, options: Options, *, root: Path, kind: str, name: str) -> Cohort:
     """Check images and boxes and put the cohort together.
 
     Invalid boxes are left out and the notes name and count them: of zero or negative size, without a position, of an
@@ -114,9 +106,9 @@ def _images(found: Annotations, options: Options, root: Path, where: str) -> tup
     check_inside(table["image"], root, options.allow_outside, where)
     table, notes = drop_missing_files(table, root, where)
     # Before the headers, which fill what the table lacks: its own patients count.
-    table, told = name_patients(table)
+    table, told = name_patients(table, options, where)
     table = fill_from_headers(table, root, options.progress)
-    splits, split_notes = read_splits(table, where)
+    splits, split_notes = read_splits(table, options, where)
     final = pd.DataFrame({"image": table["image"], "patient": optional_column(table, "patient"), "split": splits})
     # A column 'label' is made of the boxes.
     for column in table.columns.difference([*final.columns, "label"], sort=False):

@@ -13,9 +13,9 @@ from hounsfield.cohorts.duplicates import DuplicateGroup, duplicate_groups
 from hounsfield.cohorts.finding import Finding, Severity
 from hounsfield.cohorts.fingerprint import Fingerprint, fingerprint
 from hounsfield.cohorts.leaks import Leak, describe_leaks, drop_leaks, leaks, settle_leaks
+from hounsfield.cohorts.options import MAX_BAD_FRACTION
 from hounsfield.cohorts.scan import Scan, scan
 from hounsfield.cohorts.shortcuts import Shortcut, shortcuts
-from hounsfield.cohorts.tables import MAX_BAD_FRACTION
 from hounsfield.cohorts.targets import TARGETS
 from hounsfield.progress import Progress, silent
 

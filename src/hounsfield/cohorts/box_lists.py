@@ -17,7 +17,7 @@ from hounsfield.cohorts.box_rows import SCORE, read_box_rows
 from hounsfield.cohorts.box_table import box_rank
 from hounsfield.cohorts.coco import read_coco
 from hounsfield.cohorts.labels import class_order, tidy
-from hounsfield.cohorts.tables import Options
+from hounsfield.cohorts.options import Options
 from hounsfield.errors import CohortError
 
 ENTRY = ("image_id", "category_id", "bbox", SCORE)

@@ -16,9 +16,12 @@ import pandas as pd
 
 from hounsfield.boxes import COLUMNS as BOX_COLUMNS
 from hounsfield.boxes import from_xywh, reversed_axes
-from hounsfield.cohorts.annotations import Annotations, conclude_detection
+from hounsfield.cohorts.annotations import Annotations, build_box_cohort
+from hounsfield.cohorts.build import name_patients
 from hounsfield.cohorts.cohort import Cohort
-from hounsfield.cohorts.tables import PLAIN_NAMES, Options, name_patients, read_table
+from hounsfield.cohorts.options import Options
+from hounsfield.cohorts.table_files import read_table
+from hounsfield.cohorts.tables import PLAIN_NAMES
 from hounsfield.errors import CohortError
 
 KIND = "box table"
@@ -79,7 +82,7 @@ def load_box_table(path: Path, options: Options) -> Cohort:
     """
     found = read_box_rows(path, options)
     name = path.resolve().parent.name if path.stem.lower() in PLAIN_NAMES else path.stem
-    return conclude_detection(found, options, root=Path(options.images or path.parent), kind=KIND, name=name)
+    return build_box_cohort(found, options, root=Path(options.images or path.parent), kind=KIND, name=name)
 
 
 def read_box_rows(path: Path, options: Options, *, may_be_empty: bool = False) -> Annotations:
@@ -98,7 +101,7 @@ def read_box_rows(path: Path, options: Options, *, may_be_empty: bool = False) -
     table["image"] = table["image"].astype(object).where(table["image"].notna(), "").astype(str).str.strip()
     if os.sep == "/":
         table["image"] = table["image"].str.replace("\\", "/", regex=False)
-    table, notes = name_patients(table)
+    table, notes = name_patients(table, options, f"the table {path}")
     values, stated = _values(table, columns)
     rank = len(columns) // 2
     if form:

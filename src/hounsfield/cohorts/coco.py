@@ -16,9 +16,10 @@ import pandas as pd
 
 from hounsfield.boxes import COLUMNS as BOX_COLUMNS
 from hounsfield.boxes import from_xywh
-from hounsfield.cohorts.annotations import Annotations, conclude_detection
+from hounsfield.cohorts.annotations import Annotations, build_box_cohort
 from hounsfield.cohorts.cohort import Cohort
-from hounsfield.cohorts.tables import SPLIT_WORDS, Options
+from hounsfield.cohorts.options import Options
+from hounsfield.cohorts.words import SPLIT_WORDS
 from hounsfield.errors import CohortError
 
 KIND = "coco"
@@ -88,7 +89,7 @@ def load_coco(path: Path, options: Options) -> Cohort:
         notes=tuple(note for part in parts for note in part.notes),
     )
     name = path.resolve().name if path.is_dir() else path.stem
-    return conclude_detection(found, options, root=Path(options.images or root), kind=KIND, name=name)
+    return build_box_cohort(found, options, root=Path(options.images or root), kind=KIND, name=name)
 
 
 def read_coco(path: Path) -> tuple[Annotations, dict[Any, str]]:

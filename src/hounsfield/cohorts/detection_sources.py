@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hounsfield.cohorts import box_rows, coco, label_maps, voc, yolo
 from hounsfield.cohorts.cohort import Cohort
-from hounsfield.cohorts.tables import Options
+from hounsfield.cohorts.options import Options
 
 LOADERS: dict[str, Callable[[Path, Options], Cohort]] = {
     coco.KIND: coco.load_coco,

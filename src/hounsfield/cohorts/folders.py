@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,51 +10,80 @@ from typing import Any
 
 import pandas as pd
 
+from hounsfield.cohorts.build import build_cohort, name_patients
 from hounsfield.cohorts.cohort import SEPARATOR, Cohort
 from hounsfield.cohorts.files import FileSource, full_path
 from hounsfield.cohorts.headers import IDENTIFIERS, READING, fill_from_headers, is_dicom, merge_headers, read_header
+from hounsfield.cohorts.options import NUM_NAMED, Options, Origin
 from hounsfield.cohorts.stacks import Stacks, stack_series
-from hounsfield.cohorts.tables import NUM_NAMED, SPLIT_WORDS, Options, Origin, finish, name_patients, read_table
+from hounsfield.cohorts.table_files import read_table
+from hounsfield.cohorts.tree import Tree, class_tree, patient_folders
 from hounsfield.errors import CohortError
-from hounsfield.images import image_files
-from hounsfield.images.reading import DIRECTORIES
+from hounsfield.images.reading import DIRECTORIES, find_images
 from hounsfield.progress import Progress
 
 PLAIN_IDENTIFIERS = frozenset(identifier.lower() for identifier in IDENTIFIERS)
 
 
 def load_class_folders(folder: Path, options: Options) -> Cohort:
-    """The cohort of a folder with one sub-folder a class, or with the splits as folders and the classes below them.
+    """The cohort of a folder whose sub-folders are classes, perhaps below folders of splits.
 
     Raises:
-        CohortError: there are no sub-folders with images, or their labels cannot make a cohort.
+        CohortError: there are no sub-folders with images, their names may mean something else than classes, or the
+            labels cannot make a cohort.
     """
+    tree = class_tree(folder, exclude=options.exclude, level=options.label_level, forced=True)
+    return cohort_of_tree(tree, options)
+
+
+def cohort_of_tree(tree: Tree, options: Options, beside: pd.DataFrame | None = None) -> Cohort:
+    """As :func:`load_class_folders`, of folders that were looked at already.
+
+    Args:
+        tree: the folders.
+        options: what the user chose.
+        beside: a table with a column ``image`` that adds patients and attributes.
+    """
+    folder = tree.root
     where = f"the folder {folder}"
-    parents: list[tuple[Path, str | None]] = [*_split_folders(folder)] or [(folder, None)]
-    prefix = full_path(folder, "")
-    parts: list[pd.DataFrame] = []
-    notes: list[str] = []
-    for parent, split in parents:
-        for class_folder in subfolders(parent):
-            images = image_files(class_folder)
-            if not images:
-                notes.append(f"The folder '{os.path.relpath(class_folder, folder)}' holds no image, and was left out.")
-                continue
-            part = pd.DataFrame({"image": [os.fspath(image).removeprefix(prefix) for image in images]})
-            parts.append(part.assign(label=class_folder.name, split=split))
-    notes += _loose_files(folder)
-    if not parts:
+    if not tree.images:
         raise CohortError(
-            f"Found no images in {where}: expected one sub-folder a class with images in it. Check the path, or give a "
-            "table with the columns image and label."
+            f"Found no images in {where}: expected one sub-folder per class with images in it. Check the path, or give "
+            "a table with the columns image and label."
         )
-    table = pd.concat(parts, ignore_index=True)
+    if tree.doubts:
+        raise CohortError(f"The folders in {folder} may not be classes: {'; '.join(tree.doubts)}.")
+    table = pd.DataFrame({"image": tree.images, "label": tree.labels, "split": tree.splits})
     if table["label"].str.contains(SEPARATOR, regex=False).any():
         raise CohortError(
             f"A class folder of {folder} has '{SEPARATOR}' in its name, which separates labels. Rename it."
         )
+    notes = [*tree.notes, *_empty_folders(tree), *_loose_files(folder)]
+    if beside is not None:
+        columns = [column for column in beside.columns if column not in {"label", "split"}]
+        table = table.merge(beside[columns].drop_duplicates("image"), on="image", how="left")
+    elif options.patient_pattern is None:
+        table["patient"] = patient_folders(tree)
+        if table["patient"].notna().all():
+            notes.append(
+                f"The folders below the classes were taken for patients: {table['patient'].nunique():,}, such as "
+                f"'{table['patient'].iloc[0]}'."
+            )
+    table, told = name_patients(table, options, where)
     table = fill_from_headers(table, folder, options.progress)
-    return finish(table, options, Origin(FileSource(folder), "class folders", folder.resolve().name, where), notes)
+    origin = Origin(FileSource(folder), "class folders", folder.resolve().name, where)
+    # The labels are the folders', whatever columns a table beside them has.
+    plain = dataclasses.replace(options, label_columns=("label",))
+    return build_cohort(table, plain, origin, [*notes, *told])
+
+
+def _empty_folders(tree: Tree) -> list[str]:
+    used = {image.partition("/")[0] for image in tree.images}
+    return [
+        f"The folder '{folder.name}' holds no image, and was left out."
+        for folder in subfolders(tree.root)
+        if folder.name not in used and next(find_images(folder), None) is None
+    ]
 
 
 def _loose_files(folder: Path) -> list[str]:
@@ -69,15 +99,6 @@ def subfolders(folder: Path) -> list[Path]:
         return sorted(
             Path(entry.path) for entry in entries if entry.is_dir() and not entry.name.startswith((".", "__"))
         )
-
-
-def _split_folders(folder: Path) -> list[tuple[Path, str]]:
-    """The sub-folders with their splits, when all of them are named after splits and hold folders."""
-    below = subfolders(folder)
-    named = [(path, SPLIT_WORDS[path.name.lower()]) for path in below if path.name.lower() in SPLIT_WORDS]
-    if len(named) != len(below) or not any(split == "train" for _, split in named):
-        return []
-    return named if all(subfolders(path) for path, _ in named) else []
 
 
 def identifier_column(columns: list[str]) -> tuple[str, str] | None:
@@ -122,10 +143,10 @@ def load_dicom_folder(table_path: Path, options: Options) -> Cohort:
         notes.append(f"{len(every) - len(headers)} DICOM files without an image, such as reports, were left out.")
     notes.extend(stacks.notes)
     facts = [samples[row][1] for row in matched.pop("_row")]
-    matched, renamed = name_patients(matched)
+    matched, renamed = name_patients(matched, options, where)
     matched = matched.drop(columns=[name for name in matched.columns if _plain(name) in PLAIN_IDENTIFIERS])
     matched = merge_headers(matched, dict(enumerate(facts)))
-    return finish(
+    return build_cohort(
         matched,
         options,
         Origin(FileSource(root, stacks.series), "dicom folder", root.resolve().name, where),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Sequence
 
 import pandas as pd
@@ -13,8 +15,22 @@ from hounsfield.tasks import TASKS, Task
 
 # Columns that are attributes by their name, so that zeros and ones in them are not taken for labels.
 ATTRIBUTES = frozenset(
-    {"image", "patient", "split", "sex", "age", "view", "site", "manufacturer", "scanner", "laterality"}
+    {
+        *("image", "patient", "split", "sex", "age", "view", "site", "manufacturer", "scanner", "laterality", "gender"),
+        *("male", "female", "fold", "patientid", "subjectid", "studyid", "imageid", "id"),
+    }
 )
+# Names of the column that holds the labels, in lower case without spaces and underlines.
+LABEL_NAMES = frozenset(
+    {
+        *("label", "labels", "class", "classname", "diagnosis", "dx", "target", "category", "pathology", "group"),
+        *("finding", "findings", "findinglabels", "grade", "outcome", "disease", "condition"),
+    }
+)
+# Among lists of labels these mean that there is none.
+NO_FINDING = re.compile(r"no[ _\-]?findings?|normal|none|healthy|negative", re.IGNORECASE)
+# More different numbers than these are no grades.
+MOST_GRADES = 20
 NUM_NAMED = 5
 
 
@@ -44,6 +60,11 @@ def read_labels(
     if len(wanted) > 1:
         return _several_columns(table, wanted, where)
     labels, notes = tidy(table[wanted[0]])
+    if not label_columns and wanted[0] != "label":
+        notes.append(f"The labels were read from the column '{wanted[0]}'.")
+    listed, told = _listed(labels)
+    if listed is not None:
+        return listed, wanted, True, [*notes, *told]
     several = (task is not None and TASKS[task].multi_label) or bool(labels.str.contains(SEPARATOR, regex=False).any())
     if several:
         labels = labels.map({text: SEPARATOR.join(sorted(set(split_labels(text)))) for text in labels.unique()})
@@ -53,23 +74,95 @@ def read_labels(
             f"Found no label for {len(rows)} of the {len(table)} images of {where}, first '{rows.iloc[0]}'. Expected "
             f"one for each in the column '{wanted[0]}'. Fill them, or delete the rows."
         )
+    else:
+        _refuse_measurements(labels, wanted[0], where)
     return labels, wanted, several, notes
 
 
-def _find_label_columns(table: pd.DataFrame, where: str) -> list[str]:
-    named = [column for column in table.columns if column.lower() == "label"]
-    if len(named) == 1 or "label" in named:
+def _listed(labels: pd.Series[str]) -> tuple[pd.Series[str] | None, list[str]]:
+    """Labels that are lists in one cell, with ``;`` between them; ``None`` where they are no lists.
+
+    A vertical bar is never part of a name. A semicolon separates by our own rule; where words such as ``No Finding``
+    stand among lists, they mean that an image has none of the labels.
+    """
+    distinct = [text for text in labels.unique() if text]
+    separator = next((sign for sign in ("|", SEPARATOR) if any(sign in text for text in distinct)), None)
+    if separator is None and _are_comma_lists(distinct):
+        separator = ","
+    if separator is None:
+        return None, []
+    names = {text: sorted({part.strip() for part in text.split(separator) if part.strip()}) for text in labels.unique()}
+    none = sorted({part for parts in names.values() for part in parts if NO_FINDING.fullmatch(part)})
+    texts = {text: SEPARATOR.join(part for part in parts if part not in none) for text, parts in names.items()}
+    notes = (
+        []
+        if separator == SEPARATOR
+        else [f"The labels are lists with '{separator}' between them: an image may have several, or none."]
+    )
+    if none:
+        notes.append(f"'{', '.join(none)}' means that an image has none of the labels.")
+    return labels.map(texts), notes
+
+
+def _are_comma_lists(distinct: Sequence[str]) -> bool:
+    """Whether commas separate labels: each part of a list occurs as a label of its own, or in several lists."""
+    lists = [[part.strip() for part in text.split(",")] for text in distinct if "," in text]
+    if not lists:
+        return False
+    single = {text for text in distinct if "," not in text}
+    counts = Counter(part for parts in lists for part in parts)
+    return all(part in single or counts[part] > 1 for part in counts) and bool(single & set(counts))
+
+
+def _refuse_measurements(labels: pd.Series[str], column: str, where: str) -> None:
+    """Refuse numbers of so many values that they measure something and name no class."""
+    distinct = labels.unique()
+    numbers = pd.to_numeric(pd.Series(distinct), errors="coerce")
+    if numbers.isna().any() or len(distinct) <= MOST_GRADES:
+        return
+    raise CohortError(
+        f"The column '{column}' of {where} holds numbers with {len(distinct):,} different values, from "
+        f"{numbers.min():g} to {numbers.max():g}: a measurement, and not classes. Expected labels: write ranges of it "
+        "into a column of their own, or name another column with --label-column."
+    )
+
+
+def label_column_of(columns: Sequence[str]) -> list[str]:
+    """The columns that hold labels by their names: ``label`` itself, or all that are called so in the field."""
+    named = [column for column in columns if column.lower() == "label"]
+    if "label" in named or len(named) == 1:
         return ["label"] if "label" in named else named
+    return [column for column in columns if _plain(column) in LABEL_NAMES]
+
+
+def label_columns_of(table: pd.DataFrame) -> list[str]:
+    """The columns of a table that may hold its labels: one of text, or several of zeros and ones; empty for none."""
+    named = label_column_of([str(column) for column in table.columns])
+    if named:
+        return named
     prefixed = [column for column in table.columns if column.startswith("label_")]
-    others = [column for column in table.columns if column.lower() not in ATTRIBUTES]
+    others = [column for column in table.columns if _plain(column) not in ATTRIBUTES]
     columns = prefixed or [column for column in others if _zeros_and_ones(table[column])]
-    if len(columns) < 2:
+    return columns if len(columns) > 1 else []
+
+
+def _plain(column: str) -> str:
+    return column.lower().replace("_", "").replace(" ", "").replace("-", "")
+
+
+def _find_label_columns(table: pd.DataFrame, where: str) -> list[str]:
+    named = label_column_of([str(column) for column in table.columns])
+    if len(named) > 1:
+        raise CohortError(
+            f"The columns {', '.join(named)} of {where} may all hold the labels. Choose with --label-column."
+        )
+    found = named or label_columns_of(table)
+    if not found:
         raise CohortError(
             f"Found no labels in {where}: expected a column 'label', or at least two columns of zeros and ones named "
-            f"after the labels, and found {', '.join(table.columns)}. Rename the column, or name it with "
-            "--label-column."
+            f"after the labels, and found {', '.join(map(str, table.columns))}. Name the column with --label-column."
         )
-    return columns
+    return found
 
 
 def _several_columns(
@@ -85,11 +178,19 @@ def _several_columns(
     values = pd.DataFrame({column.removeprefix("label_"): _as_ones(table[column]) for column in columns})
     if any(SEPARATOR in column for column in values.columns):
         raise CohortError(f"A label column of {where} has '{SEPARATOR}' in its name. Rename it.")
+    named = f"Labels were read from {len(columns)} columns ({', '.join(columns)})"
     if (values.sum(axis=1) == 1).all():
-        note = f"Labels were read from {len(columns)} columns; each image has exactly one, so they exclude each other."
-        return join_columns(values), columns, False, [note]
-    note = f"Labels were read from {len(columns)} columns; an image may have several, or none."
-    return join_columns(values), columns, True, [note]
+        return (
+            join_columns(values),
+            columns,
+            False,
+            [f"{named}; each image has exactly one, so they exclude each other."],
+        )
+    notes = [f"{named}; an image may have several, or none."]
+    empty = [column for column in values.columns if not values[column].any()]
+    if empty:
+        notes.append(f"No image has the label {', '.join(empty)}: the column holds no 1, and was left out.")
+    return join_columns(values), columns, True, notes
 
 
 def _zeros_and_ones(values: pd.Series[str]) -> bool:

@@ -19,10 +19,10 @@ import pandas as pd
 from scipy import ndimage
 
 from hounsfield.boxes import COLUMNS as BOX_COLUMNS
-from hounsfield.cohorts.annotations import Annotations, conclude_detection
+from hounsfield.cohorts.annotations import Annotations, build_box_cohort
 from hounsfield.cohorts.cohort import Cohort
 from hounsfield.cohorts.files import ordered_map
-from hounsfield.cohorts.tables import MAX_BAD_FRACTION, NUM_NAMED, Options
+from hounsfield.cohorts.options import MAX_BAD_FRACTION, NUM_NAMED, Options
 from hounsfield.errors import CohortError, ImageError
 from hounsfield.images import image_files, read_image
 from hounsfield.images.image import Image
@@ -91,7 +91,7 @@ def load_label_maps(path: Path, options: Options, *, kind: str = KINDS[0]) -> Co
     order = tuple(name for _, name in sorted(names.items()) if name in used) if used <= set(names.values()) else ()
     table = pd.DataFrame({"image": [images[row] for row in good]})
     found = Annotations(table, frame, order, {images[row]: marked[row].shape for row in good}, tuple(notes))
-    return conclude_detection(found, options, root=path, kind=kind, name=path.resolve().name)
+    return build_box_cohort(found, options, root=path, kind=kind, name=path.resolve().name)
 
 
 def _pairs(images: Path, maps: Path) -> tuple[list[tuple[Path, Path]], list[str]]:

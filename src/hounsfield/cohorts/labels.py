@@ -16,9 +16,13 @@ from hounsfield.tasks import TASKS, Task
 # Texts that stand for "no label was given"; "none" is not among them, since it can be a finding's absence.
 MISSING = frozenset({"", "nan", "na", "n/a", "<na>", "null"})
 NEGATIVE = re.compile(
-    r"(normal|negative|neg|healthy|benign|controls?|none|no|not|without|absent|absence|false|0|-1|unaffected)\b"
-    r"|(no|not|non|without)[\s_\-]"
-    r"|(no|non)(tumou?rs?|findings?|disease|demented|covid|cancer|lesions?|pneumonia|fracture|event|defect)",
+    r"(normal|negative|neg|healthy|benign|controls?|ctrl|ctl|none|no|not|without|absent|absence|false|0|-1|unaffected"
+    r"|cn|nc|hc|td|uninfected|uninvolved|wild[ _\-]?type|wt|survived|survivors?|alive|lgg|low[ _\-]?grade|clear|typical"
+    r"|unauff[aä]llig|gesund|sain|sano|sana|non[ _\-]?case)(\b|(?=_))"
+    r"|(no|not|non|without|un)[\s_\-]"
+    r"|(?-i:[nN]on?(?=[A-Z]))"
+    r"|(no|non)(tumou?rs?|findings?|disease|demented|covid|cancer|lesions?|pneumonia|fracture|event|defect)"
+    r"|(正常|阴性|陰性|对照|對照|健康|无|無|未见|非)",
     re.IGNORECASE,
 )
 # Two labels as close as this count as one word written in two ways (1 is equal).
@@ -58,10 +62,15 @@ def class_order(found: Sequence[str]) -> tuple[str, ...]:
 
 
 def reads_as_negative(label: str, other: str) -> bool:
-    """Whether a label of two says that nothing was found; ``no`` before the other label counts."""
+    """Whether a label of two means that nothing was found; ``no`` before the other label counts."""
     if NEGATIVE.match(label):
         return True
-    return bool(re.fullmatch(rf"(no|non|not){re.escape(other)}s?", label, re.IGNORECASE))
+    if re.fullmatch(rf"(no|non|not|un)[ _\-]?{re.escape(other)}s?", label, re.IGNORECASE):
+        return True
+    # What both begin with says nothing, as in CT_NonCOVID beside CT_COVID.
+    words, others = re.split(r"[ _\-]", label), re.split(r"[ _\-]", other)
+    shared = next((n for n, (a, b) in enumerate(zip(words, others, strict=False)) if a != b), 0)
+    return shared > 0 and bool(NEGATIVE.match("_".join(words[shared:])))
 
 
 def task_of(labels: Sequence[str], *, several: bool) -> Task:
@@ -163,9 +172,12 @@ def check_known(found: Sequence[str], known: Sequence[str], name: str) -> None:
             raise CohortError(f"Found the label '{label}' in {name}: expected one of {', '.join(known)}. {remedy}.")
 
 
-def positive_note(labels: Sequence[str]) -> str:
-    """Which of two labels a probability speaks of."""
-    return f"Binary task: '{labels[1]}' is the positive class, '{labels[0]}' the negative one."
+def positive_note(labels: Sequence[str], *, chosen: bool = False) -> str:
+    """Which of two labels is the positive one, and by which rule where it was not chosen."""
+    told = f"Binary task: '{labels[1]}' is the positive class, '{labels[0]}' the negative one."
+    if chosen or reads_as_negative(labels[0], labels[1]):
+        return told
+    return f"{told} Their names do not say so: the last in order was taken. Choose with --positive LABEL."
 
 
 def join_columns(columns: pd.DataFrame) -> pd.Series[str]:

@@ -12,10 +12,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from hounsfield.cohorts.arrays import DAMAGE, ArraySource
+from hounsfield.cohorts.build import labelled_cohort
 from hounsfield.cohorts.cohort import Cohort
 from hounsfield.cohorts.labels import class_order, join_columns, tidy
+from hounsfield.cohorts.options import Options, Origin
 from hounsfield.cohorts.public import MEDMNIST
-from hounsfield.cohorts.tables import Options, Origin, conclude
 from hounsfield.errors import CohortError
 
 MEMBER_SPLITS = {"train": "train", "val": "validation", "test": "test"}
@@ -152,7 +153,7 @@ def _finish(
         listed = ", ".join(f"{sizes[split]} {split}" for split in MEMBER_SPLITS.values() if split in sizes)
         notes.append(f"The splits are given: {listed}.")
     origin = Origin(source, kind, path.stem, f"the arrays of {path}", places)
-    return conclude(table, options, origin, several=several, notes=notes, order=order)
+    return labelled_cohort(table, options, origin, several=several, notes=notes, order=order)
 
 
 def _from_indices(values: npt.NDArray[Any], names: tuple[str, ...], path: Path) -> pd.Series[str]:

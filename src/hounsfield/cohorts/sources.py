@@ -10,13 +10,15 @@ from pathlib import Path
 
 from hounsfield.cohorts import box_rows, coco, detection_sources, voc, yolo
 from hounsfield.cohorts.cohort import Cohort
-from hounsfield.cohorts.folders import identifier_column, load_class_folders, load_dicom_folder, subfolders
+from hounsfield.cohorts.folders import cohort_of_tree, load_class_folders, load_dicom_folder
 from hounsfield.cohorts.numpy_sets import load_archive, load_pair
+from hounsfield.cohorts.options import Options
 from hounsfield.cohorts.public import cache_folder, get_medmnist, parse_name
-from hounsfield.cohorts.tables import TABLE_SUFFIXES, Options, load_table, read_table
+from hounsfield.cohorts.readings import Choice, Folder, choose, what_else
+from hounsfield.cohorts.table_files import is_table
+from hounsfield.cohorts.tables import cohort_of_table, load_table
 from hounsfield.errors import CohortError, UsageError
 from hounsfield.images import image_files
-from hounsfield.images.reading import find_images
 from hounsfield.phantoms import make_phantom, source_digest
 from hounsfield.progress import Progress, silent
 from hounsfield.tasks import Task, family_of
@@ -25,10 +27,6 @@ KINDS = ("class folders", "table", "dicom folder", "medmnist", "npy pair", "phan
 # What says where its images are by a path, which may start from another folder.
 WITH_LABEL_COLUMNS = frozenset({"class folders", "table", "dicom folder", "phantom", box_rows.KIND})
 WITH_IMAGES_ELSEWHERE = frozenset({"table", "dicom folder", coco.KIND, voc.KIND, yolo.KIND, box_rows.KIND})
-# Folders of these names hold parts of a data set with boxes or label maps, and are no classes unless that is asked for.
-LAYOUT_FOLDERS = frozenset(
-    {"annotations", "images", "imagesets", "imagestr", "imagests", "jpegimages", "labels", "labelstr", "masks"}
-)
 FORMS = (
     "a folder with one sub-folder a class; a CSV or Parquet table with the columns image and label, or a folder that "
     "holds one; DICOM files with a table keyed by PatientID, StudyInstanceUID, SeriesInstanceUID or SOPInstanceUID; a "
@@ -36,13 +34,21 @@ FORMS = (
 )
 
 
-def load_cohort(
+def load_cohort(  # noqa: PLR0913 - one keyword for each option of the command line
     data: str | Path,
     *,
     kind: str | None = None,
     images: Path | None = None,
     label_columns: str | Sequence[str] | None = None,
     allow_outside: bool = False,
+    exclude: Sequence[str] = (),
+    label_level: int | None = None,
+    image_column: str | None = None,
+    patient_column: str | None = None,
+    patient_pattern: str | None = None,
+    positive: str | None = None,
+    class_names: Path | None = None,
+    test_on: str | None = None,
     labels: Sequence[str] | None = None,
     task: Task | None = None,
     progress: Progress = silent,
@@ -55,6 +61,14 @@ def load_cohort(
         images: the folder of the images, where a table lies elsewhere.
         label_columns: the label column of a table, or several columns of zeros and ones.
         allow_outside: whether paths of a table may lead out of that folder.
+        exclude: names of folders or files, or patterns such as ``*_copy``, that are left out.
+        label_level: which folder of an image's path is its class, counted from 1.
+        image_column: the column of a table that names the images; found by its values by default.
+        patient_column: the column of a table that names the patients.
+        patient_pattern: a regular expression that finds the patient in an image's path: its first group, or all of it.
+        positive: which of two labels is the positive one.
+        class_names: a file with a name for each label.
+        test_on: ``COLUMN=VALUE``: the rows of a table that are tested on; all others are trained on.
         labels: the labels to expect, in class order, such as those of a trained network; then not every one of them
             needs to occur, and an unknown one is refused.
         task: the task to expect together with ``labels``; data that can be read for several is read for this one.
@@ -66,9 +80,26 @@ def load_cohort(
             given for data that comes with its images.
     """
     columns = (label_columns,) if isinstance(label_columns, str) else tuple(label_columns or ())
-    options = Options(images, columns, allow_outside, tuple(labels or ()), task, progress)
-    forced = _known_kind(kind)
-    text = os.fspath(data)
+    options = Options(
+        images=images,
+        label_columns=columns,
+        allow_outside=allow_outside,
+        exclude=tuple(exclude),
+        label_level=label_level,
+        image_column=image_column,
+        patient_column=patient_column,
+        patient_pattern=patient_pattern,
+        positive=positive,
+        class_names=class_names,
+        test_on=test_on,
+        labels=tuple(labels or ()),
+        task=task,
+        progress=progress,
+    )
+    return _load(os.fspath(data), options, _known_kind(kind))
+
+
+def _load(text: str, options: Options, forced: str | None) -> Cohort:
     if not text.strip():
         raise UsageError(f"DATA is empty. Expected {FORMS}. Name one of these; the current folder is called '.'.")
     prefix, colon, name = text.partition(":")
@@ -79,17 +110,41 @@ def load_cohort(
     path = Path(text).expanduser()
     if not path.exists():
         raise CohortError(_not_found(path))
-    found = _fitting(_kinds_at(path), task)
-    chosen = forced or (found[0] if found else None)
-    if chosen is None:
+    if forced is not None:
+        if forced not in LOADERS:
+            raise UsageError(f"A phantom is made by its name and not read from {path}: write phantom:NAME.")
+        _refuse_images(options, text, forced)
+        return _say_kind(LOADERS[forced](path, options), [], forced, options)
+    choice = _chosen(path, options)
+    if choice is None:
+        also = what_else(Folder(path, options)) if path.is_dir() else ""
         raise CohortError(
-            f"Found nothing in {path} that makes a cohort{_why_not(path)}. Expected {FORMS}. Give one of these."
+            f"Found nothing in {path} that makes a cohort{_why_not(path)}. {also}{' ' * bool(also)}Expected {FORMS}. Give "
+            "one of these."
         )
-    if chosen not in LOADERS:
-        raise UsageError(f"A phantom is made by its name and not read from {path}: write phantom:NAME.")
-    _refuse_images(options, text, chosen)
-    cohort = LOADERS[chosen](path, options)
-    return _say_kind(cohort, found, forced, options)
+    _refuse_images(options, text, choice.kind)
+    cohort = _read_choice(choice, options)
+    cohort = dataclasses.replace(cohort, notes=(*cohort.notes, *choice.notes))
+    return _say_kind(cohort, [choice.kind, *choice.others], None, options)
+
+
+def _chosen(path: Path, options: Options) -> Choice | None:
+    """How DATA is read where no kind is forced."""
+    if path.is_file():
+        found = _fitting(_kinds_of_file(path, options), options.task)
+        return Choice(found[0], path, others=found[1:]) if found else None
+    if options.label_level is not None:
+        return Choice("class folders", path)
+    certain = _fitting(_certain_kinds(path), options.task)
+    return choose(Folder(path, options), certain)
+
+
+def _read_choice(choice: Choice, options: Options) -> Cohort:
+    if choice.tree is not None:
+        return cohort_of_tree(choice.tree, options, choice.beside)
+    if choice.table is not None:
+        return cohort_of_table(choice.table, choice.path, options)
+    return LOADERS[choice.kind](choice.path, options)
 
 
 def _refuse_images(options: Options, data: str, kind: str) -> None:
@@ -131,54 +186,38 @@ def _say_kind(cohort: Cohort, found: Sequence[str], forced: str | None, options:
     return dataclasses.replace(cohort, notes=(*notes, *cohort.notes))
 
 
-def _kinds_at(path: Path) -> list[str]:
-    """The kinds that a path can be read as, the likeliest first."""
-    if path.is_file():
-        suffix = path.suffix.lower()
-        if suffix in TABLE_SUFFIXES:
-            return _kinds_of_table(path)
-        if suffix == ".npz":
-            return ["medmnist"]
-        if suffix == ".npy" and (path.parent / "labels.npy").is_file():
-            return ["npy pair"]
-        return detection_sources.kinds_with_boxes(path)
+def _kinds_of_file(path: Path, options: Options) -> list[str]:
+    """The kinds that a file can be read as, the likeliest first."""
+    if is_table(path):
+        return _kinds_of_table(path, options)
+    if path.suffix.lower() == ".npz":
+        return ["medmnist"]
+    if path.suffix.lower() == ".npy" and (path.parent / "labels.npy").is_file():
+        return ["npy pair"]
+    return detection_sources.kinds_with_boxes(path)
+
+
+def _certain_kinds(path: Path) -> list[str]:
+    """The kinds that files of their own form in a folder speak for, the likeliest first."""
     found = []
     if (path / "images.npy").is_file() and (path / "labels.npy").is_file():
         found.append("npy pair")
-    tables = _tables_in(path)
-    found += dict.fromkeys(kind for table in tables for kind in _kinds_of_table(table))
     found += detection_sources.kinds_with_boxes(path)
     if any(True for _ in path.glob("*.npz")):
         found.append("medmnist")
-    below = [folder for folder in subfolders(path) if folder.name.lower() not in LAYOUT_FOLDERS]
-    if any(True for folder in below for _ in find_images(folder)):
-        found.append("class folders")
     return found
 
 
-def _tables_in(folder: Path) -> list[Path]:
-    """The tables right in a folder that name images or DICOM objects."""
-    tables = sorted(
-        path for path in folder.iterdir() if path.suffix.lower() in TABLE_SUFFIXES and not path.name.startswith(".")
-    )
-    return [table for table in tables if _kinds_of_table(table, strict=False)]
+def _kinds_of_table(path: Path, options: Options) -> list[str]:
+    """What a table can be read as, the likeliest first.
 
-
-def _kinds_of_table(path: Path, *, strict: bool = True) -> list[str]:
-    """What a table can be read as, the likeliest first; nothing for another file, unless it has to be a table."""
-    try:
-        table = read_table(path)
-    except CohortError:
-        if strict:
-            raise
-        return []
-    columns = list(table.columns)
-    if "image" in columns:
-        boxes = [box_rows.KIND] if box_rows.box_columns(columns) else []
-        return [*boxes, "table"] if box_rows.is_box_table(table) else ["table", *boxes]
-    if identifier_column(columns):
-        return ["dicom folder"]
-    return ["table"] if strict else []
+    Raises:
+        CohortError: the file cannot be read.
+    """
+    found = Folder(path.parent, options).look_at(path)
+    if found.error:
+        raise CohortError(found.error)
+    return found.kinds or ["table"]
 
 
 def _load_table(path: Path, options: Options) -> Cohort:
@@ -196,7 +235,7 @@ def _load_dicom(path: Path, options: Options) -> Cohort:
 def _only_table(path: Path, kind: str) -> Path:
     if path.is_file():
         return path
-    tables = [table for table in _tables_in(path) if kind in _kinds_of_table(table, strict=False)]
+    tables = [table.path for table in Folder(path, Options()).tables if kind in table.kinds]
     if len(tables) != 1:
         listed = ", ".join(table.name for table in tables) or "none"
         raise CohortError(
@@ -264,7 +303,7 @@ def _named(prefix: str, name: str, options: Options, forced: str | None) -> Coho
 
 def _load_phantom(name: str, options: Options, forced: str | None) -> Cohort:
     table = cached_phantom(name, progress=options.progress)
-    chosen = box_rows.KIND if forced == box_rows.KIND else _fitting(_kinds_of_table(table), options.task)[0]
+    chosen = box_rows.KIND if forced == box_rows.KIND else _fitting(_kinds_of_table(table, options), options.task)[0]
     cohort = LOADERS[chosen](table, options)
     return dataclasses.replace(cohort, kind="phantom", name=name)
 

@@ -23,8 +23,8 @@ from hounsfield.boxes import are_valid, clipped
 from hounsfield.cohorts.cohort import Cohort
 from hounsfield.cohorts.decoded import release_decoded
 from hounsfield.cohorts.files import ordered_map
+from hounsfield.cohorts.options import MAX_BAD_FRACTION, NUM_NAMED
 from hounsfield.cohorts.public import cache_folder
-from hounsfield.cohorts.tables import MAX_BAD_FRACTION, NUM_NAMED
 from hounsfield.errors import CohortError, ImageError, PreprocessingError, ResourceError
 from hounsfield.images.image import Image
 from hounsfield.images.reference import Reference

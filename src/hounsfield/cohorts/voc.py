@@ -18,12 +18,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from hounsfield.boxes import COLUMNS as BOX_COLUMNS
-from hounsfield.cohorts.annotations import Annotations, conclude_detection
+from hounsfield.cohorts.annotations import Annotations, build_box_cohort
 from hounsfield.cohorts.coco import split_in
 from hounsfield.cohorts.cohort import Cohort
 from hounsfield.cohorts.files import text_lines
 from hounsfield.cohorts.folders import subfolders
-from hounsfield.cohorts.tables import NUM_NAMED, SPLIT_WORDS, Options
+from hounsfield.cohorts.options import NUM_NAMED, Options
+from hounsfield.cohorts.words import SPLIT_WORDS
 from hounsfield.errors import CohortError
 from hounsfield.images import image_files
 
@@ -82,7 +83,7 @@ def load_voc(path: Path, options: Options) -> Cohort:
     frame = pd.DataFrame(boxes, columns=["image", "label", *BOX_COLUMNS[2], "place"])
     notes += _unused(pictures, {row["image"] for row in rows})
     found = Annotations(pd.DataFrame(rows), frame, sizes=sizes, notes=tuple(notes))
-    return conclude_detection(found, options, root=root, kind=KIND, name=path.resolve().name)
+    return build_box_cohort(found, options, root=root, kind=KIND, name=path.resolve().name)
 
 
 def parse_xml(path: Path) -> Element:

@@ -19,11 +19,12 @@ import yaml
 
 from hounsfield.boxes import COLUMNS as BOX_COLUMNS
 from hounsfield.boxes import from_centres, reversed_axes, scaled
-from hounsfield.cohorts.annotations import Annotations, conclude_detection
+from hounsfield.cohorts.annotations import Annotations, build_box_cohort
 from hounsfield.cohorts.cohort import Cohort
 from hounsfield.cohorts.files import text_lines
+from hounsfield.cohorts.options import NUM_NAMED, Options
 from hounsfield.cohorts.shapes import image_shapes
-from hounsfield.cohorts.tables import NUM_NAMED, SPLIT_WORDS, Options
+from hounsfield.cohorts.words import SPLIT_WORDS
 from hounsfield.errors import CohortError
 from hounsfield.images import image_files
 
@@ -96,7 +97,7 @@ def load_yolo(path: Path, options: Options) -> Cohort:
     notes = _notes(images, num_without, unreadable, sheet)
     frame = pd.DataFrame(boxes, columns=["image", "label", *BOX_COLUMNS[2], "place"])
     found = Annotations(pd.DataFrame(rows), frame, tuple(sheet.names.values()), notes=tuple(notes))
-    return conclude_detection(found, options, root=root, kind=KIND, name=sheet.root.resolve().name)
+    return build_box_cohort(found, options, root=root, kind=KIND, name=sheet.root.resolve().name)
 
 
 def _notes(images: dict[str, str | None], num_without: int, unreadable: Sequence[str], sheet: _Sheet) -> list[str]:

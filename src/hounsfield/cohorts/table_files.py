@@ -1,0 +1,139 @@
+"""Reading a table from a file: CSV in any separator and encoding, compressed or not, Excel, Parquet."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import charset_normalizer
+import pandas as pd
+
+from hounsfield.delimiter import DELIMITERS, decimal_comma_columns
+from hounsfield.errors import CohortError
+
+TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".xlsx", ".csv.gz", ".tsv.gz")
+# Columns that are found whatever their case.
+OWN_COLUMNS = ("image", "patient", "split")
+# A table of samples is never larger, unpacked.
+MAX_BYTES = 2**31
+# So much of a text tells its encoding.
+SAMPLE_BYTES = 2**18
+# Encodings that spreadsheets write beside Unicode; tried where a text is no UTF-8 and has no mark of UTF-16.
+ENCODINGS = ["cp1252", "gb18030", "big5", "shift_jis", "euc_kr", "cp1251", "cp1250"]
+
+
+def is_table(path: Path) -> bool:
+    """Whether a file is a table by its name."""
+    return path.name.lower().endswith(TABLE_SUFFIXES)
+
+
+def table_stem(path: Path) -> str:
+    """The name of a table without its suffixes."""
+    name = path.name
+    for suffix in (".gz", ".csv", ".tsv", ".parquet", ".xlsx"):
+        if name.lower().endswith(suffix):
+            name = name[: -len(suffix)]
+    return name
+
+
+def read_table(path: Path, *, may_be_empty: bool = False) -> pd.DataFrame:
+    """Read a table; all that is not Parquet is text, so that no label such as ``None`` or ``01`` changes.
+
+    Returns:
+        The table; ``attrs["notes"]`` says which encoding or sheet was read, where that was a choice.
+
+    Raises:
+        CohortError: the file is no table, or it has no rows and that is not allowed.
+    """
+    notes: list[str] = []
+    try:
+        table, header = _read(path, notes)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, pd.errors.ParserError) as error:
+        reason = " ".join(str(error).split())
+        raise CohortError(
+            f"Cannot read the table {path} ({reason}): expected CSV, TSV, Excel (.xlsx) or Parquet. Save it again in "
+            "one of these; CSV in UTF-8 is the safest."
+        ) from error
+    table.columns = own_columns([str(column).strip() for column in table.columns])
+    if table.empty and not may_be_empty:
+        raise CohortError(f"The table {path} has no rows: expected one for each image. Fill it.")
+    header = [column.strip() for column in header]
+    twice = sorted({column for column in header if header.count(column) > 1})
+    if twice:
+        raise CohortError(f"The table {path} has the column {', '.join(twice)} more than once. Rename or remove one.")
+    table = table.reset_index(drop=True)
+    table.attrs["notes"] = notes
+    return table
+
+
+def _read(path: Path, notes: list[str]) -> tuple[pd.DataFrame, list[str]]:
+    """The table and its header as it is in the file: pandas gives a repeated column another name."""
+    name = path.name.lower()
+    if name.endswith(".parquet"):
+        table = pd.read_parquet(path)
+        return table, [str(column) for column in table.columns]
+    if name.endswith(".xlsx"):
+        return _read_excel(path, notes)
+    text = _text_of(path, notes)
+    separator = "\t" if name.removesuffix(".gz").endswith(".tsv") else _separator(text)
+    table = _parsed(text, separator, header=0)
+    # An empty name is a column without one.
+    header = [column for column in _parsed(text, separator, rows=1).iloc[0] if column]
+    return table.assign(**decimal_comma_columns(table, separator)), header
+
+
+def _parsed(text: str, separator: str, *, header: int | None = None, rows: int | None = None) -> pd.DataFrame:
+    return pd.read_csv(io.StringIO(text), sep=separator, header=header, nrows=rows, dtype=str, keep_default_na=False)
+
+
+def _separator(text: str) -> str:
+    first = text.partition("\n")[0]
+    return max(DELIMITERS, key=first.count)
+
+
+def _text_of(path: Path, notes: list[str]) -> str:
+    """The text of a file in the encoding that it is in."""
+    opener = gzip.open if path.name.lower().endswith(".gz") else open
+    with opener(path, "rb") as stream:
+        data = stream.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"it is larger than {MAX_BYTES:,} bytes")
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return data.decode("utf-16")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        best = charset_normalizer.from_bytes(data[:SAMPLE_BYTES], cp_isolation=ENCODINGS).best()
+    if best is None:
+        raise ValueError("its encoding is not known")
+    notes.append(f"The table {path.name} is no UTF-8 and was read as {best.encoding}.")
+    return data.decode(best.encoding)
+
+
+def _read_excel(path: Path, notes: list[str]) -> tuple[pd.DataFrame, list[str]]:
+    with zipfile.ZipFile(path) as archive:
+        if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
+            raise ValueError(f"it is larger than {MAX_BYTES:,} bytes when unpacked")
+    sheets = pd.read_excel(path, sheet_name=None, header=None, dtype=str, keep_default_na=False, engine="openpyxl")
+    filled = {str(name): sheet for name, sheet in sheets.items() if not sheet.empty}
+    if not filled:
+        return pd.DataFrame(), []
+    name, sheet = next(iter(filled.items()))
+    if len(filled) > 1:
+        notes.append(f"The sheet '{name}' of {path.name} was read; the others ({', '.join([*filled][1:])}) were not.")
+    header = [str(value) for value in sheet.iloc[0]]
+    table = sheet.iloc[1:].reset_index(drop=True)
+    table.columns = pd.Index([value or f"Unnamed: {number}" for number, value in enumerate(header)])
+    return table, [value for value in header if value]
+
+
+def own_columns(columns: Sequence[str]) -> list[str]:
+    """The columns, those that differ from one of ``OWN_COLUMNS`` in their case alone called as it is."""
+    plain = [column.lower() for column in columns]
+    return [
+        own if own in OWN_COLUMNS and plain.count(own) == 1 else column
+        for own, column in zip(plain, columns, strict=True)
+    ]

@@ -1,0 +1,108 @@
+"""What the names of folders and files say: splits, parts, patients, masks. Names are evidence, never proof."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+SPLIT_WORDS = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validate": "validation",
+    "validation": "validation",
+    "test": "test",
+    "testing": "test",
+}
+# Words that stand beside a split's name without changing it: train_images, test-set, stage_2_train.
+FILLERS = frozenset(
+    {
+        "set",
+        "images",
+        "image",
+        "imgs",
+        "img",
+        "data",
+        "dataset",
+        "auto",
+        "stage",
+        "split",
+        "jpeg",
+        "jpg",
+        "png",
+        "dicom",
+    }
+)
+PART_WORDS = frozenset(
+    {"part", "parts", "subset", "batch", "chunk", "shard", "fold", "archive", "images", "image", "imgs", "img", "disk"}
+)
+PATIENT_WORDS = frozenset(
+    {"patient", "pat", "subject", "subj", "sub", "case", "study", "series", "person", "pid", "mrn", "session", "ses"}
+)
+MASK = re.compile(
+    r"(?P<stem>.+?)[ _\-](mask|masks|seg|segm|segmentation|gt|groundtruth|annotation|roi)(?P<number>[ _\-]?\d{1,3})?$",
+    re.IGNORECASE,
+)
+# Folders with as many names that differ in their numbers alone are patients rather than classes.
+FEWEST_PATIENTS = 10
+IDENTIFIER = re.compile(r"\d+(\.\d+){3,}|[0-9a-f]{8,}(-[0-9a-f]{4,})*|\d{5,}", re.IGNORECASE)
+
+
+def tokens(name: str) -> list[str]:
+    """The words of a name in lower case: letters and digits apart, cut also where a capital begins a word."""
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    return re.findall(r"[^\W\d_]+|\d+", spaced.lower())
+
+
+def split_word(name: str) -> str | None:
+    """The split that a folder's whole name stands for, such as ``train`` or ``Testing``."""
+    return SPLIT_WORDS.get(name.strip().lower())
+
+
+def split_like(name: str) -> str | None:
+    """The split that a name stands for once numbers and words such as ``images`` are set aside."""
+    left = [word for word in tokens(name) if not word.isdecimal() and word not in FILLERS]
+    return SPLIT_WORDS.get(left[0]) if len(left) == 1 else None
+
+
+def without_digits(name: str) -> str:
+    """A name with every number replaced by one sign."""
+    return re.sub(r"\d+", "#", name)
+
+
+def are_parts(names: Sequence[str]) -> bool:
+    """Whether names are those of parts of one set: equal but for a number, which follows a word such as ``part``."""
+    if len(names) < 2 or len({without_digits(name) for name in names}) > 1:
+        return False
+    words = tokens(names[0])
+    numbered = [before for before, after in pairwise(words) if after.isdecimal()]
+    return bool(numbered) and numbered[-1] in PART_WORDS
+
+
+def are_patients(names: Sequence[str]) -> bool:
+    """Whether names look like those of patients or studies: many that differ in their numbers alone, or identifiers."""
+    if len(names) < FEWEST_PATIENTS:
+        return False
+    if all(IDENTIFIER.search(name) for name in names):
+        return True
+    stems = {without_digits(name) for name in names}
+    numbers = sum(name.strip().isdecimal() for name in names)
+    # Grades and counts are numbers too, but few.
+    return (
+        len(stems) <= max(1, len(names) // FEWEST_PATIENTS)
+        and "#" in "".join(stems)
+        and (numbers < len(names) or len(names) >= 2 * FEWEST_PATIENTS)
+    )
+
+
+def mask_partners(names: Iterable[str]) -> set[str]:
+    """The names, without their suffixes, that say they are the mask of another one that is there too."""
+    present = set(names)
+    found = set()
+    for name in present:
+        match = MASK.fullmatch(name)
+        if match and match["stem"] in present:
+            found.add(name)
+    return found
