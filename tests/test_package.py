@@ -66,7 +66,7 @@ HEAVY_ROOMS = {"augmentation", "models", "detection", "planning", "training", "c
 LIGHT_ROOMS = set(LAYERS) - HEAVY_ROOMS
 HEAVY = ("keras", "tensorflow", "jax", "torch")
 # Import name -> distribution, where they differ.
-DISTRIBUTIONS = {"cv2": "opencv-python-headless", "yaml": "pyyaml"}
+DISTRIBUTIONS = {"charset_normalizer": "charset-normalizer", "cv2": "opencv-python-headless", "yaml": "pyyaml"}
 
 
 def module_name(path: Path) -> str:
@@ -208,8 +208,8 @@ def test_dependencies_are_what_is_imported() -> None:
     outside = {name.partition(".")[0] for path in FILES for name in imports_of(path)} - set(sys.stdlib_module_names)
     needed = {DISTRIBUTIONS.get(name, name).lower() for name in outside - {"hounsfield"}}
     assert needed <= declared | optional
-    # pydicom finds its decoders by itself, pandas its Parquet engine; the others are imported by name.
-    unseen = {"pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "pyarrow"}
+    # pydicom finds its decoders by itself, pandas its Excel engine; the others are imported by name.
+    unseen = {"openpyxl", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "pyarrow"}
     assert declared - unseen <= needed
 
 

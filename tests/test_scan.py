@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from copy import copy as copy_of
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,6 +16,7 @@ from hounsfield.cohorts import files as cohort_files
 from hounsfield.cohorts.decoded import keep_decoded
 from hounsfield.cohorts.scan import Facts, Scan, scan
 from hounsfield.images import Image, Reference
+from hounsfield.images.reading import read_reference
 from hounsfield.preprocessing import Pipeline
 from hounsfield.preprocessing.resampling import Resize
 
@@ -34,9 +36,9 @@ def folder(tmp_path: Path) -> Path:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that were decoded, in order."""
     names: list[str] = []
-    plain = cohort_files.read_reference
+    plain = read_reference
 
-    def counted(reference: Reference, **options: int) -> object:
+    def counted(reference: Reference, **options: Any) -> Image:
         names.append(Path(reference.path).name)
         return plain(reference, **options)
 
@@ -113,4 +115,5 @@ def test_decoded_images_stay_within_their_bound(folder: Path, decoded: list[str]
         assert isinstance(other, Image)
         np.testing.assert_array_equal(one.pixels, other.pixels)
     copy = copy_of(cohort.source)
+    assert isinstance(first[3], Image)
     assert copy.read(references[3]).pixels.tobytes() == first[3].pixels.tobytes()

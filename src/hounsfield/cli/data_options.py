@@ -1,11 +1,18 @@
-"""The options that every command taking DATA shares."""
+"""The options that every command taking DATA shares, declared once."""
 
 from __future__ import annotations
 
+import functools
+import inspect
+import typing
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from hounsfield.cohorts.request import DataRequest
 
 Data = Annotated[
     str,
@@ -14,16 +21,97 @@ Data = Annotated[
         "label maps, medmnist:NAME or phantom:NAME."
     ),
 ]
-Kind = Annotated[str | None, typer.Option("--kind", help="Force the kind of DATA instead of detecting it.")]
-Images = Annotated[Path | None, typer.Option("--images", help="Folder of the images, where the table lies elsewhere.")]
-LabelColumns = Annotated[
-    list[str] | None,
-    typer.Option("--label-column", help="Label column of the table; repeat for several (multi-label)."),
-]
-AllowOutside = Annotated[
-    bool, typer.Option("--allow-outside", help="Let paths in the table lead out of the data folder.")
-]
-DropLeaks = Annotated[
-    bool, typer.Option("--drop-leaks", help="Leave out training rows whose patient or picture is in test too.")
-]
-AllowLeaks = Annotated[bool, typer.Option("--allow-leaks", help="Train although patients or pictures are in test too.")]
+# Option, type and help of all that says how DATA is read, in the order of the help; named after their attributes.
+READING: dict[str, Any] = {
+    "kind": Annotated[str | None, typer.Option(help="Choose the kind of DATA instead of having it detected.")],
+    "images": Annotated[Path | None, typer.Option(help="Folder of the images, where the table lies elsewhere.")],
+    "label_columns": Annotated[
+        list[str] | None,
+        typer.Option("--label-column", help="Label column of the table; repeat for several (multi-label)."),
+    ],
+    "image_column": Annotated[
+        str | None, typer.Option(help="Column that names the images; found by its values by default.")
+    ],
+    "patient_column": Annotated[str | None, typer.Option(help="Column that names the patients.")],
+    "patient_pattern": Annotated[
+        str | None, typer.Option(help="Regular expression that finds the patient in an image's path (first group).")
+    ],
+    "label_level": Annotated[
+        int | None, typer.Option(min=1, help="Which folder of an image's path is its class, counted from 1.")
+    ],
+    "exclude": Annotated[
+        list[str] | None, typer.Option(help="Folder, file or pattern such as '*_copy' to leave out; repeatable.")
+    ],
+    "positive": Annotated[str | None, typer.Option(help="The positive one of two labels.")],
+    "class_names": Annotated[
+        Path | None, typer.Option(help="File with a name for each label: a table, JSON, YAML or a name per line.")
+    ],
+    "test_on": Annotated[
+        str | None, typer.Option(metavar="COLUMN=VALUE", help="Rows of the table to test on; the others train.")
+    ],
+    "allow_outside": Annotated[
+        bool, typer.Option("--allow-outside", help="Let paths in the table lead out of the data folder.")
+    ],
+}
+LEAKS: dict[str, Any] = {
+    "drop_leaks": Annotated[
+        bool, typer.Option("--drop-leaks", help="Leave out training rows whose patient or picture is in test too.")
+    ],
+    "allow_leaks": Annotated[
+        bool, typer.Option("--allow-leaks", help="Train although patients or pictures are in test too.")
+    ],
+}
+SWITCHES = frozenset({"allow_outside", *LEAKS})
+
+
+def with_request(*, leaks: bool = False, data: Any = Data) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command DATA and its options, which it receives as one ``request``.
+
+    Args:
+        leaks: whether it also takes what is done about leaks.
+        data: the argument DATA, where it is not the usual one; it may be optional, and the request then has none.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        # The request itself is built below, and its class is imported only when a command runs.
+        hints = typing.get_type_hints(command, localns={"DataRequest": object}, include_extras=True)
+        chosen = READING | (LEAKS if leaks else {})
+        own = [
+            parameter.replace(annotation=hints[name])
+            for name, parameter in inspect.signature(command).parameters.items()
+            if name != "request"
+        ]
+        parameters = [_data(data), *own, *(_option(name, hint) for name, hint in chosen.items())]
+
+        @functools.wraps(command)
+        def wrapper(**given: Any) -> None:
+            values = {name: given.pop(name) for name in ("data", *chosen)}
+            command(request=_request(values), **given)
+
+        wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what inspect looks for
+        wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return wrapper
+
+    return decorate
+
+
+def _data(annotation: Any) -> inspect.Parameter:
+    optional = type(None) in typing.get_args(typing.get_args(annotation)[0])
+    default = None if optional else inspect.Parameter.empty
+    return inspect.Parameter("data", inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _option(name: str, annotation: Any) -> inspect.Parameter:
+    default = False if name in SWITCHES else None
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _request(values: dict[str, Any]) -> DataRequest:
+    from hounsfield.cohorts.request import DataRequest
+
+    plain: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else str(value) if isinstance(value, Path) else value
+        for name, value in values.items()
+        if value is not None
+    }
+    return DataRequest(**({"data": ""} | plain))

@@ -8,20 +8,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hounsfield.cli.data_options import AllowOutside, Data, Images, Kind, LabelColumns
+from hounsfield.cli.data_options import with_request
 
 if TYPE_CHECKING:
     from hounsfield.cohorts.audit import Audit
     from hounsfield.cohorts.box_figures import BoxFigures
+    from hounsfield.cohorts.request import DataRequest
     from hounsfield.cohorts.scan import Scan
     from hounsfield.plans.costs import Cost
     from hounsfield.progress import Progress
     from hounsfield.reports.inspection import InspectionFiles
 
 
+@with_request()
 def command(
-    data: Data,
     *,
+    request: DataRequest,
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="Folder of the page and the montage. [default: inspection-NAME]"),
@@ -30,10 +32,6 @@ def command(
         bool,
         typer.Option("--json", help="Print everything as JSON; write pictures only if -o is given."),
     ] = False,
-    kind: Kind = None,
-    images: Images = None,
-    label_column: LabelColumns = None,
-    allow_outside: AllowOutside = False,
     cost: Annotated[
         bool, typer.Option("--cost/--no-cost", help="Estimate time, memory and disk of a training on this machine.")
     ] = True,
@@ -44,22 +42,20 @@ def command(
     """Check DATA before training: balance, geometry, unreadable files, duplicates, leaks, shortcuts."""
     from hounsfield.cli.console import check_folder, out, print_json, progress_bars, say
     from hounsfield.cli.shift import compare
-    from hounsfield.cohorts import load_cohort
+    from hounsfield.cohorts import load_request
     from hounsfield.cohorts.audit import audit
     from hounsfield.cohorts.scan import scan
 
     check_folder(output)
     with progress_bars() as progress:
-        cohort = load_cohort(
-            data, kind=kind, images=images, label_columns=label_column, allow_outside=allow_outside, progress=progress
-        )
+        cohort = load_request(request, progress=progress)
         for note in cohort.notes:
             say(f"Note: {note}")
         scanned = scan(cohort, progress=progress)
         if against is not None:
-            other = load_cohort(
-                against, kind=kind, label_columns=label_column, allow_outside=allow_outside, progress=progress
-            )
+            # A folder of images belongs to its own table.
+            there = dataclasses.replace(request, data=against, images=None)
+            other = load_request(there, progress=progress)
             compare(scanned, scan(other, progress=progress), output, as_json=as_json)
             return
         found = audit(cohort, scanned=scanned)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from hounsfield.cli.data_options import AllowLeaks, AllowOutside, Data, DropLeaks, Images, Kind, LabelColumns
+from hounsfield.cli.data_options import with_request
+
+if TYPE_CHECKING:
+    from hounsfield.cohorts.request import DataRequest
 
 
+@with_request(leaks=True)
 def command(
-    data: Data,
     *,
+    request: DataRequest,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write the plan here instead of printing it.")
     ] = None,
@@ -24,12 +28,6 @@ def command(
     change: Annotated[
         list[str] | None, typer.Option("--set", help="Set a field of the plan, as FIELD=VALUE; repeatable.")
     ] = None,
-    kind: Kind = None,
-    images: Images = None,
-    label_column: LabelColumns = None,
-    allow_outside: AllowOutside = False,
-    drop_leaks: DropLeaks = False,
-    allow_leaks: AllowLeaks = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
 ) -> None:
     """Decide how to train on DATA, and say why; nothing is trained."""
@@ -41,14 +39,10 @@ def command(
         raise UsageError(f"'{output}' is a folder, and a file for the plan is expected. Name one, such as plan.yaml.")
     check_folder(output.parent if output is not None else None)
     announce_backend()
-    from hounsfield.cohorts.request import DataRequest
     from hounsfield.plans.loading import check_changes
     from hounsfield.training import prepare
 
     check_changes(change or ())
-    request = DataRequest(
-        data, kind, str(images) if images else None, tuple(label_column or ()), allow_outside, drop_leaks, allow_leaks
-    )
     with progress_bars() as progress:
         prepared = prepare(request, seed=seed, progress=progress)
     for note in prepared.cohort.notes:

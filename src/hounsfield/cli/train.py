@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from hounsfield.cli.data_options import AllowLeaks, AllowOutside, DropLeaks, Images, Kind, LabelColumns
+from hounsfield.cli.data_options import with_request
+
+if TYPE_CHECKING:
+    from hounsfield.cohorts.request import DataRequest
+
+Data = Annotated[str | None, typer.Argument(help="DATA to train on; not needed with --resume.")]
 
 
+@with_request(leaks=True, data=Data)
 def command(
-    data: Annotated[str | None, typer.Argument(help="DATA to train on; not needed with --resume.")] = None,
     *,
+    request: DataRequest,
     plan: Annotated[
         Path | None, typer.Option("--plan", help="A plan made by 'hounsfield plan' and perhaps edited.")
     ] = None,
@@ -35,12 +41,6 @@ def command(
     change: Annotated[
         list[str] | None, typer.Option("--set", help="Set a field of the plan, as FIELD=VALUE; repeatable.")
     ] = None,
-    kind: Kind = None,
-    images: Images = None,
-    label_column: LabelColumns = None,
-    allow_outside: AllowOutside = False,
-    drop_leaks: DropLeaks = False,
-    allow_leaks: AllowLeaks = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON.")] = False,
 ) -> None:
     """Train a network on DATA; evaluate, bundle and diagnose it."""
@@ -49,35 +49,25 @@ def command(
     from hounsfield.cli.summary import print_run
     from hounsfield.errors import UsageError
 
-    if (data is None) == (resume is None):
+    if (request.data == "") == (resume is None):
         raise UsageError("Give either DATA to train on, or --resume RUN to continue a run.")
     if plan is not None and (model is not None or effort != "standard"):
         raise UsageError(
             "A plan has its own network and effort: give --plan, or --model and --effort; single fields "
             "change with --set."
         )
-    others = (out, plan, model, change, kind, images, label_column, allow_outside, drop_leaks, allow_leaks)
+    others = (out, plan, model, change, request.has_options)
     if resume is not None and (any(others) or seed is not None or effort != "standard"):
         raise UsageError("A run that is resumed keeps its data, plan, seed and folder: give --resume RUN alone.")
     announce_backend()
     from hounsfield import training
-    from hounsfield.cohorts.request import DataRequest
     from hounsfield.plans.loading import load_plan
 
-    folder = resume or out or _new_folder(str(data))
+    folder = resume or out or _new_folder(request.data)
     with progress_bars() as progress, _resumable(folder):
         if resume is not None:
             run = training.resume(resume, progress=progress)
         else:
-            request = DataRequest(
-                str(data),
-                kind,
-                str(images) if images else None,
-                tuple(label_column or ()),
-                allow_outside,
-                drop_leaks,
-                allow_leaks,
-            )
             loaded = load_plan(plan) if plan is not None else None
             say(f"Run folder: {folder}")
             run = training.train(

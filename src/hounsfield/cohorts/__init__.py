@@ -3,7 +3,7 @@
 from hounsfield.cohorts.cohort import Cohort, ImageSource
 from hounsfield.cohorts.digest import pixel_digest
 from hounsfield.cohorts.public import MEDMNIST, cache_folder, get_medmnist
-from hounsfield.cohorts.sources import KINDS, load_cohort
+from hounsfield.cohorts.sources import KINDS, load_cohort, load_request
 from hounsfield.cohorts.split import assign_folds, assign_splits
 from hounsfield.cohorts.store import SceneStore, Store
 from hounsfield.cohorts.targets import TARGETS
@@ -21,5 +21,6 @@ __all__ = [
     "cache_folder",
     "get_medmnist",
     "load_cohort",
+    "load_request",
     "pixel_digest",
 ]

@@ -31,6 +31,8 @@ LABEL_NAMES = frozenset(
 NO_FINDING = re.compile(r"no[ _\-]?findings?|normal|none|healthy|negative", re.IGNORECASE)
 # More different numbers than these are no grades.
 MOST_GRADES = 20
+# From so many numbers on their order may matter.
+FEWEST_GRADES = 4
 NUM_NAMED = 5
 
 
@@ -75,7 +77,7 @@ def read_labels(
             f"one for each in the column '{wanted[0]}'. Fill them, or delete the rows."
         )
     else:
-        _refuse_measurements(labels, wanted[0], where)
+        notes += _measured(labels, wanted[0], where)
     return labels, wanted, several, notes
 
 
@@ -114,12 +116,19 @@ def _are_comma_lists(distinct: Sequence[str]) -> bool:
     return all(part in single or counts[part] > 1 for part in counts) and bool(single & set(counts))
 
 
-def _refuse_measurements(labels: pd.Series[str], column: str, where: str) -> None:
-    """Refuse numbers of so many values that they measure something and name no class."""
+def _measured(labels: pd.Series[str], column: str, where: str) -> list[str]:
+    """Refuse numbers of so many values that they measure something and name no class; a note on those of fewer.
+
+    Raises:
+        CohortError: there are more than ``MOST_GRADES``.
+    """
     distinct = labels.unique()
     numbers = pd.to_numeric(pd.Series(distinct), errors="coerce")
-    if numbers.isna().any() or len(distinct) <= MOST_GRADES:
-        return
+    if numbers.isna().any() or len(distinct) < FEWEST_GRADES:
+        return []
+    span = f"from {numbers.min():g} to {numbers.max():g}"
+    if len(distinct) <= MOST_GRADES:
+        return [f"The {len(distinct)} labels are numbers in order, {span}, and are read as classes without an order."]
     raise CohortError(
         f"The column '{column}' of {where} holds numbers with {len(distinct):,} different values, from "
         f"{numbers.min():g} to {numbers.max():g}: a measurement, and not classes. Expected labels: write ranges of it "

@@ -1,9 +1,9 @@
-"""What the user said about the data: kept in a run, so that it can be found again."""
+"""What the user chose about the data: kept in a run, so that it can be found again."""
 
 from __future__ import annotations
 
 import shlex
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,14 @@ class DataRequest:
         allow_outside: whether paths of a table may lead out of its folder.
         drop_leaks: leave out the training side of a leak into test.
         allow_leaks: train all the same.
+        exclude: names of folders or files, or patterns, that are left out.
+        label_level: which folder of a path is the class, counted from 1.
+        image_column: the column of a table that names the images.
+        patient_column: the column of a table that names the patients.
+        patient_pattern: a regular expression that finds the patient in the path of an image.
+        positive: the positive one of two labels.
+        class_names: a file with a name for each label.
+        test_on: ``COLUMN=VALUE``: the rows of a table that are the test split.
     """
 
     data: str
@@ -29,27 +37,54 @@ class DataRequest:
     allow_outside: bool = False
     drop_leaks: bool = False
     allow_leaks: bool = False
+    exclude: tuple[str, ...] = ()
+    label_level: int | None = None
+    image_column: str | None = None
+    patient_column: str | None = None
+    patient_pattern: str | None = None
+    positive: str | None = None
+    class_names: str | None = None
+    test_on: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; a path is made absolute, so that a run can be continued from anywhere."""
         values = asdict(self)
         values["data"] = ",".join(_absolute(part) for part in _parts(self.data))
-        values["images"] = _absolute(self.images) if self.images else None
+        for name in PATHS:
+            values[name] = _absolute(values[name]) if values[name] else None
         return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> DataRequest:
-        """The inverse of :meth:`to_dict`."""
-        return cls(**(values | {"label_columns": tuple(values["label_columns"])}))
+        """The inverse of :meth:`to_dict`; runs of earlier versions lack the options that came later."""
+        plain: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        }
+        return cls(**plain)
 
     def command_line(self) -> str:
         """DATA and its options as a shell takes them."""
-        options = {"--kind": self.kind, "--images": self.images}
-        words = [self.data, *(word for name, value in options.items() if value for word in (name, value))]
-        words += [word for column in self.label_columns for word in ("--label-column", column)]
-        switches = {"--allow-outside": self.allow_outside, "--drop-leaks": self.drop_leaks}
-        switches["--allow-leaks"] = self.allow_leaks
-        return shlex.join([*words, *(name for name, wanted in switches.items() if wanted)])
+        words = [self.data]
+        for name, value in list(asdict(self).items())[1:]:
+            option = "--" + OPTION_NAMES.get(name, name).replace("_", "-")
+            values = value if isinstance(value, tuple) else (value,) if value else ()
+            words += [option] if value is True else [word for one in values for word in (option, str(one))]
+        return shlex.join(words)
+
+    @property
+    def has_options(self) -> bool:
+        """Whether anything beside DATA was chosen."""
+        return self != DataRequest(self.data)
+
+
+# Attributes that are paths, and options that are called otherwise than their attributes.
+PATHS = ("images", "class_names")
+OPTION_NAMES = {"label_columns": "label_column"}
+READING = tuple(
+    field.name
+    for field in fields(DataRequest)
+    if field.name not in {"data", "images", "drop_leaks", "allow_leaks", "class_names"}
+)
 
 
 def _parts(data: str) -> list[str]:

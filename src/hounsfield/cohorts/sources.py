@@ -15,6 +15,7 @@ from hounsfield.cohorts.numpy_sets import load_archive, load_pair
 from hounsfield.cohorts.options import Options
 from hounsfield.cohorts.public import cache_folder, get_medmnist, parse_name
 from hounsfield.cohorts.readings import Choice, Folder, choose, what_else
+from hounsfield.cohorts.request import READING, DataRequest
 from hounsfield.cohorts.table_files import is_table
 from hounsfield.cohorts.tables import cohort_of_table, load_table
 from hounsfield.errors import CohortError, UsageError
@@ -99,6 +100,32 @@ def load_cohort(  # noqa: PLR0913 - one keyword for each option of the command l
     return _load(os.fspath(data), options, _known_kind(kind))
 
 
+def load_request(
+    request: DataRequest,
+    *,
+    labels: Sequence[str] | None = None,
+    task: Task | None = None,
+    progress: Progress = silent,
+) -> Cohort:
+    """Load what a request names; see :func:`load_cohort`.
+
+    Args:
+        request: DATA and its options.
+        labels: the labels to expect.
+        task: the task to expect.
+        progress: told about downloads and DICOM headers.
+    """
+    return load_cohort(
+        request.data,
+        images=Path(request.images) if request.images else None,
+        class_names=Path(request.class_names) if request.class_names else None,
+        labels=labels,
+        task=task,
+        progress=progress,
+        **{name: getattr(request, name) for name in READING},
+    )
+
+
 def _load(text: str, options: Options, forced: str | None) -> Cohort:
     if not text.strip():
         raise UsageError(f"DATA is empty. Expected {FORMS}. Name one of these; the current folder is called '.'.")
@@ -117,10 +144,9 @@ def _load(text: str, options: Options, forced: str | None) -> Cohort:
         return _say_kind(LOADERS[forced](path, options), [], forced, options)
     choice = _chosen(path, options)
     if choice is None:
-        also = what_else(Folder(path, options)) if path.is_dir() else ""
+        also = f" {what_else(Folder(path, options))}".rstrip() if path.is_dir() else ""
         raise CohortError(
-            f"Found nothing in {path} that makes a cohort{_why_not(path)}. {also}{' ' * bool(also)}Expected {FORMS}. Give "
-            "one of these."
+            f"Found nothing in {path} that makes a cohort{_why_not(path)}.{also} Expected {FORMS}. Give one of these."
         )
     _refuse_images(options, text, choice.kind)
     cohort = _read_choice(choice, options)

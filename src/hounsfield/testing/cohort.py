@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from hounsfield.bundle import Bundle
-from hounsfield.cohorts import Cohort, load_cohort
+from hounsfield.cohorts import Cohort, load_request
 from hounsfield.cohorts.request import DataRequest
 from hounsfield.errors import RunError
 from hounsfield.runs.folder import RunFolder
@@ -16,18 +16,6 @@ from hounsfield.runs.folder import RunFolder
 def tested_cohort(run: Path | str, data: str | None, bundle: Bundle) -> tuple[Cohort, str]:
     """The rows that a run is tested on, and which they are, in words; see :func:`evaluate_run`."""
     return _own_test_rows(RunFolder.open(Path(run)), bundle) if data is None else _other(data, bundle)
-
-
-def _load(request: DataRequest, bundle: Bundle) -> Cohort:
-    return load_cohort(
-        request.data,
-        kind=request.kind,
-        images=Path(request.images) if request.images else None,
-        label_columns=request.label_columns or None,
-        allow_outside=request.allow_outside,
-        labels=bundle.labels,
-        task=bundle.task,
-    )
 
 
 def _own_test_rows(folder: RunFolder, bundle: Bundle) -> tuple[Cohort, str]:
@@ -44,7 +32,9 @@ def _own_test_rows(folder: RunFolder, bundle: Bundle) -> tuple[Cohort, str]:
         raise RunError(
             f"The run {folder.path} has no test rows. Name other data: hounsfield evaluate {folder.path} DATA."
         )
-    cohort = _load(DataRequest.from_dict(folder.read_environment()["data"]), bundle)
+    cohort = load_request(
+        DataRequest.from_dict(folder.read_environment()["data"]), labels=bundle.labels, task=bundle.task
+    )
     cohort = cohort.subset(cohort.table["image"].isin(chosen).to_numpy())
     if len(cohort) < len(chosen):
         raise RunError(
@@ -55,7 +45,7 @@ def _own_test_rows(folder: RunFolder, bundle: Bundle) -> tuple[Cohort, str]:
 
 
 def _other(data: str, bundle: Bundle) -> tuple[Cohort, str]:
-    cohort = _load(DataRequest(data), bundle)
+    cohort = load_request(DataRequest(data), labels=bundle.labels, task=bundle.task)
     test = cohort.rows("test")
     if len(test):
         return cohort.subset(test), f"The data comes with splits: tested on its {len(test):,} test rows."

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from hounsfield.cohorts import TARGETS, Cohort, assign_splits, load_cohort
+from hounsfield.cohorts import TARGETS, Cohort, assign_splits, load_request
 from hounsfield.cohorts.decoded import keep_decoded
 from hounsfield.cohorts.duplicates import DuplicateGroup, duplicate_groups
 from hounsfield.cohorts.fingerprint import Fingerprint, fingerprint
@@ -61,14 +60,7 @@ def prepare(request: DataRequest, *, seed: int, progress: Progress = silent) -> 
     Raises:
         CohortError: the data cannot be trained on; the message says why.
     """
-    cohort = load_cohort(
-        request.data,
-        kind=request.kind,
-        images=Path(request.images) if request.images else None,
-        label_columns=request.label_columns or None,
-        allow_outside=request.allow_outside,
-        progress=progress,
-    )
+    cohort = load_request(request, progress=progress)
     cohort = keep_decoded(cohort)
     scanned = scan(cohort, progress=progress)
     refuse_bad(scanned.bad, len(cohort))

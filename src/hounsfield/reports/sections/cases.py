@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from hounsfield.cohorts import load_cohort
+from hounsfield.cohorts import load_request
+from hounsfield.cohorts.request import DataRequest
 from hounsfield.errors import HounsfieldError
 from hounsfield.images.image import Image
 from hounsfield.progress import Progress, silent
@@ -31,16 +31,8 @@ def run_images(run: RunRecord, samples: Sequence[str]) -> list[Image | None]:
     Raises:
         CohortError: the data is no longer there.
     """
-    data = run.environment["data"]
-    cohort = load_cohort(
-        data["data"],
-        kind=data["kind"],
-        images=Path(data["images"]) if data["images"] else None,
-        label_columns=data["label_columns"] or None,
-        allow_outside=data["allow_outside"],
-        labels=run.bundle.labels,
-        task=run.bundle.task,
-    )
+    request = DataRequest.from_dict(run.environment["data"])
+    cohort = load_request(request, labels=run.bundle.labels, task=run.bundle.task)
     row_of = {sample: row for row, sample in enumerate(cohort.table["sample"])}
     known = [sample for sample in samples if sample in row_of]
     found = dict(zip(known, cohort.stream([row_of[sample] for sample in known]), strict=True))

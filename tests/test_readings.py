@@ -1,0 +1,452 @@
+"""How DATA is read: ordinary sets at the first command, and never a wrong reading in silence."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from hounsfield.cohorts import Cohort, load_cohort
+from hounsfield.cohorts.words import are_parts, are_patients, split_like
+from hounsfield.errors import CohortError, UsageError
+
+Maker = Callable[[Path], None]
+NUMBERS = np.random.default_rng(0)
+
+
+def image(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), NUMBERS.integers(0, 255, (8, 8), dtype=np.uint8))
+
+
+def classes(folder: Path, names: Sequence[str], count: int = 3, below: str = "") -> None:
+    for name in names:
+        for number in range(count):
+            image(folder / name / below / f"{name}{number}.png")
+
+
+def table(path: Path, **columns: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(columns).to_csv(path, index=False)
+
+
+def told(cohort: Cohort) -> str:
+    return " ".join(cohort.notes)
+
+
+def splits(folder: Path, words: Sequence[str], names: Sequence[str] = ("ill", "well")) -> None:
+    for word in words:
+        classes(folder / word, names)
+
+
+def with_readme(folder: Path) -> None:
+    classes(folder, ["ill", "well"])
+    (folder / "README.md").write_text("Images of a study.")
+    (folder / "LICENSE").write_text("CC BY")
+
+
+def with_unrelated_table(folder: Path) -> None:
+    classes(folder, ["ill", "well"])
+    table(folder / "hospitals.csv", name=["A", "B"], beds=[100, 200])
+
+
+def with_system_files(folder: Path) -> None:
+    classes(folder, ["ill", "well"])
+    (folder / "ill" / ".DS_Store").write_bytes(b"\0")
+    (folder / "ill" / "._ill0.png").write_bytes(b"\0\5\x16\7")
+    classes(folder / "__MACOSX", ["ill", "well"])
+
+
+def with_agreeing_table(folder: Path) -> None:
+    classes(folder, ["ill", "well"])
+    names = [f"{name}/{name}{number}.png" for name in ("ill", "well") for number in range(3)]
+    table(folder / "index.csv", image=names, label=["disease"] * 3 + ["healthy"] * 3)
+
+
+def with_patients_table(folder: Path) -> None:
+    classes(folder, ["ill", "well"])
+    names = [f"{name}{number}" for name in ("ill", "well") for number in range(3)]
+    table(folder / "clinic.csv", file=names, patient_id=[1, 1, 2, 3, 3, 4], age=[50, 50, 60, 70, 70, 80])
+
+
+def numbered_patients(folder: Path) -> None:
+    for name in ("ill", "well"):
+        for patient in range(3):
+            for number in range(2):
+                image(folder / name / f"{name}-{patient:03d}" / f"{number}.png")
+
+
+def splits_with_readme(folder: Path) -> None:
+    splits(folder, ["train", "test"])
+    (folder / "README.txt").write_text("A public set.")
+
+
+def patients_in_splits(folder: Path) -> None:
+    for word in ("train", "val"):
+        classes(folder / word, [f"{word[0]}{number}a" for number in range(4)])
+
+
+ORDINARY: dict[str, tuple[Maker, int, int]] = {
+    "class folders": (lambda folder: classes(folder, ["ill", "well"]), 6, 2),
+    "five classes": (lambda folder: classes(folder, ["a", "b", "c", "d", "e"]), 15, 5),
+    "a README beside": (with_readme, 6, 2),
+    "an unrelated table beside": (with_unrelated_table, 6, 2),
+    "files of the system": (with_system_files, 6, 2),
+    "a table that agrees": (with_agreeing_table, 6, 2),
+    "a table of patients": (with_patients_table, 6, 2),
+    "patients below classes": (numbered_patients, 12, 2),
+    "nested once": (lambda folder: classes(folder / "dataset", ["ill", "well"]), 6, 2),
+    "nested twice": (lambda folder: classes(folder / "set" / "images", ["ill", "well"]), 6, 2),
+    "P1 and P2": (lambda folder: classes(folder, ["P1", "P2"]), 6, 2),
+    "P1 to P4": (lambda folder: classes(folder, ["P1", "P2", "P3", "P4"]), 12, 4),
+    "grades": (lambda folder: classes(folder, ["0", "1", "2", "3", "4"]), 15, 5),
+    "stages": (lambda folder: classes(folder, ["stage1", "stage2", "stage3"]), 9, 3),
+    "types": (lambda folder: classes(folder, ["Type 1", "Type 2", "Type 3"]), 9, 3),
+    "trained and untrained": (lambda folder: classes(folder, ["trained", "untrained"]), 6, 2),
+    "strength training": (lambda folder: classes(folder, ["strength training", "no training"]), 6, 2),
+    "tested positive": (lambda folder: classes(folder, ["tested negative", "tested positive"]), 6, 2),
+    "a class called test": (lambda folder: classes(folder, ["test", "control"]), 6, 2),
+    "validated": (lambda folder: classes(folder, ["validated", "rejected"]), 6, 2),
+    "train and test": (lambda folder: splits(folder, ["train", "test"]), 12, 2),
+    "train, val and test": (lambda folder: splits(folder, ["train", "val", "test"]), 18, 2),
+    "Training and Testing": (lambda folder: splits(folder, ["Training", "Testing"]), 12, 2),
+    "training_set and test_set": (lambda folder: splits(folder, ["training_set", "test_set"]), 12, 2),
+    "train_images and valid_images": (lambda folder: splits(folder, ["train_images", "valid_images"]), 12, 2),
+    "splits nested": (lambda folder: splits(folder / "data", ["train", "test"]), 12, 2),
+    "splits and a README": (splits_with_readme, 12, 2),
+    "files with spaces": (lambda folder: classes(folder, ["breast cancer", "no finding"]), 6, 2),
+    "letters of other scripts": (lambda folder: classes(folder, ["正常", "肺炎"]), 6, 2),
+    "many classes": (lambda folder: classes(folder, [f"{letter}oma" for letter in "abcdefghijkl"], 2), 24, 12),
+    "classes in parts": (lambda folder: splits(folder, ["part1", "part2"]), 12, 2),
+}
+
+
+@pytest.mark.parametrize("name", ORDINARY)
+def test_ordinary_sets_are_read_at_once(tmp_path: Path, name: str) -> None:
+    make, count, num_labels = ORDINARY[name]
+    make(tmp_path)
+    cohort = load_cohort(tmp_path)
+    assert (len(cohort), len(cohort.labels)) == (count, num_labels)
+
+
+def test_thirty_sets_are_tried() -> None:
+    assert len(ORDINARY) >= 30
+
+
+def copied_inside(folder: Path) -> None:
+    splits(folder, ["train", "test"])
+    shutil.copytree(folder, folder.parent / "copy")
+    shutil.move(folder.parent / "copy", folder / "set")
+    image(folder / "set" / "train" / "ill" / "one more.png")
+
+
+def table_against_folders(folder: Path) -> None:
+    classes(folder, ["left", "right"])
+    names = [f"{name}{number}" for name in ("left", "right") for number in range(3)]
+    table(folder / "truth.csv", id_code=names, diagnosis=["ill", "well", "ill", "well", "ill", "well"])
+
+
+def two_tables(folder: Path) -> None:
+    for number in range(6):
+        image(folder / "images" / f"{number:04d}x.png")
+    names = [f"{number:04d}x" for number in range(6)]
+    table(folder / "first.csv", id=names, label=list("ababab"))
+    table(folder / "second.csv", id=names, label=list("bababa"))
+
+
+SILENT: dict[str, tuple[Maker, str]] = {
+    "a split beside splits": (lambda f: splits(f, ["train", "val", "test", "auto_test"]), "--exclude 'auto_test'"),
+    "a folder beside splits": (lambda f: splits(f, ["train", "test", "extra"]), "--exclude 'extra'"),
+    "splits without classes": (lambda f: classes(f, ["train", "val", "test"]), "--label-level 1"),
+    "parts": (lambda f: classes(f, ["images_part_1", "images_part_2"]), "parts of one set"),
+    "subsets": (lambda f: classes(f, [f"subset{n}" for n in range(10)]), "parts of one set"),
+    "patients": (lambda f: classes(f, [f"patient{n:04d}" for n in range(12)]), "patients or studies"),
+    "cases by identifier": (lambda f: classes(f, [f"1.2.840.{n}.11.2" for n in range(12)]), "patients or studies"),
+    "patients in splits": (patients_in_splits, "no folder of the training split"),
+    "the tree again, changed": (copied_inside, "--exclude 'set'"),
+    "a table that disagrees": (table_against_folders, "--kind 'class folders'"),
+    "two tables": (two_tables, r"first\.csv .*second\.csv"),
+}
+
+
+@pytest.mark.parametrize("name", SILENT)
+def test_what_could_be_wrong_in_silence_is_one_refusal_with_the_options(tmp_path: Path, name: str) -> None:
+    make, option = SILENT[name]
+    make(tmp_path / "data")
+    with pytest.raises(CohortError, match=option) as caught:
+        load_cohort(tmp_path / "data")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_options_of_a_refusal_settle_it(tmp_path: Path) -> None:
+    splits(tmp_path / "a", ["train", "val", "test", "auto_test"])
+    cohort = load_cohort(tmp_path / "a", exclude=["auto_test"])
+    assert set(cohort.labels) == {"ill", "well"}
+    assert cohort.table["split"].value_counts().to_dict() == {"train": 6, "validation": 6, "test": 6}
+    assert "6 images were left out as asked: auto_test" in told(cohort)
+    classes(tmp_path / "b", ["train", "val", "test"])
+    assert load_cohort(tmp_path / "b", label_level=1).labels == ("test", "train", "val")
+    for number in range(24):
+        image(tmp_path / "c" / f"patient{number:02d}" / ("ill" if number % 2 else "well") / "0.png")
+    with pytest.raises(CohortError, match="--label-level N"):
+        load_cohort(tmp_path / "c")
+    chosen = load_cohort(tmp_path / "c", label_level=2, patient_pattern=r"patient(\d+)")
+    assert (set(chosen.labels), chosen.table["patient"].nunique()) == ({"ill", "well"}, 24)
+    with pytest.raises(UsageError, match="the deepest lies in 2"):
+        load_cohort(tmp_path / "c", label_level=3)
+    with pytest.raises(UsageError, match=r"Nothing below .* is called nowhere"):
+        load_cohort(tmp_path / "c", exclude=["nowhere"])
+
+
+def test_the_same_tree_once_more_is_left_out(tmp_path: Path) -> None:
+    splits(tmp_path / "data", ["train", "test"])
+    shutil.copytree(tmp_path / "data", tmp_path / "copy")
+    shutil.move(tmp_path / "copy", tmp_path / "data" / "data")
+    cohort = load_cohort(tmp_path / "data")
+    assert len(cohort) == 12
+    assert "The folder 'data' holds 12 files once more" in told(cohort)
+
+
+@pytest.mark.parametrize("name", ["{}_mask", "{}_mask_1", "{} seg", "{}-segmentation", "{}_Mask"])
+def test_masks_are_no_images(tmp_path: Path, name: str) -> None:
+    classes(tmp_path, ["ill", "well"])
+    for number in range(3):
+        image(tmp_path / "ill" / (name.format(f"ill{number}") + ".png"))
+    cohort = load_cohort(tmp_path)
+    assert len(cohort) == 6
+    assert "3 files are masks of other images" in told(cohort)
+
+
+def test_a_name_like_that_of_a_mask_without_its_image_is_an_image(tmp_path: Path) -> None:
+    classes(tmp_path, ["with mask", "without mask"])
+    assert len(load_cohort(tmp_path)) == 6
+
+
+def test_archives_are_named(tmp_path: Path) -> None:
+    classes(tmp_path, ["ill", "well"])
+    (tmp_path / "more.zip").write_bytes(b"PK")
+    assert "1 archives were not opened: more.zip" in told(load_cohort(tmp_path))
+
+
+def named(folder: Path, values: Callable[[int], str], column: str = "Image Index", count: int = 12) -> Path:
+    for number in range(count):
+        image(folder / f"images_{1 + number % 3:03d}" / "images" / f"{number // 2:08d}_{number % 2:03d}.png")
+    names = [values(number) for number in range(count)]
+    table(
+        folder / "entries.csv", **{column: names, "label": ["a", "b"] * (count // 2), "Patient ID": list(range(count))}
+    )
+    return folder
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "{0:08d}_{1:03d}.png",
+        "{0:08d}_{1:03d}",
+        "images_{2:03d}/images/{0:08d}_{1:03d}.png",
+        "/home/someone/nih/images_{2:03d}/images/{0:08d}_{1:03d}.png",
+        "C:\\Users\\someone\\images\\{0:08d}_{1:03d}.png",
+        "./images_{2:03d}/images/{0:08d}_{1:03d}.png",
+    ],
+)
+@pytest.mark.parametrize("column", ["Image Index", "id_code", "Path", "x"])
+def test_the_images_are_found_by_the_values_of_a_column(tmp_path: Path, value: str, column: str) -> None:
+    named(tmp_path, lambda n: value.format(n // 2, n % 2, 1 + n % 3), column)
+    cohort = load_cohort(tmp_path)
+    assert cohort.kind == "table"
+    expected = [f"images_{1 + n % 3:03d}/images/{n // 2:08d}_{n % 2:03d}.png" for n in range(12)]
+    assert cohort.table["image"].tolist() == expected
+    assert cohort.table["label"].tolist() == ["a", "b"] * 6
+    assert cohort.table["patient"].tolist() == [str(number) for number in range(12)]
+    assert f"The column '{column}' names the images: 12 of 12 rows" in told(cohort)
+
+
+def test_a_value_that_may_mean_two_files_is_refused(tmp_path: Path) -> None:
+    for side in ("left", "right"):
+        for number in range(4):
+            image(tmp_path / side / f"{number}scan.png")
+    table(tmp_path / "t.csv", scan=[f"{number}scan" for number in range(4)], label=list("abab"))
+    with pytest.raises(CohortError, match=r"may mean several files: '0scan' is left/0scan\.png and right/0scan\.png"):
+        load_cohort(tmp_path / "t.csv")
+    table(tmp_path / "t.csv", scan=[f"x/left/{number}scan.png" for number in range(4)], label=list("abab"))
+    assert load_cohort(tmp_path / "t.csv").table["image"].tolist() == [f"left/{number}scan.png" for number in range(4)]
+
+
+def test_rows_without_a_file_are_counted(tmp_path: Path) -> None:
+    named(tmp_path, lambda n: f"{n // 2:08d}_{n % 2:03d}.png" if n < 9 else f"lost{n}.png")
+    with pytest.raises(CohortError, match=r"no file was found .* for 3 of its 12 rows: lost9\.png"):
+        load_cohort(tmp_path)
+
+
+def test_a_column_of_labels_is_no_column_of_images(tmp_path: Path) -> None:
+    for number in range(6):
+        image(tmp_path / f"{number}.png")
+    table(tmp_path / "t.csv", number=[str(number) for number in range(6)], label=["0", "1"] * 3)
+    assert load_cohort(tmp_path / "t.csv").table["image"].tolist() == [f"{number}.png" for number in range(6)]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "separator", "name"),
+    [
+        ("utf-8", ",", "t.csv"),
+        ("utf-8-sig", ";", "t.csv"),
+        ("utf-16", ",", "t.csv"),
+        ("cp1252", ";", "t.csv"),
+        ("gb18030", ",", "t.csv"),
+        ("utf-8", "\t", "t.tsv"),
+        ("utf-8", ",", "t.csv.gz"),
+        ("", "", "t.xlsx"),
+    ],
+)
+def test_tables_of_any_form(tmp_path: Path, encoding: str, separator: str, name: str) -> None:
+    chinese = encoding == "gb18030"
+    labels = ["正常", "肺炎"] if chinese else ["unauffällig", "auffällig"]
+    remark = "患者有咳嗽和发热的症状" if chinese else "Befund über größere Röntgenbilder"
+    for number in range(8):
+        image(tmp_path / f"{number}.png")
+    rows = pd.DataFrame({"image": [f"{n}.png" for n in range(8)], "label": labels * 4, "remark": [remark] * 8})
+    if name.endswith("xlsx"):
+        rows.to_excel(tmp_path / name, index=False)
+    else:
+        data = rows.to_csv(index=False, sep=separator).encode(encoding)
+        (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith("gz") else data)
+    for path in (tmp_path, tmp_path / name):
+        cohort = load_cohort(path)
+        assert cohort.labels == tuple(labels)
+        assert cohort.table["remark"].tolist() == [remark] * 8
+    assert ("is no UTF-8 and was read as" in told(cohort)) == (encoding in {"cp1252", "gb18030"})
+
+
+def test_tables_of_the_splits_of_one_set(tmp_path: Path) -> None:
+    for split in ("train", "valid"):
+        for number in range(4):
+            image(tmp_path / split / f"{split}{number}.png")
+        names = [f"{split}/{split}{number}.png" for number in range(4)]
+        table(tmp_path / f"{split}.csv", Path=names, diagnosis=["a", "b"] * 2)
+    cohort = load_cohort(tmp_path)
+    assert cohort.table["split"].tolist() == ["train"] * 4 + ["validation"] * 4
+    assert "are the splits of one set" in told(cohort)
+
+
+def test_lists_of_images_are_splits(tmp_path: Path) -> None:
+    named(tmp_path, lambda n: f"{n // 2:08d}_{n % 2:03d}.png")
+    every = [f"{n // 2:08d}_{n % 2:03d}.png" for n in range(12)]
+    (tmp_path / "train_val_list.txt").write_text("\n".join(every[:8]))
+    (tmp_path / "test_list.txt").write_text("\n".join(every[8:]))
+    (tmp_path / "notes_on_test.txt").write_text("This is a text about the set.")
+    cohort = load_cohort(tmp_path)
+    assert cohort.table["split"].tolist() == ["train"] * 8 + ["test"] * 4
+    (tmp_path / "test_list.txt").write_text("\n".join(every[8:-1]))
+    with pytest.raises(CohortError, match=r"give a split to 11 of 12 images, and not to .*00000005_001\.png"):
+        load_cohort(tmp_path)
+
+
+def test_lists_of_labels_in_one_cell(tmp_path: Path) -> None:
+    for number in range(8):
+        image(tmp_path / f"{number}.png")
+    names = [f"{number}.png" for number in range(8)]
+    for texts in (
+        ["No Finding", "Mass", "Effusion", "Mass|Effusion"],
+        ["no finding", "Mass", "Effusion", "Effusion;Mass"],
+        ["none", "Mass", "Effusion", "Mass, Effusion"],
+    ):
+        table(tmp_path / "t.csv", image=names, label=texts * 2)
+        cohort = load_cohort(tmp_path / "t.csv")
+        assert (cohort.task, cohort.labels) == ("multi-label", ("Effusion", "Mass"))
+        assert cohort.table["label"].tolist() == ["", "Mass", "Effusion", "Effusion;Mass"] * 2
+    table(tmp_path / "t.csv", image=names, label=["normal, benign", "malignant"] * 4)
+    assert load_cohort(tmp_path / "t.csv").task == "binary"
+
+
+def test_measurements_are_no_classes_and_grades_are_said(tmp_path: Path) -> None:
+    for number in range(30):
+        image(tmp_path / f"{number}.png")
+    names = [f"{number}.png" for number in range(30)]
+    table(tmp_path / "t.csv", image=names, label=[n * 7.5 for n in range(30)])
+    with pytest.raises(CohortError, match=r"30 different values, from 0 to 217\.5: a measurement"):
+        load_cohort(tmp_path / "t.csv")
+    table(tmp_path / "t.csv", image=names, label=[n % 5 for n in range(30)])
+    cohort = load_cohort(tmp_path / "t.csv")
+    assert cohort.labels == ("0", "1", "2", "3", "4")
+    assert "The 5 labels are numbers in order" in told(cohort)
+
+
+def test_the_positive_label_and_the_names_of_classes_can_be_chosen(tmp_path: Path) -> None:
+    for number in range(8):
+        image(tmp_path / f"{number}.png")
+    table(tmp_path / "t.csv", image=[f"{n}.png" for n in range(8)], label=["0", "1"] * 4, site=["x"] * 5 + ["y"] * 3)
+    cohort = load_cohort(tmp_path / "t.csv", positive="0")
+    assert cohort.labels == ("1", "0")
+    assert cohort.targets()[:, 0].tolist() == [1, 0] * 4
+    with pytest.raises(UsageError, match=r"'2' cannot be the positive label .* the labels are 0, 1"):
+        load_cohort(tmp_path / "t.csv", positive="2")
+    contents = {
+        "n.csv": "label,name\n0,no nodule\n1,nodule\n",
+        "n.json": '{"0": "no nodule", "1": "nodule"}',
+        "n.yaml": "- no nodule\n- nodule\n",
+        "n.txt": "no nodule\nnodule\n",
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_text(content)
+        cohort = load_cohort(tmp_path / "t.csv", class_names=tmp_path / name)
+        assert cohort.labels == ("no nodule", "nodule")
+        assert cohort.table["label"].tolist() == ["no nodule", "nodule"] * 4
+    (tmp_path / "n.json").write_text('{"0": "no nodule"}')
+    with pytest.raises(CohortError, match="The labels 1 have no name"):
+        load_cohort(tmp_path / "t.csv", class_names=tmp_path / "n.json")
+    tested = load_cohort(tmp_path / "t.csv", test_on="site=y")
+    assert tested.table["split"].tolist() == ["train"] * 5 + ["test"] * 3
+    with pytest.raises(CohortError, match=r"is 'z' in 0 of 8 rows .* It holds x, y"):
+        load_cohort(tmp_path / "t.csv", test_on="site=z")
+
+
+def test_the_patients_can_be_chosen(tmp_path: Path) -> None:
+    classes(tmp_path, ["ill", "well"], 4)
+    cohort = load_cohort(tmp_path, patient_pattern=r"(ill|well)[01]|\w+$")
+    assert cohort.table["patient"].notna().sum() >= 4
+    with pytest.raises(CohortError, match=r"finds no patient in 8 of 8 images .* first 'ill/ill0\.png'"):
+        load_cohort(tmp_path, patient_pattern=r"subject\d+")
+    with pytest.raises(UsageError, match="is no regular expression"):
+        load_cohort(tmp_path, patient_pattern="(")
+
+
+@pytest.mark.parametrize(
+    ("names", "parts", "patients"),
+    [
+        (["HAM10000_images_part_1", "HAM10000_images_part_2"], True, False),
+        (["P1", "P2"], False, False),
+        ([f"BraTS2021_{n:05d}" for n in range(24)], False, True),
+        ([f"{n}" for n in range(11)], False, False),
+        ([f"{n}" for n in range(40)], False, True),
+        ([f"sub-{n:02d}" for n in range(30)], False, True),
+        (["CNV", "DME", "DRUSEN", "NORMAL"], False, False),
+        ([f"class{n}" for n in range(5)], False, False),
+    ],
+)
+def test_names_of_parts_and_patients(names: list[str], parts: bool, patients: bool) -> None:
+    assert (are_parts(names), are_patients(names)) == (parts, patients)
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("train", "train"),
+        ("Testing", "test"),
+        ("stage_2_train_images", "train"),
+        ("TrainSet", "train"),
+        ("auto_test", "test"),
+        ("strength training", None),
+        ("pretest", None),
+        ("tested", None),
+        ("train_val", None),
+    ],
+)
+def test_names_of_splits(name: str, split: str | None) -> None:
+    assert split_like(name) == split
