@@ -69,7 +69,7 @@ def with_request(*, leaks: bool = False, data: Any = Data) -> Callable[[Callable
 
     Args:
         leaks: whether it also takes what is done about leaks.
-        data: the argument DATA, where it is not the usual one; it may be optional, and the request then has none.
+        data: the argument DATA, where it is not the usual one; an optional one may be missing, and so is the request then.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -106,7 +106,9 @@ def _option(name: str, annotation: Any) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
-def _request(values: dict[str, Any]) -> DataRequest:
+def _request(values: dict[str, Any]) -> DataRequest | None:
+    if not any(values.values()) and values["data"] is None:
+        return None
     from hounsfield.cohorts.request import DataRequest
 
     plain: dict[str, Any] = {

@@ -20,7 +20,7 @@ Data = Annotated[str | None, typer.Argument(help="DATA to train on; not needed w
 @with_request(leaks=True, data=Data)
 def command(
     *,
-    request: DataRequest,
+    request: DataRequest | None,
     plan: Annotated[
         Path | None, typer.Option("--plan", help="A plan made by 'hounsfield plan' and perhaps edited.")
     ] = None,
@@ -49,24 +49,24 @@ def command(
     from hounsfield.cli.summary import print_run
     from hounsfield.errors import UsageError
 
-    if (request.data == "") == (resume is None):
+    if (request is None) == (resume is None) and (request is None or request.data):
         raise UsageError("Give either DATA to train on, or --resume RUN to continue a run.")
     if plan is not None and (model is not None or effort != "standard"):
         raise UsageError(
             "A plan has its own network and effort: give --plan, or --model and --effort; single fields "
             "change with --set."
         )
-    others = (out, plan, model, change, request.has_options)
+    others = (out, plan, model, change, request)
     if resume is not None and (any(others) or seed is not None or effort != "standard"):
         raise UsageError("A run that is resumed keeps its data, plan, seed and folder: give --resume RUN alone.")
     announce_backend()
     from hounsfield import training
     from hounsfield.plans.loading import load_plan
 
-    folder = resume or out or _new_folder(request.data)
+    folder = resume or out or _new_folder(request.data if request else "")
     with progress_bars() as progress, _resumable(folder):
-        if resume is not None:
-            run = training.resume(resume, progress=progress)
+        if resume is not None or request is None:
+            run = training.resume(folder, progress=progress)
         else:
             loaded = load_plan(plan) if plan is not None else None
             say(f"Run folder: {folder}")

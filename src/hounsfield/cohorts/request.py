@@ -71,11 +71,6 @@ class DataRequest:
             words += [option] if value is True else [word for one in values for word in (option, str(one))]
         return shlex.join(words)
 
-    @property
-    def has_options(self) -> bool:
-        """Whether anything beside DATA was chosen."""
-        return self != DataRequest(self.data)
-
 
 # Attributes that are paths, and options that are called otherwise than their attributes.
 PATHS = ("images", "class_names")
