@@ -403,13 +403,25 @@ def test_slides_are_mirrored_along_both_axes() -> None:
     assert make_plan(seen(modality="SM")).augmentation.flip_axes == (0, 1)
 
 
-def test_rare_labels_are_balanced_and_several_labels_are_not() -> None:
+def test_rare_labels_are_balanced() -> None:
     assert not make_plan(seen()).balance_classes
     rare = {"train": {"normal": 900, "opacity": 100}}
     plan = make_plan(seen(balance=rare))
     assert plan.balance_classes
     assert "9.0 times" in plan.reasons["balance_classes"]
-    assert not make_plan(seen(balance=rare, task="multi-label")).balance_classes
+
+
+def test_several_labels_are_balanced_one_by_one_and_have_their_own_thresholds() -> None:
+    facts = {"task": "multi-label", "labels": ("effusion", "mass")}
+    num_images = seen().num_images
+    even = {"train": dict.fromkeys(("effusion", "mass"), num_images // 2)}
+    plan = make_plan(seen(balance=even, **facts))
+    assert (plan.balance_classes, plan.label_thresholds) == (False, True)
+    rare = {"train": {"effusion": num_images // 2, "mass": num_images // 20}}
+    plan = make_plan(seen(balance=rare, **facts))
+    assert plan.balance_classes
+    assert f"'mass' is on {num_images // 20:,} of {num_images:,} images" in plan.reasons["balance_classes"]
+    assert not make_plan(seen()).label_thresholds
 
 
 def test_small_cohorts_have_small_batches_and_fewer_folds() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from hounsfield.cohorts import Cohort
 from hounsfield.errors import PlanError
 from hounsfield.plans.labels import Plan
-from hounsfield.training.weights import MOST_WEIGHT, row_weights
+from hounsfield.training.weights import MOST_WEIGHT, row_weights, training_weights
 from plans import hand_made_plan
 
 
@@ -60,6 +61,35 @@ def test_balanced_classes_weigh_alike() -> None:
     assert set(weights_of(cohort(LABELS, SITES), balance_classes=False)) == {np.float32(1)}
 
 
+def test_with_and_without_each_of_several_labels_training_images_weigh_alike() -> None:
+    labels = ["a;b"] * 10 + ["a"] * 20 + [""] * 9 + ["b;c"]
+    data = cohort(labels, SITES[:40], "multi-label")
+    train = np.arange(38)
+    plan: Plan = hand_made_plan(task=data.task, labels=data.labels, balance_classes=True)
+    weights, targets = training_weights(plan, data, train)[train], data.targets()[train]
+    assert weights.shape == (38, 3)
+    for column in range(2):
+        present = targets[:, column] == 1
+        assert weights[present, column].sum() == pytest.approx(19, rel=1e-5)
+        assert weights[~present, column].sum() == pytest.approx(19, rel=1e-5)
+    every = training_weights(plan, data, np.arange(40))
+    assert every[39, 2] == MOST_WEIGHT  # one image of forty does not weigh as much as the others together
+    off = plan.model_copy(update={"balance_classes": False})
+    assert set(training_weights(off, data, train)) == {np.float32(1)}
+
+
+def test_a_label_that_is_not_known_has_no_weight_and_does_not_balance_others() -> None:
+    data = cohort(["a"] * 4 + [""] * 4, SITES[:8], "multi-label")
+    table = data.table.assign(unknown_labels=["b"] * 4 + ["a"] * 2 + ["", "b"])
+    data = dataclasses.replace(data, table=table)
+    plan: Plan = hand_made_plan(task=data.task, labels=data.labels, balance_classes=True)
+    weights = training_weights(plan, data, np.arange(8))
+    assert weights[:, 0] == pytest.approx([0.75] * 4 + [0, 0] + [1.5] * 2)
+    assert (weights[[0, 1, 2, 3, 7], 1] == 0).all()
+    off = plan.model_copy(update={"balance_classes": False})
+    assert training_weights(off, data, np.arange(8))[:, 0].tolist() == [1] * 4 + [0, 0] + [1] * 2
+
+
 @pytest.mark.parametrize("balanced", [True, False])
 def test_within_each_label_groups_weigh_alike_and_labels_as_before(balanced: bool) -> None:
     weights = weights_of(cohort(LABELS, SITES), balance_groups="site", balance_classes=balanced)
@@ -88,7 +118,7 @@ def test_of_several_labels_the_groups_as_a_whole_weigh_alike() -> None:
 
 
 @pytest.mark.parametrize(
-    ("column", "message"), [("scanner", "columns image, label, patient, split, site"), ("image", "80 groups")]
+    ("column", "message"), [("scanner", "columns sample, image, label, patient, split, site"), ("image", "80 groups")]
 )
 def test_a_column_that_makes_no_groups_is_refused(column: str, message: str) -> None:
     with pytest.raises(PlanError, match=message):

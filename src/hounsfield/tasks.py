@@ -19,6 +19,8 @@ Family = Literal["labels", "boxes"]
 LabelTask = Literal["binary", "multi-class", "multi-label"]
 Task = Literal["binary", "multi-class", "multi-label", "detection"]
 Activation = Literal["sigmoid", "softmax"]
+# Above which a label is predicted: one for all, or one for each output.
+Threshold = float | tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -79,20 +81,20 @@ def num_outputs(num_labels: int, task: Task) -> int:
     return num_labels - TASKS[task].paired
 
 
-def decide(probabilities: npt.NDArray[Any], task: LabelTask, threshold: float = 0.5) -> npt.NDArray[np.bool_]:
+def decide(probabilities: npt.NDArray[Any], task: LabelTask, threshold: Threshold = 0.5) -> npt.NDArray[np.bool_]:
     """The decision on each output; the one place where a threshold is applied.
 
     Args:
         probabilities: (n, 1) for a binary task, else (n, labels).
         task: a multi-class task takes the largest, the first of equal ones; the others all above the threshold.
-        threshold: for tasks that have one.
+        threshold: for tasks that have one; of a multi-label task also one for each label.
 
     Returns:
         (n, 1) or (n, labels), like the probabilities; exactly one of a multi-class row is true.
     """
     if TASKS[task].exclusive:
         return np.asarray(np.arange(probabilities.shape[1]) == np.argmax(probabilities, axis=1)[:, np.newaxis])
-    return np.asarray(probabilities > threshold)
+    return np.asarray(probabilities > np.asarray(threshold))
 
 
 def refuse_threshold(task: Task, threshold: float | None) -> None:
@@ -105,6 +107,13 @@ def refuse_threshold(task: Task, threshold: float | None) -> None:
         raise UsageError(
             f"A {task} task has no threshold: its prediction is the most probable label. Leave the threshold out."
         )
+
+
+def threshold_text(threshold: Threshold, labels: Sequence[str], digits: int = 3) -> str:
+    """A threshold for people; where each label has its own, with their names."""
+    if not isinstance(threshold, tuple):
+        return f"{threshold:.{digits}g}"
+    return ", ".join(f"{label} {each:.{digits}g}" for label, each in zip(labels, threshold, strict=True))
 
 
 def label_text(decision: npt.NDArray[np.bool_], labels: Sequence[str], task: LabelTask) -> str:

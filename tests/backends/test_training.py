@@ -518,18 +518,23 @@ def test_several_labels_few_images_no_patients_and_no_test_split(tmp_path: Path)
         labels=("a", "b"),
         batch_size=64,
         epochs=1,
-        balance_classes=False,
+        balance_classes=True,
+        label_thresholds=True,
         pipeline=pipeline,
         **PLAIN,
     )
     run = train(DataRequest(str(tmp_path / "index.csv"), label_columns=("a", "b")), tmp_path / "run", plan=plan)
+    threshold = Bundle.load(run.folder).threshold
+    assert isinstance(threshold, tuple)
+    assert len(threshold) == 2
+    validation = pd.read_csv(run.folder / "predictions.csv", keep_default_na=False)
+    for label, limit in zip(("a", "b"), threshold, strict=True):
+        decided = validation["prediction"].str.split(";").map(lambda found, label=label: label in found)
+        assert (decided == (validation[f"p_{label}"] > limit)).all()
     assert set(run.metrics) == {"validation"}
     assert run.metrics["validation"]["accuracy"]["n"] == 6
     assert list(pd.read_csv(run.folder / "predictions.csv").columns[-2:]) == ["p_a", "p_b"]
     assert (run.folder / "figures" / "roc_validation.png").is_file()
-    with pytest.raises(PlanError, match="balance_classes"):
-        train(
-            DataRequest(str(tmp_path / "index.csv"), label_columns=("a", "b")),
-            tmp_path / "other",
-            plan=plan.model_copy(update={"balance_classes": True}),
-        )
+    with pytest.raises(PlanError, match="label_thresholds"):
+        binary = SimpleNamespace(task="binary", labels=("a", "b"), multi_label=False)
+        TRAININGS["labels"].check(plan.model_copy(update={"task": "binary"}), binary)

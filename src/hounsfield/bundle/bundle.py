@@ -33,7 +33,7 @@ from hounsfield.errors import BundleError, EvaluationError, PreprocessingError, 
 from hounsfield.evaluation.novelty import Novelty
 from hounsfield.evaluation.scaling import Scaling, Unscaled, scaling_from_dict, scaling_to_dict
 from hounsfield.preprocessing import Pipeline
-from hounsfield.tasks import MODEL_NAMES, Family, LabelTask, Task, family_of, num_outputs
+from hounsfield.tasks import MODEL_NAMES, Family, LabelTask, Task, Threshold, family_of, num_outputs
 
 Known = TypeVar("Known")
 
@@ -47,8 +47,8 @@ class Bundle:
         pipeline: the preprocessing, fitted.
         labels: the labels in the order of the network's outputs; binary: (negative, positive).
         task: "binary", "multi-class", "multi-label" or "detection".
-        threshold: a label is predicted when its calibrated probability is above this (binary and multi-label tasks);
-            in detection, the lowest score of a finding that is reported.
+        threshold: a label is predicted when its calibrated probability is above this (binary and multi-label tasks),
+            one for all or one for each; in detection, the lowest score of a finding that is reported.
         scaling: what makes calibrated probabilities of the network's own.
         calibration: how the scaling was chosen, and what it changed.
         input_shape: what the network takes: (rows, columns, channels) or (slices, rows, columns, channels).
@@ -64,7 +64,7 @@ class Bundle:
     pipeline: Pipeline
     labels: tuple[str, ...]
     task: Task
-    threshold: float
+    threshold: Threshold
     input_shape: tuple[int, ...]
     modality: str | None = None
     source_range: SourceRange = field(default_factory=SourceRange)
@@ -205,7 +205,7 @@ class Bundle:
         self,
         uncertainty: Kept,
         *,
-        threshold: float,
+        threshold: Threshold,
         scaling: Scaling | None = None,
         calibration: Mapping[str, Any] | None = None,
     ) -> Bundle:

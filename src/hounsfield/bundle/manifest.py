@@ -7,10 +7,10 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, field_validator, model_validator
 
 from hounsfield.errors import BundleError
-from hounsfield.tasks import Task, known_task
+from hounsfield.tasks import Task, Threshold, known_task
 from hounsfield.version import __version__
 
 FORMAT_VERSION = 1
@@ -50,7 +50,7 @@ class Manifest(BaseModel):
     format_version: Literal[1]
     task: Annotated[Task, PlainValidator(known_task)]
     labels: tuple[str, ...] = Field(min_length=1)
-    threshold: float = Field(ge=0, le=1)
+    threshold: Threshold
     scaling: dict[str, Any]
     calibration: dict[str, Any]
     input_shape: tuple[int, ...] = Field(min_length=3, max_length=4)
@@ -60,6 +60,14 @@ class Manifest(BaseModel):
     engine_checks: dict[str, Any]
     settings: dict[str, Any] = Field(default_factory=dict)
     sizes: dict[str, int]
+
+    @field_validator("threshold")
+    @classmethod
+    def _within(cls, threshold: Threshold) -> Threshold:
+        values = threshold if isinstance(threshold, tuple) else (threshold,)
+        if not values or not all(0 <= value <= 1 for value in values):
+            raise ValueError(f"{threshold} is not between 0 and 1")
+        return threshold
 
     @model_validator(mode="before")
     @classmethod

@@ -21,7 +21,7 @@ from hounsfield.bundle.table import FORMS
 from hounsfield.errors import BundleError, require
 from hounsfield.onnx_export import write_onnx
 from hounsfield.preprocessing import Pipeline
-from hounsfield.tasks import Task, family_of
+from hounsfield.tasks import Task, Threshold, family_of
 from hounsfield.version import __version__
 
 
@@ -32,7 +32,7 @@ def save_bundle(
     pipeline: Pipeline,
     labels: tuple[str, ...],
     task: Task,
-    threshold: float = 0.5,
+    threshold: Threshold = 0.5,
     source_range: SourceRange | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Bundle:

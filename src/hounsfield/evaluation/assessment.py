@@ -15,7 +15,7 @@ from hounsfield.evaluation.curves import confusion_matrix
 from hounsfield.evaluation.intervals import make_clusters
 from hounsfield.evaluation.metrics import METRICS
 from hounsfield.evaluation.outcomes import Outcomes
-from hounsfield.tasks import Family
+from hounsfield.tasks import Family, Threshold
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class Assessment:
     family: ClassVar[Family] = "labels"
     answers: Outcomes
     estimates: Mapping[str, Estimate]
-    threshold: float
+    threshold: Threshold
     patients: int | None
     notes: tuple[str, ...] = ()
     groups: npt.NDArray[Any] | None = None
@@ -66,7 +66,7 @@ class Assessment:
 def assess(
     answers: Outcomes,
     *,
-    threshold: float = 0.5,
+    threshold: Threshold = 0.5,
     groups: npt.ArrayLike | None = None,
     notes: Sequence[str] = (),
     num_replicates: int = 2000,

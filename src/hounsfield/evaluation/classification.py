@@ -33,7 +33,7 @@ from hounsfield.evaluation.outcomes import (
     as_outcomes,
 )
 from hounsfield.evaluation.proportions import clustered_proportion, mean_of_proportions
-from hounsfield.tasks import LabelTask, Traits
+from hounsfield.tasks import LabelTask, Threshold, Traits
 
 NOWHERE = Interval(math.nan, math.nan)
 UNVARIED = "no interval: resampling these patients does not change the value"
@@ -109,7 +109,7 @@ def evaluate(  # noqa: PLR0913 - each is a fact of the test that only the caller
     *,
     labels: Sequence[str],
     task: LabelTask,
-    threshold: float = 0.5,
+    threshold: Threshold = 0.5,
     groups: npt.ArrayLike | None = None,
     num_replicates: int = 2000,
     seed: int = 0,
@@ -128,7 +128,7 @@ def evaluate(  # noqa: PLR0913 - each is a fact of the test that only the caller
         y_score: probabilities: binary (n,) or (n, 1); otherwise (n, C).
         labels: label names in class order; binary: (negative, positive).
         task: the kind of task.
-        threshold: a score above it is a yes (binary, multi-label).
+        threshold: a score above it is a yes (binary, multi-label); of several labels also one for each.
         groups: (n,) patient of each case; ``None`` when each case is another patient.
         num_replicates: bootstrap replicates.
         seed: of the bootstrap.

@@ -10,7 +10,7 @@ import numpy as np
 
 from hounsfield.errors import EvaluationError
 from hounsfield.evaluation.curves import roc_curve
-from hounsfield.evaluation.outcomes import Booleans, Floats
+from hounsfield.evaluation.outcomes import Booleans, Floats, Outcomes
 
 Rule = Literal["half", "youden", "sensitivity", "specificity", "cost"]
 
@@ -60,6 +60,36 @@ def choose_threshold(
     chosen = int(np.argmax(merit))
     name = rule if target is None else f"{rule} {target:g}"
     return _point(truth, scores, _halfway(curve.thresholds, chosen), name)
+
+
+def label_thresholds(answers: Outcomes, start: Sequence[float]) -> tuple[float, ...]:
+    """A threshold for each label of a multi-label task, chosen on validation cases.
+
+    It is the one with the largest sensitivity + specificity, where that is better than ``start`` by more than a
+    standard error of this sum; otherwise ``start`` stays, so that few cases do not move a threshold by chance. The
+    shares of the standard error are those of Agresti and Coull with half a case more on either side, so that one
+    positive case is not taken for certainty.
+
+    Args:
+        answers: K questions; a label without cases of both kinds keeps its start.
+        start: (K,) thresholds that treat both kinds of error alike, as far as known without these cases.
+    """
+    chosen = []
+    for column, first in enumerate(start):
+        truth, scores = answers.column(column)
+        if not answers.answerable[column]:
+            chosen.append(first)
+            continue
+        best, plain = choose_threshold(truth, scores), _point(truth, scores, first, "start")
+        gain = best.sensitivity + best.specificity - plain.sensitivity - plain.specificity
+        error = np.hypot(_share_error(best.sensitivity, truth.sum()), _share_error(best.specificity, (~truth).sum()))
+        chosen.append(min(max(best.threshold, 0.0), 1.0) if gain > error else first)
+    return tuple(chosen)
+
+
+def _share_error(share: float, count: int) -> float:
+    smooth = (share * count + 0.5) / (count + 1)
+    return float(np.sqrt(smooth * (1 - smooth) / (count + 1)))
 
 
 def _check_target(rule: Rule, target: float | None) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hounsfield.errors import EvaluationError
-from hounsfield.tasks import TASKS, LabelTask, Traits, decide, for_each_label, num_outputs, questions
+from hounsfield.tasks import TASKS, LabelTask, Threshold, Traits, decide, for_each_label, num_outputs, questions
 
 Floats = npt.NDArray[np.float64]
 Booleans = npt.NDArray[np.bool_]
@@ -127,7 +127,7 @@ class Outcomes:
 
 
 def as_outcomes(
-    y_true: npt.ArrayLike, y_score: npt.ArrayLike, *, labels: Sequence[str], task: LabelTask, threshold: float = 0.5
+    y_true: npt.ArrayLike, y_score: npt.ArrayLike, *, labels: Sequence[str], task: LabelTask, threshold: Threshold = 0.5
 ) -> Outcomes:
     """Check truths and scores, and lay them out.
 
@@ -137,7 +137,8 @@ def as_outcomes(
         y_score: probabilities: binary (n,) or (n, 1), of the positive label; otherwise (n, C).
         labels: the label names in class order; binary: (negative, positive).
         task: ``"binary"``, ``"multi-class"`` or ``"multi-label"``.
-        threshold: binary and multi-label: a score above it is a yes. A multi-class decision is the largest score.
+        threshold: binary and multi-label: a score above it is a yes; of several labels also one for each. A multi-class
+            decision is the largest score.
 
     Raises:
         EvaluationError: shapes, values or the number of labels do not fit each other.

@@ -19,7 +19,7 @@ from hounsfield.evaluation.outcomes import (
     Outcomes,
     as_outcomes,
 )
-from hounsfield.tasks import TASKS, LabelTask
+from hounsfield.tasks import TASKS, LabelTask, Threshold, threshold_text
 
 TRUTH_COLUMNS = ("truth", "label")
 PATIENT_COLUMN = "patient"
@@ -56,12 +56,14 @@ class Predictions:
 
     answers: Outcomes
     groups: np.ndarray | None
-    threshold: float
+    threshold: Threshold
     notes: tuple[str, ...]
     table: pd.DataFrame
 
 
-def read_predictions(path: Path | str, *, task: LabelTask | None = None, threshold: float | None = None) -> Predictions:
+def read_predictions(
+    path: Path | str, *, task: LabelTask | None = None, threshold: Threshold | None = None
+) -> Predictions:
     """Read a CSV, Parquet or JSON table of predictions.
 
     Its columns: the truth as ``truth`` or ``label`` (several labels joined by ``;``), a probability ``p_LABEL`` a
@@ -83,7 +85,7 @@ def read_predictions(path: Path | str, *, task: LabelTask | None = None, thresho
 
 
 def predictions_from_table(
-    table: pd.DataFrame, *, name: str = "the table", task: LabelTask | None = None, threshold: float | None = None
+    table: pd.DataFrame, *, name: str = "the table", task: LabelTask | None = None, threshold: Threshold | None = None
 ) -> Predictions:
     """The same from a table in memory; ``name`` stands in the messages."""
     truth_column = next((column for column in TRUTH_COLUMNS if column in table.columns), None)
@@ -234,12 +236,12 @@ def _check_known(found: set[str], labels: Sequence[str], name: str) -> None:
 
 def _decided_at(
     predicted: pd.Series | None, scores: Floats, labels: Sequence[str], task: LabelTask
-) -> tuple[float, list[str]]:
+) -> tuple[Threshold, list[str]]:
     """The threshold that the predictions were made with, and what is to be said of it."""
     if predicted is None:
         return 0.5, []
     if TASKS[task].multi_label:
-        return _threshold_of(_matrix(_label_sets(predicted), labels).ravel(), scores.ravel())
+        return _thresholds_of(_matrix(_label_sets(predicted), labels), scores, labels)
     said = predicted.map(_text)
     if TASKS[task].exclusive:
         largest = np.array(labels, dtype=object)[scores.argmax(axis=1)]
@@ -247,6 +249,21 @@ def _decided_at(
         told = f"In {differ:,} rows 'prediction' is not the most probable label; the most probable label is evaluated."
         return 0.5, [told] if differ else []
     return _threshold_of((said == labels[1]).to_numpy(), scores[:, 0])
+
+
+def _thresholds_of(yes: Booleans, scores: Floats, labels: Sequence[str]) -> tuple[Threshold, list[str]]:
+    """One threshold for all labels where one gives the decisions (n, labels), otherwise one for each."""
+    least, most = scores[yes].min(initial=1.0), scores[~yes].max(initial=0.0)
+    if least > most or ((scores > 0.5) == yes).all():
+        return _threshold_of(yes.ravel(), scores.ravel())
+    pairs = [_threshold_of(yes[:, column], scores[:, column]) for column in range(len(labels))]
+    failed = [label for label, (_, told) in zip(labels, pairs, strict=True) if told and told[0].startswith("No ")]
+    if failed:
+        return 0.5, ["No threshold gives the column 'prediction'; a threshold of .5 is used instead."]
+    found = tuple(threshold for threshold, _ in pairs)
+    return found, [
+        f"'prediction' was made with a threshold for each label; these are used: {threshold_text(found, labels, 4)}."
+    ]
 
 
 def _threshold_of(yes: Booleans, score: Floats) -> tuple[float, list[str]]:

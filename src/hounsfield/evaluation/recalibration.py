@@ -99,6 +99,12 @@ def carried_threshold(scaling: Scaling, threshold: float, task: LabelTask = "bin
     return float(scaling.apply(np.array([[threshold]]), "binary")[0, 0])
 
 
+def carried_thresholds(scaling: Scaling, threshold: float, num_labels: int) -> tuple[float, ...]:
+    """The threshold of each label on calibrated probabilities that decides as one ``threshold`` did before."""
+    apart = scaling.apply(np.full((1, num_labels), threshold), "multi-label")[0]
+    return tuple(float(each) for each in apart)
+
+
 def _held_out(name: str, answers: Outcomes, of_case: Integers, seed: int) -> Floats:
     """(n, K) scores of each case under a scaling that was fitted without its fold; unchanged for a lone patient."""
     count = min(NUM_FOLDS, int(of_case.max()) + 1)

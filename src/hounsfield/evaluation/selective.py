@@ -10,6 +10,7 @@ from scipy import special
 
 from hounsfield.errors import EvaluationError
 from hounsfield.evaluation.outcomes import Booleans, Floats, Integers, Outcomes
+from hounsfield.tasks import Threshold
 
 # Shares of the cases that may be answered, among which a promise is sought.
 COVERAGES = tuple(share / 20 for share in range(1, 21))
@@ -35,7 +36,7 @@ class RiskCoverage:
         return float(np.sum(self.risk * np.diff(self.coverage, prepend=0.0)))
 
 
-def decision_confidence(answers: Outcomes, threshold: float = 0.5) -> tuple[Floats, Booleans]:
+def decision_confidence(answers: Outcomes, threshold: Threshold = 0.5) -> tuple[Floats, Booleans]:
     """How sure each decision is, and whether it is right: two arrays (n,).
 
     Multi-class: the largest probability. Binary: how far the score lies from the threshold, as a share of the way to
@@ -44,8 +45,9 @@ def decision_confidence(answers: Outcomes, threshold: float = 0.5) -> tuple[Floa
     """
     if answers.traits.exclusive:
         return answers.scores.max(axis=1), answers.outcome[:, 0]
-    distance = answers.scores - threshold
-    side = np.where(distance > 0, max(1 - threshold, 1e-12), max(threshold, 1e-12))
+    limit = np.asarray(threshold)
+    distance = answers.scores - limit
+    side = np.where(distance > 0, np.maximum(1 - limit, 1e-12), np.maximum(limit, 1e-12))
     return (np.abs(distance) / side).min(axis=1), answers.right
 
 

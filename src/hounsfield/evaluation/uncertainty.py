@@ -19,7 +19,7 @@ from hounsfield.evaluation.outcomes import (
     as_outcomes,
 )
 from hounsfield.evaluation.selective import abstention_threshold, decision_confidence
-from hounsfield.tasks import LabelTask
+from hounsfield.tasks import LabelTask, Threshold
 
 # Rows kept at most, evenly drawn: enough for any quantile, and a small file.
 MAX_ROWS = 20_000
@@ -63,12 +63,14 @@ class Uncertainty:
         """Sets of labels that hold the true one with this probability; see :class:`ConformalSets`."""
         return ConformalSets.fit(self._answers(labels, task), coverage=coverage, by_class=by_class)
 
-    def least_confidence(self, labels: tuple[str, ...], task: LabelTask, *, threshold: float, max_risk: float) -> float:
+    def least_confidence(
+        self, labels: tuple[str, ...], task: LabelTask, *, threshold: Threshold, max_risk: float
+    ) -> float:
         """The confidence below which to abstain, so that at most ``max_risk`` of the answers are wrong (95 % sure)."""
         confidence, right = decision_confidence(self._answers(labels, task, threshold), threshold)
         return abstention_threshold(confidence, right, max_risk, certainty=CERTAINTY, patients=self.patients)
 
-    def _answers(self, labels: tuple[str, ...], task: LabelTask, threshold: float = 0.5) -> Outcomes:
+    def _answers(self, labels: tuple[str, ...], task: LabelTask, threshold: Threshold = 0.5) -> Outcomes:
         truth = self.truth if self.unknown is None else np.where(self.unknown, np.nan, self.truth)
         return as_outcomes(truth, self.scores, labels=labels, task=task, threshold=threshold)
 

@@ -16,7 +16,7 @@ from hounsfield.inference.base import Prepared
 from hounsfield.inference.novelty import out_of_distribution
 from hounsfield.inference.onnx_networks import Floats
 from hounsfield.inference.prediction import DISTANCE_COLUMNS, Prediction
-from hounsfield.tasks import by_label, decide, label_text
+from hounsfield.tasks import Threshold, by_label, decide, label_text
 
 
 class Postprocessor:
@@ -44,7 +44,7 @@ class Postprocessor:
         max_risk: float | None = None,
     ) -> None:
         self._bundle = bundle
-        self.threshold = bundle.threshold if threshold is None else threshold
+        self.threshold: Threshold = bundle.threshold if threshold is None else threshold
         self._novelty = bundle.novelty
         kept = bundle.kept(Uncertainty)
         self._heads = kept.heads if kept else None

@@ -41,6 +41,7 @@ def make(facts: Facts, wish: Wish) -> Plan:
         ),
         "balance_classes": balanced,
         "threshold": _threshold(found, balanced=balanced.value),
+        "label_thresholds": _label_thresholds(found),
     }
     return expect(Plan.decided(decisions), facts)
 
@@ -58,10 +59,29 @@ def _traits(found: Fingerprint) -> Any:
 
 def _balance(found: Fingerprint) -> Decision[bool]:
     if _traits(found).multi_label:
-        return Decision(value=False, why="an image may have several labels, so no single one can set its weight")
+        return _balance_of_each(found)
     counts = [max(count, 1) for count in next(iter(found.balance.values())).values()]
     ratio = max(counts) / min(counts)
     return Decision(ratio > EVEN, f"the most frequent label has {ratio:.1f} times the images of the rarest")
+
+
+def _balance_of_each(found: Fingerprint) -> Decision[bool]:
+    """Whether images with and without each label are weighed alike, in a multi-label task."""
+    counts = next(iter(found.balance.values()))
+    shares = {label: min(max(count / found.num_images, 1e-9), 1 - 1e-9) for label, count in counts.items()}
+    label = max(shares, key=lambda each: abs(shares[each] - 0.5))
+    ratio = max(shares[label], 1 - shares[label]) / min(shares[label], 1 - shares[label])
+    why = f"'{label}' is on {counts[label]:,} of {found.num_images:,} images"
+    if ratio <= EVEN:
+        return Decision(value=False, why=f"every label is on about half of the images: {why}")
+    return Decision(value=True, why=f"{why}: those with and those without a label weigh the same, label by label")
+
+
+def _label_thresholds(found: Fingerprint) -> Decision[bool]:
+    if not _traits(found).multi_label:
+        return Decision(value=False, why="not used: one decision is made for each image")
+    why = "each label gets its own threshold on validation images, where it is clearly better than the one above"
+    return Decision(value=True, why=why)
 
 
 def _threshold(found: Fingerprint, *, balanced: bool) -> Decision[float]:
@@ -69,7 +89,11 @@ def _threshold(found: Fingerprint, *, balanced: bool) -> Decision[float]:
     if traits.exclusive:
         why = "not used: the most probable label is predicted"
     elif traits.multi_label:
-        why = "each label is decided on its own: it is predicted where it is more probable than not"
+        why = "each label is decided on its own" + (
+            "; balanced in the loss, so .5 treats both kinds of error alike"
+            if balanced
+            else ": predicted where it is more probable than not"
+        )
     else:
         frequent = "classes are balanced in the loss" if balanced else "both labels are about as frequent"
         why = f"{frequent}, so .5 treats both kinds of error alike"

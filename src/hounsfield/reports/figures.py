@@ -28,6 +28,7 @@ from hounsfield.evaluation.detection_titles import TITLES
 from hounsfield.evaluation.metrics import METRICS
 from hounsfield.evaluation.outcomes import Outcomes
 from hounsfield.reports.fonts import letter
+from hounsfield.tasks import Threshold
 
 DASHES = ("-", "--", "-.", ":")
 GREY = "#767676"
@@ -190,7 +191,7 @@ def reliability_figure(answers: Outcomes, groups: npt.ArrayLike | None = None) -
     return figure
 
 
-def score_histogram(answers: Outcomes, threshold: float = 0.5) -> Figure:
+def score_histogram(answers: Outcomes, threshold: Threshold = 0.5) -> Figure:
     """Draw the distribution of the scores of the cases with and without each label."""
     figure, panels = _panels(answers.truth.shape[1], width=SIDE, height=3.2)
     bins = np.linspace(0, 1, 31).tolist()
@@ -203,7 +204,8 @@ def score_histogram(answers: Outcomes, threshold: float = 0.5) -> Figure:
                 label = f"{name} ({int(part.sum()):,})"
                 axes.hist(scores[part], bins, alpha=0.6, color=colour, hatch=hatch, label=label, density=True)
         if not answers.traits.exclusive:
-            axes.axvline(threshold, color="black", linewidth=0.8, linestyle="--")
+            limit = threshold[column] if isinstance(threshold, tuple) else threshold
+            axes.axvline(limit, color="black", linewidth=0.8, linestyle="--")
         dress(axes, f"Probability of {question}", "Score", "Density")
         axes.legend(frameon=False, fontsize=8)
     return figure

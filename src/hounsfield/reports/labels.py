@@ -32,7 +32,7 @@ from hounsfield.reports.sections.label_training import training_section
 from hounsfield.reports.sections.operating import operating_section
 from hounsfield.reports.sections.wording import FEW, given_image, share_of, tested_on
 from hounsfield.runs import LabelRun
-from hounsfield.tasks import TASKS
+from hounsfield.tasks import TASKS, threshold_text
 
 
 class LabelPage:
@@ -62,7 +62,11 @@ class LabelPage:
 
     def what_it_does(self, run: LabelRun) -> str:
         """One sentence."""
-        image, labels, threshold = given_image(run.bundle), run.bundle.labels, f"{run.bundle.threshold:.3g}"
+        image, labels, threshold = (
+            given_image(run.bundle),
+            run.bundle.labels,
+            threshold_text(run.bundle.threshold, run.bundle.labels),
+        )
         traits = TASKS[run.bundle.task]
         if traits.paired:
             negative, positive = labels
@@ -136,7 +140,7 @@ class LabelPage:
         """Calibration and threshold."""
         yield f"Calibration: {run.bundle.scaling.name}"
         if not TASKS[run.bundle.task].exclusive:
-            yield f"Decision threshold: {run.bundle.threshold:.4g}"
+            yield f"Decision threshold: {threshold_text(run.bundle.threshold, run.bundle.labels, 4)}"
 
     def truth(self, run: LabelRun) -> Iterator[Block]:
         """Images by label and split."""

@@ -25,7 +25,7 @@ from hounsfield.evaluation.scaling import Unscaled
 from hounsfield.inference import Predictor
 from hounsfield.preprocessing import Pipeline
 from hounsfield.progress import Progress
-from hounsfield.tasks import LabelTask, decide, for_each_label, label_text, refuse_threshold
+from hounsfield.tasks import LabelTask, Threshold, decide, for_each_label, label_text, refuse_threshold
 from hounsfield.testing.base import TestSource
 from hounsfield.testing.engine_runs import EngineRun, run_engine
 from hounsfield.testing.interventions import mask_shortcuts
@@ -106,7 +106,7 @@ def assess_rows(
     scores: np.ndarray,
     bundle: Bundle,
     *,
-    threshold: float | None = None,
+    threshold: Threshold | None = None,
     **options: Any,
 ) -> Assessment:
     """Measure what the bundle makes of the network's scores (rows, outputs), with intervals by known patient.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,17 @@ from hounsfield.cohorts import Cohort
 from hounsfield.evaluation import Novelty, Outcomes, Uncertainty, as_outcomes
 from hounsfield.evaluation.calibration import estimated_error
 from hounsfield.evaluation.disagreement import Heads
-from hounsfield.evaluation.recalibration import DECISION_KEEPING, ScalingChoice, carried_threshold, fit_scaling
+from hounsfield.evaluation.operating import label_thresholds
+from hounsfield.evaluation.recalibration import (
+    DECISION_KEEPING,
+    ScalingChoice,
+    carried_threshold,
+    carried_thresholds,
+    fit_scaling,
+)
 from hounsfield.evaluation.scaling import SCALINGS, scaling_to_dict
 from hounsfield.plans.labels import Plan
+from hounsfield.tasks import Threshold, decide, threshold_text
 from hounsfield.testing.uncertainty import calibration_change
 from hounsfield.training.whole_images import OutOfFold
 
@@ -37,9 +46,9 @@ def calibrate(
     )
     candidates = tuple(SCALINGS) if groups is not None else DECISION_KEEPING
     choice = fit_scaling(answers, groups=groups, candidates=candidates, threshold=plan.threshold)
-    threshold = carried_threshold(choice.scaling, plan.threshold, plan.task)
     scaled = choice.scaling.apply(answers.scores, plan.task)
-    calibrated = as_outcomes(answers.truth, scaled, labels=plan.labels, task=plan.task, threshold=threshold)
+    threshold = _threshold(plan, choice, replace(answers, scores=scaled))
+    calibrated = replace(answers, scores=scaled, decisions=decide(scaled, plan.task, threshold))
     codes = np.arange(len(answers)) if groups is None else np.unique(groups.astype(str), return_inverse=True)[1]
     record = _record(choice, answers, plan.threshold, threshold, groups)
     known = bundle.with_uncertainty(
@@ -48,14 +57,21 @@ def calibrate(
         threshold=threshold,
         calibration=record,
     )
-    return known, _line(choice, record)
+    return known, _line(choice, record, plan.labels)
+
+
+def _threshold(plan: Plan, choice: ScalingChoice, scaled: Outcomes) -> Threshold:
+    """The threshold on calibrated probabilities, or that of each label, chosen on these validation cases."""
+    if not plan.label_thresholds:
+        return carried_threshold(choice.scaling, plan.threshold, plan.task)
+    return label_thresholds(scaled, carried_thresholds(choice.scaling, plan.threshold, len(plan.labels)))
 
 
 def _record(
-    choice: ScalingChoice, answers: Outcomes, before: float, after: float, groups: np.ndarray | None
+    choice: ScalingChoice, answers: Outcomes, before: float, after: Threshold, groups: np.ndarray | None
 ) -> dict[str, Any]:
     """How the scaling was chosen, as plain values; the error afterwards is that of cases left out of the fit."""
-    held_out = as_outcomes(answers.truth, choice.held_out, labels=answers.labels, task=answers.task)
+    held_out = replace(answers, scores=choice.held_out)
     return {
         "scaling": scaling_to_dict(choice.scaling),
         "cases": len(answers),
@@ -69,7 +85,7 @@ def _record(
     }
 
 
-def _line(choice: ScalingChoice, record: dict[str, Any]) -> str:
+def _line(choice: ScalingChoice, record: dict[str, Any], labels: tuple[str, ...]) -> str:
     chosen = {
         "none": "the probabilities are left unchanged",
         "temperature": f"temperature {getattr(choice.scaling, 'temperature', 1):.2f}",
@@ -81,7 +97,11 @@ def _line(choice: ScalingChoice, record: dict[str, Any]) -> str:
     if len(record["log_loss"]) == 1:
         unknown = f"; {record['cases']} validation images are too few for a scaling"
     network, calibrated = record["threshold"].values()
-    threshold = f" The threshold is remapped from {network:.3g} to {calibrated:.3g}; no decision changes."
+    threshold = (
+        f" Thresholds, chosen on validation images: {threshold_text(calibrated, labels)}."
+        if isinstance(calibrated, tuple)
+        else f" The threshold is remapped from {network:.3g} to {calibrated:.3g}; no decision changes."
+    )
     return (
         f"Calibration: {chosen} (log loss on left-out validation images: {rivals}{unknown}). "
         f"{calibration_change(record['ece']['before'], record['ece']['after'], 'validation')}"

@@ -58,10 +58,10 @@ def check(plan: Plan, cohort: Cohort) -> None:
             f"{cohort.task} task with {', '.join(cohort.labels)}. Make a plan for this data with 'hounsfield plan "
             "DATA'."
         )
-    if cohort.multi_label and plan.balance_classes:
+    if plan.label_thresholds and not cohort.multi_label:
         raise PlanError(
-            "The plan has balance_classes: true, but a row with several labels cannot be weighted by one of them. Set "
-            "balance_classes to false."
+            f"The plan has label_thresholds: true, but a {plan.task} task has one decision for each image. Set "
+            "label_thresholds to false."
         )
     if plan.balance_groups:
         group_attribute(plan, cohort)

@@ -16,23 +16,42 @@ MOST_WEIGHT = 10.0
 
 
 def training_weights(plan: Plan, cohort: Cohort, train: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-    """How much each row counts, (rows of the cohort,); or each of its labels, (rows, labels), where some are unknown.
+    """How much each row counts, (rows of the cohort,); or each of its labels, (rows, labels).
+
+    The latter in a multi-label task where truths are unknown, which count 0, or where classes are balanced: then the
+    known training rows with a label have the same total weight as those without it.
 
     Raises:
         PlanError: as ``row_weights`` does.
     """
     weights = row_weights(plan, cohort, train)
-    known = ~np.isnan(cohort.targets())
-    return weights if known.all() else weights[:, None] * known.astype(np.float32)
+    targets = cohort.targets()
+    known = ~np.isnan(targets)
+    balanced = plan.balance_classes and TASKS[plan.task].multi_label
+    if known.all() and not balanced:
+        return weights
+    by_label = known.astype(np.float64)
+    if balanced:
+        by_label *= _equal_sides(targets, train)
+    return (weights[:, None] * by_label).astype(np.float32)
+
+
+def _equal_sides(targets: npt.NDArray[np.float32], train: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """(rows, labels) the factor that gives rows with and without each label the same weight, as far as known."""
+    present, absent = (targets[train] == side for side in (1, 0))
+    with_label, without = present.sum(axis=0).clip(1), absent.sum(axis=0).clip(1)
+    half = (with_label + without) / 2
+    return np.asarray(np.minimum(np.where(targets == 1, half / with_label, half / without), MOST_WEIGHT))
 
 
 def row_weights(plan: Plan, cohort: Cohort, train: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
     """(rows of the cohort,) how much each row counts, from what its label and its group have in the training rows.
 
-    With ``balance_classes`` each label has the same total weight. With ``balance_groups`` each group of that column has
-    the same weight within each label, so that under the weights group and label are independent (the aim of Kamiran,
-    Calders 2012, "Data preprocessing techniques for classification without discrimination") and a small group counts
-    as much as a large one. In a multi-label task, where a row has no single label, the groups as a whole are balanced.
+    With ``balance_classes`` each label has the same total weight, unless an image may have several. With
+    ``balance_groups`` each group of that column has the same weight within each label, so that under the weights group
+    and label are independent (the aim of Kamiran, Calders 2012, "Data preprocessing techniques for classification
+    without discrimination") and a small group counts as much as a large one. In a multi-label task, where a row has no
+    single label, the groups as a whole are balanced.
 
     Raises:
         PlanError: the plan names a column that is not there or makes no groups.
@@ -40,7 +59,7 @@ def row_weights(plan: Plan, cohort: Cohort, train: npt.NDArray[np.int64]) -> npt
     targets = cohort.targets()
     label = targets[:, 0].astype(np.int64) if TASKS[plan.task].paired else np.nan_to_num(targets).argmax(1)
     weights = np.ones(len(cohort))
-    if plan.balance_classes:
+    if plan.balance_classes and not TASKS[plan.task].multi_label:
         counts = np.bincount(label[train], minlength=len(plan.labels)).clip(1)
         weights = (len(train) / len(plan.labels) / counts)[label]
     if plan.balance_groups:

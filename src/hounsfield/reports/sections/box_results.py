@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import cast
 
 import numpy as np
 
@@ -151,7 +152,7 @@ def _counted(run: BoxRun, ending: str) -> tuple[str, str, str]:
 
 def score_section(run: BoxRun) -> Section:
     """The score threshold in use, and the effect of others."""
-    in_use = run.bundle.threshold
+    in_use = cast("float", run.bundle.threshold)  # a detector has one for all labels
     scores = [(in_use, " (in use)"), *((score, "") for score in SCORES if abs(score - in_use) > CLOSE)]
     rows = [(f"{score:.3g}{name}", *_at(run, score)) for score, name in sorted(scores)]
     blocks = (

@@ -9,7 +9,7 @@ from hounsfield.reports.sections.answers import across_splits, filled, half_widt
 from hounsfield.reports.sections.content import listed, lowered, of_hundred
 from hounsfield.reports.sections.data import attributes
 from hounsfield.runs import LabelRun
-from hounsfield.tasks import TASKS
+from hounsfield.tasks import TASKS, threshold_text
 
 HEADLINES = ("auc", "sensitivity", "specificity")
 
@@ -20,7 +20,9 @@ def words(run: LabelRun) -> dict[str, str]:
     kind = "convolutional neural network" if plan.network == "simple_cnn" else f"deep neural network ({plan.network})"
     width = f" of width {plan.width}" if plan.width else ""
     threshold = (
-        "" if TASKS[bundle.task].exclusive else f"; decision threshold {bundle.threshold:.3g}, see Operating point"
+        ""
+        if TASKS[bundle.task].exclusive
+        else f"; decision threshold {threshold_text(bundle.threshold, bundle.labels)}, see Operating point"
     )
     scaled = not isinstance(bundle.scaling, Unscaled)
     return {

@@ -24,7 +24,7 @@ from hounsfield.reports.sections.content import (
 from hounsfield.reports.sections.drawings import decision_figure
 from hounsfield.reports.svg import svg_of
 from hounsfield.runs import LabelRun
-from hounsfield.tasks import TASKS
+from hounsfield.tasks import TASKS, threshold_text
 
 RULES: tuple[tuple[str, Rule, float | None], ...] = (
     (".5", "half", None),
@@ -50,19 +50,48 @@ def _operating_blocks(run: LabelRun) -> Iterator[Block]:
         yield Paragraph("The most probable label is predicted; there is no threshold to choose.")
         return
     yield Paragraph(
-        f"Decision threshold {run.bundle.threshold:.3g}: a label is predicted when its probability is above it. It "
-        "was set before the test images were used."
+        f"Decision threshold {threshold_text(run.bundle.threshold, run.bundle.labels)}: a label is predicted when its "
+        "probability is above it. It was set before the test images were used."
     )
+    if isinstance(run.bundle.threshold, tuple):
+        yield _label_table(run, run.bundle.threshold)
     if TASKS[answers.task].paired and answers.answerable.all():
         yield _threshold_table(run)
         yield _prevalence_table(run)
         yield _decision_curve(answers)
 
 
+def _label_table(run: LabelRun, thresholds: tuple[float, ...]) -> Table:
+    """The threshold of each label, and what it does on validation images, where it was chosen, and on those shown."""
+    rows = []
+    for column, (label, threshold) in enumerate(zip(run.bundle.labels, thresholds, strict=True)):
+        found = [f"{share:.3f}" for share in _both_shares(run.tested["validation"].answers, column)]
+        shown = [f"{share:.3f}" for share in _both_shares(run.shown.answers, column)]
+        rows.append((label, f"{threshold:.3f}", *found, *shown))
+    names = ("sensitivity", "specificity")
+    return Table(
+        "Threshold of each label",
+        ("label", "threshold", *(f"{name}, validation" for name in names), *(f"{name}, {run.split}" for name in names)),
+        tuple(rows),
+        "Each label has the threshold with the largest sensitivity + specificity on validation images, where that is "
+        "better than the plan's by more than a standard error.",
+    )
+
+
+def _both_shares(answers: Outcomes, column: int) -> tuple[float, float]:
+    """Sensitivity and specificity of one label; ``nan`` without a case."""
+    decided, present, absent = (each[:, column] for each in (answers.decisions, answers.truth, answers.absent))
+    return (
+        float(decided[present].mean()) if present.any() else float("nan"),
+        float((~decided[absent]).mean()) if absent.any() else float("nan"),
+    )
+
+
 def _threshold_table(run: LabelRun) -> Table:
     """Thresholds chosen on validation images, and what they do on the split that is shown."""
     chosen_on = run.tested["validation"].answers
-    rows = [("in use", run.bundle.threshold)]
+    in_use = run.bundle.threshold
+    rows = [("in use", in_use)] if isinstance(in_use, float) else []
     if chosen_on.answerable.all():
         truth, scores = chosen_on.truth[:, 0], chosen_on.scores[:, 0]
         rows += [
