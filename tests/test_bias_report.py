@@ -175,7 +175,7 @@ def test_a_run_audits_its_test_images_and_takes_shortcuts_out(tmp_path: Path) ->
     assert again["groups"] == kept["groups"]
     for option in (("--threshold", 0.9), ("--confidence", 0.6)):
         told = run_command(evaluate_command.command, run.folder, "--replicates", 100, *option).output
-        assert "own groups stay as they are" in told
+        assert "keeps its own subgroup figures" in told
     assert json.loads((run.folder / "bias.json").read_text(encoding="utf-8")) == again
 
 

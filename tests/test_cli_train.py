@@ -102,7 +102,7 @@ def test_train_prints_metrics_and_places(
     before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
     for again in (("train", data, "--out", "run"), ("train", "--resume", "run")):
         assert hounsfield(monkeypatch, *again) == 1
-        assert "nothing in it has been changed" in paragraph(capsys.readouterr().err)
+        assert "nothing in it was changed" in paragraph(capsys.readouterr().err)
     assert {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()} == before
     Path("run/cohort.parquet").write_bytes(b"no table")
     assert hounsfield(monkeypatch, "evaluate", "run") == 1

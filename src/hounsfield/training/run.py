@@ -119,7 +119,7 @@ def resume(path: Path | str, *, progress: Progress = silent) -> Run:
     folder = RunFolder.open(Path(path))
     if folder.finished:
         raise RunError(
-            f"The run {path} is finished: there is nothing to continue, and nothing in it has been changed. To train "
+            f"The run {path} is finished: there is nothing to continue, and nothing in it was changed. To train "
             f"longer, begin a new run with: hounsfield train DATA --plan {folder.plan} --set epochs=N"
         )
     plan = load_plan(folder.plan)
