@@ -11,7 +11,11 @@ from keras import layers
 
 from hounsfield.errors import BundleError
 from hounsfield.models import build, ensemble, flip_averaged
-from hounsfield.onnx_export import NotConvertible, classifier_ends, convert, write_onnx, writing
+from hounsfield.onnx_export import writing
+from hounsfield.onnx_export.conversion import convert
+from hounsfield.onnx_export.ends import classifier_ends
+from hounsfield.onnx_export.graph import NotConvertible
+from hounsfield.onnx_export.writing import write_onnx
 from networks import keras_outputs, tiny_network
 
 

@@ -13,9 +13,23 @@ The two networks give their own probabilities; what is predicted are those after
 imports no Keras.
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from hounsfield.bundle.bundle import Bundle
 from hounsfield.bundle.manifest import SourceRange
-from hounsfield.bundle.saving import export_onnx, save_bundle
 from hounsfield.bundle.table import FORMS
 
+if TYPE_CHECKING:
+    from hounsfield.bundle.saving import export_onnx, save_bundle
+
+# Public name -> module that it comes from: what reads bundles does not wait for what writes them.
+LAZY = {"export_onnx": "hounsfield.bundle.saving", "save_bundle": "hounsfield.bundle.saving"}
+
 __all__ = ["FORMS", "Bundle", "SourceRange", "export_onnx", "save_bundle"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in LAZY:
+        return getattr(importlib.import_module(LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

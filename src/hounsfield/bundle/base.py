@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol, Self
 import numpy.typing as npt
 
 from hounsfield.evaluation.novelty import Novelty
-from hounsfield.onnx_export import Ends
+from hounsfield.onnx_export.ends import Ends
 from hounsfield.tasks import Task
 
 

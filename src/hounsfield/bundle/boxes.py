@@ -8,7 +8,7 @@ from typing import Any
 from hounsfield.bundle.base import Kept, Part
 from hounsfield.errors import BundleError
 from hounsfield.evaluation.detection_uncertainty import DetectionUncertainty
-from hounsfield.onnx_export import Ends, numbered_ends, output_names
+from hounsfield.onnx_export.ends import Ends, numbered_ends, output_names
 from hounsfield.tasks import Task
 
 # On the head, which is small, hang labels and places.

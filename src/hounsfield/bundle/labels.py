@@ -8,7 +8,7 @@ from typing import Any
 from hounsfield.bundle.base import Kept, Part
 from hounsfield.errors import BundleError, require
 from hounsfield.evaluation.uncertainty import Uncertainty
-from hounsfield.onnx_export import OUTPUTS, Ends, classifier_ends
+from hounsfield.onnx_export.ends import OUTPUTS, Ends, classifier_ends
 from hounsfield.tasks import TASKS, Task, num_outputs
 
 PARTS: tuple[Part, ...] = (Part("model.onnx"),)

@@ -19,7 +19,7 @@ from hounsfield.bundle.manifest import (
 )
 from hounsfield.bundle.table import FORMS
 from hounsfield.errors import BundleError, require
-from hounsfield.onnx_export import write_onnx
+from hounsfield.onnx_export.writing import write_onnx
 from hounsfield.preprocessing import Pipeline
 from hounsfield.tasks import Task, Threshold, family_of
 from hounsfield.version import __version__

@@ -9,7 +9,11 @@ import typer
 
 from hounsfield.cli import console
 
-app = typer.Typer(help="Public data sets by name, checked by their MD5, and made-up ones.", no_args_is_help=True)
+app = typer.Typer(
+    help="Public data sets by name, checked by their MD5, and made-up ones.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 
 
 @app.command("list")

@@ -3,42 +3,108 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
-from typing import Annotated
+from collections.abc import Iterator, MutableMapping
+from typing import Annotated, Any, NamedTuple
 
 import typer
+import typer.main
+from typer.core import TyperGroup
 
 from hounsfield.cli.settings import with_settings
 from hounsfield.errors import HounsfieldError
 from hounsfield.version import __version__
 
-# Command name -> module that holds a function `command` with Typer annotations (or a Typer group `app`).
-COMMANDS: dict[str, str] = {
-    "demo": "hounsfield.cli.demo",
-    "inspect": "hounsfield.cli.inspection",
-    "plan": "hounsfield.cli.plan",
-    "train": "hounsfield.cli.train",
-    "evaluate": "hounsfield.cli.evaluate",
-    "robustness": "hounsfield.cli.robustness",
-    "forecast": "hounsfield.cli.forecast",
-    "ablate": "hounsfield.cli.ablate",
-    "predict": "hounsfield.cli.predict",
-    "features": "hounsfield.cli.features",
-    "explain": "hounsfield.cli.explain",
-    "report": "hounsfield.cli.report",
-    "export": "hounsfield.cli.export",
-    "preprocess": "hounsfield.cli.preprocess",
-    "convert": "hounsfield.cli.convert",
-    "data": "hounsfield.cli.data",
+
+class Place(NamedTuple):
+    """Where a command is found, and what it does in the words of the list of commands.
+
+    Attributes:
+        module: holds a function ``command`` with Typer annotations, or a Typer group ``app``.
+        summary: a short line.
+    """
+
+    module: str
+    summary: str
+
+
+COMMANDS: dict[str, Place] = {
+    "demo": Place("hounsfield.cli.demo", "Go from made-up radiographs to a report, in some 90 s."),
+    "inspect": Place("hounsfield.cli.inspection", "Check DATA before training: balance, leaks, shortcuts."),
+    "plan": Place("hounsfield.cli.plan", "Decide how to train on DATA, with reasons."),
+    "train": Place("hounsfield.cli.train", "Train a network on DATA, evaluate and bundle it."),
+    "evaluate": Place("hounsfield.cli.evaluate", "Test a run, or evaluate a table of predictions."),
+    "robustness": Place("hounsfield.cli.robustness", "Test a run on images that get worse."),
+    "forecast": Place("hounsfield.cli.forecast", "Estimate what more patients would bring."),
+    "ablate": Place("hounsfield.cli.ablate", "Measure each remedy against overfitting."),
+    "predict": Place("hounsfield.cli.predict", "Predict images, folders or arrays."),
+    "features": Place("hounsfield.cli.features", "Write the feature vectors of images."),
+    "explain": Place("hounsfield.cli.explain", "Draw heat maps over images."),
+    "report": Place("hounsfield.cli.report", "Write a run's report and model card."),
+    "export": Place("hounsfield.cli.export", "Write the network for another runtime."),
+    "preprocess": Place("hounsfield.cli.preprocess", "Enhance, normalise, crop or resample images."),
+    "convert": Place("hounsfield.cli.convert", "Convert images to another format."),
+    "data": Place("hounsfield.cli.data", "List and fetch public data sets."),
 }
 
+
+class _Commands(MutableMapping[str, Any]):
+    """The commands by name, each imported when it is asked for: none of them waits for the others."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._loaded:
+            self._loaded[name] = _load(name, COMMANDS[name].module)
+        return self._loaded[name]
+
+    def __setitem__(self, name: str, command: Any) -> None:
+        self._loaded[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._loaded[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
+def _load(name: str, place: str) -> Any:
+    module = importlib.import_module(place)
+    if hasattr(module, "app"):
+        group = typer.main.get_command(module.app)
+        group.name = name
+        return group
+    single = typer.Typer(**STYLE)
+    single.command(name, context_settings=getattr(module, "CONTEXT_SETTINGS", None))(with_settings(module.command))
+    return typer.main.get_command(single)
+
+
+class _Group(TyperGroup):
+    """Lists the commands without importing them."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options | {"commands": _Commands()})
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the signature of Click
+        return list(COMMANDS)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - the signature of Click
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, place.summary) for name, place in COMMANDS.items()])
+
+
+STYLE: dict[str, Any] = {"rich_markup_mode": None, "pretty_exceptions_enable": False, "add_completion": False}
 app = typer.Typer(
     name="hounsfield",
+    cls=_Group,
     help="From a folder of medical images to a trained, evaluated and explained network.",
     no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    add_completion=False,
+    **STYLE,
 )
 
 
@@ -57,16 +123,10 @@ def _root(
     """From a folder of medical images to a trained, evaluated and explained network."""
 
 
-for _name, _module in COMMANDS.items():
-    _loaded = importlib.import_module(_module)
-    if hasattr(_loaded, "app"):
-        app.add_typer(_loaded.app, name=_name)
-    else:
-        app.command(_name, context_settings=getattr(_loaded, "CONTEXT_SETTINGS", None))(with_settings(_loaded.command))
-
-
 def main() -> None:
     """Run the command line; the entry point of the ``hounsfield`` script."""
+    # Looking for plugins, of which Hounsfield has none, pydantic reads the metadata of everything that is installed.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:
         app(standalone_mode=True)
     except HounsfieldError as error:

@@ -8,10 +8,10 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit, softmax
 
 from hounsfield.evaluation.outcomes import Floats
-from hounsfield.tasks import TASKS, LabelTask
+from hounsfield.evaluation.scaling import probabilities_of
+from hounsfield.tasks import LabelTask
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +36,7 @@ class Heads:
         members, length, _ = self.kernels.shape
         each = np.asarray(features, np.float64).reshape(-1, members, length).swapaxes(0, 1)
         logits = each @ self.kernels.astype(np.float64) + self.biases[:, np.newaxis].astype(np.float64)
-        return np.asarray(softmax(logits, axis=-1) if TASKS[task].exclusive else expit(logits))
+        return probabilities_of(logits, task)
 
     def disagreement(self, features: npt.NDArray[np.floating], task: LabelTask) -> Floats:
         """The standard deviation of the networks' probabilities, of the label on which they differ most.

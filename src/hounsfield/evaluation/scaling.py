@@ -115,11 +115,11 @@ def logits_of(scores: npt.NDArray[Any], task: LabelTask) -> Floats:
 
 
 def probabilities_of(logits: Floats, task: LabelTask) -> Floats:
-    """The inverse of :func:`logits_of`: softmax over the columns of a multi-class task, else the sigmoid of each."""
+    """The inverse of :func:`logits_of`: softmax over the last axis of a multi-class task, else the sigmoid of each."""
     if not TASKS[task].exclusive:
         return np.asarray(np.exp(-np.logaddexp(0.0, -logits)))
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
 
 
 def _frozen(value: Any) -> Any:

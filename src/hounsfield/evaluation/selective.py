@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 
 import numpy as np
-from scipy import special
 
 from hounsfield.errors import EvaluationError
 from hounsfield.evaluation.outcomes import Booleans, Floats, Integers, Outcomes
@@ -105,6 +105,8 @@ def _promised(
 ) -> float:
     """The least confidence whose upper bound of the risk is low enough."""
     bounds = {}
+    # Loaded when it is needed: a prediction that never abstains needs none of it.
+    special = importlib.import_module("scipy.special")
     for coverage in COVERAGES:
         least = float(np.quantile(confidence, 1 - coverage, method="higher"))
         answered = confidence >= least

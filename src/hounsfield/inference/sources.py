@@ -8,15 +8,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from hounsfield import images
 from hounsfield.errors import ImageError
-from hounsfield.images import Image, Reference, Series, image_files, input_path
+from hounsfield.images import Image, Reference, image_files, input_path
 from hounsfield.images.reading import read_reference, volume_setting
+
+if TYPE_CHECKING:
+    from hounsfield.images import Series
 
 # A last axis of this length means channels; of any other length it is an axis of space or counts images.
 CHANNEL_COUNTS = (1, 3, 4)

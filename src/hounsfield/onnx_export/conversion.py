@@ -9,40 +9,15 @@ the input. A layer that is not in the table raises :class:`NotConvertible`; such
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+from hounsfield.onnx_export.ends import Ends, Shape, classifier_ends
 from hounsfield.onnx_export.graph import GraphWriter, NotConvertible, Tensor
 from hounsfield.onnx_export.layers import LAYERS
 
 # Opset 17 (with its IR version) is read by every OpenVINO and ONNX Runtime of the last four years.
 OPSET = 17
 IR_VERSION = 8
-INPUT = "image"
-OUTPUTS = ("probabilities", "features")
-
-Shape = tuple[int | None, ...]
-
-
-class Ends(NamedTuple):
-    """Under which names an ONNX file has a network's input, and which symbols of Keras it has as outputs."""
-
-    input: str
-    outputs: Mapping[str, Any]
-
-
-def classifier_ends(network: Any) -> Ends:
-    """The input "image", and the layers "probabilities" and "features"."""
-    return Ends(INPUT, {name: network.get_layer(name).output for name in OUTPUTS})
-
-
-def numbered_ends(network: Any) -> Ends:
-    """The names that a detector's network has in its file: its own of the input, and outputs by their number."""
-    return Ends(network.inputs[0].name, dict(zip(output_names(len(network.outputs)), network.outputs, strict=True)))
-
-
-def output_names(count: int) -> list[str]:
-    """Of so many numbered outputs."""
-    return [f"output{number}" for number in range(count)]
 
 
 def convert(network: Any, ends: Ends | None = None) -> Any:

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hounsfield.errors import BundleError, require
-from hounsfield.onnx_export.conversion import Ends, convert
+from hounsfield.onnx_export.conversion import convert
+from hounsfield.onnx_export.ends import Ends
 from hounsfield.onnx_export.graph import NotConvertible
 from hounsfield.openvino_runtime import openvino_runtime
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any, Literal
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813 - the name that its own manual gives it
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
@@ -41,6 +41,8 @@ class BiasField(Step):
     def _field(
         self, values: NDArray[Any], mask: NDArray[Any], spacing: tuple[float, ...] | None
     ) -> NDArray[np.float32]:
+        # Loaded when it is needed: it takes longer than a prediction.
+        sitk = importlib.import_module("SimpleITK")
         full = sitk.GetImageFromArray(np.clip(values, 0, None).astype(np.float32))
         inside = sitk.GetImageFromArray(mask.astype(np.uint8))
         if spacing is not None:

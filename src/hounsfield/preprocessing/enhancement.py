@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Callable
 from typing import Any, Literal
@@ -10,7 +11,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat
-from scipy import ndimage
 
 from hounsfield.images.image import Image
 from hounsfield.preprocessing.interpolation import along_axis, gaussian_matrix, to_type
@@ -120,6 +120,7 @@ def _median(pixels: NDArray[Any], strength: float) -> NDArray[Any]:
     if pixels.ndim == 3 and pixels.shape[-1] <= 4 and (width <= 5 or pixels.dtype == np.uint8):
         return np.asarray(cv2.medianBlur(pixels, width)).reshape(pixels.shape)
     window = (width,) * (pixels.ndim - 1) + (1,)
+    ndimage = importlib.import_module("scipy.ndimage")
     return np.asarray(ndimage.median_filter(pixels, size=window, mode="nearest"))
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from hounsfield.preprocessing.statistics import extremes, is_constant, percentiles
 
@@ -71,6 +71,7 @@ def foreground_box(mask: NDArray[Any]) -> tuple[tuple[int, int], ...]:
 
     A connected part of fewer than a twentieth of the pixels of the largest part is a speck: noise or a marker.
     """
+    ndimage = importlib.import_module("scipy.ndimage")
     parts, count = ndimage.label(mask)
     if count > 1:
         sizes = np.bincount(parts.ravel())

@@ -6,16 +6,19 @@ Beyond the first and last pixel the nearest one is repeated.
 
 from __future__ import annotations
 
+import importlib
 import math
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 Interpolation = Literal["nearest", "linear", "cubic"]
 
-Matrix = sparse.csr_array[np.float32]
+Matrix: TypeAlias = "sparse.csr_array[np.float32]"
 
 
 def nearest_indices(length: int, size: int, start: float, scale: float) -> NDArray[np.int64]:
@@ -86,4 +89,7 @@ def _matrix(taps: NDArray[np.float64], columns: NDArray[np.int64], size: int, le
     rows = np.broadcast_to(np.arange(size)[np.newaxis, :], columns.shape)
     # Taps beyond the border fall on the same column and are summed.
     entries = (taps.astype(np.float32).ravel(), (rows.ravel(), columns.ravel()))
-    return sparse.csr_array(sparse.coo_array(entries, shape=(size, length)))
+    # Loaded when it is needed: it takes longer than most predictions, which need no interpolation here.
+    scipy_sparse = importlib.import_module("scipy.sparse")
+    matrix: Matrix = scipy_sparse.csr_array(scipy_sparse.coo_array(entries, shape=(size, length)))
+    return matrix

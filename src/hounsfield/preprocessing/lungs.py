@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy import ndimage
 
 from hounsfield.images.image import Image
 from hounsfield.images.orientation import is_usable, orientation_of
@@ -53,6 +53,7 @@ def lung_box(image: Image, margin: float = 10.0) -> Box | None:
         image: CT in Hounsfield units, a slice or a volume of any orientation.
         margin: added on every side, in mm; in pixels where the image has no spacing.
     """
+    ndimage = importlib.import_module("scipy.ndimage")
     strides = tuple(math.ceil(length / COARSE) for length in image.shape)
     air = grey(image.pixels[tuple(slice(None, None, stride) for stride in strides)]) < AIR
     # A thin wall, or the trachea's way out of the image, must not join the lungs to the air around the patient.

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from hounsfield.atomic import write_json
 from hounsfield.errors import ImageError, PreprocessingError
 from hounsfield.images.image import Image
-from hounsfield.preprocessing.registry import AnyStep
-from hounsfield.preprocessing.step import require_finite
+from hounsfield.preprocessing.registry import STEPS, AnyStep
+from hounsfield.preprocessing.step import Step, require_finite
 
 
 class Pipeline(BaseModel):
@@ -24,7 +24,7 @@ class Pipeline(BaseModel):
     A pipeline is a value: frozen, equal to another with the same steps, and all that ``to_dict`` returns.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     steps: tuple[AnyStep, ...] = ()
 
@@ -101,6 +101,12 @@ class Pipeline(BaseModel):
             PreprocessingError: a step or a parameter is unknown, or a value does not fit.
         """
         try:
+            # Step by step first: the whole union of steps takes longer to be built than a prediction.
+            steps: Any = _steps(values)
+            return cast("Self", cls.model_construct(steps=steps))
+        except (ValidationError, KeyError, TypeError, AttributeError):
+            pass
+        try:
             return cls.model_validate(values)
         except ValidationError as error:
             raise PreprocessingError(
@@ -136,6 +142,13 @@ class Pipeline(BaseModel):
     def json_schema(cls) -> dict[str, Any]:
         """Return the JSON schema of ``to_dict``'s values, for editors and other programs."""
         return cls.model_json_schema()
+
+
+def _steps(values: dict[str, Any]) -> tuple[Step, ...]:
+    """The steps of ``to_dict``'s values; any error where these are other ones, which ``model_validate`` then names."""
+    if set(values) - {"steps"}:
+        raise KeyError
+    return tuple(STEPS[each["name"]].model_validate(each) for each in values.get("steps", ()))
 
 
 def describe(error: ValidationError) -> str:

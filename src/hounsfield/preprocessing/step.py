@@ -24,7 +24,7 @@ class Step(BaseModel):
     ``_apply``. No step changes its input: the result is a new ``Image`` with the same number of axes.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
     ranks: ClassVar[tuple[int, ...]] = (2, 3)
     name: str
