@@ -118,8 +118,6 @@ def test_wrong_usage_has_status_2(
         ("predict", "{run}", "{run}/pictures", "--engine", "keras"),
         ("features", "{run}", "{run}/pictures", "-o", "f.npz", "--engine", "keras"),
         ("explain", "{run}", "{run}/pictures", "-o", "maps", "--method", "occlusion", "--engine", "keras"),
-        ("evaluate", "{run}"),
-        ("robustness", "{run}"),
     ],
     ids=lambda words: words[0],
 )
