@@ -173,9 +173,12 @@ def test_options_of_detection_are_refused_for_classifiers_and_their_tables(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "table.csv").write_text("label,p_b\na,0.2\nb,0.9\n")
-    for target in (run, tmp_path / "table.csv"):
+    for target, models, kind in (
+        (run, "detectors", "classifier"),
+        (tmp_path / "table.csv", "tables of findings", "table of predictions"),
+    ):
         assert hounsfield(monkeypatch, "evaluate", target, *option) == 2
-        assert "are for detection" in capsys.readouterr().err
+        assert f"{option[0]} is for {models}; {target} is a {kind}. Remove it." in capsys.readouterr().err
 
 
 def test_features(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
