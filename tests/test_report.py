@@ -242,7 +242,7 @@ def predictive_width(truth: np.ndarray, scores: np.ndarray, groups: np.ndarray |
     """Of the interval of the predictive value at a prevalence of 10 %, in per cent."""
     answers = as_outcomes(truth, scores, labels=LABELS["binary"], task="binary")
     shown = SimpleNamespace(answers=answers, groups=groups)
-    bundle = SimpleNamespace(threshold=0.5)
+    bundle = SimpleNamespace(threshold=0.5, labels=LABELS["binary"])
     run = SimpleNamespace(shown=shown, tested={"validation": shown}, bundle=bundle, positive="x", split="test")
     (table,) = [block for block in operating_section(run).blocks if block_title(block).startswith("Predictive values")]
     row = next(row for row in table.rows if row[0].startswith("10"))
