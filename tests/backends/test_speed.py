@@ -6,7 +6,6 @@ import keras
 import pytest
 from keras import layers
 
-from hounsfield.models import build
 from hounsfield.planning import speed
 from hounsfield.planning.speed import measure_speed, multiply_adds
 
@@ -23,12 +22,6 @@ def test_multiply_adds_by_hand() -> None:
     hidden = layers.Flatten()(layers.BatchNormalization()(hidden))
     network = keras.Model(inputs, layers.Dense(7)(hidden))
     assert multiply_adds(network) == 4 * 3 * (3 * 3 * 3 * 5) + (4 * 3 * 5) * 7
-
-
-def test_multiply_adds_of_the_paper() -> None:
-    """He et al. (2015), table 1: 1.8·10⁹ for ResNet-18 at 224×224; shortcuts are projections as in option B."""
-    network = build("resnet18", (224, 224, 3), 1000, "multi-class")
-    assert multiply_adds(network) == pytest.approx(1.8e9, rel=0.02)
 
 
 @pytest.mark.parametrize("shape", [(16, 16, 1), (8, 8, 8, 1)])

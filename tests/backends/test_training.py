@@ -535,6 +535,6 @@ def test_several_labels_few_images_no_patients_and_no_test_split(tmp_path: Path)
     assert run.metrics["validation"]["accuracy"]["n"] == 6
     assert list(pd.read_csv(run.folder / "predictions.csv").columns[-2:]) == ["p_a", "p_b"]
     assert (run.folder / "figures" / "roc_validation.png").is_file()
+    binary = SimpleNamespace(task="binary", labels=("a", "b"), multi_label=False)
     with pytest.raises(PlanError, match="label_thresholds"):
-        binary = SimpleNamespace(task="binary", labels=("a", "b"), multi_label=False)
         TRAININGS["labels"].check(plan.model_copy(update={"task": "binary"}), binary)
