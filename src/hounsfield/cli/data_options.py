@@ -69,7 +69,7 @@ def with_request(*, leaks: bool = False, data: Any = Data) -> Callable[[Callable
 
     Args:
         leaks: whether it also takes what is done about leaks.
-        data: the argument DATA, where it is not the usual one; an optional one may be missing, and so is the request then.
+        data: the argument DATA, where it is not the usual one; without an optional one there is no request.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
