@@ -49,6 +49,13 @@ READING: dict[str, Any] = {
     "test_on": Annotated[
         str | None, typer.Option(metavar="COLUMN=VALUE", help="Rows of the table to test on; the others train.")
     ],
+    "uncertain": Annotated[
+        str | None,
+        typer.Option(help="What a label of -1 counts as: ignore (default), positive, negative or class (its own)."),
+    ],
+    "missing": Annotated[
+        str | None, typer.Option(help="What an empty cell of a label column counts as: ignore (default) or negative.")
+    ],
     "allow_outside": Annotated[
         bool, typer.Option("--allow-outside", help="Let paths in the table lead out of the data folder.")
     ],

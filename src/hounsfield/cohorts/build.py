@@ -10,11 +10,12 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from hounsfield.cohorts.cohort import SEPARATOR, Cohort
+from hounsfield.cohorts.cohort import SEPARATOR, UNKNOWN, Cohort
 from hounsfield.cohorts.label_columns import read_labels
 from hounsfield.cohorts.labels import check_known, check_labels, class_order, positive_note, split_labels, task_of, tidy
 from hounsfield.cohorts.options import NUM_NAMED, Options, Origin
 from hounsfield.cohorts.table_files import is_table, read_table
+from hounsfield.cohorts.uncertain import Policy
 from hounsfield.cohorts.words import SPLIT_WORDS
 from hounsfield.errors import CohortError, UsageError
 from hounsfield.tasks import TASKS
@@ -36,16 +37,20 @@ def build_cohort(table: pd.DataFrame, options: Options, origin: Origin, notes: S
     """
     table, told = drop_repeated_rows(table, origin.where)
     table, renamed = name_patients(table, options, origin.where)
-    labels, used, several, label_notes = read_labels(table, options.label_columns, options.task, origin.where)
-    columns: dict[str, pd.Series[str]] = {"image": table["image"], "label": labels}
+    policy = Policy(options.uncertain or "ignore", options.missing or "ignore")
+    read = read_labels(table, options.label_columns, options.task, origin.where, policy)
+    columns: dict[str, pd.Series[str]] = {"image": table["image"], "label": read.text}
+    if read.unknown is not None:
+        columns[UNKNOWN] = read.unknown
     columns["patient"] = optional_column(table, "patient")
     columns["split"], split_notes = read_splits(table, options, origin.where)
-    attributes = [column for column in table.columns if column not in {*columns, *used}]
+    attributes = [column for column in table.columns if column not in {*columns, *read.columns}]
     final = pd.DataFrame(columns)
     for column in attributes:
         final[column] = attribute(table[column])
-    found = [*notes, *told, *renamed, *label_notes, *split_notes]
-    return labelled_cohort(final, options, origin, several=several, notes=found)
+    final = final[final["label"].notna()].reset_index(drop=True)
+    found = [*notes, *told, *renamed, *read.notes, *split_notes]
+    return labelled_cohort(final, options, origin, several=read.several, notes=found)
 
 
 def labelled_cohort(
@@ -118,6 +123,11 @@ def _renamed(
     }
     # The file has an order of its own, such as that of grades.
     listed = [name for label, name in names.items() if label in found or name in found]
+    if UNKNOWN in table.columns:
+        unknown = {
+            text: SEPARATOR.join(names.get(part, part) for part in split_labels(text)) for text in table[UNKNOWN]
+        }
+        table = table.assign(**{UNKNOWN: table[UNKNOWN].map(unknown)})
     return table.assign(label=table["label"].map(named)), tuple(dict.fromkeys(listed)) if not order else tuple(
         names.get(label, label) for label in order
     )

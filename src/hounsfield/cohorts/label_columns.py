@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 
 from hounsfield.cohorts.cohort import SEPARATOR
-from hounsfield.cohorts.labels import join_columns, split_labels, tidy
+from hounsfield.cohorts.labels import split_labels, tidy
+from hounsfield.cohorts.uncertain import DEFAULT, Policy, are_flags, codes_of, settle, settle_one
 from hounsfield.errors import CohortError
 from hounsfield.tasks import TASKS, Task
 
@@ -36,9 +38,28 @@ FEWEST_GRADES = 4
 NUM_NAMED = 5
 
 
+@dataclass(frozen=True)
+class Labels:
+    """The labels of a table.
+
+    Attributes:
+        text: of each row; ``None`` for a row to leave out.
+        columns: where they came from.
+        several: whether an image may have several.
+        notes: what was decided.
+        unknown: of several labels, those of which it is not known whether they hold, joined likewise.
+    """
+
+    text: pd.Series[str]
+    columns: list[str]
+    several: bool
+    notes: list[str]
+    unknown: pd.Series[str] | None = None
+
+
 def read_labels(
-    table: pd.DataFrame, label_columns: Sequence[str], task: Task | None, where: str
-) -> tuple[pd.Series[str], list[str], bool, list[str]]:
+    table: pd.DataFrame, label_columns: Sequence[str], task: Task | None, where: str, policy: Policy = DEFAULT
+) -> Labels:
     """Read the labels of a table.
 
     Args:
@@ -46,9 +67,7 @@ def read_labels(
         label_columns: the columns that hold the labels, or nothing to have them found.
         task: the task that is expected, if any.
         where: the table, for messages.
-
-    Returns:
-        The labels as text, the columns they came from, whether an image may have several, and notes.
+        policy: what uncertain and missing labels count as.
 
     Raises:
         CohortError: there are no such columns, a label is missing, or several columns hold more than zeros and ones.
@@ -60,13 +79,15 @@ def read_labels(
             f"There is no label column '{absent[0]}' in {where}: found {', '.join(table.columns)}. Name one of these."
         )
     if len(wanted) > 1:
-        return _several_columns(table, wanted, where)
+        return _several_columns(table, wanted, where, policy, asked=bool(label_columns))
     labels, notes = tidy(table[wanted[0]])
     if not label_columns and wanted[0] != "label":
         notes.append(f"The labels were read from the column '{wanted[0]}'.")
     listed, told = _listed(labels)
     if listed is not None:
-        return listed, wanted, True, [*notes, *told]
+        return Labels(listed, wanted, True, [*notes, *told])
+    labels, told = settle_one(labels, wanted[0], policy)
+    notes += told
     several = (task is not None and TASKS[task].multi_label) or bool(labels.str.contains(SEPARATOR, regex=False).any())
     if several:
         labels = labels.map({text: SEPARATOR.join(sorted(set(split_labels(text)))) for text in labels.unique()})
@@ -78,7 +99,7 @@ def read_labels(
         )
     else:
         notes += _measured(labels, wanted[0], where)
-    return labels, wanted, several, notes
+    return Labels(labels, wanted, several, notes)
 
 
 def _listed(labels: pd.Series[str]) -> tuple[pd.Series[str] | None, list[str]]:
@@ -151,7 +172,7 @@ def label_columns_of(table: pd.DataFrame) -> list[str]:
         return named
     prefixed = [column for column in table.columns if column.startswith("label_")]
     others = [column for column in table.columns if _plain(column) not in ATTRIBUTES]
-    columns = prefixed or [column for column in others if _zeros_and_ones(table[column])]
+    columns = prefixed or [column for column in others if are_flags(table[column])]
     return columns if len(columns) > 1 else []
 
 
@@ -174,40 +195,21 @@ def _find_label_columns(table: pd.DataFrame, where: str) -> list[str]:
     return found
 
 
-def _several_columns(
-    table: pd.DataFrame, columns: list[str], where: str
-) -> tuple[pd.Series[str], list[str], bool, list[str]]:
-    wrong = [column for column in columns if not _zeros_and_ones(table[column])]
+def _several_columns(table: pd.DataFrame, columns: list[str], where: str, policy: Policy, *, asked: bool) -> Labels:
+    wrong = [column for column in columns if not are_flags(table[column])]
     if wrong:
         found = ", ".join(repr(str(value)) for value in table[wrong[0]].unique()[:NUM_NAMED])
         raise CohortError(
             f"The label column '{wrong[0]}' of {where} holds {found}: expected 0 or 1 in each of several label "
-            "columns. Correct the values, or name a single label column."
+            "columns (or -1 where it is uncertain). Correct the values, or name a single label column."
         )
-    values = pd.DataFrame({column.removeprefix("label_"): _as_ones(table[column]) for column in columns})
-    if any(SEPARATOR in column for column in values.columns):
+    codes = pd.DataFrame({column.removeprefix("label_"): codes_of(table[column]) for column in columns})
+    if any(SEPARATOR in column for column in codes.columns):
         raise CohortError(f"A label column of {where} has '{SEPARATOR}' in its name. Rename it.")
     named = f"Labels were read from {len(columns)} columns ({', '.join(columns)})"
-    if (values.sum(axis=1) == 1).all():
-        return (
-            join_columns(values),
-            columns,
-            False,
-            [f"{named}; each image has exactly one, so they exclude each other."],
-        )
-    notes = [f"{named}; an image may have several, or none."]
-    empty = [column for column in values.columns if not values[column].any()]
-    if empty:
-        notes.append(f"No image has the label {', '.join(empty)}: the column holds no 1, and was left out.")
-    return join_columns(values), columns, True, notes
-
-
-def _zeros_and_ones(values: pd.Series[str]) -> bool:
-    distinct = {str(value).strip().lower() for value in values.unique()}
-    return distinct <= {"0", "1", "0.0", "1.0", "true", "false"}
-
-
-def _as_ones(values: pd.Series[str]) -> pd.Series[bool]:
-    return values.map({value: str(value).strip().lower() in {"1", "1.0", "true"} for value in values.unique()}).astype(
-        bool
-    )
+    settled = settle(codes, policy, asked=asked)
+    if settled.exclusive:
+        notes = [f"{named}; each image has exactly one, so they exclude each other.", *settled.notes]
+        return Labels(settled.labels, columns, False, notes)
+    notes = [f"{named}; an image may have several, or none.", *settled.notes]
+    return Labels(settled.labels, columns, True, notes, settled.unknown)

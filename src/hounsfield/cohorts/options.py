@@ -33,6 +33,8 @@ class Options:
         positive: the positive one of two labels.
         class_names: a file with the name of each label as the data has it.
         test_on: ``COLUMN=VALUE``: the rows of a table that are the test split.
+        uncertain: what a label of −1 counts as; see ``uncertain.Policy``.
+        missing: what an empty label counts as, likewise.
         labels: the labels that are expected, in class order, for example those of a trained network.
         task: the task that is expected.
         progress: is told about headers and downloads.
@@ -49,6 +51,8 @@ class Options:
     positive: str | None = None
     class_names: Path | None = None
     test_on: str | None = None
+    uncertain: str | None = None
+    missing: str | None = None
     labels: tuple[str, ...] = ()
     task: Task | None = None
     progress: Progress = silent

@@ -28,6 +28,8 @@ class DataRequest:
         positive: the positive one of two labels.
         class_names: a file with a name for each label.
         test_on: ``COLUMN=VALUE``: the rows of a table that are the test split.
+        uncertain: what a label of −1 counts as: ignore, positive, negative or class.
+        missing: what an empty label counts as: ignore or negative.
     """
 
     data: str
@@ -45,6 +47,8 @@ class DataRequest:
     positive: str | None = None
     class_names: str | None = None
     test_on: str | None = None
+    uncertain: str | None = None
+    missing: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; a path is made absolute, so that a run can be continued from anywhere."""

@@ -50,6 +50,8 @@ def load_cohort(  # noqa: PLR0913 - one keyword for each option of the command l
     positive: str | None = None,
     class_names: Path | None = None,
     test_on: str | None = None,
+    uncertain: str | None = None,
+    missing: str | None = None,
     labels: Sequence[str] | None = None,
     task: Task | None = None,
     progress: Progress = silent,
@@ -70,6 +72,9 @@ def load_cohort(  # noqa: PLR0913 - one keyword for each option of the command l
         positive: which of two labels is the positive one.
         class_names: a file with a name for each label.
         test_on: ``COLUMN=VALUE``: the rows of a table that are tested on; all others are trained on.
+        uncertain: what a label of −1 counts as: ``ignore`` (the default: neither in the loss nor in any figure),
+            ``positive``, ``negative`` or ``class``.
+        missing: what an empty label counts as: ``ignore`` (the default) or ``negative``.
         labels: the labels to expect, in class order, such as those of a trained network; then not every one of them
             needs to occur, and an unknown one is refused.
         task: the task to expect together with ``labels``; data that can be read for several is read for this one.
@@ -93,6 +98,8 @@ def load_cohort(  # noqa: PLR0913 - one keyword for each option of the command l
         positive=positive,
         class_names=class_names,
         test_on=test_on,
+        uncertain=uncertain,
+        missing=missing,
         labels=tuple(labels or ()),
         task=task,
         progress=progress,
