@@ -51,7 +51,7 @@ class Explanation:
 
     @property
     def probability(self) -> float:
-        """Of the label."""
+        """The calibrated probability of the label."""
         return self.prediction.probabilities[self.label]
 
     @property

@@ -1,4 +1,4 @@
-"""Which prepared images are out of distribution, and what can be said of the reason."""
+"""Which prepared images are out of distribution, and why, where that can be told."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def out_of_distribution(
 
 
 def _reasons(pixels: Floats, novelty: Novelty, beyond: tuple[str, ...]) -> tuple[str, ...]:
-    """What is wrong with a picture that looks unlike those of training, where that can be said."""
+    """What is wrong with a picture that looks unlike those of training, where that can be told."""
     if "appearance" not in beyond:
         return ()
     # Of an image normalised by itself the negative is its opposite; of others the range is turned round.

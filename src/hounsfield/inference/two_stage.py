@@ -1,8 +1,8 @@
 """What lies between a detector's two networks, on NumPy: proposals, RoI align, and the judging of regions.
 
-This is :mod:`hounsfield.detection` in prediction, without Keras. The trunk gives the levels of the pyramid and says of
-every anchor whether an object is there; the head judges regions. Each image goes its own way here, so nothing is padded
-before the head, and RoI align reads only what lies under a box.
+This is :mod:`hounsfield.detection` in prediction, without Keras. The trunk gives the levels of the pyramid and, for
+every anchor, a logit of holding an object; the head judges regions. Each image goes its own way here, so nothing is
+padded before the head, and RoI align reads only what lies under a box.
 """
 
 from __future__ import annotations
@@ -220,7 +220,7 @@ def _level_grid(shape: Sequence[int], stride: int, shapes: Sequence[Sequence[flo
 
 
 def _joined(maps: Sequence[Floats], last: tuple[int, ...]) -> Floats:
-    """What is said of every level, in the order of the anchors: (batch, anchors, *last)."""
+    """The outputs of all levels in the order of the anchors: (batch, anchors, *last)."""
     return np.concatenate([values.reshape(len(values), -1, *last) for values in maps], axis=1)
 
 

@@ -38,8 +38,8 @@ def _own_test_rows(folder: RunFolder, bundle: Bundle) -> tuple[Cohort, str]:
     cohort = cohort.subset(cohort.table["image"].isin(chosen).to_numpy())
     if len(cohort) < len(chosen):
         raise RunError(
-            f"Of the {len(chosen):,} test rows of the run {folder.path}, {len(chosen) - len(cohort):,} are no longer "
-            "in its data. Restore the data, or name other data to test on."
+            f"{len(chosen) - len(cohort):,} of the {len(chosen):,} test rows of the run {folder.path} are no longer in "
+            "its data. Restore the data, or name other data to test on."
         )
     return cohort, f"Tested on the {len(cohort):,} test rows of the run."
 
