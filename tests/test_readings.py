@@ -168,6 +168,7 @@ SILENT: dict[str, tuple[Maker, str]] = {
     "parts": (lambda f: classes(f, ["images_part_1", "images_part_2"]), "parts of one set"),
     "subsets": (lambda f: classes(f, [f"subset{n}" for n in range(10)]), "parts of one set"),
     "patients": (lambda f: classes(f, [f"patient{n:04d}" for n in range(12)]), "patients or studies"),
+    "four patients": (lambda f: classes(f, [f"patient {n}" for n in range(4)]), "patients or studies"),
     "cases by identifier": (lambda f: classes(f, [f"1.2.840.{n}.11.2" for n in range(12)]), "patients or studies"),
     "patients in splits": (patients_in_splits, "no folder of the training split"),
     "the tree again, changed": (copied_inside, "--exclude 'set'"),
@@ -212,6 +213,28 @@ def test_the_same_tree_once_more_is_left_out(tmp_path: Path) -> None:
     cohort = load_cohort(tmp_path / "data")
     assert len(cohort) == 12
     assert "The folder 'data' holds 12 files once more" in told(cohort)
+
+
+def test_folders_of_masks_beside_images_are_left_out(tmp_path: Path) -> None:
+    for name in ("ill", "well"):
+        for number in range(3):
+            image(tmp_path / name / "images" / f"{name}-{number}.png")
+            image(tmp_path / name / "masks" / f"{name}-{number}.png")
+    cohort = load_cohort(tmp_path)
+    assert len(cohort) == 6
+    assert "6 files are masks of other images" in told(cohort)
+    classes(tmp_path / "other", ["mask", "no mask"])
+    assert load_cohort(tmp_path / "other").labels == ("no mask", "mask")
+
+
+def test_splits_below_the_classes(tmp_path: Path) -> None:
+    for name in ("ill", "well"):
+        for word in ("train", "test"):
+            for number in range(3):
+                image(tmp_path / name / word / f"{word}{number}.png")
+    cohort = load_cohort(tmp_path)
+    assert set(cohort.labels) == {"ill", "well"}
+    assert cohort.table["split"].value_counts().to_dict() == {"train": 6, "test": 6}
 
 
 @pytest.mark.parametrize("name", ["{}_mask", "{}_mask_1", "{} seg", "{}-segmentation", "{}_Mask"])

@@ -15,7 +15,15 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 
-from hounsfield.cohorts.words import are_parts, are_patients, mask_partners, split_like, split_word
+from hounsfield.cohorts.words import (
+    MASK,
+    MASK_FOLDERS,
+    are_parts,
+    are_patients,
+    mask_partners,
+    split_like,
+    split_word,
+)
 from hounsfield.errors import UsageError
 from hounsfield.images.reading import find_images
 
@@ -92,11 +100,21 @@ def images_below(root: Path, exclude: Sequence[str] = ()) -> tuple[list[str], li
 
 
 def _masks(paths: Sequence[str]) -> set[str]:
-    """The images that are the masks of other ones in the same folder."""
+    """The images that are masks of other ones: by their names, or in a folder of masks beside one of images."""
     by_stem: dict[str, list[str]] = {}
     for path in paths:
         by_stem.setdefault(_stem(path), []).append(path)
-    return {path for stem in mask_partners(by_stem) for path in by_stem[stem]}
+    found = {path for stem in mask_partners(by_stem) for path in by_stem[stem]}
+    in_folders = [path for path in paths if any(part.lower() in MASK_FOLDERS for part in path.split("/")[1:-1])]
+    others = {_place(path) for path in set(paths) - set(in_folders)}
+    return found | {path for path in in_folders if _place(path) in others}
+
+
+def _place(path: str) -> tuple[str, str]:
+    """Where an image lies two folders up, and its name without what says that it is a mask."""
+    name = _stem(path.rpartition("/")[2])
+    match = MASK.fullmatch(name)
+    return "/".join(path.split("/")[:-2]), match["stem"] if match else name
 
 
 def _stem(path: str) -> str:
@@ -249,6 +267,11 @@ def _classes(tree: Tree, files: list[_File], names: Sequence[str], level: int, *
     if layout:
         tree.notes.append(f"The folders {_some(layout)} are not read as classes.")
     kept = [file for file in files if file.folders and file.folders[0] not in layout]
+    below = {file.folders[1] if len(file.folders) > 1 else "" for file in kept}
+    # Some sets have the splits below the classes.
+    words = {name: split_word(name) for name in below}
+    if all(words.values()) and "train" in words.values() and not any(file.split for file in kept):
+        kept = [dataclasses.replace(file, split=words[file.folders[1]]) for file in kept]
     _take(tree, kept, [file.folders[0] for file in kept], [file.split for file in kept], level)
     classes = sorted(set(tree.labels))
     if forced:

@@ -45,6 +45,10 @@ MASK = re.compile(
     r"(?P<stem>.+?)[ _\-](mask|masks|seg|segm|segmentation|gt|groundtruth|annotation|roi)(?P<number>[ _\-]?\d{1,3})?$",
     re.IGNORECASE,
 )
+# Folders of masks, beside which the images of the same names lie.
+MASK_FOLDERS = frozenset(
+    {"mask", "masks", "seg", "segmentation", "segmentations", "gt", "groundtruth", "ground_truth", "annotation", "roi"}
+)
 # Folders with as many names that differ in their numbers alone are patients rather than classes.
 FEWEST_PATIENTS = 10
 IDENTIFIER = re.compile(r"\d+(\.\d+){3,}|[0-9a-f]{8,}(-[0-9a-f]{4,})*|\d{5,}", re.IGNORECASE)
@@ -82,7 +86,13 @@ def are_parts(names: Sequence[str]) -> bool:
 
 
 def are_patients(names: Sequence[str]) -> bool:
-    """Whether names look like those of patients or studies: many that differ in their numbers alone, or identifiers."""
+    """Whether names look like those of patients or studies.
+
+    They do where each is a word such as ``patient`` and a number; and where there are many, which differ in their
+    numbers alone or are identifiers.
+    """
+    if len(names) > 1 and all(_is_numbered_patient(name) for name in names):
+        return True
     if len(names) < FEWEST_PATIENTS:
         return False
     if all(IDENTIFIER.search(name) for name in names):
@@ -95,6 +105,12 @@ def are_patients(names: Sequence[str]) -> bool:
         and "#" in "".join(stems)
         and (numbers < len(names) or len(names) >= 2 * FEWEST_PATIENTS)
     )
+
+
+def _is_numbered_patient(name: str) -> bool:
+    """Whether a name is a word for a patient and a number, such as ``patient 7`` or ``sub-01``."""
+    words = tokens(name)
+    return len(words) > 1 and words[0] in PATIENT_WORDS and all(word.isdecimal() for word in words[1:])
 
 
 def mask_partners(names: Iterable[str]) -> set[str]:
