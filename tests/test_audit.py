@@ -192,7 +192,7 @@ def test_settling_leaks_stops_drops_or_allows() -> None:
         settle_leaks(cohort)
     dropped = settle_leaks(cohort, drop=True)
     assert dropped.table["image"].tolist() == ["2", "3", "4", "5"]
-    assert dropped.notes[-1] == "Left out 2 of train, because of what stood in two splits: 2 pictures."
+    assert dropped.notes[-1] == "Left out 2 of train, because these were in two splits: 2 pictures."
     allowed = settle_leaks(cohort, allow=True)
     assert allowed.table["image"].tolist() == ["1", "2", "3", "4", "5"]
     assert "Test figures are too good: 1 picture in training" in allowed.notes[-1]

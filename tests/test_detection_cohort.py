@@ -15,20 +15,21 @@ from hounsfield.cohorts.annotations import INVALID
 from hounsfield.cohorts.audit import audit
 from hounsfield.cohorts.box_table import rank_of_columns
 from hounsfield.errors import CohortError
+from hounsfield.images import Reference
 from hounsfield.images.image import Image
 
 
 class NoImages:
     """A source for tests that read no pixels."""
 
-    def read(self, reference: str) -> Image:
+    def read(self, reference: Reference) -> Image:
         raise NotImplementedError
 
-    def stream(self, references: Sequence[str]) -> Iterator[Image]:
+    def stream(self, references: Sequence[Reference]) -> Iterator[Image]:
         raise NotImplementedError
 
-    def digest(self, references: Sequence[str]) -> str:
-        return f"none of {len(references)}"
+    def digest(self, references: Sequence[Reference]) -> str:
+        return f"{[reference.path for reference in references]}"
 
 
 def samples(labels: Sequence[str], **columns: Any) -> pd.DataFrame:
@@ -144,11 +145,11 @@ def test_splits_share_out_objects_of_each_class_by_patient() -> None:
 class Pictures(NoImages):
     """Reads images of 12 × 16, each another one but for those that are named alike."""
 
-    def read(self, reference: str) -> Image:
-        seed = int(reference.partition(".")[0]) % 10
+    def read(self, reference: Reference) -> Image:
+        seed = int(reference.path.partition(".")[0]) % 10
         return Image(np.random.default_rng(seed).integers(0, 255, (12, 16, 1), np.uint8))
 
-    def stream(self, references: Sequence[str]) -> Iterator[Image]:
+    def stream(self, references: Sequence[Reference]) -> Iterator[Image]:
         return map(self.read, references)
 
 

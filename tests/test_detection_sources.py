@@ -91,10 +91,10 @@ def test_coco_splits_by_file_or_folder(tmp_path: Path) -> None:
         ({"bbox": [-9, 5, 4, 4]}, "1 outside the image"),
         ({"bbox": [5, 5, 0, 4]}, "1 of zero or negative size"),
         ({"bbox": [5, 5, 4, -4]}, "1 of zero or negative size"),
-        ({"bbox": [5, 5, 4]}, "1 of a coordinate that is no number"),
-        ({"bbox": {"x": 5}}, "1 of a coordinate that is no number"),
-        ({"bbox": None}, "1 of a coordinate that is no number"),
-        ({"bbox": [5, "x", 4, 4]}, "1 of a coordinate that is no number"),
+        ({"bbox": [5, 5, 4]}, "1 of a coordinate that is not a number"),
+        ({"bbox": {"x": 5}}, "1 of a coordinate that is not a number"),
+        ({"bbox": None}, "1 of a coordinate that is not a number"),
+        ({"bbox": [5, "x", 4, 4]}, "1 of a coordinate that is not a number"),
         ({"bbox": [5, 5, 4, 4], "category_id": 77}, "1 of an unknown class"),
         ({"bbox": [5, 5, 4, 4], "category_id": [1]}, "1 of an unknown class"),
         ({"bbox": [5, 5, 4, 4], "image_id": 77}, "1 of an image that is not listed"),
@@ -106,7 +106,7 @@ def test_invalid_boxes_are_named_counted_and_left_out(tmp_path: Path, box: dict[
     assert cohort.box_counts().sum() == 1
     assert f"1 of 2 boxes are invalid and were left out ({said})" in notes(cohort)
     assert "annotation 1 of boxes.json" in notes(cohort)
-    assert (f" with the bbox {json.dumps(box['bbox'])} (virus" in notes(cohort)) == ("no number" in said)
+    assert (f" with the bbox {json.dumps(box['bbox'])} (virus" in notes(cohort)) == ("not a number" in said)
     assert "another order" in notes(cohort)
 
 
@@ -115,7 +115,7 @@ def test_boxes_that_stand_out_are_cut_and_crowds_and_repetitions_left_out(tmp_pa
     write_coco(tmp_path, coco_content(boxes))
     cohort = load_cohort(tmp_path)
     assert cohort.boxes(0)[0].tolist() == [[20, 0, 30, 7], [5, 10, 13, 30]]
-    for said in ("1 boxes stand out", "annotation 0", "1 crowd regions", "1 boxes that repeat"):
+    for said in ("1 boxes extend beyond", "annotation 0", "1 crowd regions", "1 boxes that repeat"):
         assert said in notes(cohort)
 
 
@@ -125,7 +125,7 @@ def test_one_object_that_fills_the_image_and_a_thousand_in_one(tmp_path: Path) -
     cohort = load_cohort(tmp_path)
     assert cohort.boxes(0)[0].tolist() == [[0, 0, ROWS, COLUMNS]]
     assert cohort.boxes(1)[0].shape == (1000, 4)
-    assert "stand out" not in notes(cohort)
+    assert "extend beyond" not in notes(cohort)
 
 
 @pytest.mark.parametrize(
@@ -325,7 +325,7 @@ def test_voc_objects_without_name_or_numbers_are_invalid(tmp_path: Path) -> None
     write_voc(tmp_path, {"a": voc_object(2, 2, 9, 9) + unnamed + voc_object("two", 2, 9, 9) + voc_object(90, 2, 99, 9)})
     cohort = load_cohort(tmp_path)
     assert cohort.box_counts().sum() == 1
-    for said in ("1 of an unknown class", "1 of a coordinate that is no number", "1 outside the image"):
+    for said in ("1 of an unknown class", "1 of a coordinate that is not a number", "1 outside the image"):
         assert said in notes(cohort)
 
 
@@ -344,7 +344,7 @@ def test_the_boxes_of_a_volume_among_the_images_of_yolo_are_unknown(tmp_path: Pa
     write_yolo(tmp_path, {"a": "0 0.5 0.5 0.25 0.2", "v": "0 0.5 0.5 0.25 0.2"})
     (tmp_path / "images" / "v.png").unlink()
     np.save(tmp_path / "images" / "v.npy", np.zeros((5, 40, 50), np.uint8))
-    assert "their boxes are unknown: images/v.npy" in notes(load_cohort(tmp_path))
+    assert "so their boxes are too: images/v.npy" in notes(load_cohort(tmp_path))
 
 
 def test_yolo_shares_become_pixels(tmp_path: Path) -> None:
@@ -366,8 +366,8 @@ def test_yolo_shares_become_pixels(tmp_path: Path) -> None:
         ("0 0.5 0.5 0 0.2", "1 of zero or negative size"),
         ("0 0.5 0.5 -0.1 0.2", "1 of zero or negative size"),
         ("0 1.5 0.5 0.2 0.2", "1 outside the image"),
-        ("0 0.5 half 0.2 0.2", "1 of a coordinate that is no number"),
-        ("0 0.5 0.5 0.2", "1 of a coordinate that is no number"),
+        ("0 0.5 half 0.2 0.2", "1 of a coordinate that is not a number"),
+        ("0 0.5 0.5 0.2", "1 of a coordinate that is not a number"),
     ],
 )
 def test_bad_lines_of_yolo_are_named(tmp_path: Path, line: str, said: str) -> None:
@@ -587,7 +587,7 @@ def test_maps_that_do_not_lie_on_their_images_are_named(tmp_path: Path) -> None:
         load_cohort(tmp_path)
     write_maps(tmp_path, 24)
     write_volume(tmp_path / "labelsTr" / "case0.nii.gz", label_volume() * 0.5)
-    assert "no whole numbers" in notes(load_cohort(tmp_path))
+    assert "not whole numbers" in notes(load_cohort(tmp_path))
 
 
 def test_kinds_of_boxes_can_be_forced_and_only_where_they_are(tmp_path: Path) -> None:

@@ -177,7 +177,7 @@ def test_a_disk_that_fills_up_leaves_nothing_behind(folder, tmp_path, monkeypatc
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(store_module, "_header", full)
-    with pytest.raises(ResourceError, match="is full; what was begun there has been removed"):
+    with pytest.raises(ResourceError, match="is full; the unfinished store there has been removed"):
         Store.build(load_cohort(folder), RESIZED, folder=tmp_path / "stores")
     assert entries(tmp_path / "stores") == []
 

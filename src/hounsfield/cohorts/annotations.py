@@ -31,7 +31,7 @@ SUSPICIOUS = 0.2
 INVALID = "boxes are invalid and were left out"
 NO_SIZE, NO_POSITION, NO_CLASS, NO_IMAGE, OUTSIDE = (
     "zero or negative size",
-    "a coordinate that is no number",
+    "a coordinate that is not a number",
     "an unknown class",
     "an image that is not listed",
     "outside the image",
@@ -43,9 +43,9 @@ class Annotations:
     """What a source found, before it is checked.
 
     Attributes:
-        images: one row an image: ``image`` (a path relative to the root), and where known ``patient``, ``split`` and
+        images: one row per image: ``image`` (a path relative to the root), and where known ``patient``, ``split`` and
             attributes. An image listed twice in one split counts once.
-        boxes: one row a box: ``image``, ``label`` (missing for a class that the source does not know), the columns of
+        boxes: one row per box: ``image``, ``label`` (missing for a class that the source does not know), the columns of
             the box in pixels, and ``place``: where the source has it, for messages.
         order: the classes in the source's own order, where it has one.
         sizes: the shapes that the source says the images have.
@@ -67,7 +67,7 @@ def build_box_cohort(found: Annotations, options: Options, *, root: Path, kind: 
 
     Args:
         found: images and boxes.
-        options: what the user said.
+        options: what the user chose.
         root: the folder that the images' paths are relative to.
         kind: of the data.
         name: of the cohort.
@@ -168,7 +168,7 @@ def _valid_boxes(
     cut = good & (sides(values) - sides(inside) > TOLERATED).any(axis=1)
     if cut.any():
         first = boxes["place"][cut].iloc[0]
-        notes.append(f"{int(cut.sum())} boxes stand out of their images and were cut at the border, first {first}.")
+        notes.append(f"{int(cut.sum())} boxes extend beyond their images and were cut at the border, first {first}.")
     final = boxes[["image", "label"]].assign(**dict(zip(columns, inside.T, strict=True)))[good]
     distinct = final.drop_duplicates(ignore_index=True)
     if len(distinct) < len(final):
@@ -209,7 +209,7 @@ def _name_invalid(boxes: pd.DataFrame, columns: Sequence[str], reasons: npt.NDAr
     note = f"{len(bad)} of {len(boxes)} {INVALID} ({listed}): {named}"
     note += "; …." if len(bad) > NUM_NAMED else "."
     if len(bad) > SUSPICIOUS * len(boxes):
-        note += " So many suggest that the numbers mean something else, such as corners in another order."
+        note += " So many suggest that the numbers have another meaning, such as corners in another order."
     return [note]
 
 

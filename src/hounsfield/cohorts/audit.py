@@ -61,7 +61,7 @@ def audit(cohort: Cohort, *, scanned: Scan | None = None, progress: Progress = s
     Args:
         cohort: with the splits that were given, if any.
         scanned: the pass over its images, where it was made already.
-        progress: told of every few images.
+        progress: receives a report every few images.
 
     Raises:
         CohortError: the cohort is empty, or none of its images can be read.

@@ -22,8 +22,8 @@ class BoxFigures:
         num_boxes: all of them.
         negatives: images without any.
         counts: split → label → boxes; rows without a split are under ``unassigned``.
-        per_image: boxes an image.
-        sides: label → one distribution an axis, in pixels of the images as read.
+        per_image: boxes per image.
+        sides: label → one distribution per axis, in pixels of the images as read.
         num_small: boxes with a side below 8 pixels.
     """
 

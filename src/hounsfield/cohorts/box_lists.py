@@ -29,7 +29,7 @@ class BoxList:
 
     Attributes:
         images: one row an image: ``image``, ``patient`` where the list names one, and whatever else it says of it.
-        boxes: one row a box: ``image``, ``label``, the columns of the box in pixels, and ``score`` where there is one.
+        boxes: one row per box: ``image``, ``label``, the columns of the box in pixels, and perhaps ``score``.
         labels: the classes, in the list's own order where it has one.
         categories: of a COCO file, the class of each identifier.
         notes: what was decided or left out.
@@ -48,7 +48,7 @@ class BoxList:
 
 
 def read_truth(path: Path) -> BoxList:
-    """True boxes: a table with a row a box (see ``cohorts.box_rows``), or a COCO JSON.
+    """True boxes: a table with one row per box (see ``cohorts.box_rows``), or a COCO JSON.
 
     Boxes of no size are left out with a note, since nothing could hit them.
 
@@ -68,7 +68,7 @@ def read_truth(path: Path) -> BoxList:
 
 
 def read_findings(path: Path, truth: BoxList) -> BoxList:
-    """What was found: a table with a row a finding and a column ``score``, a COCO JSON with scores, or COCO results.
+    """Predicted boxes: a table of boxes with a column ``score``, a COCO JSON with scores, or COCO results.
 
     Args:
         path: of the file; one without any row says that nothing was found.

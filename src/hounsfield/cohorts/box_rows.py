@@ -1,4 +1,4 @@
-"""Cohorts from a table with one row a box: an image, a label, and the box's columns in pixels.
+"""Cohorts from a table with one row per box: an image, a label, and the box's columns in pixels.
 
 An image without objects stands in one row whose box is empty. What a row says of its image (patient, split, attributes)
 must be the same in every row of that image.
@@ -140,7 +140,7 @@ def _label_column(table: pd.DataFrame, options: Options) -> str | None:
 
 
 def _images(table: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[str]]:
-    """One row an image, with what its rows agree on."""
+    """One row per image, with what its rows agree on."""
     grouped = table.groupby("image", sort=False)
     kinds = {column: grouped[column].nunique(dropna=False) for column in table.columns if column != "image"}
     varying = [column for column, counts in kinds.items() if counts.max() > 1]

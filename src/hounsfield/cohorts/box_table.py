@@ -1,4 +1,4 @@
-"""The table of boxes that a detection cohort carries beside its table of samples: one row a box.
+"""The table of boxes that a detection cohort carries beside its table of samples: one row per box.
 
 Columns: ``image`` (a reference of the table of samples), ``label``, and the box in pixels, half-open: ``y0, x0, y1,
 x1`` for images, ``z0, y0, x0, z1, y1, x1`` for volumes. Tables of predicted boxes have the same columns and ``score``.

@@ -241,7 +241,7 @@ def drop_repeated_rows(table: pd.DataFrame, where: str) -> tuple[pd.DataFrame, l
         columns = [column for column in rows.columns if len(set(rows[column].astype(str))) > 1]
         raise CohortError(
             f"Found {twice['image'].nunique()} images in several rows of {where} that contradict each other, first "
-            f"'{image}', whose rows differ in {', '.join(columns)}. Expected one row an image; several labels of one "
+            f"'{image}', whose rows differ in {', '.join(columns)}. Expected one row per image; several labels of one "
             f"image stand in one cell with '{SEPARATOR}' between them."
         )
     if len(distinct) == len(table):
@@ -277,7 +277,7 @@ def read_splits(table: pd.DataFrame, options: Options, where: str) -> tuple[pd.S
     if splits.isna().any():
         raise CohortError(
             f"Found {int(splits.isna().sum())} of {len(table)} rows without a split in {where}: expected one for every "
-            "row, or for none of them. Fill them, or remove the column to have splits made."
+            "row, or for no row. Fill them, or remove the column to have splits made."
         )
     final = splits.map(words).astype(object)
     sizes = final.value_counts()

@@ -66,7 +66,7 @@ def _looks_like_coco(path: Path) -> bool:
 def load_coco(path: Path, options: Options) -> Cohort:
     """The cohort of one COCO file, or of a folder with one for each split.
 
-    The split is told by the file's name or its folder's (``train.json``, ``instances_val2017.json``,
+    The split follows from the file's name or its folder's (``train.json``, ``instances_val2017.json``,
     ``test/_annotations.coco.json``); a single file has no split.
 
     Raises:

@@ -1,7 +1,7 @@
 """The table of samples, and the contract of what turns its references into pixels.
 
-A cohort of the task ``detection`` carries a second table, ``box_table``, with one row a box (``cohorts.box_table``
-names its columns); the first one keeps a row an image, also for images without any object. For a network::
+A cohort of the task ``detection`` carries a second table, ``box_table``, with one row per box (``cohorts.box_table``
+names its columns); the first one keeps one row per image, also for images without any object. For a network::
 
     boxes, classes = cohort.boxes(row)  # float32 (n, 2·rank) in pixels of the image as read, int64 (n,) class indices
     cohort.box_rank  # 2 or 3

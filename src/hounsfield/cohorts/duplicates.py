@@ -77,7 +77,7 @@ def duplicate_groups(scanned: Scan, *, progress: Progress = silent) -> tuple[Dup
 
     Args:
         scanned: the pass over the images.
-        progress: told of every few images whose copies were looked for.
+        progress: receives a report every few images whose copies were looked for.
     """
     codes = pd.factorize(scanned.table["digest"])[0]
     first = np.unique(codes[codes >= 0], return_index=True)[1]

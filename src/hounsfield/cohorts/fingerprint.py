@@ -71,7 +71,7 @@ class Fingerprint:
         min_shape: the smallest length of each axis, among the images of ``rank``.
         median_shape: the median length of each axis, likewise.
         max_shape: the greatest length of each axis, likewise.
-        spacing: one distribution an axis in mm, ``None`` where no image of ``rank`` has a spacing.
+        spacing: one distribution per axis in mm, ``None`` where no image of ``rank`` has a spacing.
         num_spacing: images with a known spacing.
         orientations: three letters for (slice, row, column) → images.
         modality: the most frequent DICOM code, ``None`` where unknown.
@@ -148,7 +148,7 @@ def fingerprint(cohort: Cohort, *, scanned: Scan | None = None, progress: Progre
     Args:
         cohort: any cohort; splits may be missing.
         scanned: the pass, where it was made already for another check of the same cohort.
-        progress: told of every few images.
+        progress: receives a report every few images.
 
     Raises:
         CohortError: the cohort is empty, or none of its images can be read.
@@ -198,8 +198,8 @@ def _nothing_readable(cohort: Cohort, scanned: Scan) -> str:
         return f"The cohort '{cohort.name}' has no rows: expected at least one image. Check the folder or the table."
     reference, reason = scanned.bad[0]
     return (
-        f"None of the {len(cohort):,} images of the cohort '{cohort.name}' can be read; the first, '{reference}', "
-        f"fails thus: {reason}"
+        f"None of the {len(cohort):,} images of the cohort '{cohort.name}' can be read. The first is '{reference}': "
+        f"{reason}"
     )
 
 

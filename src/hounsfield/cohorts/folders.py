@@ -1,4 +1,4 @@
-"""Cohorts from folders: one sub-folder a class, or DICOM files with a table keyed by their identifiers."""
+"""Cohorts from folders: one sub-folder per class, or DICOM files with a table keyed by their identifiers."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def _one_row_each(table: pd.DataFrame, column: str, where: str) -> None:
     if len(twice):
         raise CohortError(
             f"Found {twice.nunique()} values of {column} in several rows of {where} that differ, first "
-            f"'{twice.iloc[0]}'. Expected one row for each: which of them would speak of the files is not known. Merge "
+            f"'{twice.iloc[0]}'. Expected one row for each, since only one can describe the files. Merge "
             "them, or key the table by SOPInstanceUID."
         )
 

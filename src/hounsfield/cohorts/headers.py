@@ -26,7 +26,7 @@ IDENTIFIERS = {
     "StudyInstanceUID": "study",
     "PatientID": "patient",
 }
-# The name under which progress is told.
+# The name under which progress is reported.
 READING = "reading DICOM headers"
 
 
@@ -68,7 +68,7 @@ def fill_from_headers(table: pd.DataFrame, root: Path, progress: Progress = sile
     Args:
         table: a column ``image`` of paths relative to ``root``.
         root: the folder.
-        progress: told about files.
+        progress: receives reports on files.
     """
     headers = {}
     for row, image in enumerate(table["image"]):

@@ -58,7 +58,7 @@ def load_label_maps(path: Path, options: Options, *, kind: str = KINDS[0]) -> Co
 
     Args:
         path: has one of ``PAIRS`` of folders, and may have nnU-Net's ``dataset.json`` with the names of the labels.
-        options: what the user said.
+        options: what the user chose.
         kind: one of ``KINDS``.
 
     Raises:
@@ -128,7 +128,7 @@ def _mark(image_path: Path, map_path: Path, *, separate: bool) -> _Marked:
         return _Marked(reason=reason)
     values = labels.pixels[..., 0]
     if not np.array_equal(values, np.rint(values)):
-        return _Marked(reason="its label map holds values that are no whole numbers")
+        return _Marked(reason="its label map holds values that are not whole numbers")
     found = list(_parts(values.astype(np.int64), separate=separate))
     return _Marked(image.shape, tuple(box for _, box in found), tuple(value for value, _ in found))
 
@@ -190,5 +190,5 @@ def _names(path: Path) -> dict[int, str]:
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise CohortError(
             f"Cannot read the names of the labels in {sheet} ({error}): expected 'labels' with a number for each name. "
-            "Mend it, or remove it to call labels by number."
+            "Correct it, or remove it to name labels by their number."
         ) from error

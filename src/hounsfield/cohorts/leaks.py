@@ -54,7 +54,7 @@ def leaks(
         cohort: rows without a split take no part; a cohort without splits has no leaks, and is not read.
         scanned: the pass over its images, where it was made already.
         groups: its duplicates, where they were looked for already.
-        progress: told of every few images.
+        progress: receives a report every few images.
     """
     if not cohort.table["split"].notna().any():
         return ()
@@ -116,13 +116,13 @@ def drop_leaks(
     before, after = (TARGETS[cohort.family].trained_labels(one) for one in (cohort, kept))
     if lost := [label for label in before if label not in after]:
         raise CohortError(
-            f"Of the cohort '{cohort.name}', {len(leaving):,} rows would be left out because their patient or their "
-            f"picture stands in a later split as well, and then no training image of {', '.join(lost)} is left. Split "
-            "the cohort anew by patient: remove the column 'split'."
+            f"{len(leaving):,} rows of the cohort '{cohort.name}' would be left out because their patient or picture "
+            f"is also in a later split, and no training image of {', '.join(lost)} would remain. Split the cohort anew "
+            "by patient: remove the column 'split'."
         )
     splits = cohort.table["split"].iloc[leaving]
     counts = " and ".join(f"{n:,} of {split}" for split in SPLITS if (n := int((splits == split).sum())))
-    return kept.with_notes(f"Left out {counts}, because of what stood in two splits: {describe_leaks(found)}.")
+    return kept.with_notes(f"Left out {counts}, because these were in two splits: {describe_leaks(found)}.")
 
 
 def settle_leaks(
@@ -145,7 +145,7 @@ def settle_leaks(
         allow: ``--allow-leaks``: train all the same; the notes say that test figures are too good.
         scanned: the pass over its images, where it was made already.
         groups: its duplicates, where they were looked for already.
-        progress: told of every few images.
+        progress: receives a report every few images.
 
     Raises:
         CohortError: something leaks into test, and neither was said.
@@ -155,14 +155,14 @@ def settle_leaks(
     if not into_test or drop:
         return drop_leaks(cohort, found=found)
     if allow:
-        note = f"Test figures are too good: {describe_leaks(into_test)} in training or validation and in test too."
+        note = f"Test figures are too good: {describe_leaks(into_test)} in training or validation and also in test."
         return drop_leaks(cohort, found=found, keep_test_leaks=True).with_notes(note)
     leaving = leaking_rows(cohort, into_test)
     raise CohortError(
-        f"The splits of the cohort '{cohort.name}' leak: in training or validation and in test too it has "
+        f"The splits of the cohort '{cohort.name}' leak: in training or validation and also in test are "
         f"{describe_leaks(into_test)}, for example {_example(cohort, into_test[0])}, so test figures would be too "
-        f"good. Say --drop-leaks to leave out the {len(leaving):,} rows on the training side, or --allow-leaks to "
-        "train all the same; 'hounsfield inspect' lists them."
+        f"good. Use --drop-leaks to leave out the {len(leaving):,} rows on the training side, or --allow-leaks to "
+        "train anyway; 'hounsfield inspect' lists them."
     )
 
 

@@ -1,4 +1,4 @@
-"""What loading a cohort is told: the options of the user, and where a table comes from."""
+"""How a cohort is loaded: the options of the user, and where a table comes from."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Options:
         missing: what an empty label counts as, likewise.
         labels: the labels that are expected, in class order, for example those of a trained network.
         task: the task that is expected.
-        progress: is told about headers and downloads.
+        progress: receives reports on headers and downloads.
     """
 
     images: Path | None = None

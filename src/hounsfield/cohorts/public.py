@@ -81,7 +81,7 @@ def parse_name(text: str) -> tuple[str, int | None]:
     """The set and the size in ``NAME``, ``NAME:SIZE`` or one of these after ``medmnist:``.
 
     Raises:
-        UsageError: the size is no number.
+        UsageError: the size is not a number.
     """
     name, _, size = text.removeprefix("medmnist:").partition(":")
     if size and not size.isdecimal():
@@ -98,7 +98,7 @@ def get_medmnist(
         name: for example ``"pneumoniamnist"``.
         size: rows and columns of the images; the smallest by default.
         folder: where to keep it; the cache by default.
-        progress: told about bytes.
+        progress: receives reports on bytes.
 
     Raises:
         UsageError: the name or the size does not exist.

@@ -107,7 +107,7 @@ def scan(cohort: Cohort, *, folder: Path | None = None, progress: Progress = sil
     Args:
         cohort: any cohort.
         folder: where scans are kept; in the user's cache by default.
-        progress: told of every few images.
+        progress: receives a report every few images.
     """
     references = cohort.references()
     progress(TASK, 0, len(references))

@@ -40,7 +40,7 @@ class Shortcut:
         accuracy: balanced accuracy of guessing the label from the attribute alone, each sample left out in turn.
         chance: balanced accuracy of guessing blindly.
         p_value: of independence, adjusted by Holm's method for all the tests of the audit.
-        num_samples: independent samples that were tested: one image a patient.
+        num_samples: independent samples that were tested: one image per patient.
         counts: level → label → samples.
     """
 

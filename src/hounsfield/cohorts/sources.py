@@ -29,7 +29,7 @@ KINDS = ("class folders", "table", "dicom folder", "medmnist", "npy pair", "phan
 WITH_LABEL_COLUMNS = frozenset({"class folders", "table", "dicom folder", "phantom", box_rows.KIND})
 WITH_IMAGES_ELSEWHERE = frozenset({"table", "dicom folder", coco.KIND, voc.KIND, yolo.KIND, box_rows.KIND})
 FORMS = (
-    "a folder with one sub-folder a class; a CSV or Parquet table with the columns image and label, or a folder that "
+    "a folder with one sub-folder per class; a CSV or Parquet table with the columns image and label, or a folder that "
     "holds one; DICOM files with a table keyed by PatientID, StudyInstanceUID, SeriesInstanceUID or SOPInstanceUID; a "
     f"MedMNIST .npz; IMAGES.npy,LABELS.npy; medmnist:NAME; phantom:NAME; {detection_sources.BOX_FORMS}"
 )
@@ -78,7 +78,7 @@ def load_cohort(  # noqa: PLR0913 - one keyword for each option of the command l
         labels: the labels to expect, in class order, such as those of a trained network; then not every one of them
             needs to occur, and an unknown one is refused.
         task: the task to expect together with ``labels``; data that can be read for several is read for this one.
-        progress: told about downloads and DICOM headers.
+        progress: receives reports on downloads and DICOM headers.
 
     Raises:
         CohortError: there is no such data, or it cannot make a cohort; the message says what to do.
@@ -120,7 +120,7 @@ def load_request(
         request: DATA and its options.
         labels: the labels to expect.
         task: the task to expect.
-        progress: told about downloads and DICOM headers.
+        progress: receives reports on downloads and DICOM headers.
     """
     return load_cohort(
         request.data,
@@ -281,7 +281,7 @@ def _only_table(path: Path, kind: str) -> Path:
 def _load_class_folders(path: Path, options: Options) -> Cohort:
     if not path.is_dir():
         raise CohortError(
-            f"{path} is a file: class folders are a folder with one sub-folder a class. Give that folder."
+            f"{path} is a file: class folders are a folder with one sub-folder per class. Give that folder."
         )
     return load_class_folders(path, options)
 
@@ -347,7 +347,7 @@ def cached_phantom(name: str, *, seed: int = 0, progress: Progress = silent) -> 
     Args:
         name: a key of ``PHANTOMS``, with or without ``phantom:`` before it.
         seed: of everything random.
-        progress: told about patients.
+        progress: receives reports on patients.
 
     Raises:
         UsageError: no phantom has this name.

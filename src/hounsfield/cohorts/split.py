@@ -41,7 +41,7 @@ def assign_splits(
         fractions: of rows in train, validation and test.
         pictures: sample → a number that images of the same picture share, where duplicates were looked for already;
             otherwise the images are read to find those with the same pixels.
-        progress: told about the images read to find duplicates.
+        progress: receives reports on the images read to find duplicates.
 
     Raises:
         CohortError: the given splits have no training rows, or the fractions are not three that sum to one.
@@ -156,7 +156,7 @@ def row_groups(
         if pictures is None:
             return groups, grouped
         joined, num_joined = _joined_by_picture(cohort, groups, pictures, progress)
-        shared = f" {num_joined} patients share a picture with another one and were kept on one side with them."
+        shared = f" {num_joined} patients share a picture with another one and were kept in the same split."
         return joined, grouped + shared * bool(num_joined)
     joined, num_joined = _joined_by_picture(cohort, groups, pictures, progress)
     unknown = int(patients.isna().sum())
@@ -166,7 +166,7 @@ def row_groups(
         else f"The patients of {unknown} of {len(cohort)} rows are unknown"
     )
     return joined, (
-        f"{who}: images of one patient may lie on several sides, and test figures may be too good. {num_joined} "
+        f"{who}: images of one patient may be in several splits, and test figures may be too good. {num_joined} "
         "duplicates and changed copies were kept on the side of their first image."
     )
 

@@ -94,7 +94,7 @@ class Store:
             pipeline: applied to each image; must be fitted, and must end in one shape.
             folder: where stores are kept, each in a folder named by its digest; the user's cache by default.
             max_bad_fraction: of images that may be left out because they cannot be read.
-            progress: told about images.
+            progress: receives reports on images.
 
         Raises:
             CohortError: more images are bad than allowed, or the pipeline leaves different shapes.
@@ -179,7 +179,7 @@ class Store:
             count = os.preadv(self._file.fileno(), [span[done:]], offset + done)
             if count == 0:
                 raise CohortError(
-                    f"The store {self.folder} ends too early: it was damaged. Delete that folder, and it is built anew."
+                    f"The store {self.folder} is damaged: it ends too early. Delete that folder to have it built again."
                 )
             done += count
 
@@ -280,8 +280,8 @@ def _build(work: _Work, final: Path) -> None:
 
 def _disk_full(folder: Path, error: OSError) -> NoReturn:
     raise ResourceError(
-        f"The disk of {folder} is full; what was begun there has been removed. Free space, or set HOUNSFIELD_CACHE to "
-        "a folder on a larger disk, and run the command again."
+        f"The disk of {folder} is full; the unfinished store there has been removed. Free space, or set "
+        "HOUNSFIELD_CACHE to a folder on a larger disk, and run the command again."
     ) from error
 
 

@@ -30,7 +30,7 @@ class TrainingBoxes:
 
     Attributes:
         sides: (boxes, rank) in pixels.
-        box_spacing: (boxes, rank) millimetres a pixel; ``None`` where some image has no spacing.
+        box_spacing: (boxes, rank) millimetres per pixel; ``None`` where some image has no spacing.
         shapes: (images, rank) of the images.
         spacing: (images, rank); ``None`` where some image has none.
         oriented: whether volumes know how they lie in the patient.

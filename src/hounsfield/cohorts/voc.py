@@ -1,4 +1,4 @@
-"""Cohorts from Pascal VOC: one XML file an image, and lists of names for the splits.
+"""Cohorts from Pascal VOC: one XML file per image, and lists of names for the splits.
 
 VOC counts pixels from 1 and names the first and the last one inside, so ``xmin`` 1 and ``xmax`` 640 are the whole width
 of 640 columns: 0 to 640 here. A box whose corners coincide is a slip of the mouse, and counts as of no size.

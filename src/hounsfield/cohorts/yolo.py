@@ -1,4 +1,4 @@
-"""Cohorts from YOLO's text files: one an image, a line a box: ``class centre_x centre_y width height``, as shares.
+"""Cohorts from YOLO's text files: one an image, one line per box: ``class centre_x centre_y width height``, as shares.
 
 A line may also hold a polygon, ``class x y x y x y …``; then the box around it counts. An image without a text file, or
 with an empty one, has no objects.
@@ -106,7 +106,7 @@ def _notes(images: dict[str, str | None], num_without: int, unreadable: Sequence
         notes.append(f"{num_without} of {len(images)} images have no text file and count as negatives.")
     if unreadable:
         named = ", ".join(unreadable[:NUM_NAMED])
-        notes.append(f"The size of {len(unreadable)} images cannot be told, so their boxes are unknown: {named}.")
+        notes.append(f"The size of {len(unreadable)} images is unknown, so their boxes are too: {named}.")
     if not sheet.names:
         notes.append("No names of classes were found (data.yaml or classes.txt), so classes are called by number.")
     return notes
@@ -129,7 +129,7 @@ def _read_sheet(path: Path) -> _Sheet:
         content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise CohortError(
-            f"Cannot read {path} as YAML ({' '.join(str(error).split())}). Expected YOLO's data.yaml. Mend it."
+            f"Cannot read {path} as YAML ({' '.join(str(error).split())}). Expected YOLO's data.yaml. Correct it."
         ) from error
     names = content.get("names") if isinstance(content, dict) else None
     if not isinstance(names, (list, dict)) or not names:
@@ -172,7 +172,7 @@ def _split_of(image: str) -> str | None:
 
 
 def _images_at(root: Path, place: str) -> list[str]:
-    """The images of an entry of data.yaml: a folder, or a text file with a path a line, below the root."""
+    """The images of an entry of data.yaml: a folder, or a text file with one path per line, below the root."""
     # Exports often write '../train/images' for what lies in 'train/images'.
     plain = place.replace("\\", "/")
     candidates = (root / plain, root / plain.removeprefix("./").removeprefix("../"))

@@ -199,7 +199,7 @@ def airways(thorax: Thorax, grid: Grid, turn: float) -> Array:
 def _rib_set(thorax: Thorax, grid: Grid, drop: Array, start: float, jitter: Array) -> Array:
     """Path through a fan of ribs whose centre lines are ``start + i · pitch + drop(x)``, each off by its jitter.
 
-    ``jitter`` has one row a side of the body, the patient's right first.
+    ``jitter`` has one row per side of the body, the patient's right first.
     """
     pitch = np.float32(thorax.rib_pitch)
     number = np.clip(np.rint((grid.y - start - drop) / pitch), 0, 9).astype(np.intp)

@@ -83,7 +83,7 @@ def make_phantom(
 
     Returns:
         The path of the table. Its columns are ``image`` (relative to the table), ``label``, ``patient``, attributes,
-        and the finding's box (empty for negatives). It has a row an image, of ``micrograph`` a row a particle.
+        and the finding's box (empty for negatives). It has one row per image, for ``micrograph`` per particle.
 
     Raises:
         UsageError: no phantom has this name, or an argument is out of range.

@@ -168,7 +168,8 @@ def unknown_labels(samples: Samples) -> npt.NDArray[np.bool_] | None:
     """(rows, labels) where the truth is not known; ``None`` where all of it is.
 
     Raises:
-        CohortError: a label is not among those of the cohort, is said to hold too, or the labels exclude each other.
+        CohortError: a label is not among those of the cohort, is marked both unknown and present, or the labels
+            exclude each other.
     """
     if UNKNOWN not in samples.table.columns or not (samples.table[UNKNOWN].fillna("") != "").any():
         return None
