@@ -614,3 +614,43 @@ def test_real_sets_are_read_as_they_are(data_folder: Path) -> None:
     particles = load_cohort(data_folder / "particles")
     assert particles.box_counts().sum() == 4571 + 1514
     assert particles.table["split"].value_counts().to_dict() == {"train": 221, "test": 51}
+
+
+def channels(folder: Path, numbers: Sequence[int]) -> Path:
+    """Four volumes with a map each, in files of one channel."""
+    volume = np.zeros((9, 10, 11), np.int16)
+    volume[2:5, 2:6, 2:7] = 1
+    for case in range(4):
+        for number in numbers:
+            write_volume(folder / "imagesTr" / f"case{case}_{number:04}.nii.gz", volume + 10 * number)
+        write_volume(folder / "labelsTr" / f"case{case}.nii.gz", volume)
+    sheet = {"channel_names": {"0": "T2", "1": "ADC"}, "labels": {"background": 0, "PZ": 1}}
+    (folder / "dataset.json").write_text(json.dumps(sheet))
+    return folder
+
+
+def test_a_channel_in_a_file_of_its_own_is_never_dropped_unsaid(tmp_path: Path) -> None:
+    folder = channels(tmp_path / "set", (0, 1))
+    with pytest.raises(CohortError, match=r"4 images .* \(0: T2, 1: ADC\), .*--exclude '\*_0001.nii.gz'"):
+        load_cohort(folder)
+    for left_out, lowest in ((1, 0), (0, 10)):
+        found = load_cohort(folder, exclude=[f"*_000{left_out}.nii.gz"])
+        assert len(found) == 4
+        assert found.read(0).pixels.min() == lowest
+    with pytest.raises(UsageError, match="No image is called"):
+        load_cohort(folder, kind="label maps", exclude=["*_0007.nii.gz"])
+
+
+def test_one_channel_by_its_number_is_the_image(tmp_path: Path) -> None:
+    assert len(load_cohort(channels(tmp_path / "set", (0,)))) == 4
+
+
+def test_volumes_of_several_channels_in_one_file_are_one_refusal(tmp_path: Path) -> None:
+    folder = channels(tmp_path / "set", ())
+    for case in range(4):
+        write_volume(folder / "imagesTr" / f"case{case}.nii.gz", np.zeros((9, 10, 11), np.int16))
+        pixels = np.zeros((11, 10, 9, 2), np.int16)
+        nibabel.save(nibabel.Nifti1Image(pixels, np.eye(4)), folder / "imagesTr" / f"case{case}.nii.gz")
+    with pytest.raises(CohortError, match=r"4 images .* hold 2 volumes each \(0: T2, 1: ADC\).*--volume 0") as raised:
+        load_cohort(folder)
+    assert str(raised.value).count("volumes") == 1

@@ -22,16 +22,15 @@ from hounsfield.boxes import COLUMNS as BOX_COLUMNS
 from hounsfield.cohorts.annotations import Annotations, build_box_cohort
 from hounsfield.cohorts.cohort import Cohort
 from hounsfield.cohorts.files import ordered_map
+from hounsfield.cohorts.map_channels import NUMBERED, kept_images, refuse_several_files, several_volumes
 from hounsfield.cohorts.options import MAX_BAD_FRACTION, NUM_NAMED, Options
-from hounsfield.errors import CohortError, ImageError
+from hounsfield.errors import CohortError, ImageError, SeveralVolumes
 from hounsfield.images import image_files, read_image
 from hounsfield.images.image import Image
 
 KINDS = ("label maps", "label components")
 # Names of the folder of images and of the folder of maps.
 PAIRS = (("imagesTr", "labelsTr"), ("images", "labels"), ("images", "masks"), ("image", "label"), ("img", "seg"))
-# nnU-Net numbers the channels of an image; its map has no such number.
-FIRST_CHANNEL = "_0000"
 MILLIMETRES = 1e-2
 
 
@@ -43,6 +42,7 @@ class _Marked:
     boxes: tuple[tuple[int, ...], ...] = ()
     values: tuple[int, ...] = ()
     reason: str = ""
+    num_volumes: int = 1
 
 
 def map_folders(path: Path) -> tuple[Path, Path] | None:
@@ -70,7 +70,7 @@ def load_label_maps(path: Path, options: Options, *, kind: str = KINDS[0]) -> Co
             f"Found no folders of images and of label maps in {path}: expected one of "
             f"{', '.join(' and '.join(pair) for pair in PAIRS)}. Rename them."
         )
-    pairs, notes = _pairs(*folders)
+    pairs, notes = _pairs(*folders, options, path)
     images = [os.path.relpath(image, path) for image, _ in pairs]
     separate = kind == KINDS[1]
     marked = list(ordered_map(lambda pair: _mark(*pair, separate=separate), pairs))
@@ -94,17 +94,20 @@ def load_label_maps(path: Path, options: Options, *, kind: str = KINDS[0]) -> Co
     return build_box_cohort(found, options, root=path, kind=kind, name=path.resolve().name)
 
 
-def _pairs(images: Path, maps: Path) -> tuple[list[tuple[Path, Path]], list[str]]:
+def _pairs(images: Path, maps: Path, options: Options, data: Path) -> tuple[list[tuple[Path, Path]], list[str]]:
     """Each image that has a map, with it."""
     by_place = {_place(file, maps): file for file in image_files(maps)}
     found, without = [], []
-    for image in image_files(images):
+    of_map: dict[Path, list[Path]] = {}
+    for image in kept_images(image_files(images), options):
         place = _place(image, images)
-        partner = by_place.get(place) or by_place.get(place.removesuffix(FIRST_CHANNEL))
+        partner = by_place.get(place) or by_place.get(NUMBERED.sub("", place))
         if partner is None:
             without.append(image.name)
         else:
             found.append((image, partner))
+            of_map.setdefault(partner, []).append(image)
+    refuse_several_files(of_map, data)
     if not found:
         raise CohortError(
             f"Found no image in {images} that has a label map of its name in {maps}. Expected the same names in both."
@@ -121,6 +124,8 @@ def _place(path: Path, folder: Path) -> str:
 def _mark(image_path: Path, map_path: Path, *, separate: bool) -> _Marked:
     try:
         image, labels = read_image(image_path), read_image(map_path)
+    except SeveralVolumes as error:
+        return _Marked(reason=str(error), num_volumes=len(error.volumes))
     except ImageError as error:
         return _Marked(reason=str(error))
     reason = _mismatch(image, labels)
@@ -169,6 +174,8 @@ def _usable(images: list[str], marked: list[_Marked], path: Path) -> tuple[list[
     bad = [row for row, found in enumerate(marked) if found.reason]
     if not bad:
         return good, []
+    if not good and all(found.num_volumes > 1 for found in marked):
+        raise several_volumes(len(marked), marked[0].num_volumes, path)
     named = "; ".join(f"{images[row]} ({marked[row].reason})" for row in bad[:NUM_NAMED])
     if len(bad) > MAX_BAD_FRACTION * len(images):
         raise CohortError(
