@@ -48,7 +48,7 @@ def load_facts(path: Path, kind: type[Record]) -> list[Record] | None:
     if not path.is_file():
         return None
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(path, memory_map=True)
         columns = [_values(table.column(name), column) for name, column in typing.get_type_hints(kind).items()]
     except (OSError, KeyError, pa.ArrowException) as error:
         LOGGER.warning("The kept scan %s cannot be read (%s); the images are looked at again.", path, error)
@@ -66,7 +66,9 @@ def keep_facts(path: Path, facts: Sequence[tuple[Any, ...]], kind: type[tuple[An
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic.replacing(path) as temporary:
-            pq.write_table(pa.table(arrays, names=list(hints)), temporary)
+            # Pictures and thumbnails do not get smaller, and would only take longer to read.
+            texts = [name for name, hint in hints.items() if _plain(hint) is str]
+            pq.write_table(pa.table(arrays, names=list(hints)), temporary, use_dictionary=texts, compression="none")
     except OSError as error:
         LOGGER.warning("The scan cannot be kept in %s (%s).", path.parent, error.strerror or error)
 
