@@ -653,4 +653,4 @@ def test_volumes_of_several_channels_in_one_file_are_one_refusal(tmp_path: Path)
         nibabel.save(nibabel.Nifti1Image(pixels, np.eye(4)), folder / "imagesTr" / f"case{case}.nii.gz")
     with pytest.raises(CohortError, match=r"4 images .* hold 2 volumes each \(0: T2, 1: ADC\).*--volume 0") as raised:
         load_cohort(folder)
-    assert str(raised.value).count("volumes") == 1
+    assert str(raised.value).count("--volume") == 1
