@@ -59,5 +59,18 @@ def write_boxes(folder: Path) -> Path:
     return folder
 
 
+def write_values(folder: Path) -> Path:
+    """One bright disc an image, and how many pixels it has."""
+    generator, rows = np.random.default_rng(2), []
+    for number in range(NUM_PATIENTS):
+        image, disc = _noise(generator), np.zeros((SIDE, SIDE), np.uint8)
+        cv2.circle(disc, tuple(generator.integers(12, SIDE - 12, 2).tolist()), int(generator.integers(2, 11)), 1, -1)
+        image[disc > 0] = 220
+        cv2.imwrite(str(folder / f"lesion{number:02}.png"), image)
+        rows.append((f"lesion{number:02}.png", int(disc.sum()) + 0.5, f"P{number:02}", "ab"[number % 2]))
+    pd.DataFrame(rows, columns=["image", "label", "patient", "site"]).to_csv(folder / "areas.csv", index=False)
+    return folder
+
+
 # Family -> writes its toy cohort into an empty folder, and gives DATA.
-TOYS: dict[Family, Callable[[Path], Path]] = {"labels": write_labels, "boxes": write_boxes}
+TOYS: dict[Family, Callable[[Path], Path]] = {"labels": write_labels, "values": write_values, "boxes": write_boxes}

@@ -388,17 +388,18 @@ def test_lists_of_labels_in_one_cell(tmp_path: Path) -> None:
     assert load_cohort(tmp_path / "t.csv").task == "binary"
 
 
-def test_measurements_are_no_classes_and_grades_are_said(tmp_path: Path) -> None:
+def test_measurements_are_values_and_grades_are_said(tmp_path: Path) -> None:
     for number in range(30):
         image(tmp_path / f"{number}.png")
     names = [f"{number}.png" for number in range(30)]
     table(tmp_path / "t.csv", image=names, label=[n * 7.5 for n in range(30)])
-    with pytest.raises(CohortError, match=r"30 different values, from 0 to 217\.5: a measurement"):
-        load_cohort(tmp_path / "t.csv")
+    cohort = load_cohort(tmp_path / "t.csv")
+    assert cohort.task == "regression"
+    assert "30 distinct numbers from 0 to 217.5: read as a value to predict" in told(cohort)
     table(tmp_path / "t.csv", image=names, label=[n % 5 for n in range(30)])
     cohort = load_cohort(tmp_path / "t.csv")
     assert cohort.labels == ("0", "1", "2", "3", "4")
-    assert "The 5 labels are numbers in order" in told(cohort)
+    assert "5 distinct numbers from 0 to 4: read as classes without order" in told(cohort)
 
 
 def test_the_positive_label_and_the_names_of_classes_can_be_chosen(tmp_path: Path) -> None:

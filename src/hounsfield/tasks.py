@@ -1,7 +1,7 @@
 """What is told of an image: the tasks, what each asks of a network, and how its outputs become decisions.
 
-A family is one kind of truth (labels, boxes); what differs by family is one entry in each room's table. A task is how
-the truth of a family is put. This module is the only one that knows what a task's name means.
+A family is one kind of truth (labels, values, boxes); what differs by family is one entry in each room's table. A
+task is how the truth of a family is put. This module is the only one that knows what a task's name means.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import numpy.typing as npt
 
 from hounsfield.errors import UsageError
 
-Family = Literal["labels", "boxes"]
+Family = Literal["labels", "values", "boxes"]
 LabelTask = Literal["binary", "multi-class", "multi-label"]
-Task = Literal["binary", "multi-class", "multi-label", "detection"]
-Activation = Literal["sigmoid", "softmax"]
+ValueTask = Literal["regression", "ordinal"]
+Task = Literal["binary", "multi-class", "multi-label", "regression", "ordinal", "detection"]
+Activation = Literal["sigmoid", "softmax", "linear"]
 # Above which a label is predicted: one for all, or one for each output.
 Threshold = float | tuple[float, ...]
 
@@ -33,6 +34,7 @@ class Traits:
         paired: two labels share one output, the probability of the second, positive one.
         exclusive: exactly one label holds, the most probable one is predicted, and there is no threshold.
         multi_label: an image may have several labels, or none.
+        ordered: the labels are grades in order, and output k is the probability of a grade above the k-th.
     """
 
     family: Family
@@ -40,18 +42,21 @@ class Traits:
     paired: bool = False
     exclusive: bool = False
     multi_label: bool = False
+    ordered: bool = False
 
 
 TASKS: dict[Task, Traits] = {
     "binary": Traits("labels", "sigmoid", paired=True),
     "multi-class": Traits("labels", "softmax", exclusive=True),
     "multi-label": Traits("labels", "sigmoid", multi_label=True),
+    "regression": Traits("values", "linear"),
+    "ordinal": Traits("values", "sigmoid", ordered=True),
     "detection": Traits("boxes", "sigmoid", multi_label=True),
 }
 
 
 # What a model of a family is called in messages.
-MODEL_NAMES: dict[Family, str] = {"labels": "classifier", "boxes": "detector"}
+MODEL_NAMES: dict[Family, str] = {"labels": "classifier", "values": "regressor", "boxes": "detector"}
 
 
 def known_task(name: str) -> Task:
@@ -72,13 +77,16 @@ def family_of(task: Task) -> Family:
 
 
 def questions(labels: Sequence[str], task: Task) -> tuple[str, ...]:
-    """The labels that the network's outputs speak of, in their order: of a binary task the positive one alone."""
-    return tuple(labels[1:] if TASKS[task].paired else labels)
+    """The labels that the network's outputs speak of, in their order: of a binary task the positive one alone.
+
+    Of grades in order those above the lowest, each as the probability of that grade or a higher one.
+    """
+    return tuple(labels[1:] if TASKS[task].paired or TASKS[task].ordered else labels)
 
 
 def num_outputs(num_labels: int, task: Task) -> int:
     """How many numbers the network puts out for one image."""
-    return num_labels - TASKS[task].paired
+    return num_labels - (TASKS[task].paired or TASKS[task].ordered)
 
 
 def decide(probabilities: npt.NDArray[Any], task: LabelTask, threshold: Threshold = 0.5) -> npt.NDArray[np.bool_]:

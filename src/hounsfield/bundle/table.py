@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hounsfield.bundle import boxes, labels
+from hounsfield.bundle import boxes, labels, values
 from hounsfield.bundle.base import Form
 from hounsfield.tasks import Family
 
-FORMS: dict[Family, Form] = {"labels": labels, "boxes": boxes}
+FORMS: dict[Family, Form] = {"labels": labels, "values": values, "boxes": boxes}

@@ -56,6 +56,10 @@ READING: dict[str, Any] = {
     "missing": Annotated[
         str | None, typer.Option(help="What an empty cell of a label column counts as: ignore (default) or negative.")
     ],
+    "task": Annotated[
+        str | None,
+        typer.Option(help="Of a column of numbers: regression, ordinal (grades in order) or multi-class."),
+    ],
     "allow_outside": Annotated[
         bool, typer.Option("--allow-outside", help="Let paths in the table lead out of the data folder.")
     ],

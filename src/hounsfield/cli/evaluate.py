@@ -44,7 +44,7 @@ def command(  # noqa: PLR0917 - Typer takes every option as a parameter
         ),
     ] = None,
     task: Annotated[
-        str | None, typer.Option(help="The task of a table of predictions: binary, multi-class or multi-label.")
+        str | None, typer.Option(help="The task of a table: binary, multi-class, multi-label, regression or ordinal.")
     ] = None,
     truth: Annotated[
         Path | None, typer.Option(help="The true boxes for a table of findings: a table or a COCO JSON file.")
@@ -147,7 +147,7 @@ def _test_table(path: Path, given: Mapping[str, Any], common: dict[str, Any]) ->
     from hounsfield.testing import TESTS, evaluate_table, table_family
     from hounsfield.testing.base import COMMON_OPTIONS
 
-    family = table_family({name: value for name, value in given.items() if value is not None})
+    family = table_family(path, {name: value for name, value in given.items() if value is not None})
     takes = {each: COMMON_OPTIONS | test.TABLE_OPTIONS for each, test in TESTS.items()}
     options = chosen(path, family, takes, given, {each: test.TABLE for each, test in TESTS.items()})
     assessment = evaluate_table(path, **options, **common)

@@ -94,7 +94,7 @@ def _write(found: Explanation, folder: Path, name: str, maps: str) -> dict[str, 
         "image": found.image,
         "prediction": found.prediction.label,
         "label": found.label,
-        "probability": round(found.probability, 6),
+        **found.prediction.degree(found.label),
         "peak": "×".join(map(str, found.peak)),
         "picture": str(picture),
     }

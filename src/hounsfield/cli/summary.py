@@ -24,6 +24,18 @@ SHOWN = (
     "kappa",
     "brier",
 )
+VALUE_SHOWN = (
+    "r2",
+    "concordance",
+    "mae",
+    "rmse",
+    "median_error",
+    "bias",
+    "loa_low",
+    "loa_high",
+    "kappa_quadratic",
+    "within_one",
+)
 DETECTION_SHOWN = (
     "ap",
     "ap50",
@@ -42,8 +54,9 @@ def print_run(run: Run) -> None:
     for note in run.notes:
         say(f"Note: {note}")
     for split, estimates in run.metrics.items():
-        whole = estimates["accuracy" if "accuracy" in estimates else "ap"]["n"]
-        print_estimates(f"{split} (n = {whole}{'' if 'accuracy' in estimates else ' objects'})", estimates)
+        whole = next(name for name in ("accuracy", "mae", "ap") if name in estimates)
+        objects = " objects" if whole == "ap" else ""
+        print_estimates(f"{split} (n = {estimates[whole]['n']}{objects})", estimates)
     for line in (*run.diagnosis, *run.uncertainty):
         out.print(line)
     out.print(f"Run:      {run.folder}")
@@ -55,7 +68,7 @@ def print_estimates(title: str, estimates: dict[str, Any]) -> None:
     """A table of metrics with 95 % intervals."""
     table = Table("metric", "value", "95 % interval", title=title, title_justify="left")
     by_label = [name for name in estimates if name.startswith("ap50_")]
-    for name in (*SHOWN, *DETECTION_SHOWN, *by_label) if "ap" in estimates else SHOWN:
+    for name in (*SHOWN, *DETECTION_SHOWN, *by_label) if "ap" in estimates else (*SHOWN, *VALUE_SHOWN):
         if name in estimates:
             found = estimates[name]
             low, high = (_number(found[end]) for end in ("low", "high"))

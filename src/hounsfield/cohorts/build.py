@@ -16,9 +16,10 @@ from hounsfield.cohorts.labels import check_known, check_labels, class_order, po
 from hounsfield.cohorts.options import NUM_NAMED, Options, Origin
 from hounsfield.cohorts.table_files import is_table, read_table
 from hounsfield.cohorts.uncertain import Policy
+from hounsfield.cohorts.value_columns import check_values, task_of_column
 from hounsfield.cohorts.words import SPLIT_WORDS
 from hounsfield.errors import CohortError, UsageError
-from hounsfield.tasks import TASKS
+from hounsfield.tasks import TASKS, family_of
 
 # Columns that are taken for the patient where none is called so; in lower case without spaces and underlines.
 PATIENT_COLUMNS = frozenset(
@@ -38,7 +39,8 @@ def build_cohort(table: pd.DataFrame, options: Options, origin: Origin, notes: S
     table, told = drop_repeated_rows(table, origin.where)
     table, renamed = name_patients(table, options, origin.where)
     policy = Policy(options.uncertain or "ignore", options.missing or "ignore")
-    read = read_labels(table, options.label_columns, options.task, origin.where, policy)
+    wanted = options.label_columns or _named_value(table, options)
+    read = read_labels(table, wanted, options.task, origin.where, policy)
     columns: dict[str, pd.Series[str]] = {"image": table["image"], "label": read.text}
     if read.unknown is not None:
         columns[UNKNOWN] = read.unknown
@@ -50,7 +52,13 @@ def build_cohort(table: pd.DataFrame, options: Options, origin: Origin, notes: S
         final[column] = attribute(table[column])
     final = final[final["label"].notna()].reset_index(drop=True)
     found = [*notes, *told, *renamed, *read.notes, *split_notes]
-    return labelled_cohort(final, options, origin, several=read.several, notes=found)
+    return labelled_cohort(final, options, origin, several=read.several, notes=found, column=read.columns[0])
+
+
+def _named_value(table: pd.DataFrame, options: Options) -> tuple[str, ...]:
+    """The column that is called like the value that a network predicts, where there is one."""
+    expected = options.labels[:1] if options.task == "regression" else ()
+    return tuple(name for name in expected if name in table.columns)
 
 
 def labelled_cohort(
@@ -61,6 +69,7 @@ def labelled_cohort(
     several: bool,
     notes: Sequence[str],
     order: Sequence[str] = (),
+    column: str = "",
 ) -> Cohort:
     """Name and check the labels and put the cohort together.
 
@@ -71,22 +80,33 @@ def labelled_cohort(
         several: whether an image may have several labels.
         notes: what was decided so far.
         order: the class order, where the data has one of its own.
+        column: of a table, in which the labels stand.
 
     Raises:
-        CohortError: see ``labels.check_labels`` and ``labels.check_known``.
+        CohortError: see ``labels.check_labels``, ``labels.check_known`` and ``value_columns.check_values``.
         UsageError: the positive label is not one of two.
     """
     if options.class_names is not None:
         table, order = _renamed(table, options.class_names, order, several=several)
     parts = table["label"].unique()
     found = sorted({part for text in parts for part in (split_labels(text) if several else [text])})
-    if options.labels:
+    asked, label_notes = options.task, list[str]()
+    if not several and not options.labels and not order:
+        indices = not column or origin.kind == "class folders"
+        name = f"The column '{column}'" if column else "The array of labels"
+        asked, label_notes = task_of_column(table["label"], asked, column=name, indices=indices)
+    if asked is not None and family_of(asked) == "values":
+        task, grades = asked, check_values(table["label"], asked, origin.where)
+        labels = options.labels or grades or (column or "value",)
+        if grades:
+            check_known(found, labels, origin.where)
+    elif options.labels:
         check_known(found, options.labels, origin.where)
-        labels, label_notes = options.labels, []
-        task = options.task or task_of(labels, several=several)
+        labels = options.labels
+        task = asked or task_of(labels, several=several)
     else:
-        task = task_of(found, several=several)
-        label_notes = check_labels(table, task, origin.where)
+        task = asked or task_of(found, several=several)
+        label_notes += check_labels(table, task, origin.where)
         labels = tuple(order) or class_order(found)
     told = [*notes, *label_notes]
     if options.positive is not None and not options.labels:

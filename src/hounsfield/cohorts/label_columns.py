@@ -31,10 +31,6 @@ LABEL_NAMES = frozenset(
 )
 # Among lists of labels these mean that there is none.
 NO_FINDING = re.compile(r"no[ _\-]?findings?|normal|none|healthy|negative", re.IGNORECASE)
-# More different numbers than these are no grades.
-MOST_GRADES = 20
-# From so many numbers on their order may matter.
-FEWEST_GRADES = 4
 NUM_NAMED = 5
 
 
@@ -97,8 +93,6 @@ def read_labels(
             f"Found no label for {len(rows)} of the {len(table)} images of {where}, first '{rows.iloc[0]}'. Expected "
             f"one for each in the column '{wanted[0]}'. Fill them, or delete the rows."
         )
-    else:
-        notes += _measured(labels, wanted[0], where)
     return Labels(labels, wanted, several, notes)
 
 
@@ -135,26 +129,6 @@ def _are_comma_lists(distinct: Sequence[str]) -> bool:
     single = {text for text in distinct if "," not in text}
     counts = Counter(part for parts in lists for part in parts)
     return all(part in single or counts[part] > 1 for part in counts) and bool(single & set(counts))
-
-
-def _measured(labels: pd.Series[str], column: str, where: str) -> list[str]:
-    """Refuse numbers of so many values that they measure something and name no class; a note on those of fewer.
-
-    Raises:
-        CohortError: there are more than ``MOST_GRADES``.
-    """
-    distinct = labels.unique()
-    numbers = pd.to_numeric(pd.Series(distinct), errors="coerce")
-    if numbers.isna().any() or len(distinct) < FEWEST_GRADES:
-        return []
-    span = f"from {numbers.min():g} to {numbers.max():g}"
-    if len(distinct) <= MOST_GRADES:
-        return [f"The {len(distinct)} labels are numbers in order, {span}, and are read as classes without an order."]
-    raise CohortError(
-        f"The column '{column}' of {where} holds numbers with {len(distinct):,} different values, from "
-        f"{numbers.min():g} to {numbers.max():g}: a measurement, and not classes. Expected labels: write ranges of it "
-        "into a column of their own, or name another column with --label-column."
-    )
 
 
 def label_column_of(columns: Sequence[str]) -> list[str]:

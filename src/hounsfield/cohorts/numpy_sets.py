@@ -142,10 +142,7 @@ def _finish(
         labels = _from_indices(values[:, 0], names, path)
     if names:
         notes.append(f"The labels have the names of the MedMNIST set {_set_name(path)}.")
-    found = [label for label in labels.unique() if label]
-    order = names or (class_order([str(index) for index in range(values.shape[1])]) if several else class_order(found))
-    if not several and not names:
-        order = tuple(label for label in order if label in set(found))
+    order = names or (class_order([str(index) for index in range(values.shape[1])]) if several else ())
     places = {reference.text: reference for reference in table["place"]}
     table = pd.DataFrame({"image": list(places), "label": labels, "patient": None, "split": table["split"]})
     if table["split"].notna().any():

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from hounsfield.tasks import Task
+
 
 @dataclass(frozen=True)
 class DataRequest:
@@ -30,6 +32,7 @@ class DataRequest:
         test_on: ``COLUMN=VALUE``: the rows of a table that are the test split.
         uncertain: what a label of −1 counts as: ignore, positive, negative or class.
         missing: what an empty label counts as: ignore or negative.
+        task: what a column of numbers holds, where it could be several things.
     """
 
     data: str
@@ -49,6 +52,7 @@ class DataRequest:
     test_on: str | None = None
     uncertain: str | None = None
     missing: str | None = None
+    task: Task | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; a path is made absolute, so that a run can be continued from anywhere."""
@@ -82,7 +86,7 @@ OPTION_NAMES = {"label_columns": "label_column"}
 READING = tuple(
     field.name
     for field in fields(DataRequest)
-    if field.name not in {"data", "images", "drop_leaks", "allow_leaks", "class_names"}
+    if field.name not in {"data", "images", "drop_leaks", "allow_leaks", "class_names", "task"}
 )
 
 

@@ -72,8 +72,9 @@ def shortcuts(scanned: Scan, *, seed: int = 0) -> tuple[Shortcut, ...]:
     attributes = {name: levels_of(values.iloc[rows]) for name, values in attribute_columns(scanned).items()}
     tests = []
     for label, truth in TARGETS[scanned.cohort.family].questions(scanned.cohort, rows):
+        answers = in_fifths(truth)
         for attribute, levels in attributes.items():
-            table = pd.crosstab(levels, truth)
+            table = pd.crosstab(levels, answers)
             if min(table.shape) > 1:
                 tests.append((attribute, label, table))
     generator = np.random.default_rng(seed)
@@ -111,14 +112,18 @@ def independent_rows(scanned: Scan, seed: int) -> NDArray[np.int64]:
 
 def levels_of(values: pd.Series[Any]) -> pd.Series[Any]:
     """A few named levels: many-valued numbers in fifths, rare levels joined, missing values a level of their own."""
-    values = values.reset_index(drop=True)
-    numbers = pd.to_numeric(values, errors="coerce")
-    numeric = bool((numbers.notna() == values.notna()).all())
-    if numeric and numbers.nunique() > MOST_VALUES:
-        values = pd.qcut(numbers, 5, duplicates="drop")
+    values = in_fifths(values.reset_index(drop=True))
     levels = values.astype(object).where(values.notna(), UNKNOWN).astype(str)
     counts = levels.value_counts()
     return levels.where(levels.map(counts) >= LEAST_SAMPLES, OTHER)
+
+
+def in_fifths(values: pd.Series[Any]) -> pd.Series[Any]:
+    """Many-valued numbers in fifths; anything else as it is."""
+    numbers = pd.to_numeric(values, errors="coerce")
+    numeric = bool((numbers.notna() == values.notna()).all())
+    many = numeric and numbers.nunique() > MOST_VALUES
+    return pd.qcut(numbers, 5, duplicates="drop").astype(object) if many else values
 
 
 def _shortcut(attribute: str, label: str | None, table: pd.DataFrame, p_value: float) -> Shortcut:

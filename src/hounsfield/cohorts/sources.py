@@ -18,6 +18,7 @@ from hounsfield.cohorts.readings import Choice, Folder, choose, what_else
 from hounsfield.cohorts.request import READING, DataRequest
 from hounsfield.cohorts.table_files import is_table
 from hounsfield.cohorts.tables import cohort_of_table, load_table
+from hounsfield.cohorts.value_columns import refuse_task
 from hounsfield.errors import CohortError, UsageError
 from hounsfield.images import image_files
 from hounsfield.phantoms import make_phantom, source_digest
@@ -77,7 +78,8 @@ def load_cohort(  # noqa: PLR0913 - one keyword for each option of the command l
         missing: what an empty label counts as: ``ignore`` (the default) or ``negative``.
         labels: the labels to expect, in class order, such as those of a trained network; then not every one of them
             needs to occur, and an unknown one is refused.
-        task: the task to expect together with ``labels``; data that can be read for several is read for this one.
+        task: the task to expect; data that can be read for several is read for this one. Without ``labels``: one of
+            "multi-class", "ordinal" and "regression", between which a column of numbers leaves the choice.
         progress: receives reports on downloads and DICOM headers.
 
     Raises:
@@ -85,6 +87,7 @@ def load_cohort(  # noqa: PLR0913 - one keyword for each option of the command l
         UsageError: ``data`` is empty, ``kind`` or the name of a public set or phantom does not exist, or ``images`` is
             given for data that comes with its images.
     """
+    refuse_task(task, known=bool(labels))
     columns = (label_columns,) if isinstance(label_columns, str) else tuple(label_columns or ())
     options = Options(
         images=images,
@@ -119,7 +122,7 @@ def load_request(
     Args:
         request: DATA and its options.
         labels: the labels to expect.
-        task: the task to expect.
+        task: the task to expect, instead of that of the request.
         progress: receives reports on downloads and DICOM headers.
     """
     return load_cohort(
@@ -127,7 +130,7 @@ def load_request(
         images=Path(request.images) if request.images else None,
         class_names=Path(request.class_names) if request.class_names else None,
         labels=labels,
-        task=task,
+        task=task or request.task,
         progress=progress,
         **{name: getattr(request, name) for name in READING},
     )
@@ -194,8 +197,8 @@ def _fitting(found: list[str], task: Task | None) -> list[str]:
     """Kinds in the order of likelihood; where a task is expected, those that speak of it come first."""
     if task is None:
         return found
-    family = family_of(task)
-    return sorted(found, key=lambda kind: ("boxes" if kind in detection_sources.BOX_KINDS else "labels") != family)
+    boxes = family_of(task) == "boxes"
+    return sorted(found, key=lambda kind: (kind in detection_sources.BOX_KINDS) != boxes)
 
 
 def _known_kind(kind: str | None) -> str | None:

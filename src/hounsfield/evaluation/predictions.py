@@ -79,7 +79,7 @@ def read_predictions(
     Raises:
         EvaluationError: the file cannot be read as a table, or lacks what is needed.
     """
-    table, notes = _test_rows(_read_table(Path(path)))
+    table, notes = read_rows(Path(path))
     read = predictions_from_table(table, name=Path(path).name, task=task, threshold=threshold)
     return replace(read, notes=(*notes, *read.notes))
 
@@ -120,6 +120,11 @@ def predictions_from_table(
         notes.append("No column 'patient': every case is treated as a patient of its own.")
     answers = as_outcomes(y_true, y_score, labels=labels, task=task, threshold=threshold)
     return Predictions(answers, groups, threshold, tuple(notes), table)
+
+
+def read_rows(path: Path) -> tuple[pd.DataFrame, list[str]]:
+    """The rows of a table that are evaluated, and notes; raises ``EvaluationError`` where it cannot be read."""
+    return _test_rows(_read_table(path))
 
 
 def _test_rows(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,20 +11,21 @@ import numpy as np
 import numpy.typing as npt
 
 from hounsfield.bundle import Bundle
-from hounsfield.errors import ImageError, UsageError
+from hounsfield.errors import ImageError
 from hounsfield.explanation.methods import Method, open_method
 from hounsfield.explanation.projection import place
 from hounsfield.explanation.structure import Layer
 from hounsfield.images import Image, Reference
-from hounsfield.inference import BadImage, Prediction, Predictor
+from hounsfield.inference import BadImage, Prediction, Predictor, open_predictor
 from hounsfield.inference.fitting import DifferenceLog
 from hounsfield.inference.sources import Inputs, frames, sources
+from hounsfield.inference.values import ValuePrediction, ValuePredictor
 from hounsfield.progress import Progress, silent
-from hounsfield.tasks import Family, questions
+from hounsfield.tasks import Family
 
 Floats = npt.NDArray[np.float32]
 # Whose predictions can be explained.
-FAMILIES: tuple[Family, ...] = (Predictor.FAMILY,)
+FAMILIES: tuple[Family, ...] = (Predictor.FAMILY, ValuePredictor.FAMILY)
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +33,7 @@ class Explanation:
     """Where the evidence for a label lies in one image.
 
     Attributes:
-        label: the label whose evidence this is.
+        label: the label whose evidence this is; of values their name, for the evidence of a higher one.
         prediction: what was predicted.
         original: the image as it was read.
         grid: evidence over the network's input, as coarse as the method finds it.
@@ -39,7 +41,7 @@ class Explanation:
     """
 
     label: str
-    prediction: Prediction
+    prediction: Prediction | ValuePrediction
     original: Image
     grid: Floats
     heat: Floats
@@ -51,8 +53,8 @@ class Explanation:
 
     @property
     def probability(self) -> float:
-        """The calibrated probability of the label."""
-        return self.prediction.probabilities[self.label]
+        """The calibrated probability of the label; NaN of values, which have none."""
+        return self.prediction.probabilities.get(self.label, math.nan)
 
     @property
     def peak(self) -> tuple[int, ...]:
@@ -68,6 +70,7 @@ class Explainer:
         method: "auto", "activation", "grad_cam", "integrated_gradients" or "occlusion".
         layer: "fine" or "last": which feature maps the first two look at.
         label: whose evidence; where not given, the positive label of a binary task, else the most probable one.
+            Of values there is one evidence, that for a higher value.
         engine: of the predictions, and of occlusion.
 
     Raises:
@@ -85,15 +88,12 @@ class Explainer:
         label: str | None = None,
         engine: str = "auto",
     ) -> None:
-        self.predictor = Predictor(bundle, engine)
+        self.predictor = open_predictor(bundle, engine)
         self.bundle = self.predictor.bundle
-        if label is not None and label not in self.bundle.labels:
-            raise UsageError(
-                f"The network knows no label '{label}', so there is no evidence for it. Its labels are: "
-                f"{', '.join(self.bundle.labels)}."
-            )
+        self.predictor.explained(None, label)
         self._label = label
-        self.method: Method = open_method(method, self.bundle.network, self.predictor.engine, layer)
+        logits = self.predictor.logits
+        self.method: Method = open_method(method, self.bundle.network, self.predictor.engine, layer, logits)
 
     def explain(self, inputs: Inputs) -> list[Explanation]:
         """Explain every image of the inputs.
@@ -139,19 +139,12 @@ class Explainer:
         if isinstance(predicted, BadImage):
             return predicted
         prediction, prepared = predicted
-        label = self._label or self._usual_label(prediction)
-        evidence = self.method.evidence(prepared.pixels, self.target(label))
+        label, target = self.predictor.explained(prediction, self._label)
+        evidence = self.method.evidence(prepared.pixels, target)
         matrix = prepared.change.matrix if prepared.change else None
         heat = place(evidence, prepared.pixels.shape[:-1], image.shape, matrix)
         return Explanation(label, prediction, image, evidence, heat)
 
     def target(self, label: str) -> Floats:
         """(outputs,): the logits whose weighted sum speaks for a label; the negative one of a binary task has −1."""
-        asked = questions(self.bundle.labels, self.bundle.task)
-        if label not in asked:
-            return np.array([-1.0], np.float32)
-        return np.asarray(np.eye(len(asked), dtype=np.float32)[asked.index(label)])
-
-    def _usual_label(self, predicted: Prediction) -> str:
-        asked = questions(self.bundle.labels, self.bundle.task)
-        return max(asked, key=lambda label: predicted.probabilities[label])
+        return self.predictor.explained(None, label)[1]

@@ -19,16 +19,18 @@ from hounsfield.explanation.occlusion import lost_by_hiding, without_detail
 from hounsfield.explanation.receptive_field import cell_shift
 from hounsfield.explanation.structure import Layer, Part, logits, parts, require_sum
 from hounsfield.inference import Engine
+from hounsfield.inference.labels import log_odds
 from hounsfield.inference.labels import run as run_engine
 
 logger = logging.getLogger(__name__)
 
 Floats = npt.NDArray[np.float32]
+# From a network's outputs (n, outputs) to what they were before its last activation.
+Logits = Callable[[Floats], npt.NDArray[np.floating]]
 # Steps that a window of feature maps is wide: features of neighbours tell the same thing, and hide each other's loss.
 WIDE = 3
 # Points on the way from the image without detail to the image, at which gradients are taken.
 STEPS = 16
-SMALLEST = 1e-7
 
 
 class Method(Protocol):
@@ -165,36 +167,32 @@ class Occlusion:
 
     description = "occlusion: what the decision loses when a place of the image is blurred"
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, logits: Logits = log_odds) -> None:
+        self._engine, self._logits = engine, logits
 
     def evidence(self, pixels: Floats, target: Floats) -> Floats:
         """See :meth:`Method.evidence`."""
 
         def score(batch: Floats) -> npt.NDArray[np.floating]:
-            return log_odds(run_engine(self._engine, batch).probabilities) @ target
+            return self._logits(run_engine(self._engine, batch).probabilities) @ target
 
         return lost_by_hiding(score, pixels, without_detail(pixels))
-
-
-def log_odds(probabilities: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """The logarithm of p / (1 − p), which of a sigmoid output is its logit."""
-    kept = np.clip(np.asarray(probabilities, np.float64), SMALLEST, 1 - SMALLEST)
-    return np.log(kept) - np.log1p(-kept)
 
 
 # Loads the ``keras.Model``, for the methods that look into it.
 Network = Callable[[], Any]
 # Name -> what builds the method.
-METHODS: dict[str, Callable[[Network, Engine, Layer], Method]] = {
-    "activation": lambda network, _, layer: ActivationMap(network(), layer),
-    "grad_cam": lambda network, _, layer: GradCAM(network(), layer),
+METHODS: dict[str, Callable[[Network, Engine, Layer, Logits], Method]] = {
+    "activation": lambda network, _, layer, __: ActivationMap(network(), layer),
+    "grad_cam": lambda network, _, layer, __: GradCAM(network(), layer),
     "integrated_gradients": lambda network, *_: IntegratedGradients(network()),
-    "occlusion": lambda _, engine, __: Occlusion(engine),
+    "occlusion": lambda _, engine, __, logits: Occlusion(engine, logits),
 }
 
 
-def open_method(name: str, network: Network, engine: Engine, layer: Layer = "fine") -> Method:
+def open_method(
+    name: str, network: Network, engine: Engine, layer: Layer = "fine", logits: Logits = log_odds
+) -> Method:
     """Build a method by name; "auto" takes Grad-CAM, or occlusion where the network or the machine does not allow it.
 
     Args:
@@ -202,6 +200,7 @@ def open_method(name: str, network: Network, engine: Engine, layer: Layer = "fin
         network: loads what is explained, such as ``Bundle.network``.
         engine: that runs the same.
         layer: of the feature maps, for the methods that use them.
+        logits: of the engine's outputs; those of a classifier where not given.
 
     Raises:
         UsageError: no method has this name.
@@ -209,11 +208,11 @@ def open_method(name: str, network: Network, engine: Engine, layer: Layer = "fin
         MissingDependency: Keras or its backend is not installed.
     """
     if name in METHODS:
-        return METHODS[name](network, engine, layer)
+        return METHODS[name](network, engine, layer, logits)
     if name != "auto":
         raise UsageError(f"No method is called '{name}'. Known are: auto, {', '.join(METHODS)}.")
     try:
-        return METHODS["grad_cam"](network, engine, layer)
+        return METHODS["grad_cam"](network, engine, layer, logits)
     except (BundleError, MissingDependency) as error:
         logger.info("Grad-CAM is passed over: %s", error)
-        return METHODS["occlusion"](network, engine, layer)
+        return METHODS["occlusion"](network, engine, layer, logits)

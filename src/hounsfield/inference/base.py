@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from hounsfield.bundle import Bundle
-from hounsfield.errors import ImageError, PreprocessingError
+from hounsfield.errors import ImageError, PreprocessingError, UsageError
 from hounsfield.images import Image, Reference
 from hounsfield.inference.engines import Engine, open_engine
 from hounsfield.inference.fitting import DifferenceLog, require_fit, require_units
@@ -24,7 +25,7 @@ from hounsfield.inference.sources import Inputs, Source, frames, sources
 from hounsfield.inference.tables import write_table
 from hounsfield.preprocessing.grid_change import GridChange, apply_and_trace
 from hounsfield.progress import Progress, silent
-from hounsfield.tasks import Family
+from hounsfield.tasks import MODEL_NAMES, Family
 
 # So many images make a batch, fewer when they are large: engines gain nothing more, and memory stays small.
 BATCH_IMAGES = 16
@@ -127,6 +128,22 @@ class BasePredictor(ABC, Generic[Said]):
             engines: an exact one and another one.
             images: prepared images; without any the answer is ``False``.
         """
+
+    def explained(self, predicted: Said | None, label: str | None) -> tuple[str, Floats]:  # noqa: ARG002 - see families
+        """What a heat map shows: the name of it, and the weights (outputs,) of the logits whose sum speaks for it.
+
+        Args:
+            predicted: by which the label is chosen where none is asked for.
+            label: that the user asks for.
+
+        Raises:
+            UsageError: there is no such label, or predictions of this family have no heat maps.
+        """
+        raise UsageError(f"A {MODEL_NAMES[self.FAMILY]} has no heat maps. Draw its predictions instead.")
+
+    def logits(self, outputs: Floats) -> npt.NDArray[np.floating]:  # noqa: ARG002 - see families
+        """The network's outputs (n, outputs) before its last activation, for families with heat maps."""
+        raise UsageError(f"A {MODEL_NAMES[self.FAMILY]} has no heat maps. Draw its predictions instead.")
 
     def table(self, name: str) -> Table:
         """The table of one of the ``TABLES``."""

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from hounsfield.bundle import Bundle
+from hounsfield.errors import UsageError
 from hounsfield.inference.base import BasePredictor, Prepared
 from hounsfield.inference.engines import Engine
 from hounsfield.inference.onnx_networks import Floats
 from hounsfield.inference.parallel import Turns, chunks
 from hounsfield.inference.postprocessor import Postprocessor
 from hounsfield.inference.prediction import Prediction
-from hounsfield.tasks import Family, decide, refuse_threshold
+from hounsfield.tasks import Family, decide, questions, refuse_threshold
 
 CHECK_BATCH = 32
+SMALLEST = 1e-7
 
 
 class Outputs(NamedTuple):
@@ -80,6 +82,27 @@ class Predictor(BasePredictor[Prediction]):
         """The network's outputs for prepared images (n, *input_shape); ``alone`` as of an engine's ``run``."""
         return run(self.engine, batch, alone=alone)
 
+    def explained(self, predicted: Prediction | None, label: str | None) -> tuple[str, Floats]:
+        """The positive label of a binary task, else the most probable one, where none is asked for.
+
+        The negative label of a binary task has −1 for the one logit; see :meth:`BasePredictor.explained`.
+        """
+        asked = questions(self.bundle.labels, self.bundle.task)
+        if label is not None and label not in self.bundle.labels:
+            raise UsageError(
+                f"The network knows no label '{label}', so there is no evidence for it. Its labels are: "
+                f"{', '.join(self.bundle.labels)}."
+            )
+        if label is None:
+            label = asked[0] if predicted is None else max(asked, key=lambda each: predicted.probabilities[each])
+        if label not in asked:
+            return label, np.array([-1.0], np.float32)
+        return label, np.asarray(np.eye(len(asked), dtype=np.float32)[asked.index(label)])
+
+    def logits(self, outputs: Floats) -> npt.NDArray[np.floating]:
+        """The log odds of the probabilities, which of sigmoid outputs are the logits."""
+        return log_odds(outputs)
+
     def _predictions(self, prepared: Sequence[Prepared], alone: bool, turns: Turns) -> list[Prediction]:
         # Of a few small arrays numpy.stack takes several times as long.
         batch = np.array([image.pixels for image in prepared])
@@ -108,3 +131,9 @@ def run(engine: Engine, batch: Floats, *, alone: bool = True) -> Outputs:
 
 def _decisions(bundle: Bundle, outputs: Outputs) -> npt.NDArray[np.bool_]:
     return decide(bundle.calibrated(outputs.probabilities), bundle.classifier_task, bundle.threshold)
+
+
+def log_odds(probabilities: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """The logarithm of p / (1 − p), which of a sigmoid output is its logit."""
+    kept = np.clip(np.asarray(probabilities, np.float64), SMALLEST, 1 - SMALLEST)
+    return np.log(kept) - np.log1p(-kept)

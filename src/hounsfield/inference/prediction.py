@@ -114,6 +114,14 @@ class Prediction(BasePrediction):
         further = self._further()
         return [row | further | ({"set": ";".join(further["set"])} if "set" in further else {})]
 
+    def degree(self, label: str) -> Row:
+        """The column of a table of explanations that says how strongly a label was predicted."""
+        return {"probability": round(self.probabilities[label], 6)}
+
+    def verdict(self, label: str) -> str:
+        """What was predicted, for the caption of an explanation of a label."""
+        return f"p({label}) = {self.probabilities[label]:.3f}, predicted: {self.label or 'none'}"
+
     def draw(self, image: Image) -> Figure:
         """The image over its label and the probabilities; see :meth:`BasePrediction.draw`."""
         told = ", ".join(f"{label} {value:.3f}" for label, value in self.probabilities.items())

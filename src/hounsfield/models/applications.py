@@ -12,7 +12,7 @@ from keras import layers
 from hounsfield.errors import UsageError
 from hounsfield.models.blocks import classification_head
 from hounsfield.plans.architecture import Weights
-from hounsfield.tasks import LabelTask
+from hounsfield.tasks import Task
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ def application(
     name: str,
     input_shape: tuple[int, ...],
     num_labels: int,
-    task: LabelTask,
+    task: Task,
     *,
     weights: Weights = None,
     dropout: float = 0.0,

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from hounsfield.tasks import TASKS, LabelTask, num_outputs
+from hounsfield.tasks import TASKS, Task, num_outputs
 
 CONVOLUTIONS = {2: layers.Conv2D, 3: layers.Conv3D}
 MAX_POOLINGS = {2: layers.MaxPooling2D, 3: layers.MaxPooling3D}
@@ -36,14 +36,23 @@ def normalised(inputs: Any, layer: keras.Layer, *, relu: bool = True, gamma: str
     return layers.ReLU(name=f"{layer.name}_relu")(outputs) if relu else outputs
 
 
-def classification_head(features: Any, num_labels: int, task: LabelTask, *, dropout: float = 0.0) -> Any:
+def classification_head(features: Any, num_labels: int, task: Task, *, dropout: float = 0.0) -> Any:
     """Dropout and the dense layer "probabilities" on a tensor of pooled vectors (batch, features).
 
     One sigmoid unit for a binary task (probability of the second label), one softmax unit a label for
-    a multi-class task, one sigmoid unit a label for a multi-label task. Always computed in float32.
+    a multi-class task, one sigmoid unit a label for a multi-label task, one linear unit for regression. Always computed
+    in float32.
+
+    For K grades in order, K − 1 sigmoid units give the probabilities of a grade above each but the last: one score, the
+    layer "severity", minus a threshold each (the cumulative link model of McCullagh 1980, "Regression models for
+    ordinal data"; for networks Cao, Mirjalili, Raschka 2020, arXiv:1901.07884). The constraint keeps the score's
+    weights at one.
     """
     if dropout:
         features = layers.Dropout(dropout, name="dropout")(features)
-    units = num_outputs(num_labels, task)
-    activation = TASKS[task].activation
-    return layers.Dense(units, activation=activation, dtype="float32", name="probabilities")(features)
+    units, traits = num_outputs(num_labels, task), TASKS[task]
+    options: dict[str, Any] = {}
+    if traits.ordered:
+        features = layers.Dense(1, use_bias=False, dtype="float32", name="severity")(features)
+        options = {"kernel_initializer": "ones", "kernel_constraint": keras.constraints.UnitNorm(axis=0)}
+    return layers.Dense(units, activation=traits.activation, dtype="float32", name="probabilities", **options)(features)

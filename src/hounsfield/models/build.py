@@ -12,7 +12,7 @@ from hounsfield.errors import UsageError
 from hounsfield.models.applications import application, application_names
 from hounsfield.models.resnet import resnet
 from hounsfield.models.simple_cnn import simple_cnn
-from hounsfield.tasks import LabelTask
+from hounsfield.tasks import Task
 
 NETWORKS: dict[str, Callable[..., keras.Model]] = {
     "simple_cnn": simple_cnn,
@@ -28,15 +28,15 @@ def network_names() -> tuple[str, ...]:
     return (*NETWORKS, *application_names())
 
 
-def build(name: str, input_shape: tuple[int, ...], num_labels: int, task: LabelTask, **options: Any) -> keras.Model:
-    """Build a classification network by name, in float32.
+def build(name: str, input_shape: tuple[int, ...], num_labels: int, task: Task, **options: Any) -> keras.Model:
+    """Build a network for whole images by name, in float32.
 
     Args:
         name: "simple_cnn", "resnet10", "resnet18", "resnet34", "resnet50", or a network of
             ``keras.applications`` in lower case.
         input_shape: (rows, columns, channels) or (slices, rows, columns, channels).
         num_labels: number of labels.
-        task: "binary", "multi-class" or "multi-label".
+        task: "binary", "multi-class", "multi-label", "regression" or "ordinal".
         options: ``dropout`` for all; ``width``, ``stem`` and ``pooling`` for resnets; ``weights`` for applications.
 
     Returns:
@@ -57,7 +57,7 @@ def _call(
     name: str,
     input_shape: tuple[int, ...],
     num_labels: int,
-    task: LabelTask,
+    task: Task,
     options: dict[str, Any],
 ) -> keras.Model:
     try:

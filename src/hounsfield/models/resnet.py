@@ -22,7 +22,7 @@ from hounsfield.models.blocks import (
     normalised,
 )
 from hounsfield.plans.architecture import Pooling, Stem
-from hounsfield.tasks import LabelTask
+from hounsfield.tasks import Task
 
 # Depth -> (blocks a stage, whether blocks are bottlenecks).
 DEPTHS: dict[int, tuple[tuple[int, int, int, int], bool]] = {
@@ -50,7 +50,7 @@ def fitting_stem(spatial_shape: tuple[int, ...]) -> Stem:
 def resnet(
     input_shape: tuple[int, ...],
     num_labels: int,
-    task: LabelTask,
+    task: Task,
     *,
     depth: int = 18,
     width: int = 64,

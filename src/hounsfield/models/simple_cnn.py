@@ -6,11 +6,13 @@ import keras
 from keras import layers
 
 from hounsfield.models.blocks import CONVOLUTIONS, MAX_POOLINGS, classification_head
-from hounsfield.tasks import TASKS, LabelTask
+from hounsfield.tasks import TASKS, Task
+
+LOSSES = {"sigmoid": "binary_crossentropy", "softmax": "categorical_crossentropy", "linear": "huber"}
 
 
 def simple_cnn(
-    input_shape: tuple[int, ...] = (64, 64, 3), num_labels: int = 2, task: LabelTask = "binary", *, dropout: float = 0.0
+    input_shape: tuple[int, ...] = (64, 64, 3), num_labels: int = 2, task: Task = "binary", *, dropout: float = 0.0
 ) -> keras.Model:
     r"""Conv(32, 3) → ReLU → MaxPooling(2) → Flatten → Dense(128, ReLU) → Dense.
 
@@ -34,6 +36,5 @@ def simple_cnn(
     hidden = layers.Flatten(name="flatten")(hidden)
     features = layers.Dense(128, activation="relu", name="features")(hidden)
     network = keras.Model(inputs, classification_head(features, num_labels, task, dropout=dropout), name="simple_cnn")
-    loss = "categorical_crossentropy" if TASKS[task].exclusive else "binary_crossentropy"
-    network.compile(optimizer="adam", loss=loss, metrics=["accuracy"])
+    network.compile(optimizer="adam", loss=LOSSES[TASKS[task].activation], metrics=["accuracy"])
     return network

@@ -34,7 +34,7 @@ def training_model(
     Returns:
         A model with the same input and output. Its layer "network" is the copy without augmentation.
     """
-    copy = training_copy(network, precision, ("probabilities",), seed=seed)
+    copy = training_copy(network, precision, ("severity", "probabilities"), seed=seed)
     copy.name = "network"
     inputs = keras.Input(network.input_shape[1:], name="image")
     hidden = inputs

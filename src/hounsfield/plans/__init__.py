@@ -8,6 +8,7 @@ from hounsfield.plans.detector_settings import DetectorSettings
 from hounsfield.plans.labels import Plan
 from hounsfield.plans.loading import check_changes, load_plan
 from hounsfield.plans.table import PLANS
+from hounsfield.plans.values import ValuePlan
 from hounsfield.plans.whole_images import WholeImagePlan
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Plan",
     "SceneAugmentation",
     "Strength",
+    "ValuePlan",
     "WholeImagePlan",
     "check_changes",
     "load_plan",

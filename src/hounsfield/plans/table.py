@@ -5,6 +5,7 @@ from __future__ import annotations
 from hounsfield.plans.base import BasePlan
 from hounsfield.plans.boxes import DetectionPlan
 from hounsfield.plans.labels import Plan
+from hounsfield.plans.values import ValuePlan
 from hounsfield.tasks import Family
 
-PLANS: dict[Family, type[BasePlan]] = {"labels": Plan, "boxes": DetectionPlan}
+PLANS: dict[Family, type[BasePlan]] = {"labels": Plan, "values": ValuePlan, "boxes": DetectionPlan}

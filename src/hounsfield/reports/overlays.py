@@ -104,7 +104,7 @@ def pair_of_pictures(explanation: Explanation, side: int) -> tuple[npt.NDArray[n
 def _verdict(explanation: Explanation) -> str:
     """The prediction for the image, in one line."""
     prediction = explanation.prediction
-    predicted = f"p({explanation.label}) = {explanation.probability:.3f}, predicted: {prediction.label or 'none'}"
+    predicted = prediction.verdict(explanation.label)
     flags = f"; flags: {', '.join(prediction.flags)}" if prediction.flags else ""
     nothing = "" if (explanation.heat > 0).any() else f"; no area speaks for {explanation.label}"
     return predicted + flags + nothing

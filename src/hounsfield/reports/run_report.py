@@ -125,6 +125,8 @@ def _tiles(run: RunRecord) -> list[tuple[str, str, str]]:
     """Name, value and interval of the figures at the top."""
     tiles = []
     for name, title in page_of(run).tiles.items():
+        if name not in run.estimates:
+            continue
         found = run.estimates[name]
         ends = "" if found["low"] is None else f"{found['low']:.3f} to {found['high']:.3f}"
         tiles.append((title, number(found["value"]), ends))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -16,7 +17,9 @@ from hounsfield.evaluation.bias_outcome import BiasAudit, GroupReport
 from hounsfield.evaluation.bias_report import BiasReport
 from hounsfield.evaluation.group_figures import GROUP_METRICS
 from hounsfield.evaluation.learning_curve import LearningCurve
+from hounsfield.evaluation.value_groups import ValueGroups
 from hounsfield.reports.figures import COLOURS, GREY, dress, new_figure, save_figure
+from hounsfield.reports.value_figures import groups_figure
 
 PANELS = ("auc", "sensitivity", "specificity", "calibration")
 MOST_GROUPS = 40
@@ -148,7 +151,7 @@ def ablation_figure(found: Ablation) -> Figure:
     return figure
 
 
-def write_bias(report: BiasReport, folder: Path, figures: Path | None = None) -> list[Path]:
+def write_bias(report: BiasReport | ValueGroups, folder: Path, figures: Path | None = None) -> list[Path]:
     """Write ``bias.json``, and ``subgroups.png`` where there are groups; return what was written.
 
     Args:
@@ -162,7 +165,16 @@ def write_bias(report: BiasReport, folder: Path, figures: Path | None = None) ->
     folder.mkdir(parents=True, exist_ok=True)
     written = [folder / "bias.json"]
     write_text(written[0], json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n")
-    if report.audit.attributes:
+    figure = GROUP_FIGURES[type(report)](report)
+    if figure is not None:
         written.append((figures or folder) / "subgroups.png")
-        save_figure(subgroup_figure(report.audit), written[1])
+        save_figure(figure, written[1])
     return written
+
+
+def _bias_figure(report: BiasReport) -> Figure | None:
+    return subgroup_figure(report.audit) if report.audit.attributes else None
+
+
+# What was found -> draws its groups, where there are any.
+GROUP_FIGURES: dict[type, Callable[[Any], Figure | None]] = {BiasReport: _bias_figure, ValueGroups: groups_figure}

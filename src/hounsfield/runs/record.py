@@ -14,10 +14,11 @@ from hounsfield.plans import load_plan
 from hounsfield.runs.base import SPLITS, RunRecord, read_file
 from hounsfield.runs.boxes import BoxRun
 from hounsfield.runs.labels import LabelRun
+from hounsfield.runs.values import ValueRun
 from hounsfield.tasks import Family, family_of
 
 # What a run of each family holds beside what all hold.
-RUNS: dict[Family, type[RunRecord]] = {"labels": LabelRun, "boxes": BoxRun}
+RUNS: dict[Family, type[RunRecord]] = {"labels": LabelRun, "values": ValueRun, "boxes": BoxRun}
 # Files that further commands leave in a run, each with the command that makes it.
 ADDITIONS = {
     "bias": "bias.json",

@@ -142,7 +142,7 @@ class FamilyTest(Protocol):
             source: what was tested; ``None`` for a table.
         """
 
-    def reads(self, options: Mapping[str, Any]) -> bool:
+    def reads(self, path: Path, options: Mapping[str, Any]) -> bool:
         """Whether a table that comes with these options is one of this family."""
 
     def assess_table(self, path: Path, **options: Any) -> Assessed:

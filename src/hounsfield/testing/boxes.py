@@ -92,7 +92,7 @@ def audit(
     return None
 
 
-def reads(options: Mapping[str, Any]) -> bool:
+def reads(path: Path, options: Mapping[str, Any]) -> bool:  # noqa: ARG001 - the option alone tells it
     """Tables that come with true boxes; see ``FamilyTest``."""
     return "truth" in options
 

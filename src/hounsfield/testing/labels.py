@@ -75,7 +75,7 @@ def audit(
     return report_bias(assessment, removals=effects, seed=seed, confidence=confidence)
 
 
-def reads(options: Mapping[str, Any]) -> bool:  # noqa: ARG001 - a table without further options is one of predictions
+def reads(path: Path, options: Mapping[str, Any]) -> bool:  # noqa: ARG001 - any other table is one of predictions
     """Any table; see ``FamilyTest``."""
     return True
 

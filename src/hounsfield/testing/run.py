@@ -54,12 +54,12 @@ def evaluate_table(path: Path | str, **options: Any) -> Assessed:
         CohortError, EvaluationError: the table cannot be read, or does not fit the truth.
         UsageError: the value of an option is not known.
     """
-    return TESTS[table_family(options)].assess_table(Path(path), **options)
+    return TESTS[table_family(path, options)].assess_table(Path(path), **options)
 
 
-def table_family(options: Mapping[str, Any]) -> Family:
+def table_family(path: Path | str, options: Mapping[str, Any]) -> Family:
     """Of which family a table is that comes with these options."""
-    return next(family for family, test in reversed(TESTS.items()) if test.reads(options))
+    return next(family for family, test in reversed(TESTS.items()) if test.reads(Path(path), options))
 
 
 def evaluate_run(run: Path | str, data: str | None = None, *, progress: Progress = silent, **options: Any) -> Tested:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from hounsfield.plans.labels import Plan
+from hounsfield.plans.whole_images import WholeImagePlan
 
 Verdict = Literal["overfitting", "underfitting", "balanced"]
 # Smaller differences of log loss are within the variation between seeds.
@@ -37,6 +37,7 @@ class Diagnosis:
         verdict: "overfitting", "underfitting" or "balanced".
         already: what the plan does against overfitting.
         remedies: what to try next.
+        measure: what the losses are.
     """
 
     train_loss: float
@@ -46,6 +47,7 @@ class Diagnosis:
     verdict: Verdict
     already: tuple[str, ...]
     remedies: tuple[Remedy, ...]
+    measure: str = "log loss"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -59,8 +61,8 @@ class Diagnosis:
             "balanced": "the network performs alike on training and validation images",
         }[self.verdict]
         head = (
-            f"Diagnosis: {self.verdict}, {meaning} (log loss {self.train_loss:.3f} on training and {self.val_loss:.3f} "
-            f"on validation images, gap {self.gap:+.3f})."
+            f"Diagnosis: {self.verdict}, {meaning} ({self.measure} {self.train_loss:.3f} on training and "
+            f"{self.val_loss:.3f} on validation images, gap {self.gap:+.3f})."
         )
         return [
             head,
@@ -70,7 +72,7 @@ class Diagnosis:
 
 
 def diagnose(
-    plan: Plan,
+    plan: WholeImagePlan,
     data: str,
     plan_file: Path,
     *,
@@ -110,13 +112,13 @@ def diagnose(
     )
 
 
-def _already(plan: Plan, best_epoch: int, num_networks: int) -> tuple[str, ...]:
-    used = plan.augmentation.changes()
+def _already(plan: WholeImagePlan, best_epoch: int, num_networks: int) -> tuple[str, ...]:
+    used, smoothing = plan.augmentation.changes(), getattr(plan, "label_smoothing", 0.0)
     measures = [
         (used, f"augmentation ({', '.join(used)})"),
         (plan.weight_decay, f"weight decay {plan.weight_decay:g}"),
         (plan.dropout, f"dropout {plan.dropout:g}"),
-        (plan.label_smoothing, f"label smoothing {plan.label_smoothing:g}"),
+        (smoothing, f"label smoothing {smoothing:g}"),
         (plan.average_decay, "averaged weights"),
         (True, f"the weights of the best epoch ({best_epoch} of {plan.epochs})"),
         (num_networks > 1, f"an ensemble of {num_networks}"),
@@ -124,7 +126,7 @@ def _already(plan: Plan, best_epoch: int, num_networks: int) -> tuple[str, ...]:
     return tuple(told for wanted, told in measures if wanted)
 
 
-def _remedies(plan: Plan, verdict: Verdict, data: str, plan_file: Path) -> tuple[Remedy, ...]:
+def _remedies(plan: WholeImagePlan, verdict: Verdict, data: str, plan_file: Path) -> tuple[Remedy, ...]:
     def remedy(what: str, *changes: str) -> Remedy:
         again = f"hounsfield train {data} --plan {shlex.quote(str(plan_file))}"
         return Remedy(what, " ".join([again, *(f"--set {change}" for change in changes)]))

@@ -64,7 +64,7 @@ def check(plan: Plan, cohort: Cohort) -> None:
             "label_thresholds to false."
         )
     if plan.balance_groups:
-        group_attribute(plan, cohort)
+        group_attribute(plan.balance_groups, cohort)
     check_mirroring(plan)
     # An option that the network does not take is better found now than after the images are prepared.
     build_network(plan)

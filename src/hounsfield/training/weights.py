@@ -64,12 +64,12 @@ def row_weights(plan: Plan, cohort: Cohort, train: npt.NDArray[np.int64]) -> npt
         weights = (len(train) / len(plan.labels) / counts)[label]
     if plan.balance_groups:
         stratum = np.zeros_like(label) if TASKS[plan.task].multi_label else label
-        factor = _equal_groups(stratum, group_attribute(plan, cohort).codes, train)
+        factor = equal_groups(stratum, group_attribute(plan.balance_groups, cohort).codes, train)
         weights = weights * factor / np.average(factor[train], weights=weights[train])
     return weights.astype(np.float32)
 
 
-def _equal_groups(
+def equal_groups(
     stratum: npt.NDArray[np.int64], group: npt.NDArray[np.int64], train: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float64]:
     """(rows,) the factor that gives each group that a stratum has in training the same share of the stratum."""
@@ -79,13 +79,12 @@ def _equal_groups(
     return np.asarray(np.minimum(wanted / np.maximum(cells, 1), MOST_WEIGHT)[stratum, group])
 
 
-def group_attribute(plan: Plan, cohort: Cohort) -> Attribute:
+def group_attribute(column: str, cohort: Cohort) -> Attribute:
     """The groups that a plan's ``balance_groups`` names.
 
     Raises:
         PlanError: the cohort has no such column, or it has one value or too many to be groups.
     """
-    column = plan.balance_groups
     if column not in cohort.table.columns:
         raise PlanError(
             f"The plan has balance_groups: {column}, but the table of the data has the columns "

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from hounsfield.cohorts import Cohort, Store, assign_folds
 from hounsfield.errors import PlanError
@@ -67,8 +68,13 @@ def check_shape(plan: WholeImagePlan, store: Store) -> None:
         )
 
 
-def rows_of_networks(job: Job[Any, Any]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Training and validation rows of each network: by split, or each fold in turn for validation."""
+def rows_of_networks(job: Job[Any, Any], stratum: np.ndarray | None = None) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Training and validation rows of each network: by split, or each fold in turn for validation.
+
+    Args:
+        job: the training.
+        stratum: (rows,) by which a share of the patients is drawn; the labels where not given.
+    """
     plan, cohort = job.plan, job.store.cohort
     if plan.folds == 1:
         parts = [(cohort.rows("train"), cohort.rows("validation"))]
@@ -78,16 +84,19 @@ def rows_of_networks(job: Job[Any, Any]) -> list[tuple[np.ndarray, np.ndarray]]:
             (np.flatnonzero((folds >= 0) & (folds != number)), np.flatnonzero(folds == number))
             for number in range(plan.folds)
         ]
-    return [(share_of(cohort, train, plan.train_share, plan.seed), validation) for train, validation in parts]
+    return [(share_of(cohort, train, plan.train_share, plan.seed, stratum), validation) for train, validation in parts]
 
 
-def share_of(cohort: Cohort, rows: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """The rows of a share of the patients, the same share of each label's."""
+def share_of(
+    cohort: Cohort, rows: np.ndarray, share: float, seed: int, stratum: np.ndarray | None = None
+) -> np.ndarray:
+    """The rows of a share of the patients, the same share of each label's or stratum's."""
     if share == 1:
         return rows
     table = cohort.table.iloc[rows]
     unit = table["patient"].where(table["patient"].notna(), table["image"])
-    label_of_unit = table["label"].groupby(unit).first()
+    label = table["label"] if stratum is None else pd.Series(stratum[rows], table.index)
+    label_of_unit = label.groupby(unit).first()
     chosen = [
         units.sample(n=max(1, round(share * len(units))), random_state=seed).index
         for _, units in label_of_unit.groupby(label_of_unit)

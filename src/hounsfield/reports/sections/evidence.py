@@ -26,6 +26,7 @@ from hounsfield.explanation import (
 )
 from hounsfield.images.image import Image
 from hounsfield.inference import BadImage
+from hounsfield.inference.labels import run as run_engine
 from hounsfield.progress import Progress
 from hounsfield.reports.base import Cases
 from hounsfield.reports.overlays import pair_of_pictures
@@ -175,7 +176,7 @@ def _areas(explainer: Explainer, case: Explanation, seed: int) -> list[float]:
     shape, target = pixels.shape[:-1], explainer.target(case.label)
 
     def probability(batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        found = bundle.calibrated(explainer.predictor.run(batch).probabilities)
+        found = bundle.calibrated(run_engine(explainer.predictor.engine, batch).probabilities)
         return np.asarray(found[:, int(np.abs(target).argmax())] if target.sum() > 0 else 1 - found[:, 0], np.float64)
 
     heat = place(case.grid, shape, shape)
