@@ -78,7 +78,7 @@ def test_a_detector_has_its_costs_too(tmp_path: Path) -> None:
 def test_inspect_shows_the_costs(folders: Path, tmp_path: Path) -> None:
     shown = CliRunner().invoke(app, ["inspect", str(folders), "-o", str(tmp_path / "out")])
     assert shown.exit_code == 0, shown.output
-    assert "A training on this machine" in shown.stdout
+    assert "Training on this machine takes at most" in shown.stdout
     assert "of memory" in (tmp_path / "out" / "inspection.html").read_text(encoding="utf-8")
     costs = json.loads((tmp_path / "out" / "inspection.json").read_text(encoding="utf-8"))["costs"]
     assert [cost["effort"] for cost in costs] == ["quick", "standard", "thorough"]

@@ -45,6 +45,8 @@ def test_the_commands_are_those_of_the_main_job(demo: Path) -> None:
     lines = [shlex.split(line[2:]) for line in printed(demo).splitlines() if line.startswith("$ hounsfield ")]
     assert [line[1] for line in lines] == ["inspect", "train", "evaluate", "predict", "report"]
     assert lines[1][2:5] == [str(demo / "chest"), "--effort", "quick"]
+    assert lines[1][5] == "--minutes"
+    assert float(lines[1][6]) <= 1.5
     assert lines[1][-4:] == ["--seed", "3", "--out", str(demo / "run")]
 
 

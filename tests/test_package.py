@@ -227,3 +227,19 @@ def test_a_package_that_fails_while_it_is_imported_counts_as_missing(
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(MissingDependency, match="Unable to import backend : foo"):
         require("broken_backend", "a test")
+
+
+POSIX = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios"}
+
+
+def test_no_module_of_posix_alone_is_imported_elsewhere() -> None:
+    """One below ``if sys.platform …`` is not."""
+    imported = {
+        name.partition(".")[0]
+        for path in FILES
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in ([alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""])
+    }
+    assert "numpy" in imported
+    assert not POSIX & imported

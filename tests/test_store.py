@@ -6,6 +6,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -60,6 +61,16 @@ def test_rows_are_the_pipelines_output(folder, tmp_path):
     np.testing.assert_array_equal(store.batch(np.arange(40) == 7)[0], batch[0])
     batch[:] = 0
     assert store.batch([7]).max() > 0
+
+
+def test_threads_read_their_own_rows_where_the_system_has_one_position_in_a_file(folder, tmp_path, monkeypatch):
+    """As on Windows."""
+    store = Store.build(load_cohort(folder), RESIZED, folder=tmp_path / "stores")
+    expected = store.batch(np.arange(40))
+    monkeypatch.delattr(os, "preadv")
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda row: store.batch([row])[0], [*range(40)] * 5))
+    np.testing.assert_array_equal(found, np.concatenate([expected] * 5))
 
 
 def test_the_file_is_a_npy_of_float32(folder, tmp_path):

@@ -32,9 +32,9 @@ from hounsfield.training.batches import Feed, Mixing, TrainingBatches, predict_r
 from hounsfield.training.classifier import classification_loss, validation_scores
 from hounsfield.training.fitted import Fitted
 from hounsfield.training.image_trainee import Examples, ImageTrainee
-from hounsfield.training.loop import Schedule
 from hounsfield.training.networks import train_network
 from hounsfield.training.run import fitted_plan
+from hounsfield.training.schedule import Schedule
 from hounsfield.training.table import TRAININGS
 from plans import PLAIN, hand_made_plan, small_plan, write_pair, write_table
 from shared import contents

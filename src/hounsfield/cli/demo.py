@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 HELD_OUT_SHARE = 10
 # Predictions that are shown; the file has all.
 SHOWN = 8
+# Seconds for all of the demo, and the least that the training has of them; what follows it takes such a share of what
+# comes before it.
+SECONDS, LEAST_SECONDS, AFTER_SHARE = 90, 40, 0.3
 
 
 def command(
@@ -22,10 +25,10 @@ def command(
     out: Annotated[
         Path | None, typer.Option("--out", help="A new or empty folder. [default: runs/demo-DATE]", show_default=False)
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the images, the split and the training.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the images, the split and the training.")] = 0,
     patients: Annotated[int, typer.Option(min=40, help="How many patients to make; fewer are quicker.")] = 500,
 ) -> None:
-    """Make chest radiographs as DICOM files, then inspect, train, evaluate, predict and report, in some 90 s."""
+    """Make chest radiographs as DICOM files, then inspect, train, evaluate, predict and report, in about 90 s."""
     import time
 
     from hounsfield.cli.console import say
@@ -35,16 +38,18 @@ def command(
     _make(folder, seed, patients)
     run = folder / "run"
     table = folder / "predictions.csv"
+    _step(context, "Look the data over", "inspect", folder / "chest", "--no-cost", "-o", folder / "inspection")
+    spent = time.monotonic() - started
+    minutes = max(SECONDS - spent - AFTER_SHARE * spent, LEAST_SECONDS) / 60
+    options = ("--effort", "quick", "--minutes", f"{minutes:.1f}", "--seed", seed, "--out", run)
+    _step(context, "Train a network in the time that is left", "train", folder / "chest", *options)
     steps = {
-        "Look the data over": ("inspect", folder / "chest", "-o", folder / "inspection"),
-        "Train a network": ("train", folder / "chest", "--effort", "quick", "--seed", seed, "--out", run),
         "Evaluate it on its test patients": ("evaluate", run, "-o", run / "evaluation"),
         "Predict the files of patients held out": ("predict", run, folder / "held-out", "-o", table),
         "Report on it": ("report", run),
     }
     for title, arguments in steps.items():
-        _title(title)
-        _run(context, [str(argument) for argument in arguments])
+        _step(context, title, *arguments)
     _compare(table, folder / "held-out.csv")
     _say_places(folder)
     say(f"The demo took {time.monotonic() - started:.0f} s.")
@@ -76,12 +81,14 @@ def _make(folder: Path, seed: int, patients: int) -> None:
     out.print(f"{held_out.sum()} images of other patients, held out: {folder / 'held-out'}")
 
 
-def _run(context: typer.Context, arguments: list[str]) -> None:
-    """Print a command line and run it as if it had been typed."""
+def _step(context: typer.Context, title: str, *words: object) -> None:
+    """Print a title and a command line, and run it as if it had been typed."""
     import shlex
 
     from hounsfield.cli.console import out
 
+    _title(title)
+    arguments = [str(word) for word in words]
     out.print(f"$ hounsfield {shlex.join(arguments)}", style="bold")
     program = context.find_root().command
     program.main(arguments, prog_name="hounsfield", standalone_mode=False)

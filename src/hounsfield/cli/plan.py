@@ -22,9 +22,21 @@ def command(
     ] = None,
     model: Annotated[str | None, typer.Option("--model", help="Network instead of the planner's choice.")] = None,
     effort: Annotated[
-        Literal["quick", "standard", "thorough"], typer.Option(help="How much time the training may take.")
-    ] = "standard",
-    seed: Annotated[int, typer.Option(min=0, help="Of the split and the training.")] = 0,
+        Literal["quick", "standard", "thorough"] | None,
+        typer.Option(
+            help="How much to spend: quick takes about 2 minutes, standard 20, thorough 2 hours. [default: standard]",
+            show_default=False,
+        ),
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            min=0.5,
+            help="Time for the whole training: network, image size and epochs are chosen to fit.",
+            show_default=False,
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the split and the training.")] = 0,
     change: Annotated[
         list[str] | None, typer.Option("--set", help="Set a field of the plan, as FIELD=VALUE; repeatable.")
     ] = None,
@@ -47,7 +59,7 @@ def command(
         prepared = prepare(request, seed=seed, progress=progress)
     for note in prepared.cohort.notes:
         say(f"Note: {note}")
-    plan = prepared.plan(effort=effort, network=model, seed=seed)
+    plan = prepared.plan(effort=effort, minutes=minutes, network=model, seed=seed)
     if change:
         plan = prepared.changed(plan, change)
     if output is not None:

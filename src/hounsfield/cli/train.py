@@ -31,10 +31,22 @@ def command(
         ),
     ] = None,
     effort: Annotated[
-        Literal["quick", "standard", "thorough"], typer.Option(help="How much time the training may take.")
-    ] = "standard",
+        Literal["quick", "standard", "thorough"] | None,
+        typer.Option(
+            help="How much to spend: quick takes about 2 minutes, standard 20, thorough 2 hours. [default: standard]",
+            show_default=False,
+        ),
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            min=0.5,
+            help="Time for the whole training: network, image size and epochs are chosen to fit.",
+            show_default=False,
+        ),
+    ] = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Of the split and the training; by default the plan's, or 0.")
+        int | None, typer.Option(min=0, help="Random seed of the split and the training; by default the plan's, or 0.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="The run folder; by default runs/NAME-DATE.")] = None,
     resume: Annotated[Path | None, typer.Option("--resume", help="Continue a run that was stopped.")] = None,
@@ -51,13 +63,14 @@ def command(
 
     if (request is None) == (resume is None) and (request is None or request.data):
         raise UsageError("Give either DATA to train on, or --resume RUN to continue a run.")
-    if plan is not None and (model is not None or effort != "standard"):
+    if plan is not None and (model is not None or effort is not None):
         raise UsageError(
             "A plan has its own network and effort: give --plan, or --model and --effort; single fields "
             "change with --set."
         )
-    others = (out, plan, model, change, request)
-    if resume is not None and (any(others) or seed is not None or effort != "standard"):
+    # A seed of 0 is given too.
+    others = (out, plan, model, change or None, seed, effort, minutes, request)
+    if resume is not None and any(other is not None for other in others):
         raise UsageError("A run that is resumed keeps its data, plan, seed and folder: give --resume RUN alone.")
     announce_backend()
     from hounsfield import training
@@ -75,6 +88,7 @@ def command(
                 folder,
                 plan=loaded,
                 effort=effort,
+                minutes=minutes,
                 network=model,
                 seed=seed,
                 changes=change or (),

@@ -7,6 +7,8 @@ import hashlib
 import json
 import os
 import shutil
+import sys
+import threading
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,6 +36,8 @@ from hounsfield.progress import Progress, silent
 from hounsfield.version import __version__
 
 FORMAT_VERSION = 1
+# Held while a file is read where the system cannot read at a place of it.
+READING = threading.Lock()
 # The header of pixels.npy has a fixed length, so that it can be written last, when the number of good images is known.
 HEADER_BYTES = 256
 # Of a store of mixed images: the shape of each, and how its grid lies to that of the image as read.
@@ -176,7 +180,7 @@ class Store:
             weakref.finalize(self, self._file.close)
         done = 0
         while done < len(span):
-            count = os.preadv(self._file.fileno(), [span[done:]], offset + done)
+            count = _read_part(self._file, span[done:], offset + done)
             if count == 0:
                 raise CohortError(
                     f"The store {self.folder} is damaged: it ends too early. Delete that folder to have it built again."
@@ -185,6 +189,16 @@ class Store:
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_file": None}
+
+
+def _read_part(file: IO[bytes], span: memoryview, offset: int) -> int:
+    """Read from a place in a file, up to the length of ``span``, whatever other threads read of it."""
+    if sys.platform != "win32" and hasattr(os, "preadv"):
+        return os.preadv(file.fileno(), [span], offset)
+    # Windows, and macOS before 11: there is one position in the file for all.
+    with READING:
+        file.seek(offset)
+        return int(file.readinto(span))  # type: ignore[attr-defined]  # a raw file has it
 
 
 class SceneStore(Store):

@@ -22,11 +22,13 @@ class Facts:
         fingerprint: of the training rows.
         truth: what the planner of the family measured of the training rows; ``None`` where the fingerprint is enough.
         num_images: images of all splits; where not given, the training rows are taken to be their usual share.
+        seconds: that it took to read the images and to look at them.
     """
 
     fingerprint: Fingerprint
     truth: Any = None
     num_images: int | None = None
+    seconds: float = 0.0
 
     @property
     def num_prepared(self) -> int:
@@ -39,12 +41,14 @@ class Wish:
     """What the user asks of a plan.
 
     Attributes:
-        effort: how much time the training may take.
+        effort: the recipe to begin with; where not given, standard, or the largest that fits into the minutes.
+        minutes: that the training may take in all; those of the effort where not given.
         network: instead of the planner's choice.
         seed: of the training.
     """
 
-    effort: Effort = "standard"
+    effort: Effort | None = None
+    minutes: float | None = None
     network: str | None = None
     seed: int = 0
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,13 @@ from hounsfield.hardware import Hardware
 from hounsfield.models.backbone import backbone_names
 from hounsfield.models.devices import accelerators
 from hounsfield.planning.base import Facts, Wish
+from hounsfield.planning.dial import (
+    Passes,
+    Rung,
+    Timing,
+    efforts_from,
+    fit_to_time,
+)
 from hounsfield.planning.images import SIDED, SQUEEZE, UNORIENTED, normalisation_steps, num_channels
 from hounsfield.planning.speed import measure_speed, multiply_adds
 from hounsfield.plans.architecture import STEM_REDUCTION, Stem
@@ -63,7 +70,17 @@ MULTIPLE = 16
 PYRAMID_CHANNELS, HEAD_UNITS, ROI_BINS = {2: 64, 3: 32}, {2: 256, 3: 128}, {2: 7, 3: 5}
 INTENSITIES = Augmentation(brightness=0.2, contrast=0.25, gamma=0.25, sharpness=0.3, noise=0.05)
 # Work beside the convolutions, as a factor of theirs: proposals, regions, matching.
-OTHER_WORK = 1.4
+OTHER_WORK = 1.6
+# Images on which an epoch is judged, training images that are predicted again at the end, and the time of a prediction
+# as a share of that of a training step on one image.
+JUDGED, REVISITED, PREDICTION = 96, 400, 0.4
+# What is made smaller, effort by effort, until the time is enough: shares of the longest side and of the width, and
+# whether the network becomes a resnet10.
+SMALLER: dict[Effort, tuple[tuple[float, float, bool], ...]] = {
+    "thorough": ((1, 1, True),),
+    "standard": ((0.8, 1, False), (0.8, 1, True), (0.8, 0.5, True)),
+    "quick": ((1, 0.5, True), (0.75, 0.5, True), (0.5, 0.5, True), (0.5, 0.25, True)),
+}
 
 
 @dataclass(frozen=True)
@@ -99,24 +116,46 @@ def measure(train: Cohort, scanned: Scan) -> TrainingBoxes:
 
 def make(facts: Facts, wish: Wish) -> DetectionPlan:
     """Decide everything about the training of a detector, with reasons; nothing is trained."""
-    found, boxes, budget = facts.fingerprint, facts.truth, BUDGETS[wish.effort]
+
+    def plan_of(rung: Rung[Budget], passes: Passes | None) -> DetectionPlan:
+        return DetectionPlan.decided(_decisions(facts, wish, rung, passes))
+
+    return expect(fit_to_time(_ladder(wish), plan_of, lambda plan: _work(plan, facts).timing, facts, wish), facts)
+
+
+def _ladder(wish: Wish) -> list[Rung[Budget]]:
+    """The recipes that may be taken, from the largest to the smallest."""
+    rungs = []
+    for effort in efforts_from(wish):
+        budget = BUDGETS[effort]
+        for side, width, small in ((1, 1, False), *SMALLER[effort]):
+            smaller = replace(
+                budget,
+                longest_side={rank: _up(side * length) for rank, length in budget.longest_side.items()},
+                width={rank: max(4, round(width * channels)) for rank, channels in budget.width.items()},
+                network="resnet10" if small else budget.network,
+            )
+            rungs.append(Rung(effort, smaller))
+    return rungs
+
+
+def _decisions(facts: Facts, wish: Wish, rung: Rung[Budget], passes: Passes | None) -> dict[str, Decision[Any]]:
+    found, boxes, budget = facts.fingerprint, facts.truth, rung.budget
     rank, residual = found.rank, wish.network is None or wish.network.startswith("resnet")
     scale = _scale(boxes, budget.longest_side[rank])
-    channels = num_channels(found)
-    input_shape = (*scale.canvas, channels)
+    input_shape = (*scale.canvas, num_channels(found))
     sides = boxes.sides * scale.factors
     stem = _stem(sides) if residual else Decision[Stem]("large")
     width = budget.width[rank] if residual else None
     batch_size = int(np.clip(2 ** int(math.log2(max(BATCH_POSITIONS / np.prod(scale.canvas), 1))), *BATCH_IMAGES))
-    epochs = int(np.clip(round(budget.images[rank] / found.num_readable), *EPOCHS))
     speed = measure_speed(input_shape, width or 32, batch_size)
-    decisions: dict[str, Decision[Any]] = CONSTANT | {
-        "effort": Decision(wish.effort, "asked for: the dial from which the rest follows"),
+    decided: dict[str, Decision[Any]] = {
+        "effort": Decision(rung.effort),
         "seed": Decision(wish.seed),
         "task": Decision("detection", "the data has boxes: the network finds where each object is, and what it is"),
         "labels": Decision(found.labels, "class order everywhere"),
         "input_shape": Decision(input_shape, scale.reason),
-        "pipeline": _pipeline(found, channels, scale),
+        "pipeline": _pipeline(found, input_shape[-1], scale),
         "network": Decision(
             wish.network or budget.network,
             "asked for" if wish.network else "a residual network with a feature pyramid, trained from scratch",
@@ -129,10 +168,20 @@ def make(facts: Facts, wish: Wish) -> DetectionPlan:
         "roi_bins": Decision(ROI_BINS[rank]),
         "augmentation": _augmentation(found, boxes, budget),
         "batch_size": Decision(batch_size, "as many as the features of the finest level leave memory for"),
-        "epochs": Decision(
-            epochs,
-            f"{found.num_readable:,} training images; this effort shows the network {budget.images[rank]:,} images",
-        ),
+        "precision": Decision(speed.precision, speed.describe()),
+    }
+    return CONSTANT | decided | _epochs(found, budget, passes) | _paddings(boxes)
+
+
+def _epochs(found: Fingerprint, budget: Budget, passes: Passes | None) -> dict[str, Decision[Any]]:
+    epochs = passes.epochs if passes else int(np.clip(round(budget.images[found.rank] / found.num_readable), *EPOCHS))
+    why = (
+        f"{found.num_readable:,} training images; this effort shows the network {budget.images[found.rank]:,} images, "
+        f"in {EPOCHS[0]} to {EPOCHS[1]} passes"
+    )
+    return {
+        "epochs": Decision(epochs, passes.why if passes else why),
+        "epoch_images": Decision(passes.epoch_images if passes else None),
         "validate_every": Decision(
             max(1, epochs // VALIDATIONS),
             f"about {VALIDATIONS} times in all: finding objects in every validation image takes time",
@@ -140,9 +189,7 @@ def make(facts: Facts, wish: Wish) -> DetectionPlan:
         "patience": Decision(
             epochs, "the schedule is run to its end, and the epoch with the best validation AP is kept"
         ),
-        "precision": Decision(speed.precision, speed.describe()),
     }
-    return expect(DetectionPlan.decided(decisions | _paddings(boxes)), facts)
 
 
 def _paddings(boxes: TrainingBoxes) -> dict[str, Decision[Any]]:
@@ -250,18 +297,40 @@ def _augmentation(found: Fingerprint, boxes: TrainingBoxes, budget: Budget) -> D
     return Decision(limits, f"'{budget.augmentation}': size and place vary; {mirrored}")
 
 
-def expect(plan: DetectionPlan, facts: Facts) -> DetectionPlan:
-    """The plan with the time, memory and disk that it should take on this machine, measured anew."""
-    found, hardware = facts.fingerprint, Hardware.here(accelerators())
+@dataclass(frozen=True)
+class _Work:
+    """A detector, the multiply-adds of one canvas, and what its training takes."""
+
+    network: FasterRCNN
+    multiply_adds: int
+    timing: Timing
+
+
+def _work(plan: DetectionPlan, facts: Facts) -> _Work:
     speed = measure_speed(plan.input_shape, plan.width or 32, plan.batch_size)
     network = FasterRCNN(plan.detector_settings())
     work = multiply_adds(network.trunk) + network.settings.regions_sampled * multiply_adds(network.head)
-    passes = plan.epochs * found.num_readable
-    seconds = OTHER_WORK * passes * work / speed.rates[plan.precision] + 30
+    image = OTHER_WORK * work / speed.rates[plan.precision]
+    num_rows = facts.fingerprint.num_readable
+    others = max(0, facts.num_prepared - num_rows)
+    # Epochs are judged on some images; after the last, these are searched twice, test and some training images once.
+    predicted = VALIDATIONS * min(JUDGED, others / 2) + min(REVISITED, num_rows) + 1.5 * others
+    return _Work(network, work, Timing.of(image, speed, facts, after=PREDICTION * image * predicted))
+
+
+def expect(plan: DetectionPlan, facts: Facts) -> DetectionPlan:
+    """The plan with the time, memory and disk that it should take on this machine, measured anew."""
+    found, work = facts.fingerprint, _work(plan, facts)
+    network = work.network
+    seconds = work.timing.seconds(plan, found.num_readable)
     values = sum(int(np.prod(layer.output.shape[1:])) for layer in network.trunk.layers)
     memory = 1000 + (plan.batch_size * values * 4 * 2 + network.count_params() * 16) / 2**20
     disk = facts.num_prepared * _prepared_pixels(plan.pipeline, found) * plan.input_shape[-1] * 4 / 2**20
-    told = f"{passes:,} canvases at {work / 1e6:.0f} million multiply-adds on {hardware.describe()}"
+    canvases = plan.epochs * min(found.num_readable, plan.epoch_images or found.num_readable)
+    told = (
+        f"within a factor of 2: at most {canvases:,} canvases at {work.multiply_adds / 1e6:.0f} million multiply-adds "
+        f"on {Hardware.here(accelerators()).describe()}"
+    )
     return plan.expecting(seconds, memory, disk, work=told, num_prepared=facts.num_prepared)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
+
 from hounsfield.cohorts import Cohort
 from hounsfield.cohorts.fingerprint import Fingerprint
 from hounsfield.cohorts.scan import Scan
@@ -32,8 +34,7 @@ def make(facts: Facts, wish: Wish) -> Plan:
     """Decide everything about the training of a classifier, with reasons; nothing is trained."""
     found = facts.fingerprint
     balanced = _balance(found)
-    decisions: dict[str, Decision[Any]] = whole_images.decisions(facts, wish, found.labels)
-    decisions |= {
+    own: dict[str, Decision[Any]] = {
         "task": Decision(found.task),
         "labels": Decision(found.labels, "class order everywhere; in a binary task the second is the positive one"),
         "label_smoothing": Decision(
@@ -43,13 +44,16 @@ def make(facts: Facts, wish: Wish) -> Plan:
         "threshold": _threshold(found, balanced=balanced.value),
         "label_thresholds": _label_thresholds(found),
     }
-    return expect(Plan.decided(decisions), facts)
+    return whole_images.fitted_plan(facts, wish, found.labels, lambda shared: Plan.decided(shared | own), _network)
 
 
 def expect(plan: Plan, facts: Facts) -> Plan:
     """The plan with the time, memory and disk that it should take on this machine, measured anew."""
-    network = build(plan.network, plan.input_shape, len(plan.labels), plan.task, **plan.network_options())
-    return expected(plan, network, facts)
+    return expected(plan, _network(plan), facts)
+
+
+def _network(plan: Plan) -> keras.Model:
+    return build(plan.network, plan.input_shape, len(plan.labels), plan.task, **plan.network_options())
 
 
 def _traits(found: Fingerprint) -> Any:

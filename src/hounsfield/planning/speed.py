@@ -21,15 +21,29 @@ PRECISIONS: tuple[Precision, ...] = ("float32", "mixed_bfloat16")
 WORTHWHILE = 1.1
 PROBE_BLOCKS = 3
 PROBE_STEPS = 8
+# What the measurement takes on two free cores of a server.
+USUAL_SECONDS = 4.0
 PROBE_VALUES = 2**22  # activations a probed layer holds at most: enough to fill the cores, little enough to be quick
 
 
 @dataclass(frozen=True)
 class Speed:
-    """The precision that pays, and multiply-adds a second in training that each precision reached."""
+    """How fast this machine trains.
+
+    Attributes:
+        precision: that pays.
+        rates: multiply-adds per second in training that each precision reached.
+        seconds: that the measurement took, most of it for building and compiling.
+    """
 
     precision: Precision
     rates: dict[str, float]
+    seconds: float = USUAL_SECONDS
+
+    @property
+    def slowness(self) -> float:
+        """By which factor building and compiling take longer here than usual, at least 1."""
+        return max(1.0, self.seconds / USUAL_SECONDS)
 
     def describe(self) -> str:
         """One line for the plan."""
@@ -41,13 +55,14 @@ class Speed:
 def measure_speed(input_shape: tuple[int, ...], width: int, batch_size: int) -> Speed:
     """Train a few convolutions of the network's first stage in each precision, for a second or two each.
 
-    A process measures once for like arguments.
+    A process measures once for the same arguments.
 
     Args:
         input_shape: of the network: spatial axes, channels.
         width: channels of the network's first stage.
         batch_size: of the training.
     """
+    began = time.perf_counter()
     rank = len(input_shape) - 1
     reduction = STEM_REDUCTION[fitting_stem(input_shape[:-1])]
     spatial = tuple(max(1, size // reduction) for size in input_shape[:-1])
@@ -63,7 +78,7 @@ def measure_speed(input_shape: tuple[int, ...], width: int, batch_size: int) -> 
     work = batch_size * PROBE_BLOCKS * int(np.prod(spatial)) * 3**rank * width**2
     rates = {precision: work / min(taken) for precision, taken in durations.items()}
     faster: Precision = "mixed_bfloat16" if rates["mixed_bfloat16"] > WORTHWHILE * rates["float32"] else "float32"
-    return Speed(faster, rates)
+    return Speed(faster, rates, time.perf_counter() - began)
 
 
 def _probe(

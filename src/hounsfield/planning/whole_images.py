@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 
 from hounsfield.cohorts.fingerprint import Fingerprint
 from hounsfield.hardware import Hardware
 from hounsfield.models.devices import accelerators
 from hounsfield.planning.base import Facts, Wish
-from hounsfield.planning.budget import BUDGETS, Budget, epochs_for
+from hounsfield.planning.budget import Budget, epochs_for, ladder
+from hounsfield.planning.dial import Passes, Rung, fit_to_time
+from hounsfield.planning.expectations import AnyPlan, expected, timing
 from hounsfield.planning.images import (
     are_masks,
     cropped_lungs,
@@ -25,6 +28,7 @@ from hounsfield.planning.images import (
 from hounsfield.planning.speed import measure_speed
 from hounsfield.plans.architecture import Pooling
 from hounsfield.plans.augmentation import STRENGTHS, Augmentation, Strength
+from hounsfield.plans.base import Effort
 from hounsfield.plans.decision import Decision
 
 # Why an effort varies its images as it does.
@@ -42,23 +46,51 @@ MASK_LIMITS = dict.fromkeys(
 )
 
 
-def decisions(facts: Facts, wish: Wish, labels: Sequence[str] = ()) -> dict[str, Decision[Any]]:
-    """All decisions, by field of the plan, that do not depend on what is predicted of an image.
+def fitted_plan(
+    facts: Facts,
+    wish: Wish,
+    labels: Sequence[str],
+    complete: Callable[[dict[str, Decision[Any]]], AnyPlan],
+    build: Callable[[AnyPlan], keras.Model],
+) -> AnyPlan:
+    """The plan of a network on whole images that can be trained in the time there is.
 
     Args:
         facts: of the training rows.
         wish: of the user.
         labels: which may name a side, and then images are not mirrored.
+        complete: adds what depends on what is predicted, and makes the plan.
+        build: the network of a plan.
     """
-    found, budget, hardware = facts.fingerprint, BUDGETS[wish.effort], Hardware.here(accelerators())
+
+    def make(rung: Rung[Budget], passes: Passes | None) -> AnyPlan:
+        return complete(decisions(facts, wish, rung, passes, labels))
+
+    plan = fit_to_time(ladder(wish), make, lambda plan: timing(plan, build(plan), facts), facts, wish)
+    return expected(plan, build(plan), facts)
+
+
+def decisions(
+    facts: Facts, wish: Wish, rung: Rung[Budget], passes: Passes | None, labels: Sequence[str] = ()
+) -> dict[str, Decision[Any]]:
+    """All decisions, by field of the plan, that do not depend on what is predicted of an image.
+
+    Args:
+        facts: of the training rows.
+        wish: of the user.
+        rung: the recipe.
+        passes: instead of those of the recipe.
+        labels: which may name a side, and then images are not mirrored.
+    """
+    found, budget, hardware = facts.fingerprint, rung.budget, Hardware.here(accelerators())
     shape = _input_shape(found, budget)
     width = _width(wish.network, found, shape.value, budget, hardware)
     batch_size = _batch_size(shape.value, found)
-    epochs = _epochs(found, budget)
+    epochs = Decision(passes.epochs, passes.why) if passes else _epochs(found, budget)
     speed = measure_speed(shape.value, width.value or budget.width[found.rank], batch_size.value)
     augmentation, folds = _augmentation(found, budget, labels), _folds(budget, found)
     return CONSTANT | {
-        "effort": Decision(wish.effort, "asked for: the dial from which the rest follows"),
+        "effort": Decision(rung.effort),
         "seed": Decision(wish.seed),
         "input_shape": shape,
         "pipeline": pipeline(found, shape.value),
@@ -68,9 +100,10 @@ def decisions(facts: Facts, wish: Wish, labels: Sequence[str] = ()) -> dict[str,
         "augmentation": augmentation,
         "batch_size": batch_size,
         "epochs": epochs,
+        "epoch_images": Decision(passes.epoch_images if passes else None),
         "patience": _patience(epochs.value),
         "folds": folds,
-        "test_time_flips": _flips(augmentation.value, found, wish, ensemble=budget.folds > 1),
+        "test_time_flips": _flips(augmentation.value, found, rung.effort, ensemble=budget.folds > 1),
         "precision": Decision(speed.precision, speed.describe()),
     }
 
@@ -196,8 +229,8 @@ def _folds(budget: Budget, found: Fingerprint) -> Decision[int]:
     return Decision(max(1, min(budget.folds, units // 4)), why)
 
 
-def _flips(limits: Augmentation, found: Fingerprint, wish: Wish, *, ensemble: bool) -> Decision[tuple[int, ...]]:
-    volumes = found.rank == 3 and wish.effort != "quick"
+def _flips(limits: Augmentation, found: Fingerprint, effort: Effort, *, ensemble: bool) -> Decision[tuple[int, ...]]:
+    volumes = found.rank == 3 and effort != "quick"
     if not (ensemble or volumes) or not limits.flip_axes:
         why = "the mirrored image costs a second prediction: only at effort thorough, and for volumes at standard"
         return Decision((), why)

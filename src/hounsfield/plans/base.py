@@ -19,6 +19,8 @@ from hounsfield.preprocessing import Pipeline
 from hounsfield.tasks import Family, Task, family_of
 
 Effort = Literal["quick", "standard", "thorough"]
+# The time that a training of each effort may take, in all.
+EFFORT_MINUTES: dict[Effort, float] = {"quick": 2, "standard": 20, "thorough": 120}
 COMMENT_WIDTH = 100
 # Fields of an augmentation that say what images of this cohort may be taken for, whatever the strength.
 SYMMETRIES = ("flip_axes", "rotate90")
@@ -38,7 +40,11 @@ class BasePlan(BaseModel):
         weights: what the network starts from: null for random weights, "imagenet" for those of keras.applications.
         batch_size: images a step.
         accumulate: batches whose gradients make one optimiser step.
+        minutes: that the training may take in all, from reading to results; null for no limit. Within it, the measured
+            pace decides how many epochs are trained.
         epochs: passes over the training rows, at most.
+        epoch_images: images of an epoch, another random part of the training rows each time; null for all rows.
+        pacing: (network, after epoch, epochs in all) as the pace decided; a training follows it instead of the clock.
         patience: epochs without a better validation after which training stops.
         learning_rate: peak of the warm-up and cosine schedule.
         warmup: share of the steps in which the rate rises.
@@ -66,7 +72,10 @@ class BasePlan(BaseModel):
     weights: Weights = None
     batch_size: int = Field(ge=1)
     accumulate: int = Field(default=1, ge=1)
+    minutes: float | None = Field(default=None, gt=0)
     epochs: int = Field(ge=1)
+    epoch_images: int | None = Field(default=None, ge=1)
+    pacing: tuple[tuple[int, int, int], ...] = ()
     patience: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
     warmup: float = Field(ge=0, lt=1)
@@ -125,9 +134,30 @@ class BasePlan(BaseModel):
                 self._named(name, text) if text in self.named_values.get(name, {}) else _read_value(name, text)
             )
         reasons = self.reasons | dict.fromkeys(values, "set by hand")
+        if {"epochs", "minutes"} & values.keys():
+            values["pacing"] = ()
+        if "epochs" in values and self.minutes is not None and "minutes" not in values:
+            values["minutes"], reasons["minutes"] = None, "no limit, since the epochs are set by hand"
         return self.from_yaml(self.to_yaml(), overrides=values, origin="The changed plan").model_copy(
             update={"reasons": reasons}
         )
+
+    def decided_epochs(self, network: int) -> tuple[tuple[int, int], ...]:
+        """What the pace decided for a network, counted from 1: epochs that were trained, and epochs in all."""
+        return tuple((after, epochs) for number, after, epochs in self.pacing if number == network)
+
+    def with_epochs(self, network: int, decided: Sequence[tuple[int, int]]) -> Self:
+        """The plan with what the pace decided for a network."""
+        others = tuple(each for each in self.pacing if each[0] != network)
+        pacing = (*others, *((network, after, epochs) for after, epochs in decided))
+        why = "epochs that the measured pace left time for: (network, after epoch, epochs in all)"
+        return self.model_copy(update={"pacing": pacing, "reasons": self.reasons | {"pacing": why}})
+
+    def settled(self) -> Self:
+        """The plan without a limit of time, with the epochs that its first network was given."""
+        decided = self.decided_epochs(1)
+        epochs = decided[-1][1] if decided else self.epochs
+        return self.model_copy(update={"minutes": None, "pacing": (), "epochs": epochs})
 
     def expecting(self, seconds: float, memory_mb: float, disk_mb: float, *, work: str, num_prepared: int) -> Self:
         """The plan with what its training should take on this machine.

@@ -33,7 +33,7 @@ def ablate(run: Path | str, *, progress: Progress = silent) -> Ablation:
         PlanError: the run is a detector's.
     """
     folder = finished_run(run)
-    plan = classifier_plan(folder.plan, "An ablation")
+    plan = classifier_plan(folder.plan, "An ablation").settled()
     remedies = _remedies(plan)
     if not remedies:
         raise RunError(

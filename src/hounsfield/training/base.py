@@ -20,6 +20,7 @@ from hounsfield.runs.folder import RunFolder
 from hounsfield.testing.base import Raw
 from hounsfield.training.fitted import Fitted
 from hounsfield.training.loop import Trainee
+from hounsfield.training.pace import Decisions, TimeLimit
 
 PlanT = TypeVar("PlanT", bound=BasePlan)
 StoreT = TypeVar("StoreT", bound=Store)
@@ -38,6 +39,7 @@ class Job(Generic[PlanT, StoreT]):
         pictures: reference → a number that images of the same picture share.
         data: DATA and its options, as they stand in a command.
         progress: told of all that takes long.
+        deadline: by ``time.monotonic``, where the time is limited.
     """
 
     folder: RunFolder
@@ -47,6 +49,7 @@ class Job(Generic[PlanT, StoreT]):
     pictures: Mapping[str, int]
     data: str
     progress: Progress
+    deadline: float | None = None
 
     def origin(self) -> dict[str, Any]:
         """What a bundle keeps of the images that it was trained on, as keyword arguments of its saving."""
@@ -73,6 +76,8 @@ class Specification(Generic[PlanT, StoreT]):
         validation: (m,) rows by which its epochs are compared.
         number: of the network in its ensemble, from 0.
         checkpoint: where its state is kept after each epoch.
+        decided: what was decided before on the number of its epochs; where anything was, the clock decides nothing.
+        limit: of time, where there is one.
     """
 
     plan: PlanT
@@ -81,6 +86,8 @@ class Specification(Generic[PlanT, StoreT]):
     validation: np.ndarray
     number: int = 0
     checkpoint: Path | None = None
+    decided: Decisions = ()
+    limit: TimeLimit | None = None
 
     @property
     def seed(self) -> int:
@@ -125,7 +132,13 @@ class Verdict:
 
 
 class Training(Protocol[PlanT, StoreT]):
-    """One entry of ``TRAININGS``: a module with these functions."""
+    """One entry of ``TRAININGS``: a module with these functions.
+
+    Attributes:
+        REVISITED: training rows that are predicted again after the training, at most.
+    """
+
+    REVISITED: int
 
     def check(self, plan: PlanT, cohort: Cohort) -> None:
         """Refuse a plan that does not fit the cohort, before any image is prepared.

@@ -22,8 +22,8 @@ from hounsfield.testing.engine_runs import evenly
 from hounsfield.training.base import Choice, Job, Member, Specification, Verdict
 from hounsfield.training.detector import DetectorTrainee
 
-# Images on which bfloat16 is compared with float32, and training images that are predicted again: by them overfitting
-# is judged, and what images like those of training are.
+# Images on which bfloat16 is compared with float32, and training images, at most, that are predicted again: by them
+# overfitting is judged, and what images like those of training are.
 CHECKED, REVISITED = 24, 400
 # A difference of AP50 between training and validation above this is worth a word; so is less than this in training.
 NOTABLE_GAP, LEARNED = 0.1, 0.7
@@ -146,7 +146,7 @@ def _with_score(bundle: Bundle, held: RawFindings, novelty: Novelty | None = Non
     return bundle.with_uncertainty(counts, threshold=threshold)
 
 
-def diagnose(job: BoxJob, members: list[BoxMember], choice: Choice[RawFindings]) -> Verdict:  # noqa: ARG001 - one network
+def diagnose(job: BoxJob, members: list[BoxMember], choice: Choice[RawFindings]) -> Verdict:
     """By AP50 on training and validation images; see ``Training``."""
     trained, validated = (quick_precision(each.detections)[1] for each in (choice.train, choice.validation))
     gap = trained - validated
@@ -154,7 +154,7 @@ def diagnose(job: BoxJob, members: list[BoxMember], choice: Choice[RawFindings])
     lines = [f"Diagnosis: {figures}, gap {gap:+.3f}."]
     command = f"hounsfield train {job.data} --plan {job.folder.plan}"
     if trained < LEARNED:
-        lines.append(f"  Try: a longer training: {command} --set epochs={2 * job.plan.epochs}")
+        lines.append(f"  Try: a longer training: {command} --set epochs={2 * members[0].fitted.epochs}")
     elif gap > NOTABLE_GAP:
         lines.append(f"  Try: stronger augmentation, or more images: {command} --set augmentation=strong")
     return Verdict(tuple(lines), {"lines": lines})

@@ -59,5 +59,6 @@ def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def _variables(twin: keras.Model) -> list[keras.Variable]:
+    """All that changes in training; where the optimiser is in its schedule is decided anew for each epoch."""
     twin.optimizer.build(twin.trainable_variables)
-    return [*twin.variables, *twin.optimizer.variables]
+    return [*twin.variables, *twin.optimizer.kept]

@@ -18,7 +18,8 @@ from hounsfield.models.training_model import compiled_forward, jit_compilation
 from hounsfield.plans.boxes import DetectionPlan
 from hounsfield.testing.engine_runs import evenly
 from hounsfield.training.fitted import Criterion
-from hounsfield.training.loop import Schedule, optimizer
+from hounsfield.training.optimizer import optimizer
+from hounsfield.training.schedule import Schedule
 
 # Canvases on which batch-norm statistics are taken anew, and images on which an epoch is judged.
 RECALIBRATED, JUDGED = 128, 96
@@ -41,8 +42,9 @@ class DetectionBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ha
         super().__init__()
         self._store, self._rows, self._plan = store, rows, plan
         self._draw = (seed, epoch)
-        self.batch_size = size = min(plan.batch_size, len(rows))
-        order = np.random.default_rng(self._draw).permutation(len(rows))
+        num_images = Schedule.of(plan).num_images(len(rows))
+        self.batch_size = size = min(plan.batch_size, num_images)
+        order = np.random.default_rng(self._draw).permutation(len(rows))[:num_images]
         self._batches = [order[start : start + size] for start in range(0, len(order) - size + 1, size)]
 
     def __len__(self) -> int:
@@ -109,10 +111,9 @@ class DetectorTrainee:
         )
         self.model.trunk.set_weights(network.trunk.get_weights())
         self.model.head.set_weights(network.head.get_weights())
-        steps = max(1, len(train) // min(plan.batch_size, len(train)))
-        self.model.compile(
-            optimizer(Schedule.of(plan), steps, self.model.trainable_variables), jit_compile=jit_compilation()
-        )
+        schedule = Schedule.of(plan)
+        steps = schedule.num_batches(len(train))
+        self.model.compile(optimizer(schedule, steps, self.model.trainable_variables), jit_compile=jit_compilation())
         self.forward: Callable[[np.ndarray], Any] = compiled_forward(
             lambda images: self.model.first_stage(images, training=True).logits
         )

@@ -20,11 +20,20 @@ LEAST_LOSS = Criterion("val_loss", more_is_better=False)
 
 @dataclass
 class Fitted:
-    """What a training leaves: the best averaged weights, and one history record an epoch."""
+    """What a training leaves.
+
+    Attributes:
+        weights: the best averaged ones.
+        history: one record per epoch.
+        interrupted: whether the user ended it.
+        epochs: in all, as they were decided; early stopping may have left some out.
+        criterion: by which the best epoch is known.
+    """
 
     weights: list[np.ndarray]
     history: list[dict[str, Any]] = field(default_factory=list)
     interrupted: bool = False
+    epochs: int = 0
     criterion: Criterion = LEAST_LOSS
 
     @property

@@ -39,7 +39,7 @@ def forecast(run: Path | str, *, progress: Progress = silent) -> LearningCurve:
         EvaluationError: the errors leave nothing to extrapolate.
     """
     folder = finished_run(run)
-    plan = classifier_plan(folder.plan, "A learning curve")
+    plan = classifier_plan(folder.plan, "A learning curve").settled()
     cohort = pd.read_parquet(folder.cohort)
     images, patients = int((cohort["split"] == "train").sum()), _patients(cohort)
     shares = [share for share in SHARES if share * plan.train_share * patients >= LEAST_PATIENTS]

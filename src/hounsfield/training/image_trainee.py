@@ -15,7 +15,8 @@ from hounsfield.models.training_model import Precision, compiled_forward, jit_co
 from hounsfield.plans.augmentation import Augmentation
 from hounsfield.training.batches import NO_MIXING, Mixing, PixelSource, TrainingBatches, predict_rows
 from hounsfield.training.fitted import LEAST_LOSS
-from hounsfield.training.loop import Schedule, optimizer
+from hounsfield.training.optimizer import optimizer
+from hounsfield.training.schedule import Schedule
 
 # Images on which batch-norm statistics are taken anew after an epoch: enough for steady means, and never so many that
 # this costs a small cohort as much as its training.
@@ -70,7 +71,7 @@ class ImageTrainee:
         self.model = training_model(network, precision, build_layers(augmentation, seed), seed=seed)
         self._examples, self._schedule, self._judge, self._seed = examples, schedule, judge, seed
         self._mixing = Mixing(augmentation.mixup, augmentation.unchanged_share)
-        steps = max(1, len(examples.train) // min(schedule.batch_size, len(examples.train)))
+        steps = schedule.num_batches(len(examples.train))
         self.model.compile(
             optimizer(schedule, steps, self.model.trainable_variables),
             loss,
@@ -90,10 +91,12 @@ class ImageTrainee:
         return self._batches(epoch, NO_MIXING)
 
     def _batches(self, epoch: int, mixing: Mixing) -> TrainingBatches:
-        examples = self._examples
+        examples, rows = self._examples, self._examples.train
+        if (num_images := self._schedule.num_images(len(rows))) < len(rows):
+            rows = np.random.default_rng((self._seed, epoch)).permutation(rows)[:num_images]
         return TrainingBatches(
             examples.pixels,
-            examples.train,
+            rows,
             examples.targets,
             examples.weights,
             batch_size=self._schedule.batch_size,

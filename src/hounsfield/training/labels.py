@@ -28,9 +28,10 @@ from hounsfield.training.calibration import calibrate
 from hounsfield.training.classifier import classification_loss, validation_scores
 from hounsfield.training.diagnosis import diagnose as diagnosed
 from hounsfield.training.image_trainee import Examples, ImageTrainee
-from hounsfield.training.loop import Schedule
+from hounsfield.training.schedule import Schedule
 from hounsfield.training.weights import group_attribute, training_weights
 from hounsfield.training.whole_images import (
+    NOVELTY_ROWS,
     check_mirroring,
     check_shape,
     ensemble_heads,
@@ -41,6 +42,8 @@ from hounsfield.training.whole_images import (
 )
 
 CHECKED_ROWS = 256
+# Training rows that are predicted again after the training, at most.
+REVISITED = NOVELTY_ROWS
 MONTAGE_IMAGES = 24
 # The head and so many findings of the bias audit are printed at the end of a training; `evaluate` prints all.
 PRINTED = 4
@@ -149,7 +152,7 @@ def diagnose(job: LabelJob, members: list[LabelMember], choice: Choice[EngineRun
     train, validation = (targets[run.rows] for run in (choice.train, choice.validation))
     frequency = np.tile(np.nanmean(train, 0), (len(train), 1))
     found = diagnosed(
-        job.plan,
+        job.plan.model_copy(update={"epochs": members[0].fitted.epochs}),
         job.data,
         job.folder.plan,
         train_loss=validation_scores(train, choice.train.probabilities)["val_loss"],

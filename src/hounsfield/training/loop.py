@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,36 +12,14 @@ import keras
 import numpy as np
 
 from hounsfield.errors import RunError
-from hounsfield.plans.base import BasePlan
 from hounsfield.training.averaging import Batches, WeightAverage, averaged_weights
 from hounsfield.training.batches import Feed
 from hounsfield.training.checkpoint import load_checkpoint, save_checkpoint
 from hounsfield.training.fitted import Criterion, Fitted
+from hounsfield.training.pace import Decisions, Pace, Stopwatch
+from hounsfield.training.schedule import Schedule
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How one network is trained; each field is a decision of the plan.
-
-    ``warmup`` is a share of all steps, ``patience`` a number of epochs, ``accumulate`` a number of batches
-    whose gradients make one step, ``average_decay`` the weight of the past in the average of the weights.
-    """
-
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    weight_decay: float
-    warmup: float
-    accumulate: int
-    average_decay: float
-    patience: int
-
-    @classmethod
-    def of(cls, plan: BasePlan) -> Schedule:
-        """The plan's decisions."""
-        return cls(**{name: getattr(plan, name) for name in cls.__dataclass_fields__})
 
 
 class Trainee(Protocol):
@@ -78,6 +55,8 @@ class Trainee(Protocol):
 BatchReport = Callable[[int, int, int], None]
 # Called after each epoch with the records of all epochs so far.
 EpochReport = Callable[[list[dict[str, Any]]], None]
+# Called with all decisions on the number of epochs, after each new one.
+PaceReport = Callable[[Decisions], None]
 
 
 def ignore(*_: object) -> None:
@@ -89,9 +68,11 @@ def fit(
     schedule: Schedule,
     *,
     seed: int,
+    pace: Pace | None = None,
     checkpoint: Path | None = None,
     on_batch: BatchReport = ignore,
     on_epoch: EpochReport = ignore,
+    on_pace: PaceReport = ignore,
 ) -> Fitted:
     """Train a network and keep its best averaged weights.
 
@@ -99,10 +80,12 @@ def fit(
         trainee: the network in training; its weights are the start.
         schedule: the plan's decisions on optimisation.
         seed: of everything random.
+        pace: decides the number of epochs; that of the schedule where not given.
         checkpoint: where the state is kept after each epoch; if the file exists the training continues
             from it, and the result is that of an unbroken training.
         on_batch: told of each batch.
         on_epoch: told of each epoch.
+        on_pace: told of each decision on the number of epochs, before anything is trained by it.
 
     Returns:
         The weights and the history. An interrupt (Ctrl-C) ends the training after the last whole epoch;
@@ -113,15 +96,21 @@ def fit(
     """
     keras.utils.set_random_seed(seed)
     average, fitted = WeightAverage(schedule.average_decay), Fitted([], criterion=trainee.criterion)
-    feed = Feed()
+    pace = pace or Pace(schedule.epochs)
+    feed, stopwatch = Feed(), Stopwatch()
     if checkpoint is not None and checkpoint.exists():
         load_checkpoint(checkpoint, trainee.model, average, fitted)
     try:
-        while len(fitted.history) < schedule.epochs and not _exhausted(fitted, schedule.patience):
-            last = len(fitted.history) + 1 == schedule.epochs
-            if not _run_epoch(trainee, feed, average, fitted, last=last, on_batch=on_batch):
+        while len(fitted.history) < pace.total and not _exhausted(fitted, schedule.patience):
+            _follow(trainee.model.optimizer, pace, len(fitted.history), schedule.epochs)
+            last = len(fitted.history) + 1 == pace.total
+            stopwatch.start(on_batch)
+            if not _run_epoch(trainee, feed, average, fitted, last=last, on_batch=stopwatch):
                 logger.warning("The loss became NaN or infinite: the best of %d epochs is kept.", len(fitted.history))
                 break
+            stopwatch.stop()
+            if pace.decide(len(fitted.history), stopwatch.seconds, stopwatch.compiling):
+                on_pace(pace.decided)
             if checkpoint is not None:
                 save_checkpoint(checkpoint, trainee.model, average, fitted)
             on_epoch(fitted.history)
@@ -130,41 +119,24 @@ def fit(
             raise
         fitted.interrupted = True
         logger.warning("Interrupted: the run is finished with the best of %d whole epochs.", len(fitted.history))
+    fitted.epochs = pace.total
     return fitted
 
 
-def optimizer(schedule: Schedule, steps: int, variables: Sequence[keras.Variable]) -> keras.optimizers.Optimizer:
-    """AdamW with warm-up, cosine and accumulated gradients.
+def _follow(optimizer: Any, pace: Pace, done: int, epochs: int) -> None:
+    """Let the schedule go on at the pace that was decided.
 
     Args:
-        schedule: the plan's decisions.
-        steps: batches an epoch.
-        variables: that are trained.
+        optimizer: whose schedule has the length of all epochs of the plan.
+        pace: as decided so far.
+        done: epochs that were trained.
+        epochs: of the plan.
     """
-    # An epoch with fewer batches than are to be accumulated would never change a weight.
-    accumulate = min(schedule.accumulate, steps)
-    # Keras counts batches in its schedules, not the steps that accumulated gradients make.
-    total = schedule.epochs * steps
-    warmup = min(total - 1, max(1, round(schedule.warmup * total)))
-    rate = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=schedule.learning_rate / 25,
-        warmup_target=schedule.learning_rate,
-        warmup_steps=warmup,
-        decay_steps=max(1, total - warmup),
-        alpha=0.005,
-    )
-    made = keras.optimizers.AdamW(
-        rate,
-        weight_decay=schedule.weight_decay,
-        beta_2=0.99,
-        global_clipnorm=5.0,
-        gradient_accumulation_steps=accumulate if accumulate > 1 else None,
-    )
-    # One-dimensional weights are biases and normalisation scales, which decay only harms.
-    made.exclude_from_weight_decay([weight for weight in variables if len(weight.shape) < 2])
-    # Built by the first step, its variables would have TensorFlow trace that step twice.
-    made.build(variables)
-    return made
+    if not pace.decided:
+        return
+    steps = int(keras.ops.convert_to_numpy(optimizer._iterations))
+    length = epochs * (steps // done) if done else 0
+    optimizer.follow(steps, pace.place(done) * length, pace.stride(done) * epochs)
 
 
 def _exhausted(fitted: Fitted, patience: int) -> bool:

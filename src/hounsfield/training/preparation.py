@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -40,13 +41,20 @@ class Prepared:
         """Of the training rows."""
         return self.facts.fingerprint
 
-    def plan(self, *, effort: Effort = "standard", network: str | None = None, seed: int = 0) -> BasePlan:
+    def plan(
+        self,
+        *,
+        effort: Effort | None = None,
+        minutes: float | None = None,
+        network: str | None = None,
+        seed: int = 0,
+    ) -> BasePlan:
         """Decide how to train on this cohort; see ``planning.make_plan``.
 
         Raises:
             UsageError: there is no such network for this task.
         """
-        return make_plan(self.facts, Wish(effort, network, seed), self.cohort.task)
+        return make_plan(self.facts, Wish(effort, minutes, network, seed), self.cohort.task)
 
     def changed(self, plan: BasePlan, changes: Sequence[str]) -> BasePlan:
         """The plan with fields set by hand, and with the time and memory that it then needs."""
@@ -60,6 +68,7 @@ def prepare(request: DataRequest, *, seed: int, progress: Progress = silent) -> 
     Raises:
         CohortError: the data cannot be trained on; the message says why.
     """
+    started = time.monotonic()
     cohort = load_request(request, progress=progress)
     cohort = keep_decoded(cohort)
     scanned = scan(cohort, progress=progress)
@@ -79,7 +88,8 @@ def prepare(request: DataRequest, *, seed: int, progress: Progress = silent) -> 
     train = cohort.subset(cohort.rows("train"))
     part = _scan_of(train, scanned)
     truth = PLANNERS[family_of(cohort.task)].measure(train, part)
-    facts = Facts(fingerprint(train, scanned=part, progress=progress), truth, len(cohort))
+    found = fingerprint(train, scanned=part, progress=progress)
+    facts = Facts(found, truth, len(cohort), time.monotonic() - started)
     return Prepared(cohort, facts, pictures)
 
 

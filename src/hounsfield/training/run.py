@@ -52,12 +52,13 @@ class Run:
     notes: tuple[str, ...]
 
 
-def train(
+def train(  # noqa: PLR0913 - what a user may want to say of a training
     request: DataRequest | str | Path,
     out: Path | str,
     *,
     plan: BasePlan | None = None,
-    effort: Effort = "standard",
+    effort: Effort | None = None,
+    minutes: float | None = None,
     network: str | None = None,
     seed: int | None = None,
     changes: Sequence[str] = (),
@@ -69,7 +70,8 @@ def train(
         request: DATA, or a request with its options.
         out: the run folder, which must not exist or be empty.
         plan: made by the planner where not given.
-        effort: the planner's dial, where no plan is given.
+        effort: the planner's dial, where no plan is given; standard by default, or what fits into the minutes.
+        minutes: that all of this may take, instead of those of the effort or of the plan.
         network: overrides the planner's network, where no plan is given.
         seed: of the split and the training; where not given, that of the plan, or 0.
         changes: ``field=value`` of the plan, set by hand.
@@ -79,7 +81,8 @@ def train(
         UsageError: a network or another effort is asked for beside a plan, which has its own.
         CohortError, PlanError, RunError, ResourceError: see their messages.
     """
-    if plan is not None and (network is not None or effort != "standard"):
+    started = time.monotonic()
+    if plan is not None and (network is not None or effort is not None):
         raise UsageError(
             "A plan has its own network and effort: give the plan, or the network and the effort; single fields change "
             "with --set."
@@ -92,7 +95,11 @@ def train(
     folder = RunFolder.create(Path(out))
     try:
         prepared = prepare(request, seed=seed, progress=progress)
-        plan = plan or prepared.plan(effort=effort, network=network, seed=seed)
+        if plan is None:
+            plan = prepared.plan(effort=effort, minutes=minutes, network=network, seed=seed)
+        if minutes is not None and (changes or plan.minutes != minutes):
+            # Epochs that are set by hand would lift the limit.
+            changes = (*changes, f"minutes={minutes}")
         plan = plan.model_copy(update={"seed": seed})
         if changes:
             plan = prepared.changed(plan, changes)
@@ -102,7 +109,7 @@ def train(
         folder.write_environment(
             request.to_dict(), backend=keras.backend.backend(), hardware=Hardware.here(accelerators())
         )
-        job = _job(folder, plan, prepared, request, progress)
+        job = _job(folder, plan, prepared, request, progress, started)
     except BaseException:
         # Nothing was trained: the user may want to run the same command again.
         folder.discard()
@@ -128,7 +135,9 @@ def resume(path: Path | str, *, progress: Progress = silent) -> Run:
     _require_same(folder.cohort, prepared.cohort.table, "rows or splits", request)
     if prepared.cohort.box_table is not None:
         _require_same(folder.boxes, prepared.cohort.box_table, "boxes", request)
-    return _run(_job(folder, plan, prepared, request, progress))
+    # What the epochs took before counts as if it had been now.
+    started = time.monotonic() - folder.seconds_in_epochs()
+    return _run(_job(folder, plan, prepared, request, progress, started))
 
 
 def _require_same(kept: Path, table: pd.DataFrame, what: str, request: DataRequest) -> None:
@@ -140,14 +149,16 @@ def _require_same(kept: Path, table: pd.DataFrame, what: str, request: DataReque
 
 
 def _job(
-    folder: RunFolder, plan: BasePlan, prepared: Prepared, request: DataRequest, progress: Progress
+    folder: RunFolder, plan: BasePlan, prepared: Prepared, request: DataRequest, progress: Progress, started: float
 ) -> Job[Any, Any]:
-    """Everything that can fail before the first step of training."""
+    """Everything that can fail before the first step of a training that was started at that time."""
     entry = TRAININGS[plan.family]
     entry.check(plan, prepared.cohort)
     plan = fitted_plan(plan, prepared.cohort)
     store = entry.build_store(plan, prepared.cohort, progress)
-    return Job(folder, plan, store, prepared.fingerprint, prepared.pictures, request.command_line(), progress)
+    deadline = started + 60 * plan.minutes if plan.minutes is not None else None
+    data = request.command_line()
+    return Job(folder, plan, store, prepared.fingerprint, prepared.pictures, data, progress, deadline)
 
 
 def fitted_plan(plan: AnyPlan, cohort: Cohort) -> AnyPlan:

@@ -1,0 +1,74 @@
+"""AdamW with a schedule whose pace can change while the network is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from hounsfield.training.schedule import Schedule
+
+
+class PacedAdamW(keras.optimizers.AdamW):  # type: ignore[misc]  # Keras has no types
+    """AdamW whose learning-rate schedule can be passed faster or slower from some step on.
+
+    Where the schedule is lies in variables of the optimiser: every backend reads them anew in each step, and a compiled
+    step stays as it is.
+    """
+
+    def build(self, variables: Sequence[keras.Variable]) -> None:
+        """Make the variables: those of AdamW, then the step and the place of the last change, and the pace since."""
+        if self.built:
+            return
+        super().build(variables)
+        self.kept = list(self.variables)
+        self.since, self.place, self.pace = (
+            self.add_variable((), initializer, "float32", name=name)
+            for name, initializer in (("since", "zeros"), ("place", "zeros"), ("pace", "ones"))
+        )
+
+    def follow(self, since: float, place: float, pace: float) -> None:
+        """Go on in the schedule from ``place``, at step ``since``, with ``pace`` steps of it in each step."""
+        for variable, value in ((self.since, since), (self.place, place), (self.pace, pace)):
+            variable.assign(value)
+
+    def _get_current_learning_rate(self) -> Any:
+        if not self.built or not callable(self._learning_rate):
+            return super()._get_current_learning_rate()
+        steps = keras.ops.cast(self._iterations, "float32")
+        return self._learning_rate((steps - self.since) * self.pace + self.place)
+
+
+def optimizer(schedule: Schedule, steps: int, variables: Sequence[keras.Variable]) -> PacedAdamW:
+    """AdamW with warm-up, cosine and accumulated gradients.
+
+    Args:
+        schedule: the plan's decisions.
+        steps: batches in an epoch.
+        variables: that are trained.
+    """
+    # An epoch with fewer batches than are to be accumulated would never change a weight.
+    accumulate = min(schedule.accumulate, steps)
+    # Keras counts batches in its schedules, not the steps that accumulated gradients make.
+    total = schedule.epochs * steps
+    warmup = min(total - 1, max(1, round(schedule.warmup * total)))
+    rate = keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=schedule.learning_rate / 25,
+        warmup_target=schedule.learning_rate,
+        warmup_steps=warmup,
+        decay_steps=max(1, total - warmup),
+        alpha=0.005,
+    )
+    made = PacedAdamW(
+        rate,
+        weight_decay=schedule.weight_decay,
+        beta_2=0.99,
+        global_clipnorm=5.0,
+        gradient_accumulation_steps=accumulate if accumulate > 1 else None,
+    )
+    # One-dimensional weights are biases and normalisation scales, which decay only harms.
+    made.exclude_from_weight_decay([weight for weight in variables if len(weight.shape) < 2])
+    # Built by the first step, its variables would have TensorFlow trace that step twice.
+    made.build(variables)
+    return made
