@@ -69,7 +69,7 @@ class RunFolder:
         """
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise RunError(
-                f"The run folder {path} exists already and is not empty; nothing in it has been changed. Choose "
+                f"The run folder {path} exists already and is not empty; nothing in it was changed. Choose "
                 f"another with --out, or continue an unfinished run with --resume {path}."
             )
         folder = cls(path, made=[place for place in (path, *path.parents) if not place.exists()])
