@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hounsfield.cohorts import box_rows, coco, detection_sources, voc, yolo
+from hounsfield.cohorts import box_rows, coco, detection_sources, drawn_shapes, voc, yolo
 from hounsfield.cohorts.cohort import Cohort
 from hounsfield.cohorts.folders import cohort_of_tree, load_class_folders, load_dicom_folder
 from hounsfield.cohorts.numpy_sets import load_archive, load_pair
@@ -28,7 +28,9 @@ from hounsfield.tasks import Task, family_of
 KINDS = ("class folders", "table", "dicom folder", "medmnist", "npy pair", "phantom", *detection_sources.BOX_KINDS)
 # What says where its images are by a path, which may start from another folder.
 WITH_LABEL_COLUMNS = frozenset({"class folders", "table", "dicom folder", "phantom", box_rows.KIND})
-WITH_IMAGES_ELSEWHERE = frozenset({"table", "dicom folder", coco.KIND, voc.KIND, yolo.KIND, box_rows.KIND})
+WITH_IMAGES_ELSEWHERE = frozenset(
+    {"table", "dicom folder", coco.KIND, voc.KIND, yolo.KIND, box_rows.KIND, drawn_shapes.LABELME, drawn_shapes.CVAT}
+)
 FORMS = (
     "a folder with one sub-folder per class; a CSV or Parquet table with the columns image and label, or a folder that "
     "holds one; DICOM files with a table keyed by PatientID, StudyInstanceUID, SeriesInstanceUID or SOPInstanceUID; a "

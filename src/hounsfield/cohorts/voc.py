@@ -7,6 +7,7 @@ of 640 columns: 0 to 640 here. A box whose corners coincide is a slip of the mou
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -47,7 +48,7 @@ def looks_like_voc(path: Path) -> bool:
     if not files:
         return False
     with files[0].open("rb") as stream:
-        return b"<annotation" in stream.read(2**12)
+        return re.search(rb"<annotation\b", stream.read(2**12)) is not None
 
 
 def load_voc(path: Path, options: Options) -> Cohort:
@@ -86,7 +87,7 @@ def load_voc(path: Path, options: Options) -> Cohort:
     return build_box_cohort(found, options, root=root, kind=KIND, name=path.resolve().name)
 
 
-def parse_xml(path: Path) -> Element:
+def parse_xml(path: Path, *, tag: str = "annotation", form: str = "Pascal VOC") -> Element:
     """The tree of an XML file without a document type, so that nothing in it can be expanded or fetched.
 
     Raises:
@@ -114,10 +115,10 @@ def parse_xml(path: Path) -> Element:
         tree = builder.close()
     except (expat.ExpatError, OSError, ValueError, LookupError) as error:
         raise CohortError(
-            f"Cannot read {path} as XML ({error}). Expected Pascal VOC's annotations: export them again."
+            f"Cannot read {path} as XML ({error}). Expected {form}'s annotations: export them again."
         ) from error
-    if tree.tag != "annotation":
-        raise CohortError(f"Found <{tree.tag}> in {path}: expected <annotation> of Pascal VOC. Check the file.")
+    if tree.tag != tag:
+        raise CohortError(f"Found <{tree.tag}> in {path}: expected <{tag}> of {form}. Check the file.")
     return tree
 
 
