@@ -39,14 +39,17 @@ def measure(train: Cohort, scanned: Scan) -> np.ndarray:  # noqa: ARG001 - of th
 def make(facts: Facts, wish: Wish) -> ValuePlan:
     """Decide everything about the training of a regressor, with reasons; nothing is trained."""
     found = facts.fingerprint
-    decisions: dict[str, Decision[Any]] = whole_images.decisions(facts, wish, found.labels)
-    decisions |= {
-        "task": Decision(found.task, _about(found, facts.truth)),
-        "labels": Decision(found.labels, _names(found)),
-        "augmentation": _augmentation(decisions["augmentation"]),
-        "balance_values": _balance(found),
-    }
-    return expect(ValuePlan.decided(decisions), facts)
+
+    def complete(shared: dict[str, Decision[Any]]) -> ValuePlan:
+        own: dict[str, Decision[Any]] = {
+            "task": Decision(found.task, _about(found, facts.truth)),
+            "labels": Decision(found.labels, _names(found)),
+            "augmentation": _augmentation(shared["augmentation"]),
+            "balance_values": _balance(found),
+        }
+        return ValuePlan.decided(shared | own)
+
+    return whole_images.fitted_plan(facts, wish, found.labels, complete, _network)
 
 
 def expect(plan: ValuePlan, facts: Facts) -> ValuePlan:

@@ -33,15 +33,17 @@ from hounsfield.training.labels import (
     CHECKED_ROWS,
     MONTAGE_IMAGES,
     PRINTED,
+    REVISITED,
     build_store,
     put_weights,
 )
-from hounsfield.training.loop import Schedule
 from hounsfield.training.regressor import judge_of, regression_loss, standard, trained_targets, value_weights
+from hounsfield.training.schedule import Schedule
 from hounsfield.training.weights import group_attribute
 from hounsfield.training.whole_images import check_mirroring, fit_novelty, novelty_rows, out_of_fold, rows_of_networks
 
 __all__ = [
+    "REVISITED",
     "build_network",
     "build_store",
     "check",
@@ -154,7 +156,7 @@ def diagnose(job: ValueJob, members: list[ValueMember], choice: Choice[EngineRun
     train, validation = (targets[run.rows] for run in (choice.train, choice.validation))
     chance = judge(train, np.tile(train.mean(0), (len(train), 1)))["val_loss"]
     found = diagnosed(
-        job.plan,
+        job.plan.model_copy(update={"epochs": members[0].fitted.epochs}),
         job.data,
         job.folder.plan,
         train_loss=judge(train, choice.train.probabilities)["val_loss"] / chance,
