@@ -37,13 +37,15 @@ REFUSES: dict[str, list[tuple[str, str]]] = {
     "robustness": [("robustness run", "`hounsfield robustness` is for classifiers; run is a detector.")],
     "forecast": [("forecast run", "takes the run of a classifier")],
     "ablate": [("ablate run", "takes the run of a classifier")],
-    "explain": [("explain run data -o maps", "`hounsfield explain` is for classifiers; run is a detector.")],
+    "explain": [
+        ("explain run data -o maps", "`hounsfield explain` is for classifiers and regressors; run is a detector.")
+    ],
     "evaluate": [
         ("evaluate run/predictions.csv", "--truth"),
         ("evaluate run --truth data/boxes.csv", "--truth is for tables; run is a run. Remove it."),
         (
             "evaluate run/predictions.csv --truth data/boxes.csv --task binary",
-            "--task is for tables of predictions; run/predictions.csv is a table of findings. Remove it.",
+            "--task is for tables of predictions and tables of values; run/predictions.csv is a table of findings.",
         ),
         ("evaluate run --interventions", "--interventions is for classifiers; run is a detector. Remove it."),
     ],
