@@ -155,8 +155,8 @@ def _cvat_points(shape: Element) -> Iterator[tuple[float, float]]:
         yield from ((left, top), (left + width, top + height))
     else:
         for pair in (shape.get("points") or "").split(";"):
-            x, _, y = pair.partition(",")
-            yield _number(x), _number(y)
+            across, _, down = pair.partition(",")
+            yield _number(across), _number(down)
 
 
 def _number(text: str | None, otherwise: float = math.nan) -> float:
@@ -184,7 +184,7 @@ def _cohort(drawings: Sequence[_Drawing], path: Path, options: Options, kind: st
     with_splits = all(drawing.split for drawing in drawings)
     for drawing in drawings:
         image = drawing.name if drawing.name in known else _found(drawing, by_name)
-        rows.append({"image": image} | ({"split": drawing.split} if with_splits else {}))
+        rows.append({"image": image} | ({"split": str(drawing.split)} if with_splits else {}))
         sizes[image] = drawing.size
         kinds.update(shape for _, shape, _ in drawing.shapes)
         boxes += [
