@@ -474,3 +474,13 @@ def test_names_of_parts_and_patients(names: list[str], parts: bool, patients: bo
 )
 def test_names_of_splits(name: str, split: str | None) -> None:
     assert split_like(name) == split
+
+
+def test_folders_named_after_patients_are_the_patients_of_a_table(tmp_path: Path) -> None:
+    names = [f"train/patient{number // 2:05d}/study1/view{number % 2}.png" for number in range(8)]
+    for name in names:
+        image(tmp_path / name)
+    table(tmp_path / "t.csv", Path=names, label=["a", "a", "b", "b"] * 2)
+    cohort = load_cohort(tmp_path / "t.csv")
+    assert cohort.table["patient"].tolist() == [f"patient{number // 2:05d}" for number in range(8)]
+    assert "The folders such as 'patient00000' were taken for the patients: 4." in told(cohort)

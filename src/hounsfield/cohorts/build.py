@@ -17,7 +17,7 @@ from hounsfield.cohorts.options import NUM_NAMED, Options, Origin
 from hounsfield.cohorts.table_files import is_table, read_table
 from hounsfield.cohorts.uncertain import Policy
 from hounsfield.cohorts.value_columns import check_values, task_of_column
-from hounsfield.cohorts.words import SPLIT_WORDS
+from hounsfield.cohorts.words import SPLIT_WORDS, patient_of_path
 from hounsfield.errors import CohortError, UsageError
 from hounsfield.tasks import TASKS, family_of
 
@@ -211,6 +211,17 @@ def name_patients(
         if column.lower().replace("_", "").replace(" ", "") in PATIENT_COLUMNS:
             return table.rename(columns={column: "patient"}), [f"The column '{column}' was taken for the patient."]
     return table, []
+
+
+def patients_by_folder(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Take folders such as ``patient00001`` for the patients, where neither the table nor a header names any."""
+    if "patient" in table.columns and optional_column(table, "patient").notna().any():
+        return table, []
+    folders = [folder for image in table["image"] if (folder := patient_of_path(str(image))) is not None]
+    if len(folders) < len(table) or len(set(folders)) < 2:
+        return table, []
+    note = f"The folders such as '{folders[0]}' were taken for the patients: {len(set(folders)):,}."
+    return table.assign(patient=folders), [note]
 
 
 def _patients_by_pattern(table: pd.DataFrame, pattern: str, where: str) -> tuple[pd.DataFrame, list[str]]:

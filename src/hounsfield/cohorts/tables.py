@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hounsfield.cohorts.build import PATIENT_COLUMNS, build_cohort, name_patients
+from hounsfield.cohorts.build import PATIENT_COLUMNS, build_cohort, name_patients, patients_by_folder
 from hounsfield.cohorts.cohort import Cohort
 from hounsfield.cohorts.files import FileSource, file_exists, full_path, typed_places
 from hounsfield.cohorts.headers import fill_from_headers, is_dicom
@@ -55,6 +55,8 @@ def cohort_of_table(table: pd.DataFrame, path: Path, options: Options) -> Cohort
     # Before the headers, which fill what the table lacks: its own patients count.
     table, renamed = name_patients(table, options, where)
     table = fill_from_headers(table, root, options.progress)
+    table, by_folder = patients_by_folder(table)
+    renamed += by_folder
     stem = table_stem(path)
     name = path.resolve().parent.name if stem.lower() in PLAIN_NAMES else stem
     if "split" not in table.columns and options.test_on is None:

@@ -41,6 +41,8 @@ PART_WORDS = frozenset(
 PATIENT_WORDS = frozenset(
     {"patient", "pat", "subject", "subj", "sub", "case", "study", "series", "person", "pid", "mrn", "session", "ses"}
 )
+# Of these, the words for a part of what one patient has.
+NO_PATIENTS = frozenset({"study", "series", "session", "ses", "case"})
 MASK = re.compile(
     r"(?P<stem>.+?)[ _\-](mask|masks|seg|segm|segmentation|gt|groundtruth|annotation|roi)(?P<number>[ _\-]?\d{1,3})?$",
     re.IGNORECASE,
@@ -111,6 +113,12 @@ def _is_numbered_patient(name: str) -> bool:
     """Whether a name is a word for a patient and a number, such as ``patient 7`` or ``sub-01``."""
     words = tokens(name)
     return len(words) > 1 and words[0] in PATIENT_WORDS and all(word.isdecimal() for word in words[1:])
+
+
+def patient_of_path(path: str) -> str | None:
+    """The folder of a path that is named after a patient, such as ``patient00001`` or ``sub-01``."""
+    folders = path.split("/")[:-1]
+    return next((name for name in folders if _is_numbered_patient(name) and tokens(name)[0] not in NO_PATIENTS), None)
 
 
 def mask_partners(names: Iterable[str]) -> set[str]:
