@@ -60,6 +60,12 @@ READING: dict[str, Any] = {
         str | None,
         typer.Option(help="Of a column of numbers: regression, ordinal (grades in order) or multi-class."),
     ],
+    "readers": Annotated[
+        str | None,
+        typer.Option(
+            help="Boxes by several readers: half (default: half of an image's readers agree), all, or a NAME."
+        ),
+    ],
     "allow_outside": Annotated[
         bool, typer.Option("--allow-outside", help="Let paths in the table lead out of the data folder.")
     ],

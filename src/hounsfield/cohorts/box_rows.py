@@ -20,6 +20,7 @@ from hounsfield.cohorts.annotations import Annotations, build_box_cohort
 from hounsfield.cohorts.build import name_patients
 from hounsfield.cohorts.cohort import Cohort
 from hounsfield.cohorts.options import Options
+from hounsfield.cohorts.readers import ALL, HALF, chosen_reader, merge_readers, reader_column
 from hounsfield.cohorts.table_files import read_table
 from hounsfield.cohorts.tables import PLAIN_NAMES
 from hounsfield.errors import CohortError
@@ -102,6 +103,10 @@ def read_box_rows(path: Path, options: Options, *, may_be_empty: bool = False) -
     if os.sep == "/":
         table["image"] = table["image"].str.replace("\\", "/", regex=False)
     table, notes = name_patients(table, options, f"the table {path}")
+    reader = reader_column(table)
+    if reader is not None and options.readers not in {None, HALF, ALL}:
+        table, reader = chosen_reader(table, reader, str(options.readers)), None
+        notes.append(f"The boxes are those of the reader {options.readers}, as asked.")
     values, stated = _values(table, columns)
     rank = len(columns) // 2
     if form:
@@ -115,7 +120,12 @@ def read_box_rows(path: Path, options: Options, *, may_be_empty: bool = False) -
     if SCORE in table.columns:
         boxes[SCORE] = pd.to_numeric(table[SCORE], errors="coerce")
     images, told = _images(table.drop(columns=[*columns, *([label] if label else [])]), path)
-    return Annotations(images, boxes[stated].reset_index(drop=True), notes=(*notes, *told))
+    boxes = boxes[stated]
+    if reader is not None and options.readers != ALL:
+        rows = table.set_index("image")[reader].astype(str)
+        boxes, agreement = merge_readers(boxes, table[reader].astype(str)[boxes.index], rows, BOX_COLUMNS[rank])
+        notes += agreement
+    return Annotations(images, boxes.reset_index(drop=True), notes=(*notes, *told))
 
 
 def _values(table: pd.DataFrame, columns: Sequence[str]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:

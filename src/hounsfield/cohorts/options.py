@@ -35,6 +35,7 @@ class Options:
         test_on: ``COLUMN=VALUE``: the rows of a table that are the test split.
         uncertain: what a label of −1 counts as; see ``uncertain.Policy``.
         missing: what an empty label counts as, likewise.
+        readers: whose boxes count where several readers marked an image: ``half``, ``all``, or a name.
         labels: the labels that are expected, in class order, for example those of a trained network.
         task: the task that is expected.
         progress: receives reports on headers and downloads.
@@ -53,6 +54,7 @@ class Options:
     test_on: str | None = None
     uncertain: str | None = None
     missing: str | None = None
+    readers: str | None = None
     labels: tuple[str, ...] = ()
     task: Task | None = None
     progress: Progress = silent

@@ -32,6 +32,7 @@ class DataRequest:
         test_on: ``COLUMN=VALUE``: the rows of a table that are the test split.
         uncertain: what a label of −1 counts as: ignore, positive, negative or class.
         missing: what an empty label counts as: ignore or negative.
+        readers: whose boxes count: half, all, or the name of one reader.
         task: what a column of numbers holds, where it could be several things.
     """
 
@@ -52,6 +53,7 @@ class DataRequest:
     test_on: str | None = None
     uncertain: str | None = None
     missing: str | None = None
+    readers: str | None = None
     task: Task | None = None
 
     def to_dict(self) -> dict[str, Any]:

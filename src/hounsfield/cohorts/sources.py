@@ -55,6 +55,7 @@ def load_cohort(  # noqa: PLR0913 - one keyword for each option of the command l
     test_on: str | None = None,
     uncertain: str | None = None,
     missing: str | None = None,
+    readers: str | None = None,
     labels: Sequence[str] | None = None,
     task: Task | None = None,
     progress: Progress = silent,
@@ -78,6 +79,8 @@ def load_cohort(  # noqa: PLR0913 - one keyword for each option of the command l
         uncertain: what a label of −1 counts as: ``ignore`` (the default: neither in the loss nor in any figure),
             ``positive``, ``negative`` or ``class``.
         missing: what an empty label counts as: ``ignore`` (the default) or ``negative``.
+        readers: of boxes by several readers: ``half`` (the default: kept where at least half of an image's readers
+            agree), ``all``, or the name of one.
         labels: the labels to expect, in class order, such as those of a trained network; then not every one of them
             needs to occur, and an unknown one is refused.
         task: the task to expect; data that can be read for several is read for this one. Without ``labels``: one of
@@ -105,6 +108,7 @@ def load_cohort(  # noqa: PLR0913 - one keyword for each option of the command l
         test_on=test_on,
         uncertain=uncertain,
         missing=missing,
+        readers=readers,
         labels=tuple(labels or ()),
         task=task,
         progress=progress,
