@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from detectors import tiny_detector_bundle
-from hounsfield.bundle import Bundle, SourceRange, save_bundle
+from hounsfield.bundle import Bundle, SourceRange, export_onnx, read_known_answer, save_bundle
+from hounsfield.bundle.bundle import write_manifest
+from hounsfield.bundle.known_answer import write_known_answer
 from hounsfield.errors import BundleError
 from hounsfield.evaluation import Novelty, Uncertainty, as_outcomes
 from hounsfield.evaluation.scaling import Platt
+from hounsfield.inference import engines
 from hounsfield.preprocessing import DatasetZScore, Pipeline
 from networks import LABELS, keras_outputs, tiny_bundle, tiny_network, tiny_pipeline
 
@@ -38,6 +43,19 @@ def edit(folder: Path, **changes: object) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
+def as_of_format_1(folder: Path) -> None:
+    """As bundles were written before they had hashes."""
+    path = folder / "bundle.json"
+    values = json.loads(path.read_text()) | {"format_version": 1}
+    path.write_text(json.dumps({name: value for name, value in values.items() if name not in {"hashes", "seal"}}))
+
+
+def some_uncertainty() -> Uncertainty:
+    rng = np.random.default_rng(0)
+    answers = as_outcomes(rng.random(40) < 0.5, rng.random(40), labels=LABELS["binary"], task="binary")
+    return Uncertainty.of(answers, np.arange(40))
+
+
 def test_loads_what_was_saved_from_the_run_and_from_its_own_folder(bundle: Bundle) -> None:
     for folder in (bundle.folder, bundle.folder.parent):
         loaded = Bundle.load(folder)
@@ -51,7 +69,7 @@ def test_loads_what_was_saved_from_the_run_and_from_its_own_folder(bundle: Bundl
 
 def test_nothing_but_the_bundle_is_left_behind(bundle: Bundle) -> None:
     names = sorted(path.name for path in bundle.folder.iterdir())
-    assert names == ["bundle.json", "model.keras", "model.onnx", "pipeline.json"]
+    assert names == ["bundle.json", "known_answer.npz", "model.keras", "model.onnx", "pipeline.json"]
     assert [path.name for path in bundle.folder.parent.iterdir()] == ["bundle"]
 
 
@@ -86,8 +104,8 @@ def test_a_folder_with_other_files_is_never_replaced(tmp_path: Path) -> None:
 
 
 def test_a_newer_format_says_to_upgrade(copy: Path) -> None:
-    edit(copy, format_version=2, versions={"hounsfield": "9.1"})
-    with pytest.raises(BundleError, match=r"format 2, written by Hounsfield 9\.1.*Upgrade"):
+    edit(copy, format_version=3, versions={"hounsfield": "9.1"})
+    with pytest.raises(BundleError, match=r"format 3, written by Hounsfield 9\.1.*Upgrade"):
         Bundle.load(copy)
 
 
@@ -97,8 +115,10 @@ def test_a_newer_format_says_to_upgrade(copy: Path) -> None:
         (lambda folder: (folder / "bundle.json").write_text("{"), "damaged"),
         (lambda folder: (folder / "bundle.json").write_text("[]"), "damaged or was edited"),
         (lambda folder: edit(folder, threshold=7), "threshold"),
+        (lambda folder: edit(folder, threshold=0.6), "not as it was written"),
+        (lambda folder: edit(folder, hashes=None), "not as it was written"),
         (lambda folder: edit(folder, surprise=1), "surprise"),
-        (lambda folder: edit(folder, scaling={"name": "beta"}), "not one of"),
+        (lambda folder: (edit(folder, scaling={"name": "beta"}), as_of_format_1(folder)), "not one of"),
         (lambda folder: (folder / "pipeline.json").unlink(), r"lacks pipeline\.json"),
         (lambda folder: (folder / "model.keras").write_bytes(b"PK"), "2 bytes"),
         (lambda folder: (folder / "bundle.json").unlink(), "no bundle"),
@@ -113,6 +133,7 @@ def test_damage_is_named(copy: Path, damage: object, words: str) -> None:
 def test_a_pipeline_of_unknown_steps_is_refused(copy: Path) -> None:
     path = copy / "pipeline.json"
     path.write_text(path.read_text().replace("min_max", "xin_max"))
+    as_of_format_1(copy)
     with pytest.raises(BundleError, match="preprocessing"):
         Bundle.load(copy)
 
@@ -120,13 +141,78 @@ def test_a_pipeline_of_unknown_steps_is_refused(copy: Path) -> None:
 def test_a_damaged_network_of_the_right_size_is_refused(copy: Path) -> None:
     path = copy / "model.keras"
     path.write_bytes(bytes(path.stat().st_size))
+    with pytest.raises(BundleError, match=r"model\.keras is damaged or was exchanged"):
+        Bundle.load(copy)
+    as_of_format_1(copy)
     with pytest.raises(BundleError, match=r"model\.keras cannot be loaded"):
         Bundle.load(copy).network()
+
+
+def test_a_bundle_without_hashes_is_read_and_says_so(copy: Path, caplog: pytest.LogCaptureFixture) -> None:
+    as_of_format_1(copy)
+    bundle = Bundle.load(copy)
+    assert "earlier version, without hashes" in caplog.text
+    export_onnx(bundle)
+    caplog.clear()
+    assert Bundle.load(copy).has_onnx
+    assert not caplog.text
+
+
+def test_every_flipped_bit_is_refused_by_name(copy: Path) -> None:
+    Bundle.load(copy).with_uncertainty(some_uncertainty(), threshold=0.5)
+    files = {path: path.read_bytes() for path in sorted(copy.iterdir())}
+    assert {path.name for path in files} >= {"bundle.json", "model.keras", "model.onnx", "uncertainty.npz"}
+    generator = np.random.default_rng(1)
+    flips = [(path, int(bit)) for path, whole in files.items() for bit in generator.integers(8 * len(whole), size=170)]
+    # Highest bits of exponents: a weight becomes enormous or vanishes.
+    raw = files[copy / "model.onnx"]
+    weights = [raw.find(np.asarray(weight, np.float32).tobytes()) for weight in tiny_network().get_weights()[1:5]]
+    starts = [start for start in weights if start >= 0]
+    assert starts
+    flips += [(copy / "model.onnx", 8 * (int(generator.choice(starts)) + 3) + 6) for _ in range(200)]
+    assert len(flips) >= 1200
+    for path, bit in flips:
+        damaged = bytearray(files[path])
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        with pytest.raises(BundleError, match=re.escape(path.name)):
+            Bundle.load(copy)
+        path.write_bytes(files[path])
+    Bundle.load(copy)
+
+
+def test_a_network_that_the_manifest_does_not_list_is_refused(bundle: Bundle, tmp_path: Path) -> None:
+    network, pipeline = tiny_network(), tiny_pipeline()
+    saved = save_bundle(tmp_path / "b", network, pipeline=pipeline, labels=LABELS["binary"], task="binary")
+    (saved.folder / "model.onnx").write_bytes(bundle.onnx_files[0].read_bytes())
+    with pytest.raises(BundleError, match=r"model\.onnx is not a file of this bundle"):
+        Bundle.load(saved.folder)
+
+
+def test_the_identity_is_that_of_the_manifest(copy: Path) -> None:
+    loaded = Bundle.load(copy)
+    assert loaded.identity == hashlib.sha256((copy / "bundle.json").read_bytes()).hexdigest()
+    (copy / "model.keras").unlink()
+    assert Bundle.load(copy).identity == loaded.identity
+    assert Bundle.load(copy).with_check("bfloat16", False).identity != loaded.identity
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime", "keras"])
+def test_an_engine_that_does_not_give_the_known_answer_is_refused(copy: Path, engine: str) -> None:
+    bundle = Bundle.load(copy)
+    (answer,) = read_known_answer(bundle)
+    engines.open_engine(bundle, engine)
+    wrong = {name: output + 0.5 for name, output in answer.outputs.items()}
+    write_known_answer(copy, [answer._replace(outputs=wrong)])
+    write_manifest(bundle, "known_answer.npz")
+    with pytest.raises(BundleError, match="does not give the known answer"):
+        engines.open_engine(Bundle.load(copy), engine)
 
 
 def test_a_detector_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     """Its settings were called "detector", which a classifier had as null."""
     bundle = tiny_detector_bundle(tmp_path / "bundle", onnx=False)
+    as_of_format_1(tmp_path / "bundle")
     manifest = json.loads((tmp_path / "bundle" / "bundle.json").read_text())
     manifest["detector"] = manifest.pop("settings")
     (tmp_path / "bundle" / "bundle.json").write_text(json.dumps(manifest))
@@ -135,6 +221,7 @@ def test_a_detector_of_an_earlier_version_is_read(tmp_path: Path) -> None:
 
 
 def test_a_classifier_of_an_earlier_version_is_read(copy: Path) -> None:
+    as_of_format_1(copy)
     manifest = json.loads((copy / "bundle.json").read_text())
     del manifest["settings"]
     (copy / "bundle.json").write_text(json.dumps(manifest | {"detector": None}))
@@ -200,12 +287,13 @@ def test_a_bundle_without_doubt_gives_the_networks_own_probabilities(copy: Path)
 
 
 def test_damaged_doubt_is_named(copy: Path) -> None:
-    rng = np.random.default_rng(0)
-    answers = as_outcomes(rng.random(40) < 0.5, rng.random(40), labels=LABELS["binary"], task="binary")
     bundle = Bundle.load(copy)
-    bundle.with_uncertainty(Uncertainty.of(answers, np.arange(40)), scaling=bundle.scaling, threshold=0.5)
+    bundle.with_uncertainty(some_uncertainty(), scaling=bundle.scaling, threshold=0.5)
     path = copy / "uncertainty.npz"
     path.write_bytes(bytes(path.stat().st_size))
+    with pytest.raises(BundleError, match=r"uncertainty\.npz is damaged or was exchanged"):
+        Bundle.load(copy)
+    as_of_format_1(copy)
     with pytest.raises(BundleError, match=r"uncertainty\.npz is damaged"):
         _ = Bundle.load(copy).uncertainty
     path.unlink()

@@ -29,6 +29,7 @@ WORKS: dict[str, list[tuple[str, str]]] = {
     "features": [("features run data -o features.csv", "36 images")],
     "report": [("report run", "CLAIM 2024")],
     "export": [("export run --to onnx", "two networks: trunk")],
+    "verify": [("verify run/bundle", "is whole")],
     "preprocess": [],
     "convert": [],
     "data": [],

@@ -1,29 +1,45 @@
-"""Files that are whole or not there: the one place where a file gets its name."""
+"""Files and folders that are whole or not there: the one place where a file gets its name."""
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import hashlib
 import json
 import os
+import re
+import shutil
+import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import psutil
+
+# A temporary name: the id of the process that writes it, its machine, and the name that it will have.
+_TEMPORARY = re.compile(r"\.(\d+)(?:-([0-9a-f]{8}))?\.part\..+", re.DOTALL)
+_HOST = hashlib.blake2b(socket.gethostname().encode(), digest_size=4).hexdigest()
+# Linux's renameat2 and macOS's renamex_np: swap two names in one step.
+_AT_FDCWD = -100
+_SWAP = 2
 
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
     """Give a temporary name beside ``path`` to write to; at the end the file has its own name, on disk.
 
-    The temporary name holds the id of the process, so that two processes never write to one file, and keeps the
-    suffixes of ``path``, from which writers tell the format. The file and its folder are flushed to disk before the
-    block is left. Where the block fails, the temporary file is removed and ``path`` is as it was.
+    The temporary name holds the ids of process and machine, so that two processes never write to one file and what a
+    dead one left can be told, and keeps the suffixes of ``path``, from which writers tell the format. The file and its
+    folder are flushed to disk before the block is left. Where the block fails, the temporary file is removed and
+    ``path`` is as it was.
 
     Raises:
         OSError: the folder is not there or cannot be written to.
     """
     path = Path(path)
-    temporary = path.with_name(f".{os.getpid()}.part.{path.name}")
+    temporary = _temporary(path)
     try:
         yield temporary
         flush(temporary)
@@ -44,7 +60,7 @@ def creating(path: Path | str) -> Iterator[Path]:
     path = Path(path)
     if path.exists():
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
-    temporary = path.with_name(f".{os.getpid()}.part.{path.name}")
+    temporary = _temporary(path)
     try:
         yield temporary
         flush(temporary)
@@ -52,6 +68,101 @@ def creating(path: Path | str) -> Iterator[Path]:
         flush_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: Path | str) -> Iterator[Path]:
+    """Give an empty folder beside ``path`` to fill; at the end it has the name ``path``, on disk with all in it.
+
+    A folder that was there is switched for the new one in a single step where the system offers that (Linux, macOS),
+    else in two; then it is removed. Where the block fails, ``path`` is as it was.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+    path = Path(path)
+    with scratch_folder(path) as temporary:
+        yield temporary
+        flush_tree(temporary)
+        if path.is_dir():
+            _switch(temporary, path)
+        else:
+            temporary.rename(path)
+        flush_folder(path.parent)
+
+
+@contextmanager
+def scratch_folder(path: Path | str) -> Iterator[Path]:
+    """Give an empty folder beside ``path``, under a temporary name, that is removed at the end.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    temporary = _temporary(Path(path))
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_leftovers(folder: Path) -> list[Path]:
+    """Remove what dead processes of this machine left half-written in a folder, and return what was removed."""
+    removed = []
+    for path in folder.iterdir() if folder.is_dir() else ():
+        found = _TEMPORARY.fullmatch(path.name)
+        if found and found[2] == _HOST and not psutil.pid_exists(int(found[1])):
+            remove_tree(path)
+            removed.append(path)
+    return removed
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a file, or a folder: the folder's own name goes first, so that it is never half there."""
+    if not path.is_dir() or path.is_symlink():
+        path.unlink(missing_ok=True)
+        return
+    if not _TEMPORARY.fullmatch(path.name):
+        path = path.rename(_temporary(path))
+        flush_folder(path.parent)
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a name is that of something half-written."""
+    return _TEMPORARY.fullmatch(path.name) is not None
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{os.getpid()}-{_HOST}.part.{path.name}")
+
+
+def _switch(new: Path, old: Path) -> None:
+    """Give the name of one folder to another, which gets the first one's."""
+    if _swapped(new, old):
+        return
+    aside = new.with_name(f"{new.name}.old")
+    old.rename(aside)
+    try:
+        new.rename(old)
+    except OSError:
+        aside.rename(old)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _swapped(first: Path, second: Path) -> bool:
+    """Swap two names in one step; ``False`` where this system or file system cannot."""
+    names = (os.fsencode(first), os.fsencode(second))
+    try:
+        system = ctypes.CDLL(None, use_errno=True)
+        if sys.platform == "darwin":
+            return bool(system.renamex_np(*names, _SWAP) == 0)
+        return bool(system.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _SWAP) == 0)
+    except (AttributeError, OSError, TypeError):
+        # No such call, or (on Windows) no library of this form.
+        return False
 
 
 def _name_new(temporary: Path, path: Path) -> None:
@@ -78,10 +189,29 @@ def write_json(path: Path | str, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def make_private(folder: Path) -> None:
+    """Make a folder that nobody but its user can look into, where it is not there yet; its name is on disk."""
+    if folder.is_dir():
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    flush_folder(folder.parent)
+
+
 def flush(path: Path) -> None:
     """Let the disk have what was written to a file."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
+
+
+def flush_tree(folder: Path) -> None:
+    """Let the disk have all files below a folder, and their names."""
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            flush(path)
+        elif path.is_dir():
+            flush_folder(path)
+    flush_folder(folder)
 
 
 def flush_folder(folder: Path) -> None:

@@ -5,11 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hounsfield.textfiles import require_regular
+
 if TYPE_CHECKING:
     import pandas as pd
 
 # Commas come first where a header of one column has none of them.
 DELIMITERS = (",", ";", "\t")
+# A spreadsheet has as many columns at most.
+MAX_COLUMNS = 2**14
+MAX_LINE = 2**22
 WHOLE, WITH_COMMA = r"[+-]?\d+", r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?"
 
 
@@ -18,11 +23,24 @@ def delimiter_of(path: Path) -> str:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: its first line is no UTF-8.
+        ValueError: it is no regular file, its first line is no UTF-8, or it has more than ``MAX_COLUMNS`` columns.
     """
+    require_regular(path)
     with path.open(encoding="utf-8-sig") as stream:
-        first = stream.readline()
-    return max(DELIMITERS, key=first.count)
+        first = stream.readline(MAX_LINE)
+    return delimiter_in(first)
+
+
+def delimiter_in(first: str) -> str:
+    """The comma, semicolon or tab that a line has most of.
+
+    Raises:
+        ValueError: it is longer than ``MAX_LINE``, or has more than ``MAX_COLUMNS`` columns.
+    """
+    delimiter = max(DELIMITERS, key=first.count)
+    if len(first) >= MAX_LINE or first.count(delimiter) >= MAX_COLUMNS:
+        raise ValueError(f"its first line has more than {MAX_COLUMNS:,} columns or {MAX_LINE:,} characters")
+    return delimiter
 
 
 def decimal_comma_columns(table: pd.DataFrame, delimiter: str) -> dict[str, pd.Series[str]]:

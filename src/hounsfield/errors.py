@@ -9,6 +9,7 @@
     ├── PlanError                   a plan is malformed or does not fit the cohort
     ├── RunError                    a run folder exists, is incomplete or cannot be continued
     ├── BundleError                 a bundle is missing, damaged, or newer than this version
+    ├── SignatureError              a signature is missing, or is not of this content and key
     ├── EvaluationError             predictions and truths do not fit each other
     ├── ResourceError               disk or memory is too small for the work asked for
     └── MissingDependency           an optional package is not installed
@@ -82,6 +83,10 @@ class BundleError(HounsfieldError):
     """A bundle is missing, damaged, or was written by a newer version."""
 
 
+class SignatureError(HounsfieldError):
+    """A signature is missing, or is not of this content and key."""
+
+
 class EvaluationError(HounsfieldError):
     """Predictions and truths do not fit each other."""
 
@@ -106,6 +111,7 @@ EXTRAS = {
     "jinja2": "report",
     "tensorboard": "tensorflow",
     "faster_coco_eval": "detection",
+    "cryptography": "sign",
 }
 
 

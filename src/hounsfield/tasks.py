@@ -6,6 +6,8 @@ task is how the truth of a family is put. This module is the only one that knows
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,6 +17,9 @@ import numpy.typing as npt
 
 from hounsfield.errors import UsageError
 
+# Of a network's input: values along an axis, and in all. A file that is damaged or made up may state any number.
+MAX_LENGTH = 2**16
+MAX_VALUES = 2**31
 Family = Literal["labels", "values", "boxes"]
 LabelTask = Literal["binary", "multi-class", "multi-label"]
 ValueTask = Literal["regression", "ordinal"]
@@ -142,3 +147,25 @@ def by_label(probabilities: npt.NDArray[Any], labels: Sequence[str], task: Label
         positive = float(probabilities[0])
         return {labels[0]: 1.0 - positive, labels[1]: positive}
     return {label: float(value) for label, value in zip(labels, probabilities, strict=True)}
+
+
+def check_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """An input shape that a network can have, each length and all of them together.
+
+    Raises:
+        ValueError: a length is below 1 or above ``MAX_LENGTH``, or there are more than ``MAX_VALUES`` values.
+    """
+    if not all(1 <= length <= MAX_LENGTH for length in shape) or math.prod(shape) > MAX_VALUES:
+        raise ValueError(f"each length must be from 1 to {MAX_LENGTH:,}, and their product at most {MAX_VALUES:,}")
+    return shape
+
+
+def check_labels(labels: tuple[str, ...]) -> tuple[str, ...]:
+    """Labels that can be told apart.
+
+    Raises:
+        ValueError: one occurs twice.
+    """
+    if twice := sorted(label for label, count in Counter(labels).items() if count > 1):
+        raise ValueError(f"each label may stand once, and {', '.join(map(repr, twice[:5]))} stands twice")
+    return labels

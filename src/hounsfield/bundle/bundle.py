@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib
+import logging
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,20 +24,26 @@ from hounsfield.bundle.manifest import (
     NETWORK,
     OLD_UNCERTAINTY,
     PIPELINE,
+    READ,
+    SIGNATURE,
     UNCERTAINTY,
     Manifest,
     SourceRange,
-    check_files,
+    file_faults,
+    may_be_absent,
     read_manifest,
 )
 from hounsfield.bundle.table import FORMS
 from hounsfield.errors import BundleError, EvaluationError, PreprocessingError, require
 from hounsfield.evaluation.novelty import Novelty
 from hounsfield.evaluation.scaling import Scaling, Unscaled, scaling_from_dict, scaling_to_dict
+from hounsfield.integrity import digests, sealed
 from hounsfield.preprocessing import Pipeline
+from hounsfield.signing import check_signature, demanded_key
 from hounsfield.tasks import MODEL_NAMES, Family, LabelTask, Task, Threshold, family_of, num_outputs
 
 Known = TypeVar("Known")
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +102,11 @@ class Bundle:
         """Whether the ONNX form of every network was made."""
         return all(path.is_file() for path in self.onnx_files)
 
+    @cached_property
+    def identity(self) -> str:
+        """What tells this bundle from every other: the SHA-256 of its manifest, which holds that of every file."""
+        return hashlib.sha256((self.folder / MANIFEST).read_bytes()).hexdigest()
+
     @property
     def classifier_task(self) -> LabelTask:
         """The task, of a bundle that labels whole images.
@@ -135,7 +148,7 @@ class Bundle:
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 return self.form.KEPT.from_arrays(dict(arrays))
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise BundleError(f"{path} is damaged ({error}). Copy the bundle again from where it was made.") from error
 
     def kept(self, kind: type[Known]) -> Known | None:
@@ -157,11 +170,20 @@ class Bundle:
 
         Raises:
             BundleError: no bundle is there, a file is missing or damaged, or a newer version wrote it.
+        SignatureError: HOUNSFIELD_VERIFY_KEY demands a signature that it does not have.
         """
         folder = _bundle_folder(Path(folder))
         manifest = read_manifest(folder / MANIFEST)
-        forms = {part.file for form in FORMS.values() for part in form.PARTS}
-        check_files(folder, manifest.sizes, forms)
+        for fault in file_faults(folder, manifest, _forms(manifest.task)):
+            raise BundleError(fault)
+        if manifest.hashes is None:
+            logger.warning(
+                "The bundle in %s is of an earlier version, without hashes: only the sizes of some files could be "
+                "checked. 'hounsfield export RUN --to onnx' adds them.",
+                folder,
+            )
+        if (key := demanded_key()) is not None:
+            check_signature(folder / MANIFEST, key, folder / SIGNATURE)
         try:
             pipeline = Pipeline.from_json(folder / PIPELINE)
         except PreprocessingError as error:
@@ -170,7 +192,7 @@ class Bundle:
             scaling = scaling_from_dict(manifest.scaling)
         except EvaluationError as error:
             raise BundleError(f"{folder / MANIFEST} is damaged or was edited. {error}") from error
-        apart = ("format_version", "sizes", "scaling")
+        apart = ("format_version", "sizes", "hashes", "seal", "scaling")
         facts = {name: getattr(manifest, name) for name in Manifest.model_fields if name not in apart}
         return cls(folder=folder, pipeline=pipeline, scaling=scaling, **facts)
 
@@ -222,8 +244,33 @@ class Bundle:
         known = dataclasses.replace(
             self, scaling=scaling or self.scaling, threshold=threshold, calibration=dict(calibration or {})
         )
-        write_manifest(known)
+        write_manifest(known, UNCERTAINTY)
         return known
+
+
+def bundle_faults(folder: Path) -> tuple[list[str], list[str]]:
+    """What is not whole in a bundle, and what may be so and is worth knowing, a sentence each.
+
+    Raises:
+        BundleError: its manifest cannot be read.
+    """
+    folder = _bundle_folder(folder)
+    manifest = read_manifest(folder / MANIFEST)
+    forms = _forms(manifest.task)
+    faults = list(file_faults(folder, manifest, forms))
+    if manifest.hashes is None:
+        faults.append(f"{folder} is of an earlier version, without hashes: whether its files are whole cannot be told.")
+    absent = [name for name in manifest.sizes if not (folder / name).is_file()]
+    notes = [
+        f"{folder / name} was left out, which is allowed." for name in absent if may_be_absent(folder, name, forms)
+    ]
+    return faults, notes
+
+
+def _forms(task: Task) -> dict[str, bool]:
+    """The names of ONNX files in bundles of any family, and whether one of this task has them."""
+    own = {part.file for part in FORMS[family_of(task)].PARTS}
+    return {part.file: part.file in own for form in FORMS.values() for part in form.PARTS}
 
 
 def _bundle_folder(folder: Path) -> Path:
@@ -237,11 +284,23 @@ def _bundle_folder(folder: Path) -> Path:
     )
 
 
-def write_manifest(bundle: Bundle) -> None:
-    """Write ``bundle.json`` with the sizes of the files that lie beside it; never half a file."""
+def write_manifest(bundle: Bundle, *changed: str) -> None:
+    """Write ``bundle.json`` with sizes and hashes of the files that lie beside it; never half a file.
+
+    Args:
+        bundle: what it says.
+        changed: files that were written since the last manifest: of others the hashes that it has are kept, so that
+            damage since then is still found.
+    """
     values = {name: getattr(bundle, name) for name in Manifest.model_fields if hasattr(bundle, name)}
     values["scaling"] = scaling_to_dict(bundle.scaling)
-    names = [name for name in (NETWORK, PIPELINE, UNCERTAINTY, OLD_UNCERTAINTY) if (bundle.folder / name).is_file()]
+    path = bundle.folder / MANIFEST
+    known = (read_manifest(path).hashes or {}) if path.is_file() else {}
+    names = [name for name in (*READ, *(part.file for part in bundle.form.PARTS)) if (bundle.folder / name).is_file()]
     sizes = {name: (bundle.folder / name).stat().st_size for name in names}
-    manifest = Manifest(format_version=FORMAT_VERSION, sizes=sizes, **values)
-    write_text(bundle.folder / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
+    fresh = digests(bundle.folder, [name for name in names if name in changed or name not in known])
+    hashes = {name: fresh.get(name) or known[name] for name in names}
+    manifest = Manifest(format_version=FORMAT_VERSION, sizes=sizes, hashes=hashes, **values)
+    # A signature of the former manifest signs nothing any more.
+    (bundle.folder / SIGNATURE).unlink(missing_ok=True)
+    write_text(path, sealed(manifest.model_dump(mode="json", exclude={"seal"})))

@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from hounsfield.errors import BundleError
-from hounsfield.tasks import Task, Threshold, known_task
+from hounsfield.integrity import digests, seal_holds
+from hounsfield.tasks import Task, Threshold, check_labels, check_shape, known_task
+from hounsfield.textfiles import parse_json, read_text
 from hounsfield.version import __version__
 
-FORMAT_VERSION = 1
+# Since 2 a bundle has a hash of every file.
+FORMAT_VERSION = 2
 MANIFEST = "bundle.json"
 PIPELINE = "pipeline.json"
 NETWORK = "model.keras"
 UNCERTAINTY = "uncertainty.npz"
 # What the file was called until format 1 of version 0.1; such bundles stay readable.
 OLD_UNCERTAINTY = "doubt.npz"
+KNOWN_ANSWER = "known_answer.npz"
+SIGNATURE = "bundle.sig"
+# What a bundle's files are read from, so that none of them may come from elsewhere.
+READ = (NETWORK, PIPELINE, UNCERTAINTY, OLD_UNCERTAINTY, KNOWN_ANSWER)
+COPY_AGAIN = "Copy the bundle again from where it was made."
 
 
 class SourceRange(BaseModel):
@@ -47,19 +63,21 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format_version: Literal[1]
+    format_version: Literal[1, 2]
     task: Annotated[Task, PlainValidator(known_task)]
-    labels: tuple[str, ...] = Field(min_length=1)
+    labels: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(check_labels)]
     threshold: Threshold
     scaling: dict[str, Any]
     calibration: dict[str, Any]
-    input_shape: tuple[int, ...] = Field(min_length=3, max_length=4)
+    input_shape: Annotated[tuple[int, ...], Field(min_length=3, max_length=4), AfterValidator(check_shape)]
     modality: str | None
     source_range: SourceRange
     versions: dict[str, str]
     engine_checks: dict[str, Any]
     settings: dict[str, Any] = Field(default_factory=dict)
     sizes: dict[str, int]
+    hashes: dict[str, str] | None = None
+    seal: str | None = None
 
     @field_validator("threshold")
     @classmethod
@@ -86,7 +104,8 @@ def read_manifest(path: Path) -> Manifest:
         BundleError: it is damaged, was edited, or is of a newer format.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        content = read_text(path).encode()
+        values = parse_json(content)
     except (OSError, ValueError) as error:
         raise BundleError(
             f"{path} is damaged ({error}): expected JSON. Copy the bundle again from where it was made."
@@ -99,7 +118,7 @@ def read_manifest(path: Path) -> Manifest:
             f"{__version__}, which reads formats up to {FORMAT_VERSION}. Upgrade with: pip install --upgrade hounsfield"
         )
     try:
-        return Manifest.model_validate(values)
+        manifest = Manifest.model_validate(values)
     except ValidationError as error:
         faults = "; ".join(
             f"{'.'.join(map(str, fault['loc'])) or 'the whole'}: {fault['msg']}" for fault in error.errors()
@@ -107,28 +126,52 @@ def read_manifest(path: Path) -> Manifest:
         raise BundleError(
             f"{path} is damaged or was edited: {faults}. Copy the bundle again from where it was made."
         ) from error
+    is_sealed = manifest.format_version > 1 or manifest.hashes is not None
+    if is_sealed and (manifest.hashes is None or not seal_holds(content)):
+        raise BundleError(
+            f"{path} is not as it was written: the hash in it is not that of its content, so it is damaged or was "
+            f"edited. {COPY_AGAIN} Another threshold is given when predicting, with --threshold."
+        )
+    return manifest
 
 
-def check_files(folder: Path, sizes: Mapping[str, int], forms: Collection[str]) -> None:
-    """Compare the files of a bundle with the sizes that its manifest names.
+def file_faults(folder: Path, manifest: Manifest, forms: Mapping[str, bool]) -> Iterator[str]:
+    """A sentence for each file of a bundle that is missing or is another than was written.
 
     Args:
         folder: of the bundle.
-        sizes: by file name.
-        forms: names of ONNX files, with any of which the Keras network may be absent.
-
-    Raises:
-        BundleError: a file is missing or has another size.
+        manifest: its content.
+        forms: names of ONNX files that bundles of any family have, and whether this family has them.
     """
-    for name, expected in sizes.items():
+    damaged = set()
+    for name, expected in manifest.sizes.items():
         path = folder / name
-        # A deployment that runs on ONNX alone may leave the Keras network at home.
-        if not path.is_file() and not (name == NETWORK and any((folder / form).is_file() for form in forms)):
-            raise BundleError(
-                f"The bundle in {folder} lacks {name}. Copy the whole folder again from where it was made."
-            )
-        if path.is_file() and path.stat().st_size != expected:
-            raise BundleError(
-                f"{path} is damaged: it has {path.stat().st_size:,} bytes, and {expected:,} were written. Copy the "
+        if not path.is_file():
+            if not may_be_absent(folder, name, forms):
+                yield f"The bundle in {folder} lacks {name}. Copy the whole folder again from where it was made."
+        elif (size := path.stat().st_size) != expected:
+            damaged.add(name)
+            yield f"{path} is damaged: it has {size:,} bytes, and {expected:,} were written. {COPY_AGAIN}"
+    if manifest.hashes is None:
+        return
+    for name in (*READ, *forms):
+        if name not in manifest.hashes and (folder / name).exists():
+            yield (
+                f"{folder / name} is not a file of this bundle: {MANIFEST} does not list it. Remove it, or copy the "
                 "bundle again from where it was made."
             )
+    present = [name for name in manifest.hashes if name not in damaged and (folder / name).is_file()]
+    for name, found in digests(folder, present).items():
+        if found != manifest.hashes[name]:
+            yield (
+                f"{folder / name} is damaged or was exchanged: its SHA-256 is {found[:12]}…, and that of what was "
+                f"written is {manifest.hashes[name][:12]}…. {COPY_AGAIN}"
+            )
+
+
+def may_be_absent(folder: Path, name: str, forms: Mapping[str, bool]) -> bool:
+    """A deployment may leave at home what it does not run: the Keras network beside ONNX, or ONNX beside Keras."""
+    if name == NETWORK:
+        own = [form for form, is_own in forms.items() if is_own]
+        return all((folder / form).is_file() for form in own)
+    return name not in (PIPELINE, UNCERTAINTY, OLD_UNCERTAINTY, KNOWN_ANSWER)

@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from hounsfield.errors import UsageError
+from hounsfield.safe_text import shown
 
 # No markup and no emoji codes: a label may well have brackets or colons.
 out = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
@@ -22,12 +23,13 @@ err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=
 
 def print_json(value: Any) -> None:
     """Write the machine-readable form of a result to standard output."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    # Escapes are JSON's own but for bytes of a file's name that are no text.
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace").decode())
 
 
 def say(text: str) -> None:
     """Write one line of log to standard error."""
-    err.print(text)
+    err.print(shown(text, lines=True))
 
 
 class ProgressBars:

@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Iterator, MutableMapping
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, NoReturn
 
 import typer
 import typer.main
@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from hounsfield.cli.settings import with_settings
 from hounsfield.errors import HounsfieldError
+from hounsfield.safe_text import shown
 from hounsfield.version import __version__
 
 
@@ -43,6 +44,7 @@ COMMANDS: dict[str, Place] = {
     "explain": Place("hounsfield.cli.explain", "Draw heat maps over images."),
     "report": Place("hounsfield.cli.report", "Write a run's report and model card."),
     "export": Place("hounsfield.cli.export", "Write the network for another runtime."),
+    "verify": Place("hounsfield.cli.verify", "Check that a run or bundle is whole; sign it."),
     "preprocess": Place("hounsfield.cli.preprocess", "Enhance, normalise, crop or resample images."),
     "convert": Place("hounsfield.cli.convert", "Convert images to another format."),
     "data": Place("hounsfield.cli.data", "List and fetch public data sets."),
@@ -99,6 +101,9 @@ class _Group(TyperGroup):
 
 
 STYLE: dict[str, Any] = {"rich_markup_mode": None, "pretty_exceptions_enable": False, "add_completion": False}
+# Set to anything, unexpected faults show where they happened.
+TRACEBACK = "HOUNSFIELD_TRACEBACK"
+
 app = typer.Typer(
     name="hounsfield",
     cls=_Group,
@@ -130,14 +135,28 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except HounsfieldError as error:
-        sys.stderr.write(f"hounsfield: {error}\n")
+        sys.stderr.write(f"hounsfield: {shown(str(error))}\n")
         sys.exit(error.exit_status)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
+    except MemoryError:
+        _end("the memory of this machine is too small for this. Close other programs, or give fewer or smaller images")
     except OSError as error:
-        sys.stderr.write(
-            f"hounsfield: the operating system refused: {error}. Free space, change the permissions or name a place "
-            "that exists, then run the command again; nothing that was there has been changed.\n"
+        _end(
+            f"the operating system refused: {error}. Free space, change the permissions or name a place that exists, "
+            "then run the command again; nothing that was there has been changed"
         )
-        sys.exit(1)
+    except Exception as error:
+        # A fault of ours; its place in the program is shown to whoever asks for it.
+        if os.environ.get(TRACEBACK):
+            raise
+        _end(
+            f"an unexpected fault: {type(error).__name__}: {' '.join(str(error).split()):.500}. Please report it with "
+            f"the output of the same command under {TRACEBACK}=1. Files are written whole or not at all"
+        )
+
+
+def _end(text: str) -> NoReturn:
+    sys.stderr.write(f"hounsfield: {shown(text)}.\n")
+    sys.exit(1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from hounsfield.cohorts.coco import read_coco
 from hounsfield.cohorts.labels import class_order, tidy
 from hounsfield.cohorts.options import Options
 from hounsfield.errors import CohortError
+from hounsfield.textfiles import parse_json, read_text
 
 ENTRY = ("image_id", "category_id", "bbox", SCORE)
 
@@ -110,7 +110,7 @@ def _coco_results(path: Path) -> list[dict[str, Any]] | None:
     if path.suffix.lower() != ".json" or not path.is_file():
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = parse_json(read_text(path))
     except (ValueError, RecursionError):
         return None
     return content if isinstance(content, list) else None

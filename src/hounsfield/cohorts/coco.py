@@ -21,6 +21,7 @@ from hounsfield.cohorts.cohort import Cohort
 from hounsfield.cohorts.options import Options
 from hounsfield.cohorts.words import SPLIT_WORDS
 from hounsfield.errors import CohortError
+from hounsfield.textfiles import parse_json, read_text
 
 KIND = "coco"
 # Where the keys that make a JSON file COCO's are looked for: this much of its start and of its end.
@@ -138,7 +139,7 @@ def split_in(name: str) -> str | None:
 
 def _read(path: Path) -> _Document:
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = parse_json(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise CohortError(f"Cannot read {path} as JSON ({reason}). Expected COCO's JSON: export it again.") from error

@@ -6,7 +6,6 @@ where parts that touch by a corner are one.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from hounsfield.cohorts.options import MAX_BAD_FRACTION, NUM_NAMED, Options
 from hounsfield.errors import CohortError, ImageError, SeveralVolumes
 from hounsfield.images import image_files, read_image
 from hounsfield.images.image import Image
+from hounsfield.textfiles import parse_json, read_text
 
 KINDS = ("label maps", "label components")
 # Names of the folder of images and of the folder of maps.
@@ -191,7 +191,7 @@ def _names(path: Path) -> dict[int, str]:
     if not sheet.is_file():
         return {}
     try:
-        labels = json.loads(sheet.read_text(encoding="utf-8-sig")).get("labels", {})
+        labels = parse_json(read_text(sheet)).get("labels", {})
         pairs = [(key, value) if str(key).isdecimal() else (value, key) for key, value in labels.items()]
         return {int(value): str(name) for value, name in pairs if int(value) > 0}
     except (OSError, ValueError, TypeError, AttributeError) as error:

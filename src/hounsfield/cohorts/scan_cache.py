@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hounsfield import atomic
+from hounsfield.atomic import make_private
 from hounsfield.version import __version__
 
 # Raised whenever a fact is computed in another way.
@@ -64,7 +65,7 @@ def keep_facts(path: Path, facts: Sequence[tuple[Any, ...]], kind: type[tuple[An
         for values, hint in zip(zip(*facts, strict=True), hints.values(), strict=True)
     ]
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private(path.parent)
         with atomic.replacing(path) as temporary:
             # Pictures and thumbnails do not get smaller, and would only take longer to read.
             texts = [name for name, hint in hints.items() if _plain(hint) is str]

@@ -21,6 +21,7 @@ import numpy.typing as npt
 import pandas as pd
 import psutil
 
+from hounsfield.atomic import flush_folder, flush_tree, make_private
 from hounsfield.boxes import are_valid, clipped
 from hounsfield.cohorts.cohort import Cohort
 from hounsfield.cohorts.decoded import release_decoded
@@ -273,12 +274,14 @@ def _digest(cohort: Cohort, references: list[Reference], pipeline: Pipeline, *, 
 def _build(work: _Work, final: Path) -> None:
     partial = final.with_name(f"{final.name}.partial-{os.getpid()}")
     try:
-        final.parent.mkdir(parents=True, exist_ok=True)
+        make_private(final.parent)
         _remove_leftovers(final)
         partial.mkdir()
         _write(work, partial)
         try:
+            flush_tree(partial)
             partial.rename(final)
+            flush_folder(final.parent)
         except OSError:
             # Another process has finished the same store first: its rows are the same.
             if not (final / "store.json").is_file():

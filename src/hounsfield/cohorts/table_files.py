@@ -11,8 +11,9 @@ from pathlib import Path
 import charset_normalizer
 import pandas as pd
 
-from hounsfield.delimiter import DELIMITERS, decimal_comma_columns
+from hounsfield.delimiter import MAX_LINE, decimal_comma_columns, delimiter_in
 from hounsfield.errors import CohortError
+from hounsfield.textfiles import require_regular
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".xlsx", ".csv.gz", ".tsv.gz")
 # Columns that are found whatever their case.
@@ -50,6 +51,7 @@ def read_table(path: Path, *, may_be_empty: bool = False) -> pd.DataFrame:
     """
     notes: list[str] = []
     try:
+        require_regular(path)
         table, header = _read(path, notes)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, pd.errors.ParserError) as error:
         reason = " ".join(str(error).split())
@@ -90,8 +92,7 @@ def _parsed(text: str, separator: str, *, header: int | None = None, rows: int |
 
 
 def _separator(text: str) -> str:
-    first = text.partition("\n")[0]
-    return max(DELIMITERS, key=first.count)
+    return delimiter_in(text[:MAX_LINE].partition("\n")[0])
 
 
 def _text_of(path: Path, notes: list[str]) -> str:

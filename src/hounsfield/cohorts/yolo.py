@@ -27,6 +27,7 @@ from hounsfield.cohorts.shapes import image_shapes
 from hounsfield.cohorts.words import SPLIT_WORDS
 from hounsfield.errors import CohortError
 from hounsfield.images import image_files
+from hounsfield.textfiles import parse_yaml, read_text
 
 KIND = "yolo"
 SHEETS = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
@@ -126,7 +127,7 @@ def _sheet(path: Path) -> _Sheet:
 
 def _read_sheet(path: Path) -> _Sheet:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        content = parse_yaml(read_text(path))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise CohortError(
             f"Cannot read {path} as YAML ({' '.join(str(error).split())}). Expected YOLO's data.yaml. Correct it."

@@ -19,7 +19,9 @@ from hounsfield.evaluation.outcomes import (
     Outcomes,
     as_outcomes,
 )
+from hounsfield.safe_text import plain_cells
 from hounsfield.tasks import TASKS, LabelTask, Threshold, threshold_text
+from hounsfield.textfiles import require_regular
 
 TRUTH_COLUMNS = ("truth", "label")
 PATIENT_COLUMN = "patient"
@@ -147,6 +149,7 @@ def _read_table(path: Path) -> pd.DataFrame:
             "run folder."
         )
     try:
+        require_regular(path)
         return readers[suffix](path)  # type: ignore[operator,no-any-return]  # three readers of one shape
     except (ValueError, OSError) as error:
         reason = " ".join(str(error).split())
@@ -161,7 +164,7 @@ def _read_json(path: Path) -> pd.DataFrame:
 def _read_csv(path: Path) -> pd.DataFrame:
     """A table of text, its columns separated by commas, semicolons or tabs."""
     delimiter = delimiter_of(path)
-    table: pd.DataFrame = pd.read_csv(path, sep=delimiter, **CSV_OPTIONS)
+    table: pd.DataFrame = plain_cells(pd.read_csv(path, sep=delimiter, **CSV_OPTIONS))
     # Of longer rows pandas takes the first cells for an index, which shifts every column.
     shifted = not isinstance(table.index, pd.RangeIndex)
     if shifted:

@@ -25,6 +25,7 @@ from hounsfield.images.dicom_encapsulated import READABLE
 from hounsfield.images.dicom_header import Header
 from hounsfield.images.dicom_layout import read_layout
 from hounsfield.images.dicom_pixels import stored_pixels
+from hounsfield.textfiles import parse_yaml, read_text
 
 BurnedIn = Literal["declared", "likely", "possible", "unlikely"]
 Box = tuple[int, int, int, int]
@@ -116,7 +117,7 @@ def read_rules(path: Path) -> tuple[MaskRule, ...]:
         ImageError: the file cannot be read, or a rule is malformed or masks nothing.
     """
     try:
-        rules = TypeAdapter(tuple[MaskRule, ...]).validate_python(yaml.safe_load(path.read_text(encoding="utf-8")))
+        rules = TypeAdapter(tuple[MaskRule, ...]).validate_python(parse_yaml(read_text(path)))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise ImageError(

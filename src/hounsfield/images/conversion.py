@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from hounsfield.atomic import remove_leftovers, replacing_folder
 from hounsfield.errors import UsageError
 from hounsfield.images.image import Image
 from hounsfield.images.orientation import reorient
@@ -147,23 +147,10 @@ def _check_folder(source: Path, target: Path) -> None:
 
 
 def _write_folder(image: Image, target: Path, sources: list[Path]) -> None:
-    """Write a series into a folder of another name, and rename it when it is complete."""
+    """Write a series into a folder of another name, and switch them when it is complete."""
     # The current folder, '.', has no name of its own.
     target = target.resolve()
-    temporary = target.with_name(f".{target.name}.part")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(target.parent)
+    with replacing_folder(target) as temporary:
         importlib.import_module("hounsfield.images.dicom_writer").write_series(image, temporary, sources)
-        if not target.is_dir():
-            temporary.rename(target)
-            return
-        # The folder itself stays, somebody may be in it; and what was there goes only once the new series is.
-        names = {path.name for path in temporary.iterdir()}
-        for name in names:
-            (temporary / name).replace(target / name)
-        for path in target.iterdir():
-            if path.name not in names:
-                path.unlink()
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -7,13 +7,13 @@ a compressed file declares is held against the most that its bytes can inflate t
 from __future__ import annotations
 
 import os
-import stat
 import zlib
 from pathlib import Path
 from typing import BinaryIO
 
 from hounsfield.errors import ImageError
 from hounsfield.images.limits import SPARE_BYTES
+from hounsfield.textfiles import other_kind
 
 # Deflate cannot shrink further than 1032 to 1 (zlib's technical details), so a small file cannot hold a large image.
 DEFLATE_LIMIT = 1032
@@ -25,14 +25,6 @@ ANY_WRAPPER = 47
 # Of the widest value.
 MAX_VALUE_BYTES = 8
 _CHUNK = 2**20
-
-_OTHERS = {
-    stat.S_IFDIR: "a folder",
-    stat.S_IFIFO: "a pipe",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
 
 
 def open_file(path: Path) -> BinaryIO:
@@ -56,8 +48,7 @@ def check_regular(path: Path, mode: int) -> None:
     Raises:
         ImageError: it is a folder, a pipe, a socket or a device.
     """
-    if not stat.S_ISREG(mode):
-        kind = _OTHERS.get(stat.S_IFMT(mode), "no regular file")
+    if kind := other_kind(mode):
         raise ImageError(f"{path} is {kind}: expected a regular file. Save the image as a file and give its path.")
 
 

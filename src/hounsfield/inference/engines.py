@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from hounsfield.bundle import Bundle
+from hounsfield.bundle import Bundle, read_known_answer
 from hounsfield.errors import BundleError, HounsfieldError, MissingDependency, UsageError, require
 from hounsfield.inference.onnx_networks import (
     Floats,
@@ -18,8 +18,13 @@ from hounsfield.inference.onnx_networks import (
     Precision,
     checked_precision,
 )
+from hounsfield.onnx_export.answers import largest_difference
 
 logger = logging.getLogger(__name__)
+
+# How far an engine may be from Keras on the known answer, relative to the largest output: float32 in another order of
+# sums; TensorFloat-32, which CUDA devices compute convolutions in, and bfloat16, with 11 and 8 bits, over many layers.
+TOLERANCES = {"f32": 1e-3, "cuda": 2e-2, "bf16": 1e-1}
 
 
 class Engine(Protocol):
@@ -27,6 +32,7 @@ class Engine(Protocol):
 
     name: str
     description: str
+    tolerance: float
 
     def run(self, batch: Floats, *, part: int = 0, alone: bool = True) -> list[Floats]:
         """Run one network.
@@ -56,6 +62,7 @@ class OpenVINOEngine:
         ]
         self._outputs = bundle.form.outputs(bundle.settings)
         self.description = self._networks[0].description
+        self.tolerance = TOLERANCES[precision]
 
     def run(self, batch: Floats, *, part: int = 0, alone: bool = True) -> list[Floats]:
         """See :meth:`Engine.run`."""
@@ -71,6 +78,7 @@ class ONNXRuntimeEngine:
         self._networks = [ONNXRuntimeNetwork(path) for path in bundle.onnx_files]
         self._outputs = bundle.form.outputs(bundle.settings)
         self.description = self._networks[0].description
+        self.tolerance = TOLERANCES["cuda" if self._networks[0].on_cuda else "f32"]
 
     def run(self, batch: Floats, *, part: int = 0, alone: bool = True) -> list[Floats]:
         """See :meth:`Engine.run`."""
@@ -89,6 +97,8 @@ class KerasEngine:
             for network, ends in bundle.form.ends(bundle.network())
         ]
         self._lock = threading.Lock()
+        # Where it computes is the backend's choice.
+        self.tolerance = TOLERANCES["cuda"]
         self.description = f"Keras {keras.__version__} on {keras.backend.backend()} in float32"
 
     def run(self, batch: Floats, *, part: int = 0, alone: bool = True) -> list[Floats]:  # noqa: ARG002  (calls are made one after another)
@@ -111,16 +121,17 @@ def open_engine(bundle: Bundle, name: str = "auto") -> Engine:
     Raises:
         UsageError: no engine has this name.
         MissingDependency: the package is not installed; with "auto": none is.
-        BundleError: the bundle has no ONNX form for the engine, or a damaged network.
+        BundleError: the bundle has no ONNX form for the engine, has a damaged network, or the engine does not give its
+            known answer.
     """
     if name in ENGINES:
-        return _announced(ENGINES[name](bundle))
+        return _announced(_checked(ENGINES[name](bundle), bundle))
     if name != "auto":
         raise UsageError(f"No engine is called '{name}'. Known are: auto, {', '.join(ENGINES)}.")
     refusals: dict[str, HounsfieldError] = {}
     for candidate, constructor in ENGINES.items():
         try:
-            engine = constructor(bundle)
+            engine = _checked(constructor(bundle), bundle)
         except HounsfieldError as error:
             logger.info("The engine %s is passed over: %s", candidate, error)
             refusals[candidate] = error
@@ -134,6 +145,26 @@ def open_engine(bundle: Bundle, name: str = "auto") -> Engine:
         )
     reasons = " ".join(f"{name}: {refusal}" for name, refusal in refusals.items())
     raise BundleError(f"No engine can run the bundle in {bundle.folder}. {reasons}")
+
+
+def _checked(engine: Engine, bundle: Bundle) -> Engine:
+    """The engine, if it gives what Keras gave when the bundle's networks were exported.
+
+    Raises:
+        BundleError: it gives something else.
+    """
+    names = bundle.form.outputs(bundle.settings)
+    for part, answer in enumerate(read_known_answer(bundle)):
+        # Not alone: the form that serves many images, which is compiled here, is the one that is needed most.
+        found = dict(zip(names[part], engine.run(answer.inputs, part=part, alone=False), strict=True))
+        difference = largest_difference(found, answer.outputs)
+        if difference > engine.tolerance:
+            raise BundleError(
+                f"The engine {engine.name} ({engine.description}) does not give the known answer of the bundle in "
+                f"{bundle.folder}: it differs by {difference:.2g}, and at most {engine.tolerance:g} is allowed. Choose "
+                "another with --engine, and report this with the version of the engine."
+            )
+    return engine
 
 
 def _warn_of_damage(bundle: Bundle, refusals: Mapping[str, HounsfieldError], engine: Engine) -> None:

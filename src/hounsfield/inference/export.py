@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hounsfield.atomic import replacing
+from hounsfield.atomic import flush_folder, flush_tree, remove_leftovers, replacing, scratch_folder
 from hounsfield.bundle import Bundle, export_onnx
 from hounsfield.errors import BundleError, UsageError, require
 from hounsfield.openvino_runtime import openvino_runtime
@@ -51,6 +50,8 @@ def export_bundle(bundle: Bundle, to: str, output: Path | None = None) -> Path:
         written = paths[0]
         if suffix and written.suffix != suffix:
             raise UsageError(f"The output '{written}' must end in '{suffix}' for {to}.")
+    for place in {bundle.folder.parent, *(path.parent for path in paths)}:
+        remove_leftovers(place)
     export(bundle, paths)
     return written
 
@@ -74,12 +75,14 @@ def _to_openvino(bundle: Bundle, paths: list[Path]) -> None:
     for source, path in zip(bundle.onnx_files, paths, strict=True):
         path.parent.mkdir(parents=True, exist_ok=True)
         network = openvino.Core().read_model(source)
-        with tempfile.TemporaryDirectory(prefix=".openvino-", dir=path.parent) as folder:
-            written = Path(folder) / path.name
+        with scratch_folder(path) as folder:
+            written = folder / path.name
             openvino.save_model(network, written, compress_to_fp16=False)
+            flush_tree(folder)
             # The weights first: the .xml is what a runtime opens.
             written.with_suffix(".bin").replace(path.with_suffix(".bin"))
             written.replace(path)
+            flush_folder(path.parent)
 
 
 def _to_saved_model(bundle: Bundle, paths: list[Path]) -> None:
@@ -102,9 +105,11 @@ def _to_saved_model(bundle: Bundle, paths: list[Path]) -> None:
 
 def _save_saved_model(network: Any, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".saved-model-", dir=path.parent) as folder:
-        network.export(str(Path(folder) / "new"), format="tf_saved_model", verbose=False)
-        (Path(folder) / "new").rename(path)
+    with scratch_folder(path) as folder:
+        network.export(str(folder / "new"), format="tf_saved_model", verbose=False)
+        flush_tree(folder)
+        (folder / "new").rename(path)
+        flush_folder(path.parent)
 
 
 # Runtime -> the suffix of its files ("" for folders), and what writes them.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Sequence
@@ -18,6 +19,8 @@ from hounsfield.openvino_runtime import openvino_runtime
 
 Floats = npt.NDArray[np.float32]
 Precision = Literal["f32", "bf16"]
+# Values of a tensor for one image: the largest of a network for the largest image has fewer.
+MAX_TENSOR = 2**32
 Form = Literal["one image", "one caller", "several callers"]
 
 
@@ -46,6 +49,7 @@ class OpenVINONetwork:
             self._network = self._core.read_model(path)
         except RuntimeError as error:
             raise _damaged(path, error) from error
+        _require_bounded(self._network, path)
         self._only_count_varies = all(length.is_static for length in list(self._network.input(0).partial_shape)[1:])
         self._compiled: dict[Form, Any] = {}
         self._lock = threading.Lock()
@@ -115,7 +119,8 @@ class ONNXRuntimeNetwork:
             # Its exceptions share no base of their own.
             raise _damaged(path, error) from error
         self._input = self._session.get_inputs()[0].name
-        device = "a CUDA device" if providers[0].startswith("CUDA") else "the CPU"
+        self.on_cuda = providers[0].startswith("CUDA")
+        device = "a CUDA device" if self.on_cuda else "the CPU"
         self.description = f"ONNX Runtime {runtime.__version__} on {device} in float32"
 
     def run(self, batch: Floats, names: Sequence[str], *, alone: bool = True) -> list[Floats]:  # noqa: ARG002  (one form serves both)
@@ -150,6 +155,22 @@ def _require_file(path: Path, engine: str) -> None:
             f"The bundle in {path.parent} has no {path.name}, which the engine {engine} runs. Make it with "
             "`hounsfield export RUN --to onnx`, or predict with --engine keras."
         )
+
+
+def _require_bounded(network: Any, path: Path) -> None:
+    """Refuse a network that allocates without end: one tensor of it, for one image, would not fit into any memory.
+
+    Raises:
+        BundleError: it has such a tensor.
+    """
+    for operation in network.get_ops():
+        for output in operation.outputs():
+            lengths = [int(length.get_length()) for length in output.get_partial_shape() if length.is_static]
+            if math.prod(max(length, 1) for length in lengths) > MAX_TENSOR:
+                raise BundleError(
+                    f"{path} has the tensor '{operation.get_friendly_name():.80}' of {' × '.join(map(str, lengths))} "
+                    f"values; a network has at most {MAX_TENSOR:,}. Copy the bundle again from where it was made."
+                )
 
 
 def _damaged(path: Path, error: Exception) -> BundleError:

@@ -12,9 +12,10 @@ from typing import IO
 
 import numpy as np
 
-from hounsfield.atomic import replacing
+from hounsfield.atomic import remove_leftovers, replacing
 from hounsfield.errors import UsageError
 from hounsfield.inference.prediction import BasePrediction, Row
+from hounsfield.safe_text import cell, shown
 
 # Rows that are turned into columns at once when Parquet is written.
 ROW_GROUP = 1024
@@ -52,6 +53,7 @@ def write_table(path: str | Path, columns: Sequence[str], rows: Iterable[Row]) -
     path = Path(path)
     check_table_path(path)
     write = WRITERS[path.suffix.lower()]
+    remove_leftovers(path.parent)
     with replacing(path) as temporary:
         return write(temporary, columns, rows)
 
@@ -97,7 +99,7 @@ def write_csv(stream: IO[str], columns: Sequence[str], rows: Iterable[Row]) -> i
     writer.writeheader()
     count = 0
     for row in rows:
-        writer.writerow(row)
+        writer.writerow({name: cell(value) for name, value in row.items()})
         count += 1
     return count
 
@@ -113,7 +115,7 @@ def _write_json(path: Path, _columns: Sequence[str], rows: Iterable[Row]) -> int
         stream.write("[")
         for count, row in enumerate(rows, start=1):
             stream.write(",\n " if count > 1 else "\n ")
-            stream.write(json.dumps(row, ensure_ascii=False))
+            stream.write(json.dumps(_text(row), ensure_ascii=False))
         stream.write("\n]\n")
     return count
 
@@ -126,9 +128,14 @@ def _write_parquet(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> i
     count = 0
     with parquet.ParquetWriter(path, schema) as writer:
         for part in _parts(rows):
-            writer.write_table(arrow.Table.from_pylist(part, schema=schema))
+            writer.write_table(arrow.Table.from_pylist([_text(row) for row in part], schema=schema))
             count += len(part)
     return count
+
+
+def _text(row: Row) -> Row:
+    """The row with names that every file can hold: those of files need not be UTF-8."""
+    return {name: shown(value) if isinstance(value, str) else value for name, value in row.items()}
 
 
 def _parts(rows: Iterable[Row]) -> Iterator[list[Row]]:
@@ -140,7 +147,7 @@ def _parts(rows: Iterable[Row]) -> Iterator[list[Row]]:
 def _write_npz(path: Path, predictions: Iterable[BasePrediction]) -> int:
     names, vectors = [], []
     for prediction in predictions:
-        names.append(prediction.image)
+        names.append(shown(prediction.image))
         vectors.append(prediction.features)
     features = np.stack(vectors) if vectors else np.zeros((0, 0), np.float32)
     with path.open("wb") as stream:

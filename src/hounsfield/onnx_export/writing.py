@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import math
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hounsfield.errors import BundleError, require
+from hounsfield.onnx_export.answers import KnownAnswer, largest_difference
 from hounsfield.onnx_export.conversion import convert
 from hounsfield.onnx_export.ends import Ends
 from hounsfield.onnx_export.graph import NotConvertible
@@ -23,24 +23,28 @@ TOLERANCE = 1e-4
 LARGE_IMAGE = 2**18
 
 
-def write_onnx(networks: Sequence[tuple[Any, Ends, Path]]) -> None:
-    """Write networks as ONNX, all of them or none, after each gave on random images what Keras gives.
+def write_onnx(networks: Sequence[tuple[Any, Ends, Path]]) -> list[KnownAnswer]:
+    """Write networks as ONNX after each gave on random images what Keras gives; of a faulty one nothing is kept.
 
     Args:
         networks: functional ``keras.Model`` in float32, each with the names of its ends and the file to be written.
+
+    Returns:
+        For each network the images that it was checked on, and what Keras gives for them.
 
     Raises:
         BundleError: a layer is not known to the converter, or the result differs from Keras.
         MissingDependency: the package onnx is not installed.
     """
-    with tempfile.TemporaryDirectory(prefix=".onnx-", dir=networks[0][2].parent) as folder:
-        for network, ends, path in networks:
-            _write(network, ends, Path(folder) / path.name)
+    try:
+        return [_write(network, ends, path) for network, ends, path in networks]
+    except BaseException:
         for *_, path in networks:
-            (Path(folder) / path.name).replace(path)
+            path.unlink(missing_ok=True)
+        raise
 
 
-def _write(network: Any, ends: Ends, path: Path) -> None:
+def _write(network: Any, ends: Ends, path: Path) -> KnownAnswer:
     try:
         path.write_bytes(convert(network, ends).SerializeToString())
     except NotConvertible as reason:
@@ -48,30 +52,29 @@ def _write(network: Any, ends: Ends, path: Path) -> None:
             f"No {path.name} could be made: {reason}, which the converter to ONNX does not know. Prediction falls back "
             "to Keras, which is slower; a resnet or a network of keras.applications can be converted."
         ) from reason
-    difference = _largest_difference(network, path, ends=ends)
+    answer = _answer(network, ends)
+    found = dict(zip(answer.outputs, _run_onnx(path, answer.inputs, ends), strict=True))
+    difference = largest_difference(found, answer.outputs)
     if difference > TOLERANCE:
         raise BundleError(
             f"{path.name} differs from Keras by {difference:.2g}, and at most {TOLERANCE:g} is allowed, so it was not "
             "kept. Prediction falls back to Keras, which is slower. Please report the layers of the network."
         )
+    return answer
 
 
-def _largest_difference(network: Any, path: Path, *, ends: Ends) -> float:
-    """How far an ONNX file is from Keras on random images, relative to the outputs' size where that is above 1.
+def _answer(network: Any, ends: Ends) -> KnownAnswer:
+    """Random images of standard normal values, and what Keras gives for them.
 
-    NaN counts as infinitely far.
+    The values are whole sixteenths, which a file holds in a byte or so each.
     """
     keras = require("keras", "checking the ONNX file")
     shape = network.input_shape[1:]
     num_images = 3 if math.prod(shape) <= LARGE_IMAGE else 1
-    images = np.random.default_rng(0).normal(size=(num_images, *shape)).astype(np.float32)
+    images = (np.round(np.random.default_rng(0).normal(size=(num_images, *shape)) * 16) / 16).astype(np.float32)
     # Compiled as a whole: called layer by layer, JAX compiles every one of them.
-    expected = keras.Model(network.inputs[0], list(ends.outputs.values())).predict_on_batch(images)
-    worst = 0.0
-    for found, wanted in zip(_run_onnx(path, images, ends), expected, strict=True):
-        distance = float(np.max(np.abs(found - wanted))) / max(1.0, float(np.max(np.abs(wanted))))
-        worst = max(worst, distance if np.isfinite(distance) else np.inf)
-    return worst
+    outputs = keras.Model(network.inputs[0], list(ends.outputs.values())).predict_on_batch(images)
+    return KnownAnswer(images, {n: np.asarray(o, np.float32) for n, o in zip(ends.outputs, outputs, strict=True)})
 
 
 def _run_onnx(path: Path, images: npt.NDArray[np.float32], ends: Ends) -> Sequence[npt.NDArray[np.float32]]:

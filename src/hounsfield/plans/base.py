@@ -6,22 +6,26 @@ import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from hounsfield.atomic import write_text
 from hounsfield.errors import PlanError
 from hounsfield.plans.architecture import Weights, with_weights
 from hounsfield.plans.decision import Decision
 from hounsfield.preprocessing import Pipeline
-from hounsfield.tasks import Family, Task, family_of
+from hounsfield.tasks import Family, Task, check_labels, check_shape, family_of
+from hounsfield.textfiles import MAX_YAML_BYTES, parse_yaml, read_text
 
 Effort = Literal["quick", "standard", "thorough"]
 # The time that a training of each effort may take, in all.
 EFFORT_MINUTES: dict[Effort, float] = {"quick": 2, "standard": 20, "thorough": 120}
 COMMENT_WIDTH = 100
+# What no plan needs: channels of the first stage, and images, epochs and the like.
+MAX_WIDTH = 4096
+MAX_COUNT = 10**6
 # Fields of an augmentation that say what images of this cohort may be taken for, whatever the strength.
 SYMMETRIES = ("flip_axes", "rotate90")
 
@@ -56,27 +60,27 @@ class BasePlan(BaseModel):
         expected_disk_mb: disk that the prepared images of all splits take.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     # Field -> name -> values that the name stands for when the field is set by hand.
     named_values: ClassVar[Mapping[str, Mapping[Any, BaseModel]]] = {}
 
     version: Literal[1] = 1
     effort: Effort
-    seed: int = Field(ge=0)
+    seed: int = Field(ge=0, lt=2**32)
     task: Task
-    labels: tuple[str, ...] = Field(min_length=1)
-    input_shape: tuple[int, ...] = Field(min_length=3, max_length=4)
+    labels: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(check_labels)]
+    input_shape: Annotated[tuple[int, ...], Field(min_length=3, max_length=4), AfterValidator(check_shape)]
     pipeline: Pipeline
-    network: str
-    width: int | None = Field(default=None, ge=1)
+    network: str = Field(pattern=r"^[a-z0-9_]{1,64}$")
+    width: int | None = Field(default=None, ge=1, le=MAX_WIDTH)
     weights: Weights = None
-    batch_size: int = Field(ge=1)
-    accumulate: int = Field(default=1, ge=1)
+    batch_size: int = Field(ge=1, le=MAX_COUNT)
+    accumulate: int = Field(default=1, ge=1, le=MAX_COUNT)
     minutes: float | None = Field(default=None, gt=0)
-    epochs: int = Field(ge=1)
+    epochs: int = Field(ge=1, le=MAX_COUNT)
     epoch_images: int | None = Field(default=None, ge=1)
     pacing: tuple[tuple[int, int, int], ...] = ()
-    patience: int = Field(ge=1)
+    patience: int = Field(ge=1, le=MAX_COUNT)
     learning_rate: float = Field(gt=0)
     warmup: float = Field(ge=0, lt=1)
     weight_decay: float = Field(ge=0)
@@ -112,7 +116,10 @@ class BasePlan(BaseModel):
     @field_validator("pipeline", mode="before")
     @classmethod
     def _read_pipeline(cls, value: Any) -> Any:
-        return value if isinstance(value, Pipeline) else Pipeline.from_dict(value)
+        pipeline = value if isinstance(value, Pipeline) else Pipeline.from_dict(value)
+        if not pipeline.steps:
+            raise ValueError("a plan needs preprocessing steps that bring an image to the input of the network")
+        return pipeline
 
     def changed(self, assignments: Sequence[str]) -> Self:
         """The plan with some fields set by hand, each as ``field=value`` with a YAML value.
@@ -208,7 +215,7 @@ class BasePlan(BaseModel):
             PlanError: the text is no YAML mapping, or a field is missing, unknown or out of its range.
         """
         try:
-            values = yaml.safe_load(text)
+            values = parse_yaml(text)
         except yaml.YAMLError as error:
             raise PlanError(
                 f"{origin} is not YAML: {' '.join(str(error).split())}. Correct the line it names, or make a new plan "
@@ -249,8 +256,8 @@ class BasePlan(BaseModel):
         """
         path = Path(path)
         try:
-            return path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            return read_text(path, limit=MAX_YAML_BYTES)
+        except (OSError, ValueError) as error:
             raise PlanError(
                 f"The plan {path} cannot be read ({error}). Give the path of a file that "
                 f"'hounsfield plan DATA -o {path.name}' wrote."
@@ -268,7 +275,7 @@ def _yaml_field(name: str, value: Any) -> str:
 
 def _read_value(name: str, text: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        return parse_yaml(text)
     except yaml.YAMLError as error:
         raise PlanError(
             f"The value of '{name}={text}' is not YAML ({' '.join(str(error).split())}). Write a number, true, "

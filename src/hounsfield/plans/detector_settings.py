@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from hounsfield.plans.architecture import Stem, Weights, with_weights
+from hounsfield.tasks import check_shape
 
 
 class DetectorSettings(BaseModel):
@@ -39,27 +40,27 @@ class DetectorSettings(BaseModel):
         positive_share: of the sampled anchors and regions, at most.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    input_shape: tuple[int, ...] = Field(min_length=3, max_length=4)
-    num_labels: int = Field(ge=1)
+    input_shape: Annotated[tuple[int, ...], Field(min_length=3, max_length=4), AfterValidator(check_shape)]
+    num_labels: int = Field(ge=1, le=2**16)
     anchors: tuple[tuple[tuple[float, ...], ...], ...] = Field(min_length=1)
     backbone: str = "resnet18"
-    width: int | None = Field(default=64, ge=1)
+    width: int | None = Field(default=64, ge=1, le=4096)
     stem: Stem = "large"
     weights: Weights = None
-    pyramid_channels: int = Field(default=64, ge=1)
-    roi_bins: int = Field(default=7, ge=1)
-    roi_points: int = Field(default=2, ge=1)
-    head_units: int = Field(default=256, ge=1)
-    num_candidates: int = Field(default=512, ge=1)
-    num_proposals: int = Field(default=128, ge=1)
-    max_detections: int = Field(default=100, ge=1)
+    pyramid_channels: int = Field(default=64, ge=1, le=4096)
+    roi_bins: int = Field(default=7, ge=1, le=64)
+    roi_points: int = Field(default=2, ge=1, le=16)
+    head_units: int = Field(default=256, ge=1, le=2**16)
+    num_candidates: int = Field(default=512, ge=1, le=2**20)
+    num_proposals: int = Field(default=128, ge=1, le=2**16)
+    max_detections: int = Field(default=100, ge=1, le=2**16)
     proposal_overlap: float = Field(default=0.7, gt=0, le=1)
     detection_overlap: float = Field(default=0.5, gt=0, le=1)
     score_floor: float = Field(default=0.02, ge=0, lt=1)
-    anchors_sampled: int = Field(default=256, ge=2)
-    regions_sampled: int = Field(default=128, ge=2)
+    anchors_sampled: int = Field(default=256, ge=2, le=2**16)
+    regions_sampled: int = Field(default=128, ge=2, le=2**16)
     anchor_positive: float = Field(default=0.5, gt=0, le=1)
     anchor_negative: float = Field(default=0.3, ge=0, le=1)
     region_positive: float = Field(default=0.5, gt=0, le=1)

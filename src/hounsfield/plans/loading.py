@@ -12,6 +12,7 @@ from hounsfield.plans.base import BasePlan
 from hounsfield.plans.labels import Plan
 from hounsfield.plans.table import PLANS
 from hounsfield.tasks import TASKS
+from hounsfield.textfiles import parse_yaml
 
 
 def load_plan(path: Path | str) -> BasePlan:
@@ -22,7 +23,7 @@ def load_plan(path: Path | str) -> BasePlan:
     """
     text = BasePlan.read_text(path)
     try:
-        values = yaml.safe_load(text)
+        values = parse_yaml(text)
     except yaml.YAMLError:
         values = None
     task = values.get("task") if isinstance(values, dict) else None

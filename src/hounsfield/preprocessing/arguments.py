@@ -14,6 +14,7 @@ from hounsfield.errors import PreprocessingError, UsageError
 from hounsfield.preprocessing.pipeline import Pipeline, describe
 from hounsfield.preprocessing.registry import STEPS
 from hounsfield.preprocessing.step import Step
+from hounsfield.textfiles import parse_yaml, read_text
 
 _NUMBERS = re.compile(r"-?\d+(\.\d+)?(x-?\d+(\.\d+)?)+")
 
@@ -58,7 +59,7 @@ def _value(text: str) -> Any:
     if _NUMBERS.fullmatch(text):
         return tuple(float(number) if "." in number else int(number) for number in text.split("x"))
     try:
-        return yaml.safe_load(text)
+        return parse_yaml(text)
     except yaml.YAMLError:
         return text
 
@@ -73,8 +74,8 @@ def pipeline_from_file(path: str | Path) -> Pipeline:
         PreprocessingError: the file cannot be read or does not describe steps.
     """
     try:
-        found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        found = parse_yaml(read_text(Path(path)))
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise PreprocessingError(
             f"No steps can be read from '{path}': {' '.join(str(error).split())}. A YAML file with a list of steps is "
             "expected."

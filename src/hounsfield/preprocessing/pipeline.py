@@ -16,6 +16,7 @@ from hounsfield.errors import ImageError, PreprocessingError
 from hounsfield.images.image import Image
 from hounsfield.preprocessing.registry import STEPS, AnyStep
 from hounsfield.preprocessing.step import Step, require_finite
+from hounsfield.textfiles import parse_json, read_text
 
 
 class Pipeline(BaseModel):
@@ -125,7 +126,7 @@ class Pipeline(BaseModel):
             PreprocessingError: the file is missing, is no JSON, or holds no pipeline.
         """
         try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
+            values = parse_json(read_text(Path(path)))
         except (OSError, ValueError) as error:
             raise PreprocessingError(
                 f"No pipeline can be read from '{path}': {error}. A JSON file as Pipeline.to_json writes it is "

@@ -17,6 +17,7 @@ from hounsfield.atomic import write_text
 from hounsfield.images import Image
 from hounsfield.preprocessing.corruption import CORRUPTIONS, SEVERITIES, corrupted
 from hounsfield.reports.figures import COLOURS, DASHES, GREY, dress, new_figure, save_figure
+from hounsfield.runs.manifest import record_files
 
 LINES = (("auc", "AUC"), ("accuracy", "Accuracy"))
 COLUMNS = 4
@@ -56,6 +57,7 @@ def write_robustness(report: Mapping[str, Any], example: Image, folder: Path) ->
     write_text(written[0], json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     for path, figure in zip(written[1:], figures.values(), strict=True):
         save_figure(figure, path)
+    record_files(folder, written)
     return written
 
 

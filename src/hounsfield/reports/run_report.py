@@ -19,6 +19,7 @@ from hounsfield.reports.sections.resources import environment_section, resources
 from hounsfield.reports.sections.summary import limitations, summary_section
 from hounsfield.reports.table import page_of
 from hounsfield.runs import RunRecord, read_run
+from hounsfield.runs.manifest import record_files
 from hounsfield.version import __version__
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -77,6 +78,7 @@ def write_report(run: Path | str, *, evidence: bool = True, progress: Progress =
     report = Report(record.folder / "report.html", record.folder / "MODEL_CARD.md", sections)
     write_text(report.card, clean(model_card(record, page_of(record))))
     write_text(report.page, clean(page))
+    record_files(record.folder, [report.card, report.page])
     return report
 
 

@@ -20,6 +20,7 @@ from hounsfield.evaluation.learning_curve import LearningCurve
 from hounsfield.evaluation.value_groups import ValueGroups
 from hounsfield.reports.figures import COLOURS, GREY, dress, new_figure, save_figure
 from hounsfield.reports.value_figures import groups_figure
+from hounsfield.runs.manifest import record_files
 
 PANELS = ("auc", "sensitivity", "specificity", "calibration")
 MOST_GROUPS = 40
@@ -169,6 +170,7 @@ def write_bias(report: BiasReport | ValueGroups, folder: Path, figures: Path | N
     if figure is not None:
         written.append((figures or folder) / "subgroups.png")
         save_figure(figure, written[1])
+    record_files(folder, written)
     return written
 
 

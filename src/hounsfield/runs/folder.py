@@ -7,15 +7,18 @@ import platform
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from hounsfield.atomic import replacing, write_json
+from hounsfield.atomic import is_temporary, make_private, remove_leftovers, remove_tree, replacing, write_json
 from hounsfield.errors import RunError
 from hounsfield.hardware import Hardware
+from hounsfield.runs import lock, manifest
+from hounsfield.textfiles import parse_json, read_text
 from hounsfield.version import __version__
 
 RECORDED_PACKAGES = (
@@ -67,14 +70,40 @@ class RunFolder:
         Raises:
             RunError: the folder exists and is not empty.
         """
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise RunError(
-                f"The run folder {path} exists already and is not empty; nothing in it was changed. Choose "
-                f"another with --out, or continue an unfinished run with --resume {path}."
-            )
         folder = cls(path, made=[place for place in (path, *path.parents) if not place.exists()])
-        path.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not (path / lock.NAME).exists():
+            folder.require_new()
+        # A run holds identifiers of patients: see docs/privacy.md.
+        make_private(path)
         return folder
+
+    def require_new(self) -> None:
+        """Refuse a folder that holds anything but its lock.
+
+        Raises:
+            RunError: it does, or is no folder.
+        """
+        if not self.path.is_dir() or any(path.name != lock.NAME for path in self.path.iterdir()):
+            raise RunError(
+                f"The run folder {self.path} exists already and is not empty; nothing in it was changed. Choose "
+                f"another with --out, or continue an unfinished run with --resume {self.path}."
+            )
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Keep every other process from writing into this run; see ``lock.locked``."""
+        return lock.locked(self.path)
+
+    def reopen(self) -> None:
+        """Make a run that was killed ready to be continued: what is half-written goes."""
+        for place in (self.path, self.checkpoints, self.figures):
+            remove_leftovers(place)
+        # It is written anew at the end; until then files change.
+        (self.path / manifest.NAME).unlink(missing_ok=True)
+        content = self.log.read_bytes() if self.log.is_file() else b""
+        if content and not content.endswith(b"\n"):
+            # The last line was cut short.
+            with replacing(self.log) as temporary:
+                temporary.write_bytes(content[: content.rfind(b"\n") + 1])
 
     @property
     def finished(self) -> bool:
@@ -87,8 +116,8 @@ class RunFolder:
 
     def discard(self) -> None:
         """Take a new run folder back, as if it had never been made: nothing was trained in it."""
-        for file in self.path.iterdir():
-            file.unlink()
+        for path in self.path.iterdir():
+            remove_tree(path)
         for place in self._made:
             # Another run may have begun beside this one.
             if any(place.iterdir()):
@@ -103,6 +132,12 @@ class RunFolder:
             RunError: it is not there, or holds no plan.
         """
         folder = cls(path)
+        if path.is_dir() and not folder.environment.is_file() and (names := _begun(path)):
+            raise RunError(
+                f"The run {path} was killed before its training began: it holds nothing but {', '.join(names)}, so "
+                "there is nothing to continue. Remove the folder, and begin anew with 'hounsfield train DATA --out "
+                f"{path}'."
+            )
         if not folder.plan.is_file() or not folder.environment.is_file():
             raise RunError(
                 f"{path} is no run folder: plan.yaml and environment.json were expected in it. Give the folder that "
@@ -158,7 +193,7 @@ class RunFolder:
             RunError: the file is damaged.
         """
         try:
-            environment: dict[str, Any] = json.loads(self.environment.read_text(encoding="utf-8"))
+            environment: dict[str, Any] = parse_json(read_text(self.environment))
         except ValueError as error:
             raise RunError(
                 f"{self.environment} is damaged ({error}): it was expected to say which data the run is trained on. "
@@ -170,3 +205,9 @@ class RunFolder:
         """Write one row an epoch and member."""
         with replacing(self.history) as temporary:
             pd.DataFrame(records).to_csv(temporary, index=False)
+
+
+def _begun(path: Path) -> list[str]:
+    """The files of a run that was killed before ``environment.json``, the last that it needs to be continued."""
+    names = sorted(found.name for found in path.iterdir() if not is_temporary(found) and found.name != lock.NAME)
+    return names if set(names) <= {"plan.yaml", "cohort.parquet", "boxes.parquet"} else []

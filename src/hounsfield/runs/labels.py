@@ -14,6 +14,7 @@ from hounsfield.evaluation.intervals import make_clusters
 from hounsfield.evaluation.predictions import MISSING_CELLS, Predictions, predictions_from_table
 from hounsfield.plans import Plan
 from hounsfield.runs.base import RunRecord, read_file
+from hounsfield.safe_text import plain_cells
 
 TEXT_COLUMNS = ("sample", "image", "prediction", "label", "patient", "split")
 
@@ -68,7 +69,7 @@ class LabelRun(RunRecord):
 def read_predictions(path: Path) -> pd.DataFrame:
     """The table ``predictions.csv``, with names read as text."""
     table: pd.DataFrame = pd.read_csv(path, dtype=dict.fromkeys(TEXT_COLUMNS, str), **MISSING_CELLS)
-    return table
+    return plain_cells(table)
 
 
 def _checked(table: pd.DataFrame, bundle: Bundle) -> dict[str, Predictions]:

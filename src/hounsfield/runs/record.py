@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,10 @@ from hounsfield.plans import load_plan
 from hounsfield.runs.base import SPLITS, RunRecord, read_file
 from hounsfield.runs.boxes import BoxRun
 from hounsfield.runs.labels import LabelRun
+from hounsfield.runs.manifest import check_run
 from hounsfield.runs.values import ValueRun
 from hounsfield.tasks import Family, family_of
+from hounsfield.textfiles import parse_json, read_text
 
 # What a run of each family holds beside what all hold.
 RUNS: dict[Family, type[RunRecord]] = {"labels": LabelRun, "values": ValueRun, "boxes": BoxRun}
@@ -44,6 +45,7 @@ def read_run(folder: Path) -> RunRecord:
             f"The run {folder} is not finished: it has no metrics.json, so there is nothing to report yet. Continue it "
             f"with: hounsfield train --resume {folder}"
         )
+    check_run(folder)
     bundle = Bundle.load(folder)
     events = read_file(folder / "log.jsonl", _read_lines)
     left_out = {image for event in events if event.get("event") == "left out" for image in event["images"]}
@@ -73,8 +75,8 @@ def _read_metrics(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text(encoding="utf-8")))
+    return dict(parse_json(read_text(path)))
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [parse_json(line) for line in read_text(path).splitlines() if line.strip()]

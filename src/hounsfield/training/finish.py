@@ -15,6 +15,7 @@ from hounsfield.evaluation import estimates_to_dict
 from hounsfield.images import Image
 from hounsfield.reports.figures import learning_curves, save_figure
 from hounsfield.reports.table import PAGES
+from hounsfield.safe_text import cell
 from hounsfield.testing import TESTS
 from hounsfield.training.base import Choice, Job, Member
 from hounsfield.training.table import TRAININGS
@@ -62,7 +63,7 @@ def finish(job: Job[Any, Any], members: list[Member[Any, Any]]) -> Finished:
     folder.record("uncertainty", lines=lines)
     table = pd.concat([test.table(cohort, each, choice.bundle) for each in raw.values()])
     with replacing(folder.predictions) as temporary:
-        table.to_csv(temporary, index=False)
+        table.map(cell).to_csv(temporary, index=False)
     split = list(raw)[-1]
     _draw(job, choice.bundle, raw[split], assessed[split], split)
     # Written last: a run that has its metrics has all else.

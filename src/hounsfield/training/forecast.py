@@ -16,6 +16,7 @@ from hounsfield.progress import Progress, silent
 from hounsfield.reports.figures import save_figure
 from hounsfield.reports.subgroups import learning_curve_figure
 from hounsfield.runs.folder import RunFolder
+from hounsfield.runs.manifest import record_files
 from hounsfield.training.variants import answers_of, finished_run, patients_of, trained_variant, validation_table
 
 SHARES = (0.125, 0.25, 0.5)
@@ -61,6 +62,7 @@ def forecast(run: Path | str, *, progress: Progress = silent) -> LearningCurve:
     curve = learning_curve(answers, groups=patients_of(tables[1.0]), seed=plan.seed)
     write_json(folder.path / "learning_curve.json", curve.to_dict())
     save_figure(learning_curve_figure(curve), folder.figures / "learning_curve.png")
+    record_files(folder.path, [folder.path / "learning_curve.json", folder.figures / "learning_curve.png"])
     return curve
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from hounsfield.atomic import make_private
 from hounsfield.plans.loading import load_plan
 from hounsfield.training.base import Job, Member, Specification
 from hounsfield.training.loop import BatchReport, EpochReport, PaceReport, fit, ignore
@@ -67,7 +68,7 @@ def train_networks(job: Job[Any, Any], tracker: Tracker) -> tuple[list[Member[An
     Returns:
         The networks, and whether the user interrupted the training: then there may be fewer.
     """
-    job.folder.checkpoints.mkdir(exist_ok=True)
+    make_private(job.folder.checkpoints)
     parts = TRAININGS[job.plan.family].rows(job)
     follower = Follower(job, tracker, len(parts))
     members: list[Member[Any, Any]] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any, TypeVar
 import keras
 import pandas as pd
 
+from hounsfield.atomic import remove_tree
 from hounsfield.cohorts import Cohort
 from hounsfield.cohorts.request import DataRequest
 from hounsfield.errors import RunError, UsageError
@@ -23,6 +23,7 @@ from hounsfield.plans.base import BasePlan, Effort
 from hounsfield.plans.loading import check_changes, load_plan
 from hounsfield.progress import Progress, silent
 from hounsfield.runs.folder import RunFolder
+from hounsfield.runs.manifest import write_run_manifest
 from hounsfield.training.base import Job
 from hounsfield.training.finish import finish
 from hounsfield.training.networks import train_networks
@@ -93,28 +94,30 @@ def train(  # noqa: PLR0913 - what a user may want to say of a training
     check_network(network)
     seed = seed if seed is not None else plan.seed if plan is not None else 0
     folder = RunFolder.create(Path(out))
-    try:
-        prepared = prepare(request, seed=seed, progress=progress)
-        if plan is None:
-            plan = prepared.plan(effort=effort, minutes=minutes, network=network, seed=seed)
-        if minutes is not None and (changes or plan.minutes != minutes):
-            # Epochs that are set by hand would lift the limit.
-            changes = (*changes, f"minutes={minutes}")
-        plan = plan.model_copy(update={"seed": seed})
-        if changes:
-            plan = prepared.changed(plan, changes)
-        plan.save(folder.plan)
-        folder.write_cohort(prepared.cohort.table, prepared.cohort.box_table)
-        # Last of what the run needs to be continued: a folder that has it has all else.
-        folder.write_environment(
-            request.to_dict(), backend=keras.backend.backend(), hardware=Hardware.here(accelerators())
-        )
-        job = _job(folder, plan, prepared, request, progress, started)
-    except BaseException:
-        # Nothing was trained: the user may want to run the same command again.
-        folder.discard()
-        raise
-    return _run(job)
+    with folder.locked():
+        folder.require_new()
+        try:
+            prepared = prepare(request, seed=seed, progress=progress)
+            if plan is None:
+                plan = prepared.plan(effort=effort, minutes=minutes, network=network, seed=seed)
+            if minutes is not None and (changes or plan.minutes != minutes):
+                # Epochs that are set by hand would lift the limit.
+                changes = (*changes, f"minutes={minutes}")
+            plan = plan.model_copy(update={"seed": seed})
+            if changes:
+                plan = prepared.changed(plan, changes)
+            plan.save(folder.plan)
+            folder.write_cohort(prepared.cohort.table, prepared.cohort.box_table)
+            # Last of what the run needs to be continued: a folder that has it has all else.
+            folder.write_environment(
+                request.to_dict(), backend=keras.backend.backend(), hardware=Hardware.here(accelerators())
+            )
+            job = _job(folder, plan, prepared, request, progress, started)
+        except BaseException:
+            # Nothing was trained: the user may want to run the same command again.
+            folder.discard()
+            raise
+        return _run(job)
 
 
 def resume(path: Path | str, *, progress: Progress = silent) -> Run:
@@ -124,20 +127,25 @@ def resume(path: Path | str, *, progress: Progress = silent) -> Run:
         RunError: there is no such run, it is finished, or its data has changed.
     """
     folder = RunFolder.open(Path(path))
-    if folder.finished:
-        raise RunError(
-            f"The run {path} is finished: there is nothing to continue, and nothing in it was changed. To train "
-            f"longer, begin a new run with: hounsfield train DATA --plan {folder.plan} --set epochs=N"
-        )
-    plan = load_plan(folder.plan)
-    request = DataRequest.from_dict(folder.read_environment()["data"])
-    prepared = prepare(request, seed=plan.seed, progress=progress)
-    _require_same(folder.cohort, prepared.cohort.table, "rows or splits", request)
-    if prepared.cohort.box_table is not None:
-        _require_same(folder.boxes, prepared.cohort.box_table, "boxes", request)
-    # What the epochs took before counts as if it had been now.
-    started = time.monotonic() - folder.seconds_in_epochs()
-    return _run(_job(folder, plan, prepared, request, progress, started))
+    with folder.locked():
+        if folder.finished:
+            raise RunError(
+                f"The run {path} is finished: there is nothing to continue, and nothing in it was changed. To "
+                f"train longer, begin a new run with: hounsfield train DATA --plan {folder.plan} --set epochs=N"
+            )
+        folder.reopen()
+        plan = load_plan(folder.plan)
+        request = DataRequest.from_dict(folder.read_environment()["data"])
+        prepared = prepare(request, seed=plan.seed, progress=progress)
+        _require_same(folder.cohort, prepared.cohort.table, "rows or splits", request)
+        if prepared.cohort.box_table is not None:
+            _require_same(folder.boxes, prepared.cohort.box_table, "boxes", request)
+        # Runs of earlier versions, and those that lost power, may lack it.
+        if not folder.cohort.is_file():
+            folder.write_cohort(prepared.cohort.table, prepared.cohort.box_table)
+        # What the epochs took before counts as if it had been now.
+        started = time.monotonic() - folder.seconds_in_epochs()
+        return _run(_job(folder, plan, prepared, request, progress, started))
 
 
 def _require_same(kept: Path, table: pd.DataFrame, what: str, request: DataRequest) -> None:
@@ -183,7 +191,9 @@ def _run(job: Job[Any, Any]) -> Run:
     members, interrupted = train_networks(job, open_tracker(folder.tensorboard))
     folder.record("trained", seconds=round(time.monotonic() - started, 1), interrupted=interrupted)
     finished = finish(job, members)
-    if not interrupted:
-        shutil.rmtree(folder.checkpoints, ignore_errors=True)
     folder.record("finished", seconds=round(time.monotonic() - started, 1), peak_memory_mb=peak_memory_mb())
+    write_run_manifest(folder.path)
+    if not interrupted:
+        # Last: a run without checkpoints is finished, and what is not can be resumed.
+        remove_tree(folder.checkpoints)
     return Run(folder.path, finished.metrics, finished.diagnosis, finished.uncertainty, cohort.notes)

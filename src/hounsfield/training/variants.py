@@ -14,6 +14,7 @@ from hounsfield.evaluation.predictions import MISSING_CELLS
 from hounsfield.plans.labels import Plan
 from hounsfield.progress import Progress
 from hounsfield.runs.folder import RunFolder
+from hounsfield.safe_text import plain_cells
 from hounsfield.training.run import resume, train
 
 
@@ -46,7 +47,7 @@ def trained_variant(folder: RunFolder, plan: Plan, path: Path, progress: Progres
 def validation_table(folder: RunFolder) -> pd.DataFrame:
     """What a run says of its validation images, by image."""
     texts = dict.fromkeys(("image", "label", "patient", "prediction"), str)
-    table: pd.DataFrame = pd.read_csv(folder.predictions, dtype=texts, **MISSING_CELLS)
+    table = plain_cells(pd.read_csv(folder.predictions, dtype=texts, **MISSING_CELLS))
     return table[table["split"] == "validation"].set_index("image", drop=False)
 
 

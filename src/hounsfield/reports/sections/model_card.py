@@ -10,12 +10,13 @@ from hounsfield.reports.sections.content import with_interval
 from hounsfield.reports.sections.data import NAMES, shape_text
 from hounsfield.reports.sections.summary import limitations, where_not
 from hounsfield.runs import RunRecord
+from hounsfield.safe_text import markdown
 from hounsfield.version import __version__
 
 
 def model_card(run: RunRecord, page: Page[Any]) -> str:
     """The card as Markdown, after Mitchell et al., "Model cards for model reporting" (2019)."""
-    return "\n".join(_lines(run, page)) + "\n"
+    return "\n".join(map(markdown, _lines(run, page))) + "\n"
 
 
 def _lines(run: RunRecord, page: Page[Any]) -> Iterator[str]:

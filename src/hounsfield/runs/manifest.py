@@ -1,0 +1,176 @@
+"""``manifest.json`` of a run: the hash of every file that its training wrote, and of what later commands added."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hounsfield.atomic import flush, is_temporary, write_text
+from hounsfield.bundle import Bundle, bundle_faults
+from hounsfield.errors import HounsfieldError, RunError
+from hounsfield.integrity import digest, digests, files_below, seal_holds, sealed
+from hounsfield.runs import lock
+from hounsfield.textfiles import parse_json, read_text
+
+logger = logging.getLogger(__name__)
+
+NAME = "manifest.json"
+SIGNATURE = "manifest.sig"
+FORMAT_VERSION = 1
+# What the owner of a run writes, or a training keeps for itself; a folder of variants has runs of its own.
+UNLISTED = (
+    "about.yaml",
+    "ablation",
+    "bundle",
+    "checkpoints",
+    "learning_curve",
+    "tensorboard",
+    NAME,
+    SIGNATURE,
+    lock.NAME,
+)
+BUNDLE = "bundle/bundle.json"
+# Nothing is read from these; their reader may have edited them.
+PAGES = ("report.html", "MODEL_CARD.md")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a run or a bundle is whole.
+
+    Attributes:
+        folder: that was looked at.
+        faults: a sentence for each file that is missing, damaged or not listed; none where all is whole.
+        notes: what is allowed to be so, and worth knowing.
+        identity: of the bundle, where it could be read.
+    """
+
+    folder: Path
+    faults: tuple[str, ...]
+    notes: tuple[str, ...] = field(default=())
+    identity: str | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether every file is what was written."""
+        return not self.faults
+
+
+def write_run_manifest(folder: Path) -> None:
+    """Write the manifest of a run whose training has come to its end; all that it lists is on the disk then."""
+    names = [*files_below(folder, without=UNLISTED), *([BUNDLE] if (folder / BUNDLE).is_file() else [])]
+    for name in names:
+        flush(folder / name)
+    _write(folder, digests(folder, names))
+
+
+def record_files(folder: Path, paths: Iterable[Path]) -> None:
+    """Take files that a command has written into the manifest of a run; nothing is done in any other folder.
+
+    Args:
+        folder: of the run.
+        paths: files; those that lie elsewhere are left out.
+    """
+    if not (folder / NAME).is_file():
+        return
+    names = [path.relative_to(folder).as_posix() for path in paths if path.is_relative_to(folder) and path.is_file()]
+    # Of two commands that add to one run at once, the second waits: neither loses what the other wrote.
+    with lock.locked(folder, wait=True):
+        _write(folder, read_run_manifest(folder) | digests(folder, names))
+
+
+def read_run_manifest(folder: Path) -> dict[str, str]:
+    """File → hash.
+
+    Raises:
+        RunError: the manifest is damaged, was edited, or is of a newer version.
+    """
+    path = folder / NAME
+    try:
+        content = read_text(path).encode()
+        values: Any = parse_json(content)
+        hashes = {str(name): str(value) for name, value in values["files"].items()}
+        version = values["format_version"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(f"{path} is damaged ({error}). Restore the run from a copy.") from error
+    if version != FORMAT_VERSION:
+        raise RunError(f"{path} has format {version}: expected {FORMAT_VERSION}. Upgrade Hounsfield.")
+    if not seal_holds(content):
+        raise RunError(
+            f"{path} is not as it was written: the hash in it is not that of its content. Restore the run from a copy."
+        )
+    return hashes
+
+
+def check_run(folder: Path) -> None:
+    """Compare what a run is read from with its manifest; a run of an earlier version has none, which is logged.
+
+    Raises:
+        RunError: a file is missing or is another than was written; the message names it.
+    """
+    if not (folder / NAME).is_file():
+        logger.warning(
+            "The run %s is of an earlier version, or its training was not finished: it has no %s, so whether its files "
+            "are whole cannot be told.",
+            folder,
+            NAME,
+        )
+        return
+    hashes = {name: value for name, value in read_run_manifest(folder).items() if name not in (*PAGES, BUNDLE)}
+    for fault in _faults(folder, hashes):
+        raise RunError(f"{fault} Restore it from a copy of the run, or train again.")
+
+
+def verify(folder: Path) -> Verdict:
+    """Compare every file of a run, or of a bundle, with what was written.
+
+    Raises:
+        RunError: the folder holds neither.
+    """
+    is_run = (folder / "plan.yaml").is_file() or (folder / NAME).is_file()
+    if not is_run and not (folder / "bundle.json").is_file():
+        raise RunError(f"{folder} holds neither a run nor a bundle. Give the folder that 'hounsfield train' wrote.")
+    faults, notes = _run_faults(folder) if is_run else ([], [])
+    place = folder / "bundle" if is_run else folder
+    identity = None
+    try:
+        found, more = bundle_faults(place)
+        faults += found
+        notes += more
+        identity = None if found else Bundle.load(place).identity
+    except HounsfieldError as error:
+        faults.append(str(error))
+    return Verdict(folder, tuple(faults), tuple(notes), identity)
+
+
+def _run_faults(folder: Path) -> tuple[list[str], list[str]]:
+    leftovers = [f"{path} is what a process left half-written." for path in folder.iterdir() if is_temporary(path)]
+    if not (folder / NAME).is_file():
+        return [f"{folder} has no {NAME}: its training is not finished, or is of an earlier version."], leftovers
+    try:
+        hashes = read_run_manifest(folder)
+    except RunError as error:
+        return [str(error)], leftovers
+    surplus = sorted(set(files_below(folder, without=UNLISTED)) - set(hashes))
+    return list(_faults(folder, hashes)), leftovers + [f"{folder / name} is not listed." for name in surplus]
+
+
+def _faults(folder: Path, hashes: dict[str, str]) -> Iterable[str]:
+    for name, expected in hashes.items():
+        path = folder / name
+        if not path.is_file():
+            yield f"{path} is missing."
+        elif (found := digest(path)) != expected:
+            yield (
+                f"{path} is damaged or was changed: its SHA-256 is {found[:12]}…, and that of what was written is "
+                f"{expected[:12]}…."
+            )
+
+
+def _write(folder: Path, hashes: dict[str, str]) -> None:
+    (folder / SIGNATURE).unlink(missing_ok=True)
+    values = {"format_version": FORMAT_VERSION, "files": dict(sorted(hashes.items()))}
+    write_text(folder / NAME, sealed(values))

@@ -1,0 +1,125 @@
+"""A disk that forgets what was not flushed: the changes below a folder are recorded, and states after a loss rebuilt.
+
+The model is that of a journalling file system. What a file held when it was last flushed is kept; of a file that was
+changed since, the content is lost. The names in a folder are kept as they were when the folder was last flushed; of
+later changes any first part may be kept, each as a whole.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+Names = dict[str, int]
+
+
+@dataclass
+class Disk:
+    """What happened below a folder, in order.
+
+    Attributes:
+        root: the folder.
+        kinds: of each inode, "file" or "folder".
+        held: descriptors of all of them.
+        events: ("names", folder, names), ("flushed file", file, content), ("flushed folder", folder, None) or
+            ("done", what, None), where files and folders are numbers of inodes.
+    """
+
+    root: Path
+    events: list[tuple[str, Any, Any]] = field(default_factory=list)
+    kinds: dict[int, str] = field(default_factory=dict)
+    held: list[int] = field(default_factory=list)
+    _seen: dict[int, Names] = field(default_factory=dict)
+
+    def look(self) -> None:
+        """Note which names have changed since the last look."""
+        for folder, _, _ in os.walk(self.root):
+            entries = list(os.scandir(folder))
+            # Kept open, so that no number is given to another file when this one is removed.
+            self.held += [os.open(entry.path, os.O_RDONLY) for entry in entries if entry.inode() not in self.kinds]
+            names = {entry.name: entry.inode() for entry in entries}
+            self.kinds |= {entry.inode(): "folder" if entry.is_dir() else "file" for entry in entries}
+            number = Path(folder).stat().st_ino
+            if self._seen.get(number) != names:
+                self._seen[number] = names
+                self.events.append(("names", number, names))
+
+    def flushed(self, descriptor: int) -> None:
+        """Note what the disk has of a file or a folder now."""
+        self.look()
+        status = os.fstat(descriptor)
+        if self.kinds.get(status.st_ino) == "folder" or status.st_ino == self.root.stat().st_ino:
+            self.events.append(("flushed folder", status.st_ino, None))
+        else:
+            self.events.append(("flushed file", status.st_ino, os.pread(descriptor, status.st_size, 0)))
+
+    def done(self, what: str) -> None:
+        """Note that something was said to be done."""
+        self.look()
+        self.events.append(("done", what, None))
+
+    def after_loss(self, end: int, target: Path, generator: np.random.Generator) -> None:
+        """Rebuild a state that a loss of power after so many events may leave."""
+        contents: dict[int, bytes] = {}
+        versions: dict[int, list[Names]] = {}
+        for kind, number, value in self.events[:end]:
+            if kind == "names":
+                versions.setdefault(number, []).append(value)
+            elif kind == "flushed file":
+                contents[number] = value
+            elif kind == "flushed folder" and number in versions:
+                versions[number] = versions[number][-1:]
+        # Before the first flush of a folder it may be empty.
+        flushed = {number for kind, number, _ in self.events[:end] if kind == "flushed folder"}
+        kept = {number: found if number in flushed else [{}, *found] for number, found in versions.items()}
+        self._rebuild(self.root.stat().st_ino, target, (contents, kept, generator))
+
+    def _rebuild(self, folder: int, target: Path, state: tuple[dict[int, bytes], dict[int, list[Names]], Any]) -> None:
+        contents, kept, generator = state
+        target.mkdir()
+        versions = kept.get(folder, [{}])
+        for name, number in versions[generator.integers(len(versions))].items():
+            if self.kinds[number] == "folder":
+                self._rebuild(number, target / name, state)
+            else:
+                (target / name).write_bytes(contents.get(number, b""))
+
+
+@contextmanager
+def recorded(root: Path) -> Iterator[Disk]:
+    """Record what happens below an empty folder."""
+    disk = Disk(root)
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        fsync(descriptor)
+        disk.flushed(descriptor)
+
+    def looked(name: str) -> Any:
+        original = getattr(os, name)
+
+        def call(*args: Any, **options: Any) -> Any:
+            disk.look()
+            result = original(*args, **options)
+            disk.look()
+            return result
+
+        return call
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", noted)
+        for name in ("rename", "replace", "link"):
+            patch.setattr(os, name, looked(name))
+        disk.look()
+        try:
+            yield disk
+        finally:
+            for descriptor in disk.held:
+                os.close(descriptor)
