@@ -27,7 +27,9 @@ def delimiter_of(path: Path) -> str:
     """
     require_regular(path)
     with path.open(encoding="utf-8-sig") as stream:
-        first = stream.readline(MAX_LINE)
+        first, second = stream.readline(MAX_LINE), stream.readline(MAX_LINE)
+    # Of a row that is longer than its header pandas would make an index of as many levels.
+    delimiter_in(second)
     return delimiter_in(first)
 
 

@@ -92,7 +92,10 @@ def _parsed(text: str, separator: str, *, header: int | None = None, rows: int |
 
 
 def _separator(text: str) -> str:
-    return delimiter_in(text[:MAX_LINE].partition("\n")[0])
+    first, _, rest = text[: 2 * MAX_LINE].partition("\n")
+    # Of a row that is longer than its header pandas would make an index of as many levels.
+    delimiter_in(rest.partition("\n")[0])
+    return delimiter_in(first)
 
 
 def _text_of(path: Path, notes: list[str]) -> str:
