@@ -15,7 +15,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit, RLELossless, generate_uid
 
 from dicom_samples import make_dicom, make_series
-from hounsfield.errors import ImageError, SeveralVolumes
+from hounsfield.errors import ImageError, SeveralVolumes, UsageError
 from hounsfield.images import group_series, read_image, read_series
 from test_dicom import FRAMES, PLACE, STORED, enhanced, item
 
@@ -315,6 +315,15 @@ def test_uneven_slices_are_resampled_on_request(tmp_path) -> None:
     image = read_series(tmp_path, uneven="resample")
     assert (image.shape[0], image.spacing[0]) == (6, 2.0)
     np.testing.assert_allclose(image.pixels[:, 0, 0, 0], [0, 20, 40, 60, 80, 100], atol=0.51)
+
+
+def test_uneven_slices_are_resampled_by_the_setting(tmp_path, monkeypatch) -> None:
+    make_series(tmp_path, [0, 2.0, 5, 8.1, 10.6])
+    monkeypatch.setenv("HOUNSFIELD_UNEVEN", "resample")
+    assert read_series(tmp_path).shape[0] == 6
+    monkeypatch.setenv("HOUNSFIELD_UNEVEN", "stretch")
+    with pytest.raises(UsageError, match="resample, refuse"):
+        read_series(tmp_path)
 
 
 def test_slices_without_positions_stand_in_the_order_of_their_numbers(tmp_path, caplog) -> None:

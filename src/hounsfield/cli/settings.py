@@ -9,9 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-# As images.limits and images.reading name them; those modules are not loaded for a page of help.
+# As images.limits, images.reading and images.series name them; those modules are not loaded for a page of help.
 MAX_PIXELS_VARIABLE = "HOUNSFIELD_MAX_PIXELS"
 VOLUME_VARIABLE = "HOUNSFIELD_VOLUME"
+UNEVEN_VARIABLE = "HOUNSFIELD_UNEVEN"
 MaxPixels = Annotated[
     int | None, typer.Option("--max-pixels", min=1, help="The most values that one image may have (2147483648).")
 ]
@@ -19,8 +20,20 @@ Volume = Annotated[
     int | None,
     typer.Option("--volume", "--frame", min=0, help="Which volume, from 0, of files and series that hold several."),
 ]
+Uneven = Annotated[
+    str | None,
+    typer.Option(
+        "--uneven",
+        metavar="RULE",
+        help="Unevenly spaced DICOM slices: resample, refuse, or resample only 'two spacings' (the default).",
+    ),
+]
 # Parameter -> its annotation, and the variable of the environment that holds it.
-SETTINGS = {"max_pixels": (MaxPixels, MAX_PIXELS_VARIABLE), "volume": (Volume, VOLUME_VARIABLE)}
+SETTINGS = {
+    "max_pixels": (MaxPixels, MAX_PIXELS_VARIABLE),
+    "volume": (Volume, VOLUME_VARIABLE),
+    "uneven": (Uneven, UNEVEN_VARIABLE),
+}
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:

@@ -15,6 +15,7 @@ from hounsfield.errors import CohortError, ImageError
 from hounsfield.images import Reference
 from hounsfield.images.image import Image
 from hounsfield.images.reading import read_reference, volume_setting
+from hounsfield.images.series import uneven_setting
 
 # Files are read in groups of at most so many, and of about so many bytes.
 GROUP_FILES = 32
@@ -55,7 +56,7 @@ class FileSource:
         """See ``ImageSource.digest``; a file is identified by its path, size and time of change."""
         digest = hashlib.blake2b(str(self.root.resolve()).encode(), digest_size=16)
         # Without a number, the setting decides which volume of a file is read.
-        digest.update(f"{volume_setting()}\n".encode())
+        digest.update(f"{volume_setting()} {uneven_setting()}\n".encode())
         for reference in references:
             for path in self._files_of(reference):
                 digest.update(f"{reference.text}|{file_identity(path)}\n".encode())

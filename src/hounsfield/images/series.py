@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from hounsfield.errors import ImageError
+from hounsfield.errors import ImageError, UsageError
 from hounsfield.images.dicom import decode, read_dicom
 from hounsfield.images.dicom_header import Header
 from hounsfield.images.image import Image
@@ -27,6 +28,9 @@ logger = logging.getLogger(__name__)
 
 # Samples of a pixel of a slide.
 COLOURS = 3
+Uneven = Literal["two spacings", "resample", "refuse"]
+# Sets what is done with uneven slices for a whole process and those that it starts.
+UNEVEN_VARIABLE = "HOUNSFIELD_UNEVEN"
 # Files of up to this many bytes together are read once and kept until they are decoded, larger series twice.
 KEPT_BYTES = 2**29
 
@@ -37,7 +41,7 @@ def read_series(
     volume: int | None = None,
     level: int | None = None,
     tilt: Literal["resample", "refuse"] = "resample",
-    uneven: Literal["two spacings", "resample", "refuse"] = "two spacings",
+    uneven: Uneven | None = None,
     max_pixels: int | None = None,
     progress: Progress = silent,
 ) -> Image:
@@ -53,7 +57,8 @@ def read_series(
         tilt: what to do with slices from a tilted gantry: shift each along its plane, linearly interpolated, so that
             the axes of the volume are at right angles; or refuse them.
         uneven: what to do with slices of uneven spacing: interpolate linearly to the smallest distance, only where they
-            come in blocks of two spacings or always; or refuse them.
+            come in blocks of two spacings or always; or refuse them. By default the command line's --uneven, and
+            without it "two spacings".
         max_pixels: the most values that the volume may have.
         progress: hears of every slice.
 
@@ -75,11 +80,26 @@ def read_series(
         logger.warning("%s: %s", series.paths[0].parent, note)
     if series.kind == "image":
         return read_dicom(series.paths[0], limit, series.volume)
-    is_resampled = _check_readable(series, tilt, uneven)
+    is_resampled = _check_readable(series, tilt, uneven or uneven_setting())
     image = _volume(series, opened, limit, progress)
     if is_resampled:
         return _evened(image, series)
     return straightened(image) if series.is_tilted else image
+
+
+def uneven_setting() -> Uneven:
+    """What is done with slices of uneven spacing where nothing else is asked: the command line's --uneven.
+
+    Raises:
+        UsageError: the setting is no such word.
+    """
+    text = os.environ.get(UNEVEN_VARIABLE, "") or "two spacings"
+    for known in get_args(Uneven):
+        if text == known:
+            return cast("Uneven", known)
+    raise UsageError(
+        f"The environment variable {UNEVEN_VARIABLE} is '{text}': expected one of {', '.join(get_args(Uneven))}."
+    )
 
 
 def _check_readable(series: Series, tilt: str, uneven: str) -> bool:
@@ -92,7 +112,7 @@ def _check_readable(series: Series, tilt: str, uneven: str) -> bool:
     if series.problems and not is_resampled:
         raise ImageError(
             f"The series in {folder} is no even volume: {'; '.join(series.problems)}. Export the series again, read "
-            "its files as single images, or, if it is unevenly spaced, read it with uneven='resample'."
+            "its files as single images, or, if it is unevenly spaced, have it resampled (--uneven resample)."
         )
     if series.is_tilted and tilt == "refuse":
         raise ImageError(
