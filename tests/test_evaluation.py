@@ -321,8 +321,16 @@ def test_a_table_of_several_labels_tells_its_threshold() -> None:
     assert not any("threshold" in note for note in plain.notes)
 
 
-def test_decisions_that_no_one_threshold_makes_are_told_of() -> None:
+def test_each_label_has_the_threshold_of_its_decisions() -> None:
     read = predictions_from_table(labels_table((0.3, 0.7)))
+    assert read.threshold == pytest.approx((0.3, 0.7), abs=0.03)
+    assert (read.answers.decisions == read.answers.truth).all()
+    assert any("a threshold for each label" in note for note in read.notes)
+
+
+def test_decisions_that_no_threshold_makes_are_told_of() -> None:
+    rows = labels_table((0.3, 0.7))
+    read = predictions_from_table(rows.assign(prediction=rows["prediction"].iloc[::-1].to_numpy()))
     assert read.threshold == 0.5
     assert any("No threshold gives the column 'prediction'" in note for note in read.notes)
 

@@ -299,7 +299,7 @@ def test_an_output_of_another_kind_is_wrong_usage(tmp_path: Path) -> None:
 
 
 def test_commas_and_quotes_in_names_survive(tmp_path: Path) -> None:
-    rows = [{"image": 'a,"b"\n.png', "prediction": "x;y"}]
+    rows = [{"image": 'a,"b".png', "prediction": "x;y"}]
     tables.write_table(tmp_path / "t.csv", ["image", "prediction"], rows)
     with (tmp_path / "t.csv").open(newline="") as stream:
         assert list(csv.DictReader(stream)) == rows
