@@ -484,3 +484,14 @@ def test_folders_named_after_patients_are_the_patients_of_a_table(tmp_path: Path
     cohort = load_cohort(tmp_path / "t.csv")
     assert cohort.table["patient"].tolist() == [f"patient{number // 2:05d}" for number in range(8)]
     assert "The folders such as 'patient00000' were taken for the patients: 4." in told(cohort)
+
+
+def test_one_folder_of_a_split_beside_another_folder_is_refused(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for folder in ("train/a", "train/b", "other"):
+        (tmp_path / folder).mkdir(parents=True)
+        for number in range(8):
+            pixels = generator.integers(0, 255, (16, 16), np.uint8)
+            cv2.imwrite(str(tmp_path / folder / f"{number}.png"), pixels)
+    with pytest.raises(CohortError, match="--exclude 'other'"):
+        load_cohort(tmp_path)

@@ -243,7 +243,8 @@ def _splits_of(tree: Tree, names: Sequence[str], deeper: Sequence[_File], level:
                 "The folders are splits by their names: " + ", ".join(f"{n} ({s})" for n, s in found.items()) + "."
             )
         return found
-    if len(exact) < 2:
+    # One such name alone may be a class; not where class folders lie below it.
+    if len(exact) < 2 and not exact & holding:
         return None
     rest = [name for name in names if name not in exact]
     if rest:
