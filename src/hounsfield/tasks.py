@@ -1,7 +1,7 @@
 """What is told of an image: the tasks, what each asks of a network, and how its outputs become decisions.
 
-A family is one kind of truth (labels, values, boxes); what differs by family is one entry in each room's table. A
-task is how the truth of a family is put. This module is the only one that knows what a task's name means.
+A family is one kind of truth (labels, values, boxes, masks); what differs by family is one entry in each room's table.
+A task is how the truth of a family is put. This module is the only one that knows what a task's name means.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from hounsfield.errors import UsageError
 # Of a network's input: values along an axis, and in all. A file that is damaged or made up may state any number.
 MAX_LENGTH = 2**16
 MAX_VALUES = 2**31
-Family = Literal["labels", "values", "boxes"]
+Family = Literal["labels", "values", "boxes", "masks"]
 LabelTask = Literal["binary", "multi-class", "multi-label"]
 ValueTask = Literal["regression", "ordinal"]
-Task = Literal["binary", "multi-class", "multi-label", "regression", "ordinal", "detection"]
+Task = Literal["binary", "multi-class", "multi-label", "regression", "ordinal", "detection", "segmentation"]
 Activation = Literal["sigmoid", "softmax", "linear"]
 # Above which a label is predicted: one for all, or one for each output.
 Threshold = float | tuple[float, ...]
@@ -57,11 +57,17 @@ TASKS: dict[Task, Traits] = {
     "regression": Traits("values", "linear"),
     "ordinal": Traits("values", "sigmoid", ordered=True),
     "detection": Traits("boxes", "sigmoid", multi_label=True),
+    "segmentation": Traits("masks", "linear", multi_label=True),
 }
 
 
 # What a model of a family is called in messages.
-MODEL_NAMES: dict[Family, str] = {"labels": "classifier", "values": "regressor", "boxes": "detector"}
+MODEL_NAMES: dict[Family, str] = {
+    "labels": "classifier",
+    "values": "regressor",
+    "boxes": "detector",
+    "masks": "segmenter",
+}
 
 
 def known_task(name: str) -> Task:

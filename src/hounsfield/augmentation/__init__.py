@@ -1,4 +1,4 @@
-"""Random layers for 2D and 3D batches, and changes of single images that move their boxes too."""
+"""Random layers for 2D and 3D batches, and changes of single images that move their boxes or masks too."""
 
 from hounsfield.augmentation.build import build_layers
 from hounsfield.augmentation.layers import RandomErase, RandomIntensity, RandomlyUnchanged, RandomSpatial

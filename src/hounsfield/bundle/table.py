@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hounsfield.bundle import boxes, labels, values
+from hounsfield.bundle import boxes, labels, masks, values
 from hounsfield.bundle.base import Form
 from hounsfield.tasks import Family
 
-FORMS: dict[Family, Form] = {"labels": labels, "values": values, "boxes": boxes}
+FORMS: dict[Family, Form] = {"labels": labels, "values": values, "boxes": boxes, "masks": masks}

@@ -81,6 +81,16 @@ def _separable(writer: GraphWriter, layer: Any, source: Tensor) -> Tensor:
     )
 
 
+def _transposed_convolution(writer: GraphWriter, layer: Any, source: Tensor) -> Tensor:
+    """Of windows that lie side by side, so that paddings have nothing to add."""
+    if tuple(layer.kernel_size) != tuple(layer.strides) or layer.data_format != "channels_last":
+        raise NotConvertible(f"{layer.name} has overlapping windows or channels first")
+    # Keras has (*size, outputs, inputs), ONNX (inputs, outputs, *size).
+    weights = writer.constant(np.moveaxis(_numpy(layer.kernel), (-1, -2), (0, 1)), of=layer.kernel)
+    sides = {"kernel_shape": list(layer.kernel_size), "strides": list(layer.strides)}
+    return _finish(writer, layer, writer.node("ConvTranspose", source.name, weights, **sides), source.rank)
+
+
 def _dense(writer: GraphWriter, layer: Any, source: Tensor) -> Tensor:
     name = writer.node("MatMul", writer.channels_last(source), writer.constant(_numpy(layer.kernel), of=layer.kernel))
     if layer.use_bias:
@@ -150,6 +160,12 @@ def _layer_normalisation(writer: GraphWriter, layer: Any, source: Tensor) -> Ten
     return writer.channels_first(name, source.shape)
 
 
+def _instance_normalisation(writer: GraphWriter, layer: Any, source: Tensor) -> Tensor:
+    scale, shift = (writer.constant(_numpy(value), of=value) for value in (layer.gamma, layer.beta))
+    name = writer.node("InstanceNormalization", source.name, scale, shift, epsilon=layer.epsilon)
+    return Tensor(name, source.shape)
+
+
 def _normalisation(writer: GraphWriter, layer: Any, source: Tensor) -> Tensor:
     _last_axis_only(layer, source)
     if layer.invert:
@@ -187,6 +203,10 @@ def _relu(writer: GraphWriter, layer: Any, source: Tensor) -> Tensor:
     if layer.max_value is None:
         return Tensor(writer.node("Relu", source.name), source.shape)
     return Tensor(clipped(writer, source.name, 0, layer.max_value), source.shape)
+
+
+def _leaky_relu(writer: GraphWriter, layer: Any, source: Tensor) -> Tensor:
+    return Tensor(writer.node("LeakyRelu", source.name, alpha=float(layer.negative_slope)), source.shape)
 
 
 # -- Several inputs, and shapes --------------------------------------------------------------------------------------
@@ -288,6 +308,7 @@ _IDENTITIES = (
 # Name of a Keras layer or operation -> the function that writes its inference.
 LAYERS: dict[str, Callable[..., Tensor]] = {
     **{f"Conv{rank}": _convolution for rank in _RANKS},
+    **{f"Conv{rank}Transpose": _transposed_convolution for rank in _RANKS},
     **{f"DepthwiseConv{rank}": _depthwise for rank in _RANKS},
     **{f"SeparableConv{rank}": _separable for rank in _RANKS},
     **{f"MaxPooling{rank}": _pooling("MaxPool") for rank in _RANKS},
@@ -301,6 +322,7 @@ LAYERS: dict[str, Callable[..., Tensor]] = {
     "Dense": _dense,
     "BatchNormalization": _batch_normalisation,
     "LayerNormalization": _layer_normalisation,
+    "InstanceNormalization": _instance_normalisation,
     "Normalization": _normalisation,
     "Rescaling": _rescaling,
     "LayerScale": _layer_scale,
@@ -309,6 +331,7 @@ LAYERS: dict[str, Callable[..., Tensor]] = {
         writer.node("Softmax", source.name, axis=source.axis(layer.axis)), source.shape
     ),
     "ReLU": _relu,
+    "LeakyReLU": _leaky_relu,
     "Add": _merge("Add"),
     "Subtract": _merge("Sub"),
     "Multiply": _merge("Mul"),

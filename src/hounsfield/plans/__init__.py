@@ -1,17 +1,27 @@
 """The plan of each family: every decision of a training with its reason, read and changed without Keras."""
 
-from hounsfield.plans.augmentation import SCENE_STRENGTHS, STRENGTHS, Augmentation, SceneAugmentation, Strength
+from hounsfield.plans.augmentation import (
+    PATCH_STRENGTHS,
+    SCENE_STRENGTHS,
+    STRENGTHS,
+    Augmentation,
+    PatchAugmentation,
+    SceneAugmentation,
+    Strength,
+)
 from hounsfield.plans.base import BasePlan, Effort
 from hounsfield.plans.boxes import DetectionPlan
 from hounsfield.plans.decision import Decision
 from hounsfield.plans.detector_settings import DetectorSettings
 from hounsfield.plans.labels import Plan
 from hounsfield.plans.loading import check_changes, load_plan
+from hounsfield.plans.masks import MaskPlan
 from hounsfield.plans.table import PLANS
 from hounsfield.plans.values import ValuePlan
 from hounsfield.plans.whole_images import WholeImagePlan
 
 __all__ = [
+    "PATCH_STRENGTHS",
     "PLANS",
     "SCENE_STRENGTHS",
     "STRENGTHS",
@@ -21,6 +31,8 @@ __all__ = [
     "DetectionPlan",
     "DetectorSettings",
     "Effort",
+    "MaskPlan",
+    "PatchAugmentation",
     "Plan",
     "SceneAugmentation",
     "Strength",

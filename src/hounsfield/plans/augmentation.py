@@ -129,3 +129,32 @@ SCENE_STRENGTHS: dict[Strength, SceneAugmentation] = {
     "medium": SceneAugmentation(scale=0.5, stretch=0.1, mosaic=0.25),
     "strong": SceneAugmentation(scale=1.0, stretch=0.2, mosaic=0.5),
 }
+
+
+class PatchAugmentation(BaseModel):
+    """Limits of the random changes of a patch, which move its mask too.
+
+    Attributes:
+        flip_axes: spatial axes that are mirrored with probability one half.
+        rotation: largest turn in each plane, degrees; a plane in which pixels lie much further apart along one axis is
+            not turned.
+        scale: largest relative change of size (0.25: factors from 1/1.25 to 1.25), common to all axes.
+        stretch: the same, drawn for each axis on its own.
+        unchanged_share: probability that a patch is neither turned nor scaled.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    flip_axes: tuple[int, ...] = ()
+    rotation: float = Field(0.0, ge=0, le=180)
+    scale: float = Field(0.0, ge=0, le=1)
+    stretch: float = Field(0.0, ge=0, le=1)
+    unchanged_share: float = Field(0.0, ge=0, lt=1)
+
+
+PATCH_STRENGTHS: dict[Strength, PatchAugmentation] = {
+    "none": PatchAugmentation(),
+    "light": PatchAugmentation(rotation=10, scale=0.1, unchanged_share=0.5),
+    "medium": PatchAugmentation(rotation=20, scale=0.2, stretch=0.05, unchanged_share=0.4),
+    "strong": PatchAugmentation(rotation=30, scale=0.4, stretch=0.1, unchanged_share=0.3),
+}
