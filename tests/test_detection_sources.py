@@ -539,7 +539,7 @@ def write_maps(folder: Path, count: int = 2) -> None:
 
 def test_boxes_around_values_and_around_components(tmp_path: Path) -> None:
     write_maps(tmp_path)
-    cohort = load_cohort(tmp_path)
+    cohort = load_cohort(tmp_path, task="detection", labels=("1", "3"))
     assert (cohort.kind, cohort.labels, cohort.box_rank) == ("label maps", ("1", "3"), 3)
     assert cohort.boxes(0)[0].tolist() == [[1, 2, 1, 9, 5, 7], [6, 7, 7, 9, 9, 11]]
     (tmp_path / "dataset.json").write_text(json.dumps({"labels": {"0": "background", "1": "head", "3": "tail"}}))
@@ -579,15 +579,15 @@ def test_a_damaged_volume_among_good_ones_is_left_to_its_reader(tmp_path: Path) 
 def test_maps_that_do_not_lie_on_their_images_are_named(tmp_path: Path) -> None:
     write_maps(tmp_path, 24)
     write_volume(tmp_path / "labelsTr" / "case3.nii.gz", label_volume(), spacing=2.0)
-    cohort = load_cohort(tmp_path)
+    cohort = load_cohort(tmp_path, kind="label maps")
     assert len(cohort) == 23
     assert "case3_0000.nii.gz (its label map lies elsewhere" in notes(cohort)
     write_volume(tmp_path / "labelsTr" / "case4.nii.gz", label_volume()[:8])
     with pytest.raises(CohortError, match=r"Found 2 of 24 images .* whose label map cannot be used"):
-        load_cohort(tmp_path)
+        load_cohort(tmp_path, kind="label maps")
     write_maps(tmp_path, 24)
     write_volume(tmp_path / "labelsTr" / "case0.nii.gz", label_volume() * 0.5)
-    assert "not whole numbers" in notes(load_cohort(tmp_path))
+    assert "not whole numbers" in notes(load_cohort(tmp_path, kind="label maps"))
 
 
 def test_kinds_of_boxes_can_be_forced_and_only_where_they_are(tmp_path: Path) -> None:

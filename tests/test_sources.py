@@ -249,7 +249,7 @@ def test_images_elsewhere(tmp_path):
     assert len(load_cohort(table, images=tmp_path / "images")) == 4
 
 
-@pytest.mark.parametrize("kind", ["class folders", "medmnist", "npy pair", "label maps", "phantom"])
+@pytest.mark.parametrize("kind", ["class folders", "medmnist", "npy pair", "masks", "phantom"])
 def test_a_folder_of_images_is_refused_where_none_would_be_looked_for(tmp_path, kind):
     data = f"{tmp_path / 'images.npy'},{tmp_path / 'labels.npy'}" if kind == "npy pair" else tmp_path
     if kind == "class folders":
@@ -260,7 +260,7 @@ def test_a_folder_of_images_is_refused_where_none_would_be_looked_for(tmp_path, 
     elif kind == "npy pair":
         np.save(tmp_path / "images.npy", np.zeros((4, 6, 6), np.uint8))
         np.save(tmp_path / "labels.npy", np.array([0, 0, 1, 1]))
-    elif kind == "label maps":
+    elif kind == "masks":
         for name in ("images", "labels"):
             image(tmp_path / name / "0.png")
     else:
@@ -689,7 +689,7 @@ def test_images_beside_label_maps_are_no_classes(tmp_path):
     for name in ("images", "labels"):
         for number in range(3):
             image(tmp_path / name / f"{number}.png")
-    assert load_cohort(tmp_path).kind == "label maps"
+    assert load_cohort(tmp_path).kind == "masks"
     assert load_cohort(tmp_path, kind="class folders").labels == ("images", "labels")
 
 

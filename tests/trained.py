@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hounsfield.cohorts.request import DataRequest
 from hounsfield.training import Run, train
 from plans import small_plan, write_pair
 from scenes import TINY, squares
@@ -32,6 +33,7 @@ def train_detector(folder: Path) -> Trained:
     return Trained(data, train(data, folder / "run", effort="quick", changes=DETECTOR_CHANGES))
 
 
-def run_of(data: Path, out: Path, *changes: str) -> dict[str, Any]:
+def run_of(data: DataRequest | Path, out: Path, *changes: str) -> dict[str, Any]:
     """The metrics of a tiny detector of other data or settings, after two epochs."""
-    return train(str(data), out, effort="quick", changes=(*TINY, "epochs=2", "validate_every=2", *changes)).metrics
+    request = data if isinstance(data, DataRequest) else str(data)
+    return train(request, out, effort="quick", changes=(*TINY, "epochs=2", "validate_every=2", *changes)).metrics

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hounsfield.cohorts.request import DataRequest
 from hounsfield.training import resume, train
 from scenes import balls, squares
 from trained import DETECTOR_CHANGES, Trained, run_of
@@ -33,7 +34,8 @@ def test_a_resumed_run_is_the_unbroken_one(trained_detector: Trained, tmp_path: 
 
 
 def test_volumes_are_trained_by_the_same_code(tmp_path: Path) -> None:
-    metrics = run_of(balls(tmp_path / "data"), tmp_path / "run", "width=2")
+    data = DataRequest(str(balls(tmp_path / "data")), kind="label maps")
+    metrics = run_of(data, tmp_path / "run", "width=2")
     assert metrics["test"]["ap"]["n"] > 0
     columns = list(pd.read_csv(tmp_path / "run" / "predictions.csv").columns)
     assert columns == ["image", "label", "score", "z0", "y0", "x0", "z1", "y1", "x1", "split"]

@@ -2,6 +2,8 @@
 
 from hounsfield.cohorts.cohort import Cohort, ImageSource
 from hounsfield.cohorts.digest import pixel_digest
+from hounsfield.cohorts.mask_store import MaskStore
+from hounsfield.cohorts.masks import read_mask
 from hounsfield.cohorts.public import MEDMNIST, cache_folder, get_medmnist
 from hounsfield.cohorts.sources import KINDS, load_cohort, load_request
 from hounsfield.cohorts.split import assign_folds, assign_splits
@@ -14,6 +16,7 @@ __all__ = [
     "TARGETS",
     "Cohort",
     "ImageSource",
+    "MaskStore",
     "SceneStore",
     "Store",
     "assign_folds",
@@ -23,4 +26,5 @@ __all__ = [
     "load_cohort",
     "load_request",
     "pixel_digest",
+    "read_mask",
 ]

@@ -13,14 +13,12 @@ import pandas as pd
 from hounsfield.boxes import COLUMNS as BOX_COLUMNS
 from hounsfield.boxes import are_valid, clipped, sides
 from hounsfield.cohorts.box_table import box_rank
-from hounsfield.cohorts.build import attribute, name_patients, optional_column, read_splits
 from hounsfield.cohorts.cohort import SEPARATOR, Cohort
 from hounsfield.cohorts.files import FileSource, typed_places
-from hounsfield.cohorts.headers import fill_from_headers
+from hounsfield.cohorts.image_rows import image_rows
 from hounsfield.cohorts.labels import check_known, class_order, misspellings, tidy
 from hounsfield.cohorts.options import MAX_BAD_FRACTION, NUM_NAMED, Options
 from hounsfield.cohorts.shapes import image_shapes
-from hounsfield.cohorts.tables import check_inside, drop_missing_files
 from hounsfield.errors import CohortError
 
 # A box may stand out by so many pixels before its clipping is worth a word: annotators count the last pixel variously.
@@ -77,7 +75,7 @@ def build_box_cohort(found: Annotations, options: Options, *, root: Path, kind: 
             have another size than the source says.
     """
     where = f"the {kind} data {name}"
-    table, notes = _images(found, options, root, where)
+    table, notes = image_rows(found.images, options, root, where)
     shapes = image_shapes(root, table["image"].tolist())
     table, told = _drop_other_sizes(table, shapes, found.sizes, where)
     notes += told
@@ -90,30 +88,6 @@ def build_box_cohort(found: Annotations, options: Options, *, root: Path, kind: 
     told_all = (*found.notes, *notes)
     places = typed_places(table["image"], root)
     return Cohort(table, "detection", labels, FileSource(root), kind, name, told_all, boxes, places)
-
-
-def _images(found: Annotations, options: Options, root: Path, where: str) -> tuple[pd.DataFrame, list[str]]:
-    """The table of samples but for its labels."""
-    table = found.images.drop_duplicates(ignore_index=True)
-    twice = table["image"][table["image"].duplicated()]
-    if len(twice):
-        rows = table[table["image"] == twice.iloc[0]]
-        columns = [column for column in rows.columns if len(set(rows[column].astype(str))) > 1]
-        raise CohortError(
-            f"Found {twice.nunique()} images of {where} listed several times with different {', '.join(columns)}, "
-            f"first '{twice.iloc[0]}'. Expected each image once, in one split. Correct the lists."
-        )
-    check_inside(table["image"], root, options.allow_outside, where)
-    table, notes = drop_missing_files(table, root, where)
-    # Before the headers, which fill what the table lacks: its own patients count.
-    table, told = name_patients(table, options, where)
-    table = fill_from_headers(table, root, options.progress)
-    splits, split_notes = read_splits(table, options, where)
-    final = pd.DataFrame({"image": table["image"], "patient": optional_column(table, "patient"), "split": splits})
-    # A column 'label' is made of the boxes.
-    for column in table.columns.difference([*final.columns, "label"], sort=False):
-        final[column] = attribute(table[column])
-    return final, [*notes, *told, *split_notes]
 
 
 def _drop_other_sizes(

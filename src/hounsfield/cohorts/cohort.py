@@ -22,6 +22,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from hounsfield.cohorts import box_table as box_tables
+from hounsfield.cohorts.masks import Masks
 from hounsfield.cohorts.targets import TARGETS
 from hounsfield.cohorts.targets.boxes import box_counts, known_boxes
 from hounsfield.cohorts.targets.labels import SEPARATOR, SPLITS, UNKNOWN
@@ -34,7 +35,7 @@ __all__ = ["OWN_COLUMNS", "REQUIRED_COLUMNS", "SEPARATOR", "SPLITS", "UNKNOWN", 
 
 REQUIRED_COLUMNS = ("image", "label", "patient", "split")
 # Columns that are no attributes of a sample.
-OWN_COLUMNS = ("sample", *REQUIRED_COLUMNS, UNKNOWN)
+OWN_COLUMNS = ("sample", *REQUIRED_COLUMNS, UNKNOWN, "mask")
 
 
 class ImageSource(Protocol):
@@ -57,11 +58,12 @@ class Cohort:
     Attributes:
         table: one row per sample under a RangeIndex. Columns: ``sample`` (its key, distinct in each row; made of
             ``image`` where it is not given), ``image`` (the text of its reference), ``label`` (multi-label: labels with
-            ``;`` between them, empty for none; detection: the classes of its boxes likewise), ``patient`` (missing
-            where unknown), ``split`` (``train``, ``validation``, ``test`` or missing), ``unknown_labels`` (only of a
-            multi-label task, and only where there are such: the labels of which it is not known whether they hold,
-            joined likewise), then any attribute columns.
-        task: what is predicted: ``binary``, ``multi-class``, ``multi-label`` or ``detection``.
+            ``;`` between them, empty for none; detection and segmentation: what is marked likewise), ``patient``
+            (missing where unknown), ``split`` (``train``, ``validation``, ``test`` or missing), ``unknown_labels``
+            (only of a multi-label task, and only where there are such: the labels of which it is not known whether
+            they hold, joined likewise), ``mask`` (only of segmentation: where the mask lies, for people), then any
+            attribute columns.
+        task: what is predicted; see ``tasks.TASKS``.
         labels: every label in class order; of a binary task (negative, positive).
         source: reads the references.
         kind: the kind of data that was found.
@@ -70,6 +72,8 @@ class Cohort:
         box_table: of a detection cohort, one row per box; see ``cohorts.box_table``. ``None`` for every other task.
         places: sample → where its image lies, for images that are not whole files: rows of an array, volumes or frames
             of a file. Every other sample's ``image`` is its path.
+        masks: of a segmentation cohort, where its masks come from; ``cohorts.read_mask`` reads one. ``None`` for every
+            other task.
 
     Raises:
         CohortError: a column is missing, a key occurs twice, a label is not among ``labels``, or a box is not valid.
@@ -84,6 +88,7 @@ class Cohort:
     notes: tuple[str, ...] = ()
     box_table: pd.DataFrame | None = None
     places: Mapping[str, Reference] = field(default_factory=dict)
+    masks: Masks | None = None
 
     def __post_init__(self) -> None:
         missing = [column for column in REQUIRED_COLUMNS if column not in self.table.columns]
@@ -120,6 +125,11 @@ class Cohort:
     def multi_label(self) -> bool:
         """Whether an image may have several labels, or none."""
         return TASKS[self.task].multi_label
+
+    @property
+    def overlapping(self) -> bool:
+        """Whether a pixel may have several labels, so that masks have a channel for each."""
+        return self.masks is not None and self.masks.overlapping
 
     @property
     def has_boxes(self) -> bool:

@@ -70,13 +70,13 @@ def load_label_maps(path: Path, options: Options, *, kind: str = KINDS[0]) -> Co
             f"Found no folders of images and of label maps in {path}: expected one of "
             f"{', '.join(' and '.join(pair) for pair in PAIRS)}. Rename them."
         )
-    pairs, notes = _pairs(*folders, options, path)
+    pairs, notes = map_pairs(*folders, options, path)
     images = [os.path.relpath(image, path) for image, _ in pairs]
     separate = kind == KINDS[1]
     marked = list(ordered_map(lambda pair: _mark(*pair, separate=separate), pairs))
     options.progress("reading label maps", len(pairs), len(pairs))
     good, told = _usable(images, marked, path)
-    names = _names(path)
+    names = map_names(path)
     rows = [
         (images[row], names.get(value, str(value)), *box, f"value {value} of the map of {images[row]}")
         for row in good
@@ -94,7 +94,7 @@ def load_label_maps(path: Path, options: Options, *, kind: str = KINDS[0]) -> Co
     return build_box_cohort(found, options, root=path, kind=kind, name=path.resolve().name)
 
 
-def _pairs(images: Path, maps: Path, options: Options, data: Path) -> tuple[list[tuple[Path, Path]], list[str]]:
+def map_pairs(images: Path, maps: Path, options: Options, data: Path) -> tuple[list[tuple[Path, Path]], list[str]]:
     """Each image that has a map, with it."""
     by_place = {_place(file, maps): file for file in image_files(maps)}
     found, without = [], []
@@ -185,7 +185,7 @@ def _usable(images: list[str], marked: list[_Marked], path: Path) -> tuple[list[
     return good, [f"{len(bad)} images were left out, since their label map cannot be used: {named}."]
 
 
-def _names(path: Path) -> dict[int, str]:
+def map_names(path: Path) -> dict[int, str]:
     """Value → name by nnU-Net's or the Decathlon's ``dataset.json``; empty where there is none."""
     sheet = path / "dataset.json"
     if not sheet.is_file():

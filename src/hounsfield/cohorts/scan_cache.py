@@ -28,6 +28,7 @@ TYPES: dict[Any, pa.DataType] = {
     bool: pa.bool_(),
     tuple[int, ...]: pa.list_(pa.int64()),
     tuple[float, ...]: pa.list_(pa.float64()),
+    tuple[str, ...]: pa.list_(pa.string()),
 }
 Record = TypeVar("Record", bound=tuple[Any, ...])
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hounsfield.cohorts import box_rows, coco, detection_sources, drawn_shapes, voc, yolo
+from hounsfield.cohorts import box_rows, coco, detection_sources, drawn_shapes, mask_sources, voc, yolo
 from hounsfield.cohorts.cohort import Cohort
 from hounsfield.cohorts.folders import cohort_of_tree, load_class_folders, load_dicom_folder
 from hounsfield.cohorts.numpy_sets import load_archive, load_pair
@@ -23,9 +23,18 @@ from hounsfield.errors import CohortError, UsageError
 from hounsfield.images import image_files
 from hounsfield.phantoms import make_phantom, source_digest
 from hounsfield.progress import Progress, silent
-from hounsfield.tasks import Task, family_of
+from hounsfield.tasks import Family, Task, family_of
 
-KINDS = ("class folders", "table", "dicom folder", "medmnist", "npy pair", "phantom", *detection_sources.BOX_KINDS)
+KINDS = (
+    *("class folders", "table", "dicom folder", "medmnist", "npy pair", "phantom"),
+    *detection_sources.BOX_KINDS,
+    *mask_sources.MASK_KINDS,
+)
+# The kinds that tell of one family alone.
+KINDS_OF: dict[Family, tuple[str, ...]] = {
+    "boxes": detection_sources.BOX_KINDS,
+    "masks": mask_sources.MASK_KINDS,
+}
 # What says where its images are by a path, which may start from another folder.
 WITH_LABEL_COLUMNS = frozenset({"class folders", "table", "dicom folder", "phantom", box_rows.KIND})
 WITH_IMAGES_ELSEWHERE = frozenset(
@@ -34,7 +43,8 @@ WITH_IMAGES_ELSEWHERE = frozenset(
 FORMS = (
     "a folder with one sub-folder per class; a CSV or Parquet table with the columns image and label, or a folder that "
     "holds one; DICOM files with a table keyed by PatientID, StudyInstanceUID, SeriesInstanceUID or SOPInstanceUID; a "
-    f"MedMNIST .npz; IMAGES.npy,LABELS.npy; medmnist:NAME; phantom:NAME; {detection_sources.BOX_FORMS}"
+    f"MedMNIST .npz; IMAGES.npy,LABELS.npy; medmnist:NAME; phantom:NAME; {detection_sources.BOX_FORMS}; "
+    f"{mask_sources.MASK_FORMS}"
 )
 
 
@@ -203,8 +213,9 @@ def _fitting(found: list[str], task: Task | None) -> list[str]:
     """Kinds in the order of likelihood; where a task is expected, those that speak of it come first."""
     if task is None:
         return found
-    boxes = family_of(task) == "boxes"
-    return sorted(found, key=lambda kind: (kind in detection_sources.BOX_KINDS) != boxes)
+    kinds = KINDS_OF.get(family_of(task))
+    special = {kind for others in KINDS_OF.values() for kind in others}
+    return sorted(found, key=lambda kind: kind not in kinds if kinds is not None else kind in special)
 
 
 def _known_kind(kind: str | None) -> str | None:
@@ -244,6 +255,7 @@ def _certain_kinds(path: Path) -> list[str]:
     found = []
     if (path / "images.npy").is_file() and (path / "labels.npy").is_file():
         found.append("npy pair")
+    found += mask_sources.kinds_with_masks(path)
     found += detection_sources.kinds_with_boxes(path)
     if any(True for _ in path.glob("*.npz")):
         found.append("medmnist")
@@ -317,6 +329,7 @@ LOADERS: dict[str, Callable[[Path, Options], Cohort]] = {
     "medmnist": _load_archive,
     "npy pair": _load_pair,
     **detection_sources.LOADERS,
+    **mask_sources.LOADERS,
     box_rows.KIND: _load_boxes,
 }
 

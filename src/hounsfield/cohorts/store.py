@@ -289,13 +289,18 @@ def _build(work: _Work, final: Path) -> None:
     except OSError as error:
         if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
             raise
-        _disk_full(final.parent, error)
+        disk_full(final.parent, error)
     finally:
         # Also after Ctrl-C: what is left here is never half a store.
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _disk_full(folder: Path, error: OSError) -> NoReturn:
+def disk_full(folder: Path, error: OSError) -> NoReturn:
+    """Refuse to go on without room on the disk.
+
+    Raises:
+        ResourceError: always.
+    """
     raise ResourceError(
         f"The disk of {folder} is full; the unfinished store there has been removed. Free space, or set "
         "HOUNSFIELD_CACHE to a folder on a larger disk, and run the command again."

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import charset_normalizer
+import numpy as np
 import pandas as pd
 
 from hounsfield.delimiter import MAX_LINE, decimal_comma_columns, delimiter_in
@@ -20,6 +21,7 @@ TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".xlsx", ".csv.gz", ".tsv.gz")
 OWN_COLUMNS = ("image", "patient", "split")
 # A table of samples is never larger, unpacked.
 MAX_BYTES = 2**31
+LISTS = (list, dict, np.ndarray)
 # So much of a text tells its encoding.
 SAMPLE_BYTES = 2**18
 # Encodings that spreadsheets write beside Unicode; tried where a text is no UTF-8 and has no mark of UTF-16.
@@ -76,6 +78,11 @@ def _read(path: Path, notes: list[str]) -> tuple[pd.DataFrame, list[str]]:
     name = path.name.lower()
     if name.endswith(".parquet"):
         table = pd.read_parquet(path)
+        # Cells that are lists have no place among labels and names, and are compared as text.
+        for column in table.columns:
+            cells = table[column]
+            if cells.dtype == np.dtype(object) and cells.map(lambda cell: isinstance(cell, LISTS)).any():
+                table[column] = cells.astype(str)
         return table, [str(column) for column in table.columns]
     if name.endswith(".xlsx"):
         return _read_excel(path, notes)

@@ -1,23 +1,29 @@
-"""Where the boxes of an image lie after a pipeline, and where boxes found afterwards lie in the image as it was read.
+"""Where boxes and masks of an image lie after a pipeline, and those found afterwards in the image as it was read.
 
 Every step keeps the affine true, so the affines before and after tell how the grids lie to each other; an image that
-has none is given one for the way.
+has none is given one for the way. So one rule moves the mask of an image with it, whatever the steps: each pixel of the
+prepared image gets the nearest label.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from hounsfield.boxes import rank_of
 from hounsfield.images.image import Image
 from hounsfield.images.orientation import is_usable
+from hounsfield.preprocessing.moving import AxisPlace, axis_places, moved_linear, moved_nearest
 from hounsfield.preprocessing.pipeline import Pipeline
 
 # The middle of pixel i is at the index i and at i + 0.5 of half-open coordinates.
 HALF = 0.5
+# A prepared grid is rounded to whole pixels: so much of one may be missing at each border.
+ROUNDED = 0.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +43,98 @@ class GridChange:
     def back(self, boxes: NDArray[np.floating]) -> NDArray[np.float32]:
         """Boxes (n, 2·rank) of the image after the pipeline, in pixels of the image as read."""
         return _moved(boxes, self.matrix)
+
+    def mask_forward(self, mask: NDArray[np.uint8], shape: Sequence[int]) -> NDArray[np.uint8]:
+        """A mask of the image as read on the grid after the pipeline.
+
+        Args:
+            mask: (spatial …, channels); see ``hounsfield.masks``.
+            shape: of the image after the pipeline.
+
+        Returns:
+            (shape …, channels): the nearest label, and background where a step has added a border.
+        """
+        return _as_mask(moved_nearest(mask, axis_places(self.matrix, mask.ndim - 1), shape, fill=0))
+
+    def mask_back(self, mask: NDArray[np.uint8], shape: Sequence[int]) -> NDArray[np.uint8]:
+        """A mask of the image after the pipeline on the grid of the image as read.
+
+        Exact where the steps flip, transpose, crop or pad; background where they cropped.
+
+        Args:
+            mask: (spatial …, channels).
+            shape: of the image as read.
+        """
+        return _as_mask(moved_nearest(mask, self._places_back(mask.ndim - 1), shape, fill=0, reach=ROUNDED))
+
+    def labels_back(
+        self,
+        probabilities: NDArray[np.floating],
+        shape: Sequence[int],
+        *,
+        overlapping: bool = False,
+        thresholds: ArrayLike = 0.5,
+    ) -> NDArray[np.uint8]:
+        """The label map of probabilities on the grid of the image as read: interpolated linearly, then decided.
+
+        Memory is that of the result and of a slab; the probabilities may be memory-mapped.
+
+        Args:
+            probabilities: (spatial …, labels + 1) with the background first, or (spatial …, labels) of labels that
+                overlap; on the grid after the pipeline.
+            shape: of the image as read.
+            overlapping: which of both.
+            thresholds: of labels that overlap, one or one for each: a label is where its probability is above.
+
+        Returns:
+            (shape …, 1) label map with the most probable label, the first of equal ones; or (shape …, labels). See
+            ``hounsfield.masks``. Background where the pipeline has cropped.
+        """
+        channels = probabilities.shape[-1] if overlapping else 1
+        labels = np.zeros((*shape, channels), np.uint8)
+        places = self._places_back(probabilities.ndim - 1)
+        for rows, slab in moved_linear(probabilities, places, shape, reach=ROUNDED):
+            if overlapping:
+                # Above no threshold where there is nothing.
+                labels[rows] = slab > np.asarray(thresholds)
+            else:
+                labels[rows, ..., 0] = np.where(np.isnan(slab[..., 0]), 0, slab.argmax(axis=-1))
+        return labels
+
+    def probabilities_back(self, probabilities: NDArray[np.floating], shape: Sequence[int]) -> NDArray[np.float32]:
+        """Probabilities on the grid of the image as read, interpolated linearly; NaN where the pipeline has cropped.
+
+        Args:
+            probabilities: (spatial …, channels).
+            shape: of the image as read.
+        """
+        result = np.empty((*shape, probabilities.shape[-1]), np.float32)
+        places = self._places_back(probabilities.ndim - 1)
+        for rows, slab in moved_linear(probabilities, places, shape, reach=ROUNDED):
+            result[rows] = slab
+        return result
+
+    def _places_back(self, rank: int) -> list[AxisPlace]:
+        return axis_places(np.asarray(np.linalg.inv(self.matrix), np.float64), rank)
+
+
+def apply_with_mask(pipeline: Pipeline, image: Image, mask: Image) -> tuple[Image, Image, GridChange]:
+    """An image and its mask after the pipeline, and how their grid has changed.
+
+    Args:
+        pipeline: its intensity steps leave the mask as it is, the others move both.
+        image: as read.
+        mask: uint8 on the grid of ``image``.
+
+    Raises:
+        PreprocessingError: as ``Pipeline.apply``.
+        ValueError: the mask has another shape than the image.
+    """
+    if mask.shape != image.shape:
+        raise ValueError(f"The mask has the shape {mask.shape}, and the image {image.shape}.")
+    prepared, change = apply_and_trace(pipeline, image)
+    pixels = change.mask_forward(np.asarray(mask.pixels, np.uint8), prepared.shape)
+    return prepared, mask.replace(pixels=pixels, spacing=prepared.spacing, affine=prepared.affine), change
 
 
 def apply_and_trace(pipeline: Pipeline, image: Image) -> tuple[Image, GridChange]:
@@ -67,3 +165,7 @@ def _moved(boxes: NDArray[np.floating], matrix: NDArray[np.float64]) -> NDArray[
     ends = [(corner - HALF) @ axes.T + shift + HALF for corner in (boxes[..., :rank], boxes[..., rank:])]
     lower, upper = np.minimum(*ends), np.maximum(*ends)
     return np.concatenate([lower, upper], axis=-1).astype(np.float32)
+
+
+def _as_mask(moved: NDArray[Any]) -> NDArray[np.uint8]:
+    return np.asarray(moved, np.uint8)

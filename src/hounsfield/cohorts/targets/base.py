@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from hounsfield.cohorts.finding import Finding
+from hounsfield.cohorts.masks import Masks
 from hounsfield.tasks import Task
 
 
@@ -35,6 +36,10 @@ class Samples(Protocol):
     @property
     def box_table(self) -> pd.DataFrame | None:
         """One row per box, where the truth is boxes."""
+
+    @property
+    def masks(self) -> Masks | None:
+        """Where the masks come from, where the truth is masks."""
 
     def rows(self, split: str) -> npt.NDArray[np.int64]:
         """The row numbers of one split."""

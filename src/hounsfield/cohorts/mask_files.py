@@ -1,0 +1,128 @@
+"""Masks in files: label maps, one file for each label, colours, and DICOM segmentations."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hounsfield.cohorts.arrays import file_identity
+from hounsfield.cohorts.masks import Layer
+from hounsfield.errors import ImageError, SeveralVolumes
+from hounsfield.images import read_image
+from hounsfield.images.image import Image
+from hounsfield.images.raster import JPEG_MAGIC
+from hounsfield.masks import MAX_LABELS
+
+# Grey values of a lossy mask that can only be black, and only be white.
+DARK, BRIGHT = 48, 207
+
+
+@dataclass(frozen=True)
+class MaskFile:
+    """One file that marks something.
+
+    Attributes:
+        path: relative to the root.
+        label: what every value other than 0 marks, where the file is of one label.
+    """
+
+    path: str
+    label: str = ""
+
+
+class FileMasks:
+    """Masks in files below one folder; see ``MaskSource``.
+
+    Args:
+        root: the folder that paths are relative to.
+        files: sample → its files.
+        names: value of a label map → label, where the data names them; then a value without a name is no class.
+    """
+
+    def __init__(
+        self, root: Path, files: Mapping[str, Sequence[MaskFile]], names: Mapping[int, str] | None = None
+    ) -> None:
+        self.root = Path(root)
+        self.files = dict(files)
+        self.names = dict(names or {})
+
+    def layers(self, sample: str, image: Image) -> Iterator[Layer]:
+        """See ``MaskSource.layers``."""
+        del image  # files do not depend on it
+        for file in self.files[sample]:
+            for mask, names in read_label_maps(self.root / file.path):
+                known = names or self.names
+                yield Layer(mask, {} if file.label else known, file.label, file.path, bool(known) and not file.label)
+
+    def digest(self, samples: Sequence[str]) -> str:
+        """See ``MaskSource.digest``; a file is identified by its path, size and time of change."""
+        digest = hashlib.blake2b(f"{self.root.resolve()} {sorted(self.names.items())}\n".encode(), digest_size=16)
+        for sample in samples:
+            for file in self.files[sample]:
+                identity = file_identity(os.path.join(self.root, file.path))  # noqa: PTH118 - called for each image
+                digest.update(f"{file.path}|{file.label}|{identity}\n".encode())
+        return digest.hexdigest()
+
+
+def read_label_maps(path: Path) -> list[tuple[Image, dict[int, str]]]:
+    """The label maps of one file, and the names of their values where the file has them.
+
+    A colour counts as a value; a DICOM segmentation whose segments overlap gives one map for each.
+
+    Raises:
+        ImageError: the file cannot be read as a mask.
+    """
+    try:
+        masks = [read_image(path)]
+    except SeveralVolumes as error:
+        first = read_image(path, volume=0)
+        if first.modality != "SEG":
+            raise ImageError(
+                f"it is 4D: {len(error.volumes)} volumes ({error.volumes[0]}), where one label map is expected"
+            ) from error
+        masks = [first, *(read_image(path, volume=number) for number in range(1, len(error.volumes)))]
+    return [_as_label_map(mask, path) for mask in masks]
+
+
+def _as_label_map(mask: Image, path: Path) -> tuple[Image, dict[int, str]]:
+    if mask.channels in {3, 4}:
+        return _of_colours(mask)
+    if mask.pixels.dtype == np.uint8 and _is_jpeg(path):
+        return _of_two_tones(mask), {}
+    return mask, {number: name or str(number) for number, name in mask.metadata.labels if number}
+
+
+def _of_colours(mask: Image) -> tuple[Image, dict[int, str]]:
+    """Grey saved as colour is grey again; otherwise each colour is a class with its hexadecimal name, black none."""
+    pixels = mask.pixels[..., :3]
+    if (pixels == pixels[..., :1]).all():
+        return mask.replace(pixels=pixels[..., :1]), {}
+    if pixels.dtype != np.uint8:
+        raise ImageError(f"it has {mask.channels} channels of {pixels.dtype}, where one is expected")
+    codes = (pixels.astype(np.int32) * (1 << 16, 1 << 8, 1)).sum(axis=-1, dtype=np.int32)
+    colours = np.unique(codes)
+    if len(colours) > MAX_LABELS + 1:
+        raise ImageError(f"it has {len(colours):,} colours, more than a mask can have classes")
+    return mask.replace(pixels=codes[..., np.newaxis]), {int(code): f"#{code:06x}" for code in colours if code}
+
+
+def _is_jpeg(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(len(JPEG_MAGIC)) == JPEG_MAGIC
+
+
+def _of_two_tones(mask: Image) -> Image:
+    """A black and white mask that lossy compression has blurred."""
+    pixels = mask.pixels
+    between = (pixels > DARK) & (pixels < BRIGHT)
+    if pixels.max() <= DARK or between.mean() > 0.05:
+        raise ImageError(
+            "it is a JPEG, whose compression changes values, and it is not black and white alone: save it as PNG from "
+            "its source"
+        )
+    return mask.replace(pixels=np.where(pixels > 127, 255, 0).astype(np.uint8))

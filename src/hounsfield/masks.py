@@ -1,0 +1,110 @@
+"""Masks of labels as integers: what is marked where, in how many parts, how large, and in which box.
+
+A **label map** is uint8 (spatial …, 1): 0 is background, ``i + 1`` the i-th label, ``IGNORE`` not known. Where labels
+overlap there is one channel for each label: uint8 (spatial …, labels) of 0, 1 and ``IGNORE``. The spatial axes are
+(rows, columns) or (slices, rows, columns).
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+# Of a pixel of which it is not known what it is: neither trained on nor judged.
+IGNORE = 255
+# As many labels as a label map can tell apart.
+MAX_LABELS = 254
+CUBIC_MILLIMETRES_PER_ML = 1000.0
+
+Mask = npt.NDArray[np.uint8]
+Region = npt.NDArray[np.bool_]
+
+
+def region_of(mask: Mask, label: int, *, overlapping: bool = False) -> Region:
+    """Where one label is: (spatial …).
+
+    Args:
+        mask: (spatial …, 1), or (spatial …, labels) where labels overlap.
+        label: its index, from 0.
+        overlapping: whether each label has a channel of its own.
+    """
+    return np.asarray(mask[..., label] == 1 if overlapping else mask[..., 0] == label + 1)
+
+
+def known_region(mask: Mask, label: int = 0, *, overlapping: bool = False) -> Region:
+    """Where it is known whether the label is there: (spatial …); without overlap the same for all labels."""
+    return np.asarray(mask[..., label if overlapping else 0] != IGNORE)
+
+
+def one_hot(mask: Mask, num_labels: int, *, overlapping: bool = False) -> npt.NDArray[np.uint8]:
+    """Zeros and ones for networks; where nothing is known all are 0.
+
+    Returns:
+        (spatial …, labels + 1), the background first; where labels overlap (spatial …, labels), without background.
+    """
+    if overlapping:
+        return np.asarray(mask == 1, np.uint8)
+    return np.asarray(mask[..., :1] == np.arange(num_labels + 1), np.uint8)
+
+
+def pixel_counts(mask: Mask, num_labels: int, *, overlapping: bool = False) -> npt.NDArray[np.int64]:
+    """How many pixels or voxels each label has: (labels,)."""
+    if overlapping:
+        return np.asarray((mask == 1).sum(axis=tuple(range(mask.ndim - 1))), np.int64)
+    return np.asarray(np.bincount(mask.ravel(), minlength=num_labels + 1)[1 : num_labels + 1], np.int64)
+
+
+def pixel_volume(spacing: Sequence[float]) -> float:
+    """The volume of a voxel in ml, or of a 2D image the area of a pixel in mm².
+
+    Args:
+        spacing: mm along each spatial axis.
+    """
+    return math.prod(spacing) / (CUBIC_MILLIMETRES_PER_ML if len(spacing) == 3 else 1.0)
+
+
+def size_unit(rank: int, spacing: Sequence[float] | None) -> str:
+    """In what :func:`label_sizes` counts."""
+    if spacing is None:
+        return "pixels" if rank == 2 else "voxels"
+    return "mm²" if rank == 2 else "ml"
+
+
+def label_sizes(
+    mask: Mask, num_labels: int, spacing: Sequence[float] | None, *, overlapping: bool = False
+) -> npt.NDArray[np.float64]:
+    """The volume of each label in ml, in 2D its area in mm², and without a spacing its pixels: (labels,)."""
+    counts = pixel_counts(mask, num_labels, overlapping=overlapping).astype(np.float64)
+    return counts * (1.0 if spacing is None else pixel_volume(spacing))
+
+
+def components(region: Region) -> tuple[npt.NDArray[np.int32], int]:
+    """Number the connected parts of a region from 1; parts that touch by a corner are one.
+
+    Returns:
+        (spatial …) int32 with 0 outside, and how many parts there are.
+    """
+    ndimage: Any = importlib.import_module("scipy.ndimage")
+    parts, count = ndimage.label(region, structure=np.ones((3,) * region.ndim, bool))
+    return np.asarray(parts, np.int32), int(count)
+
+
+def largest_component(region: Region) -> Region:
+    """The largest connected part of a region, the first of equally large ones; an empty region stays empty."""
+    parts, count = components(region)
+    if count < 2:
+        return region
+    return np.asarray(parts == 1 + np.bincount(parts.ravel())[1:].argmax())
+
+
+def region_boxes(region: Region, *, separate: bool = False) -> npt.NDArray[np.int64]:
+    """Boxes (n, 2·rank), half-open in pixels: around the region, or around each connected part of it."""
+    ndimage: Any = importlib.import_module("scipy.ndimage")
+    parts = components(region)[0] if separate else region.astype(np.uint8)
+    boxes = [[axis.start for axis in window] + [axis.stop for axis in window] for window in ndimage.find_objects(parts)]
+    return np.array(boxes, np.int64).reshape(-1, 2 * region.ndim)

@@ -1,0 +1,282 @@
+"""Segmentation cohorts: how masks are found, named and brought onto their images; what is refused, and how."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import nibabel
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from hounsfield.cohorts import TARGETS, Cohort, MaskStore, assign_splits, load_cohort, read_mask
+from hounsfield.errors import CohortError
+from hounsfield.masks import IGNORE
+from hounsfield.preprocessing import Pipeline, Reorient, Resample, ZScore
+from test_masks import oblique
+
+SHAPE = (9, 12, 10)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOUNSFIELD_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+def notes(cohort: Cohort) -> str:
+    return " ".join(cohort.notes)
+
+
+def write_volume(path: Path, voxels: npt.NDArray[Any], affine: npt.NDArray[np.float64] | None = None) -> None:
+    """Voxels (slice, row, column) as NIfTI."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(voxels.T, np.eye(4) if affine is None else affine), path)
+
+
+def label_map(number: int = 0, values: Sequence[int] = (1, 2)) -> npt.NDArray[np.uint8]:
+    marked = np.zeros(SHAPE, np.uint8)
+    for place, value in enumerate(values):
+        marked[1 + place * 3 : 3 + place * 3, 2:7, 1 + number % 4 : 6] = value
+    return marked
+
+
+def volumes(folder: Path, num: int = 6, values: Sequence[int] = (1, 2), names: object = None) -> Path:
+    """Volumes and their label maps, as the Decathlon has them."""
+    for number in range(num):
+        marked = label_map(number, values)
+        noise = np.random.default_rng(number).normal(0, 3, SHAPE)
+        write_volume(folder / "imagesTr" / f"case_{number:02}.nii.gz", (noise + 50 * (marked > 0)).astype(np.float32))
+        write_volume(folder / "labelsTr" / f"case_{number:02}.nii.gz", marked)
+    if names is not None:
+        (folder / "dataset.json").write_text(json.dumps({"labels": names}))
+    return folder
+
+
+def masks_of(cohort: Cohort) -> list[npt.NDArray[np.uint8]]:
+    return [read_mask(cohort, row, cohort.read(row)).pixels for row in range(len(cohort))]
+
+
+def test_the_decathlons_folders_are_read_as_masks_with_its_names(tmp_path: Path) -> None:
+    folder = volumes(tmp_path, names={"0": "background", "1": "Anterior", "2": "Posterior", "3": "Lesion"})
+    cohort = load_cohort(folder)
+    assert (cohort.task, cohort.kind, cohort.labels) == ("segmentation", "masks", ("Anterior", "Posterior"))
+    assert cohort.table["label"].tolist() == ["Anterior;Posterior"] * 6
+    assert cohort.table["mask"].iloc[0] == "labelsTr/case_00.nii.gz"
+    assert "Read as masks; it could also be read as label maps or label components" in notes(cohort)
+    assert "The labels Lesion are marked in no image and were left out." in notes(cohort)
+    for row, mask in enumerate(masks_of(cohort)):
+        np.testing.assert_array_equal(mask[..., 0], label_map(row))
+    assert cohort.targets().tolist() == [[1, 1]] * 6
+
+
+def test_values_are_classes_by_number_and_255_above_them_is_not_known(tmp_path: Path) -> None:
+    cohort = load_cohort(volumes(tmp_path / "a", values=(1, 2, 255)))
+    assert cohort.labels == ("1", "2")
+    assert "The value 255 of the masks was read as unlabelled" in notes(cohort)
+    assert set(np.unique(masks_of(cohort)[0])) == {0, 1, 2, IGNORE}
+    alone = load_cohort(volumes(tmp_path / "b", values=(255,)))
+    assert alone.labels == ("foreground",)
+    assert set(np.unique(masks_of(alone)[0])) == {0, 1}
+    assert load_cohort(volumes(tmp_path / "c", values=(128, 255))).labels == ("128", "255")
+    (tmp_path / "names.csv").write_text("label,name\n1,liver\n2,unlabelled\n255,tumour\n")
+    named = load_cohort(volumes(tmp_path / "d", values=(1, 2, 255)), class_names=tmp_path / "names.csv")
+    assert named.labels == ("liver", "tumour")
+    np.testing.assert_array_equal(masks_of(named)[0][..., 0], np.array([0, 1, IGNORE, 2])[label_map(0, (1, 2, 3))])
+
+
+def test_a_mask_on_another_grid_is_brought_over_by_geometry(tmp_path: Path) -> None:
+    affine = oblique()
+    folder = volumes(tmp_path)
+    for number in range(6):
+        marked = label_map(number)
+        write_volume(folder / "imagesTr" / f"case_{number:02}.nii.gz", (9 * marked).astype(np.float32), affine)
+        # The same voxels stored from the other end, without two empty rows, and the axes in another order.
+        shift = np.eye(4)
+        shift[:3, 3] = (0, 1, 0)
+        flip = np.diag([-1.0, 1, 1, 1])
+        flip[0, 3] = SHAPE[2] - 1
+        order = np.eye(4)[[1, 0, 2, 3]]
+        moved = marked[:, 1:-1, ::-1].transpose(0, 2, 1)
+        write_volume(folder / "labelsTr" / f"case_{number:02}.nii.gz", moved, affine @ shift @ flip @ order)
+    cohort = load_cohort(folder)
+    assert "6 masks lie on another grid" in notes(cohort)
+    for row, mask in enumerate(masks_of(cohort)):
+        np.testing.assert_array_equal(mask[..., 0], label_map(row))
+
+
+REFUSED: dict[str, tuple[Callable[[npt.NDArray[Any]], npt.NDArray[Any]], str]] = {
+    "has fractions": (lambda marked: marked * 0.3, "its values have fractions, such as 0.3"),
+    "shape": (lambda marked: marked[:-2], "100% of what its mask marks lies outside"),
+    "covers": (np.ones_like, "'1' covers 100.0% of the image"),
+    "many": (
+        lambda marked: np.arange(marked.size, dtype=np.int16).reshape(marked.shape),
+        "it has 1080 values, more than a mask can have classes",
+    ),
+    "4D": (lambda marked: np.stack([marked, marked]), r"it is 4D: 2 volumes"),
+}
+
+
+@pytest.mark.parametrize("fault", REFUSED)
+def test_masks_that_cannot_be_used_are_left_out_or_refused_in_one_paragraph(fault: str, tmp_path: Path) -> None:
+    change, reason = REFUSED[fault]
+    folder = volumes(tmp_path, num=24)
+    for number in (3, 4):
+        place = folder / "labelsTr" / f"case_{number:02}.nii.gz"
+        affine = np.eye(4)
+        affine[:3, 3] = 500 if fault == "shape" else 0
+        write_volume(place, change(label_map(number)), affine)
+        if number == 3:
+            cohort = load_cohort(folder)
+            assert len(cohort) == 23
+            assert "1 images were left out, since their mask cannot be used: imagesTr/case_03.nii.gz (" in notes(cohort)
+    with pytest.raises(
+        CohortError, match=rf"Found 2 of 24 images .* whose mask cannot be used: .*({reason})"
+    ) as raised:
+        load_cohort(folder)
+    assert "\n" not in str(raised.value)
+    assert "and 1 more like it" in str(raised.value)
+
+
+def test_every_fault_is_named_at_once(tmp_path: Path) -> None:
+    folder = volumes(tmp_path, names={"0": "background", "1": "a", "2": "b"})
+    write_volume(folder / "labelsTr" / "case_00.nii.gz", label_map() * np.float32(0.5))
+    write_volume(folder / "labelsTr" / "case_01.nii.gz", label_map() + np.uint8(7))
+    write_volume(folder / "labelsTr" / "case_02.nii.gz", np.ones_like(label_map()))
+    with pytest.raises(CohortError) as raised:
+        load_cohort(folder)
+    for said in ("fractions", "the value 7, which is no class (the classes are 1 a, 2 b)", "covers"):
+        assert said in str(raised.value)
+
+
+def test_swapped_images_and_masks_are_told(tmp_path: Path) -> None:
+    folder = volumes(tmp_path)
+    for number in range(6):
+        grey = np.random.default_rng(number).integers(0, 1500, SHAPE, np.int16)
+        write_volume(folder / "labelsTr" / f"case_{number:02}.nii.gz", grey)
+        write_volume(folder / "imagesTr" / f"case_{number:02}.nii.gz", label_map())
+    with pytest.raises(CohortError, match="image and mask look swapped, since the image has 3 values"):
+        load_cohort(folder)
+
+
+def test_pictures_without_geometry_must_have_the_size_of_their_mask(tmp_path: Path) -> None:
+    for number in range(4):
+        for name in ("images", "masks"):
+            (tmp_path / name).mkdir(exist_ok=True)
+            side = 20 if name == "images" or number else 24
+            pixels = np.zeros((side, 30), np.uint8)
+            pixels[4:9, 3:20] = 255
+            cv2.imwrite(str(tmp_path / name / f"{number}.png"), pixels)
+    with pytest.raises(CohortError, match="the mask has the shape 24×30 and the image 20×30, and neither says where"):
+        load_cohort(tmp_path)
+
+
+def test_empty_masks_are_negatives_and_only_empty_ones_are_refused(tmp_path: Path) -> None:
+    folder = volumes(tmp_path)
+    write_volume(folder / "labelsTr" / "case_00.nii.gz", np.zeros(SHAPE, np.uint8))
+    cohort = load_cohort(folder)
+    assert "1 of the masks mark nothing" in notes(cohort)
+    train = cohort.with_splits(["train", "train", "validation", "validation", "test", "test"])
+    TARGETS["masks"].check_trainable(train)
+    empty = cohort.with_splits(["train", *["validation"] * 3, "test", "test"])
+    with pytest.raises(CohortError, match=r"The masks of all 1 train images .* are empty"):
+        TARGETS["masks"].check_trainable(empty)
+    for number in range(6):
+        write_volume(folder / "labelsTr" / f"case_{number:02}.nii.gz", np.zeros(SHAPE, np.uint8))
+    with pytest.raises(CohortError, match="Found nothing marked in any of the 6 masks"):
+        load_cohort(folder)
+
+
+def test_a_label_that_a_split_lacks_is_named(tmp_path: Path) -> None:
+    folder = volumes(tmp_path)
+    for number in (0, 1):
+        write_volume(folder / "labelsTr" / f"case_{number:02}.nii.gz", label_map(number, (1,)))
+    cohort = load_cohort(folder)
+    with pytest.raises(CohortError, match=r"The validation split .* has no mask with 2"):
+        TARGETS["masks"].check_trainable(
+            cohort.with_splits(["validation", "validation", "train", "train", "test", "test"])
+        )
+    untested = cohort.with_splits(["test", "test", "train", "train", "validation", "validation"])
+    TARGETS["masks"].check_trainable(untested)
+    assert "No test image has a mask with 2" in TARGETS["masks"].findings(untested, [])[-1].text
+
+
+def test_labels_that_a_network_knows_keep_their_names(tmp_path: Path) -> None:
+    cohort = load_cohort(volumes(tmp_path, values=(2,)), labels=("1", "2"), task="segmentation")
+    assert cohort.labels == ("1", "2")
+    assert set(np.unique(masks_of(cohort)[0])) == {0, 2}
+    with pytest.raises(CohortError, match="Found the label '2'"):
+        load_cohort(volumes(tmp_path, values=(1, 2)), labels=("1", "3"), task="segmentation")
+
+
+def test_the_store_holds_images_and_masks_of_their_own_shapes(tmp_path: Path) -> None:
+    folder = volumes(tmp_path)
+    for number in (1, 2):
+        for name, dtype in (("imagesTr", np.float32), ("labelsTr", np.uint8)):
+            path = folder / name / f"case_{number:02}.nii.gz"
+            kept = np.asarray(nibabel.load(path).dataobj).T[:, number:, :].astype(dtype)
+            write_volume(path, kept, oblique())
+    cohort = assign_splits(load_cohort(folder))
+    pipeline = Pipeline(steps=(Reorient(), Resample(spacing=(1.0, 1.0, 1.0)), ZScore()))
+    store = MaskStore.build(cohort, pipeline)
+    assert store.spacing == (1.0, 1.0, 1.0)
+    assert len({tuple(shape) for shape in store.shapes.tolist()}) > 1
+    assert store.needs == sum(store.image(row).nbytes + store.mask(row).nbytes for row in range(6))
+    for row in range(6):
+        image, mask = store.image(row), store.mask(row)
+        assert isinstance(image, np.memmap)
+        assert (image.dtype.name, mask.dtype.name) == ("float32", "uint8")
+        assert image.shape[:-1] == mask.shape[:-1] == tuple(store.shapes[row][:-1])
+        assert image[mask > 0].mean() > image[mask == 0].mean()
+        for label, places in enumerate(store.foreground(row)):
+            assert len(places) == min(2000, int((mask == label + 1).sum()))
+            assert (mask[tuple(places.T)] == label + 1).all()
+        truth = read_mask(cohort, row, cohort.read(row)).pixels
+        back = store.change(row).mask_back(mask, store.read_shapes[row])
+        assert (back == truth).mean() > 0.99
+
+
+def test_a_stopped_build_goes_on_and_a_changed_mask_is_another_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cohort = load_cohort(volumes(tmp_path))
+
+    def stop(task: str, done: int, total: int | None) -> None:
+        if done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        MaskStore.build(cohort, Pipeline(steps=(ZScore(),)), folder=tmp_path / "stores", progress=stop)
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.glob("stores/*/*-image.npy")}
+    assert len(written) >= 4
+    store = MaskStore.build(cohort, Pipeline(steps=(ZScore(),)), folder=tmp_path / "stores")
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+    again = MaskStore.build(cohort, Pipeline(steps=(ZScore(),)), folder=tmp_path / "stores")
+    assert again.folder == store.folder
+    write_volume(tmp_path / "labelsTr" / "case_03.nii.gz", label_map(9))
+    other = MaskStore.build(load_cohort(tmp_path), Pipeline(steps=(ZScore(),)), folder=tmp_path / "stores")
+    assert other.folder != store.folder
+    np.testing.assert_array_equal(other.mask(3)[..., 0], label_map(9))
+
+
+def test_an_image_that_cannot_be_prepared_is_left_out_and_named(tmp_path: Path) -> None:
+    cohort = load_cohort(volumes(tmp_path, num=24))
+    broken = np.full(SHAPE, np.nan, np.float32)
+    write_volume(tmp_path / "imagesTr" / "case_05.nii.gz", broken)
+    store = MaskStore.build(cohort, Pipeline(steps=(ZScore(),)))
+    assert len(store) == 23
+    assert store.bad[0][0] == "imagesTr/case_05.nii.gz"
+    np.testing.assert_array_equal(store.mask(5)[..., 0], label_map(6))
+
+
+@pytest.mark.data
+def test_the_hippocampus_goes_through(data_folder: Path) -> None:
+    cohort = load_cohort(data_folder / "hippocampus")
+    assert (len(cohort), cohort.task, cohort.labels) == (110, "segmentation", ("1", "2"))
+    for row in (0, 50, 109):
+        truth = nibabel.load(data_folder / "hippocampus" / cohort.table["mask"].iloc[row])
+        found = read_mask(cohort, row, cohort.read(row))
+        np.testing.assert_array_equal(found.pixels[..., 0], np.asarray(truth.dataobj).T)
