@@ -280,3 +280,137 @@ def test_the_hippocampus_goes_through(data_folder: Path) -> None:
         truth = nibabel.load(data_folder / "hippocampus" / cohort.table["mask"].iloc[row])
         found = read_mask(cohort, row, cohort.read(row))
         np.testing.assert_array_equal(found.pixels[..., 0], np.asarray(truth.dataobj).T)
+
+
+def picture(path: Path, mark: int = 0, box: tuple[int, int, int, int] = (4, 3, 9, 20)) -> None:
+    """A grey image, or a mask with one rectangle."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    seed = int.from_bytes(str(path).encode()[-4:])
+    pixels = np.zeros((16, 24), np.uint8) if mark else np.random.default_rng(seed).integers(0, 90, (16, 24), np.uint8)
+    if mark:
+        pixels[box[0] : box[2], box[1] : box[3]] = mark
+    assert cv2.imwrite(str(path), pixels)
+
+
+# Layout -> image and masks, with the label that each mask file is of where files tell it.
+LAYOUTS: dict[str, tuple[str, dict[str, str]]] = {
+    "beside": ("scan{n}.png", {"scan{n}_mask.png": "foreground"}),
+    "dotted": ("x/s.{n}.png", {"x/s.{n}_seg.png": "foreground"}),
+    "label": ("a{n}.tif", {"a{n}_label.png": "foreground"}),
+    "numbered": ("u ({n}).png", {"u ({n})_mask.png": "foreground", "u ({n})_mask_1.png": "foreground"}),
+    "isic": ("Task1_Training_Input/I_{n}.jpg", {"Task1_Training_GroundTruth/I_{n}_segmentation.png": "foreground"}),
+    "idrid": (
+        "A/1. Original Images/D_{n}.jpg",
+        {
+            "A/2. Segmentation Groundtruths/1. Haemorrhages/D_{n}_HE.png": "Haemorrhages HE",
+            "A/2. Segmentation Groundtruths/2. Exudates/D_{n}_EX.png": "Exudates EX",
+        },
+    ),
+    "class folders of masks": (
+        "images/{n}.png",
+        {"masks/liver/{n}.png": "liver", "masks/spleen/{n}.png": "spleen"},
+    ),
+    "folders named after labels": (
+        "images/{n}.png",
+        {"liver masks/{n}.png": "liver", "spleen masks/{n}.png": "spleen"},
+    ),
+    "totalsegmentator": (
+        "s00{n}/ct.png",
+        {"s00{n}/segmentations/liver.png": "liver", "s00{n}/segmentations/lung_left.png": "lung_left"},
+    ),
+    "kits": ("case_0000{n}/imaging.png", {"case_0000{n}/segmentation.png": "foreground"}),
+    "lits": ("volume-{n}.png", {"segmentation-{n}.png": "foreground"}),
+    "tags": ("p{n}.png", {"p{n}_mask_cup.png": "cup", "p{n}_mask_disc.png": "disc"}),
+    "splits": ("train/images/{n}.png", {"train/masks/{n}.png": "foreground"}),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_masks_are_found_by_the_names_of_files_and_folders(name: str, tmp_path: Path) -> None:
+    image, files = LAYOUTS[name]
+    for number in range(1, 5):
+        picture(tmp_path / image.format(n=number))
+        for place, file in enumerate(files):
+            picture(tmp_path / file.format(n=number), 255, (1 + 7 * place, number, 6 + 7 * place, 20))
+    cohort = load_cohort(tmp_path)
+    labels = tuple(sorted(set(files.values())))
+    assert (cohort.kind, cohort.task, cohort.labels, len(cohort)) == ("masks", "segmentation", labels, 4)
+    assert cohort.table["image"].tolist() == [image.format(n=number) for number in range(1, 5)]
+    for row, mask in enumerate(masks_of(cohort)):
+        expected = np.zeros((16, 24), np.uint8)
+        for place, label in enumerate(files.values()):
+            expected[1 + 7 * place : 6 + 7 * place, row + 1 : 20] = labels.index(label) + 1
+        np.testing.assert_array_equal(mask[..., 0], expected)
+
+
+def test_class_folders_with_masks_are_either_and_say_so(tmp_path: Path) -> None:
+    for number in range(6):
+        name = ("benign", "malignant")[number % 2]
+        picture(tmp_path / name / f"{name} ({number}).png")
+        picture(tmp_path / name / f"{name} ({number})_mask.png", 255)
+    classes = load_cohort(tmp_path)
+    assert classes.kind == "class folders"
+    assert "it could also be read as masks: ask for that with --kind" in notes(classes)
+    masks = load_cohort(tmp_path, kind="masks")
+    assert masks.labels == ("foreground",)
+    assert masks.table["folder"].tolist() == ["benign"] * 3 + ["malignant"] * 3
+    assert load_cohort(tmp_path, task="segmentation", labels=("foreground",)).kind == "masks"
+
+
+def test_labels_that_overlap_get_a_channel_each(tmp_path: Path) -> None:
+    for number in range(4):
+        picture(tmp_path / "images" / f"{number}.png")
+        picture(tmp_path / "masks" / "liver" / f"{number}.png", 255, (2, 2, 12, 20))
+        picture(tmp_path / "masks" / "tumour" / f"{number}.png", 1, (4, 5, 8, 9))
+    cohort = load_cohort(tmp_path)
+    assert cohort.overlapping
+    assert "Some labels overlap" in notes(cohort)
+    mask = masks_of(cohort)[0]
+    assert mask.shape == (16, 24, 2)
+    assert mask[..., 0].sum() == 10 * 18
+    assert mask[..., 1].sum() == 16
+    assert (mask[..., 0] & mask[..., 1]).sum() == 16
+    store = MaskStore.build(cohort, Pipeline(steps=(ZScore(),)))
+    assert store.mask(0).shape == (16, 24, 2)
+    assert [len(places) for places in store.foreground(0)] == [180, 16]
+
+
+def test_colours_are_classes_and_grey_saved_as_colour_is_grey(tmp_path: Path) -> None:
+    for number in range(4):
+        picture(tmp_path / "images" / f"{number}.png")
+        pixels = np.zeros((16, 24, 3), np.uint8)
+        pixels[3:6, 4:9], pixels[8:12, 4:9] = (0, 0, 255), (0, 255, 0)
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / "masks" / f"{number}.png"), pixels)
+    cohort = load_cohort(tmp_path)
+    assert cohort.labels == ("#00ff00", "#ff0000")
+    assert masks_of(cohort)[0][4, 5, 0] == 2
+    (tmp_path / "names.json").write_text(json.dumps({"#ff0000": "artery", "#00ff00": "vein"}))
+    assert load_cohort(tmp_path, class_names=tmp_path / "names.json").labels == ("artery", "vein")
+    for number in range(4):
+        cv2.imwrite(str(tmp_path / "masks" / f"{number}.png"), np.repeat(pixels.max(axis=-1, keepdims=True), 3, -1))
+    assert load_cohort(tmp_path).labels == ("foreground",)
+
+
+def test_lossy_black_and_white_masks_are_read_and_others_refused(tmp_path: Path) -> None:
+    for number in range(4):
+        picture(tmp_path / "images" / f"{number}.png")
+        picture(tmp_path / "masks" / f"{number}.jpg", 255)
+    cohort = load_cohort(tmp_path)
+    assert cohort.labels == ("foreground",)
+    assert masks_of(cohort)[0].sum() == 5 * 17
+    for number in range(4):
+        picture(tmp_path / "masks" / f"{number}.jpg", 120)
+    with pytest.raises(CohortError, match="it is a JPEG, whose compression changes values"):
+        load_cohort(tmp_path)
+
+
+def test_what_has_no_partner_is_said(tmp_path: Path) -> None:
+    for number in range(4):
+        picture(tmp_path / "images" / f"{number}.png")
+        picture(tmp_path / "masks" / f"{number}.png", 1)
+    picture(tmp_path / "images" / "alone.png")
+    picture(tmp_path / "masks" / "stray.png", 1)
+    said = notes(load_cohort(tmp_path))
+    assert "1 images have no mask and were left out: images/alone.png." in said
+    assert "1 masks are of no image here and were left out: masks/stray.png." in said

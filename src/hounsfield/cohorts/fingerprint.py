@@ -12,6 +12,7 @@ import pandas as pd
 from hounsfield.cohorts.box_figures import BoxFigures, box_figures
 from hounsfield.cohorts.cohort import SPLITS, Cohort
 from hounsfield.cohorts.distribution import Distribution
+from hounsfield.cohorts.mask_figures import MaskFigures, mask_figures
 from hounsfield.cohorts.scan import Scan, scan
 from hounsfield.cohorts.targets import TARGETS
 from hounsfield.cohorts.targets.labels import UNASSIGNED, assigned_splits
@@ -92,6 +93,7 @@ class Fingerprint:
         not_finite: references of images that hold NaN or infinity.
         bad: (reference, reason) of every image that could not be read.
         boxes: of a detection cohort, the figures of its boxes.
+        masks: of a segmentation cohort, the figures of its masks.
         turned: of volumes whose orientation is known, the sizes in the order of the axes that networks see.
         lungs: of CT volumes in which lungs were found.
     """
@@ -133,6 +135,7 @@ class Fingerprint:
     not_finite: tuple[str, ...]
     bad: tuple[tuple[str, str], ...]
     boxes: BoxFigures | None = None
+    masks: MaskFigures | None = None
     turned: Sizes | None = None
     lungs: LungFigures | None = None
 
@@ -184,6 +187,7 @@ def fingerprint(cohort: Cohort, *, scanned: Scan | None = None, progress: Progre
         num_grey=int(table["grey"].sum()),
         bad=scanned.bad,
         boxes=box_figures(cohort),
+        masks=mask_figures(cohort),
         turned=_turned(table[table["orientation"].notna() & (table["shape"].map(len) == 3)], "shape"),
         lungs=_lungs(table),
         **counts,

@@ -1,24 +1,26 @@
-"""Cohorts from images and label maps in two folders: the Decathlon's, nnU-Net's, and any pair called so."""
+"""Cohorts from images and masks in files: the Decathlon's and nnU-Net's folders, and any that are named as such."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pandas as pd
 
+from hounsfield.cohorts.build import patients_by_folder
 from hounsfield.cohorts.cohort import Cohort
-from hounsfield.cohorts.label_maps import map_folders, map_names, map_pairs
+from hounsfield.cohorts.label_maps import map_names
 from hounsfield.cohorts.mask_build import FoundMasks, build_mask_cohort
-from hounsfield.cohorts.mask_files import FileMasks, MaskFile
+from hounsfield.cohorts.mask_files import FileMasks
+from hounsfield.cohorts.mask_layouts import MaskLayout, mask_layout
 from hounsfield.cohorts.options import Options
+from hounsfield.cohorts.tree import class_tree
 from hounsfield.errors import CohortError
 
 KIND = "masks"
 
 
 def load_masks(path: Path, options: Options) -> Cohort:
-    """The cohort of a folder with images and label maps of the same names.
+    """The cohort of a folder with images and their masks.
 
     Args:
         path: the folder; nnU-Net's or the Decathlon's ``dataset.json`` in it names the labels.
@@ -27,17 +29,34 @@ def load_masks(path: Path, options: Options) -> Cohort:
     Raises:
         CohortError: there are no masks, or they cannot be used.
     """
-    folders = map_folders(path)
-    if folders is None:
-        raise CohortError(f"Found no folders of images and of masks in {path}.")
-    pairs, notes = map_pairs(*folders, options, path)
-    images = {os.path.relpath(image, path): os.path.relpath(mask, path) for image, mask in pairs}
+    layout = mask_layout(path, options) if path.is_dir() else None
+    if layout is None:
+        raise CohortError(
+            f"Found no masks of images in {path}: expected them in a folder of their own, such as images and masks or "
+            "imagesTr and labelsTr, or beside the images with a name such as scan7_mask.png. Rename them."
+        )
     names = map_names(path)
+    images = pd.DataFrame({"image": [*layout.files]})
+    if layout.splits:
+        images["split"] = images["image"].map(layout.splits)
+    if classes := classes_of(layout, path, options):
+        images["folder"] = images["image"].map(classes)
+    images, told = patients_by_folder(images)
     found = FoundMasks(
-        images=pd.DataFrame({"image": [*images]}),
-        source=FileMasks(path, {image: [MaskFile(mask)] for image, mask in images.items()}, names),
-        mask=images,
+        images=images,
+        source=FileMasks(path, layout.files, names),
+        mask={image: ";".join(file.path for file in files) for image, files in layout.files.items()},
         order=tuple(name for _, name in sorted(names.items())),
-        notes=tuple(notes),
+        notes=(*layout.notes, *told),
     )
     return build_mask_cohort(found, options, root=path, kind=KIND, name=path.resolve().name)
+
+
+def classes_of(layout: MaskLayout, path: Path, options: Options) -> dict[str, str]:
+    """Image → the class folder that it lies in; empty where the folders of the images are no classes."""
+    tree = class_tree(path, exclude=options.exclude)
+    masks = {file.path for files in layout.files.values() for file in files}
+    found = {image: label for image, label in zip(tree.images, tree.labels, strict=True) if image not in masks}
+    # A folder for each image is its case, and no class.
+    several = 1 < len(set(found.values())) <= len(found) / 2
+    return found if several and not tree.doubts else {}

@@ -7,14 +7,25 @@ from pathlib import Path
 
 from hounsfield.cohorts import mask_folders
 from hounsfield.cohorts.cohort import Cohort
-from hounsfield.cohorts.label_maps import map_folders
+from hounsfield.cohorts.mask_layouts import mask_layout
 from hounsfield.cohorts.options import Options
 
 LOADERS: dict[str, Callable[[Path, Options], Cohort]] = {mask_folders.KIND: mask_folders.load_masks}
 MASK_KINDS = tuple(LOADERS)
-MASK_FORMS = "images with masks in folders of their own (images and masks, imagesTr and labelsTr)"
+MASK_FORMS = (
+    "images with masks in a folder of their own (images and masks, imagesTr and labelsTr) or beside them "
+    "(scan7_mask.png)"
+)
 
 
-def kinds_with_masks(path: Path) -> list[str]:
-    """The kinds of DATA with masks that a path can be read as, the likeliest first."""
-    return [mask_folders.KIND] if path.is_dir() and map_folders(path) is not None else []
+def kinds_with_masks(path: Path, options: Options) -> tuple[list[str], list[str]]:
+    """The kinds of DATA with masks that a path can be read as, the likeliest first.
+
+    Returns:
+        Those that nothing else speaks against, and those beside which the folders of the images are classes.
+    """
+    layout = mask_layout(path, options) if path.is_dir() else None
+    if layout is None:
+        return [], []
+    beside = mask_folders.classes_of(layout, path, options)
+    return ([], [mask_folders.KIND]) if beside else ([mask_folders.KIND], [])

@@ -106,7 +106,7 @@ class Masks:
     source: MaskSource
     labels: Mapping[str, str]
     overlapping: bool
-    facts: Mapping[str, MaskFacts]
+    facts: Mapping[str, MaskFacts] = field(repr=False)
 
     def counts(self, sample: str, labels: Sequence[str]) -> npt.NDArray[np.int64]:
         """Pixels of each label in one image: (labels,)."""

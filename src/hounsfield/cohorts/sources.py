@@ -187,8 +187,12 @@ def _chosen(path: Path, options: Options) -> Choice | None:
         return Choice(found[0], path, others=found[1:]) if found else None
     if options.label_level is not None:
         return Choice("class folders", path)
-    certain = _fitting(_certain_kinds(path), options.task)
-    return choose(Folder(path, options), certain)
+    masks, possible = mask_sources.kinds_with_masks(path, options)
+    if possible and options.task is not None and family_of(options.task) == "masks":
+        masks, possible = possible, []
+    certain = _fitting(_certain_kinds(path, masks), options.task)
+    choice = choose(Folder(path, options), certain)
+    return choice and dataclasses.replace(choice, others=[*choice.others, *possible])
 
 
 def _read_choice(choice: Choice, options: Options) -> Cohort:
@@ -250,12 +254,12 @@ def _kinds_of_file(path: Path, options: Options) -> list[str]:
     return detection_sources.kinds_with_boxes(path)
 
 
-def _certain_kinds(path: Path) -> list[str]:
+def _certain_kinds(path: Path, masks: list[str]) -> list[str]:
     """The kinds that files of their own form in a folder speak for, the likeliest first."""
     found = []
     if (path / "images.npy").is_file() and (path / "labels.npy").is_file():
         found.append("npy pair")
-    found += mask_sources.kinds_with_masks(path)
+    found += masks
     found += detection_sources.kinds_with_boxes(path)
     if any(True for _ in path.glob("*.npz")):
         found.append("medmnist")

@@ -77,6 +77,22 @@ def images_below(root: Path, exclude: Sequence[str] = ()) -> tuple[list[str], li
         root: the folder.
         exclude: names of folders or files, or patterns such as ``*_copy``, that are left out.
     """
+    every, notes = every_image(root, exclude)
+    masks = _masks(every)
+    if masks:
+        every = [path for path in every if path not in masks]
+        notes.append(
+            f"{len(masks):,} files are masks of other images by their names and were left out, such as '{min(masks)}'."
+        )
+    return every, notes
+
+
+def every_image(root: Path, exclude: Sequence[str] = ()) -> tuple[list[str], list[str]]:
+    """As :func:`images_below`, with the masks.
+
+    Raises:
+        UsageError: ``exclude`` leaves out nothing.
+    """
     prefix = os.path.join(root, "")  # noqa: PTH118 - as a text, for each image
     every = sorted(os.fspath(path).removeprefix(prefix).replace(os.sep, "/") for path in find_images(root))
     every = [path for path in every if not any(part.startswith("__") for part in path.split("/")[:-1])]
@@ -90,12 +106,6 @@ def images_below(root: Path, exclude: Sequence[str] = ()) -> tuple[list[str], li
             )
         notes.append(f"{len(every) - len(kept):,} images were left out as asked: {', '.join(exclude)}.")
         every = kept
-    masks = _masks(every)
-    if masks:
-        every = [path for path in every if path not in masks]
-        notes.append(
-            f"{len(masks):,} files are masks of other images by their names and were left out, such as '{min(masks)}'."
-        )
     return every, notes
 
 
