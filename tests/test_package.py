@@ -64,6 +64,7 @@ LAYERS = {
     "augmentation": {"images", "preprocessing", "plans"},
     "models": {"augmentation", "plans"},
     "detection": {"augmentation", "models", "plans"},
+    "segmentation": {"models"},
     "onnx_export": {"openvino_runtime"},
     "planning": {"images", "preprocessing", "cohorts", "plans", "augmentation", "models", "detection"},
     "bundle": {"images", "preprocessing", "evaluation", "onnx_export"},
@@ -80,7 +81,7 @@ LAYERS["training"] = set(LAYERS) - {"explanation"}
 LAYERS["cli"] = set(LAYERS)
 LAYERS["__main__"] = {"cli"}
 # What predicts, tests, reports and serves needs no backend; below it only the rooms that build networks do.
-HEAVY_ROOMS = {"augmentation", "models", "detection", "planning", "training", "cli", "__main__"}
+HEAVY_ROOMS = {"augmentation", "models", "detection", "segmentation", "planning", "training", "cli", "__main__"}
 LIGHT_ROOMS = set(LAYERS) - HEAVY_ROOMS
 HEAVY = ("keras", "tensorflow", "jax", "torch")
 # Import name -> distribution, where they differ.
@@ -135,7 +136,7 @@ def test_every_room_has_its_layer() -> None:
 def test_evaluation_imports_the_ground_alone() -> None:
     imported = {name for path in FILES if path.parent.name == "evaluation" for name in imports_of(path)}
     ours = {room_of(name) for name in imported if name.startswith("hounsfield")}
-    assert ours <= {"evaluation", "errors", "boxes", "delimiter", "safe_text", "tasks", "textfiles"}
+    assert ours <= {"evaluation", "errors", "boxes", "delimiter", "masks", "safe_text", "tasks", "textfiles"}
     others = {name.partition(".")[0] for name in imported} - set(sys.stdlib_module_names) - {"hounsfield"}
     assert others <= {"numpy", "scipy", "sklearn", "pandas"}
 

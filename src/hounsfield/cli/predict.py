@@ -27,7 +27,13 @@ def command(
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Images, folders of images, or .npy arrays.")],
     *,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write the table to this file: .csv, .parquet or .json.")
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Write the table to this file: .csv, .parquet or .json. Segmenters: or masks and the table to this "
+            "folder.",
+        ),
     ] = None,
     threshold: Annotated[
         float | None,
@@ -65,6 +71,14 @@ def command(
             metavar="FILE", help="Detectors: write the objects of each label per image to this file: .csv or .parquet."
         ),
     ] = None,
+    mirror: Annotated[
+        bool,
+        typer.Option("--mirror", help="Segmenters: average mirrored views; slower, and often a little better."),
+    ] = False,
+    probabilities: Annotated[
+        bool,
+        typer.Option("--probabilities", help="Segmenters: with -o DIR also write the probability of each label."),
+    ] = False,
     engine: Annotated[str, typer.Option(help=ENGINE_HELP)] = "auto",
     as_json: Annotated[
         bool,
@@ -74,7 +88,8 @@ def command(
     """Predict images, folders of images or arrays; the table goes to standard output or to a file.
 
     A detector's table has one row per finding, with its box in pixels of the image as read; as .json it is in COCO's
-    form.
+    form. A segmenter's has one row per image and label, with the volume or area; -o DIR writes the masks, on the grid
+    of the image as read, as NIfTI, of 2D images as PNG.
     """
     from hounsfield.bundle import Bundle
     from hounsfield.cli.backend import announce_engine
@@ -84,14 +99,17 @@ def command(
 
     _check_shares({"--sets": sets, "--abstain": abstain})
     outputs = Outputs(output, overlay, {"counts": counts} if counts else {}, as_json)
-    outputs.check(check_table_path)
     bundle = Bundle.load(run)
+    outputs.check(check_table_path, has_files=PREDICTORS[bundle.family].HAS_FILES)
     announce_engine(engine)
     takes = {family: kind.OPTIONS | kind.TABLES for family, kind in PREDICTORS.items()}
     given = {"threshold": threshold, "coverage": sets, "by_class": by_class or None, "max_risk": abstain}
+    given |= {"mirror": mirror or None, "probabilities": probabilities or None}
     options = chosen(run, bundle.family, takes, given | outputs.tables, MODEL_NAMES)
     if by_class and sets is None:
         raise UsageError("--by-class changes how the coverage of --sets holds. Give --sets COVERAGE too.")
+    if probabilities and not outputs.is_folder:
+        raise UsageError("--probabilities writes files: name a folder for them with -o DIR.")
     options = {name: value for name, value in options.items() if name not in outputs.tables}
     _predict(open_predictor(bundle, engine, **options), inputs, outputs)
 
@@ -108,17 +126,29 @@ def _check_shares(options: Mapping[str, float | None]) -> None:
 
 @dataclass(frozen=True)
 class Outputs:
-    """What is wanted: a table, a folder of pictures, further tables by name, JSON on standard output."""
+    """What is wanted: a table or a folder of files, pictures, further tables by name, JSON on standard output."""
 
-    table: Path | None
+    output: Path | None
     pictures: Path | None
     tables: dict[str, Path]
     as_json: bool
 
-    def check(self, check_table_path: Any) -> None:
+    @property
+    def is_folder(self) -> bool:
+        """Whether predictions are written as files into a folder, with their table."""
+        return self.output is not None and (self.output.is_dir() or not self.output.suffix)
+
+    @property
+    def table(self) -> Path | None:
+        """Where the table is written."""
+        return self.output / "predictions.csv" if self.output is not None and self.is_folder else self.output
+
+    def check(self, check_table_path: Any, *, has_files: bool) -> None:
         """Refuse, before any work is done, what could not be written."""
-        if self.table is not None:
-            check_table_path(self.table)
+        if self.is_folder and has_files:
+            check_folder(self.output)
+        elif self.output is not None:
+            check_table_path(self.output)
         for path in self.tables.values():
             check_table_path(path, (".csv", ".parquet"))
         check_folder(self.pictures)
@@ -130,6 +160,7 @@ class Tally:
 
     predictor: BasePredictor[Any]
     wanted: tuple[str, ...]
+    folder: Path | None = None
     images: int = 0
     rows: int = 0
     tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
@@ -139,10 +170,13 @@ class Tally:
         """The same predictions, taken note of."""
         makers = {name: self.predictor.table(name).row for name in self.wanted}
         self.tables = {name: [] for name in self.wanted}
+        taken: set[str] = set()
         for prediction in predictions:
             self.images += 1
             for name, row in makers.items():
                 self.tables[name].append(row(prediction))
+            if self.folder is not None:
+                self.predictor.write_files(self.folder, picture_name(prediction.image, taken), prediction)
             yield prediction
 
     def summary(self) -> dict[str, Any]:
@@ -172,13 +206,15 @@ def _predict(predictor: BasePredictor[Any], inputs: list[str], outputs: Outputs)
     from hounsfield.inference.tables import write_table
 
     say(f"Engine: {predictor.engine.description}")
-    tally = Tally(predictor, tuple(outputs.tables))
+    tally = Tally(predictor, tuple(outputs.tables), outputs.output if outputs.is_folder else None)
     pictures = Pictures(outputs.pictures) if outputs.pictures is not None else None
 
     def results(progress: Progress) -> Iterator[BasePrediction]:
         return tally(good_results(predictor.stream(inputs, progress=progress, viewer=pictures), tally.bad))
 
     if outputs.table is not None:
+        if tally.folder is not None:
+            tally.folder.mkdir(parents=True, exist_ok=True)
         with progress_bars() as bars:
             tally.rows = predictor.write(outputs.table, results(bars))
         if outputs.as_json:
@@ -193,7 +229,7 @@ def _predict(predictor: BasePredictor[Any], inputs: list[str], outputs: Outputs)
         write_table(path, predictor.table(name).columns, tally.tables[name])
     if told := predictor.summary(tally.images, tally.rows):
         say(told)
-    conclude(tally.images, tally.bad, outputs.table)
+    conclude(tally.images, tally.bad, outputs.output)
 
 
 def _print(predictor: BasePredictor[Any], predictions: Iterator[BasePrediction]) -> int:

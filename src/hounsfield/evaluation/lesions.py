@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage
 
 from hounsfield.evaluation.outcomes import Booleans, Floats, Integers
+from hounsfield.masks import components
 
 # From this IoU on a predicted lesion is the true one, as small lesions are rarely outlined exactly.
 FOUND = 0.1
@@ -42,8 +42,7 @@ def match_lesions(true: Booleans, predicted: Booleans) -> dict[str, float]:
 
 
 def _overlaps(true: Booleans, predicted: Booleans) -> tuple[tuple[int, int], Overlaps]:
-    touching = np.ones((3,) * true.ndim)
-    (first, num_true), (second, num_predicted) = (ndimage.label(mask, touching) for mask in (true, predicted))
+    (first, num_true), (second, num_predicted) = (components(mask) for mask in (true, predicted))
     sizes = [
         np.bincount(each.ravel(), minlength=count + 1) for each, count in ((first, num_true), (second, num_predicted))
     ]

@@ -18,9 +18,8 @@ from hounsfield.errors import EvaluationError
 from hounsfield.evaluation.lesions import match_lesions
 from hounsfield.evaluation.outcomes import Booleans
 from hounsfield.evaluation.surfaces import surface_distances
+from hounsfield.masks import known_region, region_of
 
-# Of voxels in the truth of which nothing is known.
-IGNORE = 255
 # Of surface Dice, in mm; of the size of a voxel of most CT and MR images.
 TOLERANCE = 1.0
 
@@ -114,22 +113,14 @@ def compare_label_maps(
             f"The true mask has the shape {true.shape} and the predicted one {predicted.shape}: expected the same, "
             f"with one channel, or one for each of the {len(labels)} labels. Bring both to one grid."
         )
-    found = []
+    overlapping, found = true.shape[-1] == len(labels) > 1, []
     for index in range(len(labels)):
-        first, second = (binary_mask(each, index, len(labels)) for each in (true, predicted))
-        known = true[..., index if true.shape[-1] > 1 else 0] != IGNORE
-        second = second & known
+        first, second = (region_of(each, index, overlapping=overlapping) for each in (true, predicted))
+        second = second & known_region(true, index, overlapping=overlapping)
         figures = compare_masks(first, second, spacing, tolerance=tolerance)
         sizes = {"true": float(first.sum()), "predicted": float(second.sum())}
         found.append(figures | sizes | match_lesions(first, second))
     return found
-
-
-def binary_mask(label_map: npt.NDArray[np.uint8], index: int, num_labels: int) -> Booleans:
-    """The mask (spatial…) of one label in a label map or in a channel for each label."""
-    if label_map.shape[-1] == num_labels > 1:
-        return np.asarray(label_map[..., index] == 1)
-    return np.asarray(label_map[..., 0] == index + 1)
 
 
 def _check(true: Booleans, predicted: Booleans, spacing: Sequence[float], tolerance: float) -> None:

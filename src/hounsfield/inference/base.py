@@ -43,6 +43,8 @@ class Prepared:
         flags: in what the image differs from those of training.
         change: how the grid of the input lies to that of the image as read; ``None`` where it was not asked for.
         original: the image as read, where somebody wants to see it.
+        spacing: of the image as read, in mm; ``None`` where unknown.
+        affine: of the image as read, likewise.
     """
 
     reference: Reference
@@ -51,6 +53,8 @@ class Prepared:
     flags: tuple[str, ...] = ()
     change: GridChange | None = None
     original: Image | None = None
+    spacing: tuple[float, ...] | None = None
+    affine: npt.NDArray[np.float64] | None = None
 
 
 class Table(NamedTuple):
@@ -91,6 +95,8 @@ class BasePredictor(ABC, Generic[Said]):
     FAMILY: ClassVar[Family]
     OPTIONS: ClassVar[frozenset[str]] = frozenset({"threshold"})
     TABLES: ClassVar[frozenset[str]] = frozenset()
+    # Whether predictions are files, and a folder can be named for them.
+    HAS_FILES: ClassVar[bool] = False
     # Whether predictions need to know how the grid of the input lies to that of the image.
     _trace: ClassVar[bool] = False
 
@@ -174,6 +180,25 @@ class BasePredictor(ABC, Generic[Said]):
             The number of rows.
         """
         return write_table(path, self.columns, (row for prediction in predictions for row in prediction.rows()))
+
+    def write_files(self, folder: Path, name: str, prediction: Said) -> list[Path]:  # noqa: ARG002 - see families
+        """Write the files of one prediction, for families that have some.
+
+        Args:
+            folder: exists.
+            name: that no other prediction has, without suffix.
+            prediction: of this predictor.
+
+        Returns:
+            What was written.
+
+        Raises:
+            UsageError: predictions of this family are rows of a table alone.
+        """
+        raise UsageError(
+            f"The predictions of a {MODEL_NAMES[self.FAMILY]} are rows of a table: expected a file for them, and found "
+            f"the folder {folder}. Give -o a name that ends in .csv, .parquet or .json."
+        )
 
     def predict(self, inputs: Inputs) -> list[Said]:
         """Predict every image of the inputs.
@@ -260,7 +285,8 @@ class BasePredictor(ABC, Generic[Said]):
             return BadImage(reference, str(error))
         flags = work.differences.note(image, reference.text)
         pixels = np.ascontiguousarray(result.pixels, np.float32)
-        return Prepared(reference, pixels, image.shape, flags, change, image if work.viewer else None)
+        original = image if work.viewer else None
+        return Prepared(reference, pixels, image.shape, flags, change, original, image.spacing, image.affine)
 
     def _input_of(self, prepared: Image) -> tuple[int, ...]:  # noqa: ARG002 - most networks take one shape
         """The shape that a prepared image has to have."""

@@ -13,13 +13,19 @@ from hounsfield.inference.base import BasePredictor
 from hounsfield.inference.boxes import Detector
 from hounsfield.inference.engines import Engine, OpenVINOEngine
 from hounsfield.inference.labels import Predictor
+from hounsfield.inference.masks import Segmenter
 from hounsfield.inference.onnx_networks import Floats
 from hounsfield.inference.values import ValuePredictor
 from hounsfield.tasks import MODEL_NAMES, Family
 
 logger = logging.getLogger(__name__)
 
-PREDICTORS: dict[Family, type[BasePredictor[Any]]] = {"labels": Predictor, "values": ValuePredictor, "boxes": Detector}
+PREDICTORS: dict[Family, type[BasePredictor[Any]]] = {
+    "labels": Predictor,
+    "values": ValuePredictor,
+    "boxes": Detector,
+    "masks": Segmenter,
+}
 
 
 def open_predictor(bundle: Bundle | str | Path, engine: str | Engine = "auto", **options: Any) -> BasePredictor[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hounsfield.tasks import Family
-from hounsfield.testing import boxes, labels, values
+from hounsfield.testing import boxes, labels, masks, values
 from hounsfield.testing.base import FamilyTest
 
-TESTS: dict[Family, FamilyTest] = {"labels": labels, "values": values, "boxes": boxes}
+TESTS: dict[Family, FamilyTest] = {"labels": labels, "values": values, "boxes": boxes, "masks": masks}

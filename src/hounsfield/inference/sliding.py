@@ -1,0 +1,232 @@
+"""A network of one patch run over an image of any size: overlapping windows, weighted towards their middles.
+
+Windows of Isensee et al. 2021, "nnU-Net: a self-configuring method for deep learning-based biomedical image
+segmentation": neighbours share half, and the middle of a window, which sees most around it, counts most.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from hounsfield.inference.windows import window_starts
+from hounsfield.progress import Progress, silent
+
+Floats = npt.NDArray[np.float32]
+# A batch (n, *patch, channels) to its logits (n, *patch, outputs) and features (n, features).
+Run = Callable[[Floats], tuple[Floats, Floats]]
+
+OVERLAP = 0.5
+# The standard deviation of the weights as a share of the patch, and the least weight along one axis.
+SPREAD, LEAST = 1 / 8, 1e-3
+# Probabilities are kept as shares of this, rounded down: exact to 2e-5 in half of the memory of float32.
+FULL = 65535
+# Probabilities that take more than this are kept in a file without a name.
+IN_MEMORY = 2**27
+
+
+class Segmented(NamedTuple):
+    """What the network makes of one prepared image.
+
+    Attributes:
+        probabilities: (spatial …, outputs) uint16 as shares of ``FULL``; memory-mapped where large.
+        features: (features,), the mean over windows.
+        expected: (labels,) the Dice that each mask has, were the probabilities true: 2 Σ_mask p / (Σ p + |mask|);
+            ``nan`` where the mask is empty.
+        uncertainty: (labels,) the mean entropy of a pixel in the mask, 0 to 1; ``nan`` where it is empty.
+    """
+
+    probabilities: npt.NDArray[np.uint16]
+    features: Floats
+    expected: npt.NDArray[np.float64]
+    uncertainty: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Sliding:
+    """How a network is run over an image.
+
+    Attributes:
+        patch: spatial lengths of the network's input.
+        overlapping: whether outputs are logits of labels that overlap; else of background and labels, exclusive.
+        flips: axes along which mirrored views are averaged.
+        thresholds: of each label, where labels overlap.
+    """
+
+    patch: tuple[int, ...]
+    overlapping: bool = False
+    flips: tuple[int, ...] = ()
+    thresholds: tuple[float, ...] | float = 0.5
+
+    def segment(self, run: Run, pixels: Floats, progress: Progress = silent) -> Segmented:
+        """Run the network over a prepared image (spatial …, channels); an axis shorter than the patch is filled.
+
+        Args:
+            run: the network; called with one window at a time.
+            pixels: of any size.
+            progress: told of the windows.
+        """
+        shape = pixels.shape[:-1]
+        filled, inside = _filled(pixels, self.patch)
+        slabs = _Slabs(self, run, filled, progress)
+        tally, kept = _Tally(self), None
+        for rows, slab in slabs:
+            within = slice(max(rows.start, inside[0].start), min(rows.stop, inside[0].stop))
+            if within.start >= within.stop:
+                continue
+            chosen = slab[(slice(within.start - rows.start, within.stop - rows.start), *inside[1:])]
+            kept = _room((*shape, slab.shape[-1])) if kept is None else kept
+            kept[within.start - inside[0].start : within.stop - inside[0].start] = chosen * FULL
+            tally.add(chosen)
+        if kept is None:
+            raise ValueError(f"An image of the shape {shape} has no pixels.")
+        return Segmented(kept, np.mean(slabs.features, axis=0, dtype=np.float32), *tally.result())
+
+    def decide(self, probabilities: Floats) -> npt.NDArray[np.bool_]:
+        """(…, labels) where each label is, from probabilities (…, outputs)."""
+        if self.overlapping:
+            return np.asarray(probabilities > np.asarray(self.thresholds, np.float32))
+        best = probabilities.argmax(axis=-1)
+        return np.asarray(best[..., np.newaxis] == np.arange(1, probabilities.shape[-1]))
+
+    def views(self, run: Run, window: Floats) -> tuple[Floats, Floats]:
+        """The probabilities (patch …, outputs) of a window (patch …, channels), the mean over mirrored views."""
+        sets = [axes for count in range(len(self.flips) + 1) for axes in itertools.combinations(self.flips, count)]
+        parts, features = [], []
+        for axes in sets:
+            logits, seen = run(np.ascontiguousarray(np.flip(window, axes))[np.newaxis])
+            parts.append(np.flip(_probabilities(logits[0], overlapping=self.overlapping), axes))
+            # An engine may overwrite its outputs at the next call.
+            features.append(seen[0].copy())
+        # Features are those of the view that novelty was fitted on.
+        return np.mean(parts, axis=0, dtype=np.float32), features[0]
+
+
+class _Slabs:
+    """Finished probabilities in slabs along the first axis; no more than a patch's depth is held."""
+
+    def __init__(self, sliding: Sliding, run: Run, pixels: Floats, progress: Progress) -> None:
+        self.features: list[Floats] = []
+        self._sliding, self._run, self._pixels, self._progress = sliding, run, pixels, progress
+        self._starts = [
+            window_starts(length, side, OVERLAP) for length, side in zip(pixels.shape[:-1], sliding.patch, strict=True)
+        ]
+        self._weights = [weights(side) for side in sliding.patch]
+        self._totals = [
+            _summed(length, starts, each)
+            for length, starts, each in zip(pixels.shape[:-1], self._starts, self._weights, strict=True)
+        ]
+
+    def __iter__(self) -> Iterator[tuple[slice, Floats]]:
+        depth, (first, *others) = self._sliding.patch[0], self._starts
+        held: Floats | None = None
+        across = list(itertools.product(*others))
+        weight = _outer(self._weights)[..., np.newaxis]
+        for number, start in enumerate(first):
+            for place in across:
+                window = tuple(
+                    slice(begin, begin + side) for begin, side in zip((start, *place), self._sliding.patch, strict=True)
+                )
+                found, features = self._sliding.views(self._run, self._pixels[window])
+                self.features.append(features)
+                if held is None:
+                    held = np.zeros((depth, *self._pixels.shape[1:-1], found.shape[-1]), np.float32)
+                held[(slice(None), *window[1:])] += found * weight
+                self._progress("windows", len(self.features), len(first) * len(across))
+            if held is None:
+                return
+            end = first[number + 1] if number + 1 < len(first) else start + depth
+            done = end - start
+            total = _outer([self._totals[0][start:end], *self._totals[1:]])
+            yield slice(start, end), held[:done] / total[..., np.newaxis]
+            held[: depth - done] = held[done:].copy()
+            held[depth - done :] = 0
+
+
+class _Tally:
+    """Sums over the pixels of an image, slab by slab: what is expected of each mask."""
+
+    def __init__(self, sliding: Sliding) -> None:
+        self._sliding = sliding
+        self._sums: npt.NDArray[np.float64] | None = None
+
+    def add(self, slab: Floats) -> None:
+        """Take in (rows, …, outputs)."""
+        masks = self._sliding.decide(slab)
+        shares = slab if self._sliding.overlapping else slab[..., 1:]
+        axes = tuple(range(slab.ndim - 1))
+        marked = masks.any(axis=-1)
+        doubt = np.zeros((*marked.shape, masks.shape[-1]), np.float32)
+        doubt[marked] = entropy(slab[marked], overlapping=self._sliding.overlapping)
+        parts = (shares, shares * masks, masks, doubt * masks)
+        sums = np.stack([part.sum(axes, np.float64) for part in parts])
+        self._sums = sums if self._sums is None else self._sums + sums
+
+    def result(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Expected Dice and uncertainty of each label."""
+        every, inside, pixels, doubt = self._sums if self._sums is not None else np.zeros((4, 0))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(pixels > 0, 2 * inside / (every + pixels), np.nan), doubt / pixels
+
+
+def entropy(probabilities: Floats, *, overlapping: bool) -> Floats:
+    """How uncertain a pixel is, from 0 to 1: (…, labels) of labels that overlap, else (…, 1) for all together."""
+    safe = np.clip(probabilities, 1e-7, 1)
+    if overlapping:
+        other = np.clip(1 - probabilities, 1e-7, 1)
+        return np.asarray(-(safe * np.log(safe) + other * np.log(other)) / math.log(2), np.float32)
+    total = -(safe * np.log(safe)).sum(axis=-1, keepdims=True)
+    return np.asarray(total / math.log(probabilities.shape[-1]), np.float32)
+
+
+def weights(side: int) -> Floats:
+    """(side,) how much each place along an axis of a window counts."""
+    places = np.arange(side) - (side - 1) / 2
+    return np.asarray(np.maximum(np.exp(-0.5 * (places / (SPREAD * side)) ** 2), LEAST), np.float32)
+
+
+def _summed(length: int, starts: Sequence[int], weight: Floats) -> Floats:
+    total = np.zeros(length, np.float32)
+    for start in starts:
+        total[start : start + len(weight)] += weight
+    return total
+
+
+def _outer(parts: Sequence[Floats]) -> Floats:
+    result: Any = np.float32(1)
+    for part in parts:
+        result = np.multiply.outer(result, part)
+    return np.asarray(result, np.float32)
+
+
+def _probabilities(logits: Floats, *, overlapping: bool) -> Floats:
+    if overlapping:
+        return np.asarray(1 / (1 + np.exp(-np.clip(logits, -80, 80))), np.float32)
+    raised = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(raised / raised.sum(axis=-1, keepdims=True), np.float32)
+
+
+def _filled(pixels: Floats, patch: Sequence[int]) -> tuple[Floats, tuple[slice, ...]]:
+    """The image with zeros on both sides of axes that are too short, and where it lies in it."""
+    lacking = [max(0, side - length) for length, side in zip(pixels.shape[:-1], patch, strict=True)]
+    inside = tuple(
+        slice(each // 2, each // 2 + length) for each, length in zip(lacking, pixels.shape[:-1], strict=True)
+    )
+    if any(lacking):
+        pixels = np.pad(pixels, [*((each // 2, each - each // 2) for each in lacking), (0, 0)])
+    return pixels, inside
+
+
+def _room(shape: tuple[int, ...]) -> npt.NDArray[np.uint16]:
+    if 2 * math.prod(shape) <= IN_MEMORY:
+        return np.empty(shape, np.uint16)
+    with tempfile.TemporaryFile() as file:
+        # The mapping keeps the file until it goes itself.
+        return np.memmap(file, np.uint16, "w+", shape=shape)

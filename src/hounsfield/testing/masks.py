@@ -1,0 +1,291 @@
+"""Testing segmenters: masks are compared on the grid of the image as it was read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from hounsfield.bundle import Bundle
+from hounsfield.cohorts import Cohort, MaskStore, read_mask
+from hounsfield.errors import UsageError
+from hounsfield.evaluation.mask_uncertainty import MaskUncertainty
+from hounsfield.evaluation.novelty import Novelty
+from hounsfield.evaluation.packed_masks import PackedPair
+from hounsfield.evaluation.segmentation import TOLERANCE, compare_label_maps
+from hounsfield.evaluation.segmentation_assessment import SegmentationAssessment, assess_masks
+from hounsfield.evaluation.segmentation_tables import holds_cases, read_cases
+from hounsfield.evaluation.value_groups import Compared, ValueGroups, compare_means
+from hounsfield.inference.masks import COVERAGE, Segmenter, largest_only
+from hounsfield.masks import pixel_volume, region_of, size_unit
+from hounsfield.preprocessing import Pipeline
+from hounsfield.progress import Progress
+from hounsfield.testing.base import TestSource
+
+OPTIONS: frozenset[str] = frozenset({"tolerance"})
+AUDIT_OPTIONS: frozenset[str] = frozenset()
+TABLE_OPTIONS: frozenset[str] = frozenset()
+TABLE = "table of compared masks"
+# What groups of patients are compared by, and the difference below which a gap is not reported.
+COMPARED = {"dice": "mean Dice", "nsd": "mean surface Dice"}
+LEAST_GAP = 0.02
+# The largest component alone is kept where that gains so much Dice on the mean over validation images.
+LEAST_GAIN = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class RawMasks:
+    """What a segmenter makes of some rows of a store, beside the true masks.
+
+    Attributes:
+        rows: (n,) numbers of the store's rows.
+        names: of the images.
+        labels: in class order.
+        pairs: the masks of each row, on the grid of the image as read.
+        features: (n, features).
+        appearance: (n, figures) of the prepared images.
+        expected: (n, labels) the Dice that the network expects.
+        uncertainty: (n, labels) of the pixels of each mask.
+    """
+
+    rows: np.ndarray
+    names: tuple[str, ...]
+    labels: tuple[str, ...]
+    pairs: tuple[PackedPair, ...]
+    features: np.ndarray
+    appearance: np.ndarray
+    expected: np.ndarray
+    uncertainty: np.ndarray
+
+    @classmethod
+    def join(cls, parts: Sequence[RawMasks]) -> RawMasks:
+        """Several raw outcomes as one, in the order of their rows."""
+        order = np.argsort(np.concatenate([part.rows for part in parts]), kind="stable")
+        arrays = ("rows", "features", "appearance", "expected", "uncertainty")
+        joined = {name: np.concatenate([getattr(part, name) for part in parts])[order] for name in arrays}
+        names = [name for part in parts for name in part.names]
+        pairs = [pair for part in parts for pair in part.pairs]
+        return cls(
+            names=tuple(names[place] for place in order),
+            pairs=tuple(pairs[place] for place in order),
+            labels=parts[0].labels,
+            **joined,
+        )
+
+    @property
+    def descriptions(self) -> dict[str, np.ndarray]:
+        """What novelty is judged by."""
+        return {"features": self.features, "appearance": self.appearance}
+
+    @property
+    def overlapping(self) -> bool:
+        """Whether masks have a channel for each label."""
+        return self.pairs[0].shape[-1] == len(self.labels) > 1
+
+    @property
+    def unit(self) -> str:
+        """Of sizes: ml or mm² where every image has a spacing."""
+        rank = len(self.pairs[0].shape) - 1
+        known = all(pair.spacing is not None for pair in self.pairs)
+        return size_unit(rank, self.pairs[0].spacing if known else None)
+
+    @cached_property
+    def cases(self) -> pd.DataFrame:
+        """Image by image one row per label, in class order: see ``compared``."""
+        return self.compared(TOLERANCE)
+
+    def compared(self, tolerance: float) -> pd.DataFrame:
+        """Every figure of every image and label, with sizes and what the network expects.
+
+        Args:
+            tolerance: of surface Dice, in mm, or in pixels of images without a spacing.
+        """
+        known = self.unit in {"ml", "mm²"}
+        rows = []
+        for number, (name, pair) in enumerate(zip(self.names, self.pairs, strict=True)):
+            spacing = pair.spacing or (1.0,) * (len(pair.shape) - 1)
+            found = compare_label_maps(*pair.masks(), spacing, labels=self.labels, tolerance=tolerance)
+            scale = pixel_volume(spacing) if known else 1.0
+            for index, label in enumerate(self.labels):
+                figures = dict(found[index])
+                sizes = {f"size_{each}": scale * figures.pop(each) for each in ("true", "predicted")}
+                told = {"expected": self.expected[number, index], "uncertainty": self.uncertainty[number, index]}
+                rows.append({"image": name, "label": label} | figures | sizes | told)
+        return pd.DataFrame(rows)
+
+    def cleaned(self, labels: Sequence[str]) -> RawMasks:
+        """The same with the largest component alone of some labels; what the network expects is as before."""
+        if not labels:
+            return self
+        pairs = []
+        for pair in self.pairs:
+            true, predicted = pair.masks()
+            cut = largest_only(predicted.copy(), self.labels, labels, overlapping=self.overlapping)
+            pairs.append(PackedPair.of(true, cut, pair.spacing))
+        return replace(self, pairs=tuple(pairs))
+
+
+def check(bundle: Bundle, options: Mapping[str, Any]) -> None:  # noqa: ARG001 - every bundle takes the same
+    """Refuse a threshold that decides nothing; see ``FamilyTest``."""
+    if options.get("threshold") is not None:
+        raise UsageError(
+            "A segmenter is tested as it predicts, with the thresholds of its bundle. Leave the threshold out."
+        )
+
+
+def build_store(cohort: Cohort, pipeline: Pipeline, progress: Progress) -> MaskStore:
+    """Images of any shape with their masks; see ``FamilyTest``."""
+    return MaskStore.build(cohort, pipeline, progress=progress)
+
+
+def predict(predictor: Segmenter, store: MaskStore, rows: np.ndarray, progress: Progress, name: str) -> RawMasks:
+    """Outline the structures in rows of a store, as predictions of their files would; see ``FamilyTest``."""
+    pairs, features, appearance, expected, uncertainty = [], [], [], [], []
+    for number, row in enumerate(rows.tolist(), start=1):
+        pixels, image = store.image(row), store.cohort.read(row)
+        mask, found = predictor.outline(pixels, store.change(row), image.shape)
+        true = np.asarray(read_mask(store.cohort, row, image).pixels)
+        pairs.append(PackedPair.of(true, mask, image.spacing))
+        described = predictor.describe(pixels, found.features)
+        features.append(described["features"][0])
+        appearance.append(described["appearance"][0])
+        expected.append(found.expected)
+        uncertainty.append(found.uncertainty)
+        progress(f"outlining structures in {name} images", number, len(rows))
+    images = store.cohort.table["image"].iloc[rows].astype(str)
+    arrays = (np.stack(each) for each in (features, appearance, expected, uncertainty))
+    return RawMasks(rows, tuple(images), predictor.bundle.labels, tuple(pairs), *arrays)
+
+
+def assess(cohort: Cohort, raw: RawMasks, bundle: Bundle, **options: Any) -> SegmentationAssessment:
+    """Measure masks, with the table of the images for a comparison of groups; see ``FamilyTest``."""
+    told, tolerance = options.pop("notes", ()), options.pop("tolerance", None)
+    options.pop("threshold", None)
+    rows = cohort.table.iloc[raw.rows].reset_index(drop=True)
+    groups = rows["patient"].to_numpy() if rows["patient"].notna().all() else None
+    usual = tolerance in {None, TOLERANCE}
+    assessed = assess_masks(
+        raw.cases if usual else raw.compared(tolerance),
+        labels=bundle.labels,
+        unit=raw.unit,
+        tolerance=TOLERANCE if usual else tolerance,
+        groups=groups,
+        **options,
+    )
+    return replace(assessed, table=rows, pairs=raw.pairs, notes=(*told, *_empty_notes(assessed)))
+
+
+def _empty_notes(assessed: SegmentationAssessment) -> list[str]:
+    """How often there was nothing to compare, or one of both masks was empty."""
+    true, predicted = assessed.of_cases("size_true") > 0, assessed.of_cases("size_predicted") > 0
+    lines = []
+    for index, label in enumerate(assessed.labels):
+        neither, one = (~true & ~predicted)[:, index], (true ^ predicted)[:, index]
+        counts = [
+            f"{int(rows.sum()):,} {text}"
+            for rows, text in (
+                (neither, "without it, and nothing drawn: no value"),
+                (one & true[:, index], "missed entirely: Dice 0, infinite distance"),
+                (one & predicted[:, index], "without it, but drawn: Dice 0, infinite distance"),
+            )
+            if rows.any()
+        ]
+        if counts:
+            lines.append(f"{label}: of {len(true):,} images {'; '.join(counts)}.")
+    return lines
+
+
+def table(cohort: Cohort, raw: RawMasks, bundle: Bundle) -> pd.DataFrame:
+    """One row per image and label: figures, sizes, predicted Dice with its interval; see ``FamilyTest``."""
+    count, kept = len(raw.labels), bundle.kept(MaskUncertainty)
+    known = cohort.table.iloc[raw.rows][["split", "patient"]].loc[lambda part: part.index.repeat(count)]
+    found = raw.cases.assign(unit=raw.unit, tolerance=TOLERANCE)
+    if kept is not None:
+        dice = [kept.predicted_dice(row % count, value, COVERAGE) for row, value in enumerate(found["expected"])]
+        ends = np.array([(math.nan,) * 3 if each is None else each for each in dice])
+        found[["dice_predicted", "dice_low", "dice_high"]] = ends
+    if bundle.novelty is not None:
+        ratios = bundle.novelty.ratios(raw.descriptions)
+        found["ood_score"] = np.repeat(np.maximum.reduce(list(ratios.values())), count)
+    rounded = found.map(lambda value: float(f"{value:.7g}") if isinstance(value, float) else value)
+    return pd.concat([rounded, known.reset_index(drop=True)], axis=1)
+
+
+def audit(
+    assessment: SegmentationAssessment,
+    *,
+    seed: int,  # noqa: ARG001 - nothing is drawn
+    confidence: float,
+    given: Mapping[str, Any],  # noqa: ARG001 - there is no such option
+    source: TestSource | None,  # noqa: ARG001 - the table is enough
+) -> ValueGroups:
+    """The groups that the columns of the table make, by the mean over the labels of an image; see ``FamilyTest``."""
+    columns = {name: _mean_of_image(assessment.of_cases(name)) for name in COMPARED}
+    compared = Compared(columns, COMPARED, assessment.groups)
+    least = dict.fromkeys(COMPARED, LEAST_GAP)
+    described = assessment.table if assessment.table is not None else pd.DataFrame({"image": assessment.images})
+    return compare_means(described, compared, least=least, confidence=confidence)
+
+
+def _mean_of_image(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """(images,) the mean over labels that have a value."""
+    known = ~np.isnan(values)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(known, values, 0).sum(axis=1) / known.sum(axis=1))
+
+
+def reads(path: Path, options: Mapping[str, Any]) -> bool:
+    """A table with the figures of each image and label; see ``FamilyTest``."""
+    return not {"truth", "task"} & set(options) and holds_cases(path)
+
+
+def assess_table(path: Path, *, threshold: float | None = None, **options: Any) -> SegmentationAssessment:
+    """Anyone's compared masks; see ``FamilyTest``."""
+    if threshold is not None:
+        raise UsageError("A table of compared masks has no threshold. Remove --threshold.")
+    read, told = read_cases(path), options.pop("notes", ())
+    assessed = assess_masks(
+        read.cases, labels=read.labels, unit=read.unit, tolerance=read.tolerance, groups=read.groups, **options
+    )
+    return replace(assessed, table=read.table, notes=(*read.notes, *told, *_empty_notes(assessed)))
+
+
+def notes(bundle: Bundle, raw: RawMasks, what: str) -> list[str]:
+    """How many images are out of distribution; see ``FamilyTest``."""
+    if bundle.novelty is None:
+        return []
+    unlike = bundle.novelty.unlike(raw.descriptions)
+    found = f"Out of distribution: {int(unlike.sum()):,} of {len(unlike):,} {what} ({unlike.mean():.1%}"
+    return [f"{found}; {bundle.novelty.false_alarms:.1%} are expected of images like those of training)."]
+
+
+def helped_by_largest_component(raw: RawMasks) -> list[str]:
+    """The labels whose masks are better without components beside the largest one, on the mean over images."""
+    helped = []
+    for index, label in enumerate(raw.labels):
+        gains = []
+        for pair in raw.pairs:
+            true, predicted = pair.masks()
+            cut = largest_only(predicted.copy(), raw.labels, [label], overlapping=raw.overlapping)
+            regions = [region_of(each, index, overlapping=raw.overlapping) for each in (true, predicted, cut)]
+            if regions[0].any() or regions[1].any():
+                gains.append(_dice(regions[0], regions[2]) - _dice(regions[0], regions[1]))
+        if gains and float(np.mean(gains)) > LEAST_GAIN:
+            helped.append(label)
+    return helped
+
+
+def _dice(true: npt.NDArray[np.bool_], predicted: npt.NDArray[np.bool_]) -> float:
+    return float(2 * (true & predicted).sum() / max(int(true.sum() + predicted.sum()), 1))
+
+
+def kept(raw: RawMasks, novelty: Novelty | None = None) -> MaskUncertainty:
+    """What a bundle keeps of images that its networks were not trained on."""
+    return MaskUncertainty.of(raw.cases, len(raw.labels), raw.unit, novelty)
