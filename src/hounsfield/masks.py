@@ -108,3 +108,32 @@ def region_boxes(region: Region, *, separate: bool = False) -> npt.NDArray[np.in
     parts = components(region)[0] if separate else region.astype(np.uint8)
     boxes = [[axis.start for axis in window] + [axis.stop for axis in window] for window in ndimage.find_objects(parts)]
     return np.array(boxes, np.int64).reshape(-1, 2 * region.ndim)
+
+
+def filled_polygons(contours: Sequence[npt.NDArray[np.floating]], shape: tuple[int, int]) -> Region:
+    """The pixels whose centre lies inside an odd number of closed contours, so that a contour within one is a hole.
+
+    Args:
+        contours: (points, 2) each, as (row, column) in pixels, the centre of the first pixel at (0, 0).
+        shape: (rows, columns).
+
+    Returns:
+        (rows, columns). A centre on a contour counts as inside at the top and the left side, so that contours that
+        share a side share no pixel.
+    """
+    turns = np.zeros((shape[0], shape[1] + 1), np.int32)
+    for contour in contours:
+        start = np.asarray(contour, np.float64)
+        end = np.roll(start, -1, axis=0)
+        down = (start[:, 0] <= end[:, 0])[:, np.newaxis]
+        upper, lower = np.where(down, start, end), np.where(down, end, start)
+        first = np.clip(np.ceil(upper[:, 0]), 0, shape[0]).astype(np.int64)
+        last = np.clip(np.ceil(lower[:, 0]), 0, shape[0]).astype(np.int64)
+        # Each side once for each row of centres that it crosses.
+        counts = last - first
+        crossed = np.repeat(np.arange(len(start)), counts)
+        rows = np.arange(len(crossed)) - np.repeat(np.cumsum(counts) - counts, counts) + first[crossed]
+        share = (rows - upper[crossed, 0]) / (lower[crossed, 0] - upper[crossed, 0])
+        columns = upper[crossed, 1] + share * (lower[crossed, 1] - upper[crossed, 1])
+        np.add.at(turns, (rows, np.clip(np.ceil(columns), 0, shape[1]).astype(np.int64)), 1)
+    return np.asarray(np.cumsum(turns[:, :-1], axis=1) % 2 == 1)

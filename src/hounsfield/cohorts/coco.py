@@ -39,13 +39,39 @@ NO_ATTRIBUTES = frozenset({"id", "file_name", "width", "height", "license", "fli
 
 
 @dataclass(frozen=True)
-class _Document:
-    """One JSON file, with its parts checked as far as their types go."""
+class CocoDocument:
+    """One JSON file, with its parts checked as far as their types go.
+
+    Attributes:
+        path: of the file.
+        images: as the file has them.
+        annotations: likewise.
+        categories: identifier → name.
+    """
 
     path: Path
     images: list[dict[str, Any]]
     annotations: list[dict[str, Any]]
     categories: dict[Any, str]
+
+
+@dataclass(frozen=True, eq=False)
+class CocoPart:
+    """One JSON file, and where its images lie.
+
+    Attributes:
+        document: what it says.
+        root: the folder that the images' paths are relative to.
+        references: identifier of an image → its path.
+        images: one row per image: ``image``, ``split`` where it is known, attributes.
+        sizes: path → (rows, columns) as the file says.
+    """
+
+    document: CocoDocument
+    root: Path
+    references: dict[Any, str]
+    images: pd.DataFrame
+    sizes: dict[str, tuple[int, ...]]
 
 
 def coco_files(path: Path) -> list[Path]:
@@ -73,15 +99,8 @@ def load_coco(path: Path, options: Options) -> Cohort:
     Raises:
         CohortError: a file is no COCO JSON, or the boxes cannot make a cohort.
     """
-    files = coco_files(path)
-    root = path if path.is_dir() else _root_of(path)
-    if not files:
-        raise CohortError(
-            f"Found no COCO JSON in {path}: expected a file with images, annotations and categories, or a folder with "
-            "such a file for each split. Check the path."
-        )
-    splits = _splits(files, root)
-    parts = [_read_part(_read(file), split, root, options) for file, split in zip(files, splits, strict=True)]
+    documents = read_documents(path, options)
+    parts = [_read_part(document) for document in documents]
     found = Annotations(
         images=pd.concat([part.images for part in parts], ignore_index=True),
         boxes=pd.concat([part.boxes for part in parts], ignore_index=True),
@@ -90,7 +109,8 @@ def load_coco(path: Path, options: Options) -> Cohort:
         notes=tuple(note for part in parts for note in part.notes),
     )
     name = path.resolve().name if path.is_dir() else path.stem
-    return build_box_cohort(found, options, root=Path(options.images or root), kind=KIND, name=name)
+    root = Path(options.images or documents[0].root)
+    return build_box_cohort(found, options, root=root, kind=KIND, name=name)
 
 
 def read_coco(path: Path) -> tuple[Annotations, dict[Any, str]]:
@@ -137,7 +157,7 @@ def split_in(name: str) -> str | None:
     return words[0] if len(set(words)) == 1 else None
 
 
-def _read(path: Path) -> _Document:
+def _read(path: Path) -> CocoDocument:
     try:
         content = parse_json(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
@@ -156,7 +176,7 @@ def _read(path: Path) -> _Document:
         parts[key] = part
     if not parts["images"]:
         raise CohortError(f"Found no images in {path}: its list is empty. Expected those that the boxes are of.")
-    return _Document(path, parts["images"], parts["annotations"], _categories(parts["categories"], path))
+    return CocoDocument(path, parts["images"], parts["annotations"], _categories(parts["categories"], path))
 
 
 def _check_objects(listed: Sequence[Any], key: str, path: Path) -> None:
@@ -187,7 +207,24 @@ def _categories(listed: Sequence[dict[str, Any]], path: Path) -> dict[Any, str]:
     return categories
 
 
-def _read_part(document: _Document, split: str | None, root: Path, options: Options) -> Annotations:
+def read_documents(path: Path, options: Options) -> list[CocoPart]:
+    """The COCO files of DATA, each with its split and where its images lie.
+
+    Raises:
+        CohortError: there are none, or a file is no COCO JSON.
+    """
+    files = coco_files(path)
+    root = path if path.is_dir() else _root_of(path)
+    if not files:
+        raise CohortError(
+            f"Found no COCO JSON in {path}: expected a file with images, annotations and categories, or a folder with "
+            "such a file for each split. Check the path."
+        )
+    splits = _splits(files, root)
+    return [_located(_read(file), split, root, options) for file, split in zip(files, splits, strict=True)]
+
+
+def _located(document: CocoDocument, split: str | None, root: Path, options: Options) -> CocoPart:
     names = _names(document)
     prefix = ""
     if not options.images:
@@ -197,23 +234,28 @@ def _read_part(document: _Document, split: str | None, root: Path, options: Opti
         if not hits and (found := _image_folder(document, list(bare.values()), split, root))[1]:
             prefix, names = found[0], bare
     references = {key: os.path.normpath(os.path.join(prefix, name)) for key, name in names.items()}  # noqa: PTH118 - references are text, and stay relative
-    rows, sizes = [], {}
+    rows: list[dict[str, Any]] = []
+    sizes: dict[str, tuple[int, ...]] = {}
     for image in document.images:
         reference = references[image["id"]]
         extra = {key: value for key, value in image.items() if key not in NO_ATTRIBUTES and _is_plain(value)}
         rows.append({**extra, "image": reference} | ({"split": split} if split else {}))
         if all(isinstance(image.get(key), int) for key in ("height", "width")):
             sizes[reference] = (image["height"], image["width"])
-    boxes, notes = _boxes(document, references)
-    order = tuple(dict.fromkeys(document.categories.values()))
-    return Annotations(pd.DataFrame(rows), boxes, order, sizes, tuple(notes))
+    return CocoPart(document, root, references, pd.DataFrame(rows), sizes)
+
+
+def _read_part(part: CocoPart) -> Annotations:
+    boxes, notes = _boxes(part.document, part.references)
+    order = tuple(dict.fromkeys(part.document.categories.values()))
+    return Annotations(part.images, boxes, order, part.sizes, tuple(notes))
 
 
 def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, (str, int, float, bool))
 
 
-def _names(document: _Document) -> dict[Any, str]:
+def _names(document: CocoDocument) -> dict[Any, str]:
     """Image identifier → file name."""
     names: dict[Any, str] = {}
     for number, image in enumerate(document.images):
@@ -227,7 +269,7 @@ def _names(document: _Document) -> dict[Any, str]:
     return names
 
 
-def _image_folder(document: _Document, names: Sequence[str], split: str | None, root: Path) -> tuple[str, int]:
+def _image_folder(document: CocoDocument, names: Sequence[str], split: str | None, root: Path) -> tuple[str, int]:
     """The folder, relative to the root, that has most of the first files, and how many of them."""
     here = document.path.parent
     stem = document.path.stem.removeprefix("instances_")
@@ -240,7 +282,7 @@ def _image_folder(document: _Document, names: Sequence[str], split: str | None, 
     return inside[best], hits[best]
 
 
-def _boxes(document: _Document, references: dict[Any, str]) -> tuple[pd.DataFrame, list[str]]:
+def _boxes(document: CocoDocument, references: dict[Any, str]) -> tuple[pd.DataFrame, list[str]]:
     crowds = sum(bool(item.get("iscrowd")) for item in document.annotations)
     single = [item for item in document.annotations if not item.get("iscrowd")]
     note = f"{crowds} crowd regions of {document.path.name} were left out: they outline groups and no single object."
@@ -263,7 +305,7 @@ def _boxes(document: _Document, references: dict[Any, str]) -> tuple[pd.DataFram
     return frame, [note] if crowds else []
 
 
-def _category(document: _Document, key: Any) -> str | None:
+def _category(document: CocoDocument, key: Any) -> str | None:
     return document.categories.get(key) if isinstance(key, (str, int)) else None
 
 

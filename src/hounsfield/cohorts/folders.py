@@ -130,7 +130,7 @@ def load_dicom_folder(table_path: Path, options: Options) -> Cohort:
         )
     column, identifier = found
     root = Path(options.images) if options.images else table_path.parent
-    every = list(_headers_below(root, options.progress))
+    every = list(headers_below(root, options.progress))
     headers = [(path, header) for path, header in every if "Rows" in header]
     stacks = Stacks(headers, {}, []) if identifier == "SOPInstanceUID" else stack_series(headers)
     samples = stacks.samples
@@ -158,7 +158,8 @@ def _plain(column: str) -> str:
     return column.lower().replace("_", "").replace(" ", "")
 
 
-def _headers_below(root: Path, progress: Progress) -> Iterator[tuple[str, dict[str, Any]]]:
+def headers_below(root: Path, progress: Progress) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Path relative to a folder and header facts of each DICOM file below it; see ``headers.read_header``."""
     count = 0
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +14,9 @@ from hounsfield.cohorts.tables import check_inside, drop_missing_files
 from hounsfield.errors import CohortError
 
 
-def image_rows(images: pd.DataFrame, options: Options, root: Path, where: str) -> tuple[pd.DataFrame, list[str]]:
+def image_rows(
+    images: pd.DataFrame, options: Options, root: Path, where: str, *, listed: Collection[str] = ()
+) -> tuple[pd.DataFrame, list[str]]:
     """The table of samples but for its labels, and notes.
 
     Args:
@@ -22,6 +25,7 @@ def image_rows(images: pd.DataFrame, options: Options, root: Path, where: str) -
         options: what the user chose.
         root: the folder.
         where: the data, for messages.
+        listed: images that stand for several files, which are there.
 
     Raises:
         CohortError: an image is listed twice in different words, lies outside the folder, or too many are missing.
@@ -36,7 +40,8 @@ def image_rows(images: pd.DataFrame, options: Options, root: Path, where: str) -
             f"first '{twice.iloc[0]}'. Expected each image once, in one split. Correct the lists."
         )
     check_inside(table["image"], root, options.allow_outside, where)
-    table, notes = drop_missing_files(table, root, where)
+    virtual = table["image"].isin(list(listed)).to_numpy()
+    table, notes = drop_missing_files(table, root, where, kept=virtual)
     # Before the headers, which fill what the table lacks: its own patients count.
     table, told = name_patients(table, options, where)
     table = fill_from_headers(table, root, options.progress)

@@ -44,6 +44,7 @@ class FoundMasks:
         order: the labels in the source's own order, where it has one.
         notes: what was decided so far.
         image_source: reads the images; by default files below the root.
+        listed: images that stand for several files and have no path of their own.
     """
 
     images: pd.DataFrame
@@ -52,6 +53,7 @@ class FoundMasks:
     order: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     image_source: ImageSource | None = None
+    listed: frozenset[str] = frozenset()
 
 
 def build_mask_cohort(found: FoundMasks, options: Options, *, root: Path, kind: str, name: str) -> Cohort:
@@ -68,7 +70,7 @@ def build_mask_cohort(found: FoundMasks, options: Options, *, root: Path, kind: 
         CohortError: more than 5 % of the masks cannot be used, nothing is marked at all, or a label is not known.
     """
     where = f"the data {name}"
-    table, notes = image_rows(found.images, options, root, where)
+    table, notes = image_rows(found.images, options, root, where, listed=found.listed)
     places = typed_places(table["image"], root)
     source = found.image_source or FileSource(root)
     samples = [(image, places.get(image) or Reference(image)) for image in table["image"]]

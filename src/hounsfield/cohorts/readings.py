@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from hounsfield.cohorts import box_rows
+from hounsfield.cohorts import box_rows, mask_tables
 from hounsfield.cohorts.folders import identifier_column
 from hounsfield.cohorts.headers import is_dicom
 from hounsfield.cohorts.label_columns import label_columns_of
@@ -134,6 +134,10 @@ class Folder:
             found.kinds = ["dicom folder"]
         elif found.match is not None and not found.kinds:
             found.kinds = ["table"]
+        masks = mask_tables.mask_columns(table)
+        if masks and found.kinds:
+            found.labels = [label for label in found.labels if label not in {*masks, "?"}]
+            found.kinds = [*found.kinds, mask_tables.KIND] if found.labels else [mask_tables.KIND]
         return found
 
 
@@ -209,7 +213,9 @@ def _by_table(folder: Folder, usable: Sequence[TableFile], certain: Sequence[str
     if joined is not None:
         notes.insert(0, f"The tables {', '.join(table.path.name for table in usable)} are the splits of one set.")
         return Choice("table", best.path, table=joined, others=others, notes=notes)
-    if best.kinds[0] == "table" and _has_classes(folder) and not folder.tree.doubts:
+    # Folders of masks that a table names are no classes.
+    classes = mask_tables.KIND not in best.kinds and _has_classes(folder) and not folder.tree.doubts
+    if best.kinds[0] == "table" and classes:
         if (differing := _contradicts(folder.tree, best)) is not None:
             raise CohortError(
                 f"{folder.path} can be read in two ways, which do not agree: {differing}. To take the labels of the "

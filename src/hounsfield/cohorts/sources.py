@@ -8,7 +8,18 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hounsfield.cohorts import box_rows, coco, detection_sources, drawn_shapes, mask_sources, voc, yolo
+from hounsfield.cohorts import (
+    box_rows,
+    coco,
+    detection_sources,
+    drawn_shapes,
+    mask_coco,
+    mask_dicom,
+    mask_sources,
+    mask_tables,
+    voc,
+    yolo,
+)
 from hounsfield.cohorts.cohort import Cohort
 from hounsfield.cohorts.folders import cohort_of_tree, load_class_folders, load_dicom_folder
 from hounsfield.cohorts.numpy_sets import load_archive, load_pair
@@ -38,7 +49,10 @@ KINDS_OF: dict[Family, tuple[str, ...]] = {
 # What says where its images are by a path, which may start from another folder.
 WITH_LABEL_COLUMNS = frozenset({"class folders", "table", "dicom folder", "phantom", box_rows.KIND})
 WITH_IMAGES_ELSEWHERE = frozenset(
-    {"table", "dicom folder", coco.KIND, voc.KIND, yolo.KIND, box_rows.KIND, drawn_shapes.LABELME, drawn_shapes.CVAT}
+    {
+        *("table", "dicom folder", coco.KIND, voc.KIND, yolo.KIND, box_rows.KIND),
+        *(drawn_shapes.LABELME, drawn_shapes.CVAT, mask_tables.KIND, mask_coco.KIND, mask_dicom.KIND),
+    }
 )
 FORMS = (
     "a folder with one sub-folder per class; a CSV or Parquet table with the columns image and label, or a folder that "
@@ -251,7 +265,8 @@ def _kinds_of_file(path: Path, options: Options) -> list[str]:
         return ["medmnist"]
     if path.suffix.lower() == ".npy" and (path.parent / "labels.npy").is_file():
         return ["npy pair"]
-    return detection_sources.kinds_with_boxes(path)
+    masks, possible = mask_sources.kinds_with_masks(path, options)
+    return [*masks, *detection_sources.kinds_with_boxes(path), *possible]
 
 
 def _certain_kinds(path: Path, masks: list[str]) -> list[str]:
@@ -284,6 +299,10 @@ def _load_table(path: Path, options: Options) -> Cohort:
 
 def _load_boxes(path: Path, options: Options) -> Cohort:
     return box_rows.load_box_table(_only_table(path, box_rows.KIND), options)
+
+
+def _load_mask_table(path: Path, options: Options) -> Cohort:
+    return mask_tables.load_mask_table(_only_table(path, mask_tables.KIND), options)
 
 
 def _load_dicom(path: Path, options: Options) -> Cohort:
@@ -335,6 +354,7 @@ LOADERS: dict[str, Callable[[Path, Options], Cohort]] = {
     **detection_sources.LOADERS,
     **mask_sources.LOADERS,
     box_rows.KIND: _load_boxes,
+    mask_tables.KIND: _load_mask_table,
 }
 
 

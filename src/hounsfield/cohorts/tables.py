@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from hounsfield.cohorts.build import PATIENT_COLUMNS, build_cohort, name_patients, patients_by_folder
@@ -41,17 +42,7 @@ def cohort_of_table(table: pd.DataFrame, path: Path, options: Options) -> Cohort
     root = Path(options.images) if options.images else path.parent
     where = f"the table {path}"
     notes = list(table.attrs.get("notes", ()))
-    if "image" in table.columns:
-        table["image"] = _text(table["image"])
-        if os.sep == "/" and table["image"].str.contains("\\", regex=False).any():
-            table["image"] = table["image"].str.replace("\\", "/", regex=False)
-    if options.image_column in {None, "image"} and _leads_to_files(table, root):
-        check_inside(table["image"], root, options.allow_outside, where)
-        table, told = drop_missing_files(table, root, where)
-    else:
-        table, told = _by_content(table, root, options, where)
-        check_inside(table["image"], root, options.allow_outside, where)
-    table = _folders_of_one(table, root, where)
+    table, told = locate_images(table, root, options, where)
     # Before the headers, which fill what the table lacks: its own patients count.
     table, renamed = name_patients(table, options, where)
     table = fill_from_headers(table, root, options.progress)
@@ -65,6 +56,25 @@ def cohort_of_table(table: pd.DataFrame, path: Path, options: Options) -> Cohort
         notes += listed
     origin = Origin(FileSource(root), "table", name, where, typed_places(table["image"], root))
     return build_cohort(table, options, origin, [*notes, *told, *renamed])
+
+
+def locate_images(table: pd.DataFrame, root: Path, options: Options, where: str) -> tuple[pd.DataFrame, list[str]]:
+    """The table with a column ``image`` of paths below the folder, and notes on how they were found.
+
+    Raises:
+        CohortError: no column names images, files are missing, or paths lead out of the folder.
+    """
+    if "image" in table.columns:
+        table["image"] = _text(table["image"])
+        if os.sep == "/" and table["image"].str.contains("\\", regex=False).any():
+            table["image"] = table["image"].str.replace("\\", "/", regex=False)
+    if options.image_column in {None, "image"} and _leads_to_files(table, root):
+        check_inside(table["image"], root, options.allow_outside, where)
+        table, told = drop_missing_files(table, root, where)
+    else:
+        table, told = _by_content(table, root, options, where)
+        check_inside(table["image"], root, options.allow_outside, where)
+    return _folders_of_one(table, root, where), told
 
 
 def _leads_to_files(table: pd.DataFrame, root: Path) -> bool:
@@ -160,13 +170,22 @@ def check_inside(images: pd.Series[str], root: Path, allow_outside: bool, where:
             )
 
 
-def drop_missing_files(table: pd.DataFrame, root: Path, where: str) -> tuple[pd.DataFrame, list[str]]:
+def drop_missing_files(
+    table: pd.DataFrame, root: Path, where: str, *, kept: npt.NDArray[np.bool_] | None = None
+) -> tuple[pd.DataFrame, list[str]]:
     """Leave out rows whose file does not exist, with a note.
+
+    Args:
+        table: with a column ``image``.
+        root: the folder that paths are relative to.
+        where: the table, for messages.
+        kept: rows that are known to be there.
 
     Raises:
         CohortError: more than 5 % of the files do not exist.
     """
     exists = np.fromiter((file_exists(root, image) for image in table["image"]), bool, len(table))
+    exists |= kept if kept is not None else False
     if exists.all():
         return table, []
     absent = table["image"][~exists]
