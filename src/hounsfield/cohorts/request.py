@@ -29,6 +29,7 @@ class DataRequest:
         patient_pattern: a regular expression that finds the patient in the path of an image.
         positive: the positive one of two labels.
         class_names: a file with a name for each label.
+        join: further tables, ``FILE`` or ``FILE:KEY``, joined to a table by their keys.
         test_on: ``COLUMN=VALUE``: the rows of a table that are the test split.
         uncertain: what a label of −1 counts as: ignore, positive, negative or class.
         missing: what an empty label counts as: ignore or negative.
@@ -50,6 +51,7 @@ class DataRequest:
     patient_pattern: str | None = None
     positive: str | None = None
     class_names: str | None = None
+    join: tuple[str, ...] = ()
     test_on: str | None = None
     uncertain: str | None = None
     missing: str | None = None
@@ -60,6 +62,7 @@ class DataRequest:
         """Plain values for JSON; a path is made absolute, so that a run can be continued from anywhere."""
         values = asdict(self)
         values["data"] = ",".join(_absolute(part) for part in _parts(self.data))
+        values["join"] = [_absolute_table(one) for one in self.join]
         for name in PATHS:
             values[name] = _absolute(values[name]) if values[name] else None
         return values
@@ -96,6 +99,12 @@ def _parts(data: str) -> list[str]:
     """The two paths of ``IMAGES.npy,LABELS.npy``; DATA itself otherwise."""
     parts = data.split(",")
     return parts if not Path(data).exists() and all(Path(part).exists() for part in parts) else [data]
+
+
+def _absolute_table(text: str) -> str:
+    """``FILE`` or ``FILE:KEY`` with the absolute path of a file that is found from here."""
+    path, colon, key = text.rpartition(":")
+    return _absolute(text) if Path(text).exists() or not colon else f"{_absolute(path)}:{key}"
 
 
 def _absolute(path: str) -> str:

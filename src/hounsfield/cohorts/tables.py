@@ -12,11 +12,14 @@ from hounsfield.cohorts.build import PATIENT_COLUMNS, build_cohort, name_patient
 from hounsfield.cohorts.cohort import Cohort
 from hounsfield.cohorts.files import FileSource, file_exists, full_path, typed_places
 from hounsfield.cohorts.headers import fill_from_headers, is_dicom
+from hounsfield.cohorts.long_tables import merge_rows
 from hounsfield.cohorts.options import MAX_BAD_FRACTION, NUM_NAMED, Options, Origin
 from hounsfield.cohorts.split_lists import splits_of_lists
-from hounsfield.cohorts.table_files import read_table, table_stem
+from hounsfield.cohorts.table_files import table_stem
 from hounsfield.cohorts.table_images import Names, find_image_column
+from hounsfield.cohorts.table_rows import read_rows
 from hounsfield.cohorts.tree import images_below
+from hounsfield.cohorts.words import plain_name
 from hounsfield.errors import CohortError
 from hounsfield.images import image_files
 from hounsfield.images.reading import find_images
@@ -33,25 +36,30 @@ def load_table(path: Path, options: Options) -> Cohort:
     Raises:
         CohortError: the table cannot make a cohort; the message says why.
     """
-    return cohort_of_table(read_table(path), path, options)
+    return cohort_of_table(read_rows(path, options), path, options)
 
 
-def cohort_of_table(table: pd.DataFrame, path: Path, options: Options) -> Cohort:
-    """As :func:`load_table`, of a table that was read already."""
-    root = Path(options.images) if options.images else path.parent
+def cohort_of_table(table: pd.DataFrame, path: Path, options: Options, *, root: Path | None = None) -> Cohort:
+    """As :func:`load_table`, of a table that was read already.
+
+    Args:
+        table: its rows.
+        path: of the table.
+        options: what the user chose.
+        root: the folder of the images; that of ``options``, or the table's own, where it is not given.
+    """
+    root = root or Path(options.images or path.parent)
     where = f"the table {path}"
     notes = list(table.attrs.get("notes", ()))
-    if "image" in table.columns:
-        table["image"] = _text(table["image"])
-        if os.sep == "/" and table["image"].str.contains("\\", regex=False).any():
-            table["image"] = table["image"].str.replace("\\", "/", regex=False)
-    if options.image_column in {None, "image"} and _leads_to_files(table, root):
-        check_inside(table["image"], root, options.allow_outside, where)
-        table, told = drop_missing_files(table, root, where)
-    else:
-        table, told = _by_content(table, root, options, where)
-        check_inside(table["image"], root, options.allow_outside, where)
+    table, told, unnamed = with_images(table, root, options, where)
+    if unnamed:
+        told.append(
+            f"{len(unnamed):,} images below the folder are not named in the table and were left out, such as "
+            f"'{unnamed[0]}'."
+        )
     table = _folders_of_one(table, root, where)
+    table, merged = merge_rows(table, options)
+    notes += merged
     # Before the headers, which fill what the table lacks: its own patients count.
     table, renamed = name_patients(table, options, where)
     table = fill_from_headers(table, root, options.progress)
@@ -67,6 +75,29 @@ def cohort_of_table(table: pd.DataFrame, path: Path, options: Options) -> Cohort
     return build_cohort(table, options, origin, [*notes, *told, *renamed])
 
 
+def with_images(
+    table: pd.DataFrame, root: Path, options: Options, where: str
+) -> tuple[pd.DataFrame, list[str], list[str]]:
+    """A table whose column ``image`` holds paths below a folder, found by the values of a column where need be.
+
+    Returns:
+        The table, notes, and the images below the folder that no row names, where they were looked for.
+
+    Raises:
+        CohortError: no column names the images, more than 5 % are missing, or a path leaves the folder.
+    """
+    if "image" in table.columns:
+        table = table.assign(image=_text(table["image"]))
+        if os.sep == "/":
+            table["image"] = table["image"].str.replace("\\", "/", regex=False)
+    if options.image_column in {None, "image"} and _leads_to_files(table, root):
+        check_inside(table["image"], root, options.allow_outside, where)
+        return *drop_missing_files(table, root, where), []
+    table, told, unnamed = _by_content(table, root, options, where)
+    check_inside(table["image"], root, options.allow_outside, where)
+    return table, told, unnamed
+
+
 def _leads_to_files(table: pd.DataFrame, root: Path) -> bool:
     """Whether the column ``image`` holds paths as they stand, some of which may be missing."""
     if "image" not in table.columns:
@@ -78,7 +109,9 @@ def _leads_to_files(table: pd.DataFrame, root: Path) -> bool:
     return not root.is_dir() or next(find_images(root), None) is None
 
 
-def _by_content(table: pd.DataFrame, root: Path, options: Options, where: str) -> tuple[pd.DataFrame, list[str]]:
+def _by_content(
+    table: pd.DataFrame, root: Path, options: Options, where: str
+) -> tuple[pd.DataFrame, list[str], list[str]]:
     """The table with a column ``image`` of paths below the folder, by the values of the column that names them."""
     images, notes = images_below(root, options.exclude)
     match = find_image_column(table, root, Names(images), options, where)
@@ -90,19 +123,18 @@ def _by_content(table: pd.DataFrame, root: Path, options: Options, where: str) -
             f"{len(absent):,} of its {len(table):,} rows: {', '.join(map(str, absent.iloc[:NUM_NAMED]))}. Get the "
             "missing images, delete these rows, or name the folder of the images with --images."
         )
+    by = f" by a part of their names, such as {match.part}" if match.part else ""
     told = (
-        f"The column '{match.column}' names the images: {len(table) - len(absent):,} of {len(table):,} rows were found "
-        "below the folder."
+        f"The column '{match.column}' names the images{by}: {len(table) - len(absent):,} of {len(table):,} rows were "
+        "found below the folder."
     )
     if len(absent):
         told += f" Left out: {', '.join(map(str, absent.iloc[:NUM_NAMED]))}."
-    unnamed = len(set(images) - set(match.found)) if match.num_files else 0
-    if unnamed:
-        notes.append(f"{unnamed:,} images below the folder are not named in the table and were left out.")
-    keep = match.column == "image" or match.column.lower().replace("_", "").replace(" ", "") in PATIENT_COLUMNS
+    unnamed = sorted(set(images) - set(match.found)) if match.num_files else []
+    keep = match.column == "image" or plain_name(match.column) in PATIENT_COLUMNS
     table = table if keep or match.column in options.label_columns else table.drop(columns=match.column)
     table = table.assign(image=found)[found != ""].reset_index(drop=True)
-    return table, [told, *notes]
+    return table, [told, *notes], unnamed
 
 
 def _folders_of_one(table: pd.DataFrame, root: Path, where: str) -> pd.DataFrame:

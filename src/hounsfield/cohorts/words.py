@@ -62,6 +62,11 @@ def tokens(name: str) -> list[str]:
     return re.findall(r"[^\W\d_]+|\d+", spaced.lower())
 
 
+def plain_name(column: object) -> str:
+    """The letters and digits of a column's name in lower case: ``Patient ID`` and ``patient_id`` are the same."""
+    return "".join(sign for sign in str(column).lower() if sign.isalnum())
+
+
 def split_word(name: str) -> str | None:
     """The split that a folder's whole name stands for, such as ``train`` or ``Testing``."""
     return SPLIT_WORDS.get(name.strip().lower())

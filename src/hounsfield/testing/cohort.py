@@ -13,7 +13,7 @@ from hounsfield.errors import RunError
 from hounsfield.runs.folder import RunFolder
 
 
-def tested_cohort(run: Path | str, data: str | None, bundle: Bundle) -> tuple[Cohort, str]:
+def tested_cohort(run: Path | str, data: DataRequest | str | None, bundle: Bundle) -> tuple[Cohort, str]:
     """The rows that a run is tested on, and which they are, in words; see :func:`evaluate_run`."""
     return _own_test_rows(RunFolder.open(Path(run)), bundle) if data is None else _other(data, bundle)
 
@@ -44,8 +44,9 @@ def _own_test_rows(folder: RunFolder, bundle: Bundle) -> tuple[Cohort, str]:
     return cohort, f"Tested on the {len(cohort):,} test rows of the run."
 
 
-def _other(data: str, bundle: Bundle) -> tuple[Cohort, str]:
-    cohort = load_request(DataRequest(data), labels=bundle.labels, task=bundle.task)
+def _other(data: DataRequest | str, bundle: Bundle) -> tuple[Cohort, str]:
+    request = data if isinstance(data, DataRequest) else DataRequest(data)
+    cohort = load_request(request, labels=bundle.labels, task=bundle.task)
     test = cohort.rows("test")
     if len(test):
         return cohort.subset(test), f"The data comes with splits: tested on its {len(test):,} test rows."
