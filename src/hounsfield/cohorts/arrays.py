@@ -25,11 +25,11 @@ from hounsfield.cohorts import hdf5
 from hounsfield.errors import CohortError, ImageError, ResourceError
 from hounsfield.images.arrays import CHANNEL_COUNTS
 from hounsfield.images.image import Image
+from hounsfield.images.limits import pixel_limit
 from hounsfield.images.reference import Reference
 
 # So many bytes are read at once: few enough to keep memory flat, enough to make the call's own cost vanish.
 CHUNK_BYTES = 2**20
-MAX_ROW_VALUES = 2**28
 DAMAGE = (
     OSError,
     ValueError,
@@ -284,9 +284,11 @@ def _check_shape(header: ArrayHeader, fortran: bool, where: str) -> None:
             f"Found the shape {shape} in {where}: expected (images, rows, columns), (images, slices, rows, columns), "
             "or one of these with 1, 3 or 4 channels last, and none of them zero."
         )
-    if math.prod(shape[1:]) > MAX_ROW_VALUES:
+    limit = pixel_limit()
+    if math.prod(shape[1:]) > limit:
         raise CohortError(
-            f"Found images of {math.prod(shape[1:]):,} values in {where}: the limit is {MAX_ROW_VALUES:,}."
+            f"Found images of {math.prod(shape[1:]):,} values in {where}: the limit is {limit:,}. Raise "
+            "--max-pixels if the data is to be trusted."
         )
     if fortran and len(shape) > 1:
         raise CohortError(

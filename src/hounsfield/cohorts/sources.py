@@ -22,6 +22,7 @@ from hounsfield.cohorts.tables import cohort_of_table, load_table
 from hounsfield.cohorts.value_columns import refuse_task
 from hounsfield.errors import CohortError, UsageError
 from hounsfield.images import image_files
+from hounsfield.images.settings import held
 from hounsfield.phantoms import make_phantom, source_digest
 from hounsfield.progress import Progress, silent
 from hounsfield.tasks import Task, family_of
@@ -140,15 +141,16 @@ def load_request(
         task: the task to expect, instead of that of the request.
         progress: receives reports on downloads and DICOM headers.
     """
-    return load_cohort(
-        request.data,
-        images=Path(request.images) if request.images else None,
-        class_names=Path(request.class_names) if request.class_names else None,
-        labels=labels,
-        task=task or request.task,
-        progress=progress,
-        **{name: getattr(request, name) for name in READING},
-    )
+    with held(request.settings()):
+        return load_cohort(
+            request.data,
+            images=Path(request.images) if request.images else None,
+            class_names=Path(request.class_names) if request.class_names else None,
+            labels=labels,
+            task=task or request.task,
+            progress=progress,
+            **{name: getattr(request, name) for name in READING},
+        )
 
 
 def _load(text: str, options: Options, forced: str | None) -> Cohort:

@@ -15,7 +15,14 @@ from hounsfield.runs.folder import RunFolder
 
 def tested_cohort(run: Path | str, data: DataRequest | str | None, bundle: Bundle) -> tuple[Cohort, str]:
     """The rows that a run is tested on, and which they are, in words; see :func:`evaluate_run`."""
-    return _own_test_rows(RunFolder.open(Path(run)), bundle) if data is None else _other(data, bundle)
+    if data is None:
+        return _own_test_rows(RunFolder.open(Path(run)), bundle)
+    request = (data if isinstance(data, DataRequest) else DataRequest(data)).with_settings()
+    folder = RunFolder(Path(run))
+    if folder.environment.is_file():
+        # Other volumes or levels than those of training would be other images.
+        request = request.read_as(DataRequest.from_dict(folder.read_environment()["data"]))
+    return _other(request, bundle)
 
 
 def _own_test_rows(folder: RunFolder, bundle: Bundle) -> tuple[Cohort, str]:
@@ -44,8 +51,7 @@ def _own_test_rows(folder: RunFolder, bundle: Bundle) -> tuple[Cohort, str]:
     return cohort, f"Tested on the {len(cohort):,} test rows of the run."
 
 
-def _other(data: DataRequest | str, bundle: Bundle) -> tuple[Cohort, str]:
-    request = data if isinstance(data, DataRequest) else DataRequest(data)
+def _other(request: DataRequest, bundle: Bundle) -> tuple[Cohort, str]:
     cohort = load_request(request, labels=bundle.labels, task=bundle.task)
     test = cohort.rows("test")
     if len(test):

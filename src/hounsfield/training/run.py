@@ -92,6 +92,7 @@ def train(  # noqa: PLR0913 - what a user may want to say of a training
         )
     if not isinstance(request, DataRequest):
         request = DataRequest(str(request))
+    request = request.with_settings()
     check_changes(changes)
     check_network(network)
     seed = seed if seed is not None else plan.seed if plan is not None else 0
