@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from hounsfield.cohorts.joins import fits_together
+from hounsfield.cohorts.mask_content import mask_classes
 from hounsfield.cohorts.options import NUM_NAMED
 from hounsfield.cohorts.readings import Folder, TableFile
 from hounsfield.cohorts.table_files import table_stem
@@ -167,7 +168,7 @@ def _describing(folder: Folder, best: TableFile, usable: Sequence[TableFile]) ->
         and table.match is not None
         and not table.lone
         and len(set(table.match.found) & images) > SMALL_PART * len(images)
-        and not pd.Series([place for place in table.match.found if place]).duplicated().any()
+        and _adds(table)
     ]
 
 
@@ -287,31 +288,38 @@ def _contradicts(folder: Folder, table: TableFile) -> str | None:
 
 def _by_folders(folder: Folder) -> Choice:
     tree = folder.tree
+    if not tree.doubts and (masks := mask_classes(tree)):
+        named = ", ".join(masks[:NUM_NAMED])
+        tree.doubts.append(
+            f"the images in {named} hold two values or few, as masks do, and those in the other folders do not: leave "
+            f"them out with {' '.join(f'--exclude {name!r}' for name in masks[:NUM_NAMED])}, or say that these are "
+            f"classes with --label-level {tree.level}"
+        )
     if tree.doubts:
         raise CohortError(_doubtful(folder))
-    describing = [table for table in folder.tables if table.match is not None]
-    unused = [table for table in folder.tables if table not in describing]
-    one_row_each = [table for table in describing if not pd.Series(table.match.found).duplicated().any()]  # type: ignore[union-attr]  # chosen so
-    notes = [_unused(table) for table in (*unused, *(one for one in describing if one not in one_row_each))]
-    notes += other_files(folder.path)
-    if len(one_row_each) > 1:
-        listed = ", ".join(_name(folder, table) for table in one_row_each)
-        raise CohortError(
-            f"The folders in {folder.path} are classes, and several tables beside them describe the same images: "
-            f"{listed}. Leave all but one out with --exclude '{one_row_each[-1].path.name}', or give the one with the "
-            "labels as DATA and join the others to it with --join."
+    describing = [table for table in folder.tables if table.match is not None and _adds(table)]
+    unused = [table for table in folder.tables if table.match is None or table.against]
+    notes = [*other_files(folder.path), *(_unused(table) for table in unused)]
+    beside: pd.DataFrame | None = None
+    for table in describing:
+        rows = _by_place(table)
+        rows = rows[rows["image"].isin(tree.images)]
+        added = [str(column) for column in rows.columns if column != "image"]
+        notes.append(
+            f"The folders are the labels, and the table {_name(folder, table)} adds {', '.join(added[:12])} of "
+            f"{len(rows):,} images."
         )
-    if not one_row_each or one_row_each[0].match is None:
-        return Choice("class folders", folder.path, tree=tree, notes=notes)
-    table = one_row_each[0]
-    beside = table.table.assign(image=one_row_each[0].match.found)
-    beside = beside[beside["image"] != ""]
-    named = [str(column) for column in table.table.columns if column != table.image_column]
-    notes.append(
-        f"The folders are the labels, and the table {table.path.name} adds {', '.join(named[:12])} of "
-        f"{len(beside):,} images."
-    )
+        rows = rows.set_index("image")
+        beside = rows if beside is None else beside.combine_first(rows)
+    beside = None if beside is None else beside.reset_index()
     return Choice("class folders", folder.path, tree=tree, beside=beside, notes=notes)
+
+
+def _adds(table: TableFile) -> bool:
+    """Whether a table has one row per image, and columns beside the one that names it."""
+    if table.match is None or len(table.table.columns) < 2 or table.against:
+        return False
+    return not pd.Series([place for place in table.match.found if place]).duplicated().any()
 
 
 def _doubtful(folder: Folder) -> str:

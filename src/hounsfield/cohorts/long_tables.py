@@ -27,7 +27,9 @@ def widened(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     Any other table comes back as it is.
     """
     flags = [
-        str(column) for column in table.columns if plain_name(column) not in ATTRIBUTES and are_flags(table[column])
+        str(column)
+        for column in table.columns
+        if plain_name(column) not in ATTRIBUTES and are_flags(table[column]) and len(table[column].unique()) > 1
     ]
     if len(flags) != 1 or len(table) < 4:
         return table, []
@@ -55,7 +57,12 @@ def _are_findings(images: pd.Series[str], findings: pd.Series[str]) -> bool:
     count = findings.nunique()
     if not 2 <= count <= MOST_FINDINGS or not findings.astype(str).str.contains(r"[^\W\d_]", regex=True).all():
         return False
-    per_image = pd.DataFrame({"image": images, "finding": findings}).drop_duplicates().groupby("image").size()
+    pairs = pd.DataFrame({"image": images, "finding": findings})
+    distinct = pairs.drop_duplicates()
+    # A pair that occurs often is no image's finding but two attributes of many.
+    if len(distinct) < LEAST_WHOLE * len(pairs):
+        return False
+    per_image = distinct.groupby("image").size()
     return len(per_image) > 1 and bool((per_image == count).mean() >= LEAST_WHOLE)
 
 

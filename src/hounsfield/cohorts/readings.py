@@ -18,11 +18,10 @@ from hounsfield.cohorts.label_columns import label_candidates, label_columns_of,
 from hounsfield.cohorts.options import Options
 from hounsfield.cohorts.readers import reader_column
 from hounsfield.cohorts.table_files import is_list, is_table, table_stem
-from hounsfield.cohorts.table_images import Match, Names, image_matches
+from hounsfield.cohorts.table_images import Match, Names, image_matches, one_of_several
 from hounsfield.cohorts.table_rows import read_rows
 from hounsfield.cohorts.tree import Tree, class_tree, images_below
 from hounsfield.errors import CohortError
-from hounsfield.images import image_files
 from hounsfield.images.reading import find_images
 
 # Tables are looked for in the folder itself, and where it has none, this much deeper.
@@ -97,7 +96,9 @@ class Folder:
     @cached_property
     def names(self) -> Names:
         """The same by name."""
-        return Names(self.images)
+        patterns = self.image_patterns
+        kept = [p for p in self.images if not any(fnmatch(q, one) for q in (p, *p.split("/")) for one in patterns)]
+        return Names(kept)
 
     @cached_property
     def has_dicom(self) -> bool:
@@ -181,8 +182,8 @@ class Folder:
         match = found.match
         if match is None or found.kinds[:1] != ["table"]:
             return ""
-        if not match.num_files and (place := self._of_several(match)):
-            return f"it names folders of several images, such as '{place}', and not images"
+        if not match.num_files and (several := self._of_several(match)):
+            return f"it names folders of several images: {several}"
         labels = [column for column in found.labels if column in found.table.columns]
         rows = pd.DataFrame({"image": match.found}).assign(**{column: found.table[column] for column in labels})
         rows = rows[rows["image"] != ""].drop_duplicates()
@@ -194,11 +195,11 @@ class Folder:
         return f"it has rows with different labels for one image, such as '{twice.iloc[0]}'"
 
     def _of_several(self, match: Match) -> str:
-        """A folder of several images that are no DICOM series; empty where the column names none."""
+        """What to do about a folder of several images that are no series; empty where the column names none."""
         for place in dict.fromkeys(match.found):
-            inside = image_files(self.root / place) if place else []
-            if len(inside) > 1 and not is_dicom(str(inside[0])):
-                return place
+            inside = self.names.inside(place) if place else []
+            if len(inside) > 1 and not is_dicom(str(self.root / inside[0])):
+                return one_of_several(place, inside).rstrip(".")
         return ""
 
 

@@ -70,6 +70,10 @@ class Names:
                 found[part] = [*(place for place in inside if place != folder), folder]
         return found
 
+    def inside(self, folder: str) -> list[str]:
+        """The images below a folder, sorted."""
+        return sorted(image for image in self.images if image.startswith(f"{folder}/"))
+
     @cached_property
     def num_inside(self) -> dict[str, int]:
         """How many images lie right in each folder."""
@@ -120,6 +124,19 @@ def _nearest(path: str, candidates: list[str]) -> list[str]:
 
     most = max(map(shared, candidates))
     return [candidate for candidate in candidates if shared(candidate) == most]
+
+
+def one_of_several(folder: str, inside: Sequence[str]) -> str:
+    """What to do where a name means a folder of several images: how to choose one by leaving the others out."""
+    first, others = inside[0].rpartition("/")[2], [path.rpartition("/")[2] for path in inside[1:]]
+    alike = min(next((n for n, (a, b) in enumerate(zip(first, o, strict=False)) if a != b), len(o)) for o in others)
+    start = max(first.rfind("_", 0, alike), first.rfind("-", 0, alike), 0)
+    patterns = " ".join(f"--exclude '*{name[start:]}'" for name in others[:NUM_NAMED])
+    return (
+        f"'{folder}' holds {len(inside):,} images such as {first} and {others[0]}: a folder stands for one image only "
+        f"where it holds one DICOM series. Choose one image by leaving the others out, as in {patterns}; or name one "
+        "file per row; or write slices into one volume with 'hounsfield convert'."
+    )
 
 
 @dataclass

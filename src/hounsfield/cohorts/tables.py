@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,11 @@ from hounsfield.cohorts.long_tables import merge_rows
 from hounsfield.cohorts.options import MAX_BAD_FRACTION, NUM_NAMED, Options, Origin
 from hounsfield.cohorts.split_lists import splits_of_lists
 from hounsfield.cohorts.table_files import table_stem
-from hounsfield.cohorts.table_images import Names, find_image_column
+from hounsfield.cohorts.table_images import Names, find_image_column, one_of_several
 from hounsfield.cohorts.table_rows import read_rows
 from hounsfield.cohorts.tree import images_below
 from hounsfield.cohorts.words import plain_name
 from hounsfield.errors import CohortError
-from hounsfield.images import image_files
 from hounsfield.images.reading import find_images
 
 # Names of tables that say nothing: their folder's name says more.
@@ -57,7 +57,7 @@ def cohort_of_table(table: pd.DataFrame, path: Path, options: Options, *, root: 
             f"{len(unnamed):,} images below the folder are not named in the table and were left out, such as "
             f"'{unnamed[0]}'."
         )
-    table = _folders_of_one(table, root, where)
+    table = _folders_of_one(table, root, options, where)
     table, merged = merge_rows(table, options)
     notes += merged
     # Before the headers, which fill what the table lacks: its own patients count.
@@ -137,28 +137,31 @@ def _by_content(
     return table, [told, *notes], unnamed
 
 
-def _folders_of_one(table: pd.DataFrame, root: Path, where: str) -> pd.DataFrame:
+def _folders_of_one(table: pd.DataFrame, root: Path, options: Options, where: str) -> pd.DataFrame:
     """Images for the folders that hold one; refuse those that hold several and are no DICOM series.
 
     Raises:
         CohortError: a folder holds several images.
     """
+    folders = [image for image in table["image"].unique() if Path(full_path(root, image)).is_dir()]
+    if not folders:
+        return table
+    names = Names(images_below(root, options.exclude)[0])
     renamed: dict[str, str] = {}
-    for image in table["image"].unique():
-        folder = Path(full_path(root, image))
-        if not folder.is_dir():
-            continue
-        inside = image_files(folder)
-        plain = [file for file in inside if not is_dicom(str(file))]
+    for folder in folders:
+        inside = names.inside(folder.rstrip("/"))
         if len(inside) == 1:
-            renamed[image] = os.path.relpath(inside[0], root)
-        elif len(plain) > 1 or (plain and len(inside) > 1):
-            raise CohortError(
-                f"Found the folder '{image}' in the column 'image' of {where}, which holds {len(inside)} images such "
-                f"as {plain[0].name}: a folder stands for one image only where it holds one DICOM series. Name one "
-                "file per row, or write the slices into one volume with 'hounsfield convert'."
-            )
+            renamed[folder] = inside[0]
+        elif inside and not _is_series(root, inside):
+            told = one_of_several(folder, inside)
+            raise CohortError(f"Found a folder of several images in the column 'image' of {where}: {told}")
     return table.assign(image=table["image"].replace(renamed)) if renamed else table
+
+
+def _is_series(root: Path, inside: Sequence[str]) -> bool:
+    """Whether files may be the slices of one series: DICOM, right in one folder."""
+    together = len({path.rpartition("/")[0] for path in inside}) == 1
+    return together and is_dicom(full_path(root, inside[0])) and is_dicom(full_path(root, inside[-1]))
 
 
 def check_inside(images: pd.Series[str], root: Path, allow_outside: bool, where: str) -> None:
