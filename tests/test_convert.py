@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 
+import nibabel
 import numpy as np
 import pydicom
 import pytest
 import SimpleITK
 from typer.testing import CliRunner
 
+from dicom_samples import make_series
 from hounsfield.cli.main import app
 from hounsfield.errors import HounsfieldError, ImageError, UsageError
 from hounsfield.images import group_series, read_image, read_series
@@ -53,6 +55,49 @@ def test_a_volume_goes_through_every_format_and_comes_back(tmp_path, scan):
         assert result["output"].endswith(name), number
         path = tmp_path / name
     assert_same_place(read_image(path), scan)
+
+
+@pytest.mark.parametrize(
+    ("elements", "is_integer"),
+    [
+        ({"RescaleSlope": "0.5", "RescaleIntercept": "-100.25"}, True),
+        ({"RescaleSlope": "1.57802197", "RescaleIntercept": "0", "Modality": "MR"}, True),
+        ({"RescaleSlope": "0.37", "RescaleIntercept": "0", "PhotometricInterpretation": "MONOCHROME1"}, True),
+        # Near zero the intercept cancels the values, and more than the last digit would be lost.
+        ({"RescaleSlope": "0.37", "RescaleIntercept": "-382.21"}, False),
+    ],
+)
+def test_rescaled_integers_stay_integers_in_nifti(elements, is_integer, tmp_path):
+    """As in dcm2niix, whose integers, slope and intercept are the same."""
+    paths = make_series(tmp_path / "in", [0.0, 2.0, 4.0], **elements)
+    before = read_series(tmp_path / "in")
+    convert(tmp_path / "in", tmp_path / "a.nii.gz")
+    written = nibabel.load(tmp_path / "a.nii.gz")
+    stored = np.asanyarray(written.dataobj.get_unscaled())
+    assert (stored.dtype.kind == "i") == is_integer
+    after = read_image(tmp_path / "a.nii.gz")
+    assert after.pixels.dtype == np.float32
+    # By no more than the last digit, here and in nibabel.
+    np.testing.assert_array_max_ulp(after.pixels, before.pixels, 1)
+    np.testing.assert_array_max_ulp(np.asarray(written.dataobj, np.float32).T[..., np.newaxis], before.pixels, 1)
+    if is_integer and "PhotometricInterpretation" not in elements:
+        slope, intercept = (np.float32(elements[name]) for name in ("RescaleSlope", "RescaleIntercept"))
+        assert (written.dataobj.slope, written.dataobj.inter) == (slope, intercept)
+        assert set(stored.ravel()) == {value for path in paths for value in pydicom.dcmread(path).pixel_array.ravel()}
+        convert(tmp_path / "a.nii.gz", tmp_path / "b.nii")
+        again = nibabel.load(tmp_path / "b.nii")
+        np.testing.assert_array_equal(again.dataobj.get_unscaled(), stored)
+        assert (again.dataobj.slope, again.dataobj.inter) == (slope, intercept)
+
+
+def test_slices_of_several_slopes_are_floats_in_nifti(tmp_path):
+    (tmp_path / "in").mkdir()
+    for number, slope in enumerate(("0.37", "0.41")):
+        make_series(tmp_path / "in" / str(number), [2.0 * number], RescaleSlope=slope, RescaleIntercept="0")
+    before = read_series(tmp_path / "in")
+    convert(tmp_path / "in", tmp_path / "a.nii")
+    assert nibabel.load(tmp_path / "a.nii").get_data_dtype() == np.float32
+    np.testing.assert_array_equal(read_image(tmp_path / "a.nii").pixels, before.pixels)
 
 
 def test_a_folder_that_is_more_than_a_series_is_never_replaced(tmp_path, scan, monkeypatch):

@@ -83,7 +83,7 @@ def test_bad_images_are_named_and_counted_and_the_good_ones_written(run: Run, sc
     assert status == 1
     assert len(output.split()) == 3
     assert "broken.png" in errors
-    assert "'min_max' met an image with 1 NaN" in errors.replace("\n", " ")
+    assert "'min_max' got an image with 1 NaN" in errors.replace("\n", " ")
     assert "2 of 5 images could not be preprocessed" in errors
     assert "Traceback" not in errors
     assert sorted(path.name for path in out.rglob("*.*")) == ["a.png", "a.png", "b.png"]
@@ -156,7 +156,7 @@ def test_a_folder_for_results_inside_the_input_is_no_input(
         (("{scans}", "-o", "{out}", "--clahe", "3"), "joined to it by '='"),
         (("{scans}", "-o", "{scans}/a.png", "--clahe"), "is a file, and a folder"),
         (("{scans}", "-o", "{out}", "--clahe", "--format", "gif"), "cannot be written as 'gif'"),
-        (("{scans}", "-o", "{scans}/left", "--clahe", "--overwrite"), "1 images that no earlier call wrote there"),
+        (("{scans}", "-o", "{scans}/left", "--clahe", "--overwrite"), "1 images that no earlier run wrote there"),
         (("{scans}", "-o", "{scans}", "--clahe"), "is an input"),
         (("{scans}", "-o", "{scans}/out", "--clahe", "--format", "gif"), "cannot be written as 'gif'"),
         (("{scans}", "{empty}", "-o", "{out}", "--clahe"), "holds no image file"),

@@ -271,7 +271,7 @@ def test_resize_up_is_opencvs(interpolation: str, flag: int) -> None:
 
 def test_resample_and_reorient_need_a_geometry() -> None:
     volume = Image(np.zeros((3, 4, 5, 1)))
-    with pytest.raises(PreprocessingError, match="how many millimetres a pixel"):
+    with pytest.raises(PreprocessingError, match="pixel spacing in millimetres"):
         Resample(spacing=1.0).apply(volume)
     with pytest.raises(PreprocessingError, match="this image has no affine"):
         Reorient().apply(volume)

@@ -131,7 +131,7 @@ def test_step_names_nan_and_infinity(name: str, value: float) -> None:
     image = make_image(rank)
     pixels = image.pixels.copy()
     pixels.flat[5] = value
-    with pytest.raises(PreprocessingError, match=rf"'{name}' met an image with 1 NaN or infinite values"):
+    with pytest.raises(PreprocessingError, match=rf"'{name}' got an image with 1 NaN or infinite values"):
         make_step(name, VARIANTS[name][0], rank).apply(image.replace(pixels=pixels))
 
 

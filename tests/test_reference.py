@@ -1,20 +1,25 @@
 from __future__ import annotations
 
+import json
+import pickle
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
+import tifffile
 from typer.testing import CliRunner
 
 from dicom_samples import make_dicom, make_series
 from hounsfield.cli.main import COMMANDS, app
-from hounsfield.cohorts import load_cohort
+from hounsfield.cohorts import load_cohort, load_request
 from hounsfield.cohorts.files import FileSource
+from hounsfield.cohorts.request import DataRequest
 from hounsfield.cohorts.shapes import image_shapes
 from hounsfield.errors import ImageError, SeveralVolumes, UsageError
 from hounsfield.images import Reference, read_image, read_series
-from hounsfield.images.reading import VOLUME_VARIABLE, read_reference
+from hounsfield.images.reading import read_reference
+from hounsfield.images.settings import LEVEL_VARIABLE, UNEVEN_VARIABLE, VOLUME_VARIABLE
 from hounsfield.inference.sources import sources
 
 AFFINE = np.array([[-2.0, 0, 0, 10], [0, -3.0, 0, 20], [0, 0, 4.0, 30], [0, 0, 0, 1]])
@@ -134,6 +139,9 @@ def test_the_setting_chooses_where_nothing_else_does(four, monkeypatch) -> None:
     monkeypatch.setenv(VOLUME_VARIABLE, "1")
     assert read_image(four).reference == Reference(str(four), 1)
     assert read_image(Reference.parse(f"{four}[2]")).reference.volume == 2
+    with pytest.raises(SeveralVolumes):
+        source.read(place)  # made before the setting
+    source = FileSource(four.parent)
     assert set(source.read(place).pixels.ravel()) == set(range(10, 15))
     assert source.digest([place]) != before
     monkeypatch.setenv(VOLUME_VARIABLE, "first")
@@ -171,6 +179,7 @@ def test_every_command_takes_the_settings(command) -> None:
     done = CliRunner().invoke(app, [command, "--help"], catch_exceptions=False)
     assert "--max-pixels" in done.output
     assert "--volume" in done.output
+    assert "--level" in done.output
 
 
 def test_the_command_line_chooses(four, monkeypatch) -> None:
@@ -193,4 +202,49 @@ def test_a_volume_of_a_series_whose_files_are_known_is_chosen(tmp_path, monkeypa
     expected = read_series(tmp_path, volume=1)
     np.testing.assert_array_equal(source.read(Reference("scan", 1)).pixels, expected.pixels)
     monkeypatch.setenv(VOLUME_VARIABLE, "1")
-    np.testing.assert_array_equal(source.read(Reference("scan")).pixels, expected.pixels)
+    np.testing.assert_array_equal(FileSource(tmp_path, source.series).read(Reference("scan")).pixels, expected.pixels)
+
+
+def test_data_is_read_again_with_the_settings_of_the_first_time(cohort_folder, monkeypatch) -> None:
+    table = cohort_folder / "plain.csv"
+    table.write_text("image,label\n" + "".join(f"{number}.nii.gz,{number % 2}\n" for number in range(10)))
+    for variable, text in ((VOLUME_VARIABLE, "2"), (LEVEL_VARIABLE, "0"), (UNEVEN_VARIABLE, "refuse")):
+        monkeypatch.setenv(variable, text)
+    request = DataRequest(str(table)).with_settings()
+    assert (request.volume, request.level, request.uneven, request.max_pixels) == (2, 0, "refuse", None)
+    assert "--volume 2 --level 0 --uneven refuse" in request.command_line()
+    kept = DataRequest.from_dict(json.loads(json.dumps(request.to_dict())))
+    monkeypatch.setenv(VOLUME_VARIABLE, "1")
+    with pytest.raises(UsageError, match=r"--volume 1 was given.*--volume 2"):
+        load_request(kept)
+    monkeypatch.setenv(VOLUME_VARIABLE, "")
+    cohort = load_request(kept)
+    # As another process reads it, and on several threads.
+    source = pickle.loads(pickle.dumps(cohort.source))  # noqa: S301 - our own
+    images = list(source.stream(cohort.references()))
+    assert {image.reference.volume for image in images} == {2}
+    assert all(set(image.pixels.ravel()) == set(range(20, 25)) for image in images)
+    other = DataRequest(str(table)).read_as(kept)
+    assert {image.reference.volume for image in load_request(other).source.stream(cohort.references())} == {2}
+    assert DataRequest(str(table), volume=0).read_as(kept).volume == 0
+
+
+def test_the_level_of_slides_is_a_setting(tmp_path, monkeypatch) -> None:
+    picture = np.arange(48 * 64, dtype=np.uint16).reshape(48, 64)
+    with tifffile.TiffWriter(tmp_path / "slide.tif") as file:
+        file.write(picture)
+        file.write(picture[::2, ::2], subfiletype=1)
+    source, place = FileSource(tmp_path), Reference("slide.tif")
+    np.testing.assert_array_equal(source.read(place).pixels[..., 0], picture)
+    before = source.digest([place])
+    monkeypatch.setenv(LEVEL_VARIABLE, "1")
+    source = FileSource(tmp_path)
+    np.testing.assert_array_equal(source.read(place).pixels[..., 0], picture[::2, ::2])
+    assert source.digest([place]) != before
+    assert read_image(tmp_path / "slide.tif", level=0).shape == (48, 64)
+    monkeypatch.setenv(LEVEL_VARIABLE, "2")
+    with pytest.raises(ImageError, match="level 2 was asked for"):
+        read_image(tmp_path / "slide.tif")
+    monkeypatch.setenv(LEVEL_VARIABLE, "best")
+    with pytest.raises(UsageError, match="expected a number"):
+        read_image(tmp_path / "slide.tif")

@@ -585,8 +585,8 @@ def test_damaged_archives_are_refused(tmp_path):
     (tmp_path / "a.npz").write_bytes(b"PK nonsense")
     with pytest.raises(CohortError, match="Cannot read the archive"):
         load_cohort(tmp_path / "a.npz")
-    with pytest.raises(CohortError, match="Found the arrays x, y"):
-        load_cohort(archive(tmp_path / "b.npz", x=np.zeros(3), y=np.zeros(3)))
+    with pytest.raises(CohortError, match="Found the arrays first, second"):
+        load_cohort(archive(tmp_path / "b.npz", first=np.zeros(3), second=np.zeros(3)))
     with pytest.raises(CohortError, match="without labels"):
         load_cohort(archive(tmp_path / "c.npz", images=np.zeros((3, 4, 4))))
     with pytest.raises(CohortError, match=r"shape \(3, 4\)"):
@@ -696,7 +696,7 @@ def test_images_beside_label_maps_are_no_classes(tmp_path):
 def test_two_tables_in_one_folder_are_ambiguous(tmp_path):
     table_of(tmp_path, pairs(), "one.csv")
     table_of(tmp_path, pairs(), "two.csv")
-    with pytest.raises(CohortError, match=r"2 tables .* one\.csv \(4 rows, labels label\); two\.csv"):
+    with pytest.raises(CohortError, match=r"2 tables .* one\.csv \(table, 4 rows, labels label\); two\.csv"):
         load_cohort(tmp_path)
 
 

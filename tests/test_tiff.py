@@ -49,6 +49,31 @@ def tiff(
     return struct.pack("<2sHIH", b"II", 42, 8, len(fields)) + entries + bytes(4) + long_ones + content
 
 
+@pytest.mark.parametrize("compression", ["group3", "group4", "tiff_ccitt"])
+@pytest.mark.parametrize("tags", [{}, {262: 0}, {262: 1}, {266: 2}, {278: 7}])
+def test_facsimile_is_read_as_by_libtiff(compression, tags, tmp_path) -> None:
+    """Whichever of black and white is zero, in either order of bits, in one strip or several."""
+    written = RANDOM.random((41, 1733)) > 0.7
+    Pillow.fromarray(written).save(tmp_path / "a.tif", compression=compression, tiffinfo=tags)
+    expected = np.asarray(Pillow.open(tmp_path / "a.tif"))
+    pixels = read_image(tmp_path / "a.tif").pixels
+    assert expected.any()
+    np.testing.assert_array_equal(pixels[..., 0], expected * np.uint8(255))
+
+
+def test_facsimile_of_more_rows_than_bits_is_refused(tmp_path) -> None:
+    (tmp_path / "a.tif").write_bytes(tiff(np.zeros((400, 8), np.uint8), 0, 1, bytes(49), _259=[4]))
+    with pytest.raises(ImageError, match="rows need more bytes"):
+        read_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "LAB"])
+def test_other_colours_are_refused_with_the_way_to_convert_them(mode, tmp_path) -> None:
+    Pillow.fromarray(COLOUR).convert(mode).save(tmp_path / "a.tif")
+    with pytest.raises(ImageError, match="magick IN -colorspace sRGB OUT"):
+        read_image(tmp_path / "a.tif")
+
+
 @pytest.mark.parametrize("byteorder", ["<", ">"])
 @pytest.mark.parametrize("bigtiff", [False, True])
 @pytest.mark.parametrize(

@@ -220,7 +220,7 @@ def test_robustness_from_the_command_line(
         cli.main()
     assert outcome.value.code == 2
     assert "--out" in capsys.readouterr().err
-    monkeypatch.setattr(sys, "argv", ["hounsfield", "robustness", str(run), "--images", "9"])
+    monkeypatch.setattr(sys, "argv", ["hounsfield", "robustness", str(run), "--max-images", "9"])
     with pytest.raises(SystemExit) as outcome:
         cli.main()
     assert not outcome.value.code

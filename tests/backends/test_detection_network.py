@@ -197,7 +197,7 @@ def moved(variables: list[Any], chosen: list[int], shift: np.ndarray, value: Cal
 
 @RANKS
 def test_gradients_of_the_whole_loss_are_its_differences(rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Central differences of the sum of the four losses on a drawn lesson, part by part of the network.
+    """Central differences of the sum of the four losses on sampled targets, part by part of the network.
 
     Keras computes in float32 at most on two of the backends. So the network is made smooth (a difference over the edge
     of a ReLU is no slope), each direction holds the gradient itself, which makes the difference large, and as much of
@@ -212,11 +212,11 @@ def test_gradients_of_the_whole_loss_are_its_differences(rank: int, monkeypatch:
     # Away from the start, where scales of zero hide the gradients of half the network.
     network.set_weights([weight + generator.normal(0, 0.1, weight.shape) for weight in network.get_weights()])
     images, truth = scenes(network.settings.input_shape, 3)
-    lesson = network.lesson(network.first_stage(images), truth)
-    assert ops.convert_to_numpy(lesson.region_positive).any()
+    targets = network.sampled_targets(network.first_stage(images), truth)
+    assert ops.convert_to_numpy(targets.region_positive).any()
     variables = network.trainable_variables
     value, found = differentiable(
-        variables, lambda: sum(network.losses_of(network.first_stage(images, training=True), lesson).values())
+        variables, lambda: sum(network.losses_of(network.first_stage(images, training=True), targets).values())
     )
     parts = ("stem", "stage", ("lateral", "pyramid"), "window", ("objectness", "anchor"), "judge", ("class", "region"))
     for part in parts:

@@ -1,7 +1,7 @@
 """Random layers that work on 2D and 3D batches alike, in the graph, on every backend.
 
-Each layer draws its parameters in ``sample`` and uses them in ``apply``, so that what was drawn can be
-looked at and replayed. Outside training a layer passes its input on.
+Each layer draws its parameters in ``sample`` and uses them in ``apply``, so that a draw can be
+inspected and replayed. Outside training a layer passes its input on.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hounsfield.augmentation.sampling import centred_grid, linear_upsampling, sa
 
 
 class RandomLayer(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
-    """What the random layers share: a seed that is a saved state, and ``sample`` before ``apply``."""
+    """Base of the random layers: a seed that is saved with the model, and ``sample`` before ``apply``."""
 
     def __init__(self, *, seed: int | None = None, **options: Any) -> None:
         super().__init__(**({"dtype": "float32"} | options))
@@ -44,19 +44,19 @@ class RandomLayer(keras.layers.Layer):  # type: ignore[misc]  # Keras has no typ
         return input_shape
 
     def _uniform(self, images: Any, amplitude: float, *shape: int) -> Any:
-        """Uniform values in ±amplitude, one (or one array of ``shape``) an image."""
+        """Uniform values in ±amplitude, one (or one array of ``shape``) per image."""
         return keras.random.uniform((ops.shape(images)[0], *shape), -amplitude, amplitude, seed=self.seed_generator)
 
 
 @keras.saving.register_keras_serializable("hounsfield")
 class RandomSpatial(RandomLayer):
-    """Mirror, turn, scale, shear, shift and bend, all in one linear interpolation.
+    """Mirror, rotate, scale, shear, shift and deform elastically, in a single linear interpolation.
 
-    Everything is measured in pixels: where their sides differ in millimetres, a turn shears what is shown a little.
+    Everything is measured in pixels: where pixels are not square in millimetres, a rotation also shears slightly.
 
     Args:
         flip_axes: spatial axes that are mirrored with probability one half.
-        rotation: largest turn in each plane, degrees.
+        rotation: largest rotation in each plane, degrees.
         scale: largest relative change of size (0.1: factors from 1/1.1 to 1.1), common to all axes.
         stretch: the same, drawn for each axis on its own.
         shear: largest shear, as a share.
@@ -190,7 +190,7 @@ class RandomIntensity(RandomLayer):
         return config | {name: getattr(self, name) for name in names}
 
     def sample(self, images: Any) -> dict[str, Any]:
-        """Draw one value of each parameter an image, and the noise itself."""
+        """Draw one value of each parameter per image, and the noise itself."""
         ones = (1,) * (len(images.shape) - 1)
         parameters = {
             "brightness": self._uniform(images, self.brightness, *ones),
@@ -230,7 +230,7 @@ def _binomially_blurred(images: Any) -> Any:
 
 @keras.saving.register_keras_serializable("hounsfield")
 class RandomErase(RandomLayer):
-    """Replace a random box by the image's mean, so that no single place decides (DeVries & Taylor, 2017).
+    """Replace a random box by the image's mean, so that no single region decides (DeVries & Taylor, 2017).
 
     Args:
         size: largest side of the box, as a share of each axis; sides are drawn from 0 to ``size``.
@@ -272,13 +272,13 @@ class RandomErase(RandomLayer):
 
 @keras.saving.register_keras_serializable("hounsfield")
 class RandomlyUnchanged(RandomLayer):
-    """Let other random layers change most images, and leave the rest as they are.
+    """Apply other random layers to most images, and leave the rest unchanged.
 
-    Layers that draw strengths leave hardly an image alone, so a network would never see images as they are in use.
+    Layers that draw strengths change almost every image, so the network would never see images as they are in use.
 
     Args:
-        changes: what is done to an image that is not spared, in this order.
-        share: probability that an image is spared.
+        changes: layers applied to the other images, in this order.
+        share: probability that an image is left unchanged.
         seed: of the draws.
     """
 
@@ -308,13 +308,13 @@ class RandomlyUnchanged(RandomLayer):
         super().build(input_shape)
 
     def sample(self, images: Any) -> dict[str, Any]:
-        """Draw ``spared`` (batch, 1, …), and the ``changed`` images."""
+        """Draw ``unchanged`` (batch, 1, …), and the ``changed`` images."""
         ones = (1,) * (len(images.shape) - 1)
         changed = images
         for layer in self.changes:
             changed = layer(changed, training=True)
-        return {"spared": self._uniform(images, 1.0, *ones) < 2 * self.share - 1, "changed": changed}
+        return {"unchanged": self._uniform(images, 1.0, *ones) < 2 * self.share - 1, "changed": changed}
 
     def apply(self, images: Any, parameters: dict[str, Any]) -> Any:
-        """Put what was changed in the place of what is not spared."""
-        return ops.where(parameters["spared"], images, parameters["changed"])
+        """Take the unchanged image where that was drawn, and the changed one elsewhere."""
+        return ops.where(parameters["unchanged"], images, parameters["changed"])

@@ -20,8 +20,8 @@ def sample_linearly(images: Any, coordinates: Any) -> Any:
 
     Args:
         images: (batch, \*spatial, channels), float.
-        coordinates: (batch, pixels, rank) in index units from the first pixel's centre; whatever lies
-            outside is read from the image mirrored at its border pixels.
+        coordinates: (batch, pixels, rank) in index units from the first pixel's centre; positions
+            outside are read from the image mirrored at its border pixels.
 
     Returns:
         A tensor of the images' shape, pixel p of which is the image read at ``coordinates[:, p]``.

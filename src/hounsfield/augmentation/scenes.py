@@ -1,9 +1,9 @@
-"""Random changes of an image together with its boxes: mirrored, turned, scaled, cut out, and put beside others.
+"""Random changes of an image together with its boxes: mirroring, rotation, scaling, cropping, mosaics.
 
 They run on the host, on one image at a time and before it is batched, because images come in many sizes and networks
-take one: each is cut and scaled into a canvas of the network's shape. What is drawn (``Placement``) is separate from
-its use, so it can be looked at and replayed. Every draw comes from the seed, the epoch and the index alone, whatever
-the order in which workers ask. Intensities are changed later, in the batch, by ``RandomIntensity``.
+take one: each is cropped and scaled into a canvas of the network's shape. The draw (``Placement``) is separate from
+its use, so it can be inspected and replayed. Every draw depends on the seed, the epoch and the index alone, not on the
+order in which workers ask. Intensities are changed later, in the batch, by ``RandomIntensity``.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ class Scene(NamedTuple):
 
 @dataclass(frozen=True)
 class Placement:
-    """How one image comes into a canvas: mirrored, turned, a window of it cut out, resized and put down.
+    """How one image is placed on a canvas: mirrored, rotated, cropped to a window, resized and put down.
 
     Attributes:
         flips: spatial axes that are mirrored.
-        quarters: right angles by which rows turn towards columns, after mirroring.
-        start: first pixel of the window along each axis, after turning.
+        quarters: rotation in right angles, rows towards columns, after mirroring.
+        start: first pixel of the window along each axis, after the rotation.
         length: pixels of the window along each axis.
         size: what the window is resized to.
-        at: pixel of the canvas on which its first pixel comes.
+        at: pixel of the canvas where its first pixel goes.
         shape: of the canvas.
     """
 
@@ -59,7 +59,7 @@ class Placement:
     shape: tuple[int, ...]
 
     def move(self, boxes: npt.NDArray[np.float32], shape: Sequence[int]) -> npt.NDArray[np.float32]:
-        """Boxes of an image of this spatial shape, in pixels of the canvas; not cut at the window."""
+        """Boxes of an image of this spatial shape, in pixels of the canvas; not clipped to the window."""
         rank = len(shape)
         turned = _turned_boxes(_mirrored_boxes(boxes, shape, self.flips), shape, self.quarters)
         factors = np.array(self.size, np.float64) / np.array(self.length)
@@ -101,7 +101,7 @@ def draw_placement(
     base: float | None = None,
     boxes: npt.NDArray[np.float32] | None = None,
 ) -> Placement:
-    """Draw how an image comes into a canvas.
+    """Draw how an image is placed on a canvas.
 
     Args:
         generator: of every draw.
@@ -151,13 +151,13 @@ def _window(image: int, canvas: int, factor: float, draw: float, target: float |
 
 
 def place(scene: Scene, placement: Placement, *, fill: float = 0.0, keep: float = SceneAugmentation().keep) -> Scene:
-    """Bring an image and its boxes into a canvas.
+    """Place an image and its boxes on a canvas.
 
     Args:
         scene: the image and its objects.
-        placement: as drawn for an image of this shape.
+        placement: drawn for an image of this shape.
         fill: value of the canvas where no image is.
-        keep: the part of a box that has to be inside the window; others go, together with their classes.
+        keep: least part of a box inside the window; other boxes are removed, with their classes.
     """
     rank = len(placement.shape)
     pixels = np.flip(scene.pixels, placement.flips) if placement.flips else scene.pixels
@@ -167,7 +167,7 @@ def place(scene: Scene, placement: Placement, *, fill: float = 0.0, keep: float 
     canvas = np.full((*placement.shape, pixels.shape[-1]), fill, np.float32)
     canvas[tuple(slice(a, a + n) for a, n in zip(placement.at, placement.size, strict=True))] = resized
     moved = placement.move(scene.boxes, scene.pixels.shape[:-1])
-    # Cut at the window, which is all of the canvas that shows the image.
+    # Clipped to the window, the only part of the canvas that shows the image.
     inside = shifted(clipped(shifted(moved, [-a for a in placement.at]), placement.size), placement.at)
     kept = are_valid(inside) & (volumes(inside) >= keep * volumes(moved))
     return Scene(canvas, inside[kept].astype(np.float32), scene.classes[kept])
@@ -194,7 +194,7 @@ def augmented(
         limits: of the changes.
         base: see ``draw_placement``.
         fill: value of the canvas where no image is.
-        draw: (seed, epoch); the same give the same canvas.
+        draw: (seed, epoch); the same values give the same canvas.
     """
     generator = np.random.default_rng((*draw, index))
     if generator.random() >= limits.mosaic:
@@ -208,7 +208,7 @@ def augmented(
     for member, corner in zip(members.tolist(), itertools.product((0, 1), repeat=rank), strict=True):
         tile = [length - cut if side else cut for cut, side, length in zip(middle, corner, shape, strict=True)]
         scene = fetch(member)
-        # A tile shows a part of an image in the size that it would have alone.
+        # A tile shows a part of an image at the scale that it would have alone.
         size = _fitting(scene.pixels.shape[:-1], shape) if base is None else base
         part = _placed(scene, generator, tile, limits, base=size, fill=fill)
         tiles.append(([side * cut for cut, side in zip(middle, corner, strict=True)], part))

@@ -46,6 +46,12 @@ READING: dict[str, Any] = {
     "class_names": Annotated[
         Path | None, typer.Option(help="File with a name for each label: a table, JSON, YAML or a name per line.")
     ],
+    "join": Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE[:KEY]", help="Table to join by its key column, found by its values by default; repeatable."
+        ),
+    ],
     "test_on": Annotated[
         str | None, typer.Option(metavar="COLUMN=VALUE", help="Rows of the table to test on; the others train.")
     ],
@@ -58,7 +64,10 @@ READING: dict[str, Any] = {
     ],
     "task": Annotated[
         str | None,
-        typer.Option(help="Of a column of numbers: regression, ordinal (grades in order) or multi-class."),
+        typer.Option(
+            help="Of a column of numbers: regression, ordinal (grades in order) or multi-class. multi-label takes the "
+            "labels of all rows of an image."
+        ),
     ],
     "readers": Annotated[
         str | None,
@@ -82,7 +91,9 @@ SWITCHES = frozenset({"allow_outside", *LEAKS})
 
 
 def with_request(*, leaks: bool = False, data: Any = Data) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command DATA and its options, which it receives as one ``request``.
+    """Give a command DATA and its options, which it receives as one ``request``, at the place of that parameter.
+
+    An option that the command has under the same name is its own and none of the request.
 
     Args:
         leaks: whether it also takes what is done about leaks.
@@ -92,13 +103,13 @@ def with_request(*, leaks: bool = False, data: Any = Data) -> Callable[[Callable
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         # The request itself is built below, and its class is imported only when a command runs.
         hints = typing.get_type_hints(command, localns={"DataRequest": object}, include_extras=True)
-        chosen = READING | (LEAKS if leaks else {})
+        given = inspect.signature(command).parameters
+        chosen = {name: hint for name, hint in (READING | (LEAKS if leaks else {})).items() if name not in given}
         own = [
-            parameter.replace(annotation=hints[name])
-            for name, parameter in inspect.signature(command).parameters.items()
-            if name != "request"
+            _data(data) if name == "request" else _keyword(parameter.replace(annotation=hints[name]))
+            for name, parameter in given.items()
         ]
-        parameters = [_data(data), *own, *(_option(name, hint) for name, hint in chosen.items())]
+        parameters = [*own, *(_option(name, hint) for name, hint in chosen.items())]
 
         @functools.wraps(command)
         def wrapper(**given: Any) -> None:
@@ -112,6 +123,10 @@ def with_request(*, leaks: bool = False, data: Any = Data) -> Callable[[Callable
     return decorate
 
 
+def _keyword(parameter: inspect.Parameter) -> inspect.Parameter:
+    return parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+
+
 def _data(annotation: Any) -> inspect.Parameter:
     optional = type(None) in typing.get_args(typing.get_args(annotation)[0])
     default = None if optional else inspect.Parameter.empty
@@ -121,6 +136,26 @@ def _data(annotation: Any) -> inspect.Parameter:
 def _option(name: str, annotation: Any) -> inspect.Parameter:
     default = False if name in SWITCHES else None
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+OtherData = Annotated[str | None, typer.Argument(help="Other data to test on; by default the run's test split.")]
+
+
+def require_data(request: DataRequest | None) -> None:
+    """Refuse options that say how DATA is read where there is none.
+
+    Raises:
+        UsageError: there are such options and no DATA.
+    """
+    if request is None or request.data:
+        return
+    from hounsfield.errors import UsageError
+
+    given = request.command_line().removeprefix("''").strip()
+    raise UsageError(
+        f"{given} says how DATA is read, and no DATA is given. Name "
+        "it, or leave the option out: a run's own data are read as they were for its training."
+    )
 
 
 def _request(values: dict[str, Any]) -> DataRequest | None:

@@ -12,12 +12,14 @@ import typer
 
 from hounsfield.cli.backend import announce_engine
 from hounsfield.cli.console import check_folder, out, print_json, progress_bars, say
+from hounsfield.cli.data_options import OtherData, require_data, with_request
 from hounsfield.cli.options import chosen, flag, plural
 from hounsfield.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from hounsfield.cohorts.request import DataRequest
     from hounsfield.evaluation.classification import Estimate
     from hounsfield.images import Image
     from hounsfield.testing.base import Assessed, Audit
@@ -27,12 +29,14 @@ if TYPE_CHECKING:
 CONFIDENCE = 0.95
 
 
-def command(  # noqa: PLR0917 - Typer takes every option as a parameter
+@with_request(data=OtherData)
+def command(
     target: Annotated[
         Path,
         typer.Argument(metavar="RUN_OR_TABLE", help="A run folder, or a table of predictions or of findings."),
     ],
-    data: Annotated[str | None, typer.Argument(help="Other data to test a run on; by default its test split.")] = None,
+    *,
+    request: DataRequest | None,
     output: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for metrics.json and the figures.")] = None,
     threshold: Annotated[
         float | None,
@@ -78,14 +82,15 @@ def command(  # noqa: PLR0917 - Typer takes every option as a parameter
     Where the data has columns such as sex, age, site or scanner, the groups that they make are compared.
     """
     _check_output(output)
+    require_data(request)
     common = {"num_replicates": replicates, "confidence": confidence, "seed": seed}
     given = {"threshold": threshold, "criterion": criterion, "overlap": overlap}
     of_runs, of_tables = {"interventions": interventions or None}, {"task": task, "truth": truth}
     if target.is_dir():
         _refuse(target, "a run", "tables", of_tables)
-        found = _test_run(target, data, given | of_runs, common)
+        found = _test_run(target, request, given | of_runs, common)
     else:
-        _refuse(target, "a table", "runs", {"DATA": data, **of_runs})
+        _refuse(target, "a table", "runs", {"DATA": request, **of_runs})
         found = _test_table(target, given | of_tables, common)
     for note in found.assessment.notes:
         say(note)
@@ -93,7 +98,7 @@ def command(  # noqa: PLR0917 - Typer takes every option as a parameter
         print_json({**found.assessment.to_dict(), **({"bias": found.audit.to_dict()} if found.audit else {})})
     else:
         _print(found, confidence)
-    if target.is_dir() and data is None:
+    if target.is_dir() and request is None:
         _keep_audit(found, target, as_planned=threshold is None and confidence == CONFIDENCE)
     if output is not None:
         _write(found, output)
@@ -125,7 +130,7 @@ def _refuse(target: Path, kind: str, others: str, given: Mapping[str, Any]) -> N
         raise UsageError(f"{' and '.join(wrong)} {verb} for {others}; {target} is {kind}. Remove {them}.")
 
 
-def _test_run(run: Path, data: str | None, given: Mapping[str, Any], common: dict[str, Any]) -> Found:
+def _test_run(run: Path, data: DataRequest | None, given: Mapping[str, Any], common: dict[str, Any]) -> Found:
     from hounsfield.bundle import Bundle
     from hounsfield.tasks import MODEL_NAMES
     from hounsfield.testing import TESTS, evaluate_run

@@ -7,18 +7,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hounsfield.cli.data_options import OtherData, require_data, with_request
+
 if TYPE_CHECKING:
+    from hounsfield.cohorts.request import DataRequest
     from hounsfield.testing.robustness import Robustness
 
 
+@with_request(data=OtherData)
 def command(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
-    data: Annotated[str | None, typer.Argument(help="Other data to test on; by default its test split.")] = None,
     *,
+    request: DataRequest | None,
     output: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder for robustness.json and the figures; by default the run.")
     ] = None,
-    images: Annotated[
+    max_images: Annotated[
         int, typer.Option(min=2, help="Largest number of images; of more, so many are drawn at random.")
     ] = 1000,
     confidence: Annotated[float, typer.Option(help="Nominal coverage of the intervals.", min=0.5, max=0.999)] = 0.95,
@@ -34,13 +38,16 @@ def command(
     from hounsfield.reports.robustness import write_robustness
     from hounsfield.testing.robustness import FAMILIES, evaluate_robustness
 
+    require_data(request)
     require_family("robustness", run, Bundle.load(run).family, FAMILIES)
-    if data is not None and output is None:
+    if request is not None and output is None:
         raise UsageError("Figures of other data do not belong in the run. Name a folder for them with --out.")
     check_folder(output)
     announce_engine("auto")
     with progress_bars() as progress:
-        found = evaluate_robustness(run, data, max_images=images, seed=seed, confidence=confidence, progress=progress)
+        found = evaluate_robustness(
+            run, request, max_images=max_images, seed=seed, confidence=confidence, progress=progress
+        )
     report = found.to_dict()
     for note in found.notes:
         say(note)

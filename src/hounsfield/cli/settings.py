@@ -9,9 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-# As images.limits, images.reading and images.series name them; those modules are not loaded for a page of help.
+# As images.settings names them; that module is not loaded for a page of help.
 MAX_PIXELS_VARIABLE = "HOUNSFIELD_MAX_PIXELS"
 VOLUME_VARIABLE = "HOUNSFIELD_VOLUME"
+LEVEL_VARIABLE = "HOUNSFIELD_LEVEL"
 UNEVEN_VARIABLE = "HOUNSFIELD_UNEVEN"
 MaxPixels = Annotated[
     int | None, typer.Option("--max-pixels", min=1, help="The most values that one image may have (2147483648).")
@@ -19,6 +20,10 @@ MaxPixels = Annotated[
 Volume = Annotated[
     int | None,
     typer.Option("--volume", "--frame", min=0, help="Which volume, from 0, of files and series that hold several."),
+]
+Level = Annotated[
+    int | None,
+    typer.Option("--level", min=0, help="Which level of whole slides and other pyramids, from 0, the full size."),
 ]
 Uneven = Annotated[
     str | None,
@@ -32,6 +37,7 @@ Uneven = Annotated[
 SETTINGS = {
     "max_pixels": (MaxPixels, MAX_PIXELS_VARIABLE),
     "volume": (Volume, VOLUME_VARIABLE),
+    "level": (Level, LEVEL_VARIABLE),
     "uneven": (Uneven, UNEVEN_VARIABLE),
 }
 

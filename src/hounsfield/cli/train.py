@@ -56,6 +56,8 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON.")] = False,
 ) -> None:
     """Train a network on DATA; evaluate, bundle and diagnose it."""
+    import time
+
     from hounsfield.cli.backend import announce_backend
     from hounsfield.cli.console import print_json, progress_bars, say
     from hounsfield.cli.summary import print_run
@@ -72,6 +74,8 @@ def command(
     others = (out, plan, model, change or None, seed, effort, minutes, request)
     if resume is not None and any(other is not None for other in others):
         raise UsageError("A run that is resumed keeps its data, plan, seed and folder: give --resume RUN alone.")
+    # Importing the backend is a part of the time that the user waits.
+    started = time.monotonic()
     announce_backend()
     from hounsfield import training
     from hounsfield.plans.loading import load_plan
@@ -92,6 +96,7 @@ def command(
                 network=model,
                 seed=seed,
                 changes=change or (),
+                started=started,
                 progress=progress,
             )
     if as_json:

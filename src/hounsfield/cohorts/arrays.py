@@ -21,15 +21,26 @@ from typing import IO, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from hounsfield.cohorts import hdf5
 from hounsfield.errors import CohortError, ImageError, ResourceError
 from hounsfield.images.arrays import CHANNEL_COUNTS
 from hounsfield.images.image import Image
+from hounsfield.images.limits import pixel_limit
 from hounsfield.images.reference import Reference
 
 # So many bytes are read at once: few enough to keep memory flat, enough to make the call's own cost vanish.
 CHUNK_BYTES = 2**20
-MAX_ROW_VALUES = 2**28
-DAMAGE = (OSError, ValueError, SyntaxError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
+DAMAGE = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
+    NotImplementedError,
+    RuntimeError,
+    KeyError,
+)
 
 
 @dataclass(frozen=True)
@@ -205,6 +216,8 @@ class ArraySource:
 
 def open_rows(path: Path, member: str | None, header: ArrayHeader) -> RowReader:
     """The way to an array's rows: at offsets in the file where they lie uncompressed, else unpacked."""
+    if hdf5.is_hdf5(path):
+        return hdf5.Hdf5Rows(path, str(member))
     if member is None:
         return DirectRows(path.open("rb"), header)
     with zipfile.ZipFile(path) as archive:
@@ -226,7 +239,11 @@ def read_header(path: Path, member: str | None) -> ArrayHeader:
     """
     where = f"{path}" if member is None else f"the array '{member}' of {path}"
     try:
-        if member is None:
+        if hdf5.is_hdf5(path):
+            shape, dtype = hdf5.shape_and_type(path, str(member))
+            # Its rows are read as numbers, wherever they lie in the file.
+            header, fortran, num_bytes = ArrayHeader(shape, dtype, 0), False, math.prod(shape) * dtype.itemsize
+        elif member is None:
             with path.open("rb") as stream:
                 header, fortran, num_bytes = *_parse_header(stream), path.stat().st_size
         else:
@@ -267,9 +284,11 @@ def _check_shape(header: ArrayHeader, fortran: bool, where: str) -> None:
             f"Found the shape {shape} in {where}: expected (images, rows, columns), (images, slices, rows, columns), "
             "or one of these with 1, 3 or 4 channels last, and none of them zero."
         )
-    if math.prod(shape[1:]) > MAX_ROW_VALUES:
+    limit = pixel_limit()
+    if math.prod(shape[1:]) > limit:
         raise CohortError(
-            f"Found images of {math.prod(shape[1:]):,} values in {where}: the limit is {MAX_ROW_VALUES:,}."
+            f"Found images of {math.prod(shape[1:]):,} values in {where}: the limit is {limit:,}. Raise "
+            "--max-pixels if the data is to be trusted."
         )
     if fortran and len(shape) > 1:
         raise CohortError(

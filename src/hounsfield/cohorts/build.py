@@ -17,7 +17,7 @@ from hounsfield.cohorts.options import NUM_NAMED, Options, Origin
 from hounsfield.cohorts.table_files import is_table, read_table
 from hounsfield.cohorts.uncertain import Policy
 from hounsfield.cohorts.value_columns import check_values, task_of_column
-from hounsfield.cohorts.words import SPLIT_WORDS, patient_of_path
+from hounsfield.cohorts.words import SPLIT_WORDS, patient_of_path, plain_name
 from hounsfield.errors import CohortError, UsageError
 from hounsfield.tasks import TASKS, family_of
 
@@ -25,7 +25,7 @@ from hounsfield.tasks import TASKS, family_of
 PATIENT_COLUMNS = frozenset(
     {
         *("patientid", "patients", "patientnumber", "subject", "subjectid", "participant", "participantid", "mrn"),
-        *("lesionid", "pid", "personid", "caseid"),
+        *("lesionid", "pid", "personid", "caseid", "wsi", "slide", "slideid"),
     }
 )
 
@@ -208,7 +208,7 @@ def name_patients(
     if "patient" in table.columns:
         return table, []
     for column in table.columns:
-        if column.lower().replace("_", "").replace(" ", "") in PATIENT_COLUMNS:
+        if plain_name(column) in PATIENT_COLUMNS:
             return table.rename(columns={column: "patient"}), [f"The column '{column}' was taken for the patient."]
     return table, []
 
@@ -273,7 +273,8 @@ def drop_repeated_rows(table: pd.DataFrame, where: str) -> tuple[pd.DataFrame, l
         raise CohortError(
             f"Found {twice['image'].nunique()} images in several rows of {where} that contradict each other, first "
             f"'{image}', whose rows differ in {', '.join(columns)}. Expected one row per image; several labels of one "
-            f"image stand in one cell with '{SEPARATOR}' between them."
+            f"image stand in one cell with '{SEPARATOR}' between them, or are taken together from its rows with "
+            "--task multi-label."
         )
     if len(distinct) == len(table):
         return table, []

@@ -7,6 +7,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,8 +15,8 @@ from hounsfield.cohorts.arrays import file_identity
 from hounsfield.errors import CohortError, ImageError
 from hounsfield.images import Reference
 from hounsfield.images.image import Image
-from hounsfield.images.reading import read_reference, volume_setting
-from hounsfield.images.series import uneven_setting
+from hounsfield.images.reading import read_reference
+from hounsfield.images.settings import current_settings, held
 
 # Files are read in groups of at most so many, and of about so many bytes.
 GROUP_FILES = 32
@@ -30,7 +31,8 @@ class FileSource:
     """Reads references whose paths are relative to a folder; an absolute path stays as it is.
 
     A path that leads to a folder stands for the volume of the one DICOM series in it. ``PATH[N]`` is a volume of a file
-    or a folder that holds several, or a slice of one (``images.Reference``).
+    or a folder that holds several, or a slice of one (``images.Reference``). The settings of reading that hold when the
+    source is made, such as --volume, hold whenever it reads.
 
     Args:
         root: the folder that references are relative to.
@@ -40,12 +42,14 @@ class FileSource:
     def __init__(self, root: Path, series: Mapping[str, Sequence[str]] | None = None) -> None:
         self.root = Path(root)
         self.series = dict(series or {})
+        self._settings = current_settings()
 
     def read(self, reference: Reference) -> Image:
         """See ``ImageSource.read``."""
         known = self.series.get(reference.path)
         files = None if known is None else [self.root / name for name in known]
-        return read_reference(reference.replace(path=str(self.root / reference.path)), files=files)
+        with held(self._settings):
+            return read_reference(reference.replace(path=str(self.root / reference.path)), files=files)
 
     def stream(self, references: Sequence[Reference]) -> Iterator[Image | ImageError]:
         """See ``ImageSource.stream``; a few files are decoded ahead, on all cores."""
@@ -55,8 +59,8 @@ class FileSource:
     def digest(self, references: Sequence[Reference]) -> str:
         """See ``ImageSource.digest``; a file is identified by its path, size and time of change."""
         digest = hashlib.blake2b(str(self.root.resolve()).encode(), digest_size=16)
-        # Without a number, the setting decides which volume of a file is read.
-        digest.update(f"{volume_setting()} {uneven_setting()}\n".encode())
+        # Without a number, the settings decide which volume or level of a file is read.
+        digest.update(f"{sorted(self._settings.items())}\n".encode())
         for reference in references:
             for path in self._files_of(reference):
                 digest.update(f"{reference.text}|{file_identity(path)}\n".encode())
@@ -165,7 +169,8 @@ def ordered_map(function: Callable[[Given], Made], items: Iterable[Given], *, ah
     waiting: deque[Future[Made]] = deque()
     try:
         for item in items:
-            waiting.append(executor.submit(function, item))
+            # A thread knows the settings that are held here by a copy.
+            waiting.append(executor.submit(copy_context().run, function, item))
             if len(waiting) > workers * ahead:
                 yield waiting.popleft().result()
         while waiting:

@@ -16,8 +16,9 @@ from hounsfield.cohorts.files import FileSource, full_path
 from hounsfield.cohorts.headers import IDENTIFIERS, READING, fill_from_headers, is_dicom, merge_headers, read_header
 from hounsfield.cohorts.options import NUM_NAMED, Options, Origin
 from hounsfield.cohorts.stacks import Stacks, stack_series
-from hounsfield.cohorts.table_files import read_table
+from hounsfield.cohorts.table_rows import read_rows
 from hounsfield.cohorts.tree import Tree, class_tree, patient_folders
+from hounsfield.cohorts.words import plain_name
 from hounsfield.errors import CohortError
 from hounsfield.images.reading import DIRECTORIES, find_images
 from hounsfield.progress import Progress
@@ -103,7 +104,7 @@ def subfolders(folder: Path) -> list[Path]:
 
 def identifier_column(columns: list[str]) -> tuple[str, str] | None:
     """The column of a table that names DICOM objects, and the identifier it holds; the most specific one wins."""
-    plain = {_plain(column): column for column in columns}
+    plain = {plain_name(column): column for column in columns}
     for identifier in IDENTIFIERS:
         if identifier.lower() in plain:
             return plain[identifier.lower()], identifier
@@ -120,7 +121,7 @@ def load_dicom_folder(table_path: Path, options: Options) -> Cohort:
     Raises:
         CohortError: the table has no identifier, or it fits none of the files.
     """
-    table = read_table(table_path)
+    table = read_rows(table_path, options)
     where = f"the table {table_path}"
     found = identifier_column(list(table.columns))
     if found is None:
@@ -144,7 +145,7 @@ def load_dicom_folder(table_path: Path, options: Options) -> Cohort:
     notes.extend(stacks.notes)
     facts = [samples[row][1] for row in matched.pop("_row")]
     matched, renamed = name_patients(matched, options, where)
-    matched = matched.drop(columns=[name for name in matched.columns if _plain(name) in PLAIN_IDENTIFIERS])
+    matched = matched.drop(columns=[name for name in matched.columns if plain_name(name) in PLAIN_IDENTIFIERS])
     matched = merge_headers(matched, dict(enumerate(facts)))
     return build_cohort(
         matched,
@@ -152,10 +153,6 @@ def load_dicom_folder(table_path: Path, options: Options) -> Cohort:
         Origin(FileSource(root, stacks.series), "dicom folder", root.resolve().name, where),
         notes + renamed,
     )
-
-
-def _plain(column: str) -> str:
-    return column.lower().replace("_", "").replace(" ", "")
 
 
 def headers_below(root: Path, progress: Progress) -> Iterator[tuple[str, dict[str, Any]]]:

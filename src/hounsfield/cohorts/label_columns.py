@@ -12,6 +12,7 @@ import pandas as pd
 from hounsfield.cohorts.cohort import SEPARATOR
 from hounsfield.cohorts.labels import split_labels, tidy
 from hounsfield.cohorts.uncertain import DEFAULT, Policy, are_flags, codes_of, settle, settle_one
+from hounsfield.cohorts.words import plain_name
 from hounsfield.errors import CohortError
 from hounsfield.tasks import TASKS, Task
 
@@ -19,7 +20,8 @@ from hounsfield.tasks import TASKS, Task
 ATTRIBUTES = frozenset(
     {
         *("image", "patient", "split", "sex", "age", "view", "site", "manufacturer", "scanner", "laterality", "gender"),
-        *("male", "female", "fold", "patientid", "subjectid", "studyid", "imageid", "id"),
+        *("male", "female", "fold", "kfold", "cvfold", "patientid", "subjectid", "studyid", "imageid", "id", "subject"),
+        *("participant", "mrn", "lesionid", "bmi", "weight", "height", "date", "siteid", "machineid", "followup"),
     }
 )
 # Names of the column that holds the labels, in lower case without spaces and underlines.
@@ -31,6 +33,10 @@ LABEL_NAMES = frozenset(
 )
 # Among lists of labels these mean that there is none.
 NO_FINDING = re.compile(r"no[ _\-]?findings?|normal|none|healthy|negative", re.IGNORECASE)
+# Columns that name something by their name: patient_id, StudyInstanceUID, file_name.
+IDENTIFIER_NAME = re.compile(
+    r"(^|[ _\-])(ids?|uids?|path|file|filename|url|name|date|time)$|(ID|Id|UID|Uid)$", re.IGNORECASE
+)
 NUM_NAMED = 5
 
 
@@ -136,7 +142,7 @@ def label_column_of(columns: Sequence[str]) -> list[str]:
     named = [column for column in columns if column.lower() == "label"]
     if "label" in named or len(named) == 1:
         return ["label"] if "label" in named else named
-    return [column for column in columns if _plain(column) in LABEL_NAMES]
+    return [column for column in columns if plain_name(column) in LABEL_NAMES]
 
 
 def label_columns_of(table: pd.DataFrame) -> list[str]:
@@ -145,13 +151,26 @@ def label_columns_of(table: pd.DataFrame) -> list[str]:
     if named:
         return named
     prefixed = [column for column in table.columns if column.startswith("label_")]
-    others = [column for column in table.columns if _plain(column) not in ATTRIBUTES]
+    others = [column for column in table.columns if plain_name(column) not in ATTRIBUTES]
     columns = prefixed or [column for column in others if are_flags(table[column])]
     return columns if len(columns) > 1 else []
 
 
-def _plain(column: str) -> str:
-    return column.lower().replace("_", "").replace(" ", "").replace("-", "")
+def lone_flag(table: pd.DataFrame) -> str | None:
+    """The only column that can hold labels, where it holds zeros and ones; without the column that names the images."""
+    found = label_candidates(table)
+    return found[0] if len(found) == 1 and are_flags(table[found[0]]) else None
+
+
+def label_candidates(table: pd.DataFrame) -> list[str]:
+    """The columns that are neither attributes nor identifiers by their names, and hold several values."""
+    return [
+        str(column)
+        for column in table.columns
+        if plain_name(column) not in ATTRIBUTES
+        and not IDENTIFIER_NAME.search(str(column))
+        and len(table[column].unique()) > 1
+    ]
 
 
 def _find_label_columns(table: pd.DataFrame, where: str) -> list[str]:
@@ -161,12 +180,20 @@ def _find_label_columns(table: pd.DataFrame, where: str) -> list[str]:
             f"The columns {', '.join(named)} of {where} may all hold the labels. Choose with --label-column."
         )
     found = named or label_columns_of(table)
+    if not found and (lone := lone_flag(table)) is not None:
+        return [lone]
     if not found:
+        maybe = ", ".join(f"'{column}' ({_holds(table[column])})" for column in label_candidates(table)[:NUM_NAMED])
         raise CohortError(
-            f"Found no labels in {where}: expected a column 'label', or at least two columns of zeros and ones named "
-            f"after the labels, and found {', '.join(map(str, table.columns))}. Name the column with --label-column."
+            f"Found no labels in {where}: expected a column 'label', or columns of zeros and ones named after the "
+            f"labels, and found {maybe or ', '.join(map(str, table.columns))}. Name the column with --label-column."
         )
     return found
+
+
+def _holds(values: pd.Series[str]) -> str:
+    distinct = list(dict.fromkeys(values.astype(str)))
+    return f"{len(distinct):,} values such as {', '.join(distinct[:3])}"
 
 
 def _several_columns(table: pd.DataFrame, columns: list[str], where: str, policy: Policy, *, asked: bool) -> Labels:

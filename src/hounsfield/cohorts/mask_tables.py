@@ -15,9 +15,10 @@ from hounsfield.cohorts.mask_build import FoundMasks, build_mask_cohort
 from hounsfield.cohorts.mask_files import FileMasks, MaskFile
 from hounsfield.cohorts.options import MAX_BAD_FRACTION, NUM_NAMED, Options
 from hounsfield.cohorts.split_lists import splits_of_lists
-from hounsfield.cohorts.table_files import read_table, table_stem
+from hounsfield.cohorts.table_files import table_stem
 from hounsfield.cohorts.table_images import Names
-from hounsfield.cohorts.tables import PLAIN_NAMES, check_inside, locate_images
+from hounsfield.cohorts.table_rows import read_rows
+from hounsfield.cohorts.tables import PLAIN_NAMES, check_inside, with_images
 from hounsfield.cohorts.tree import every_image
 from hounsfield.cohorts.words import tokens
 from hounsfield.errors import CohortError
@@ -49,7 +50,7 @@ def load_mask_table(path: Path, options: Options) -> Cohort:
     Raises:
         CohortError: there is no such column, or files are missing.
     """
-    table = read_table(path)
+    table = read_rows(path, options)
     where, root = f"the table {path}", Path(options.images) if options.images else path.parent
     columns = mask_columns(table)
     if not columns:
@@ -57,7 +58,7 @@ def load_mask_table(path: Path, options: Options) -> Cohort:
             f"Found no column of masks in {where}: found {', '.join(map(str, table.columns))}. Expected one such as "
             "'mask' with the paths of files. Rename it."
         )
-    table, notes = locate_images(table, root, options, where)
+    table, notes, _ = with_images(table, root, options, where)
     names = Names(every_image(root)[0])
     files: dict[str, list[MaskFile]] = {}
     missing: list[str] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +32,14 @@ def load_archive(path: Path, options: Options) -> Cohort:
     Raises:
         CohortError: the archive is damaged, needs pickle, or lacks these arrays.
     """
-    members = _members(path)
-    pairs = {prefix: split for prefix, split in MEMBER_SPLITS.items() if f"{prefix}_images" in members}
+    found = members(path)
+    pairs = {prefix: split for prefix, split in MEMBER_SPLITS.items() if f"{prefix}_images" in found}
     names = {f"{prefix}_images": (f"{prefix}_labels", split) for prefix, split in pairs.items()}
-    if not names and "images" in members:
+    if not names and "images" in found:
         names = {"images": ("labels", None)}  # type: ignore[dict-item]  # no split is a value here
     if not names:
         raise CohortError(
-            f"Found the arrays {', '.join(members) or 'none'} in {path}: expected train_images and train_labels, val_ "
+            f"Found the arrays {', '.join(found) or 'none'} in {path}: expected train_images and train_labels, val_ "
             "and test_ likewise, or images and labels. Save them under these names with numpy.savez."
         )
     source = ArraySource({images: (path, f"{images}.npy") for images in names})
@@ -48,9 +49,9 @@ def load_archive(path: Path, options: Options) -> Cohort:
         places += source.references(images)
         parts.append(pd.DataFrame({"split": [split] * source.header(images).shape[0]}))
     table = pd.concat(parts, ignore_index=True)
-    return _finish(
+    return finish(
         table.assign(place=pd.Series(places, dtype=object)),
-        _stack(values, path),
+        stack(values, path),
         options,
         source,
         kind="medmnist",
@@ -72,10 +73,24 @@ def load_pair(images: Path, labels: Path, options: Options) -> Cohort:
     source = ArraySource({images.stem: (images, None)})
     values = _checked(labels, labels.name, source.header(images.stem).shape[0], images.name)
     table = pd.DataFrame({"place": source.references(images.stem), "split": None})
-    return _finish(table, values, options, source, kind="npy pair", path=images)
+    return finish(table, values, options, source, kind="npy pair", path=images)
 
 
-def _members(path: Path) -> list[str]:
+def is_medmnist(path: Path) -> bool:
+    """Whether an archive has its arrays under the names that MedMNIST gives them, or ``images`` and ``labels``."""
+    try:
+        names = members(path) if path.suffix.lower() == ".npz" else []
+    except CohortError:
+        return True
+    return "images" in names or any(f"{prefix}_images" in names for prefix in MEMBER_SPLITS)
+
+
+def members(path: Path) -> list[str]:
+    """The names of the arrays of an ``.npz``.
+
+    Raises:
+        CohortError: it cannot be opened.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             return [name.removesuffix(".npy") for name in archive.namelist()]
@@ -86,12 +101,22 @@ def _members(path: Path) -> list[str]:
 
 
 def _labels(path: Path, name: str, num_images: int, images: str) -> npt.NDArray[Any]:
-    if name not in _members(path):
+    if name not in members(path):
         raise CohortError(f"Found {images} in {path} without {name}: expected a label for each image. Add the array.")
     return _checked(path, name, num_images, images)
 
 
 def _checked(path: Path, name: str, num_images: int, images: str) -> npt.NDArray[Any]:
+    return check_lengths(read_labels(path, name), f"'{name}' of {path}", num_images, images)
+
+
+def read_labels(path: Path, name: str) -> npt.NDArray[Any]:
+    """An array of labels: a ``.npy`` file, or a member of an ``.npz``; ``name`` may begin with the file's stem.
+
+    Raises:
+        CohortError: it cannot be read without pickle.
+    """
+    name = name.removeprefix(f"{path.stem}/")
     try:
         loaded = np.load(path, allow_pickle=False)
         values: npt.NDArray[Any] = loaded if isinstance(loaded, np.ndarray) else _member(loaded, name)
@@ -106,9 +131,18 @@ def _checked(path: Path, name: str, num_images: int, images: str) -> npt.NDArray
             f"Cannot read '{name}' of {path} ({error}): expected plain numbers or text, since pickle could run any "
             f"program. {remedy}."
         ) from error
+    return values
+
+
+def check_lengths(values: npt.NDArray[Any], where: str, num_images: int, images: str) -> npt.NDArray[Any]:
+    """The labels, where they are as many as the images.
+
+    Raises:
+        CohortError: they are not, or are no labels by their shape.
+    """
     if values.ndim not in (1, 2) or len(values) != num_images or values.size == 0:
         raise CohortError(
-            f"Found {num_images} images in '{images}' and labels of shape {values.shape} in '{name}' of {path}: "
+            f"Found {num_images} images in '{images}' and labels of shape {values.shape} in {where}: "
             "expected one label for each image, or one row of zeros and ones. Check that both belong together."
         )
     return values
@@ -119,7 +153,12 @@ def _member(archive: Any, name: str) -> npt.NDArray[Any]:
         return np.asarray(archive[name])
 
 
-def _stack(values: list[npt.NDArray[Any]], path: Path) -> npt.NDArray[Any]:
+def stack(values: list[npt.NDArray[Any]], path: Path) -> npt.NDArray[Any]:
+    """Labels of several arrays one after another: (n, labels).
+
+    Raises:
+        CohortError: they differ in their number of labels.
+    """
     widths = {array.shape[1] if array.ndim == 2 else 1 for array in values}
     if len(widths) > 1:
         raise CohortError(
@@ -128,12 +167,30 @@ def _stack(values: list[npt.NDArray[Any]], path: Path) -> npt.NDArray[Any]:
     return np.concatenate([array.reshape(len(array), -1) for array in values])
 
 
-def _finish(
-    table: pd.DataFrame, values: npt.NDArray[Any], options: Options, source: ArraySource, *, kind: str, path: Path
+def finish(
+    table: pd.DataFrame,
+    values: npt.NDArray[Any],
+    options: Options,
+    source: ArraySource,
+    *,
+    kind: str,
+    path: Path,
+    notes: Sequence[str] = (),
 ) -> Cohort:
+    """The cohort of arrays.
+
+    Args:
+        table: ``place``, the reference of each image, ``split``, and ``patient`` where it is known.
+        values: (n,) or (n, labels).
+        options: what the user chose.
+        source: of the images.
+        kind: of the data.
+        path: for names and messages.
+        notes: what was decided so far.
+    """
     values = values.reshape(len(values), -1)
     names = known_labels(path, values)
-    several, notes = values.shape[1] > 1, []
+    several, notes = values.shape[1] > 1, [*notes]
     if several:
         labels, several = _from_columns(values, names, path)
         if not several:
@@ -144,7 +201,9 @@ def _finish(
         notes.append(f"The labels have the names of the MedMNIST set {_set_name(path)}.")
     order = names or (class_order([str(index) for index in range(values.shape[1])]) if several else ())
     places = {reference.text: reference for reference in table["place"]}
-    table = pd.DataFrame({"image": list(places), "label": labels, "patient": None, "split": table["split"]})
+    patients = table.get("patient")
+    table = pd.DataFrame({"image": list(places), "label": labels, "split": table["split"]})
+    table["patient"] = patients
     if table["split"].notna().any():
         sizes = table["split"].value_counts()
         listed = ", ".join(f"{sizes[split]} {split}" for split in MEMBER_SPLITS.values() if split in sizes)

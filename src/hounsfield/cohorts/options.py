@@ -32,6 +32,7 @@ class Options:
         patient_pattern: a regular expression that finds the patient in the path of an image: its first group, or all.
         positive: the positive one of two labels.
         class_names: a file with the name of each label as the data has it.
+        join: further tables, ``FILE`` or ``FILE:KEY``, joined to a table by their keys.
         test_on: ``COLUMN=VALUE``: the rows of a table that are the test split.
         uncertain: what a label of −1 counts as; see ``uncertain.Policy``.
         missing: what an empty label counts as, likewise.
@@ -51,6 +52,7 @@ class Options:
     patient_pattern: str | None = None
     positive: str | None = None
     class_names: Path | None = None
+    join: tuple[str, ...] = ()
     test_on: str | None = None
     uncertain: str | None = None
     missing: str | None = None

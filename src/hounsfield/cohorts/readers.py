@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from hounsfield.boxes import pairwise_iou
+from hounsfield.cohorts.words import plain_name
 from hounsfield.errors import CohortError
 
 # Columns that name the reader, in lower case without spaces and underlines.
@@ -22,8 +23,7 @@ LEAST_OVERLAP = 0.5
 def reader_column(table: pd.DataFrame) -> str | None:
     """The column that names the reader of each row, where some image has several readers."""
     for column in table.columns:
-        plain = str(column).lower().replace("_", "").replace(" ", "")
-        if plain in READER_COLUMNS and table.groupby("image")[column].nunique().max() > 1:
+        if plain_name(column) in READER_COLUMNS and table.groupby("image")[column].nunique().max() > 1:
             return str(column)
     return None
 

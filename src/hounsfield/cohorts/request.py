@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from hounsfield.errors import UsageError
+from hounsfield.images.settings import (
+    LEVEL_VARIABLE,
+    MAX_PIXELS_VARIABLE,
+    UNEVEN_VARIABLE,
+    VOLUME_VARIABLE,
+    current_settings,
+    setting,
+)
 from hounsfield.tasks import Task
 
 
@@ -29,11 +38,16 @@ class DataRequest:
         patient_pattern: a regular expression that finds the patient in the path of an image.
         positive: the positive one of two labels.
         class_names: a file with a name for each label.
+        join: further tables, ``FILE`` or ``FILE:KEY``, joined to a table by their keys.
         test_on: ``COLUMN=VALUE``: the rows of a table that are the test split.
         uncertain: what a label of −1 counts as: ignore, positive, negative or class.
         missing: what an empty label counts as: ignore or negative.
         readers: whose boxes count: half, all, or the name of one reader.
         task: what a column of numbers holds, where it could be several things.
+        volume: which volume of files that hold several.
+        level: which level of whole slides.
+        uneven: what is done with unevenly spaced slices.
+        max_pixels: the most values of an image, which also decides on the level of a slide where none is chosen.
     """
 
     data: str
@@ -50,16 +64,57 @@ class DataRequest:
     patient_pattern: str | None = None
     positive: str | None = None
     class_names: str | None = None
+    join: tuple[str, ...] = ()
     test_on: str | None = None
     uncertain: str | None = None
     missing: str | None = None
     readers: str | None = None
     task: Task | None = None
+    volume: int | None = None
+    level: int | None = None
+    uneven: str | None = None
+    max_pixels: int | None = None
+
+    def with_settings(self) -> DataRequest:
+        """The same request, with the settings that hold now for what it leaves open.
+
+        Raises:
+            UsageError: one of them is no number.
+        """
+        known = current_settings()
+        open_ones = [name for name, variable in SETTINGS.items() if known[variable] and getattr(self, name) is None]
+        texts = {name: known[SETTINGS[name]] for name in open_ones}
+        found: dict[str, Any] = {}
+        for name, text in texts.items():
+            found[name] = text if name == "uneven" else _number(name, text)
+        return replace(self, **found)
+
+    def read_as(self, other: DataRequest) -> DataRequest:
+        """The same request, with the settings of another one for what it leaves open."""
+        return replace(self, **{name: getattr(other, name) for name in SETTINGS if getattr(self, name) is None})
+
+    def settings(self) -> dict[str, str]:
+        """Variable of the environment → what the request says instead of it.
+
+        Raises:
+            UsageError: both say something, and not the same.
+        """
+        said = {name: str(value) for name in SETTINGS if (value := getattr(self, name)) is not None}
+        for name, text in said.items():
+            given = setting(SETTINGS[name])
+            if given and given != text:
+                option = f"--{name.replace('_', '-')}"
+                raise UsageError(
+                    f"{option} {given} was given, and the run was trained on its data as read with {option} {text}: "
+                    f"other images are not those that it is to be tested on. Leave {option} out."
+                )
+        return {SETTINGS[name]: text for name, text in said.items()}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; a path is made absolute, so that a run can be continued from anywhere."""
         values = asdict(self)
         values["data"] = ",".join(_absolute(part) for part in _parts(self.data))
+        values["join"] = [_absolute_table(one) for one in self.join]
         for name in PATHS:
             values[name] = _absolute(values[name]) if values[name] else None
         return values
@@ -77,7 +132,7 @@ class DataRequest:
         words = [self.data]
         for name, value in list(asdict(self).items())[1:]:
             option = "--" + OPTION_NAMES.get(name, name).replace("_", "-")
-            values = value if isinstance(value, tuple) else (value,) if value else ()
+            values = value if isinstance(value, tuple) else () if value is None or value is False else (value,)
             words += [option] if value is True else [word for one in values for word in (option, str(one))]
         return shlex.join(words)
 
@@ -85,17 +140,36 @@ class DataRequest:
 # Attributes that are paths, and options that are called otherwise than their attributes.
 PATHS = ("images", "class_names")
 OPTION_NAMES = {"label_columns": "label_column"}
+# Attributes that are settings of reading (``images.settings``), and their variables.
+SETTINGS = {
+    "volume": VOLUME_VARIABLE,
+    "level": LEVEL_VARIABLE,
+    "uneven": UNEVEN_VARIABLE,
+    "max_pixels": MAX_PIXELS_VARIABLE,
+}
 READING = tuple(
     field.name
     for field in fields(DataRequest)
-    if field.name not in {"data", "images", "drop_leaks", "allow_leaks", "class_names", "task"}
+    if field.name not in {"data", "images", "drop_leaks", "allow_leaks", "class_names", "task", *SETTINGS}
 )
+
+
+def _number(name: str, text: str) -> int:
+    if not text.isdecimal():
+        raise UsageError(f"The environment variable {SETTINGS[name]} is '{text}': expected a number.")
+    return int(text)
 
 
 def _parts(data: str) -> list[str]:
     """The two paths of ``IMAGES.npy,LABELS.npy``; DATA itself otherwise."""
     parts = data.split(",")
     return parts if not Path(data).exists() and all(Path(part).exists() for part in parts) else [data]
+
+
+def _absolute_table(text: str) -> str:
+    """``FILE`` or ``FILE:KEY`` with the absolute path of a file that is found from here."""
+    path, colon, key = text.rpartition(":")
+    return _absolute(text) if Path(text).exists() or not colon else f"{_absolute(path)}:{key}"
 
 
 def _absolute(path: str) -> str:

@@ -9,10 +9,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hounsfield.cohorts import (
+    array_sets,
     box_rows,
     coco,
     detection_sources,
     drawn_shapes,
+    hdf5,
     mask_coco,
     mask_dicom,
     mask_sources,
@@ -20,24 +22,26 @@ from hounsfield.cohorts import (
     voc,
     yolo,
 )
+from hounsfield.cohorts.choosing import Choice, choose, what_else
 from hounsfield.cohorts.cohort import Cohort
 from hounsfield.cohorts.folders import cohort_of_tree, load_class_folders, load_dicom_folder
-from hounsfield.cohorts.numpy_sets import load_archive, load_pair
+from hounsfield.cohorts.numpy_sets import is_medmnist, load_archive, load_pair
 from hounsfield.cohorts.options import Options
 from hounsfield.cohorts.public import cache_folder, get_medmnist, parse_name
-from hounsfield.cohorts.readings import Choice, Folder, choose, what_else
+from hounsfield.cohorts.readings import Folder
 from hounsfield.cohorts.request import READING, DataRequest
-from hounsfield.cohorts.table_files import is_table
+from hounsfield.cohorts.table_files import is_list, is_table
 from hounsfield.cohorts.tables import cohort_of_table, load_table
 from hounsfield.cohorts.value_columns import refuse_task
 from hounsfield.errors import CohortError, UsageError
 from hounsfield.images import image_files
+from hounsfield.images.settings import held
 from hounsfield.phantoms import make_phantom, source_digest
 from hounsfield.progress import Progress, silent
 from hounsfield.tasks import Family, Task, family_of
 
 KINDS = (
-    *("class folders", "table", "dicom folder", "medmnist", "npy pair", "phantom"),
+    *("class folders", "table", "dicom folder", "medmnist", "npy pair", array_sets.KIND, "phantom"),
     *detection_sources.BOX_KINDS,
     *mask_sources.MASK_KINDS,
 )
@@ -57,8 +61,8 @@ WITH_IMAGES_ELSEWHERE = frozenset(
 FORMS = (
     "a folder with one sub-folder per class; a CSV or Parquet table with the columns image and label, or a folder that "
     "holds one; DICOM files with a table keyed by PatientID, StudyInstanceUID, SeriesInstanceUID or SOPInstanceUID; a "
-    f"MedMNIST .npz; IMAGES.npy,LABELS.npy; medmnist:NAME; phantom:NAME; {detection_sources.BOX_FORMS}; "
-    f"{mask_sources.MASK_FORMS}"
+    f"MedMNIST .npz; IMAGES.npy,LABELS.npy; {array_sets.EXPECTED}; medmnist:NAME; phantom:NAME; "
+    f"{detection_sources.BOX_FORMS}; {mask_sources.MASK_FORMS}"
 )
 
 
@@ -76,6 +80,7 @@ def load_cohort(  # noqa: PLR0913 - one keyword for each option of the command l
     patient_pattern: str | None = None,
     positive: str | None = None,
     class_names: Path | None = None,
+    join: Sequence[str] = (),
     test_on: str | None = None,
     uncertain: str | None = None,
     missing: str | None = None,
@@ -99,6 +104,7 @@ def load_cohort(  # noqa: PLR0913 - one keyword for each option of the command l
         patient_pattern: a regular expression that finds the patient in an image's path: its first group, or all of it.
         positive: which of two labels is the positive one.
         class_names: a file with a name for each label.
+        join: further tables, each ``FILE``, ``FILE:COLUMN`` or ``FILE:COLUMN=COLUMN``, joined to a table by their key.
         test_on: ``COLUMN=VALUE``: the rows of a table that are tested on; all others are trained on.
         uncertain: what a label of −1 counts as: ``ignore`` (the default: neither in the loss nor in any figure),
             ``positive``, ``negative`` or ``class``.
@@ -108,7 +114,8 @@ def load_cohort(  # noqa: PLR0913 - one keyword for each option of the command l
         labels: the labels to expect, in class order, such as those of a trained network; then not every one of them
             needs to occur, and an unknown one is refused.
         task: the task to expect; data that can be read for several is read for this one. Without ``labels``: one of
-            "multi-class", "ordinal" and "regression", between which a column of numbers leaves the choice.
+            "multi-class", "ordinal" and "regression", between which a column of numbers leaves the choice, or
+            "multi-label", which takes the labels of all rows of an image.
         progress: receives reports on downloads and DICOM headers.
 
     Raises:
@@ -129,6 +136,7 @@ def load_cohort(  # noqa: PLR0913 - one keyword for each option of the command l
         patient_pattern=patient_pattern,
         positive=positive,
         class_names=class_names,
+        join=tuple(join),
         test_on=test_on,
         uncertain=uncertain,
         missing=missing,
@@ -155,15 +163,16 @@ def load_request(
         task: the task to expect, instead of that of the request.
         progress: receives reports on downloads and DICOM headers.
     """
-    return load_cohort(
-        request.data,
-        images=Path(request.images) if request.images else None,
-        class_names=Path(request.class_names) if request.class_names else None,
-        labels=labels,
-        task=task or request.task,
-        progress=progress,
-        **{name: getattr(request, name) for name in READING},
-    )
+    with held(request.settings()):
+        return load_cohort(
+            request.data,
+            images=Path(request.images) if request.images else None,
+            class_names=Path(request.class_names) if request.class_names else None,
+            labels=labels,
+            task=task or request.task,
+            progress=progress,
+            **{name: getattr(request, name) for name in READING},
+        )
 
 
 def _load(text: str, options: Options, forced: str | None) -> Cohort:
@@ -184,12 +193,15 @@ def _load(text: str, options: Options, forced: str | None) -> Cohort:
         return _say_kind(LOADERS[forced](path, options), [], forced, options)
     choice = _chosen(path, options)
     if choice is None:
-        also = f" {what_else(Folder(path, options))}".rstrip() if path.is_dir() else ""
-        raise CohortError(
-            f"Found nothing in {path} that makes a cohort{_why_not(path)}.{also} Expected {FORMS}. Give one of these."
-        )
+        also = what_else(Folder(path, options)) if path.is_dir() else ""
+        # The forms are many: they are listed where nothing tells what the folder is.
+        todo = f"{also} docs/data.md lists all forms." if also else f"Expected {FORMS}. Give one of these."
+        raise CohortError(f"Found nothing in {path} that makes a cohort{_why_not(path)}. {todo}")
     _refuse_images(options, text, choice.kind)
-    cohort = _read_choice(choice, options)
+    if path.is_dir():
+        # Patterns that leave out tables alone concern no image.
+        options = dataclasses.replace(options, exclude=Folder(path, options).image_patterns)
+    cohort = _read_choice(choice, path, options)
     cohort = dataclasses.replace(cohort, notes=(*cohort.notes, *choice.notes))
     return _say_kind(cohort, [choice.kind, *choice.others], None, options)
 
@@ -209,11 +221,12 @@ def _chosen(path: Path, options: Options) -> Choice | None:
     return choice and dataclasses.replace(choice, others=[*choice.others, *possible])
 
 
-def _read_choice(choice: Choice, options: Options) -> Cohort:
+def _read_choice(choice: Choice, folder: Path, options: Options) -> Cohort:
     if choice.tree is not None:
         return cohort_of_tree(choice.tree, options, choice.beside)
     if choice.table is not None:
-        return cohort_of_table(choice.table, choice.path, options)
+        # Several tables in one: their images were looked for below the folder that was given.
+        return cohort_of_table(choice.table, choice.path, options, root=Path(options.images or folder))
     return LOADERS[choice.kind](choice.path, options)
 
 
@@ -261,8 +274,10 @@ def _kinds_of_file(path: Path, options: Options) -> list[str]:
     """The kinds that a file can be read as, the likeliest first."""
     if is_table(path):
         return _kinds_of_table(path, options)
-    if path.suffix.lower() == ".npz":
-        return ["medmnist"]
+    if path.suffix.lower() == ".txt" and is_list(path):
+        return _kinds_of_table(path, options)
+    if path.suffix.lower() == ".npz" or hdf5.is_hdf5(path):
+        return [array_sets.KIND] if array_sets.array_pairs(path) and not is_medmnist(path) else ["medmnist"]
     if path.suffix.lower() == ".npy" and (path.parent / "labels.npy").is_file():
         return ["npy pair"]
     masks, possible = mask_sources.kinds_with_masks(path, options)
@@ -276,7 +291,12 @@ def _certain_kinds(path: Path, masks: list[str]) -> list[str]:
         found.append("npy pair")
     found += masks
     found += detection_sources.kinds_with_boxes(path)
-    if any(True for _ in path.glob("*.npz")):
+    archives = list(path.glob("*.npz"))
+    if len(archives) == 1 and is_medmnist(archives[0]):
+        found.append("medmnist")
+    elif not found and array_sets.array_pairs(path):
+        found.append(array_sets.KIND)
+    elif archives:
         found.append("medmnist")
     return found
 
@@ -351,6 +371,7 @@ LOADERS: dict[str, Callable[[Path, Options], Cohort]] = {
     "dicom folder": _load_dicom,
     "medmnist": _load_archive,
     "npy pair": _load_pair,
+    array_sets.KIND: array_sets.load_arrays,
     **detection_sources.LOADERS,
     **mask_sources.LOADERS,
     box_rows.KIND: _load_boxes,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +15,17 @@ import pandas as pd
 
 from hounsfield.delimiter import MAX_LINE, decimal_comma_columns, delimiter_in
 from hounsfield.errors import CohortError
+from hounsfield.images.reading import DOUBLE_SUFFIXES, READERS
 from hounsfield.textfiles import require_regular
 
+IMAGE_SUFFIX = re.compile(
+    "(" + "|".join(re.escape(suffix) for suffix in (*DOUBLE_SUFFIXES, *READERS)) + ")$", re.IGNORECASE
+)
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".xlsx", ".csv.gz", ".tsv.gz")
 # Columns that are found whatever their case.
 OWN_COLUMNS = ("image", "patient", "split")
+# So many lines tell whether a text is a list.
+LIST_LINES = 200
 # A table of samples is never larger, unpacked.
 MAX_BYTES = 2**31
 LISTS = (list, dict, np.ndarray)
@@ -33,10 +40,23 @@ def is_table(path: Path) -> bool:
     return path.name.lower().endswith(TABLE_SUFFIXES)
 
 
+def is_list(path: Path) -> bool:
+    """Whether each of the first lines of a text has as many words, two or more, one of which is a file's name."""
+    try:
+        with path.open("rb") as stream:
+            lines = stream.read(2**16).decode("utf-8-sig").splitlines()[:LIST_LINES]
+    except (OSError, UnicodeDecodeError):
+        return False
+    words = [line.split() for line in lines if line.strip()]
+    # The last line may have been cut.
+    counts = {len(line) for line in words[:-1] or words}
+    return len(words) > 1 and len(counts) == 1 and counts != {1} and _is_data(words[0])
+
+
 def table_stem(path: Path) -> str:
     """The name of a table without its suffixes."""
     name = path.name
-    for suffix in (".gz", ".csv", ".tsv", ".parquet", ".xlsx"):
+    for suffix in (".gz", ".csv", ".tsv", ".parquet", ".xlsx", ".txt"):
         if name.lower().endswith(suffix):
             name = name[: -len(suffix)]
     return name
@@ -87,11 +107,28 @@ def _read(path: Path, notes: list[str]) -> tuple[pd.DataFrame, list[str]]:
     if name.endswith(".xlsx"):
         return _read_excel(path, notes)
     text = _text_of(path, notes)
+    if name.endswith(".txt"):
+        rows = [line.split() for line in text.splitlines() if line.strip()]
+        return _without_header(pd.DataFrame(rows, dtype=str), path, notes), []
     separator = "\t" if name.removesuffix(".gz").endswith(".tsv") else _separator(text)
+    first = [str(cell) for cell in _parsed(text, separator, rows=1).iloc[0]]
+    if _is_data(first):
+        return _without_header(_parsed(text, separator), path, notes), []
     table = _parsed(text, separator, header=0)
     # An empty name is a column without one.
     header = [column for column in _parsed(text, separator, rows=1).iloc[0] if column]
     return table.assign(**decimal_comma_columns(table, separator)), header
+
+
+def _is_data(cells: Sequence[str]) -> bool:
+    """Whether cells are those of a row and not of a header: one of them is the path of an image or of a folder."""
+    return any(IMAGE_SUFFIX.search(cell.strip()) or cell.strip().endswith("/") for cell in cells)
+
+
+def _without_header(table: pd.DataFrame, path: Path, notes: list[str]) -> pd.DataFrame:
+    table.columns = pd.Index([f"column {number + 1}" for number in range(len(table.columns))])
+    notes.append(f"{path.name} has no header: its columns are called {', '.join(table.columns)}.")
+    return table.fillna("")
 
 
 def _parsed(text: str, separator: str, *, header: int | None = None, rows: int | None = None) -> pd.DataFrame:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
 
 from hounsfield.cohorts.options import NUM_NAMED, Options
+from hounsfield.cohorts.table_files import IMAGE_SUFFIX
 from hounsfield.errors import CohortError
 
 # Names that speak for a column, or against it, where the values of several fit.
@@ -19,6 +22,10 @@ BAD_NAME = re.compile(r"mask|roi|seg|cropped|label|annotation|report", re.IGNORE
 LEAST_SHARE = 0.5
 # So many values of each column are looked up first.
 TRIED = 500
+# From this share of rows on, a column whose values are parts of names, each of one place alone, names the images.
+LEAST_PARTS = 0.95
+# What may be such a part: it has a digit and is not so short that it occurs by chance.
+PART = re.compile(r"(?=.*\d)[^\W_]{4,}")
 TYPED = re.compile(r"(?:\[\d+\]){1,2}$")
 
 
@@ -41,6 +48,37 @@ class Names:
         for folder in folders:
             self.by_folder.setdefault(folder.rpartition("/")[2], []).append(folder)
 
+    @cached_property
+    def by_part(self) -> dict[str, list[str]]:
+        """The places in whose name a part between underscores, hyphens or spaces is this one.
+
+        They are folders where one is called so, or where all files in one are; otherwise files.
+        """
+        files: dict[str, list[str]] = {}
+        for image in self.images:
+            for part in set(_parts_of(stem_of(image.rpartition("/")[2]))):
+                files.setdefault(part, []).append(image)
+        found: dict[str, list[str]] = {}
+        for part, images in files.items():
+            parents = {image.rpartition("/")[0] for image in images}
+            parent = next(iter(parents))
+            whole = len(parents) == 1 and len(images) > 1 and len(images) == self.num_inside.get(parent)
+            found[part] = [parent] if whole and parent else sorted(images)
+        for folder in self.folders:
+            for part in set(_parts_of(folder.rpartition("/")[2])):
+                inside = [place for place in found.get(part, []) if not f"{place}/".startswith(f"{folder}/")]
+                found[part] = [*(place for place in inside if place != folder), folder]
+        return found
+
+    def inside(self, folder: str) -> list[str]:
+        """The images below a folder, sorted."""
+        return sorted(image for image in self.images if image.startswith(f"{folder}/"))
+
+    @cached_property
+    def num_inside(self) -> dict[str, int]:
+        """How many images lie right in each folder."""
+        return Counter(image.rpartition("/")[0] for image in self.images)
+
     def find(self, value: str) -> list[str]:
         """The images, or else the folders, that a value may mean: of several those that share most of its path."""
         number = TYPED.search(value)
@@ -50,9 +88,10 @@ class Names:
         if relative in self.images:
             return [relative + suffix]
         name = relative.rpartition("/")[2]
-        for known in (self.by_name, self.by_stem):
-            if name in known:
-                return [found + suffix for found in _nearest(relative, known[name])]
+        # The files may be of another form than the table says, such as PNG for DICOM.
+        for known, key in ((self.by_name, name), (self.by_stem, name), (self.by_stem, IMAGE_SUFFIX.sub("", name))):
+            if key in known:
+                return [found + suffix for found in _nearest(relative, known[key])]
         if relative in self.folders:
             return [relative + suffix]
         # Some exports rename the files and keep the folders that their tables name.
@@ -65,6 +104,10 @@ class Names:
 def stem_of(name: str) -> str:
     """A file's name without its suffix, and without the suffix of a compressed one."""
     return name.removesuffix(".gz").rpartition(".")[0] or name
+
+
+def _parts_of(name: str) -> list[str]:
+    return [part for part in re.split(r"[_\-. ]+", name) if PART.fullmatch(part)]
 
 
 def _nearest(path: str, candidates: list[str]) -> list[str]:
@@ -83,6 +126,19 @@ def _nearest(path: str, candidates: list[str]) -> list[str]:
     return [candidate for candidate in candidates if shared(candidate) == most]
 
 
+def one_of_several(folder: str, inside: Sequence[str]) -> str:
+    """What to do where a name means a folder of several images: how to choose one by leaving the others out."""
+    first, others = inside[0].rpartition("/")[2], [path.rpartition("/")[2] for path in inside[1:]]
+    alike = min(next((n for n, (a, b) in enumerate(zip(first, o, strict=False)) if a != b), len(o)) for o in others)
+    start = max(first.rfind("_", 0, alike), first.rfind("-", 0, alike), 0)
+    patterns = " ".join(f"--exclude '*{name[start:]}'" for name in others[:NUM_NAMED])
+    return (
+        f"'{folder}' holds {len(inside):,} images such as {first} and {others[0]}: a folder stands for one image only "
+        f"where it holds one DICOM series. Choose one image by leaving the others out, as in {patterns}; or name one "
+        "file per row; or write slices into one volume with 'hounsfield convert'."
+    )
+
+
 @dataclass
 class Match:
     """How the values of one column fit the images.
@@ -93,6 +149,7 @@ class Match:
         ambiguous: row → the places that it may mean.
         num_distinct: different places that were found.
         num_files: of these, how many are files and not folders.
+        part: an example, where the values are parts of the names.
     """
 
     column: str
@@ -100,6 +157,7 @@ class Match:
     ambiguous: dict[int, list[str]] = field(default_factory=dict)
     num_distinct: int = 0
     num_files: int = 0
+    part: str = ""
 
     @property
     def share(self) -> float:
@@ -125,10 +183,30 @@ def match_column(table: pd.DataFrame, column: str, names: Names) -> Match:
     return match
 
 
+def match_parts(table: pd.DataFrame, column: str, names: Names) -> Match | None:
+    """Look up the values of a column as parts of names; ``None`` unless nearly each is part of one place's alone."""
+    values = table[column].astype(object).where(table[column].notna(), "").astype(str).str.strip()
+    places = {value: names.by_part.get(value, []) for value in values.unique() if value}
+    single = {value: found[0] for value, found in places.items() if len(found) == 1}
+    if len(single) < 2 or len(set(single.values())) < len(single) or len(single) < LEAST_PARTS * len(places):
+        return None
+    match = Match(column, [single.get(value, "") for value in values])
+    match.num_distinct = len(single)
+    match.num_files = len(set(single.values()) & names.images)
+    value, place = next(iter(single.items()))
+    match.part = f"'{value}' in '{place}'"
+    return match if match.share >= LEAST_PARTS else None
+
+
 def image_matches(table: pd.DataFrame, names: Names, *, least: float = LEAST_SHARE) -> list[Match]:
     """The columns whose values name images, the best first."""
     matches = [match_column(table, column, names) for column in _candidates(table, names)]
     fitting = [match for match in matches if match.share >= least and match.num_distinct > 1]
+    if not fitting or all(match.num_distinct < len(table) for match in fitting):
+        most = max((match.num_distinct for match in fitting), default=0)
+        parts = [match_parts(table, str(column), names) for column in table.columns]
+        if better := [match for match in parts if match is not None and match.num_distinct > most]:
+            return sorted(better, key=lambda match: (-_quality(match.column), -match.num_distinct))
     # A column of few values, such as 0 and 1, may be the names of some files by chance.
     most = max((match.num_distinct for match in fitting), default=0)
     fitting = [match for match in fitting if 2 * match.num_distinct > most]
@@ -163,6 +241,8 @@ def find_image_column(table: pd.DataFrame, root: Path, names: Names, options: Op
                 f"{', '.join(table.columns)}. Name one of these."
             )
         best = match_column(table, options.image_column, names)
+        if not any(best.found):
+            best = match_parts(table, options.image_column, names) or best
     else:
         matches = image_matches(table, names)
         if not matches:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,15 @@ from hounsfield.cohorts.build import PATIENT_COLUMNS, build_cohort, name_patient
 from hounsfield.cohorts.cohort import Cohort
 from hounsfield.cohorts.files import FileSource, file_exists, full_path, typed_places
 from hounsfield.cohorts.headers import fill_from_headers, is_dicom
+from hounsfield.cohorts.long_tables import merge_rows
 from hounsfield.cohorts.options import MAX_BAD_FRACTION, NUM_NAMED, Options, Origin
 from hounsfield.cohorts.split_lists import splits_of_lists
-from hounsfield.cohorts.table_files import read_table, table_stem
-from hounsfield.cohorts.table_images import Names, find_image_column
+from hounsfield.cohorts.table_files import table_stem
+from hounsfield.cohorts.table_images import Names, find_image_column, one_of_several
+from hounsfield.cohorts.table_rows import read_rows
 from hounsfield.cohorts.tree import images_below
+from hounsfield.cohorts.words import plain_name
 from hounsfield.errors import CohortError
-from hounsfield.images import image_files
 from hounsfield.images.reading import find_images
 
 # Names of tables that say nothing: their folder's name says more.
@@ -34,15 +37,30 @@ def load_table(path: Path, options: Options) -> Cohort:
     Raises:
         CohortError: the table cannot make a cohort; the message says why.
     """
-    return cohort_of_table(read_table(path), path, options)
+    return cohort_of_table(read_rows(path, options), path, options)
 
 
-def cohort_of_table(table: pd.DataFrame, path: Path, options: Options) -> Cohort:
-    """As :func:`load_table`, of a table that was read already."""
-    root = Path(options.images) if options.images else path.parent
+def cohort_of_table(table: pd.DataFrame, path: Path, options: Options, *, root: Path | None = None) -> Cohort:
+    """As :func:`load_table`, of a table that was read already.
+
+    Args:
+        table: its rows.
+        path: of the table.
+        options: what the user chose.
+        root: the folder of the images; that of ``options``, or the table's own, where it is not given.
+    """
+    root = root or Path(options.images or path.parent)
     where = f"the table {path}"
     notes = list(table.attrs.get("notes", ()))
-    table, told = locate_images(table, root, options, where)
+    table, told, unnamed = with_images(table, root, options, where)
+    if unnamed:
+        told.append(
+            f"{len(unnamed):,} images below the folder are not named in the table and were left out, such as "
+            f"'{unnamed[0]}'."
+        )
+    table = _folders_of_one(table, root, options, where)
+    table, merged = merge_rows(table, options)
+    notes += merged
     # Before the headers, which fill what the table lacks: its own patients count.
     table, renamed = name_patients(table, options, where)
     table = fill_from_headers(table, root, options.progress)
@@ -58,23 +76,27 @@ def cohort_of_table(table: pd.DataFrame, path: Path, options: Options) -> Cohort
     return build_cohort(table, options, origin, [*notes, *told, *renamed])
 
 
-def locate_images(table: pd.DataFrame, root: Path, options: Options, where: str) -> tuple[pd.DataFrame, list[str]]:
-    """The table with a column ``image`` of paths below the folder, and notes on how they were found.
+def with_images(
+    table: pd.DataFrame, root: Path, options: Options, where: str
+) -> tuple[pd.DataFrame, list[str], list[str]]:
+    """A table whose column ``image`` holds paths below a folder, found by the values of a column where need be.
+
+    Returns:
+        The table, notes, and the images below the folder that no row names, where they were looked for.
 
     Raises:
-        CohortError: no column names images, files are missing, or paths lead out of the folder.
+        CohortError: no column names the images, more than 5 % are missing, or a path leaves the folder.
     """
     if "image" in table.columns:
-        table["image"] = _text(table["image"])
-        if os.sep == "/" and table["image"].str.contains("\\", regex=False).any():
+        table = table.assign(image=_text(table["image"]))
+        if os.sep == "/":
             table["image"] = table["image"].str.replace("\\", "/", regex=False)
     if options.image_column in {None, "image"} and _leads_to_files(table, root):
         check_inside(table["image"], root, options.allow_outside, where)
-        table, told = drop_missing_files(table, root, where)
-    else:
-        table, told = _by_content(table, root, options, where)
-        check_inside(table["image"], root, options.allow_outside, where)
-    return _folders_of_one(table, root, where), told
+        return *drop_missing_files(table, root, where), []
+    table, told, unnamed = _by_content(table, root, options, where)
+    check_inside(table["image"], root, options.allow_outside, where)
+    return table, told, unnamed
 
 
 def _leads_to_files(table: pd.DataFrame, root: Path) -> bool:
@@ -88,7 +110,9 @@ def _leads_to_files(table: pd.DataFrame, root: Path) -> bool:
     return not root.is_dir() or next(find_images(root), None) is None
 
 
-def _by_content(table: pd.DataFrame, root: Path, options: Options, where: str) -> tuple[pd.DataFrame, list[str]]:
+def _by_content(
+    table: pd.DataFrame, root: Path, options: Options, where: str
+) -> tuple[pd.DataFrame, list[str], list[str]]:
     """The table with a column ``image`` of paths below the folder, by the values of the column that names them."""
     images, notes = images_below(root, options.exclude)
     match = find_image_column(table, root, Names(images), options, where)
@@ -100,43 +124,45 @@ def _by_content(table: pd.DataFrame, root: Path, options: Options, where: str) -
             f"{len(absent):,} of its {len(table):,} rows: {', '.join(map(str, absent.iloc[:NUM_NAMED]))}. Get the "
             "missing images, delete these rows, or name the folder of the images with --images."
         )
+    by = f" by a part of their names, such as {match.part}" if match.part else ""
     told = (
-        f"The column '{match.column}' names the images: {len(table) - len(absent):,} of {len(table):,} rows were found "
-        "below the folder."
+        f"The column '{match.column}' names the images{by}: {len(table) - len(absent):,} of {len(table):,} rows were "
+        "found below the folder."
     )
     if len(absent):
         told += f" Left out: {', '.join(map(str, absent.iloc[:NUM_NAMED]))}."
-    unnamed = len(set(images) - set(match.found)) if match.num_files else 0
-    if unnamed:
-        notes.append(f"{unnamed:,} images below the folder are not named in the table and were left out.")
-    keep = match.column == "image" or match.column.lower().replace("_", "").replace(" ", "") in PATIENT_COLUMNS
+    unnamed = sorted(set(images) - set(match.found)) if match.num_files else []
+    keep = match.column == "image" or plain_name(match.column) in PATIENT_COLUMNS
     table = table if keep or match.column in options.label_columns else table.drop(columns=match.column)
     table = table.assign(image=found)[found != ""].reset_index(drop=True)
-    return table, [told, *notes]
+    return table, [told, *notes], unnamed
 
 
-def _folders_of_one(table: pd.DataFrame, root: Path, where: str) -> pd.DataFrame:
+def _folders_of_one(table: pd.DataFrame, root: Path, options: Options, where: str) -> pd.DataFrame:
     """Images for the folders that hold one; refuse those that hold several and are no DICOM series.
 
     Raises:
         CohortError: a folder holds several images.
     """
+    folders = [image for image in table["image"].unique() if Path(full_path(root, image)).is_dir()]
+    if not folders:
+        return table
+    names = Names(images_below(root, options.exclude)[0])
     renamed: dict[str, str] = {}
-    for image in table["image"].unique():
-        folder = Path(full_path(root, image))
-        if not folder.is_dir():
-            continue
-        inside = image_files(folder)
-        plain = [file for file in inside if not is_dicom(str(file))]
+    for folder in folders:
+        inside = names.inside(folder.rstrip("/"))
         if len(inside) == 1:
-            renamed[image] = os.path.relpath(inside[0], root)
-        elif len(plain) > 1 or (plain and len(inside) > 1):
-            raise CohortError(
-                f"Found the folder '{image}' in the column 'image' of {where}, which holds {len(inside)} images such "
-                f"as {plain[0].name}: a folder stands for one image only where it holds one DICOM series. Name one "
-                "file per row, or write the slices into one volume with 'hounsfield convert'."
-            )
+            renamed[folder] = inside[0]
+        elif inside and not _is_series(root, inside):
+            told = one_of_several(folder, inside)
+            raise CohortError(f"Found a folder of several images in the column 'image' of {where}: {told}")
     return table.assign(image=table["image"].replace(renamed)) if renamed else table
+
+
+def _is_series(root: Path, inside: Sequence[str]) -> bool:
+    """Whether files may be the slices of one series: DICOM, right in one folder."""
+    together = len({path.rpartition("/")[0] for path in inside}) == 1
+    return together and is_dicom(full_path(root, inside[0])) and is_dicom(full_path(root, inside[-1]))
 
 
 def check_inside(images: pd.Series[str], root: Path, allow_outside: bool, where: str) -> None:

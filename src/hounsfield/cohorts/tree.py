@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ from hounsfield.errors import UsageError
 from hounsfield.images.reading import find_images
 
 NUM_NAMED = 5
+# Folders that end in a label, behind a number of their own.
+ENDING = re.compile(r"(?P<stem>.+)[_\- ](?P<label>positive|negative|normal|abnormal|benign|malignant)", re.IGNORECASE)
 # Folders that unpacking programs and systems leave, and folders whose content is not the data itself.
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".7z", ".rar", ".xz", ".zst")
 LAYOUT_FOLDERS = frozenset(
@@ -45,6 +48,7 @@ class Tree:
         labels: the class folder of each.
         splits: the split of each; ``None`` for all where no folders are splits.
         level: which folder of a path is the class, counted from 1.
+        patients: the patient's folder of each image, where it is known from how the classes were found.
         notes: what was decided.
         doubts: why this may be no set of class folders; with what would settle it.
     """
@@ -54,6 +58,7 @@ class Tree:
     labels: list[str] = field(default_factory=list)
     splits: list[str | None] = field(default_factory=list)
     level: int = 0
+    patients: list[str | None] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
 
@@ -277,6 +282,8 @@ def _classes(tree: Tree, files: list[_File], names: Sequence[str], level: int, *
     layout = [] if forced else [name for name in names if name.lower() in LAYOUT_FOLDERS]
     if layout:
         tree.notes.append(f"The folders {_some(layout)} are not read as classes.")
+    if not forced and _by_endings(tree, files, level):
+        return
     kept = [file for file in files if file.folders and file.folders[0] not in layout]
     below = {file.folders[1] if len(file.folders) > 1 else "" for file in kept}
     # Some sets have the splits below the classes.
@@ -300,6 +307,49 @@ def _classes(tree: Tree, files: list[_File], names: Sequence[str], level: int, *
         )
     else:
         _compare_splits(tree)
+        _compare_levels(tree, kept, level)
+
+
+def _by_endings(tree: Tree, files: Sequence[_File], level: int) -> bool:
+    """Take folders such as ``study1_positive`` and ``study1_negative`` for the labels that they end in."""
+    for depth in range(min((len(file.folders) for file in files), default=0)):
+        endings = [ENDING.fullmatch(file.folders[depth]) for file in files]
+        labels = [match["label"].lower() for match in endings if match is not None]
+        stems = {match["stem"] for match in endings if match is not None}
+        if len(labels) == len(files) and len(set(labels)) > 1 and any(map(str.isdigit, "".join(stems))):
+            _take(tree, files, labels, [file.split for file in files], level + depth)
+            tree.patients = [
+                next((name for name in reversed(file.folders[:depth]) if any(map(str.isdigit, name))), None)
+                for file in files
+            ]
+            tree.notes.append(
+                f"The folders such as '{files[0].folders[depth]}' end in a label, which was taken: "
+                f"{', '.join(sorted(set(labels)))}."
+            )
+            return True
+    return False
+
+
+def _compare_levels(tree: Tree, files: Sequence[_File], level: int) -> None:
+    """Doubt folders below which others of the same names lie, which may be the classes themselves."""
+    below: dict[str, set[str]] = {}
+    for file in files:
+        below.setdefault(file.folders[0], set()).update(file.folders[1:2])
+    for name, inside in below.items():
+        if len(inside & set(below) - {name}) > 1:
+            tree.doubts.append(
+                f"the folder '{name}' holds folders of the same names as beside it ({_some(sorted(inside))}): leave it "
+                f"out with --exclude '{name}', give it alone as DATA, or say that all of these are classes with "
+                f"--label-level {level}"
+            )
+            return
+    shared = set.intersection(*below.values()) if below else set()
+    alike = len(below) > 1 and len(shared) > 1 and all(inside == shared for inside in below.values())
+    if alike and not any(split_word(name) or any(map(str.isdigit, name)) for name in shared):
+        tree.doubts.append(
+            f"each of the folders {_some(sorted(below))} holds folders of the same names ({_some(sorted(shared))}): "
+            f"say which are the classes with --label-level {level} or --label-level {level + 1}"
+        )
 
 
 def _compare_splits(tree: Tree) -> None:
@@ -324,6 +374,8 @@ def patient_folders(tree: Tree) -> list[str | None]:
 
     It does where each of its names has a number, lies in one place alone, and many hold several images.
     """
+    if tree.patients and None not in tree.patients:
+        return tree.patients
     below = [path.split("/")[tree.level : -1] for path in tree.images]
     for depth in range(min(map(len, below), default=0)):
         names = [parts[depth] for parts in below]

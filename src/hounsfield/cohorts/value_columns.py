@@ -19,7 +19,7 @@ FEW = 10
 # From so many numbers on their order may matter.
 FEWEST = 4
 # What a user may ask for where a column could be read in several ways.
-ASKED: tuple[Task, ...] = ("multi-class", "ordinal", "regression")
+ASKED: tuple[Task, ...] = ("multi-class", "ordinal", "regression", "multi-label")
 HOW = "For classes give --task multi-class, for grades in order --task ordinal, for measurements --task regression."
 
 

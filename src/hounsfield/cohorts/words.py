@@ -51,8 +51,11 @@ MASK = re.compile(
 MASK_FOLDERS = frozenset(
     {"mask", "masks", "seg", "segmentation", "segmentations", "gt", "groundtruth", "ground_truth", "annotation", "roi"}
 )
+# Names of masks that lie in one folder with their image.
+MASK_NAMES = frozenset({"mask", "seg", "segmentation", "label", "labels", "groundtruth", "ground_truth", "gt"})
 # Folders with as many names that differ in their numbers alone are patients rather than classes.
 FEWEST_PATIENTS = 10
+FEWEST_IDENTIFIERS = 4
 IDENTIFIER = re.compile(r"\d+(\.\d+){3,}|[0-9a-f]{8,}(-[0-9a-f]{4,})*|\d{5,}", re.IGNORECASE)
 
 
@@ -60,6 +63,11 @@ def tokens(name: str) -> list[str]:
     """The words of a name in lower case: letters and digits apart, cut also where a capital begins a word."""
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
     return re.findall(r"[^\W\d_]+|\d+", spaced.lower())
+
+
+def plain_name(column: object) -> str:
+    """The letters and digits of a column's name in lower case: ``Patient ID`` and ``patient_id`` are the same."""
+    return "".join(sign for sign in str(column).lower() if sign.isalnum())
 
 
 def split_word(name: str) -> str | None:
@@ -95,10 +103,10 @@ def are_patients(names: Sequence[str]) -> bool:
     """
     if len(names) > 1 and all(_is_numbered_patient(name) for name in names):
         return True
+    if len(names) >= FEWEST_IDENTIFIERS and all(IDENTIFIER.search(name) for name in names):
+        return True
     if len(names) < FEWEST_PATIENTS:
         return False
-    if all(IDENTIFIER.search(name) for name in names):
-        return True
     stems = {without_digits(name) for name in names}
     numbers = sum(name.strip().isdecimal() for name in names)
     # Grades and counts are numbers too, but few.
@@ -124,9 +132,13 @@ def patient_of_path(path: str) -> str | None:
 def mask_partners(names: Iterable[str]) -> set[str]:
     """The names, without their suffixes, that say they are the mask of another one that is there too."""
     present = set(names)
-    found = set()
-    for name in present:
-        match = MASK.fullmatch(name)
-        if match and match["stem"] in present:
-            found.add(name)
-    return found
+    matches = {name: match for name in present if (match := MASK.fullmatch(name))}
+    # What lies beside a mask may have an ending of its own: x_flair and x_t1 beside x_seg.
+    beginnings = {
+        name[: end.start()] for name in present - set(matches) for end in re.finditer(r"[ _\-]", name) if end.start()
+    }
+    alone = {name for name in present if "/" in name and name.rpartition("/")[2].lower() in MASK_NAMES}
+    beside = {name.rpartition("/")[0] for name in present - alone}
+    return {name for name, match in matches.items() if match["stem"] in present | beginnings} | {
+        name for name in alone if name.rpartition("/")[0] in beside
+    }

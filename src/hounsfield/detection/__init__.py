@@ -1,4 +1,4 @@
-"""Faster R-CNN in Keras 3, of rank 2 and 3 by one code: say where, from boxes alone."""
+"""Faster R-CNN in Keras 3, for images and volumes alike: trained on boxes, it finds objects and names them."""
 
 from hounsfield.detection.anchor_fit import FittedAnchors, fit_anchors
 from hounsfield.detection.anchors import anchor_grid

@@ -1,7 +1,7 @@
-"""Anchors that suit the boxes of a cohort: as few as cover them, by k-means in logarithmic sides. Pure NumPy.
+"""Anchors that suit the boxes of a cohort: the fewest that cover them, by k-means on the logarithms of their sides.
 
 Redmon & Farhadi, "YOLO9000", 2017 (arXiv:1612.08242), section 2, fit anchors by k-means; here each level of the pyramid
-has its own, and their number is the least that covers the boxes.
+has its own, and their number is the smallest that covers the boxes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 # A level suits objects of 4 to 8 of its strides.
 SMALLEST_STRIDES = 4
-# An octave of sizes with fewer of the boxes than this has no level of its own.
+# An octave of sizes with a smaller share of the boxes gets no level of its own.
 SMALLEST_SHARE = 0.01
 ITERATIONS = 50
 
@@ -24,7 +24,7 @@ class FittedAnchors:
     """Anchor shapes by level, and how well they fit.
 
     Attributes:
-        shapes: (levels, anchors, rank) sides in pixels; levels that no box needs have none, all others equally many.
+        shapes: (levels, anchors, rank) sides in pixels; levels that no box needs have none, all others the same number.
         coverage: share of the boxes that have an anchor of at least ``least_iou`` at their own centre.
         mean_iou: of boxes with the best anchor at their own centre.
     """
@@ -35,7 +35,7 @@ class FittedAnchors:
 
     @property
     def num_shapes(self) -> int:
-        """Anchors a position."""
+        """Anchors per position."""
         return max(map(len, self.shapes))
 
 
@@ -53,8 +53,8 @@ def fit_anchors(
         sides: (boxes, rank) lengths of the boxes, in pixels of the network's input; at least one box.
         strides: of the pyramid's levels, finest first, each twice the one before.
         least_iou: intersection over union from which an anchor covers a box that shares its centre.
-        coverage: share of the boxes that is to be covered.
-        max_shapes: anchors a position at most.
+        coverage: share of the boxes to be covered.
+        max_shapes: largest number of anchors per position.
     """
     sides = np.maximum(np.asarray(sides, np.float64), 1.0)
     level = _levels(sides, strides)
@@ -73,7 +73,7 @@ def fit_anchors(
 
 
 def _levels(sides: npt.NDArray[np.float64], strides: Sequence[int]) -> npt.NDArray[np.int64]:
-    """The level of each box; rare sizes go to the nearest level that enough boxes need."""
+    """The level of each box; rare sizes go to the nearest level with enough boxes."""
     size = np.exp(np.log(sides).mean(1))
     level = np.clip(np.floor(np.log2(size / (SMALLEST_STRIDES * strides[0]))), 0, len(strides) - 1).astype(np.int64)
     counts = np.bincount(level, minlength=len(strides))
@@ -84,7 +84,7 @@ def _levels(sides: npt.NDArray[np.float64], strides: Sequence[int]) -> npt.NDArr
 
 
 def _k_means(points: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.float64]:
-    """Cluster centres, in the order of the first principal component, from whose quantiles they start."""
+    """Cluster centres, ordered along the first principal component, whose quantiles are the start."""
     centred = points - points.mean(0)
     component = np.linalg.svd(centred, full_matrices=False)[2][0]
     component *= np.sign(component.sum()) or 1.0

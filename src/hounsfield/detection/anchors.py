@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-# Of one level: the sides of its anchors in pixels of the input; empty where the level has none.
+# The sides of one level's anchors in pixels of the input; empty where the level has none.
 Shapes = Sequence[Sequence[float]]
 
 
 def feature_shape(input_shape: Sequence[int], stride: int) -> tuple[int, ...]:
-    """The size of a feature map after "same" convolutions of that stride in all."""
+    """The size of a feature map after "same" convolutions with this total stride."""
     return tuple(-(-length // stride) for length in input_shape)
 
 
@@ -23,7 +23,7 @@ def anchor_grid(
 
     Args:
         input_shape: spatial lengths of the network's input.
-        strides: pixels of the input a position of each level stands for.
+        strides: of each level, in pixels of the input.
         shapes: (levels, anchors, rank) the sides of the anchors of each level, in pixels of the input.
 
     Returns:

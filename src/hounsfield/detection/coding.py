@@ -11,7 +11,7 @@ from hounsfield import boxes as geometry
 
 # Sides are at most this many times those of the reference: exp() of a wild logit stays finite.
 LARGEST_LOG_RATIO = math.log(1000 / 16)
-# No logarithm of an empty side is taken: a side counts as at least this many pixels.
+# Sides count as at least this many pixels, so that no logarithm of zero is taken.
 SMALLEST_SIDE = 1e-3
 
 
@@ -35,7 +35,7 @@ def encode(boxes: Any, references: Any) -> Any:
 
 
 def decode(offsets: Any, references: Any) -> Any:
-    """Boxes to which offsets lead from references: the way back of :func:`encode`."""
+    """Boxes from offsets and references: the inverse of :func:`encode`."""
     rank = geometry.rank_of(references)
     source = geometry.to_centres(references, namespace=ops)
     sides = ops.maximum(source[..., rank:], SMALLEST_SIDE)

@@ -1,4 +1,4 @@
-"""Faster R-CNN: a network that proposes regions, and one that judges them, on shared features.
+"""Faster R-CNN: one network proposes regions and another classifies them, on shared features.
 
 Ren, He, Girshick, Sun, "Faster R-CNN: towards real-time object detection with region proposal networks", 2015
 (arXiv:1506.01497), on a feature pyramid (Lin et al., 2017) with RoI align (He et al., 2017) and a generalised IoU loss
@@ -28,13 +28,13 @@ from hounsfield.models.backbone import backbone
 from hounsfield.models.training_model import Precision, training_copy
 from hounsfield.plans.detector_settings import DetectorSettings
 
-# Outputs of about 1 make the small refinements that regions need (Girshick, 2015, normalises targets alike).
+# Scales the outputs, so that values of about 1 give the small refinements that regions need (as Girshick, 2015).
 REFINEMENT_SCALE = (0.1, 0.2)
 LOSSES = ("objectness", "anchor_boxes", "classes", "region_boxes")
 
 
 class FirstStage(NamedTuple):
-    """The pyramid's levels, and of every anchor the logit of being an object and the offsets."""
+    """The pyramid's levels, and the objectness logit and offsets of every anchor."""
 
     levels: tuple[Any, ...]
     logits: Any
@@ -42,7 +42,7 @@ class FirstStage(NamedTuple):
 
 
 class Targets(NamedTuple):
-    """On what a batch is learned: sampled anchors and regions with their targets, free of gradients."""
+    """The training targets of a batch: sampled anchors and regions with their targets, without gradients."""
 
     anchors: Sample
     anchor_targets: Any
@@ -59,14 +59,14 @@ class FasterRCNN(keras.Model):  # type: ignore[misc]  # Keras has no types
 
     ``fit`` takes images (batch, \*spatial, channels) and, as targets, a dictionary of ``boxes`` in pixels
     (batch, padding, 2·rank) and ``classes`` (batch, padding) from 0, with −1 for padding. ``predict`` gives a
-    dictionary of ``boxes`` (batch, max_detections, 2·rank), ``classes`` (−1 for padding), ``scores`` (falling, 0 for
+    dictionary of ``boxes`` (batch, max_detections, 2·rank), ``classes`` (−1 for padding), ``scores`` (descending, 0 for
     padding) and ``count``.
 
     Args:
-        settings: what it is made of.
+        settings: of the architecture.
         precision: of a network that is to be trained; where not given, a plain network in Keras's float type.
         seed: of the draws of anchors and regions in training.
-        augmentation: layers that change the values of images in training, and move nothing; not saved.
+        augmentation: layers that change intensities in training, without moving anything; not saved.
     """
 
     def __init__(
@@ -106,16 +106,16 @@ class FasterRCNN(keras.Model):  # type: ignore[misc]  # Keras has no types
     def call(self, images: Any, training: bool | None = None) -> dict[str, Any]:
         """The detections of each image.
 
-        In training nothing is detected, and all slots are padding: there the forward pass belongs to the loss, since
-        the second stage learns on a sample that depends on the truth.
+        In training all slots are padding: there the forward pass is part of the loss, since the second stage is trained
+        on a sample that depends on the true boxes.
         """
         if training:
             return self._nothing(images)
         first = self.first_stage(images)
-        return self.judge(first, *self.propose(first, self.settings.num_proposals))
+        return self.classify(first, *self.propose(first, self.settings.num_proposals))
 
     def first_stage(self, images: Any, *, training: bool = False) -> FirstStage:
-        """Features, and what the region proposal network says of every anchor."""
+        """Features, and the outputs of the region proposal network for every anchor."""
         outputs = self.trunk(images, training=training)
         num_levels = len(self.strides)
         num_proposing = (len(outputs) - num_levels) // 2
@@ -152,8 +152,8 @@ class FasterRCNN(keras.Model):  # type: ignore[misc]  # Keras has no types
         refined = decode(ops.reshape(offsets * scale, (-1, count, 2 * rank)), boxes)
         return ops.reshape(logits, (-1, count, settings.num_labels + 1)), refined
 
-    def judge(self, first: FirstStage, boxes: Any, present: Any) -> dict[str, Any]:
-        """The second stage in prediction: label, score and place of what proposals hold."""
+    def classify(self, first: FirstStage, boxes: Any, present: Any) -> dict[str, Any]:
+        """The second stage in prediction: label, score and box of each detection."""
         settings = self.settings
         logits, refined = self.regions(first, boxes)
         scores = ops.softmax(logits, axis=-1)[..., 1:]
@@ -173,8 +173,8 @@ class FasterRCNN(keras.Model):  # type: ignore[misc]  # Keras has no types
         )
         return _padded(_rows(candidates, kept), _entries(classes, kept), _entries(values, kept), found, settings)
 
-    def lesson(self, first: FirstStage, truth: dict[str, Any]) -> Targets:
-        """Draw what a batch is learned on: anchors and regions, each with a target (Ren et al., 2015, section 3.1)."""
+    def sampled_targets(self, first: FirstStage, truth: dict[str, Any]) -> Targets:
+        """Sample the anchors and regions to train on, with their targets (Ren et al., 2015, section 3.1)."""
         settings = self.settings
         truths, classes = _at_least_float32(truth["boxes"]), ops.cast(truth["classes"], "int32")
         known = classes >= 0
@@ -191,7 +191,7 @@ class FasterRCNN(keras.Model):  # type: ignore[misc]  # Keras has no types
         references = ops.take(anchors[0], sampled.indices, axis=0)
         anchor_targets = encode(_rows(truths, _entries(matches.truth, sampled.indices)), references)
         proposals, present = self.propose(first, settings.num_proposals)
-        # The truths themselves are regions too: the second stage sees each object from the first step on.
+        # True boxes are added as regions, so that the second stage sees every object from the first step on.
         candidates = ops.concatenate([proposals, truths], axis=1)
         usable = ops.concatenate([present, known], axis=1)
         share = settings.region_positive
@@ -200,7 +200,7 @@ class FasterRCNN(keras.Model):  # type: ignore[misc]  # Keras has no types
         drawn = self._draw(positive, negative, settings.regions_sampled)
         owner = _entries(matches.truth, drawn.indices)
         labels = ops.where(drawn.positive, _entries(classes, owner) + 1, 0)
-        lesson = Targets(
+        targets = Targets(
             sampled,
             anchor_targets,
             _rows(candidates, drawn.indices),
@@ -209,27 +209,27 @@ class FasterRCNN(keras.Model):  # type: ignore[misc]  # Keras has no types
             drawn.positive,
             drawn.filled,
         )
-        fixed: Targets = keras.tree.map_structure(ops.stop_gradient, lesson)
+        fixed: Targets = keras.tree.map_structure(ops.stop_gradient, targets)
         return fixed
 
-    def losses_of(self, first: FirstStage, lesson: Targets) -> dict[str, Any]:
-        """The four losses on a lesson; they count alike (Ren et al., 2015, equation 1)."""
-        anchors = lesson.anchors
-        logits, refined = self.regions(first, lesson.regions)
+    def losses_of(self, first: FirstStage, targets: Targets) -> dict[str, Any]:
+        """The four losses on sampled targets, with equal weights (Ren et al., 2015, equation 1)."""
+        anchors = targets.anchors
+        logits, refined = self.regions(first, targets.regions)
         return {
             "objectness": objectness_loss(_entries(first.logits, anchors.indices), anchors.positive, anchors.filled),
-            "anchor_boxes": smooth_l1(_rows(first.offsets, anchors.indices), lesson.anchor_targets, anchors.positive),
-            "classes": classification_loss(logits, lesson.region_classes, lesson.region_filled),
-            "region_boxes": generalised_iou_loss(refined, lesson.region_targets, lesson.region_positive),
+            "anchor_boxes": smooth_l1(_rows(first.offsets, anchors.indices), targets.anchor_targets, anchors.positive),
+            "classes": classification_loss(logits, targets.region_classes, targets.region_filled),
+            "region_boxes": generalised_iou_loss(refined, targets.region_targets, targets.region_positive),
         }
 
     def compute_loss(self, x: Any = None, y: Any = None, *_: Any, training: bool = True, **__: Any) -> Any:
-        """The sum of the four losses of a batch; what ``call`` gave is not needed."""
+        """The sum of the four losses of a batch; the outputs of ``call`` are not used."""
         if training:
             for layer in self.augmentation:
                 x = layer(x, training=True)
         first = self.first_stage(x, training=training)
-        losses = self.losses_of(first, self.lesson(first, y))
+        losses = self.losses_of(first, self.sampled_targets(first, y))
         for mean in self.means:
             mean.update_state(losses[mean.name])
         return sum(losses.values())
@@ -281,7 +281,7 @@ def _networks(settings: DetectorSettings) -> tuple[tuple[int, ...], keras.Model,
 
 
 def _joined(maps: list[Any], shape: tuple[int, ...]) -> Any:
-    """What a head says of every level, in the order of the anchors."""
+    """The outputs of a head on all levels, in the order of the anchors."""
     return ops.concatenate([ops.reshape(values, (ops.shape(values)[0], *shape)) for values in maps], axis=1)
 
 

@@ -1,4 +1,4 @@
-"""The two heads: what is said of every anchor, and what is said of every region."""
+"""The two heads: one rates every anchor, the other classifies every region."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from keras import layers
 
 from hounsfield.models.blocks import convolution
 
-# Layers that compute in float32 whatever the precision of the rest: coordinates and logits need the digits.
+# Layers that compute in float32 whatever the precision of the rest: coordinates and logits need its digits.
 FULL_PRECISION = ("objectness", "anchor_offsets", "class_logits", "region_offsets")
 
 
@@ -19,14 +19,14 @@ def _small(deviation: float) -> keras.initializers.Initializer:
 
 
 def proposal_head(levels: Sequence[Any], num_anchors: int) -> tuple[list[Any], list[Any]]:
-    r"""The region proposal network: one small window slides over all levels (Ren et al., 2015, section 3.1).
+    r"""The region proposal network: one small convolution over all levels (Ren et al., 2015, section 3.1).
 
     Args:
         levels: feature maps of equal channels.
         num_anchors: at each position.
 
     Returns:
-        Of each level the logits of being an object (batch, \*positions, anchors), and the offsets
+        For each level the objectness logits (batch, \*positions, anchors) and the offsets
         (batch, \*positions, anchors · 2·rank).
     """
     rank, channels = len(levels[0].shape) - 2, levels[0].shape[-1]
@@ -39,7 +39,7 @@ def proposal_head(levels: Sequence[Any], num_anchors: int) -> tuple[list[Any], l
 
 
 def region_head(bins: int, rank: int, channels: int, *, units: int, num_labels: int) -> keras.Model:
-    r"""Two dense layers that judge a region (Girshick, "Fast R-CNN", 2015, section 2), with offsets shared by classes.
+    r"""Two dense layers that classify a region (Girshick, "Fast R-CNN", 2015, section 2); classes share the offsets.
 
     Returns:
         A network from (regions, \*bins, channels) to logits (regions, labels + 1), the background first, and offsets

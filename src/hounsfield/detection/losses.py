@@ -1,4 +1,4 @@
-"""What the two stages are trained for, on fixed samples with masks; each loss is finite whatever the sample holds."""
+"""The losses of the two stages on masked samples of fixed size; each is finite whatever the sample holds."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def smooth_l1(offsets: Any, targets: Any, positive: Any, *, beta: float = 1 / 9)
         offsets: (batch, count, 2·rank).
         targets: (batch, count, 2·rank).
         positive: (batch, count) booleans: only these count.
-        beta: error from which the loss is linear.
+        beta: error above which the loss is linear.
     """
     error = ops.abs(ops.where(ops.expand_dims(positive, -1), offsets - targets, ops.zeros_like(offsets)))
     loss = ops.where(error < beta, 0.5 * error * error / beta, error - 0.5 * beta)

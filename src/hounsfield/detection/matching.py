@@ -1,4 +1,4 @@
-"""Which truth a reference box answers for (Ren et al., 2015, section 3.1.2)."""
+"""Which true box each reference box is matched to (Ren et al., 2015, section 3.1.2)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from hounsfield import boxes as geometry
 
 
 class Matches(NamedTuple):
-    """For each reference (batch, n): the number of its best truth, their IoU, and whether it is one of two kinds.
+    """For each reference (batch, n): the index of its true box, their IoU, and whether it is positive or negative.
 
-    A reference that is neither positive nor negative teaches nothing.
+    A reference that is neither is ignored in training.
     """
 
     truth: Any
@@ -30,23 +30,22 @@ def match(
     negative_below: float,
     keep_best: bool = False,
 ) -> Matches:
-    """Match references to the truths of their images.
+    """Match references to the true boxes of their images.
 
     Args:
         references: (batch or 1, n, 2·rank) anchors or proposals.
-        truths: (batch, m, 2·rank), padded.
+        truths: (batch, m, 2·rank) true boxes, padded.
         present: (batch, m) booleans, false for padding.
-        positive_from: IoU with the best truth from which a reference is positive.
-        negative_below: IoU with the best truth below which it is negative.
-        keep_best: also make positive the references that overlap some truth more than all others do, so that no truth
-            is without one; each of them answers for that truth.
+        positive_from: a reference is positive from this IoU with its best true box.
+        negative_below: and negative below this one.
+        keep_best: also take the reference with the largest IoU of each true box as positive, so that each has one.
     """
     overlaps = geometry.pairwise_iou(references, truths, namespace=ops)
     known = ops.expand_dims(present, 1)
     overlaps = ops.where(known, overlaps, ops.zeros_like(overlaps))
     if keep_best:
         best = ops.max(overlaps, axis=1, keepdims=True)
-        # Raised above all others, so that the truth it is the best for is the one it answers for.
+        # Raised above all others, so that it is matched to the true box for which it is the best.
         chosen = ops.logical_and(overlaps >= best, best > 0)
         ranked = ops.where(chosen, overlaps + 1, overlaps)
     else:

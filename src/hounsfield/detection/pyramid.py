@@ -1,4 +1,4 @@
-"""Every resolution with the meaning of the coarsest (Lin et al., "Feature pyramid networks", 2017, section 3)."""
+"""Features of every resolution with the semantics of the coarsest (Lin et al., "Feature pyramid networks", 2017)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CROPPINGS = {2: layers.Cropping2D, 3: layers.Cropping3D}
 def feature_pyramid(stages: Sequence[Any], channels: int, *, num_levels: int) -> list[Any]:
     r"""Top-down path with lateral connections over the stages of a backbone.
 
-    Convolutions are followed by batch normalisation, without which a pyramid from scratch learns slowly.
+    Convolutions are followed by batch normalisation, without which a pyramid trained from scratch learns slowly.
 
     Args:
         stages: (batch, \*positions, channels), finest first, each of half the resolution of the one before.

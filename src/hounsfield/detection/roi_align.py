@@ -1,12 +1,12 @@
-"""RoI align: a grid of fixed size from the features under each box, exactly interpolated.
+"""RoI align: a grid of fixed size from the features under each box, by exact interpolation.
 
 He et al., "Mask R-CNN", 2017 (arXiv:1703.06870), section 3: no coordinate is rounded, each bin is the mean of the
 linear interpolations at regular points inside it. Lin et al., "Feature pyramid networks", 2017 (arXiv:1612.03144),
 equation 1: each box is read from the level that suits its size.
 
 The points of a box form a grid, and linear interpolation is a product over the axes. So the mean in a bin is a product
-of one matrix an axis, and RoI align a chain of matrix products: no value is gathered, and no gradient scattered, which
-CPUs do slowly and exported networks hardly at all.
+of one matrix per axis, and RoI align a chain of matrix products, without gather and scatter, which are slow on CPUs and
+poorly supported in exported networks.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ def pyramid_level(boxes: Any, strides: Sequence[int], bins: int) -> Any:
 
 
 def roi_align(features: Sequence[Any], boxes: Any, strides: Sequence[int], *, bins: int, points: int = 2) -> Any:
-    r"""Read a grid of values under each box.
+    r"""Sample a grid of values under each box.
 
     Position i of a level with stride s stands for the input's coordinate (i + ½)·s. Beyond the outermost positions the
-    border's value holds.
+    border value is repeated.
 
     Args:
         features: a pyramid, finest level first: (batch, \*positions, channels) each, float32 or better.
         boxes: (batch, n, 2·rank) in pixels of the input.
         strides: of the levels, each twice the one before.
         bins: along each axis.
-        points: in a bin along each axis.
+        points: sampled in each bin along each axis.
 
     Returns:
         (batch, n, \*bins, channels).
@@ -76,14 +76,14 @@ def _read(feature: Any, boxes: Any, chosen: Any, bins: int, points: int) -> Any:
 
 
 def interpolation(start: Any, end: Any, length: int, *, bins: int, points: int) -> Any:
-    """How much each position of an axis counts in each bin.
+    """The weight of each position of an axis in each bin.
 
     Args:
-        start: (batch, n) where boxes start, in positions; position i reaches from i to i + 1.
+        start: (batch, n) where boxes start, in positions; position i covers i to i + 1.
         end: (batch, n) where they end.
         length: positions along the axis.
         bins: into which a box is divided.
-        points: in each bin.
+        points: sampled in each bin.
 
     Returns:
         (batch, n, bins, length), each row of which sums to 1.

@@ -1,4 +1,4 @@
-"""Non-maximum suppression in fixed shapes: the boxes that greedy suppression keeps, without a loop over boxes."""
+"""Non-maximum suppression in fixed shapes: the result of greedy suppression, without a loop over boxes."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from hounsfield import boxes as geometry
 def keep_mask(boxes: Any, present: Any, *, threshold: float, classes: Any = None) -> Any:
     """Which boxes greedy non-maximum suppression keeps.
 
-    A box goes if one before it, which itself stays, overlaps it by more than the threshold. That rule is applied to all
-    boxes at once and again until nothing changes; each round settles at least one box more of the order, and rounds are
-    as many as the longest chain of boxes in which each suppresses the next (Zheng et al., "Cluster-NMS", 2020,
-    arXiv:2005.03572, prove that the outcome is the greedy one).
+    A box is removed if an earlier box that is kept overlaps it by more than the threshold. The rule is applied to all
+    boxes at once, repeatedly until nothing changes; each round settles at least one more box, and there are as many
+    rounds as the longest chain of boxes in which each suppresses the next (Zheng et al., "Cluster-NMS", 2020,
+    arXiv:2005.03572, prove that the result is the greedy one).
 
     Args:
         boxes: (batch, n, 2·rank), best first.
         present: (batch, n) booleans, false for padding.
-        threshold: IoU above which the later box goes.
+        threshold: IoU above which the later box is removed.
         classes: (batch, n) integers; boxes of different classes do not suppress each other.
 
     Returns:
@@ -47,12 +47,12 @@ def keep_mask(boxes: Any, present: Any, *, threshold: float, classes: Any = None
 
 
 def best_kept(boxes: Any, scores: Any, *, threshold: float, count: int, classes: Any = None) -> tuple[Any, Any]:
-    """The numbers of the boxes that suppression leaves, best first, padded to ``count``.
+    """The indices of the boxes that suppression keeps, best first, padded to ``count``.
 
     Args:
         boxes: (batch, n, 2·rank), best first.
-        scores: (batch, n), falling; below 0 for padding.
-        threshold: IoU above which the later box goes.
+        scores: (batch, n), descending; below 0 for padding.
+        threshold: IoU above which the later box is removed.
         count: how many to return; at most n.
         classes: as for :func:`keep_mask`.
 

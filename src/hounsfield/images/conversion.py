@@ -77,7 +77,7 @@ def convert(
         notes.append(f"A PNG cannot hold these values: the file's own window was applied, center and width {chosen}.")
     image = as_stored(image) if suffix in WITHOUT_WINDOWS else image
     if suffix:
-        write_image(image, target, window=chosen, sources=sources if suffix == ".dcm" else ())
+        write_image(image, target, window=chosen, sources=sources if suffix == ".dcm" else (), rescaled=True)
     else:
         _write_folder(image, target, sources)
     if suffix in WITHOUT_GEOMETRY and image.spacing is not None:

@@ -108,17 +108,18 @@ def _image(header: Header, layout: Layout, path: Path, frames: Sequence[int]) ->
     """Real values and facts of the chosen frames, without their geometry."""
     stored, layout = stored_pixels(header, layout, path, frames)
     windows: tuple[tuple[float, float], ...] = ()
-    units = None
+    units, rescale = None, None
     if layout.photometric in GREY:
-        values, value_range = real_values(header, stored, layout, frames)
+        values, value_range, rescale = real_values(header, stored, layout, frames)
         windows = read_windows(header, layout, value_range, frames[0])
         scale = value_scale(header, path, frames)
         values, windows, units = scale.applied(values), scale.applied_to_windows(windows), scale.units
+        rescale = scale.joined(rescale) if stored.dtype.kind in "iu" else None
     elif layout.photometric == "PALETTE COLOR":
         values = palette_to_rgb(header, stored, layout)
     else:
         values = stored
-    metadata = read_metadata(header, windows, units)
+    metadata = read_metadata(header, windows, units, rescale)
     return Image(values if len(values) > 1 else values[0], None, None, header.text("Modality"), metadata)
 
 

@@ -29,6 +29,7 @@ from hounsfield.errors import ImageError
 from hounsfield.images.dicom_file import inflate
 from hounsfield.images.dicom_header import Header
 from hounsfield.images.dicom_layout import Layout
+from hounsfield.images.jpeg import BARE_MARKERS, END_OF_IMAGE, FRAME_MARKERS, START_OF_CODESTREAM
 
 # PS3.5 A.4.13: every frame is a deflated little-endian frame of its own. pydicom has no decoder for it.
 DEFLATED_IMAGE_FRAME = UID("1.2.840.10008.1.2.8.1")
@@ -37,16 +38,13 @@ JPEG = SEQUENTIAL_JPEG | {JPEGLossless, JPEGLosslessSV1, JPEGLSLossless, JPEGLSN
 JPEG_2000 = frozenset({JPEG2000, JPEG2000Lossless, HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL})
 READABLE = JPEG | JPEG_2000 | {RLELossless}
 
-START_OF_CODESTREAM = b"\xff\x4f\xff\x51"  # JPEG 2000: SOC and SIZ (ITU-T T.800, A.4.1 and A.5.1)
-END_OF_CODESTREAM = b"\xff\xd9"  # the same marker in all members of the family
 # Markers that start a JPEG frame (ITU-T T.81 table B.1) or a JPEG-LS frame (T.87 C.1.1) and so carry its size.
-FRAME_MARKERS = (frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}) | {0xF7}
+JPEG_FRAMES = FRAME_MARKERS | {0xF7}
 # Those of sequential JPEG: baseline and extended, with Huffman coding.
 SEQUENTIAL_MARKERS = frozenset({0xC0, 0xC1})
 # Adobe's marker, and the least length at which it names the transform (ITU-T T.872 section 6.5.3).
 ADOBE_MARKER = 0xEE
 ADOBE_LENGTH = 14
-BARE_MARKERS = frozenset(range(0xD0, 0xD9)) | {0x01}
 START_OF_SCAN = 0xDA
 # PackBits turns two bytes into at most 128 (PS3.5 annex G.3.1).
 RLE_EXPANSION = 64
@@ -136,7 +134,7 @@ def rle_bit_planes(header: Header, num_frames: int, frame_bytes: int) -> bytes:
 
 
 def _check_codestream(frame: bytes, layout: Layout, syntax: UID, path: Path) -> None:
-    if frame.rfind(END_OF_CODESTREAM) < 0:
+    if frame.rfind(END_OF_IMAGE) < 0:
         raise _truncated(path)
     size = _jpeg_2000_size(frame) if syntax in JPEG_2000 else _jpeg_size(frame)
     if size is None:
@@ -158,7 +156,7 @@ def _truncated(path: Path) -> ImageError:
 def _jpeg_size(frame: bytes) -> tuple[int, int, int] | None:
     """(rows, columns, samples) of a JPEG or JPEG-LS frame header (ITU-T T.81 B.2.2)."""
     for marker, position in _segments(frame):
-        if marker in FRAME_MARKERS and position + 10 <= len(frame):
+        if marker in JPEG_FRAMES and position + 10 <= len(frame):
             rows, columns, samples = struct.unpack_from(">HHB", frame, position + 5)
             return rows, columns, samples
     return None
@@ -218,7 +216,7 @@ def jpeg_colours(frame: bytes) -> str | None:
         if marker == ADOBE_MARKER and length >= ADOBE_LENGTH and frame[position + 4 : position + 9] == b"Adobe":
             return "YBR_FULL" if frame[position + 15] else "RGB"
     for marker, position in _segments(frame):
-        if marker in FRAME_MARKERS and position + 19 <= len(frame) and frame[position + 9] == 3:
+        if marker in JPEG_FRAMES and position + 19 <= len(frame) and frame[position + 9] == 3:
             sampling = {frame[position + 11 + 3 * component] for component in range(3)}
             return "YBR_FULL" if len(sampling) > 1 else None
     return None
@@ -247,7 +245,7 @@ def lossless_selection(header: Header, content: bytes | memoryview, layout: Layo
     precision = selection = 0
     frame = split_frames(header, content, layout.frames, path)[0]
     for marker, position in _segments(frame):
-        if marker in FRAME_MARKERS:
+        if marker in JPEG_FRAMES:
             precision = frame[position + 4]
         if marker == START_OF_SCAN:
             selection = frame[position + 5 + 2 * frame[position + 4]]

@@ -55,7 +55,8 @@ class Header:
         self.content = content
 
     def __contains__(self, keyword: str) -> bool:
-        return self._tag(keyword) in self.dataset
+        # The keys are asked, for the data set would make a tag of the tag first.
+        return self._tag(keyword) in self.dataset.keys()  # noqa: SIM118
 
     def raw(self, keyword: str) -> bytes | memoryview | None:
         """The bytes of a value as they stand in the file, or ``None``; long ones are a view of the file's content."""

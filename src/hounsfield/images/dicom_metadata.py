@@ -11,7 +11,12 @@ from hounsfield.images.image import Metadata
 AGE_UNITS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
 
 
-def read_metadata(header: Header, windows: tuple[tuple[float, float], ...], units: str | None = None) -> Metadata:
+def read_metadata(
+    header: Header,
+    windows: tuple[tuple[float, float], ...],
+    units: str | None = None,
+    rescale: tuple[float, float] | None = None,
+) -> Metadata:
     """Collect what is known of an image's origin; what is missing or malformed is ``None``."""
     text = header.text
     study_date = _date(text("StudyDate"))
@@ -33,6 +38,7 @@ def read_metadata(header: Header, windows: tuple[tuple[float, float], ...], unit
         windows=windows,
         bits=header.integer("BitsStored"),
         units=units,
+        rescale=rescale,
     )
 
 

@@ -56,6 +56,13 @@ class Scale:
             return values
         return np.asarray(values * np.float64(self.slope) + self.intercept, dtype=np.float32)
 
+    def joined(self, rescale: tuple[float, float] | None) -> tuple[float, float] | None:
+        """One slope and intercept for those of the file and these after them; ``None`` where nothing changes."""
+        if (self.slope, self.intercept) == (1.0, 0.0):
+            return rescale
+        slope, intercept = rescale or (1.0, 0.0)
+        return slope * self.slope, intercept * self.slope + self.intercept
+
     def applied_to_windows(self, windows: Windows) -> Windows:
         """Windows in the unit; those that become too narrow for DICOM's definition are left out."""
         scaled = ((center * self.slope + self.intercept, width * self.slope) for center, width in windows)

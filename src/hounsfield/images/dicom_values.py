@@ -37,7 +37,7 @@ class LookUpTable:
 
 def real_values(
     header: Header, stored: Array, layout: Layout, frames: Sequence[int]
-) -> tuple[Array, tuple[float, float]]:
+) -> tuple[Array, tuple[float, float], tuple[float, float] | None]:
     """Apply the modality transform and turn MONOCHROME1 round.
 
     Slope and intercept come from the image or from the functional groups of each frame; a dose grid's scaling counts as
@@ -51,18 +51,22 @@ def real_values(
         frames: which frames these are.
 
     Returns:
-        The values and the (lowest, highest) that the stored bits could become.
+        The values, the (lowest, highest) that the stored bits could become, and slope and intercept where those of all
+        frames are the same and not 1 and 0.
     """
     inverted = layout.photometric == "MONOCHROME1"
     table = _modality_table(header, layout)
     if table is not None:
         values = table(stored).astype(np.float32)
         low, high = float(table.entries.min()), float(table.entries.max())
-        return (np.float32(low + high) - values if inverted else values), (low, high)
+        return (np.float32(low + high) - values if inverted else values), (low, high), None
     slopes, intercepts = _rescaling(header, frames)
     ends = [float(slopes[0] * end + intercepts[0]) for end in layout.stored_range]
     # Mirrored before the rescaling, which is linear: no digit is lost on the way.
-    return _rescaled(_mirrored(stored, layout) if inverted else stored, slopes, intercepts), (min(ends), max(ends))
+    values = _rescaled(_mirrored(stored, layout) if inverted else stored, slopes, intercepts)
+    is_one = values is not stored and not np.ptp(slopes) and not np.ptp(intercepts)
+    rescale = (float(slopes[0]), float(intercepts[0])) if is_one and stored.dtype.kind in "iu" else None
+    return values, (min(ends), max(ends)), rescale
 
 
 def _rescaling(header: Header, chosen: Sequence[int]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

@@ -33,6 +33,8 @@ class Metadata:
         windows: (center, width) pairs in the units of the pixels.
         bits: how many bits of each stored sample carry the image.
         units: of the pixels, where the file says so: ``"HU"``, ``"Gy"``, ``"g/ml"`` (SUV by body weight), ``"Bq/ml"``.
+        rescale: slope and intercept that made the pixels of the file's integers, where they are the same everywhere in
+            the file; what came after may have changed the pixels.
         labels: of a segmentation, the number and the label of each segment.
     """
 
@@ -52,6 +54,7 @@ class Metadata:
     windows: tuple[tuple[float, float], ...] = ()
     bits: int | None = None
     units: str | None = None
+    rescale: tuple[float, float] | None = None
     labels: tuple[tuple[int, str], ...] = ()
 
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-
 from hounsfield.errors import UsageError
+from hounsfield.images.settings import MAX_PIXELS_VARIABLE, setting
 
 # Values (pixels × channels) of one image. A breast tomosynthesis has 3·10⁸; a file that is damaged may declare 10¹⁹.
 MAX_PIXELS = 2**31
-# Sets the bound for a whole process and those that it starts; the command line's --max-pixels does so.
-VARIABLE = "HOUNSFIELD_MAX_PIXELS"
 # What a file may hold beside the values that its header explains.
 SPARE_BYTES = 2**26
 
@@ -22,11 +19,11 @@ def pixel_limit(asked: int | None = None) -> int:
     """
     if asked is not None:
         return asked
-    text = os.environ.get(VARIABLE, "")
+    text = setting(MAX_PIXELS_VARIABLE)
     if not text:
         return MAX_PIXELS
     if not text.isdecimal() or int(text) < 1:
         raise UsageError(
-            f"The environment variable {VARIABLE} is '{text}': expected a number of values, as 2147483648."
+            f"The environment variable {MAX_PIXELS_VARIABLE} is '{text}': expected a number of values, as 2147483648."
         )
     return int(text)

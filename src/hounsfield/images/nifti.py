@@ -213,7 +213,9 @@ def _image(raw: bytes | bytearray, layout: _Layout, header: Any, affine: Affine 
     pixels: NDArray[Any] = np.frombuffer(raw, dtype=layout.dtype).reshape(*layout.shape, layout.channels)
     if not layout.dtype.isnative:
         pixels = pixels.astype(layout.dtype.newbyteorder("="))
-    pixels = _scaled(pixels[..., :3], header)
+    stored = pixels[..., :3]
+    pixels = _scaled(stored, header)
+    slope = (float(header["scl_slope"]), float(header["scl_inter"])) if pixels is not stored else None
     rank = len(layout.shape)
     spacing: tuple[float, ...] | None
     if affine is not None:
@@ -223,7 +225,9 @@ def _image(raw: bytes | bytearray, layout: _Layout, header: Any, affine: Affine 
         lengths = [abs(float(length)) * unit for length in header["pixdim"][rank:0:-1]]
         spacing = tuple(lengths) if all(math.isfinite(length) and length > 0 for length in lengths) else None
     bits = layout.dtype.itemsize * 8 if layout.dtype.kind in "iu" else None
-    return Image(pixels=pixels, spacing=spacing, affine=affine, modality=None, metadata=Metadata(bits=bits))
+    return Image(
+        pixels=pixels, spacing=spacing, affine=affine, modality=None, metadata=Metadata(bits=bits, rescale=slope)
+    )
 
 
 def _scaled(pixels: NDArray[Any], header: Any) -> NDArray[Any]:

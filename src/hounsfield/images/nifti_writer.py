@@ -21,15 +21,27 @@ COLOUR = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
 LEVEL = 6
 
 
-def write_nifti(image: Image, path: Path) -> None:
-    """Write one value a voxel, or red, green and blue of 8 bits; gzipped where the name ends in ``.gz``."""
+def write_nifti(image: Image, path: Path, rescaled: bool = False) -> None:
+    """Write one value a voxel, or red, green and blue of 8 bits; gzipped where the name ends in ``.gz``.
+
+    Args:
+        image: what to write.
+        path: where to.
+        rescaled: write the integers that the image was made of, and their slope and intercept, where these still give
+            its values.
+    """
+    scale = (1.0, 0.0)
     if image.channels == 3 and image.pixels.dtype == np.uint8:
         values: NDArray[Any] = np.ascontiguousarray(image.pixels).view(COLOUR)[..., 0]
     elif image.channels == 1:
         values = image.pixels[..., 0]
+        stored = _unscaled(values, image.metadata.rescale) if rescaled else None
+        if stored is not None and image.metadata.rescale is not None:
+            values, scale = stored, image.metadata.rescale
     else:
         raise unwritable(image, "NIfTI", "one value a voxel, or red, green and blue of 8 bits")
     header = _header(image, values.T)
+    header["scl_slope"], header["scl_inter"] = scale
     # Four bytes behind the header say that no extension follows.
     start = bytes(header.binaryblock).ljust(int(header["vox_offset"]), b"\0")
     values = np.ascontiguousarray(values)
@@ -55,7 +67,32 @@ def _header(image: Image, values: NDArray[Any]) -> Any:
         written.set_sform(affine, 1)
     elif image.spacing is not None:
         header.set_zooms(image.spacing[::-1])
-    header["scl_slope"], header["scl_inter"] = 1, 0
     header["vox_offset"] = header.single_vox_offset
     header["magic"] = header.single_magic
     return header
+
+
+def _unscaled(values: NDArray[Any], rescale: tuple[float, float] | None) -> NDArray[Any] | None:
+    """The integers of 16 bits that become these values by slope and intercept in the header's single precision.
+
+    A value may differ by the last digit of single precision, which is how far the header's slope may be from the true
+    one. ``None`` where some value differs more, or there is no such slope.
+    """
+    if rescale is None or values.dtype != np.float32:
+        return None
+    slope, intercept = (float(np.float32(number)) for number in rescale)
+    if not (np.isfinite([slope, intercept]).all() and slope):
+        return None
+    for dtype in (np.int16, np.uint16):
+        stored = np.empty(values.shape, dtype)
+        if all(_is_unscaled(part, room, slope, intercept) for part, room in zip(values, stored, strict=True)):
+            return stored
+    return None
+
+
+def _is_unscaled(values: NDArray[Any], room: NDArray[Any], slope: float, intercept: float) -> bool:
+    """Fill a slice with integers; whether they become its values again."""
+    with np.errstate(invalid="ignore", over="ignore"):  # what does not fit is told by the comparison
+        room[...] = np.rint((values - np.float64(intercept)) / slope)
+        again = (room * np.float64(slope) + intercept).astype(np.float32)
+        return bool((np.abs(again - values) <= np.spacing(np.abs(values))).all())

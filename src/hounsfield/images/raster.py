@@ -87,7 +87,7 @@ def _channels_last(pixels: npt.NDArray[Any], content: bytes) -> npt.NDArray[Any]
         return pixels[..., np.newaxis]
     if content.startswith(PNG_MAGIC) and content[25] == 4:  # PNG colour type 4: grey with transparency
         return np.ascontiguousarray(pixels[..., :1])
-    return np.ascontiguousarray(pixels[..., ::-1])  # cvtColor refuses signed and 64-bit colours
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
 
 
 def _check_size(content: bytes, path: Path, max_pixels: int) -> None:

@@ -15,6 +15,7 @@ from hounsfield.images.formats import SNIFFED_BYTES, sniffed_suffix
 from hounsfield.images.image import Image
 from hounsfield.images.limits import pixel_limit
 from hounsfield.images.reference import Reference
+from hounsfield.images.settings import LEVEL_VARIABLE, VOLUME_VARIABLE, number_setting
 
 # Suffix -> module and function that read it, as (path, max_pixels); one that raises SeveralVolumes takes the number of
 # the volume as well. Named, not imported: whoever reads PNG files need not wait for pydicom to load.
@@ -49,8 +50,6 @@ READERS: dict[str, tuple[str, str]] = {
     ".mhd": ("hounsfield.images.metaimage", "read_metaimage"),
 }
 
-# Sets it for a whole process and those that it starts.
-VOLUME_VARIABLE = "HOUNSFIELD_VOLUME"
 VOXELS_OF_PAIRS = (".img", ".img.gz")
 DOUBLE_SUFFIXES = tuple(suffix for suffix in READERS if suffix.count(".") > 1)
 # Those of READERS that take the level of a pyramid.
@@ -74,8 +73,8 @@ def read_image(
     Args:
         source: the file; as a ``Reference``, also the volume or the frame to read.
         volume: which volume of a file that holds several, from 0.
-        level: which level of a pyramid, such as a whole slide, from 0, the full size; by default the largest that
-            ``max_pixels`` allows.
+        level: which level of a pyramid, such as a whole slide, from 0, the full size; by default the command line's
+            --level, and without it the largest that ``max_pixels`` allows.
         max_pixels: the most values (pixels × channels) that a file may declare, by default ``limits.pixel_limit``; more
             is refused before it is allocated.
 
@@ -93,6 +92,8 @@ def read_image(
         suffix = format_suffix(path)
         if suffix is not None:
             read = _reader(suffix) if level is None else _reader_of_level(suffix, level, path)
+            if level is None and READERS[suffix] in LEVELLED:
+                read = functools.partial(read, level=level_setting())
             return _chosen(read, path, reference, pixel_limit(max_pixels))
     except ImageError:
         if not path.is_dir():
@@ -133,10 +134,16 @@ def volume_setting() -> int | None:
     Raises:
         UsageError: the setting is no number.
     """
-    text = os.environ.get(VOLUME_VARIABLE, "")
-    if text and not text.isdecimal():
-        raise UsageError(f"The environment variable {VOLUME_VARIABLE} is '{text}': expected a number from 0.")
-    return int(text) if text else None
+    return number_setting(VOLUME_VARIABLE)
+
+
+def level_setting() -> int | None:
+    """Which level is read of what has several and is named without one: the command line's --level.
+
+    Raises:
+        UsageError: the setting is no number.
+    """
+    return number_setting(LEVEL_VARIABLE)
 
 
 def identified(image: Image, reference: Reference) -> Image:

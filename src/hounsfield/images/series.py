@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from hounsfield.images.limits import pixel_limit
 from hounsfield.images.regridding import evened, straightened
 from hounsfield.images.series_geometry import UNEVEN
 from hounsfield.images.series_grouping import TWO_SPACINGS, Grouper, Grouping, Series, listed
+from hounsfield.images.settings import LEVEL_VARIABLE, UNEVEN_VARIABLE, number_setting, setting
 from hounsfield.images.volumes import chosen_volume
 from hounsfield.progress import Progress, silent
 
@@ -29,8 +29,6 @@ logger = logging.getLogger(__name__)
 # Samples of a pixel of a slide.
 COLOURS = 3
 Uneven = Literal["two spacings", "resample", "refuse"]
-# Sets what is done with uneven slices for a whole process and those that it starts.
-UNEVEN_VARIABLE = "HOUNSFIELD_UNEVEN"
 # Files of up to this many bytes together are read once and kept until they are decoded, larger series twice.
 KEPT_BYTES = 2**29
 
@@ -53,7 +51,8 @@ def read_series(
     Args:
         paths: a folder, a DICOMDIR, files, or one ``Series`` of ``group_series``.
         volume: which of several volumes, from 0, in the order of ``group_series`` without its localisers.
-        level: which level of a whole slide, from 0, the largest; by default the largest that ``max_pixels`` allows.
+        level: which level of a whole slide, from 0, the largest; by default the command line's --level, and without it
+            the largest that ``max_pixels`` allows.
         tilt: what to do with slices from a tilted gantry: shift each along its plane, linearly interpolated, so that
             the axes of the volume are at right angles; or refuse them.
         uneven: what to do with slices of uneven spacing: interpolate linearly to the smallest distance, only where they
@@ -93,7 +92,7 @@ def uneven_setting() -> Uneven:
     Raises:
         UsageError: the setting is no such word.
     """
-    text = os.environ.get(UNEVEN_VARIABLE, "") or "two spacings"
+    text = setting(UNEVEN_VARIABLE) or "two spacings"
     for known in get_args(Uneven):
         if text == known:
             return cast("Uneven", known)
@@ -156,7 +155,9 @@ def chosen_series(
         return replace(found[0], volume=volume)
     source = given if isinstance(given, str | Path) else found[0].paths[0].parent
     if volume is None and all(one.slide for one in found):
-        return _Level(level, pixel_limit(max_pixels)).of(found, source)
+        return _Level(number_setting(LEVEL_VARIABLE) if level is None else level, pixel_limit(max_pixels)).of(
+            found, source
+        )
     if level is not None:
         raise ImageError(f"{source} is no whole slide of several levels, and level {level} was asked for.")
     return found[chosen_volume([described(series) for series in found], volume, source)]

@@ -177,7 +177,8 @@ def _level(series: TiffPageSeries, level: int | None, max_pixels: int, path: Pat
 def _read(tiff: TiffFile, series: TiffPageSeries, picture: _Picture, path: Path) -> Image:
     page = series.keyframe
     leading = _leading_axes(series, page)
-    values = np.stack([_page(series, number, path) for number in _page_numbers(leading, picture.place)])
+    pages = [_page(series, number, path) for number in _page_numbers(leading, picture.place)]
+    values = np.stack(pages) if len(pages) > 1 else pages[0]
     kept = [size for axis, size in leading if axis in IMAGE_AXES]
     values = values.reshape(*kept, *page.shape)
     axes = "".join(axis for axis, _ in leading if axis in IMAGE_AXES) + page.axes

@@ -22,7 +22,9 @@ WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6
 # Compressions whose size is bounded before anything is decoded.
 PLAIN, LZW, JPEG, ADOBE_DEFLATE, PACKBITS, DEFLATE, ZSTD = 1, 5, 7, 8, 32773, 32946, 50000
 JPEG_2000 = frozenset({33003, 33004, 33005, 34712})
-READABLE = frozenset({PLAIN, LZW, JPEG, ADOBE_DEFLATE, PACKBITS, DEFLATE, ZSTD}) | JPEG_2000
+# Facsimile: black and white, a row in no less than a bit (TIFF 6.0, sections 10 and 11).
+CCITT = frozenset({2, 3, 4})
+READABLE = frozenset({PLAIN, LZW, JPEG, ADOBE_DEFLATE, PACKBITS, DEFLATE, ZSTD}) | JPEG_2000 | CCITT
 # The most bytes that one becomes: deflate's as zlib says; PackBits repeats 128 times; LZW's longest entry in 12 bits.
 EXPANSION = {PLAIN: 1, ADOBE_DEFLATE: DEFLATE_LIMIT, DEFLATE: DEFLATE_LIMIT, PACKBITS: 64, LZW: 2732}
 # ExtraSamples (TIFF 6.0, section 18).
@@ -63,6 +65,8 @@ def check_segments(page: TiffPage | TiffFrame, layout: TiffPage, path: Path) -> 
     bits = math.prod(layout.shape) * layout.bitspersample
     if expansion is not None and not sparse and sum(counts) * expansion * 8 < bits:
         raise ImageError(f"{path} is truncated: its picture needs more bytes than it has. Copy it again.")
+    if layout.compression in CCITT and sum(counts) * 8 < layout.imagelength:
+        raise ImageError(f"{path} is truncated: its rows need more bytes than it has. Copy it again from its source.")
     if layout.compression in JPEG_2000 | {JPEG}:
         _check_codestreams(page, layout, path)
 
@@ -76,8 +80,8 @@ def check_layout(page: TiffPage, max_pixels: int, path: Path) -> None:
     if page.compression not in READABLE:
         name = getattr(page.compression, "name", page.compression)
         raise ImageError(
-            f"{path} is compressed as {name}: expected no compression, LZW, deflate, PackBits, Zstandard, JPEG or JPEG "
-            "2000. Save it again with one of these."
+            f"{path} is compressed as {name}: expected no compression, LZW, deflate, PackBits, Zstandard, JPEG, JPEG "
+            "2000 or facsimile (CCITT). Save it with one of these, as ImageMagick does: magick IN -compress LZW OUT."
         )
     if page.dtype is None or page.dtype.kind not in "buif" or page.dtype.itemsize > 8:
         raise ImageError(
@@ -136,7 +140,8 @@ def page_values(stored: NDArray[Any], page: TiffPage, path: Path) -> NDArray[Any
         name = getattr(photometric, "name", photometric)
         raise ImageError(
             f"{path} has the photometric interpretation {name}{' without JPEG compression' if subsampled else ''}: "
-            "expected grey, RGB, a palette, or YCbCr in JPEG. Save it as RGB."
+            "expected grey, RGB, a palette, or YCbCr in JPEG. Convert it to RGB with a program that knows its colours, "
+            "as ImageMagick does: magick IN -colorspace sRGB OUT."
         )
     if photometric == PALETTE:
         return _coloured(stored, page, path)

@@ -42,7 +42,12 @@ _STORED_TYPES = (np.int16, np.uint16, np.int32)
 
 
 def write_image(
-    image: Image, path: str | Path, *, window: tuple[float, float] | None = None, sources: Sequence[Path] = ()
+    image: Image,
+    path: str | Path,
+    *,
+    window: tuple[float, float] | None = None,
+    sources: Sequence[Path] = (),
+    rescaled: bool = False,
 ) -> None:
     """Write an image by the suffix of ``path``: see ``WRITERS``. The file appears when it is complete.
 
@@ -53,6 +58,8 @@ def write_image(
             0 … 255. Needed to put floats or negative values in a PNG.
         sources: DICOM files that the image was derived from, for ``.dcm`` alone: patient and study are taken from the
             first, and all are referenced.
+        rescaled: for NIfTI alone: floats that a file made of integers by one slope and intercept are written as these
+            integers again, with both in the header; the values are the same in single precision but for its last digit.
 
     Raises:
         ImageError: the suffix is not known, or the format cannot hold the image's values, shape or geometry.
@@ -73,7 +80,13 @@ def write_image(
     module, function = DICOM_WRITER if suffix == ".dcm" else WRITERS[suffix]
     write = getattr(importlib.import_module(module), function)
     with replacing(path) as temporary:
-        write(image, temporary, *([sources] if suffix == ".dcm" else []))
+        write(image, temporary, *_extras(suffix, sources, rescaled))
+
+
+def _extras(suffix: str, sources: Sequence[Path], rescaled: bool) -> list[Any]:
+    """What the writer of a format takes beside the image and the path."""
+    extras: dict[str, list[Any]] = {".dcm": [sources], ".nii": [rescaled], ".nii.gz": [rescaled]}
+    return extras.get(suffix, [])
 
 
 def suffix_of(path: Path) -> str:

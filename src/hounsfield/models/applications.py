@@ -16,7 +16,7 @@ from hounsfield.tasks import Task
 
 logger = logging.getLogger(__name__)
 
-# Detectors start here: coarser levels follow, finer ones cost more than they tell.
+# Detectors start here: coarser levels follow; finer ones cost more than they add.
 FINEST_STRIDE = 4
 
 

@@ -20,7 +20,7 @@ def backbone_names() -> tuple[str, ...]:
 def backbone(
     name: str, input_shape: tuple[int, ...], *, width: int | None = 64, stem: Stem = "large", weights: Weights = None
 ) -> tuple[keras.Model, tuple[int, ...]]:
-    """A network from an image to one feature map a resolution, finest first.
+    """A network from an image to one feature map per resolution, finest first.
 
     Args:
         name: "resnet10", "resnet18", "resnet34", "resnet50", or a network of ``keras.applications`` in lower case.

@@ -1,4 +1,4 @@
-"""The pieces that networks of rank 2 and rank 3 are put together from."""
+"""Building blocks of networks of rank 2 and rank 3."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def normalised(inputs: Any, layer: keras.Layer, *, relu: bool = True, gamma: str
 def classification_head(features: Any, num_labels: int, task: Task, *, dropout: float = 0.0) -> Any:
     """Dropout and the dense layer "probabilities" on a tensor of pooled vectors (batch, features).
 
-    One sigmoid unit for a binary task (probability of the second label), one softmax unit a label for
-    a multi-class task, one sigmoid unit a label for a multi-label task, one linear unit for regression. Always computed
-    in float32.
+    One sigmoid unit for a binary task (probability of the second label), one softmax unit per label for
+    a multi-class task, one sigmoid unit per label for a multi-label task, one linear unit for regression. Always
+    computed in float32.
 
     For K grades in order, K − 1 sigmoid units give the probabilities of a grade above each but the last: one score, the
     layer "severity", minus a threshold each (the cumulative link model of McCullagh 1980, "Regression models for

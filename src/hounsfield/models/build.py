@@ -1,4 +1,4 @@
-"""From a name to a network: the one table of what can be built."""
+"""From a name to a network: the table of all networks."""
 
 from __future__ import annotations
 

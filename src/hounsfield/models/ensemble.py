@@ -1,8 +1,8 @@
 """Several networks, or one network on several views of an image, as one plain network.
 
-The last layer is linear before its activation, so the mean of members' logits is one dense layer on their
-concatenated features, and the mean of logits over views is the dense layer on the mean features. Whoever
-receives the result (exporter, engine, explanation) sees one network with one "features" layer.
+The last layer is linear before its activation, so the mean of the members' logits is one dense layer on their
+concatenated features, and the mean of logits over views is the dense layer on the mean features. Exporters,
+engines and explanations therefore get one network with one "features" layer.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ def folded(network: keras.Model) -> keras.Model:
     """The network with its score and its thresholds in one dense layer; any other network as it is.
 
     The logit of "above the k-th grade" is severity − threshold k. As one layer it has the kernel of the severity in
-    each column, and the thresholds as biases, sorted so that no higher grade is more probable than a lower one. So
-    ensembles, mirrored views, explanations and engines treat it like every other head.
+    each column, and the thresholds as biases, sorted so that the probability of exceeding a grade never rises with the
+    grade. Ensembles, mirrored views, explanations and engines then treat it like every other head.
 
     Args:
         network: with the layers "features", "severity" and "probabilities" of ``classification_head``.

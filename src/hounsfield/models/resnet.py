@@ -24,7 +24,7 @@ from hounsfield.models.blocks import (
 from hounsfield.plans.architecture import Pooling, Stem
 from hounsfield.tasks import Task
 
-# Depth -> (blocks a stage, whether blocks are bottlenecks).
+# Depth -> (blocks per stage, whether blocks are bottlenecks).
 DEPTHS: dict[int, tuple[tuple[int, int, int, int], bool]] = {
     10: ((1, 1, 1, 1), False),
     18: ((2, 2, 2, 2), False),
@@ -32,12 +32,12 @@ DEPTHS: dict[int, tuple[tuple[int, int, int, int], bool]] = {
     50: ((3, 4, 6, 3), True),
 }
 EXPANSION = 4
-# Spread of normalised features at the start: about that of means over the last maps, whose head learns at a good pace.
+# Initial scale of normalised features: about the spread of mean features, at which the head learns well.
 FEATURE_SPREAD = 0.1
 
 
 # Rank -> longest axis up to which the stem is small, and up to which it is medium. A volume has so many positions that
-# its resolution is halved earlier: at 28³ that is eight times less work.
+# its resolution is halved earlier: at 28³ that saves seven eighths of the work.
 STEM_LIMITS: dict[int, tuple[int, int]] = {2: (48, 112), 3: (20, 64)}
 
 
@@ -64,20 +64,20 @@ def resnet(
         input_shape: (rows, columns, channels) or (slices, rows, columns, channels).
         num_labels: number of labels of the task.
         task: decides the last layer's units and activation.
-        depth: 10, 18, 34 (two 3×3 convolutions a block) or 50 (bottlenecks).
+        depth: 10, 18, 34 (two 3×3 convolutions per block) or 50 (bottlenecks).
         width: channels of the first stage; each of the three later stages doubles them.
         stem: "small" keeps the resolution, "medium" halves it, "large" quarters it (the paper's 7×7 and
             pooling); chosen by the input's size where not given.
-        pooling: "mean" averages the last stage's maps; "stages" takes the mean and the greatest value of every
-            stage's maps, normalised, so that one small place of a large image can decide.
+        pooling: "mean" averages the last stage's maps; "stages" concatenates the mean and the maximum of every
+            stage's maps, normalised, so that a small finding in a large image can decide.
         dropout: share of the pooled features that is dropped in training.
 
     Returns:
         A ``keras.Model`` from (batch, \*input_shape) to (batch, 1) or (batch, num_labels), whose layer
-        "features" gives the pooled vector: width × 8 values, of all stages width × 30 (both × 4 for depth 50).
+        "features" gives the pooled vector: width × 8 values, or width × 30 with all stages (both × 4 for depth 50).
 
     Raises:
-        UsageError: the depth is none of 10, 18, 34, 50, or there is no such pooling.
+        UsageError: the depth is not 10, 18, 34 or 50, or there is no such pooling.
     """
     if depth not in DEPTHS:
         raise UsageError(f"The depth of a resnet must be one of {sorted(DEPTHS)}. Got {depth} instead.")
@@ -118,7 +118,7 @@ def stem_block(inputs: Any, width: int, rank: int, stem: Stem) -> Any:
 
 
 def _joined(stages: list[Any], rank: int) -> Any:
-    """Means and greatest values of all stages as one vector, each normalised over the batch."""
+    """Means and maxima of all stages as one vector, each normalised over the batch."""
     poolings = {"mean": GLOBAL_AVERAGE_POOLINGS[rank], "greatest": GLOBAL_MAX_POOLINGS[rank]}
     pooled = [
         pooling(name=f"stage{number}_{what}")(maps)

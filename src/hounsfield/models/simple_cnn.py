@@ -1,4 +1,4 @@
-"""The network of every first tutorial, as the baseline that a better one has to beat."""
+"""The small network of introductory tutorials, as a baseline for the others."""
 
 from __future__ import annotations
 

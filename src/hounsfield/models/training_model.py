@@ -1,7 +1,7 @@
-"""The network as it is trained: the plain network's layers with a precision, and with faster normalisation.
+"""The network as it is trained: the plain network's layers in a given precision, with faster normalisation.
 
 Networks are built plain and in float32, and are saved so. For training they are cloned layer by layer; the
-clone has the same weights in the same order, so what it learned goes back by ``set_weights``.
+clone has the same weights in the same order, so trained weights are copied back by ``set_weights``.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ def training_copy(
 def _outgrows_its_input(layer: keras.Layer) -> bool:
     """Whether a convolution of volumes has a kernel that is longer than its input along some axis.
 
-    TensorFlow 2.21 leaves parts of such a kernel's gradient unwritten on CPUs in bfloat16: now and then it is 10³⁷ or
-    no number, which ends a training. In float32 it is right, and maps as small as that cost nothing.
+    TensorFlow 2.21 leaves parts of such a kernel's gradient unwritten on CPUs in bfloat16: sometimes it is 10³⁷ or
+    NaN, which ends a training. In float32 it is right, and costs nothing on maps as small as that.
     """
     if not isinstance(layer, layers.Conv3D):
         return False
@@ -88,10 +88,10 @@ def _outgrows_its_input(layer: keras.Layer) -> bool:
 
 
 def jit_compilation() -> bool | str:
-    """What ``compile(jit_compile=…)`` is to be given on this backend and device.
+    """The value of ``compile(jit_compile=…)`` for this backend and device.
 
-    XLA's convolutions on CPUs are several times slower than those of oneDNN, which TensorFlow uses without
-    it; JAX has nothing else.
+    On CPUs, XLA's convolutions are several times slower than oneDNN's, which TensorFlow uses without XLA; JAX
+    has no alternative.
     """
     if keras.backend.backend() == "jax":
         return True
@@ -99,10 +99,10 @@ def jit_compilation() -> bool | str:
 
 
 def compiled_forward(forward: Callable[[Any], Any]) -> Callable[[np.ndarray], Any]:
-    """A forward pass in training mode, compiled where that pays: called for what it leaves in moving statistics."""
+    """A forward pass in training mode, compiled where that pays; it is called for its update of moving statistics."""
     if keras.backend.backend() != "tensorflow":
         return forward
-    # Layer by layer, TensorFlow spends more time between the operations than in them.
+    # Uncompiled, TensorFlow spends more time between the operations than in them.
     tensorflow = require("tensorflow", "training on the TensorFlow backend")
     compiled: Callable[[np.ndarray], Any] = tensorflow.function(forward, reduce_retracing=True)
     return compiled
@@ -124,7 +124,7 @@ class FusedBatchNormalization(layers.BatchNormalization):  # type: ignore[misc] 
             return super().call(inputs, training=training, mask=mask)
         tensorflow = require("tensorflow", "training on the TensorFlow backend")
         shape = tensorflow.shape(inputs)
-        # The kernel knows images only: the two first axes of a volume are laid end to end.
+        # The kernel takes images only: the first two axes of a volume are merged.
         images = (
             inputs
             if len(inputs.shape) == 4

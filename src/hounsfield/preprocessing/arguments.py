@@ -22,8 +22,8 @@ _NUMBERS = re.compile(r"-?\d+(\.\d+)?(x-?\d+(\.\d+)?)+")
 def step_from_option(option: str) -> Step:
     """Build a step from ``--NAME`` or ``--NAME=ARG``.
 
-    ARG is a list with commas; a value may be named by ``field=value``, else it fills the next field. ``256x128`` is
-    one value for several axes. A hyphen in NAME may stand for an underscore.
+    ARG is a comma-separated list; a value may be given as ``field=value``, otherwise it fills the next field.
+    ``256x128`` is one value for several axes. A hyphen in NAME may stand for an underscore.
 
     Raises:
         UsageError: there is no such step, or a value does not fit it.
@@ -38,9 +38,9 @@ def step_from_option(option: str) -> Step:
     try:
         return STEPS[name].from_dict(_values(STEPS[name], text))
     except ValidationError as error:
-        raise UsageError(f"The option '{option}' does not fit: {describe(error)}.") from error
+        raise UsageError(f"The option '{option}' is not valid: {describe(error)}.") from error
     except ValueError as error:
-        raise UsageError(f"The option '{option}' does not fit: the step '{name}' {error}.") from error
+        raise UsageError(f"The option '{option}' is not valid: the step '{name}' {error}.") from error
 
 
 def _values(step: type[Step], text: str) -> dict[str, Any]:
@@ -83,14 +83,14 @@ def pipeline_from_file(path: str | Path) -> Pipeline:
     steps = found.get("steps") if isinstance(found, dict) else found
     if not isinstance(steps, list):
         raise PreprocessingError(
-            f"The file '{path}' holds no list of steps. Write one step a line, such as '- clahe' or "
+            f"The file '{path}' holds no list of steps. Write one step per line, such as '- clahe' or "
             "'- {name: gamma, gamma: 0.8}'."
         )
     return Pipeline.from_dict({"steps": [{"name": step} if isinstance(step, str) else step for step in steps]})
 
 
 def steps_table() -> list[tuple[str, str, str]]:
-    """Return option, fields with their defaults, and summary of every step, for a person to read."""
+    """Return option, fields with their defaults, and summary of every step, for display."""
     rows = []
     for name, step in STEPS.items():
         fields = [

@@ -1,4 +1,4 @@
-"""A pipeline over many files: what can be read is written, what cannot is named."""
+"""A pipeline over many files: readable files are processed and written, the others are listed with the reason."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from hounsfield.preprocessing.pipeline import Pipeline
 from hounsfield.progress import Progress, silent
 
 FORMATS = (*(suffix.removeprefix(".") for suffix in WRITERS), "dcm")
-# Tells a folder for results inside an input from one of images that somebody else has put there.
+# Distinguishes a results folder inside an input from a folder of input images.
 MARK = ".hounsfield-results"
 
 
 @dataclass(frozen=True)
 class BatchResult:
-    """What became of the files.
+    """The outcome for every file.
 
     Attributes:
-        written: source and result, in the order given.
+        written: source and result, in the given order.
         bad: source and reason.
         pairs: the first images before and after, as many as were asked for.
     """
@@ -55,8 +55,8 @@ def preprocess_files(
         folder: made where it does not exist.
         pipeline: the steps.
         format: of the results; by default PNG for slices, NIfTI for volumes with a geometry, else NumPy.
-        overwrite: whether a result may take the place of an older file, though never of a source.
-        num_pairs: how many images to keep for a picture of before and after.
+        overwrite: whether a result may replace an older file, though never a source.
+        num_pairs: how many images to keep for a before-and-after picture.
         progress: told of every file.
 
     Raises:
@@ -75,7 +75,7 @@ def preprocess_files(
             target = folder / f"{name}.{format or _default_format(after)}"
             _require_free(target, originals, overwrite=overwrite)
             target.parent.mkdir(parents=True, exist_ok=True)
-            # A DICOM source lends patient and study to a DICOM result.
+            # A DICOM result keeps patient and study of its DICOM source.
             references = [source] if target.suffix == ".dcm" and before.metadata.instance is not None else []
             write_image(_writable(after, target), target, sources=references)
         except HounsfieldError as error:
@@ -102,7 +102,7 @@ def fit_on_files(pipeline: Pipeline, files: Sequence[Path]) -> Pipeline:
     """Return the pipeline fitted on the files that can be read; see :meth:`Pipeline.fit`.
 
     Raises:
-        PreprocessingError: none can, or none is left to learn from.
+        PreprocessingError: no file can be read, or no image is left to learn from.
     """
 
     def images() -> Iterator[Image]:
@@ -120,26 +120,26 @@ def lies_inside(folder: Path, inputs: Sequence[Path]) -> bool:
     """Whether a folder for results lies in a folder of the inputs, so that it has to be left out of these.
 
     Raises:
-        UsageError: it is one of the inputs, or it has images that no earlier call wrote, which may be meant as inputs.
+        UsageError: it is one of the inputs, or it has images that no earlier run wrote, which may be meant as inputs.
     """
     place = folder.resolve()
     around = [given for given in inputs if given.is_dir() and place.is_relative_to(given.resolve())]
     if any(place == given.resolve() for given in around):
         raise UsageError(
-            f"The folder '{folder}' is an input, and one for the results is expected. Name another with -o; it may lie "
-            "in the input."
+            f"The folder '{folder}' is an input, so results cannot be written to it. Name another with -o; it may lie "
+            "inside the input."
         )
     if around and folder.is_dir() and not (folder / MARK).is_file() and (images := image_files(folder)):
         raise UsageError(
             f"The folder '{folder}' lies in the input '{around[0]}' and holds {len(images):,} images that no earlier "
-            f"call wrote there, such as '{images[0].name}': expected is a folder for results alone. Name a new one "
+            f"run wrote there, such as '{images[0].name}'. The results need a folder of their own: name a new one "
             "with -o."
         )
     return bool(around)
 
 
 def mark_results(folder: Path) -> None:
-    """Make a folder for results and mark it as one, so that :func:`lies_inside` knows it again."""
+    """Make a folder for results and mark it as one, so that :func:`lies_inside` recognises it."""
     folder.mkdir(parents=True, exist_ok=True)
     for place in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
         remove_leftovers(place)
@@ -147,7 +147,7 @@ def mark_results(folder: Path) -> None:
 
 
 def named_sources(inputs: Sequence[Path], *, results: Path | None = None) -> list[tuple[Path, Path]]:
-    """Return every file of the inputs with a name for its result: its path below the folder given, without suffix.
+    """Return every file of the inputs with a name for its result: its path below the given folder, without suffix.
 
     Where two would have the same name, the later ones keep their suffix in it, or are numbered.
 
@@ -204,7 +204,7 @@ def _default_format(image: Image) -> str:
 
 
 def _writable(image: Image, target: Path) -> Image:
-    """Pictures hold 8 or 16 bits; what has other values is brought to 8."""
+    """Picture formats hold 8 or 16 bits; other types are converted to 8."""
     if target.suffix in (".png", ".tif", ".tiff") and image.pixels.dtype not in (np.uint8, np.uint16):
         return to_display(image)
     return image

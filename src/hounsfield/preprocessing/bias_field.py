@@ -14,7 +14,7 @@ from hounsfield.preprocessing.foreground import foreground_mask, grey
 from hounsfield.preprocessing.statistics import extremes, is_constant
 from hounsfield.preprocessing.step import Step
 
-# An axis is shrunk no further than to this length, so that thin volumes keep enough slices to fit a surface to.
+# An axis is shrunk no further than to this length, so that thin volumes keep enough slices for the fit.
 _LEAST_LENGTH = 8
 
 
@@ -23,8 +23,8 @@ class BiasField(Step):
 
     The field is estimated in the foreground (above Otsu's threshold) of an image shrunk by ``shrink``, with
     ``iterations`` at each level of refinement, and divided out at full resolution. Values below zero count as zero
-    in the estimate. All channels are divided by one field, that of their mean, so colours stay what they are. A
-    constant image is left as it is.
+    in the estimate. All channels are divided by one field, that of their mean, so colours are preserved. A
+    constant image is left unchanged.
     """
 
     name: Literal["bias_field"] = "bias_field"
@@ -41,7 +41,7 @@ class BiasField(Step):
     def _field(
         self, values: NDArray[Any], mask: NDArray[Any], spacing: tuple[float, ...] | None
     ) -> NDArray[np.float32]:
-        # Loaded when it is needed: it takes longer than a prediction.
+        # Imported on use, since the import takes longer than a prediction.
         sitk = importlib.import_module("SimpleITK")
         full = sitk.GetImageFromArray(np.clip(values, 0, None).astype(np.float32))
         inside = sitk.GetImageFromArray(mask.astype(np.uint8))
@@ -51,7 +51,7 @@ class BiasField(Step):
         factors = [min(self.shrink, max(1, length // _LEAST_LENGTH)) for length in full.GetSize()]
         corrector = sitk.N4BiasFieldCorrectionImageFilter()
         corrector.SetMaximumNumberOfIterations(list(self.iterations))
-        # One thread gives the same bits each time.
+        # One thread, so that results are reproducible to the bit.
         corrector.SetNumberOfThreads(1)
         corrector.Execute(sitk.Shrink(full, factors), sitk.Shrink(inside, factors))
         return np.asarray(np.exp(sitk.GetArrayFromImage(corrector.GetLogBiasFieldAsImage(full)).astype(np.float32)))

@@ -28,8 +28,8 @@ class ToChannels(Step):
             return image
         if image.channels not in (1, 3):
             raise PreprocessingError(
-                f"The step 'to_channels' met an image with {image.channels} channels. Only grey (1) and red, green, "
-                "blue (3) can be turned into each other: choose the channels to keep before."
+                f"The step 'to_channels' got an image with {image.channels} channels. It converts between grey (1) and "
+                "red, green, blue (3) only: select the channels before."
             )
         if self.channels == 3:
             return image.replace(pixels=np.repeat(image.pixels, 3, axis=-1))

@@ -1,4 +1,4 @@
-"""Steps that cut pixels away or add a border; the geometry moves along."""
+"""Steps that crop or pad; the geometry is kept true."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from hounsfield.preprocessing.foreground import background_threshold, foreground
 from hounsfield.preprocessing.geometry import per_axis, regrid, require_room
 from hounsfield.preprocessing.step import Step
 
-# One length for all spatial axes, or one an axis in the order (slices,) rows, columns.
+# One length for all spatial axes, or one per axis in the order (slices,) rows, columns.
 Size = PositiveInt | Annotated[tuple[PositiveInt, ...], Field(min_length=2, max_length=3)]
-# What stands in a border: a number, the image's least value, or the nearest pixel of the image.
+# The value of a border: a number, the image's minimum, or the nearest pixel of the image.
 Fill = float | Literal["minimum", "edge"]
 
 
 class CropCenter(Step):
-    """Keep the middle ``size`` pixels of each axis; an axis that is shorter stays as it is.
+    """Keep the middle ``size`` pixels of each axis; a shorter axis is left unchanged.
 
-    Where an odd number of pixels is cut, one more goes at the end. ``crop_or_pad`` fills short axes up.
+    Where an odd number of pixels is removed, the extra one is at the end. ``crop_or_pad`` also pads short axes.
     """
 
     name: Literal["crop_center"] = "crop_center"
@@ -35,11 +35,11 @@ class CropCenter(Step):
 
 
 class CropForeground(Step):
-    """Keep the smallest box around what stands out from the background, and ``margin`` pixels more.
+    """Keep the smallest box around the foreground, with a margin of ``margin`` pixels.
 
-    The foreground is what lies above ``threshold``, or, where none is given, above a quarter of the way from the
-    darkest hundredth of the pixels to Otsu's threshold, so that faint tissue stays. Connected parts of less than a
-    twentieth of the largest one's size are ignored. An image without foreground is left as it is.
+    The foreground lies above ``threshold`` or, where none is given, above the value a quarter of the way from the
+    first percentile to Otsu's threshold, so that faint tissue is kept. Connected parts of less than a
+    twentieth of the largest one's size are ignored. An image without foreground is left unchanged.
     """
 
     name: Literal["crop_foreground"] = "crop_foreground"
@@ -59,7 +59,7 @@ class CropForeground(Step):
 class CropBox(Step):
     """Keep the half-open box (y0, x0, y1, x1), or (z0, y0, x0, z1, y1, x1) of a volume, in pixels.
 
-    What of the box lies outside the image is left out; a box wholly outside is an error.
+    The box is clipped to the image; a box wholly outside is an error.
     """
 
     name: Literal["crop_box"] = "crop_box"
@@ -93,13 +93,13 @@ class CropBox(Step):
         if any(start >= end for start, end in inside):
             raise PreprocessingError(
                 f"The box {self.box} of step 'crop_box' lies outside this image of {'×'.join(map(str, image.shape))} "
-                "pixels. Give a box that meets the image."
+                "pixels. Give a box that overlaps the image."
             )
         return cropped(image, inside)
 
 
 class Pad(Step):
-    """Add an even border until each axis has at least ``size`` pixels; a longer axis stays as it is."""
+    """Add an even border until each axis has at least ``size`` pixels; a longer axis is left unchanged."""
 
     name: Literal["pad"] = "pad"
     size: Size
@@ -110,7 +110,7 @@ class Pad(Step):
 
 
 class CropOrPad(Step):
-    """Bring each axis to exactly ``size`` pixels: the middle of a longer one, an even border on a shorter one."""
+    """Bring each axis to exactly ``size`` pixels: longer ones are cropped to the middle, shorter ones padded evenly."""
 
     name: Literal["crop_or_pad"] = "crop_or_pad"
     size: Size
@@ -122,13 +122,13 @@ class CropOrPad(Step):
 
 
 def cropped(image: Image, box: Sequence[tuple[int, int]]) -> Image:
-    """Return the part of the image in ``box``, (start, end) an axis, with its geometry; memory is shared."""
+    """Return the part of the image in ``box``, (start, end) per axis, with its geometry; memory is shared."""
     pixels = image.pixels[tuple(slice(start, end) for start, end in box)]
     return regrid(image, pixels, start=[start for start, _ in box], scale=[1.0] * image.rank)
 
 
 def padded(image: Image, size: Sequence[int], fill: Fill) -> Image:
-    """Return the image in the middle of a grid of at least ``size`` pixels an axis, with its geometry."""
+    """Return the image in the middle of a grid of at least ``size`` pixels per axis, with its geometry."""
     missing = [max(0, wanted - length) for wanted, length in zip(size, image.shape, strict=True)]
     if not any(missing):
         return image
@@ -140,7 +140,7 @@ def padded(image: Image, size: Sequence[int], fill: Fill) -> Image:
 
 
 def bordered(pixels: NDArray[Any], before: Sequence[int], after: Sequence[int], fill: Fill) -> NDArray[Any]:
-    """Return the pixels with a border; the type is kept, so a number that it cannot hold is cut to its range."""
+    """Return the pixels with a border; the type is kept, and a fill value beyond its range is clipped."""
     widths = [*zip(before, after, strict=True), (0, 0)]
     if fill == "edge":
         return np.pad(pixels, widths, mode="edge")

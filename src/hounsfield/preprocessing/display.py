@@ -1,4 +1,4 @@
-"""Images for the eye: 8 bits, and a sheet of pictures before and after."""
+"""Images for display: in 8 bits, and a contact sheet of before and after."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from hounsfield.preprocessing.step import with_intensities
 def to_display(image: Image) -> Image:
     """Return the image in 8 bits.
 
-    8-bit images stay as they are. An image with a window is shown through it. Other values are shown from 0 to 1
-    where all lie there (what normalisation leaves), else from the least to the greatest.
+    8-bit images are left unchanged. An image with a window is shown through it. Other values are shown from 0 to 1
+    where all lie in that range (as after normalisation), otherwise from minimum to maximum.
     """
     if image.pixels.dtype == np.uint8:
         return image
@@ -33,7 +33,7 @@ def to_display(image: Image) -> Image:
 
 
 def contact_sheet(pairs: Sequence[tuple[Image, Image]], *, cell: int = 256, columns: int = 4) -> Image:
-    """Return one colour picture of pairs side by side, ``columns`` pairs a row; of a volume the middle slice."""
+    """Return one colour picture of pairs side by side, ``columns`` pairs per row, with the middle slice of volumes."""
     gap = 4
     rows = -(-len(pairs) // columns)
     columns = min(columns, len(pairs))

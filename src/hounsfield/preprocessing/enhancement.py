@@ -21,11 +21,11 @@ from hounsfield.preprocessing.step import Step, with_intensities
 class Clahe(Step):
     """Contrast-limited adaptive histogram equalisation (Zuiderveld, Graphics Gems IV, 1994) by OpenCV.
 
-    Of ``tiles`` × ``tiles`` regions each has its histogram flattened, with no level steeper than ``clip_limit``
-    times the mean. Colour keeps its hue: only the lightness of CIELAB changes. A volume is equalised slice by
-    slice. Contrast is worked out in 256 levels from the image's least to its greatest value (all 256 of an 8-bit
-    image), so put ``window`` or ``percentile`` before where few pixels stretch the range. 8-bit images stay
-    8-bit, others become float32 in their own range; a constant image is left as it is.
+    The histogram of each of ``tiles`` × ``tiles`` regions is equalised, clipped at ``clip_limit`` times its mean.
+    Colour keeps its hue: only the lightness of CIELAB changes. A volume is equalised slice by slice. It works in
+    256 levels from the image's minimum to its maximum (the 256 values of an 8-bit image), so put ``window`` or
+    ``percentile`` before it where outliers stretch the range. 8-bit images stay 8-bit, others become float32 in
+    their own range; a constant image is left unchanged.
     """
 
     name: Literal["clahe"] = "clahe"
@@ -51,8 +51,8 @@ class Clahe(Step):
 class Gamma(Step):
     """Raise intensities to the power ``gamma``: below 1 brightens, above 1 darkens.
 
-    Intensities count from the image's least value (0) to its greatest (1), and keep both. 8-bit images stay
-    8-bit, others become float32; a constant image is left as it is.
+    Intensities are scaled from the image's minimum (0) to its maximum (1), and both are kept. 8-bit images stay
+    8-bit, others become float32; a constant image is left unchanged.
     """
 
     name: Literal["gamma"] = "gamma"
@@ -75,12 +75,12 @@ class Gamma(Step):
 
 
 class Denoise(Step):
-    """Smooth noise away; 8-bit images stay 8-bit, others become float32.
+    """Reduce noise; 8-bit images stay 8-bit, others become float32.
 
     ``strength`` is for ``"median"`` the radius of the window in pixels (rounded, at least 1), for ``"gaussian"``
     the standard deviation in pixels. ``"bilateral"`` (Tomasi & Manduchi, ICCV 1998) and ``"non_local_means"``
     (Buades et al., CVPR 2005) keep edges; there ``strength`` is the noise to remove in units of 2 % of the image's
-    range. These two treat a volume slice by slice, the others in all its axes.
+    range. These two work slice by slice on volumes, the others along all axes.
     """
 
     name: Literal["denoise"] = "denoise"
@@ -106,7 +106,7 @@ def slice_by_slice(operation: Callable[[NDArray[Any]], NDArray[Any]], pixels: ND
 
 
 def _in_256_levels(pixels: NDArray[Any]) -> tuple[NDArray[np.uint8], Callable[[NDArray[Any]], NDArray[Any]]]:
-    """Return the pixels in 8 bits, and the way back to their own range."""
+    """Return the pixels in 8 bits, and the function back to their own range."""
     if pixels.dtype == np.uint8:
         return pixels, lambda levels: levels
     low, high = extremes(pixels)
@@ -156,7 +156,7 @@ def _non_local_means(pixels: NDArray[Any], strength: float) -> NDArray[Any]:
     if pixels.dtype == np.uint8:
         height = 0.02 * strength * _range_of(pixels)
         return slice_by_slice(lambda part: _non_local_means_of(part, height, cv2.NORM_L2), pixels)
-    # OpenCV's filter takes integers; 16 bits lose nothing that noise would not hide.
+    # OpenCV's filter takes integers; the rounding to 16 bits is far below any noise.
     low, step = pixels.min(), _range_of(pixels) / 65535
     levels = np.rint((pixels - low) / np.float32(step)).astype(np.uint16)
     smooth = slice_by_slice(lambda part: _non_local_means_of(part, 0.02 * strength * 65535, cv2.NORM_L1), levels)

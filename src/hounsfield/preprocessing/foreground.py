@@ -1,4 +1,4 @@
-"""Which part of an image is the patient and which is air or black border."""
+"""Separates the patient from air or black borders."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def grey(pixels: NDArray[Any]) -> NDArray[Any]:
 
 
 def otsu_threshold(values: NDArray[Any]) -> float | None:
-    """Return the value that best parts dark from bright, or ``None`` for a constant image.
+    """Return Otsu's threshold between dark and bright, or ``None`` for a constant image.
 
     Otsu, "A threshold selection method from gray-level histograms", IEEE Trans. SMC 9 (1979): the cut of a
-    256-bin histogram that has the greatest variance between the classes.
+    256-bin histogram with the largest variance between classes.
     """
     low, high = extremes(values)
     if is_constant(low, high):
@@ -33,7 +33,7 @@ def otsu_threshold(values: NDArray[Any]) -> float | None:
     with np.errstate(divide="ignore", invalid="ignore"):
         separation = below * above * (moment / below - (moment[-1] - moment) / above) ** 2
     separation = np.nan_to_num(separation[:-1])
-    # Between two modes with nothing in the middle many cuts are equally good: the middle one is farthest from both.
+    # Between two separate modes many cuts are equally good: the middle one is farthest from both.
     cut = float(np.flatnonzero(separation >= separation.max() * (1 - 1e-9)).mean())
     return low + (cut + 1) * (high - low) / 255.999
 
@@ -41,7 +41,7 @@ def otsu_threshold(values: NDArray[Any]) -> float | None:
 def foreground_mask(pixels: NDArray[Any], threshold: float | None = None) -> NDArray[Any]:
     """Return where the image is above ``threshold`` (Otsu's where none is given), over the spatial axes.
 
-    An image in which nothing stands out (constant, or all below the threshold) is foreground everywhere.
+    An image without foreground (constant, or all below the threshold) counts as foreground everywhere.
     """
     values = grey(pixels)
     if threshold is None:
@@ -55,8 +55,8 @@ def foreground_mask(pixels: NDArray[Any], threshold: float | None = None) -> NDA
 def background_threshold(pixels: NDArray[Any]) -> float | None:
     """Return a value between air and the faintest tissue, or ``None`` for a constant image.
 
-    Otsu's threshold would part bone from soft tissue in a radiograph; a quarter of the way to it from the darkest
-    hundredth of the pixels cuts only what is hardly brighter than air.
+    Otsu's threshold separates bone from soft tissue in a radiograph; a quarter of the way to it from the first
+    percentile excludes only what is hardly brighter than air.
     """
     values = grey(pixels)
     otsu = otsu_threshold(values)
@@ -67,7 +67,7 @@ def background_threshold(pixels: NDArray[Any]) -> float | None:
 
 
 def foreground_box(mask: NDArray[Any]) -> tuple[tuple[int, int], ...]:
-    """Return (first, last + 1) along each axis of what is foreground, specks left out.
+    """Return (first, last + 1) of the foreground along each axis, specks left out.
 
     A connected part of fewer than a twentieth of the pixels of the largest part is a speck: noise or a marker.
     """

@@ -1,4 +1,4 @@
-"""How spacing and the affine follow when the pixel grid of an image changes."""
+"""Spacing and affine of an image whose pixel grid changes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _Number = TypeVar("_Number", int, float)
 def regrid(image: Image, pixels: NDArray[Any], *, start: Sequence[float], scale: Sequence[float]) -> Image:
     """Return ``image`` with ``pixels`` on a new grid whose index ``j`` lies at ``start + scale * j`` of the old one.
 
-    Both are given per spatial axis, in pixels of the old grid. A point of the patient keeps its coordinates:
+    Both are given per spatial axis, in pixels of the old grid. Patient coordinates are preserved:
     with A the old affine, the new one is A · [[diag(scale), start], [0, 1]].
     """
     spacing = image.spacing
@@ -38,7 +38,7 @@ def regrid(image: Image, pixels: NDArray[Any], *, start: Sequence[float], scale:
 
 
 def require_room(size: Sequence[int], image: Image, *, step: str) -> None:
-    """Refuse a result that nobody means, before memory is asked for it.
+    """Refuse an unreasonably large result before its memory is allocated.
 
     Raises:
         PreprocessingError: the result would hold more than 2**30 values.
@@ -53,10 +53,10 @@ def require_room(size: Sequence[int], image: Image, *, step: str) -> None:
 
 
 def per_axis(value: _Number | tuple[_Number, ...], rank: int, *, step: str, field: str) -> tuple[_Number, ...]:
-    """Spread one number over all spatial axes, or check that a tuple has one number an axis.
+    """Spread one number over all spatial axes, or check that a tuple has one number per axis.
 
     Raises:
-        PreprocessingError: the tuple has another length than the image has spatial axes.
+        PreprocessingError: the length of the tuple differs from the number of spatial axes.
     """
     if not isinstance(value, tuple):
         return (value,) * rank

@@ -1,8 +1,8 @@
-"""Where boxes and masks of an image lie after a pipeline, and those found afterwards in the image as it was read.
+"""Maps boxes and masks from an image as read to the image after a pipeline, and back.
 
-Every step keeps the affine true, so the affines before and after tell how the grids lie to each other; an image that
-has none is given one for the way. So one rule moves the mask of an image with it, whatever the steps: each pixel of the
-prepared image gets the nearest label.
+Every step keeps the affine true, so the affines before and after give the mapping; an image without one gets a
+temporary one. One rule moves the mask of an image, whatever the steps: each pixel of the prepared image gets the
+nearest label.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hounsfield.images.orientation import is_usable
 from hounsfield.preprocessing.moving import AxisPlace, axis_places, moved_linear, moved_nearest
 from hounsfield.preprocessing.pipeline import Pipeline
 
-# The middle of pixel i is at the index i and at i + 0.5 of half-open coordinates.
+# The centre of pixel i has the index i, and is at i + 0.5 in half-open coordinates.
 HALF = 0.5
 # A prepared grid is rounded to whole pixels: so much of one may be missing at each border.
 ROUNDED = 0.25
@@ -28,16 +28,16 @@ ROUNDED = 0.25
 
 @dataclass(frozen=True, eq=False)
 class GridChange:
-    """How the pixel grid after a pipeline lies to the grid before.
+    """The mapping between the pixel grids before and after a pipeline.
 
     Attributes:
-        matrix: 4×4; takes (slice, row, column, 1) indices after to those before. Axes stay parallel to axes.
+        matrix: 4×4; maps (slice, row, column, 1) indices after the pipeline to those before. Axes stay parallel.
     """
 
     matrix: NDArray[np.float64]
 
     def forward(self, boxes: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Boxes (n, 2·rank) of the image as read, in pixels of the image after the pipeline; not cut at its border."""
+        """Boxes (n, 2·rank) of the image as read, in pixels of the image after the pipeline; not clipped."""
         return _moved(boxes, np.asarray(np.linalg.inv(self.matrix), np.float64))
 
     def back(self, boxes: NDArray[np.floating]) -> NDArray[np.float32]:

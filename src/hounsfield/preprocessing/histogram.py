@@ -1,4 +1,4 @@
-"""The step that gives MR images, which have no units, one common scale."""
+"""The step that brings MR images, which have no units, to a common scale."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from hounsfield.preprocessing.foreground import foreground_mask
 from hounsfield.preprocessing.statistics import extremes, is_constant, percentiles
 from hounsfield.preprocessing.step import Step, require_finite, with_intensities
 
-# The landmarks of Nyúl et al., section II: the ends of the intensities of interest, and the deciles.
+# The landmarks of Nyúl et al., section II: the ends of the intensity range of interest, and the deciles.
 _PERCENTS = (1.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0, 99.0)
 
 
 class HistogramStandard(Step):
-    """Map the image's histogram landmarks onto those learned from training images, straight lines between.
+    """Map the image's histogram landmarks onto those learned from training images, linearly in between.
 
     Nyúl, Udupa & Zhang, "New variants of a method of MRI scale standardization", IEEE Trans. Med. Imaging 19
-    (2000): percentiles 1, 10, 20, … 90, 99 of the foreground (above Otsu's threshold). ``fit`` stretches the
-    first and last of each training image to 0 and 1 and learns the mean place of those between. Beyond the ends
-    the outer lines go on. A constant image becomes zeros, and teaches nothing.
+    (2000): percentiles 1, 10, 20, … 90, 99 of the foreground (above Otsu's threshold). ``fit`` scales the
+    first and last of each training image to 0 and 1 and learns the mean positions of the others. Beyond the ends
+    the outer segments are extrapolated. A constant image becomes zeros, and is ignored by ``fit``.
     """
 
     name: Literal["histogram_standard"] = "histogram_standard"
@@ -35,7 +35,7 @@ class HistogramStandard(Step):
     def _landmarks_rise(self) -> Self:
         known = self.landmarks
         if known is not None and (len(known) != len(_PERCENTS) or np.any(np.diff(known) < 0)):
-            raise ValueError(f"'landmarks' must be {len(_PERCENTS)} numbers that never fall")
+            raise ValueError(f"'landmarks' must be {len(_PERCENTS)} numbers in ascending order")
         return self
 
     @property
@@ -67,7 +67,7 @@ class HistogramStandard(Step):
         own, place = np.unique(_own_landmarks(image), return_inverse=True)
         if is_constant(own[0], own[-1]):
             return with_intensities(image, np.zeros(image.pixels.shape, dtype=np.float32))
-        # Landmarks that coincide in this image share the mean of their standard places.
+        # Landmarks that coincide in this image get the mean of their standard positions.
         standard = np.bincount(place, weights=np.asarray(self.landmarks)) / np.bincount(place)
         own, standard = _with_ends(own, standard, *extremes(image.pixels))
         pixels = np.empty(image.pixels.shape, dtype=np.float32)
@@ -81,7 +81,7 @@ def _own_landmarks(image: Image) -> NDArray[np.float64]:
 
 
 def _with_ends(own: NDArray[Any], standard: NDArray[Any], low: float, high: float) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Prolong the first and the last line to the image's least and greatest value."""
+    """Extrapolate the first and last segment to the image's minimum and maximum."""
     slopes = np.diff(standard) / np.diff(own)
     before = [low] if low < own[0] else []
     after = [high] if high > own[-1] else []

@@ -1,6 +1,6 @@
 """Interpolation along one axis at a time, as sparse matrices: any rank, any number of channels, exact positions.
 
-Output index ``j`` looks at the position ``start + scale * j`` of the input, both counted in pixel centres.
+Output index ``j`` is at position ``start + scale * j`` of the input, both counted in pixel centres.
 Beyond the first and last pixel the nearest one is repeated.
 """
 
@@ -22,7 +22,7 @@ Matrix: TypeAlias = "sparse.csr_array[np.float32]"
 
 
 def nearest_indices(length: int, size: int, start: float, scale: float) -> NDArray[np.int64]:
-    """Return for each of ``size`` output pixels the nearest of ``length`` input pixels; halves go up, as in ITK."""
+    """Return the nearest of ``length`` input pixels for each of ``size`` output pixels; halves go up, as in ITK."""
     indices = np.floor(start + scale * np.arange(size) + 0.5).astype(np.int64)
     return np.asarray(np.clip(indices, 0, length - 1))
 
@@ -31,7 +31,7 @@ def kernel_matrix(length: int, size: int, start: float, scale: float, kind: Lite
     """Return the (size, length) matrix of linear or of cubic interpolation.
 
     The cubic kernel is that of Keys, "Cubic convolution interpolation for digital image processing", IEEE Trans.
-    ASSP 29 (1981), with OpenCV's a = -0.75, so that slices and volumes are enlarged alike.
+    ASSP 29 (1981), with OpenCV's a = -0.75, so that slices and volumes are interpolated alike.
     """
     position = start + scale * np.arange(size)
     first = np.floor(position).astype(np.int64)
@@ -51,7 +51,7 @@ def kernel_matrix(length: int, size: int, start: float, scale: float, kind: Lite
 
 
 def area_matrix(length: int, size: int) -> Matrix:
-    """Return the (size, length) matrix that averages each output pixel over the input area that it covers."""
+    """Return the (size, length) matrix that averages the input area covered by each output pixel."""
     scale = length / size
     num_taps = math.ceil(scale) + 1
     edges = np.arange(size) * scale
@@ -61,7 +61,7 @@ def area_matrix(length: int, size: int) -> Matrix:
 
 
 def gaussian_matrix(length: int, sigma: float) -> Matrix:
-    """Return the (length, length) matrix of a Gaussian blur of ``sigma`` pixels, cut at four sigma."""
+    """Return the (length, length) matrix of a Gaussian blur of ``sigma`` pixels, truncated at four sigma."""
     radius = max(1, math.ceil(4 * sigma))
     offsets = np.arange(-radius, radius + 1)
     weights = np.exp(-0.5 * (offsets / sigma) ** 2)
@@ -78,7 +78,7 @@ def along_axis(matrix: Matrix, pixels: NDArray[np.float32], axis: int) -> NDArra
 
 
 def to_type(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return interpolated values in an integer type (rounded, cut to its range), or in float32 for any other."""
+    """Return interpolated values in an integer type (rounded, clipped to its range), or in float32 for any other."""
     if dtype.kind not in "iu":
         return np.ascontiguousarray(values, dtype=np.float32)
     limits = np.iinfo(dtype)
@@ -89,7 +89,7 @@ def _matrix(taps: NDArray[np.float64], columns: NDArray[np.int64], size: int, le
     rows = np.broadcast_to(np.arange(size)[np.newaxis, :], columns.shape)
     # Taps beyond the border fall on the same column and are summed.
     entries = (taps.astype(np.float32).ravel(), (rows.ravel(), columns.ravel()))
-    # Loaded when it is needed: it takes longer than most predictions, which need no interpolation here.
+    # Imported on use: most predictions do not need it, and the import takes longer than they do.
     scipy_sparse = importlib.import_module("scipy.sparse")
     matrix: Matrix = scipy_sparse.csr_array(scipy_sparse.coo_array(entries, shape=(size, length)))
     return matrix

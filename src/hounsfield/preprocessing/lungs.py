@@ -1,4 +1,4 @@
-"""Where the lungs lie in a CT image: air inside the body."""
+"""Finds the lungs in CT images, as air inside the body."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ Box = tuple[tuple[int, int], ...]
 
 # HU between aerated lung and soft tissue, as in Armato & Sensakovic, Academic Radiology 11 (2004).
 AIR = -400
-# Lungs are sought on a grid of at most so many positions an axis: to a few millimetres they are found in any grid.
+# Lungs are searched for on a grid of at most this many positions per axis, which locates them to a few millimetres.
 COARSE = 96
-# Least share of the body that lungs fill: gas in the bowel and sinuses stay below.
+# Smallest share of the body that lungs fill: gas in the bowel and sinuses stays below.
 LEAST_SHARE = 0.05
-# A part of less than this share of the largest is no lung.
+# Parts below this share of the largest are not lungs.
 LEAST_PART = 0.1
 
 
 class CropLungs(Step):
-    """Keep the smallest box around both lungs, and ``margin`` millimetres more; for CT in Hounsfield units.
+    """Keep the smallest box around both lungs, with a margin of ``margin`` millimetres; for CT in Hounsfield units.
 
-    See :func:`lung_box`. The margin is in pixels where an image has no spacing. An image in which no lungs are found is
-    left as it is.
+    See :func:`lung_box`. The margin is in pixels where an image has no spacing. An image without lungs is
+    left unchanged.
     """
 
     name: Literal["crop_lungs"] = "crop_lungs"
@@ -44,10 +44,10 @@ class CropLungs(Step):
 
 
 def lung_box(image: Image, margin: float = 10.0) -> Box | None:
-    """The half-open box around the lungs, (start, end) an axis in pixels, or ``None`` where none are found.
+    """The half-open box around the lungs, (start, end) per axis in pixels, or ``None`` if there are none.
 
     Lungs are the large connected parts below −400 HU that do not reach the sides of the image, as the air around the
-    patient does, when together they fill a twentieth of the body or more. They may be cut by the first or last slice.
+    patient does, if together they fill a twentieth of the body or more. The first and last slice may cut them.
 
     Args:
         image: CT in Hounsfield units, a slice or a volume of any orientation.
@@ -56,7 +56,7 @@ def lung_box(image: Image, margin: float = 10.0) -> Box | None:
     ndimage = importlib.import_module("scipy.ndimage")
     strides = tuple(math.ceil(length / COARSE) for length in image.shape)
     air = grey(image.pixels[tuple(slice(None, None, stride) for stride in strides)]) < AIR
-    # A thin wall, or the trachea's way out of the image, must not join the lungs to the air around the patient.
+    # A thin wall, or the trachea leaving the image, must not connect the lungs to the air around the patient.
     parts, _ = ndimage.label(ndimage.binary_opening(air))
     around = _at_the_sides(parts, upright_axis(image))
     outside = ndimage.binary_dilation(np.isin(parts, around), mask=air)
@@ -64,7 +64,7 @@ def lung_box(image: Image, margin: float = 10.0) -> Box | None:
     sizes[0] = 0
     sizes[around] = 0
     lungs = (sizes >= max(1.0, LEAST_PART * sizes.max()))[parts]
-    # Where all is air there is no body to fill a share of.
+    # An image of air alone has no body.
     if not lungs.any() or lungs.sum() < LEAST_SHARE * (~outside).sum():
         return None
     spacing = image.spacing or (1.0,) * image.rank
@@ -79,7 +79,7 @@ def lung_box(image: Image, margin: float = 10.0) -> Box | None:
 
 
 def upright_axis(image: Image) -> int | None:
-    """The axis of a volume that runs along the patient, slices where the geometry does not say; none of a slice."""
+    """The axis of a volume along the patient, by default that of the slices; ``None`` for a slice."""
     if image.rank == 2:
         return None
     if image.affine is None or not is_usable(image.affine):
@@ -88,7 +88,7 @@ def upright_axis(image: Image) -> int | None:
 
 
 def _at_the_sides(parts: NDArray[np.integer], upright: int | None) -> NDArray[np.integer]:
-    """Numbers of the parts that reach the first or last position of an axis across the patient."""
+    """Labels of the parts that touch the first or last position of an axis across the patient."""
     faces = [parts.take((0, -1), axis=axis).ravel() for axis in range(parts.ndim) if axis != upright]
     found = np.unique(np.concatenate(faces))
     return found[found > 0]

@@ -1,4 +1,4 @@
-"""Steps that put intensities on a known scale."""
+"""Steps that bring intensities to a known scale."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ def _known_preset(value: str) -> str:
     return name
 
 
-# The presets are those of the images' own table, whatever it grows to; "soft_tissue" may stand for "soft tissue".
+# The presets are those of the images' own table; "soft_tissue" may stand for "soft tissue".
 Preset = Annotated[str, AfterValidator(_known_preset), WithJsonSchema({"enum": list(WINDOW_PRESETS)})]
 
 
 class Window(Step):
-    """Cut intensities to a window and stretch it over 0 to 1.
+    """Clip intensities to a window and scale it to 0 to 1.
 
-    The window is the one given by ``center`` and ``width``, or a CT ``preset``, or, where neither is given, the
-    image's own first one. An image that carries none is stretched over the whole range of its type where that
-    is 8 bits, else from its least to its greatest value.
+    The window is given by ``center`` and ``width``, or a CT ``preset``; where neither is given, it is the image's own
+    first one. An image without one is scaled from the range of its type where that is 8 bits, otherwise from its
+    minimum to its maximum.
 
     ``function`` is the standard's name (DICOM PS3.3 C.11.2.1.2): ``"linear"`` runs from ``center - width / 2``
-    to ``center + width / 2 - 1``, ``"linear_exact"`` to ``center + width / 2``. A width below 1 has no
-    ``"linear"`` form and is taken exactly.
+    to ``center + width / 2 - 1``, ``"linear_exact"`` to ``center + width / 2``. With a width below 1, which
+    ``"linear"`` does not define, ``"linear_exact"`` is used.
     """
 
     name: Literal["window"] = "window"
@@ -56,7 +56,7 @@ class Window(Step):
 
     @classmethod
     def name_values(cls, values: Sequence[Any]) -> dict[str, Any]:
-        """Name values given without names: one word is a preset."""
+        """Assign values given without names: a single word is a preset."""
         if len(values) == 1 and isinstance(values[0], str):
             return {"preset": values[0]}
         return super().name_values(values)
@@ -86,7 +86,7 @@ class Window(Step):
 
 
 class MinMax(Step):
-    """Stretch from the image's least to its greatest value over 0 to 1; a constant image becomes zeros."""
+    """Scale from the image's minimum and maximum to 0 and 1; a constant image becomes zeros."""
 
     name: Literal["min_max"] = "min_max"
 
@@ -95,10 +95,10 @@ class MinMax(Step):
 
 
 class Percentile(Step):
-    """Cut to two percentiles of the image and stretch them over 0 to 1.
+    """Clip at two percentiles of the image and scale them to 0 and 1.
 
-    With ``foreground`` the percentiles are of the pixels above Otsu's threshold. Where both percentiles are the
-    same value (a mask, a mostly black image), the least and greatest value take their place; a constant image
+    With ``foreground`` the percentiles are of the pixels above Otsu's threshold. Where both percentiles are
+    equal (a mask, a mostly black image), minimum and maximum are used instead; a constant image
     becomes zeros. All channels share one pair of percentiles, so colours keep their ratio.
     """
 
@@ -123,7 +123,7 @@ class Percentile(Step):
 class ZScore(Step):
     """Subtract the image's mean and divide by its standard deviation; a constant image becomes zeros.
 
-    With ``foreground`` both are of the pixels above Otsu's threshold, and the background is shifted along.
+    With ``foreground`` both are of the pixels above Otsu's threshold, and applied to all pixels.
     """
 
     name: Literal["z_score"] = "z_score"
@@ -148,7 +148,7 @@ class DatasetZScore(Step):
     @model_validator(mode="after")
     def _both(self) -> Self:
         if (self.mean is None) != (self.std is None) or (self.mean and self.std and len(self.mean) != len(self.std)):
-            raise ValueError("'mean' and 'std' must both be given, one number a channel, or both be left out")
+            raise ValueError("'mean' and 'std' must both be given, one number per channel, or both be left out")
         return self
 
     @property
@@ -192,13 +192,13 @@ class DatasetZScore(Step):
     def _require_channels(self, found: int, expected: int) -> None:
         if found != expected:
             raise PreprocessingError(
-                f"The step '{self.name}' met an image with {found} channels, after training images with {expected}. "
+                f"The step '{self.name}' got an image with {found} channels, after training images with {expected}. "
                 "Put the step 'to_channels' before it."
             )
 
 
 def rescaled(pixels: NDArray[Any], low: float, high: float) -> NDArray[Any]:
-    """Return float32 pixels with ``low`` at 0 and ``high`` at 1, cut outside; zeros where both are the same."""
+    """Return float32 pixels with ``low`` at 0 and ``high`` at 1, clipped outside; zeros where both are equal."""
     if is_constant(low, high):
         return np.zeros(pixels.shape, dtype=np.float32)
     result = np.subtract(pixels, np.float32(low), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""The step that turns volumes so that their axes run along the patient's."""
+"""The step that reorients volumes to the patient's axes."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def _three_sides(value: str) -> str:
 
 
 class Reorient(Step):
-    """Swap and flip the axes of a volume so that they grow towards the sides named by ``orientation``.
+    """Swap and flip the axes of a volume so that they point towards the sides named by ``orientation``.
 
     The three letters are for slices, rows and columns. ``"SPL"``: slices from feet to head, rows from front to back,
-    columns from the patient's right to the left. Nothing is interpolated, so an oblique volume only gets as near as
-    that allows.
+    columns from the patient's right to the left. Nothing is interpolated, so an oblique volume gets the nearest
+    orientation.
     """
 
     ranks: ClassVar[tuple[int, ...]] = (3,)
@@ -33,7 +33,7 @@ class Reorient(Step):
     def _apply(self, image: Image) -> Image:
         if image.affine is None:
             raise PreprocessingError(
-                "The step 'reorient' needs to know how the volume lies in the patient, and this image has no affine. "
-                "Leave the step out, or use a file format that carries it (DICOM, NIfTI)."
+                "The step 'reorient' needs the orientation of the volume in the patient, but this image has no affine. "
+                "Leave the step out, or use a file format that has one (DICOM, NIfTI)."
             )
         return reorient(image, self.orientation)

@@ -20,9 +20,9 @@ from hounsfield.textfiles import parse_json, read_text
 
 
 class Pipeline(BaseModel):
-    """What is done to every image before a network sees it.
+    """The preprocessing of every image before the network.
 
-    A pipeline is a value: frozen, equal to another with the same steps, and all that ``to_dict`` returns.
+    A pipeline is a value: frozen, equal to another with the same steps, and fully described by ``to_dict``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
@@ -35,7 +35,7 @@ class Pipeline(BaseModel):
         return any(step.needs_fit for step in self.steps)
 
     def apply_steps(self, image: Image) -> Image:
-        """Return the image after all steps, in the pixel type that the last one left."""
+        """Return the image after all steps, in the pixel type of the last one."""
         for step in self.steps:
             image = step.apply(image)
         return image
@@ -51,9 +51,9 @@ class Pipeline(BaseModel):
         return result if pixels is result.pixels else result.replace(pixels=pixels)
 
     def fit(self, images_factory: Callable[[], Iterable[Image]]) -> Pipeline:
-        """Return the pipeline with every learning step fitted on what the steps before it make of the images.
+        """Return the pipeline with every learning step fitted on the images as the steps before it produce them.
 
-        Images that are not finite, or that one of those steps refuses, are left out: ``apply`` names them later.
+        Images with NaN or infinite values, or that a step refuses, are left out; ``apply`` reports them later.
 
         Args:
             images_factory: opens the training images anew at each call; it is called once for each step that has
@@ -86,8 +86,8 @@ class Pipeline(BaseModel):
                 yield result
         if num_refused and not num_accepted:
             raise PreprocessingError(
-                f"The step '{learner}' has no image to learn from: each of the {num_refused:,} training images is "
-                f"refused by it or a step before it. The first for this reason: {first_reason}"
+                f"The step '{learner}' has no image to learn from: all {num_refused:,} training images are refused "
+                f"by it or by a step before it, the first because: {first_reason}"
             )
 
     def to_dict(self) -> dict[str, Any]:
@@ -102,7 +102,7 @@ class Pipeline(BaseModel):
             PreprocessingError: a step or a parameter is unknown, or a value does not fit.
         """
         try:
-            # Step by step first: the whole union of steps takes longer to be built than a prediction.
+            # Step by step first: building the union of all steps takes longer than a prediction.
             steps: Any = _steps(values)
             return cast("Self", cls.model_construct(steps=steps))
         except (ValidationError, KeyError, TypeError, AttributeError):
@@ -111,11 +111,11 @@ class Pipeline(BaseModel):
             return cls.model_validate(values)
         except ValidationError as error:
             raise PreprocessingError(
-                f"The preprocessing steps do not fit their description: {describe(error)}. Correct or remove them."
+                f"The preprocessing steps are not valid: {describe(error)}. Correct or remove them."
             ) from error
 
     def to_json(self, path: str | Path) -> None:
-        """Write the pipeline to a file; a killed write leaves the old file as it was."""
+        """Write the pipeline to a file; an interrupted write leaves the old file unchanged."""
         write_json(path, self.to_dict())
 
     @classmethod
@@ -123,19 +123,18 @@ class Pipeline(BaseModel):
         """Read a pipeline from a file that ``to_json`` wrote.
 
         Raises:
-            PreprocessingError: the file is missing, is no JSON, or holds no pipeline.
+            PreprocessingError: the file is missing, is not JSON, or holds no pipeline.
         """
         try:
             values = parse_json(read_text(Path(path)))
         except (OSError, ValueError) as error:
             raise PreprocessingError(
-                f"No pipeline can be read from '{path}': {error}. A JSON file as Pipeline.to_json writes it is "
-                "expected."
+                f"No pipeline can be read from '{path}': {error}. A JSON file written by Pipeline.to_json is expected."
             ) from error
         return cls.from_dict(values)
 
     def digest(self) -> str:
-        """Return a SHA-256 over all steps and their parameters, the learned ones too."""
+        """Return a SHA-256 of all steps and parameters, including learned ones."""
         canonical = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode("utf-8")).hexdigest()
 
@@ -146,14 +145,14 @@ class Pipeline(BaseModel):
 
 
 def _steps(values: dict[str, Any]) -> tuple[Step, ...]:
-    """The steps of ``to_dict``'s values; any error where these are other ones, which ``model_validate`` then names."""
+    """The steps of ``to_dict``'s values; any error otherwise, which ``model_validate`` then explains."""
     if set(values) - {"steps"}:
         raise KeyError
     return tuple(STEPS[each["name"]].model_validate(each) for each in values.get("steps", ()))
 
 
 def describe(error: ValidationError) -> str:
-    """Return what a pydantic error found, in plain values and without its own headings."""
+    """Return the faults of a pydantic error in plain words, without its headings."""
     faults = []
     for fault in error.errors(include_url=False):
         place = ".".join(str(part) for part in fault["loc"])

@@ -1,4 +1,4 @@
-"""Every step there is, once: the union that a pipeline is read from, and the table of names."""
+"""All steps: the union that pipelines are validated against, and the table of names."""
 
 from __future__ import annotations
 

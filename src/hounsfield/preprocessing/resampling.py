@@ -1,4 +1,4 @@
-"""Steps that put an image on a grid of another size or spacing."""
+"""Steps that resample an image to another size or spacing."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ Spacing = PositiveFloat | Annotated[tuple[PositiveFloat, ...], Field(min_length=
 class Resize(Step):
     """Bring the image to ``size`` pixels.
 
-    Each axis that shrinks is averaged over the area that a new pixel covers, which prevents aliasing; each that
-    grows is interpolated. ``"nearest"`` does neither, and keeps label maps what they are. The type is kept where
-    it is an integer one (values are rounded), and is float32 otherwise.
+    Axes that shrink are averaged over the area of each new pixel, which prevents aliasing; axes that grow are
+    interpolated. ``"nearest"`` does neither, for label maps. Integer types are kept (values are rounded); others
+    become float32.
 
-    With ``letterbox`` one factor serves all axes, so nothing is distorted, and an even border of ``fill`` makes up
-    the rest. The factor counts pixels: where they are not square, put ``resample`` before.
+    With ``letterbox`` all axes have one factor, so nothing is distorted, and the rest is padded evenly with ``fill``.
+    The factor is in pixels: where they are not square, put ``resample`` before.
     """
 
     name: Literal["resize"] = "resize"
@@ -58,9 +58,9 @@ class Resize(Step):
 
 
 class Zoom(Step):
-    """Make the image larger or smaller in all its proportions, as ``resize`` does it and without a border.
+    """Enlarge or shrink the image with its proportions kept, interpolated as by ``resize``.
 
-    Either by ``factor``, one number or one an axis, or so that its longest side has ``longest`` pixels.
+    Either by ``factor``, one number or one per axis, or so that its longest side has ``longest`` pixels.
     """
 
     name: Literal["zoom"] = "zoom"
@@ -71,7 +71,7 @@ class Zoom(Step):
     @model_validator(mode="after")
     def _one_of_both(self) -> Zoom:
         if (self.factor is None) == (self.longest is None):
-            raise ValueError("the step zoom takes either a factor or the length of the longest side")
+            raise ValueError("the step zoom takes either 'factor' or 'longest'")
         return self
 
     def _apply(self, image: Image) -> Image:
@@ -84,12 +84,12 @@ class Zoom(Step):
 
 
 class Resample(Step):
-    """Bring the image to pixels of ``spacing`` millimetres, one number or one an axis.
+    """Resample the image to pixels of ``spacing`` millimetres, one number or one per axis.
 
-    The new grid has the spacing exactly, as many pixels as fit the old extent best, and the same centre. Along an
-    axis that gets coarser by a factor k, a Gaussian goes before the interpolation that widens the point spread as
+    The new grid has exactly this spacing, the number of pixels that best fits the old extent, and the same centre. On
+    an axis that gets coarser by a factor k, a Gaussian before the interpolation widens the point spread function as
     the coarser pixel would: sigma = sqrt(k² - 1) / (2 sqrt(2 ln 2)) old pixels (Cardoso et al., "Scale factor
-    point spread function matching", MICCAI 2015). ``"nearest"`` has none, for label maps.
+    point spread function matching", MICCAI 2015). ``"nearest"``, for label maps, has none.
     """
 
     name: Literal["resample"] = "resample"
@@ -99,8 +99,8 @@ class Resample(Step):
     def _apply(self, image: Image) -> Image:
         if image.spacing is None:
             raise PreprocessingError(
-                "The step 'resample' needs to know how many millimetres a pixel of the image has, and this image does "
-                "not say. Use the step 'resize', or a file format that carries the spacing (DICOM, NIfTI)."
+                "The step 'resample' needs the pixel spacing in millimetres, which this image does not have. Use the "
+                "step 'resize', or a file format with the spacing (DICOM, NIfTI)."
             )
         wanted = per_axis(self.spacing, image.rank, step=self.name, field="spacing")
         scale = [new / old for new, old in zip(wanted, image.spacing, strict=True)]
@@ -111,12 +111,12 @@ class Resample(Step):
             pixels = _nearest(image.pixels, size, start, scale)
         else:
             pixels = _interpolated(image.pixels, size, start, scale, self.interpolation)
-        # The spacing is set to the number asked for, not to one that two divisions have rounded.
+        # The requested spacing itself, without the rounding of two divisions.
         return regrid(image, pixels, start=start, scale=scale).replace(spacing=tuple(map(float, wanted)))
 
 
 def _centred_start(shape: Sequence[int], size: Sequence[int], scale: Sequence[float]) -> list[float]:
-    """Return where the first new pixel lies on the old grid when both grids have the same centre."""
+    """Return the position of the first new pixel on the old grid, for grids with the same centre."""
     return [
         (length - 1) / 2 - factor * (wanted - 1) / 2 for length, wanted, factor in zip(shape, size, scale, strict=True)
     ]
@@ -142,7 +142,7 @@ def _resized_slice(
     dtype = pixels.dtype
     result = pixels if dtype.name in ("uint8", "uint16", "int16", "float32") else pixels.astype(np.float64)
     rows, columns = (min(wanted, length) for wanted, length in zip(size, pixels.shape[:2], strict=True))
-    # OpenCV averages areas only where no axis grows, so what shrinks goes first.
+    # OpenCV averages areas only where no axis grows, so axes that shrink are resized first.
     if (rows, columns) != pixels.shape[:2]:
         result = cv2.resize(result, (columns, rows), interpolation=cv2.INTER_AREA)
     if (rows, columns) != tuple(size):
@@ -156,7 +156,7 @@ def _resized_volume(
     pixels: NDArray[Any], size: Sequence[int], interpolation: Literal["linear", "cubic"]
 ) -> NDArray[Any]:
     result = pixels.astype(np.float32, copy=False)
-    # The axis that shrinks most goes first, and leaves the least work for the others.
+    # The axis that shrinks most goes first, which leaves the least work for the others.
     for axis in sorted(range(len(size)), key=lambda axis: size[axis] / pixels.shape[axis]):
         length, wanted = pixels.shape[axis], size[axis]
         if wanted < length:
@@ -186,6 +186,6 @@ def _interpolated(
 
 
 def _nearest(pixels: NDArray[Any], size: Sequence[int], start: Sequence[float], scale: Sequence[float]) -> NDArray[Any]:
-    """Pick pixels, so that no value arises that was not there; any type."""
+    """Pick the nearest pixels, so that no new value arises; for any type."""
     places = zip(pixels.shape[:-1], size, start, scale, strict=True)
     return pixels[np.ix_(*(nearest_indices(*place) for place in places))]

@@ -11,24 +11,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 _SAMPLE = 16_384
-# Float32 interpolation of equal values leaves differences of this relative size; they are no contrast.
+# Float32 interpolation of equal values leaves differences of this relative size, which are not contrast.
 _ROUNDING = 1e-6
 
 
 def extremes(values: NDArray[Any]) -> tuple[float, float]:
-    """Return the least and the greatest value."""
+    """Return minimum and maximum."""
     return float(values.min()), float(values.max())
 
 
 def all_finite(values: NDArray[Any]) -> bool:
     """Return whether no value is NaN or infinite."""
     with np.errstate(invalid="ignore", over="ignore"):
-        # A finite sum proves it in one quick pass; only a doubtful one is looked at closely.
+        # A finite sum proves it in one quick pass; only otherwise is every value checked.
         return bool(np.isfinite(values.sum()) or np.isfinite(values).all())
 
 
 def is_constant(low: float, high: float) -> bool:
-    """Whether an image with this least and greatest value has no contrast beyond float32 rounding."""
+    """Whether an image with this minimum and maximum has no contrast beyond float32 rounding."""
     return high - low <= _ROUNDING * max(abs(low), abs(high))
 
 
@@ -36,7 +36,7 @@ def percentiles(values: NDArray[Any], percents: Sequence[float]) -> tuple[float,
     """Return the percentiles of ``values`` with linear interpolation, exactly as ``numpy.percentile`` defines them."""
     flat = values.reshape(-1)
     if flat.dtype.kind in "iuf" and flat.size <= _SAMPLE:
-        # Of so few the right ones are found before they are counted or bracketed.
+        # For so few values, selecting is faster than counting or bracketing.
         return _at_places(flat, [percent / 100 * (flat.size - 1) for percent in percents])
     if flat.dtype.kind in "iu" and flat.dtype.itemsize <= 2:
         return _counted_percentiles(flat, percents)
@@ -61,7 +61,7 @@ def _counted_percentiles(flat: NDArray[Any], percents: Sequence[float]) -> tuple
 def _selected_percentile(flat: NDArray[Any], sample: NDArray[Any], percent: float) -> float:
     """Select among the few values that a sorted sample brackets (Floyd & Rivest, CACM 18, 1975).
 
-    The bracket is checked by counting, so a sample that misleads costs time and never truth.
+    The bracket is checked by counting, so an unrepresentative sample costs time but the result is exact.
     """
     place = percent / 100 * (flat.size - 1)
     guess, margin = percent / 100 * (sample.size - 1), 2 * math.sqrt(sample.size)
@@ -75,7 +75,7 @@ def _selected_percentile(flat: NDArray[Any], sample: NDArray[Any], percent: floa
 
 
 def _at_places(values: NDArray[Any], places: Sequence[float]) -> tuple[float, ...]:
-    """Return what stands at each place in the order of the values, between two of them by linear interpolation."""
+    """Return the order statistics at the given places, linearly interpolated between two of them."""
     neighbours = [(math.floor(place), math.ceil(place)) for place in places]
     ordered = np.partition(values, [rank for pair in neighbours for rank in pair])
     found = [(float(ordered[lower]), float(ordered[upper])) for lower, upper in neighbours]

@@ -1,4 +1,4 @@
-"""The base of every step: a frozen, serialisable image operation that checks its input before it works."""
+"""The base of every step: a frozen, serialisable image operation that checks its input."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 
 class Step(BaseModel):
-    """One image operation; the same class serves slices and volumes, the rank is read from the image.
+    """One image operation; the same class serves slices and volumes, the rank is that of the image.
 
-    A subclass names itself by a literal ``name``, declares its parameters as fields and implements
+    A subclass has a literal ``name``, declares its parameters as fields and implements
     ``_apply``. No step changes its input: the result is a new ``Image`` with the same number of axes.
     """
 
@@ -35,7 +35,7 @@ class Step(BaseModel):
         return False
 
     def fit(self, images: Iterable[Image]) -> Self:
-        """Return the step with what it learned from ``images``; a step that learns nothing returns itself."""
+        """Return the step fitted on ``images``; a step without anything to learn returns itself."""
         del images
         return self
 
@@ -43,8 +43,8 @@ class Step(BaseModel):
         """Return the image after this step.
 
         Raises:
-            PreprocessingError: the image holds NaN or infinite values, is empty, has a rank that the step does
-                not offer, or the step was never fitted.
+            PreprocessingError: the image has NaN or infinite values, is empty or has a rank that the step does not
+                support, or the step was never fitted.
         """
         if image.rank not in self.ranks:
             raise PreprocessingError(
@@ -64,7 +64,7 @@ class Step(BaseModel):
 
     @classmethod
     def name_values(cls, values: Sequence[Any]) -> dict[str, Any]:
-        """Name values given without names, as on a command line: they fill the fields in their order."""
+        """Assign values given without names, as on a command line: they fill the fields in order."""
         fields = [field for field in cls.model_fields if field != "name"]
         if len(values) > len(fields):
             raise ValueError(f"takes at most {len(fields)} values ({', '.join(fields) or 'none'}), got {len(values)}")
@@ -84,24 +84,24 @@ def require_finite(pixels: NDArray[Any], step: str) -> None:
     """Raise a ``PreprocessingError`` for an empty image or one with NaN or infinite values."""
     if pixels.size == 0:
         raise PreprocessingError(
-            f"The step '{step}' met an image without pixels (shape {pixels.shape}). Remove the image from the cohort."
+            f"The step '{step}' got an image without pixels (shape {pixels.shape}). Remove the image from the cohort."
         )
     if pixels.dtype.kind != "f":
         return
     if pixels.dtype.itemsize <= 4 and all_finite(pixels):
         return
-    # Steps work in float32: what it cannot hold would become infinite there.
+    # Steps work in float32, in which larger values would become infinite.
     num_bad = pixels.size - int(np.count_nonzero(np.abs(pixels) <= _LARGEST))
     if num_bad:
         raise PreprocessingError(
-            f"The step '{step}' met an image with {num_bad:,} NaN or infinite values (in float32) among "
+            f"The step '{step}' got an image with {num_bad:,} NaN or infinite values (in float32) among "
             f"{pixels.size:,}. "
             "Finite pixels are needed: repair or remove the image, for example with numpy.nan_to_num."
         )
 
 
 def with_intensities(image: Image, pixels: NDArray[Any]) -> Image:
-    """Return ``image`` with pixels in new units: windows and bit depth of the source no longer hold, so they go."""
+    """Return ``image`` with pixels in new units: windows and bit depth of the source no longer hold and are removed."""
     metadata = image.metadata
     if metadata.windows or metadata.bits is not None:
         metadata = dataclasses.replace(metadata, windows=(), bits=None)

@@ -11,6 +11,7 @@ import pandas as pd
 
 from hounsfield.bundle import Bundle
 from hounsfield.cohorts import Cohort, Store
+from hounsfield.cohorts.request import DataRequest
 from hounsfield.evaluation.classification import Estimate
 from hounsfield.preprocessing import Pipeline
 from hounsfield.progress import Progress
@@ -24,7 +25,7 @@ class TestSource(NamedTuple):
     """What was tested: a run, on which data (``None`` for its own), at which threshold (``None`` for the bundle's)."""
 
     run: Path
-    data: str | None
+    data: DataRequest | str | None
     threshold: float | None
     progress: Progress
 

@@ -13,9 +13,16 @@ from hounsfield.errors import RunError
 from hounsfield.runs.folder import RunFolder
 
 
-def tested_cohort(run: Path | str, data: str | None, bundle: Bundle) -> tuple[Cohort, str]:
+def tested_cohort(run: Path | str, data: DataRequest | str | None, bundle: Bundle) -> tuple[Cohort, str]:
     """The rows that a run is tested on, and which they are, in words; see :func:`evaluate_run`."""
-    return _own_test_rows(RunFolder.open(Path(run)), bundle) if data is None else _other(data, bundle)
+    if data is None:
+        return _own_test_rows(RunFolder.open(Path(run)), bundle)
+    request = (data if isinstance(data, DataRequest) else DataRequest(data)).with_settings()
+    folder = RunFolder(Path(run))
+    if folder.environment.is_file():
+        # Other volumes or levels than those of training would be other images.
+        request = request.read_as(DataRequest.from_dict(folder.read_environment()["data"]))
+    return _other(request, bundle)
 
 
 def _own_test_rows(folder: RunFolder, bundle: Bundle) -> tuple[Cohort, str]:
@@ -44,8 +51,8 @@ def _own_test_rows(folder: RunFolder, bundle: Bundle) -> tuple[Cohort, str]:
     return cohort, f"Tested on the {len(cohort):,} test rows of the run."
 
 
-def _other(data: str, bundle: Bundle) -> tuple[Cohort, str]:
-    cohort = load_request(DataRequest(data), labels=bundle.labels, task=bundle.task)
+def _other(request: DataRequest, bundle: Bundle) -> tuple[Cohort, str]:
+    cohort = load_request(request, labels=bundle.labels, task=bundle.task)
     test = cohort.rows("test")
     if len(test):
         return cohort.subset(test), f"The data comes with splits: tested on its {len(test):,} test rows."

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from hounsfield.bundle import Bundle
+from hounsfield.cohorts.request import DataRequest
 from hounsfield.errors import RunError
 from hounsfield.evaluation import as_outcomes
 from hounsfield.evaluation.masking_effect import MaskingEffect, masking_effects
@@ -24,7 +25,7 @@ MOST_IMAGES = 1000
 
 def mask_shortcuts(
     run: Path | str,
-    data: str | None = None,
+    data: DataRequest | str | None = None,
     *,
     threshold: float | None = None,
     confidence: float = 0.95,

@@ -14,6 +14,7 @@ import numpy as np
 from hounsfield.bundle import Bundle
 from hounsfield.cohorts import Cohort
 from hounsfield.cohorts.files import ordered_map
+from hounsfield.cohorts.request import DataRequest
 from hounsfield.errors import ImageError, PreprocessingError, RunError
 from hounsfield.evaluation import Difference, Estimate, Outcomes, as_outcomes, compare, evaluate_outcomes
 from hounsfield.images import Image
@@ -122,7 +123,7 @@ def _spoken(name: str) -> str:
 
 def evaluate_robustness(
     run: Path | str,
-    data: str | None = None,
+    data: DataRequest | str | None = None,
     *,
     max_images: int = MAX_IMAGES,
     seed: int = 0,

@@ -11,6 +11,7 @@ import numpy as np
 
 from hounsfield.bundle import Bundle
 from hounsfield.cohorts import Cohort
+from hounsfield.cohorts.request import DataRequest
 from hounsfield.errors import UsageError
 from hounsfield.images import Image
 from hounsfield.inference import open_predictor
@@ -62,13 +63,15 @@ def table_family(path: Path | str, options: Mapping[str, Any]) -> Family:
     return next(family for family, test in reversed(TESTS.items()) if test.reads(Path(path), options))
 
 
-def evaluate_run(run: Path | str, data: str | None = None, *, progress: Progress = silent, **options: Any) -> Tested:
+def evaluate_run(
+    run: Path | str, data: DataRequest | str | None = None, *, progress: Progress = silent, **options: Any
+) -> Tested:
     """Run the bundle of a run on test images, and measure it.
 
     Args:
         run: the run folder.
-        data: other DATA, all rows of which are tested, or its test rows where it comes with splits; ``None`` for the
-            test rows of the run's own data.
+        data: other DATA, perhaps with the options that say how it is read; all rows are tested, or its test rows where
+            it comes with splits. ``None`` for the test rows of the run's own data.
         progress: told of the images.
         options: ``threshold`` (the bundle's where not given), ``num_replicates``, ``seed`` and ``confidence`` of the
             intervals, and those that ``TESTS`` names for the run's family, such as ``overlap`` of a detector.

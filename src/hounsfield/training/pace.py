@@ -1,7 +1,7 @@
 """How many epochs a network is trained for, where the time is limited: decided by its measured pace as it goes.
 
 Every decision is kept, and a training that is given decisions follows them instead of the clock: continued or repeated,
-it becomes the same.
+it gives the same result.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-# What follows the epochs: predicting an image, in shares of the time to train on one, and the bundle and its files,
-# in seconds, or in shares of what the first epoch took for compiling, which tells how busy the machine is.
-PREDICTION_SHARE, FINISH_SECONDS, FINISH_SHARE = 0.4, 5.0, 0.8
+# What follows the epochs: predicting an image, as a share of the time to train on one; the bundle and its files, in
+# seconds, or as a share of the first epoch's time for compiling, which shows how busy the machine is.
+PREDICTION_SHARE, FINISH_SECONDS, FINISH_SHARE = 0.4, 8.0, 0.8
 # Epochs are added only in this first part of the schedule, and only if there are so many more: later ones, at low
 # learning rates, bring little.
 EXTENDED_PART, EXTENDED_SHARE = 0.5, 0.1
-# What an epoch takes beside its steps, as far as the first one can tell: validation and the average.
+# An epoch with validation and the averaging of weights, relative to its steps; for the first epoch.
 FIRST_SURPLUS = 1.3
-# The pace is that of so many last epochs.
+# The pace is the mean over this many last epochs.
 RECENT = 3
 
 # Epochs that were trained → epochs in all, as decided then.
@@ -62,13 +62,13 @@ class Pace:
 
     @property
     def total(self) -> int:
-        """Epochs in all, as far as is decided."""
+        """Epochs in all, as decided so far."""
         return self.decided[-1][1] if self.decided else self.epochs
 
     def place(self, done: int) -> float:
         """The part of the schedule, from 0 to 1, that is behind the network after so many epochs.
 
-        What is left of the schedule when a decision falls is spread evenly over the epochs that are left then.
+        At each decision, the rest of the schedule is spread evenly over the remaining epochs.
         """
         since, place, total = self._stretch(done)
         return place + (1 - place) * (done - since) / max(total - since, 1)
@@ -106,7 +106,7 @@ class Pace:
         predicting = PREDICTION_SHARE * pace / self.limit.num_images * self.limit.num_predicted
         finish = predicting + max(FINISH_SECONDS, FINISH_SHARE * compiling)
         left = self.limit.seconds - (self.clock() - self._started) - finish
-        wanted = min(self.epochs, max(done, done + int(left / pace + 0.5)))
+        wanted = min(self.epochs, max(done, done + int(left / pace)))
         if self.decided and not self._worthwhile(done, wanted):
             return False
         self.decided.append((done, wanted))
@@ -120,7 +120,7 @@ class Pace:
 
 
 class Stopwatch:
-    """Measures the pace of the epochs of one training; called after each batch, it passes the call on."""
+    """Measures the epochs of one training; called after each batch, it passes the call on."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []

@@ -63,9 +63,10 @@ def train(  # noqa: PLR0913 - what a user may want to say of a training
     network: str | None = None,
     seed: int | None = None,
     changes: Sequence[str] = (),
+    started: float | None = None,
     progress: Progress = silent,
 ) -> Run:
-    """Train, evaluate and bundle a network: a classifier, or a detector where the data has boxes.
+    """Train, evaluate and bundle a network for labels, values or boxes, as the data has them.
 
     Args:
         request: DATA, or a request with its options.
@@ -76,13 +77,14 @@ def train(  # noqa: PLR0913 - what a user may want to say of a training
         network: overrides the planner's network, where no plan is given.
         seed: of the split and the training; where not given, that of the plan, or 0.
         changes: ``field=value`` of the plan, set by hand.
+        started: reading of ``time.monotonic`` from which the minutes count; by default that of the call.
         progress: told of all that takes long.
 
     Raises:
         UsageError: a network or another effort is asked for beside a plan, which has its own.
         CohortError, PlanError, RunError, ResourceError: see their messages.
     """
-    started = time.monotonic()
+    started = time.monotonic() if started is None else started
     if plan is not None and (network is not None or effort is not None):
         raise UsageError(
             "A plan has its own network and effort: give the plan, or the network and the effort; single fields change "
@@ -90,6 +92,7 @@ def train(  # noqa: PLR0913 - what a user may want to say of a training
         )
     if not isinstance(request, DataRequest):
         request = DataRequest(str(request))
+    request = request.with_settings()
     check_changes(changes)
     check_network(network)
     seed = seed if seed is not None else plan.seed if plan is not None else 0
