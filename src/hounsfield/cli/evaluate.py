@@ -30,7 +30,9 @@ CONFIDENCE = 0.95
 def command(  # noqa: PLR0917 - Typer takes every option as a parameter
     target: Annotated[
         Path,
-        typer.Argument(metavar="RUN_OR_TABLE", help="A run folder, or a table of predictions or of findings."),
+        typer.Argument(
+            metavar="RUN_OR_TABLE", help="A run folder, or a table of predictions, findings or compared masks."
+        ),
     ],
     data: Annotated[str | None, typer.Argument(help="Other data to test a run on; by default its test split.")] = None,
     output: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for metrics.json and the figures.")] = None,
@@ -59,6 +61,14 @@ def command(  # noqa: PLR0917 - Typer takes every option as a parameter
             help="Detection: the IoU from which a finding hits an object.", min=0.01, max=0.99, show_default="0.5"
         ),
     ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            help="Segmentation: the distance in mm within which surfaces agree, for surface Dice.",
+            min=0,
+            show_default="1",
+        ),
+    ] = None,
     replicates: Annotated[int, typer.Option(help="Bootstrap replicates.", min=100)] = 2000,
     confidence: Annotated[
         float, typer.Option(help="Nominal coverage of the intervals.", min=0.5, max=0.999)
@@ -79,7 +89,7 @@ def command(  # noqa: PLR0917 - Typer takes every option as a parameter
     """
     _check_output(output)
     common = {"num_replicates": replicates, "confidence": confidence, "seed": seed}
-    given = {"threshold": threshold, "criterion": criterion, "overlap": overlap}
+    given = {"threshold": threshold, "criterion": criterion, "overlap": overlap, "tolerance": tolerance}
     of_runs, of_tables = {"interventions": interventions or None}, {"task": task, "truth": truth}
     if target.is_dir():
         _refuse(target, "a run", "tables", of_tables)
