@@ -33,7 +33,9 @@ CONFIDENCE = 0.95
 def command(
     target: Annotated[
         Path,
-        typer.Argument(metavar="RUN_OR_TABLE", help="A run folder, or a table of predictions or of findings."),
+        typer.Argument(
+            metavar="RUN_OR_TABLE", help="A run folder, or a table of predictions, findings or compared masks."
+        ),
     ],
     *,
     request: DataRequest | None,
@@ -63,6 +65,14 @@ def command(
             help="Detection: the IoU from which a finding hits an object.", min=0.01, max=0.99, show_default="0.5"
         ),
     ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            help="Segmentation: the distance in mm within which surfaces agree, for surface Dice.",
+            min=0,
+            show_default="1",
+        ),
+    ] = None,
     replicates: Annotated[int, typer.Option(help="Bootstrap replicates.", min=100)] = 2000,
     confidence: Annotated[
         float, typer.Option(help="Nominal coverage of the intervals.", min=0.5, max=0.999)
@@ -84,7 +94,7 @@ def command(
     _check_output(output)
     require_data(request)
     common = {"num_replicates": replicates, "confidence": confidence, "seed": seed}
-    given = {"threshold": threshold, "criterion": criterion, "overlap": overlap}
+    given = {"threshold": threshold, "criterion": criterion, "overlap": overlap, "tolerance": tolerance}
     of_runs, of_tables = {"interventions": interventions or None}, {"task": task, "truth": truth}
     if target.is_dir():
         _refuse(target, "a run", "tables", of_tables)

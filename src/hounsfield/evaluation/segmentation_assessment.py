@@ -105,9 +105,10 @@ def segmentation_title(name: str, labels: Sequence[str], unit: str, tolerance: f
     if name not in stems:
         return name
     stem, ending = stems[name]
-    size, length = ("volume" if unit in {"ml", "voxels"} else "area"), ("mm" if unit in {"ml", "mm²"} else unit)
-    title = FIGURES[stem].title.format(size=size, unit=unit, length=length)
-    return f"{title}{f' at {tolerance:g} {length}' if stem == 'nsd' else ''}{ending}"
+    length = "mm" if unit in {"ml", "mm²"} else unit
+    at = f" at {tolerance:g} {length}" if stem == "nsd" else ""
+    units = {"": "", "length": f", {length}", "size": f", {unit}"}
+    return f"{FIGURES[stem].title}{at}{units[FIGURES[stem].unit]}{ending}"
 
 
 def of_label(name: str, label: str) -> str:

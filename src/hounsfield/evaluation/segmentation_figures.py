@@ -25,12 +25,12 @@ class Figure:
     """One figure of a label.
 
     Attributes:
-        title: for tables; "{unit}" stands for that of sizes.
+        title: for tables.
         kind: how its interval is found.
         weighted: columns and weights (n, R) to (R,).
         defined: columns to (n,), which cases it rests on.
         mean: whether the mean over labels is a figure too; sizes of different labels are not averaged.
-        higher: whether more is better; ``None`` where neither is.
+        unit: "length" of distances, "size" of volumes and areas.
     """
 
     title: str
@@ -38,7 +38,7 @@ class Figure:
     weighted: Weighted
     defined: Callable[[Columns], Booleans]
     mean: bool = True
-    higher: bool | None = True
+    unit: Literal["", "length", "size"] = ""
 
 
 def _averaged(name: str) -> Weighted:
@@ -88,8 +88,24 @@ def _all(columns: Columns) -> Booleans:
     return np.ones(len(columns["dice"]), bool)
 
 
+def _of(name: str) -> Callable[[Columns], Floats]:
+    return lambda columns: columns[name]
+
+
+def _twice(name: str) -> Callable[[Columns], Floats]:
+    return lambda columns: 2 * columns[name]
+
+
+def _some(name: str) -> Callable[[Columns], Booleans]:
+    return lambda columns: columns[name] > 0
+
+
 def _lesions(columns: Columns) -> Floats:
-    return columns["lesions_true"] + columns["lesions_predicted"]
+    return np.asarray(columns["lesions_true"] + columns["lesions_predicted"])
+
+
+def _any_lesion(columns: Columns) -> Booleans:
+    return np.asarray(_lesions(columns) > 0)
 
 
 # Name in ``metrics.json`` -> figure, in the order of tables; ``missed``, ``false`` and ``size_error`` are made by
@@ -98,43 +114,26 @@ FIGURES: dict[str, Figure] = {
     "dice": Figure("Dice", "mean", _averaged("dice"), _has("dice")),
     "iou": Figure("IoU", "mean", _averaged("iou"), _has("iou")),
     "nsd": Figure("Surface Dice", "mean", _averaged("nsd"), _has("nsd")),
-    "hd95": Figure("HD95, median ({length})", "median", _median("hd95"), _has("hd95"), higher=False),
-    "assd": Figure("Surface distance, median ({length})", "median", _median("assd"), _has("assd"), higher=False),
-    "missed": Figure("Missed entirely, of cases with it", "share", _averaged("missed"), _has("missed"), higher=False),
-    "false": Figure("Drawn, of cases without it", "share", _averaged("false"), _has("false"), higher=False),
-    "size_error": Figure("Relative {size} error", "mean", _averaged("size_error"), _has("size_error"), higher=False),
+    "hd95": Figure("HD95 (median)", "median", _median("hd95"), _has("hd95"), unit="length"),
+    "assd": Figure("Surface distance (median)", "median", _median("assd"), _has("assd"), unit="length"),
+    "missed": Figure("Missed entirely, of images with it", "share", _averaged("missed"), _has("missed")),
+    "false": Figure("Drawn, of images without it", "share", _averaged("false"), _has("false")),
+    "size_error": Figure("Relative size error", "mean", _averaged("size_error"), _has("size_error")),
     "lesion_sensitivity": Figure(
-        "Lesion sensitivity",
-        "ratio",
-        _ratio(lambda columns: columns["lesions_found"], lambda columns: columns["lesions_true"]),
-        lambda columns: columns["lesions_true"] > 0,
+        "Lesion sensitivity", "ratio", _ratio(_of("lesions_found"), _of("lesions_true")), _some("lesions_true")
     ),
     "lesion_precision": Figure(
-        "Lesion precision",
-        "ratio",
-        _ratio(lambda columns: columns["lesions_found"], lambda columns: columns["lesions_predicted"]),
-        lambda columns: columns["lesions_predicted"] > 0,
+        "Lesion precision", "ratio", _ratio(_of("lesions_found"), _of("lesions_predicted")), _some("lesions_predicted")
     ),
-    "lesion_f1": Figure(
-        "Lesion F1",
-        "ratio",
-        _ratio(lambda columns: 2 * columns["lesions_found"], _lesions),
-        lambda columns: _lesions(columns) > 0,
-    ),
-    "pq": Figure(
-        "Panoptic quality",
-        "ratio",
-        _ratio(lambda columns: 2 * columns["lesions_iou"], _lesions),
-        lambda columns: _lesions(columns) > 0,
-    ),
-    "size_bias": Figure("Bias of {size} ({unit})", "mean", _of_sizes(values.mean_error), _all, mean=False, higher=None),
-    "loa_low": Figure(
-        "Lower limit of agreement ({unit})", "mean", _of_sizes(values.lower_limit), _all, mean=False, higher=None
-    ),
+    "lesion_f1": Figure("Lesion F1", "ratio", _ratio(_twice("lesions_found"), _lesions), _any_lesion),
+    "pq": Figure("Panoptic quality", "ratio", _ratio(_twice("lesions_iou"), _lesions), _any_lesion),
+    "size_bias": Figure("Size bias", "mean", _of_sizes(values.mean_error), _all, mean=False, unit="size"),
+    "loa_low": Figure("Lower limit of agreement", "mean", _of_sizes(values.lower_limit), _all, mean=False, unit="size"),
     "loa_high": Figure(
-        "Upper limit of agreement ({unit})", "mean", _of_sizes(values.upper_limit), _all, mean=False, higher=None
+        "Upper limit of agreement", "mean", _of_sizes(values.upper_limit), _all, mean=False, unit="size"
     ),
 }
+TITLES = {name: figure.title for name, figure in FIGURES.items()}
 
 
 def label_columns(columns: Columns) -> dict[str, Floats]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
@@ -32,7 +34,7 @@ def grade_counts(assessment: ValueAssessment) -> npt.NDArray[np.int64]:
 
 
 def groups_figure(found: ValueGroups) -> Figure | None:
-    """Draw the errors of groups with their intervals; ``None`` where there are no groups."""
+    """Draw the means of groups with their intervals; ``None`` where there are no groups."""
     if not found.attributes:
         return None
     rows = [
@@ -41,7 +43,12 @@ def groups_figure(found: ValueGroups) -> Figure | None:
     ]
     differing = {gap.group for gap in found.findings}
     marked = frozenset(name for name, _ in rows if name.rpartition(" (")[0] in differing)
-    return forest_figure(rows[:MOST_GROUPS], PANELS, marked)
+    return forest_figure(rows[:MOST_GROUPS], panel_titles(found.titles), marked)
+
+
+def panel_titles(titles: Mapping[str, str]) -> dict[str, str]:
+    """The names of what groups are compared by, as titles of panels."""
+    return {name: title[:1].upper() + title[1:] for name, title in titles.items()}
 
 
 def agreement_figure(assessment: ValueAssessment) -> Figure:

@@ -14,9 +14,10 @@ from hounsfield.progress import Progress
 from hounsfield.reports.base import Answer, Cases, Read
 from hounsfield.reports.sections.content import Block, Section, Table, listed, with_interval
 from hounsfield.reports.sections.data import NAMES, label_counts, quartiles
+from hounsfield.reports.sections.mean_groups import groups_section
 from hounsfield.reports.sections.value_answers import ANSWERS, words
 from hounsfield.reports.sections.value_cases import value_cases
-from hounsfield.reports.sections.value_results import groups_section, ranges_section, results_section
+from hounsfield.reports.sections.value_results import ranges_section, results_section
 from hounsfield.reports.sections.value_training import training_section
 from hounsfield.reports.sections.wording import FEW, given_image, share_of, tested_on
 from hounsfield.reports.value_figures import value_figures

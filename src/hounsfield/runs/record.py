@@ -14,12 +14,13 @@ from hounsfield.runs.base import SPLITS, RunRecord, read_file
 from hounsfield.runs.boxes import BoxRun
 from hounsfield.runs.labels import LabelRun
 from hounsfield.runs.manifest import check_run
+from hounsfield.runs.masks import MaskRun
 from hounsfield.runs.values import ValueRun
 from hounsfield.tasks import Family, family_of
 from hounsfield.textfiles import parse_json, read_text
 
 # What a run of each family holds beside what all hold.
-RUNS: dict[Family, type[RunRecord]] = {"labels": LabelRun, "values": ValueRun, "boxes": BoxRun}
+RUNS: dict[Family, type[RunRecord]] = {"labels": LabelRun, "values": ValueRun, "boxes": BoxRun, "masks": MaskRun}
 # Files that further commands leave in a run, each with the command that makes it.
 ADDITIONS = {
     "bias": "bias.json",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,12 +24,12 @@ def training_section(run: BoxRun) -> Section:
 
 def _blocks(run: BoxRun) -> Iterator[Block]:
     history = run.history
-    chosen = next((name for name in CHOSEN_BY if name in history and history[name].notna().any()), None)
+    chosen = chosen_measure(history, CHOSEN_BY)
     kept = "" if chosen is None else " The epoch with the highest average precision on validation images is kept."
     yield Drawing(
         svg_of(learning_curves(history), "learning", "Learning curves"),
         f"Loss on training images and average precision on validation images, against the epoch.{kept}",
-        _epochs(history, chosen),
+        epoch_table(history, chosen),
         wide=True,
     )
     # The log gives a command with each suggestion; a page needs no path of this machine.
@@ -41,8 +41,13 @@ def _blocks(run: BoxRun) -> Iterator[Block]:
         yield _anchor_table(run.bundle.settings)
 
 
-def _epochs(history: pd.DataFrame, chosen: str | None) -> Table:
-    """First, chosen and last epoch."""
+def chosen_measure(history: pd.DataFrame, names: Sequence[str]) -> str | None:
+    """The first of some columns that a history has values of."""
+    return next((name for name in names if name in history and history[name].notna().any()), None)
+
+
+def epoch_table(history: pd.DataFrame, chosen: str | None) -> Table:
+    """First and last epoch, and that with the highest value of the chosen column."""
     shown = [name for name in map(str, history.columns) if name not in {"epoch", "member", "seconds"}]
     rows = {"first": 0, "last": len(history) - 1}
     if chosen is not None:

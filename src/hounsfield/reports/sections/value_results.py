@@ -4,30 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
 from hounsfield.evaluation.value_uncertainty import ValueUncertainty
 from hounsfield.reports.sections.content import (
     Block,
-    Callout,
     Drawing,
     Matrix,
     Paragraph,
-    Points,
     Section,
     Table,
-    number,
     percent,
-    with_interval,
 )
-from hounsfield.reports.sections.data import has_groups
-from hounsfield.reports.sections.drawings import forest_figure
-from hounsfield.reports.sections.groups import MOST_GROUPS, NO_GROUPS, NOT_LOOKED
 from hounsfield.reports.sections.metric_table import metric_table, on_what
 from hounsfield.reports.svg import svg_of
-from hounsfield.reports.value_figures import PANELS, agreement_figure, bland_altman_figure, grade_counts
+from hounsfield.reports.value_figures import agreement_figure, bland_altman_figure, grade_counts
 from hounsfield.runs.values import ValueRun
 
 # Bins of true values, by which errors are listed.
@@ -103,51 +95,3 @@ def _range_cells(run: ValueRun, kept: ValueUncertainty, coverage: float) -> tupl
     low, high = limits.grades(rows[[f"p_{label}" for label in test.labels]].to_numpy(np.float64))
     held = (low <= test.truth) & (test.truth <= high)
     return f"{(high - low + 1).mean():.2f} grades on average", percent(float(held.mean()), 1)
-
-
-def groups_section(run: ValueRun) -> Section:
-    """For which groups of patients the model performs worse."""
-    found = run.additions.get("bias")
-    command = f"hounsfield evaluate {run.testable}"
-    if found and found["attributes"]:
-        return Section("subgroups", "Subgroups", tuple(_group_blocks(found)))
-    known = has_groups(run)
-    title, text = ("Not examined yet", NOT_LOOKED) if known else ("No groups to compare", NO_GROUPS)
-    return Section("subgroups", "Subgroups", (Callout("note", title, text.format(command=command)),))
-
-
-def _group_blocks(found: Mapping[str, Any]) -> Iterator[Block]:
-    yield Points(tuple(str(line).strip() for line in found["lines"]))
-    rows = [(f"{group['group']} ({group['patients']:,})", group["figures"]) for group in _with_all(found)]
-    differing = {finding["group"] for finding in found["findings"]}
-    marked = frozenset(name for name, _ in rows if name.rpartition(" (")[0] in differing)
-    cells = [
-        (name, *(with_interval(figures[key]) for key in PANELS), figures["mae"].get("note", ""))
-        for name, figures in rows
-    ]
-    yield Drawing(
-        svg_of(forest_figure(rows[:MOST_GROUPS], PANELS, marked), "subgroups", "Performance by group"),
-        "Mean absolute error and mean error (predicted − true) by group with 95 % intervals; the number of patients in "
-        "brackets. Diamond: differs beyond chance. Grey circle: too small to judge.",
-        Table("", ("group (patients)", *PANELS.values(), ""), tuple(cells)),
-        wide=True,
-    )
-    gaps = found["gaps"][:10]
-    if gaps:
-        yield Table(
-            "Most significant differences",
-            ("group", "figure", "in group", "others", "difference", "adjusted p"),
-            tuple(_gap_row(gap) for gap in gaps),
-            f"Of {len(found['gaps']):,} comparisons, adjusted by {found['correction']}; significant below "
-            f"{found['significance']:g}.",
-        )
-
-
-def _with_all(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [found["overall"], *found["groups"]]
-
-
-def _gap_row(gap: Mapping[str, Any]) -> tuple[str, ...]:
-    difference = with_interval({"value": gap["value"], "low": gap["low"], "high": gap["high"]})
-    sure = "below 0.0001" if gap["adjusted"] < 1e-4 else f"{gap['adjusted']:.4f}"
-    return (gap["group"], PANELS[gap["metric"]], number(gap["inside"]), number(gap["outside"]), difference, sure)
