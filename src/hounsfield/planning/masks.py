@@ -184,8 +184,8 @@ CONSTANT: dict[str, Decision[Any]] = {
 def _epochs(found: Fingerprint, rank: int, budget: Budget, passes: Passes | None) -> dict[str, Decision[Any]]:
     epochs = passes.epochs if passes else int(np.clip(round(budget.images[rank] / found.num_readable), *EPOCHS))
     why = (
-        f"{found.num_readable:,} patches in an epoch; this effort shows the network {budget.images[rank]:,} patches, in "
-        f"{EPOCHS[0]} to {EPOCHS[1]} passes"
+        f"{found.num_readable:,} patches in an epoch; this effort shows the network {budget.images[rank]:,} patches, "
+        f"in {EPOCHS[0]} to {EPOCHS[1]} passes"
     )
     return {
         "epochs": Decision(epochs, passes.why if passes else why),
@@ -277,11 +277,8 @@ def _reduction(
     masks: TrainingMasks, spacing: npt.NDArray[np.float64] | None, typical: npt.NDArray[np.float64], shape: Shape
 ) -> float:
     """By which factor images are made smaller, so that a patch sees enough of one: 1 where it does."""
-    seen = (
-        max(side / (SEEN_SHARE * length) for side, length in zip(shape.patch, typical, strict=True) if length > 1)
-        if (typical > 1).any()
-        else 1.0
-    )
+    shares = [side / length for side, length in zip(shape.patch, typical, strict=True) if length > 1]
+    seen = max(shares, default=1.0) / SEEN_SHARE
     smallest = min(_structure_lengths(masks, spacing))
     factor = max(min(1.0, seen), min(1.0, SHORTEST_STRUCTURE / smallest))
     return float(factor) if factor < 1 / SAME_SPACING else 1.0
@@ -362,7 +359,7 @@ def network_of(plan: MaskPlan) -> keras.Model:
 
 
 def memory_mb(plan: MaskPlan, network: keras.Model) -> float:
-    """Resident memory that a training takes, within a factor of 2: what every layer puts out is kept for its gradient."""
+    """Resident memory that a training takes, within a factor of 2: what layers put out is kept for their gradients."""
     values = sum(int(np.prod(layer.output.shape[1:])) for layer in network.layers)
     size = 4 if plan.precision == "float32" else 2
     return 900 + (plan.batch_size * values * size * 2 + network.count_params() * 16) / 2**20
@@ -414,7 +411,7 @@ def expect(plan: MaskPlan, facts: Facts) -> MaskPlan:
     disk = facts.num_prepared * pixels * (4 * plan.input_shape[-1] + channels) / 2**20
     patches = plan.epochs * min(num_rows, plan.epoch_images or num_rows)
     told = (
-        f"within a factor of 2: at most {patches:,} patches at {multiply_adds(network) / 1e6:.0f} million multiply-adds "
-        f"on {Hardware.here(accelerators()).describe()}"
+        f"within a factor of 2: at most {patches:,} patches at {multiply_adds(network) / 1e6:.0f} million "
+        f"multiply-adds on {Hardware.here(accelerators()).describe()}"
     )
     return plan.expecting(seconds, memory_mb(plan, network), disk, work=told, num_prepared=facts.num_prepared)

@@ -50,8 +50,9 @@ def _cut(lengths: Sequence[float], spacing: Sequence[float], side: float) -> lis
 def reduced(lengths: Sequence[float], spacing: Sequence[float]) -> Shape:
     """How a patch of about this shape is reduced stage by stage; it is rounded up to what the strides divide.
 
-    The rules of nnU-Net (Isensee et al., 2021, supplementary note 2): an axis is halved while it keeps 4 pixels, but one
-    along which pixels lie further apart only once the others have caught up, and until then kernels are 1 along it.
+    The rules of nnU-Net (Isensee et al., 2021, supplementary note 2): an axis is halved while it keeps 4 pixels, but
+    one along which pixels lie further apart only once the others have caught up, and until then kernels are 1 along
+    it.
     """
     sides, steps = np.maximum(np.ceil(np.asarray(lengths, float)), 1.0), np.asarray(spacing, float)
     strides: list[tuple[int, ...]] = []

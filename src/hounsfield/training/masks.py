@@ -16,8 +16,8 @@ from hounsfield.errors import PlanError, ResourceError
 from hounsfield.evaluation.mask_uncertainty import MaskUncertainty
 from hounsfield.evaluation.novelty import Novelty
 from hounsfield.evaluation.segmentation_assessment import SegmentationAssessment
-from hounsfield.inference import Segmenter, check_bfloat16
-from hounsfield.inference.masks import COVERAGE
+from hounsfield.inference import check_bfloat16
+from hounsfield.inference.masks import COVERAGE, Segmenter
 from hounsfield.planning.masks import JUDGED, REVISITED, memory_mb, network_of
 from hounsfield.plans.masks import MaskPlan
 from hounsfield.progress import Progress
@@ -170,16 +170,14 @@ def remarks(
         return []
     cases, errors, held = raw["test"].cases, [], []
     for number, (expected, dice) in enumerate(zip(cases["expected"], cases["dice"], strict=True)):
-        told = known.predicted_dice(number % len(job.plan.labels), expected, COVERAGE)
-        if told is not None and math.isfinite(dice):
-            errors.append(abs(told.value - dice))
-            held.append(told.low <= dice <= told.high)
+        predicted = known.predicted_dice(number % len(job.plan.labels), expected, COVERAGE)
+        if predicted is not None and math.isfinite(dice):
+            errors.append(abs(predicted.value - dice))
+            held.append(predicted.low <= dice <= predicted.high)
     if not errors:
         return []
-    return [
-        f"Predicted Dice on test images: off by {np.mean(errors):.3f} on average; {sum(held):,} of {len(held):,} true "
-        f"values lie in their {COVERAGE:.0%} intervals."
-    ]
+    told = f"{sum(held):,} of {len(held):,} true values lie in their {COVERAGE:.0%} intervals"
+    return [f"Predicted Dice on test images: off by {np.mean(errors):.3f} on average; {told}."]
 
 
 def figures(job: MaskJob, bundle: Bundle, raw: RawMasks) -> dict[str, Figure]:  # noqa: ARG001 - see below
