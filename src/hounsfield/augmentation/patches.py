@@ -6,13 +6,14 @@ around it. What is drawn (``PatchPlacement``) is separate from its use, so it ca
 
 from __future__ import annotations
 
+import importlib
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from hounsfield.plans.augmentation import PatchAugmentation
 
@@ -119,7 +120,7 @@ def read_mask_patch(mask: npt.NDArray[np.uint8], placement: PatchPlacement) -> n
     return _read(mask, placement, order=0, outside=OUTSIDE_LABEL)
 
 
-def _read(pixels: npt.NDArray, placement: PatchPlacement, *, order: int, outside: float) -> npt.NDArray:  # type: ignore[type-arg]
+def _read(pixels: npt.NDArray[Any], placement: PatchPlacement, *, order: int, outside: float) -> npt.NDArray[Any]:
     shape, rank = placement.shape, len(placement.shape)
     corners = (
         placement.offset + np.array(list(itertools.product(*((0, side - 1) for side in shape)))) @ placement.matrix.T
@@ -139,6 +140,7 @@ def _read(pixels: npt.NDArray, placement: PatchPlacement, *, order: int, outside
         inside = tuple(slice(max(s, 0), s + n) for s, n in zip(start, part.shape, strict=False))
         patch[inside] = part
         return patch
+    ndimage: Any = importlib.import_module("scipy.ndimage")
     for channel in range(pixels.shape[-1]):
         ndimage.affine_transform(
             part[..., channel],

@@ -11,7 +11,7 @@ from hounsfield.plans.augmentation import PATCH_STRENGTHS, Augmentation, PatchAu
 from hounsfield.plans.base import BasePlan
 
 # The one network there is.
-NETWORK = "residual_unet"
+NETWORK: Literal["residual_unet"] = "residual_unet"
 # Changes of values, which leave every pixel in its place.
 INTENSITIES = ("brightness", "contrast", "gamma", "sharpness", "noise", "unchanged_share")
 
