@@ -20,10 +20,10 @@ def command(
     from hounsfield.cli.console import progress_bars
     from hounsfield.cli.options import require_family
     from hounsfield.cli.results import tell
-    from hounsfield.plans.loading import load_plan
+    from hounsfield.plans.loading import CLASSIFIERS, load_plan
     from hounsfield.runs.folder import RunFolder
 
-    require_family("forecast", run, load_plan(RunFolder.open(run).plan).family, ("labels",))
+    require_family("forecast", run, load_plan(RunFolder.open(run).plan).family, CLASSIFIERS)
     announce_backend()
     from hounsfield.training.forecast import forecast
 
