@@ -1,4 +1,4 @@
-"""A small plan made by hand, and a small cohort that it fits, for tests of planning and training."""
+"""A small plan made by hand, a small cohort that it fits, and a fingerprint, for tests of planning and training."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hounsfield.cohorts.fingerprint import Distribution, Fingerprint
 from hounsfield.plans.augmentation import Augmentation
 from hounsfield.plans.labels import Plan
 from hounsfield.preprocessing import Pipeline
@@ -39,6 +40,42 @@ def hand_made_plan(**changes: Any) -> Plan:
         "precision": "float32",
     }
     return Plan(**usual | changes)
+
+
+def seen(**changes: Any) -> Fingerprint:
+    """The fingerprint of 1,000 grey radiographs of 400×320 of 500 patients."""
+    values = Distribution.of([0.0, 100.0, 200.0])
+    usual: dict[str, Any] = dict.fromkeys(("constant", "clipped", "not_finite", "bad"), ())
+    usual |= dict.fromkeys(("minimum", "maximum", "mean", "deviation", "low", "high"), values)
+    usual |= {
+        "name": "cohort",
+        "kind": "table",
+        "task": "binary",
+        "labels": ("normal", "opacity"),
+        "num_images": 1000,
+        "num_readable": 1000,
+        "num_patients": 500,
+        "num_studies": None,
+        "splits": {"train": 1000},
+        "balance": {"train": {"normal": 500, "opacity": 500}},
+        "rank": 2,
+        "ranks": {2: 1000},
+        "shapes": {(400, 320): 1000},
+        "min_shape": (400, 320),
+        "median_shape": (400, 320),
+        "max_shape": (400, 320),
+        "spacing": None,
+        "num_spacing": 0,
+        "orientations": {},
+        "modality": "DX",
+        "modalities": {"DX": 1000},
+        "channels": 1,
+        "channel_counts": {1: 1000},
+        "num_grey": 1000,
+        "dtypes": {"uint8": 1000},
+        "bits": {8: 1000},
+    }
+    return Fingerprint(**usual | changes)
 
 
 # Compiles in a moment, for tests that are not about the network.

@@ -66,7 +66,7 @@ LAYERS = {
     "detection": {"augmentation", "models", "plans"},
     "segmentation": {"models"},
     "onnx_export": {"openvino_runtime"},
-    "planning": {"images", "preprocessing", "cohorts", "plans", "augmentation", "models", "detection"},
+    "planning": {"images", "preprocessing", "cohorts", "plans", "augmentation", "models", "detection", "segmentation"},
     "bundle": {"images", "preprocessing", "evaluation", "onnx_export"},
     "runs": {"evaluation", "bundle", "plans"},
     "inference": {"images", "preprocessing", "evaluation", "drawing", "onnx_export", "openvino_runtime", "bundle"},

@@ -23,7 +23,7 @@ from hounsfield.planning.speed import Speed
 from hounsfield.plans.augmentation import STRENGTHS
 from hounsfield.plans.base import EFFORT_MINUTES, Effort
 from hounsfield.plans.labels import Plan
-from plans import hand_made_plan
+from plans import hand_made_plan, seen
 
 # The file
 
@@ -139,42 +139,6 @@ def test_a_plan_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 # The planner
-
-
-def seen(**changes: Any) -> Fingerprint:
-    """The fingerprint of 1,000 grey radiographs of 400×320 of 500 patients."""
-    values = Distribution.of([0.0, 100.0, 200.0])
-    usual: dict[str, Any] = dict.fromkeys(("constant", "clipped", "not_finite", "bad"), ())
-    usual |= dict.fromkeys(("minimum", "maximum", "mean", "deviation", "low", "high"), values)
-    usual |= {
-        "name": "cohort",
-        "kind": "table",
-        "task": "binary",
-        "labels": ("normal", "opacity"),
-        "num_images": 1000,
-        "num_readable": 1000,
-        "num_patients": 500,
-        "num_studies": None,
-        "splits": {"train": 1000},
-        "balance": {"train": {"normal": 500, "opacity": 500}},
-        "rank": 2,
-        "ranks": {2: 1000},
-        "shapes": {(400, 320): 1000},
-        "min_shape": (400, 320),
-        "median_shape": (400, 320),
-        "max_shape": (400, 320),
-        "spacing": None,
-        "num_spacing": 0,
-        "orientations": {},
-        "modality": "DX",
-        "modalities": {"DX": 1000},
-        "channels": 1,
-        "channel_counts": {1: 1000},
-        "num_grey": 1000,
-        "dtypes": {"uint8": 1000},
-        "bits": {8: 1000},
-    }
-    return Fingerprint(**usual | changes)
 
 
 def make_plan(found: Fingerprint, *, num_images: int | None = None, **wish: Any) -> Plan:

@@ -98,7 +98,7 @@ def make(facts: Facts, wish: Wish) -> MaskPlan:
     counted = _counting(facts, patches)
 
     def plan_of(rung: Rung[Budget], passes: Passes | None) -> MaskPlan:
-        return MaskPlan.decided(_decisions(counted, wish, rung, passes, patches))
+        return MaskPlan.decided(_decisions(facts, wish, rung, passes, patches))
 
     plan = fit_to_time(_ladder(wish), plan_of, lambda plan: _timing(plan, counted), counted, wish)
     return expect(plan, facts)
@@ -169,7 +169,7 @@ def _decisions(
         "foreground_share": Decision(FOREGROUND_SHARE, f"each label as often as another: {_told_sizes(found, masks)}"),
         "precision": Decision(speed.precision, speed.describe()),
     }
-    return CONSTANT | decided | _epochs(found, rank, budget, passes)
+    return CONSTANT | decided | _epochs(patches * found.num_readable, rank, budget, passes)
 
 
 CONSTANT: dict[str, Decision[Any]] = {
@@ -181,10 +181,10 @@ CONSTANT: dict[str, Decision[Any]] = {
 }
 
 
-def _epochs(found: Fingerprint, rank: int, budget: Budget, passes: Passes | None) -> dict[str, Decision[Any]]:
-    epochs = passes.epochs if passes else int(np.clip(round(budget.images[rank] / found.num_readable), *EPOCHS))
+def _epochs(count: int, rank: int, budget: Budget, passes: Passes | None) -> dict[str, Decision[Any]]:
+    epochs = passes.epochs if passes else int(np.clip(round(budget.images[rank] / count), *EPOCHS))
     why = (
-        f"{found.num_readable:,} patches in an epoch; this effort shows the network {budget.images[rank]:,} patches, "
+        f"{count:,} patches in an epoch; this effort shows the network {budget.images[rank]:,} patches, "
         f"in {EPOCHS[0]} to {EPOCHS[1]} passes"
     )
     return {
@@ -362,7 +362,7 @@ def memory_mb(plan: MaskPlan, network: keras.Model) -> float:
     """Resident memory that a training takes, within a factor of 2: what layers put out is kept for their gradients."""
     values = sum(int(np.prod(layer.output.shape[1:])) for layer in network.layers)
     size = 4 if plan.precision == "float32" else 2
-    return 900 + (plan.batch_size * values * size * 2 + network.count_params() * 16) / 2**20
+    return 900 + (plan.batch_size * values * size * 2 + int(network.count_params()) * 16) / 2**20
 
 
 def _timing(plan: MaskPlan, facts: Facts) -> Timing:

@@ -26,7 +26,20 @@ from hounsfield.testing.masks import RawMasks, helped_by_largest_component, kept
 from hounsfield.training.base import Choice, Job, Member, Specification, Verdict
 from hounsfield.training.segmenter import SegmenterTrainee
 
-__all__ = ["REVISITED"]
+__all__ = [
+    "REVISITED",
+    "build_network",
+    "build_store",
+    "check",
+    "choose",
+    "deploy",
+    "diagnose",
+    "figures",
+    "make_trainee",
+    "put_weights",
+    "remarks",
+    "rows",
+]
 
 # Images on which bfloat16 is compared with float32.
 CHECKED = 8

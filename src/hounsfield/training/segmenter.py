@@ -181,7 +181,7 @@ class SegmenterTrainee:
         scores = []
         for row in self._judged.tolist():
             found = sliding.segment(self._run, np.asarray(self._source.image(row)))
-            decided = sliding.decide(found.probabilities / np.float32(FULL))
+            decided = sliding.decide(np.asarray(found.probabilities / FULL, np.float32))
             scores.append(self._scores(self._source.mask(row), decided))
         means = [_mean([each for each in column if not math.isnan(each)]) for column in zip(*scores, strict=True)]
         of_labels = {f"val_dice_{label}": mean for label, mean in zip(self._plan.labels, means, strict=True)}

@@ -1,0 +1,157 @@
+"""The plan of a segmenter: what the planner decides of sizes, spacings and intensities, and what a plan refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hounsfield.cohorts.training_grids import TrainingGrids
+from hounsfield.cohorts.training_masks import TrainingMasks
+from hounsfield.errors import PlanError
+from hounsfield.hardware import Hardware
+from hounsfield.planning import Facts, Wish, make_plan
+from hounsfield.planning.masks import memory_mb, network_of
+from hounsfield.planning.speed import Speed
+from hounsfield.plans import MaskPlan
+from hounsfield.plans.base import EFFORT_MINUTES, Effort
+from plans import seen
+
+MR = {"modality": "MR", "modalities": {"MR": 40}, "labels": ("organ", "lesion"), "task": "segmentation"}
+
+
+@pytest.fixture(autouse=True)
+def _this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    speed = Speed("float32", {"float32": 2e10, "mixed_bfloat16": 1e10})
+    monkeypatch.setattr("hounsfield.planning.masks.measure_speed", lambda *_: speed)
+    monkeypatch.setattr(Hardware, "here", classmethod(lambda cls, _: cls(2, 2**33, ())))
+
+
+def planned(
+    shape: tuple[int, ...],
+    spacing: tuple[float, ...] | np.ndarray | None,
+    *,
+    pixels: tuple[int, int] = (30_000, 500),
+    masks: dict[str, Any] | None = None,
+    found: dict[str, Any] | None = None,
+    **wish: Any,
+) -> MaskPlan:
+    """The plan for 40 images of one shape, and of one spacing or of a row each."""
+    count, rank = 40, len(shape)
+    grids = TrainingGrids(
+        np.arange(count),
+        np.tile(np.arange(rank), (count, 1)),
+        np.tile(shape, (count, 1)),
+        None if spacing is None else np.broadcast_to(spacing, (count, rank)).astype(float),
+        rank == 3,
+    )
+    values = np.random.default_rng(0).normal(60, 20, (4000, 1)).astype(np.float32)
+    usual: dict[str, Any] = {"overlapping": False, "channels": 1, "intensities": values}
+    truth = TrainingMasks(grids, np.tile(pixels, (count, 1)), **usual | (masks or {}))
+    sizes = {"shapes": {shape: count}, "min_shape": shape, "median_shape": shape, "max_shape": shape}
+    counts: dict[str, Any] = {"num_readable": count, "num_grey": count, "num_images": count}
+    counts |= {"rank": rank, "ranks": {rank: count}}
+    plan = make_plan(Facts(seen(**sizes | counts | MR | (found or {})), truth), Wish(**wish), "segmentation")
+    assert isinstance(plan, MaskPlan)
+    return plan
+
+
+def steps(plan: MaskPlan) -> list[str]:
+    return [step["name"] for step in plan.pipeline.to_dict()["steps"]]
+
+
+def test_every_decision_has_its_reason_and_survives_its_file() -> None:
+    plan = planned((36, 50, 35), (1.0, 1.0, 1.0))
+    unasked = {"version", "seed", "reasons", "weights", "accumulate", "pacing", "epoch_images"}
+    assert set(MaskPlan.model_fields) - unasked <= set(plan.reasons)
+    assert MaskPlan.from_yaml(plan.to_yaml()) == plan
+    assert (plan.input_shape, plan.batch_size) == ((40, 56, 40, 1), 2)
+    assert steps(plan) == ["to_channels", "reorient", "percentile", "z_score"]
+
+
+def test_spacings_that_differ_are_brought_to_the_median() -> None:
+    assert "resample" not in steps(planned((60, 90, 90), (1.0, 0.5, 0.5)))
+    mixed = np.tile((1.0, 0.5, 0.5), (40, 1))
+    mixed[:10] *= 1.5
+    plan = planned((60, 90, 90), mixed)
+    assert {"name": "resample", "spacing": [1.0, 0.5, 0.5]}.items() <= plan.pipeline.to_dict()["steps"][2].items()
+    assert plan.spacing == (1.0, 0.5, 0.5)
+
+
+def test_slices_that_are_thick_are_segmented_one_by_one() -> None:
+    plan = planned((22, 256, 256), (6.5, 0.9, 0.9))
+    assert plan.input_shape[0] == 1
+    assert "each is a patch" in plan.reasons["input_shape"]
+    assert plan.batch_size > 2
+    assert network_of(plan).output_shape[0] == (None, *plan.input_shape[:-1], 3)
+
+
+def test_ct_is_cut_to_what_is_marked() -> None:
+    plan = planned((40, 60, 60), (1.0, 1.0, 1.0), found={"modality": "CT", "modalities": {"CT": 40}})
+    window, scale = plan.pipeline.to_dict()["steps"][-2:]
+    low, high = window["center"] - window["width"] / 2, window["center"] + window["width"] / 2
+    assert (low, high) == pytest.approx((60 - 2.58 * 20, 60 + 2.58 * 20), abs=5)
+    assert scale["mean"][0] == pytest.approx((60 - low) / (high - low), abs=0.02)
+    assert not plan.pipeline.needs_fit
+
+
+def test_large_images_are_made_coarser_but_not_small_structures() -> None:
+    large = planned((3000, 2400), None, pixels=(900_000, 400_000))
+    assert "zoom" in steps(large)
+    factor = next(step["factor"] for step in large.pipeline.to_dict()["steps"] if step["name"] == "zoom")
+    assert max(large.input_shape) / (3000 * factor) == pytest.approx(1 / 3, rel=0.2)
+    small = planned((3000, 2400), None, pixels=(900_000, 100))
+    assert "zoom" not in steps(small)
+
+
+def test_channels_of_several_kinds_are_kept() -> None:
+    plan = planned((40, 60, 60), (1.0, 1.0, 1.0), masks={"channels": 4}, found={"num_grey": 0})
+    assert plan.input_shape[-1] == 4
+    assert steps(plan) == ["reorient", "dataset_z_score"]
+    grey = planned((400, 300), None, masks={"channels": 3})
+    assert grey.input_shape[-1] == 1
+
+
+def test_labels_that_overlap_are_outputs_of_their_own() -> None:
+    plan = planned((40, 60, 60), (1.0, 1.0, 1.0), masks={"overlapping": True})
+    assert plan.num_outputs == 2
+    assert planned((40, 60, 60), (1.0, 1.0, 1.0)).num_outputs == 3
+
+
+def test_a_label_that_names_a_side_is_not_mirrored() -> None:
+    assert planned((40, 60, 60), (1.0, 1.0, 1.0)).augmentation.flip_axes == (2,)
+    sided = planned((40, 60, 60), (1.0, 1.0, 1.0), found={"labels": ("left kidney", "right kidney")})
+    assert sided.augmentation.flip_axes == ()
+    assert sided.changed(["augmentation=strong"]).augmentation.flip_axes == ()
+
+
+@pytest.mark.parametrize("effort", ["quick", "standard", "thorough"])
+def test_a_plan_takes_the_time_of_its_effort(effort: Effort) -> None:
+    plan = planned((60, 90, 90), (1.5, 0.8, 0.8), effort=effort)
+    assert plan.expected_seconds is not None
+    assert plan.expected_seconds <= 60 * EFFORT_MINUTES[effort] + 1
+    assert plan.epochs * 40 * plan.patches >= 100
+
+
+def test_memory_grows_with_the_batch() -> None:
+    plan = planned((36, 50, 35), (1.0, 1.0, 1.0))
+    double = plan.changed(["batch_size=4"])
+    assert memory_mb(double, network_of(double)) > 1.3 * memory_mb(plan, network_of(plan))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("input_shape=[41, 56, 40, 1]", "multiple of 8"),
+        ("spacing=[1.0, 1.0]", "3 axes"),
+        ("kernels=[[3, 3, 3]]", "one of kernels for each of 4 stages"),
+        ("augmentation={flip_axes: [3]}", "axes 0 to 2"),
+        ("intensities={rotation: 10}", "must not move or hide"),
+        ("network=resnet18", "residual_unet"),
+        ("strides=[[9, 1, 1]]", "less than or equal to 4"),
+    ],
+)
+def test_fields_that_do_not_agree_are_refused(change: str, message: str) -> None:
+    with pytest.raises(PlanError, match=message):
+        planned((36, 50, 35), (1.0, 1.0, 1.0)).changed([change])
