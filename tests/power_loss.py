@@ -8,6 +8,7 @@ later changes any first part may be kept, each as a whole.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ import numpy as np
 import pytest
 
 Names = dict[str, int]
+# Functions whose callers decide that something is flushed.
+FLUSHES = ("flush", "flush_folder", "flush_tree")
 
 
 @dataclass
@@ -30,12 +33,14 @@ class Disk:
         held: descriptors of all of them.
         events: ("names", folder, names), ("flushed file", file, content), ("flushed folder", folder, None) or
             ("done", what, None), where files and folders are numbers of inodes.
+        places: of each event the lines of code that flushed, outermost last; "" of others.
     """
 
     root: Path
     events: list[tuple[str, Any, Any]] = field(default_factory=list)
     kinds: dict[int, str] = field(default_factory=dict)
     held: list[int] = field(default_factory=list)
+    places: list[str] = field(default_factory=list)
     _seen: dict[int, Names] = field(default_factory=dict)
 
     def look(self) -> None:
@@ -49,21 +54,32 @@ class Disk:
             number = Path(folder).stat().st_ino
             if self._seen.get(number) != names:
                 self._seen[number] = names
-                self.events.append(("names", number, names))
+                self._note(("names", number, names))
 
     def flushed(self, descriptor: int) -> None:
-        """Note what the disk has of a file or a folder now."""
+        """Note what the disk has of a file or a folder below this one now."""
         self.look()
         status = os.fstat(descriptor)
+        if status.st_ino not in {self.root.stat().st_ino, *self.kinds}:
+            return
         if self.kinds.get(status.st_ino) == "folder" or status.st_ino == self.root.stat().st_ino:
-            self.events.append(("flushed folder", status.st_ino, None))
+            self._note(("flushed folder", status.st_ino, None), _place())
         else:
-            self.events.append(("flushed file", status.st_ino, os.pread(descriptor, status.st_size, 0)))
+            self._note(("flushed file", status.st_ino, os.pread(descriptor, status.st_size, 0)), _place())
 
     def done(self, what: str) -> None:
         """Note that something was said to be done."""
         self.look()
-        self.events.append(("done", what, None))
+        self._note(("done", what, None))
+
+    def without(self, place: str) -> Disk:
+        """The same, had these lines of code not flushed."""
+        kept = [event for event, flushed_by in zip(self.events, self.places, strict=True) if flushed_by != place]
+        return Disk(self.root, kept, self.kinds)
+
+    def _note(self, event: tuple[str, Any, Any], place: str = "") -> None:
+        self.events.append(event)
+        self.places.append(place)
 
     def after_loss(self, end: int, target: Path, generator: np.random.Generator) -> None:
         """Rebuild a state that a loss of power after so many events may leave."""
@@ -90,6 +106,19 @@ class Disk:
                 self._rebuild(number, target / name, state)
             else:
                 (target / name).write_bytes(contents.get(number, b""))
+
+
+def _place() -> str:
+    """The lines that lead to a flush: those of atomic.py, and the one that called them."""
+    frame, lines = sys._getframe(2), []
+    while frame is not None:
+        name = Path(frame.f_code.co_filename).name
+        if name != Path(__file__).name:
+            lines.append(f"{name}:{frame.f_lineno}")
+            if frame.f_code.co_name not in FLUSHES:
+                break
+        frame = frame.f_back  # type: ignore[assignment]
+    return " < ".join(lines)
 
 
 @contextmanager

@@ -38,7 +38,7 @@ def contents(folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize("in_one_step", [True, False])
 def test_a_folder_is_switched_for_another(tmp_path: Path, in_one_step: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not in_one_step:
-        monkeypatch.setattr(atomic, "_swapped", lambda *_: False)
+        monkeypatch.setattr(atomic, "_renamed", lambda *_: False)
     folder = fill(tmp_path / "series", a="old", b="old")
     with atomic.replacing_folder(folder) as new:
         (new / "a").write_text("new")
@@ -51,7 +51,7 @@ def test_two_names_are_swapped_in_one_step_here(tmp_path: Path) -> None:
     if sys.platform not in {"linux", "darwin"}:
         pytest.skip("this system cannot swap names")
     first, second = fill(tmp_path / "a", x="1"), fill(tmp_path / "b", x="2")
-    assert atomic._swapped(first, second)
+    assert atomic._renamed(first, second, atomic._SWAP)
     assert (contents(first), contents(second)) == ({"x": "2"}, {"x": "1"})
 
 
@@ -142,3 +142,32 @@ def test_a_log_whose_last_line_was_cut_short_is_whole_again(tmp_path: Path) -> N
     folder.reopen()
     folder.record("c")
     assert [line.partition('"event": ')[2] for line in folder.log.read_text().splitlines()] == ['"a"}', '"c"}']
+
+
+@pytest.mark.parametrize("in_one_step", [True, False])
+def test_a_file_that_is_there_is_never_replaced(
+    tmp_path: Path, in_one_step: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not in_one_step:
+        monkeypatch.setattr(atomic, "_renamed", lambda *_: False)
+    path = tmp_path / "key"
+    with atomic.creating(path) as temporary:
+        temporary.write_text("first")
+    assert contents(tmp_path) == {"key": "first"}
+    path.unlink()
+
+    def late() -> None:
+        with atomic.creating(path) as temporary:
+            temporary.write_text("second")
+            path.write_text("came meanwhile")
+
+    for _ in range(2):
+        with pytest.raises(FileExistsError):
+            late()
+        assert contents(tmp_path) == {"key": "came meanwhile"}
+
+
+def test_who_writes_into_a_folder_removes_what_dead_processes_left_in_it(tmp_path: Path) -> None:
+    (tmp_path / f".{dead_process()}-{atomic._HOST}.part.other.csv").touch()
+    atomic.write_text(tmp_path / "a.txt", "a")
+    assert contents(tmp_path) == {"a.txt": "a"}

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import yaml
 
+from hostile_files import ATTACKS, READERS
 from hounsfield.bundle.manifest import read_manifest
 from hounsfield.cohorts.table_files import read_table
 from hounsfield.errors import BundleError, HounsfieldError, PlanError
@@ -23,6 +24,7 @@ from hounsfield.integrity import sealed
 from hounsfield.plans.loading import load_plan
 from hounsfield.preprocessing import Pipeline
 from hounsfield.preprocessing.arguments import pipeline_from_file
+from hounsfield.runs.manifest import verify
 from plans import hand_made_plan
 
 SECONDS = 5.0
@@ -186,3 +188,40 @@ def test_many_random_changes_of_a_plan_are_read_or_refused(tmp_path: Path) -> No
 
 def test_values_that_json_cannot_hold_stay_out_of_a_seal() -> None:
     assert json.loads(sealed({"a": [1, "é"]}))["a"] == [1, "é"]
+
+
+@pytest.mark.parametrize("name", [name for kind, name in ATTACKS if kind == "network"])
+def test_networks_that_do_harm_are_refused_before_keras_opens_them(name: str, tmp_path: Path) -> None:
+    path = ATTACKS["network", name](tmp_path)
+    refused(lambda: READERS["network"](path), BundleError)
+
+
+@pytest.mark.parametrize("name", [name for kind, name in ATTACKS if kind == "run"])
+def test_manifests_that_name_other_files_are_not_followed(name: str, tmp_path: Path) -> None:
+    started = time.monotonic()
+    assert not verify(ATTACKS["run", name](tmp_path)).whole
+    assert time.monotonic() - started < SECONDS
+
+
+@pytest.mark.parametrize("what", ["minutes", "epoch_images", "pacing", "folds", "expected_seconds"])
+def test_absurd_times_of_a_plan(what: str, tmp_path: Path) -> None:
+    names = [name for kind, name in ATTACKS if kind == "plan" and name.startswith(f"{what}:")]
+    assert names
+    for name in names:
+        path = ATTACKS["plan", name](tmp_path)
+        refused(lambda path=path: load_plan(path), PlanError)
+
+
+@pytest.mark.parametrize("text", ['{"a": 1, "a": 2}', "a: 1\na: 2\n"])
+def test_a_name_that_stands_twice_is_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / ("x.json" if text[0] == "{" else "x.yaml")
+    path.write_text(text)
+    assert "twice" in refused(lambda: pipeline_from_file(path))
+    with suppress(OSError):
+        assert "twice" in refused(lambda: load_plan(path), PlanError)
+
+
+def test_messages_stay_short() -> None:
+    text = str(HounsfieldError("a" * 10_000 + "do this"))
+    assert len(text) < 4000
+    assert text.endswith("do this")

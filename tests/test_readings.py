@@ -12,7 +12,9 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from hounsfield.cli.main import app
 from hounsfield.cohorts import Cohort, assign_folds, load_cohort
 from hounsfield.cohorts.small_validation import auc_error, small_validation
 from hounsfield.cohorts.words import are_parts, are_patients, split_like
@@ -655,3 +657,29 @@ def test_a_validation_split_too_small_to_choose_by_is_a_warning(tmp_path: Path) 
     assert small_validation(load_cohort(tmp_path / "none")) == []
     # By hand: Q1 = .9/1.1, Q2 = 2·.81/1.9, (.09 + 49·(Q1 − .81) + 49·(Q2 − .81))/2500 = .0010319.
     assert auc_error(0.9, 50, 50) == pytest.approx(0.03212, abs=1e-5)
+
+
+def test_all_faults_of_a_table_are_one_refusal(tmp_path: Path) -> None:
+    for number in range(4):
+        image(tmp_path / f"{number}.png")
+    names = [f"{number}.png" for number in range(8)]
+    table(tmp_path / "t.csv", image=names, kind=list("abababab"), split=["train", "tast"] * 4)
+    with pytest.raises(CohortError) as caught:
+        load_cohort(tmp_path / "t.csv", label_columns="label")
+    for fault in ("Found no file for 4 of the 8", "no label column 'label'", "'tast' in the column 'split'"):
+        assert fault in str(caught.value)
+
+
+def test_all_doubts_of_folders_are_one_refusal(tmp_path: Path) -> None:
+    masks_by_content(tmp_path)
+    classes(tmp_path, ["augmented data"])
+    with pytest.raises(CohortError, match=r"--exclude 'augmented data'.*--exclude 'outlines'"):
+        load_cohort(tmp_path)
+
+
+def test_nothing_is_written_for_data_that_is_refused(tmp_path: Path) -> None:
+    classes(tmp_path / "data", ["train", "val", "test"])
+    out = tmp_path / "out"
+    result = CliRunner().invoke(app, ["inspect", str(tmp_path / "data"), "-o", str(out)])
+    assert isinstance(result.exception, CohortError)
+    assert not out.exists()

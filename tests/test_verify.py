@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from families import hounsfield
 from hounsfield.bundle import Bundle
 from hounsfield.errors import RunError, SignatureError
-from hounsfield.runs.manifest import check_run, record_files, verify, write_run_manifest
-from hounsfield.signing import VARIABLE
+from hounsfield.runs.manifest import adding, check_run, verify, write_run_manifest
+from hounsfield.signing import SIGN_VARIABLE, VARIABLE
 from networks import tiny_bundle
 
 FILES = {
@@ -102,7 +102,8 @@ def test_a_run_of_changed_files_is_not_read_but_its_pages_may_change(run: Path) 
     (run / "report.html").write_text("<p>edited")
     check_run(run)
     assert not verify(run).whole
-    record_files(run, [run / "report.html"])
+    with adding(run, [run / "report.html"]):
+        pass
     assert verify(run).whole
     (run / "history.csv").write_text("epoch,loss\n1,0.4\n")
     with pytest.raises(RunError, match=r"history\.csv is damaged or was changed"):
@@ -114,7 +115,8 @@ def test_a_run_without_a_manifest_is_read_and_says_so(run: Path, caplog: pytest.
     check_run(run)
     assert "earlier version" in caplog.text
     assert any("has no manifest.json" in fault for fault in verify(run).faults)
-    record_files(run, [run / "report.html"])
+    with adding(run, [run / "report.html"]):
+        pass
     assert not (run / "manifest.json").exists()
 
 
@@ -141,7 +143,8 @@ def test_a_signature_is_checked_on_demand(run: Path, tmp_path: Path, monkeypatch
     with pytest.raises(SignatureError, match="has no signature"):
         Bundle.load(run)
     monkeypatch.delenv(VARIABLE)
-    record_files(run, [run / "bundle" / "bundle.json"])
+    with adding(run, [run / "bundle" / "bundle.json"]):
+        pass
     assert hounsfield(monkeypatch, "verify", run, "--sign-key", public) == 1
     assert hounsfield(monkeypatch, "verify", run, "--verify-key", other) == 1
 
@@ -151,3 +154,63 @@ def test_a_damaged_run_is_not_signed(run: Path, tmp_path: Path, monkeypatch: pyt
     (run / "metrics.json").write_text('{"test": {}}')
     assert hounsfield(monkeypatch, "verify", run, "--sign-key", private) == 1
     assert not list(run.rglob("*.sig"))
+
+
+def test_a_command_that_is_stopped_half_way_leaves_a_whole_run(run: Path) -> None:
+    with adding(run, [run / "robustness.json"]):
+        (run / "robustness.json").write_text("{}")
+    assert "robustness.json" in (run / "manifest.json").read_text()
+
+    def stop() -> None:
+        with adding(run, [run / "robustness.json", run / "figures" / "roc.png"]):
+            (run / "robustness.json").write_text('{"half": true}')
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stop()
+    found = verify(run)
+    assert found.whole
+    assert [note.rpartition("/")[2] for note in found.notes] == [
+        "roc.png is not listed.",
+        "robustness.json is not listed.",
+    ]
+    check_run(run)
+
+
+def test_what_is_written_under_a_key_is_signed(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    private, public = write_keys(tmp_path, "own")
+    monkeypatch.setenv(SIGN_VARIABLE, str(private))
+    Bundle.load(run).with_check("bfloat16", False)
+    with adding(run, [run / "bundle" / "bundle.json"]):
+        pass
+    assert hounsfield(monkeypatch, "verify", run, "--verify-key", public) == 0
+    monkeypatch.setenv(VARIABLE, str(public))
+    check_run(run)
+    Bundle.load(run)
+    monkeypatch.delenv(SIGN_VARIABLE)
+    assert not caplog.text
+    with adding(run, [run / "report.html"]):
+        pass
+    assert "the signature was removed" in caplog.text
+    with pytest.raises(SignatureError, match=r"manifest\.json has no signature"):
+        check_run(run)
+
+
+def test_commands_demand_a_signature_and_refuse_a_key_at_once(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    private, public = write_keys(tmp_path, "own")
+    # What an option sets holds for the process: it is taken back at the end of the test.
+    for variable in (VARIABLE, SIGN_VARIABLE):
+        monkeypatch.setenv(variable, "")
+    assert hounsfield(monkeypatch, "predict", run, "scan.png", "--verify-key", public) == 1
+    assert "has no signature" in capsys.readouterr().err
+    monkeypatch.setenv(VARIABLE, "")
+    assert hounsfield(monkeypatch, "train", tmp_path, "--out", tmp_path / "new", "--sign-key", public) == 1
+    assert "expected a private key" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+    monkeypatch.setenv(SIGN_VARIABLE, "")
+    assert hounsfield(monkeypatch, "export", run, "--to", "openvino", "--verify-key", private) == 1
+    assert "expected a public key" in capsys.readouterr().err

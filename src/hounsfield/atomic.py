@@ -13,16 +13,19 @@ import shutil
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 # A temporary name: the id of the process that writes it, its machine, and the name that it will have.
 _TEMPORARY = re.compile(r"\.(\d+)(?:-([0-9a-f]{8}))?\.part\..+", re.DOTALL)
 _HOST = hashlib.blake2b(socket.gethostname().encode(), digest_size=4).hexdigest()
-# Linux's renameat2 and macOS's renamex_np: swap two names in one step.
+# Linux's renameat2 and macOS's renamex_np: swap two names in one step, or give a name that no file has.
 _AT_FDCWD = -100
 _SWAP = 2
+_EXCLUSIVE = 4 if sys.platform == "darwin" else 1
+# Folders from which this process has removed what dead ones left: looking once is enough.
+_TIDY: set[str] = set()
 
 
 @contextmanager
@@ -30,15 +33,16 @@ def replacing(path: Path | str) -> Iterator[Path]:
     """Give a temporary name beside ``path`` to write to; at the end the file has its own name, on disk.
 
     The temporary name holds the ids of process and machine, so that two processes never write to one file and what a
-    dead one left can be told, and keeps the suffixes of ``path``, from which writers tell the format. The file and its
-    folder are flushed to disk before the block is left. Where the block fails, the temporary file is removed and
-    ``path`` is as it was.
+    dead one left can be told, and is removed; it keeps the suffixes of ``path``, from which writers tell the format.
+    The file and its folder are flushed to disk before the block is left. Where the block fails, the temporary file is
+    removed and ``path`` is as it was.
 
     Raises:
         OSError: the folder is not there or cannot be written to.
     """
     path = Path(path)
     temporary = _temporary(path)
+    _tidy(path.parent)
     try:
         yield temporary
         flush(temporary)
@@ -60,6 +64,7 @@ def creating(path: Path | str) -> Iterator[Path]:
     if path.exists():
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
     temporary = _temporary(path)
+    _tidy(path.parent)
     try:
         yield temporary
         flush(temporary)
@@ -98,6 +103,7 @@ def scratch_folder(path: Path | str) -> Iterator[Path]:
         OSError: it cannot be made.
     """
     temporary = _temporary(Path(path))
+    _tidy(temporary.parent)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
@@ -122,6 +128,16 @@ def _is_running(process: int) -> bool:
     return bool(importlib.import_module("psutil").pid_exists(process))
 
 
+def _tidy(folder: Path) -> None:
+    """Remove what dead processes left in a folder when this process first writes into it."""
+    name = str(folder.absolute())
+    if name not in _TIDY:
+        _TIDY.add(name)
+        # Those of another user, or in a folder that may not be listed, stay.
+        with suppress(OSError):
+            remove_leftovers(folder)
+
+
 def remove_tree(path: Path) -> None:
     """Remove a file, or a folder: the folder's own name goes first, so that it is never half there."""
     if not path.is_dir() or path.is_symlink():
@@ -144,7 +160,7 @@ def _temporary(path: Path) -> Path:
 
 def _switch(new: Path, old: Path) -> None:
     """Give the name of one folder to another, which gets the first one's."""
-    if _swapped(new, old):
+    if _renamed(new, old, _SWAP):
         return
     aside = new.with_name(f"{new.name}.old")
     old.rename(aside)
@@ -156,21 +172,23 @@ def _switch(new: Path, old: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def _swapped(first: Path, second: Path) -> bool:
-    """Swap two names in one step; ``False`` where this system or file system cannot."""
+def _renamed(first: Path, second: Path, how: int) -> bool:
+    """Rename in one step, by ``_SWAP`` or ``_EXCLUSIVE``; ``False`` where this system or file system did not."""
     names = (os.fsencode(first), os.fsencode(second))
     try:
         system = ctypes.CDLL(None, use_errno=True)
         if sys.platform == "darwin":
-            return bool(system.renamex_np(*names, _SWAP) == 0)
-        return bool(system.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _SWAP) == 0)
+            return bool(system.renamex_np(*names, how) == 0)
+        return bool(system.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], how) == 0)
     except (AttributeError, OSError, TypeError):
         # No such call, or (on Windows) no library of this form.
         return False
 
 
 def _name_new(temporary: Path, path: Path) -> None:
-    """Give a file a name that no other file has; a link is refused where the name is taken, a renaming is not."""
+    """Give a file a name that no other file has: by a link, which is refused where the name is taken, if need be."""
+    if _renamed(temporary, path, _EXCLUSIVE):
+        return
     try:
         os.link(temporary, path)
     except FileExistsError:

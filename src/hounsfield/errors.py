@@ -25,12 +25,20 @@ from types import ModuleType
 
 # How many volumes a message lists.
 NUM_LISTED = 12
+# Characters of a message.
+LONGEST = 3000
 
 
 class HounsfieldError(Exception):
     """Root of every error that is raised on purpose; its message is meant for the user."""
 
     exit_status = 1
+
+    def __str__(self) -> str:
+        """The message; names of thousands of characters are cut, and what to do, at the end, stays."""
+        text = super().__str__()
+        half = LONGEST // 2
+        return text if len(text) <= LONGEST else f"{text[:half]} … {text[-half:]}"
 
 
 class UsageError(HounsfieldError):

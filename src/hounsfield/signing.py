@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,12 @@ from typing import Any
 from hounsfield.atomic import write_json
 from hounsfield.errors import SignatureError, require
 
-# A public key here is demanded of every bundle that is loaded, in this process and those that it starts.
+logger = logging.getLogger(__name__)
+
+# A signature by this public key is demanded of every bundle and run that is read, in this process and those that it
+# starts; with this private key every manifest is signed that they write.
 VARIABLE = "HOUNSFIELD_VERIFY_KEY"
+SIGN_VARIABLE = "HOUNSFIELD_SIGN_KEY"
 # What is signed begins so: a signature of something else never counts for a manifest.
 _PURPOSE = b"hounsfield manifest 1\n"
 _KEYS = "openssl genpkey -algorithm ed25519 -out private.pem; openssl pkey -in private.pem -pubout -out public.pem"
@@ -49,7 +54,7 @@ def check_signature(manifest: Path, key: Path, signature: Path) -> None:
     if not signature.is_file():
         raise SignatureError(
             f"{manifest} has no signature, and one by the key {key} is demanded. Sign it where it was made: hounsfield "
-            "verify RUN --sign-key KEY"
+            "verify RUN --sign-key KEY, or give --sign-key to the command that writes into the run."
         )
     invalid = require("cryptography.exceptions", "signatures").InvalidSignature
     try:
@@ -62,9 +67,59 @@ def check_signature(manifest: Path, key: Path, signature: Path) -> None:
         ) from error
 
 
-def demanded_key() -> Path | None:
-    """The public key whose signature is demanded of every bundle; ``None`` where the setting is not made."""
-    return Path(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None
+def demand_signature(manifest: Path, signature: Path) -> None:
+    """Check the signature of a manifest where ``HOUNSFIELD_VERIFY_KEY`` or ``--verify-key`` demands one.
+
+    Raises:
+        SignatureError: see :func:`check_signature`.
+        MissingDependency: the package cryptography is not installed.
+    """
+    if os.environ.get(VARIABLE):
+        check_signature(manifest, Path(os.environ[VARIABLE]), signature)
+
+
+def withdraw(signature: Path) -> bool:
+    """Remove the signature of a manifest that is about to be written anew; whether there was one."""
+    if not signature.exists():
+        return False
+    signature.unlink()
+    return True
+
+
+def renew(manifest: Path, signature: Path, *, was_signed: bool) -> None:
+    """Sign a manifest that was written where ``HOUNSFIELD_SIGN_KEY`` or ``--sign-key`` names a key.
+
+    Args:
+        manifest: the file that was written.
+        signature: the file beside it.
+        was_signed: whether there was a signature before; that it is gone is logged, where there is no key.
+
+    Raises:
+        SignatureError: the key cannot be read, or is of another kind.
+        MissingDependency: the package cryptography is not installed.
+    """
+    if os.environ.get(SIGN_VARIABLE):
+        sign(manifest, Path(os.environ[SIGN_VARIABLE]), signature)
+    elif was_signed:
+        logger.warning(
+            "%s was signed, and has changed: the signature was removed. Sign it anew with: hounsfield verify RUN "
+            "--sign-key KEY",
+            manifest,
+        )
+
+
+def check_key(path: Path, kind: str) -> None:
+    """Refuse a key that cannot be used, before any work is done.
+
+    Args:
+        path: the file.
+        kind: "private" or "public".
+
+    Raises:
+        SignatureError: the key cannot be read, or is of another kind.
+        MissingDependency: the package cryptography is not installed.
+    """
+    _load(path, kind)
 
 
 def _load(path: Path, kind: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,17 @@ _OTHERS = {
 }
 
 
-def other_kind(mode: int) -> str:
-    """What a file is that is not regular, by its ``st_mode``; "" for a regular one."""
-    return "" if stat.S_ISREG(mode) else _OTHERS.get(stat.S_IFMT(mode), "no regular file")
+def other_kind(status: os.stat_result) -> str:
+    """What a file is that is not regular; "" for a regular one."""
+    if not stat.S_ISREG(status.st_mode):
+        return _OTHERS.get(stat.S_IFMT(status.st_mode), "no regular file")
+    # Files of the kernel say that they are regular and empty, and some never end.
+    return "a file of the system itself" if status.st_size == 0 and status.st_dev in _system_devices() else ""
+
+
+@cache
+def _system_devices() -> frozenset[int]:
+    return frozenset(Path(place).stat().st_dev for place in ("/proc", "/sys") if Path(place).is_dir())
 
 
 def require_regular(path: Path, limit: int | None = None) -> None:
@@ -36,7 +45,7 @@ def require_regular(path: Path, limit: int | None = None) -> None:
         ValueError: it is refused.
     """
     status = path.stat()
-    if kind := other_kind(status.st_mode):
+    if kind := other_kind(status):
         raise ValueError(f"it is {kind}, and a regular file is expected")
     if limit is not None and status.st_size > limit:
         raise ValueError(f"it has {status.st_size:,} bytes, and at most {limit:,} are read")
@@ -60,19 +69,29 @@ def parse_json(text: str | bytes) -> Any:
     """The values of a JSON text.
 
     Raises:
-        ValueError: it is no JSON, is nested too deeply, or has a number of thousands of digits.
+        ValueError: it is no JSON, is nested too deeply, has a number of thousands of digits, or a name twice.
     """
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_without_repeats)
     except RecursionError:
         raise ValueError("its values are nested too deeply") from None
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; of a name that stands twice, readers disagree which value counts."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"'{next(name for name in names if names.count(name) > 1):.80}' stands twice in it")
+    return values
 
 
 def parse_yaml(text: str) -> Any:
     """The values of a YAML text; aliases are refused, which a few lines can multiply to any size.
 
     Raises:
-        yaml.YAMLError: it is no YAML, is too long or nested too deeply, has an alias or a value that none can have.
+        yaml.YAMLError: it is no YAML, is too long or nested too deeply, has an alias, a name twice or a value that none
+            can have.
     """
     if len(text) > MAX_YAML_BYTES:
         raise yaml.YAMLError(f"it has {len(text):,} characters, and at most {MAX_YAML_BYTES:,} are read")
@@ -98,4 +117,16 @@ class _Loader(yaml.SafeLoader):
         self.depth += 1
         node = super().compose_node(parent, index)
         self.depth -= 1
+        if isinstance(node, yaml.MappingNode):
+            _refuse_repeats(node)
         return node
+
+
+def _refuse_repeats(node: yaml.MappingNode) -> None:
+    """Of a name that stands twice, YAML takes the last value without a word."""
+    seen = set()
+    for key, _ in node.value:
+        if isinstance(key, yaml.ScalarNode):
+            if key.value in seen:
+                raise yaml.YAMLError(f"'{key.value:.80}' stands twice in it, in line {key.start_mark.line + 1}")
+            seen.add(key.value)

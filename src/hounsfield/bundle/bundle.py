@@ -6,8 +6,10 @@ import dataclasses
 import hashlib
 import importlib
 import logging
-import zipfile
-from collections.abc import Mapping
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,8 +18,9 @@ from typing import Any, TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 
-from hounsfield.atomic import replacing, write_text
+from hounsfield.atomic import is_temporary, replacing_folder, write_text
 from hounsfield.bundle.base import Form, Kept
+from hounsfield.bundle.keras_file import require_plain_network
 from hounsfield.bundle.manifest import (
     FORMAT_VERSION,
     MANIFEST,
@@ -34,12 +37,13 @@ from hounsfield.bundle.manifest import (
     read_manifest,
 )
 from hounsfield.bundle.table import FORMS
+from hounsfield.containers import read_arrays
 from hounsfield.errors import BundleError, EvaluationError, PreprocessingError, require
 from hounsfield.evaluation.novelty import Novelty
 from hounsfield.evaluation.scaling import Scaling, Unscaled, scaling_from_dict, scaling_to_dict
 from hounsfield.integrity import digests, sealed
 from hounsfield.preprocessing import Pipeline
-from hounsfield.signing import check_signature, demanded_key
+from hounsfield.signing import demand_signature, renew, withdraw
 from hounsfield.tasks import MODEL_NAMES, Family, LabelTask, Task, Threshold, family_of, num_outputs
 
 Known = TypeVar("Known")
@@ -146,9 +150,8 @@ class Bundle:
             return None
         path = self.folder / names[0]
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                return self.form.KEPT.from_arrays(dict(arrays))
-        except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            return self.form.KEPT.from_arrays(read_arrays(path))
+        except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
             raise BundleError(f"{path} is damaged ({error}). Copy the bundle again from where it was made.") from error
 
     def kept(self, kind: type[Known]) -> Known | None:
@@ -170,7 +173,7 @@ class Bundle:
 
         Raises:
             BundleError: no bundle is there, a file is missing or damaged, or a newer version wrote it.
-        SignatureError: HOUNSFIELD_VERIFY_KEY demands a signature that it does not have.
+            SignatureError: a signature is demanded (HOUNSFIELD_VERIFY_KEY) that it does not have.
         """
         folder = _bundle_folder(Path(folder))
         manifest = read_manifest(folder / MANIFEST)
@@ -182,8 +185,7 @@ class Bundle:
                 "checked. 'hounsfield export RUN --to onnx' adds them.",
                 folder,
             )
-        if (key := demanded_key()) is not None:
-            check_signature(folder / MANIFEST, key, folder / SIGNATURE)
+        demand_signature(folder / MANIFEST, folder / SIGNATURE)
         try:
             pipeline = Pipeline.from_json(folder / PIPELINE)
         except PreprocessingError as error:
@@ -208,9 +210,10 @@ class Bundle:
             # Keras knows a class by its name once this is imported.
             importlib.import_module(self.form.LAYERS)
         path = self.folder / NETWORK
+        require_plain_network(path)
         try:
             return keras.saving.load_model(path, compile=False, safe_mode=True)
-        except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, TypeError, KeyError) as error:
             raise BundleError(
                 f"{path} cannot be loaded ({type(error).__name__}: {error}): expected a network that this version of "
                 "Keras can read. Copy the bundle again from where it was made, or install the Keras it was made with "
@@ -239,13 +242,39 @@ class Bundle:
             scaling: of the network's own probabilities.
             calibration: how the scaling was chosen, as plain values.
         """
-        with replacing(self.folder / UNCERTAINTY) as temporary, temporary.open("wb") as file:
-            np.savez(file, **uncertainty.to_arrays())  # type: ignore[arg-type]  # the stub takes them for allow_pickle
         known = dataclasses.replace(
             self, scaling=scaling or self.scaling, threshold=threshold, calibration=dict(calibration or {})
         )
-        write_manifest(known, UNCERTAINTY)
+        with rewriting(self.folder, UNCERTAINTY, OLD_UNCERTAINTY) as new:
+            np.savez(new / UNCERTAINTY, **uncertainty.to_arrays())  # type: ignore[arg-type]  # taken for allow_pickle
+            write_manifest(dataclasses.replace(known, folder=new), UNCERTAINTY)
         return known
+
+
+@contextmanager
+def rewriting(folder: Path, *changed: str) -> Iterator[Path]:
+    """Give a copy of a bundle's folder, to write some files anew; at the end it takes the folder's place in one step.
+
+    Args:
+        folder: of the bundle.
+        changed: names of files that are left out of the copy, as the signature is.
+    """
+    with replacing_folder(folder) as new:
+        for path in folder.iterdir():
+            if path.name not in {*changed, SIGNATURE} and not is_temporary(path):
+                _link(path, new / path.name)
+        yield new
+
+
+def _link(path: Path, target: Path) -> None:
+    """Give a file, or those of a folder, a second name; a copy where the file system has no links."""
+    if path.is_dir():
+        shutil.copytree(path, target)
+        return
+    try:
+        os.link(path, target)
+    except OSError:
+        shutil.copy2(path, target)
 
 
 def bundle_faults(folder: Path) -> tuple[list[str], list[str]]:
@@ -301,6 +330,6 @@ def write_manifest(bundle: Bundle, *changed: str) -> None:
     fresh = digests(bundle.folder, [name for name in names if name in changed or name not in known])
     hashes = {name: fresh.get(name) or known[name] for name in names}
     manifest = Manifest(format_version=FORMAT_VERSION, sizes=sizes, hashes=hashes, **values)
-    # A signature of the former manifest signs nothing any more.
-    (bundle.folder / SIGNATURE).unlink(missing_ok=True)
+    was_signed = withdraw(bundle.folder / SIGNATURE)
     write_text(path, sealed(manifest.model_dump(mode="json", exclude={"seal"})))
+    renew(path, bundle.folder / SIGNATURE, was_signed=was_signed)

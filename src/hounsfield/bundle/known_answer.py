@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hounsfield.atomic import replacing
 from hounsfield.bundle.bundle import Bundle
 from hounsfield.bundle.manifest import COPY_AGAIN, KNOWN_ANSWER
+from hounsfield.containers import read_arrays
 from hounsfield.errors import BundleError
 from hounsfield.onnx_export.answers import KnownAnswer
 
 _INPUT = "input"
+# Images, or regions of one, that are kept; and the axes of the smallest output.
+MAX_INPUTS = 10_000
+MIN_RANK = 2
 
 
 def write_known_answer(folder: Path, answers: Sequence[KnownAnswer]) -> None:
@@ -36,10 +41,19 @@ def read_known_answer(bundle: Bundle) -> list[KnownAnswer]:
     if not path.is_file():
         return []
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return [
-                KnownAnswer(arrays[f"{part}.{_INPUT}"], {name: arrays[f"{part}.output.{name}"] for name in names})
-                for part, names in enumerate(bundle.form.outputs(bundle.settings))
-            ]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        arrays = {name: _checked(array, name) for name, array in read_arrays(path).items()}
+        return [
+            KnownAnswer(arrays[f"{part}.{_INPUT}"], {name: arrays[f"{part}.output.{name}"] for name in names})
+            for part, names in enumerate(bundle.form.outputs(bundle.settings))
+        ]
+    except (OSError, ValueError, KeyError) as error:
         raise BundleError(f"{path} is damaged ({error}). {COPY_AGAIN}") from error
+
+
+def _checked(array: npt.NDArray[Any], name: str) -> npt.NDArray[np.float32]:
+    """An array of inputs or outputs: some of them, all finite numbers in float32."""
+    if array.dtype != np.float32 or array.ndim < MIN_RANK or not 1 <= len(array) <= MAX_INPUTS:
+        raise ValueError(f"{name} is {array.dtype} of the shape {array.shape}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} has values that are not finite")
+    return array

@@ -38,6 +38,11 @@ READ = (NETWORK, PIPELINE, UNCERTAINTY, OLD_UNCERTAINTY, KNOWN_ANSWER)
 COPY_AGAIN = "Copy the bundle again from where it was made."
 
 
+# A file beside the manifest, and a SHA-256.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
+Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
 class SourceRange(BaseModel):
     """What the training images were like before preprocessing, so that unlike ones can be told.
 
@@ -75,8 +80,8 @@ class Manifest(BaseModel):
     versions: dict[str, str]
     engine_checks: dict[str, Any]
     settings: dict[str, Any] = Field(default_factory=dict)
-    sizes: dict[str, int]
-    hashes: dict[str, str] | None = None
+    sizes: dict[Name, Annotated[int, Field(ge=0)]]
+    hashes: dict[Name, Hash] | None = None
     seal: str | None = None
 
     @field_validator("threshold")

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import platform
-import shutil
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from hounsfield.atomic import remove_leftovers, replacing_folder
-from hounsfield.bundle.bundle import Bundle, write_manifest
+from hounsfield.atomic import replacing_folder
+from hounsfield.bundle.bundle import Bundle, rewriting, write_manifest
 from hounsfield.bundle.known_answer import write_known_answer
 from hounsfield.bundle.manifest import (
     KNOWN_ANSWER,
     MANIFEST,
     NETWORK,
     PIPELINE,
-    SIGNATURE,
     SourceRange,
 )
 from hounsfield.bundle.table import FORMS
@@ -91,7 +88,6 @@ def _write(bundle: Bundle, network: Any) -> None:
             f"{folder} holds other files and no bundle, so it stays as it is. Give a new or empty folder."
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(folder.parent)
     with replacing_folder(folder) as new:
         network.save(new / NETWORK)
         bundle.pipeline.to_json(new / PIPELINE)
@@ -112,25 +108,11 @@ def export_onnx(bundle: Bundle) -> Path:
     """
     parts = bundle.form.ends(bundle.network())
     names = [part.file for part in bundle.form.PARTS]
-    with replacing_folder(bundle.folder) as new:
-        for path in bundle.folder.iterdir():
-            if path.name not in {*names, KNOWN_ANSWER, SIGNATURE}:
-                _link(path, new / path.name)
+    with rewriting(bundle.folder, *names, KNOWN_ANSWER) as new:
         answers = write_onnx([(network, ends, new / name) for (network, ends), name in zip(parts, names, strict=True)])
         write_known_answer(new, answers)
         write_manifest(dataclasses.replace(bundle, folder=new), *names, KNOWN_ANSWER)
     return bundle.onnx_files[0]
-
-
-def _link(path: Path, target: Path) -> None:
-    """Give a file, or those of a folder, a second name; a copy where the file system has no links."""
-    if path.is_dir():
-        shutil.copytree(path, target)
-        return
-    try:
-        os.link(path, target)
-    except OSError:
-        shutil.copy2(path, target)
 
 
 def _versions() -> dict[str, str]:

@@ -21,11 +21,11 @@ def command(
     """Write the network for another runtime; the preprocessing stays in the bundle's pipeline.json."""
     from hounsfield.bundle import Bundle
     from hounsfield.inference.export import export_bundle
-    from hounsfield.runs.manifest import record_files
+    from hounsfield.runs.manifest import adding
 
     bundle = Bundle.load(run)
-    path = export_bundle(bundle, to, output)
-    record_files(run, [bundle.folder / "bundle.json"])
+    with adding(run, [bundle.folder / "bundle.json"]):
+        path = export_bundle(bundle, to, output)
     if bundle.form.EXPORT_NOTE:
         say(bundle.form.EXPORT_NOTE)
     say(f"Input 'image': (batch, {', '.join(map(str, bundle.input_shape))}) float32, after the steps of pipeline.json.")

@@ -82,7 +82,9 @@ def _load(name: str, place: str) -> Any:
         group.name = name
         return group
     single = typer.Typer(**STYLE)
-    single.command(name, context_settings=getattr(module, "CONTEXT_SETTINGS", None))(with_settings(module.command))
+    single.command(name, context_settings=getattr(module, "CONTEXT_SETTINGS", None))(
+        with_settings(name, module.command)
+    )
     return typer.main.get_command(single)
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 import yaml
 
 from hounsfield.cohorts.cohort import SEPARATOR, UNKNOWN, Cohort
+from hounsfield.cohorts.faults import together
 from hounsfield.cohorts.folds import fold_column, shared_patients
 from hounsfield.cohorts.label_columns import read_labels
 from hounsfield.cohorts.labels import check_known, check_labels, class_order, positive_note, split_labels, task_of, tidy
@@ -41,12 +42,15 @@ def build_cohort(table: pd.DataFrame, options: Options, origin: Origin, notes: S
     table, renamed = name_patients(table, options, origin.where)
     policy = Policy(options.uncertain or "ignore", options.missing or "ignore", leave_out=options.missing == "ignore")
     wanted = options.label_columns or _named_value(table, options)
-    read = read_labels(table, wanted, options.task, origin.where, policy)
+    read, (splits, split_notes) = together(
+        lambda: read_labels(table, wanted, options.task, origin.where, policy),
+        lambda: read_splits(table, options, origin.where),
+    )
     columns: dict[str, pd.Series[str]] = {"image": table["image"], "label": read.text}
     if read.unknown is not None:
         columns[UNKNOWN] = read.unknown
     columns["patient"] = optional_column(table, "patient")
-    columns["split"], split_notes = read_splits(table, options, origin.where)
+    columns["split"] = splits
     attributes = [column for column in table.columns if column not in {*columns, *read.columns}]
     final = pd.DataFrame(columns)
     for column in attributes:

@@ -303,7 +303,7 @@ def _contradicts(folder: Folder, table: TableFile) -> str | None:
 def _by_folders(folder: Folder) -> Choice:
     tree = folder.tree
     tree.doubts += _told_by_tables(folder)
-    if not tree.doubts and (masks := mask_classes(tree)):
+    if masks := mask_classes(tree):
         named = ", ".join(masks[:NUM_NAMED])
         tree.doubts.append(
             f"the images in {named} hold two values or few, as masks do, and those in the other folders do not: leave "

@@ -79,11 +79,7 @@ def read_labels(
         CohortError: there are no such columns, a label is missing, or several columns hold more than zeros and ones.
     """
     wanted = list(label_columns) or _find_label_columns(table, where)
-    absent = [column for column in wanted if column not in table.columns]
-    if absent:
-        raise CohortError(
-            f"There is no label column '{absent[0]}' in {where}: found {', '.join(table.columns)}. Name one of these."
-        )
+    require_columns(table, wanted, where)
     if len(wanted) > 1:
         return _several_columns(table, wanted, where, policy, asked=bool(label_columns))
     labels, notes = tidy(table[wanted[0]])
@@ -104,6 +100,19 @@ def read_labels(
             f"one for each in the column '{wanted[0]}'. Fill them, or leave these images out with --missing ignore."
         )
     return Labels(labels, wanted, several, notes)
+
+
+def require_columns(table: pd.DataFrame, columns: Sequence[str], where: str) -> None:
+    """Refuse label columns that are not in the table.
+
+    Raises:
+        CohortError: one is not.
+    """
+    absent = [column for column in columns if column not in table.columns]
+    if absent:
+        raise CohortError(
+            f"There is no label column '{absent[0]}' in {where}: found {', '.join(table.columns)}. Name one of these."
+        )
 
 
 def _listed(labels: pd.Series[str]) -> tuple[pd.Series[str] | None, list[str]]:

@@ -40,6 +40,7 @@ from hounsfield.images.settings import held
 from hounsfield.phantoms import make_phantom, source_digest
 from hounsfield.progress import Progress, silent
 from hounsfield.tasks import Family, Task, family_of
+from hounsfield.textfiles import other_kind
 
 KINDS = (
     *("class folders", "table", "dicom folder", "medmnist", "npy pair", array_sets.KIND, "phantom"),
@@ -187,6 +188,8 @@ def _load(text: str, options: Options, forced: str | None) -> Cohort:
     path = Path(text).expanduser()
     if not path.exists():
         raise CohortError(_not_found(path))
+    if not path.is_dir() and (kind := other_kind(path.stat())):
+        raise CohortError(f"{path} is {kind}, and expected is {FORMS}. Give one of these.")
     if forced is not None:
         if forced not in LOADERS:
             raise UsageError(f"A phantom is made by its name and not read from {path}: write phantom:NAME.")

@@ -316,7 +316,7 @@ def _classes(tree: Tree, files: list[_File], names: Sequence[str], level: int, *
         )
     else:
         _compare_splits(tree)
-        _compare_levels(tree, kept, level)
+    _compare_levels(tree, kept, level)
 
 
 def _by_endings(tree: Tree, files: Sequence[_File], level: int) -> bool:
@@ -349,25 +349,22 @@ def _compare_levels(tree: Tree, files: Sequence[_File], level: int) -> None:
     strange = [name for name in below if NO_CLASSES & set(tokens(name))]
     if strange and len(below) > 1:
         tree.doubts.append(
-            f"the folder {_some(strange)} is no class by its name, but images that were changed or have no label: "
-            f"leave it out with {' '.join(f'--exclude {name!r}' for name in strange[:NUM_NAMED])}, or say that all of "
-            f"these are classes with --label-level {level}"
+            f"{_some([repr(name) for name in strange])} is no class by its name, but images that were changed or have "
+            f"no label: leave it out with {' '.join(f'--exclude {name!r}' for name in strange[:NUM_NAMED])}, or say "
+            f"that all of these are classes with --label-level {level}"
         )
-        return
     if are_kinds_of_image(below) and len({frozenset(names) for names in stems.values()}) == 1:
         tree.doubts.append(
             f"the folders {_some(sorted(below))} hold images of the same names, and are views or sequences by their "
             f"names: give the table with the labels, or say that these are classes with --label-level {level}"
         )
-        return
     for name, inside in below.items():
-        if len(inside & set(below) - {name}) > 1:
+        if name not in strange and len(inside & set(below) - {name}) > 1:
             tree.doubts.append(
                 f"the folder '{name}' holds folders of the same names as beside it ({_some(sorted(inside))}): leave it "
                 f"out with --exclude '{name}', give it alone as DATA, or say that all of these are classes with "
                 f"--label-level {level}"
             )
-            return
     shared = set.intersection(*below.values()) if below else set()
     alike = len(below) > 1 and len(shared) > 1 and all(inside == shared for inside in below.values())
     apart = any(split_word(name) or any(map(str.isdigit, name)) for name in shared) or are_kinds_of_image(shared)

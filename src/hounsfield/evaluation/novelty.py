@@ -136,11 +136,15 @@ class Novelty:
 
         Raises:
             KeyError: an array is missing.
+            ValueError: arrays do not fit each other.
         """
         names = [key.split("/")[1] for key in arrays if key.startswith("novelty/") and key.endswith("/limit")]
         gaussians = {
             name: Gaussian(arrays[f"novelty/{name}/mean"], arrays[f"novelty/{name}/whitening"]) for name in names
         }
+        for name, gaussian in gaussians.items():
+            if gaussian.mean.ndim != 2 or gaussian.whitening.shape != (*gaussian.mean.shape, gaussian.mean.shape[-1]):
+                raise ValueError(f"the mean of {name} has the shape {gaussian.mean.shape}, which its whitening has not")
         limits = {name: float(arrays[f"novelty/{name}/limit"]) for name in names}
         return cls(gaussians, limits, float(arrays["novelty/false_alarms"]))
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hounsfield.containers import read_parquet
 from hounsfield.delimiter import decimal_comma_columns, delimiter_of
 from hounsfield.errors import EvaluationError
 from hounsfield.evaluation.outcomes import (
@@ -139,7 +140,7 @@ def _test_rows(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 
 
 def _read_table(path: Path) -> pd.DataFrame:
-    readers = {".csv": _read_csv, ".parquet": pd.read_parquet, ".json": _read_json}
+    readers = {".csv": _read_csv, ".parquet": read_parquet, ".json": _read_json}
     suffix = path.suffix.lower()
     if not path.exists():
         raise EvaluationError(f"There is no file or folder {path}. Check the path.")
@@ -150,8 +151,8 @@ def _read_table(path: Path) -> pd.DataFrame:
         )
     try:
         require_regular(path)
-        return readers[suffix](path)  # type: ignore[operator,no-any-return]  # three readers of one shape
-    except (ValueError, OSError) as error:
+        return readers[suffix](path)
+    except (ValueError, OSError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise EvaluationError(f"{path} cannot be read as a table ({reason}). Write it again as {suffix}.") from error
 

@@ -89,7 +89,11 @@ class Uncertainty:
 
         Raises:
             KeyError: an array is missing.
+            ValueError: arrays do not fit each other.
         """
+        lengths = {arrays[name].shape[:1] for name in ("truth", "scores", "patients", "unknown") if name in arrays}
+        if len(lengths) > 1 or arrays["scores"].ndim != 2:
+            raise ValueError("truths, scores and patients are not those of the same images")
         novelty = Novelty.from_arrays(arrays) if any(key.startswith("novelty/") for key in arrays) else None
         heads = Heads.from_arrays(arrays)
         return cls(arrays["truth"], arrays["scores"], arrays["patients"], novelty, heads, arrays.get("unknown"))

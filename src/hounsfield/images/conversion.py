@@ -6,7 +6,7 @@ import importlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from hounsfield.atomic import remove_leftovers, replacing_folder
+from hounsfield.atomic import replacing_folder
 from hounsfield.errors import UsageError
 from hounsfield.images.image import Image
 from hounsfield.images.orientation import reorient
@@ -151,6 +151,5 @@ def _write_folder(image: Image, target: Path, sources: list[Path]) -> None:
     # The current folder, '.', has no name of its own.
     target = target.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(target.parent)
     with replacing_folder(target) as temporary:
         importlib.import_module("hounsfield.images.dicom_writer").write_series(image, temporary, sources)

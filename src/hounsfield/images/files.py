@@ -36,19 +36,19 @@ def open_file(path: Path) -> BinaryIO:
     try:
         # Looked at before it is opened, for opening some devices does something already; and opened so that a pipe
         # that took the file's place meanwhile cannot block.
-        check_regular(path, path.stat().st_mode)
+        check_regular(path, path.stat())
         return open(path, "rb", opener=_open_at_once)
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from error
 
 
-def check_regular(path: Path, mode: int) -> None:
-    """Refuse what is no regular file, by its ``st_mode``.
+def check_regular(path: Path, status: os.stat_result) -> None:
+    """Refuse what is no regular file.
 
     Raises:
         ImageError: it is a folder, a pipe, a socket or a device.
     """
-    if kind := other_kind(mode):
+    if kind := other_kind(status):
         raise ImageError(f"{path} is {kind}: expected a regular file. Save the image as a file and give its path.")
 
 

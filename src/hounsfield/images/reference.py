@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -56,7 +57,7 @@ class Reference:
         if not text.strip():
             raise UsageError("An image has an empty name: expected a file or a folder, or PATH[N].")
         match = TYPED.fullmatch(text)
-        if match is None or (root or Path()).joinpath(text).exists():
+        if match is None or os.path.exists((root or Path()).joinpath(text)):  # noqa: PTH110 - of any name
             return cls(text)
         first, second = int(match["first"]), match["second"]
         return cls(match["path"], frame=first) if second is None else cls(match["path"], first, int(second))

@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from hounsfield.bundle import Bundle, read_known_answer
+from hounsfield.bundle.manifest import COPY_AGAIN
 from hounsfield.errors import BundleError, HounsfieldError, MissingDependency, UsageError, require
 from hounsfield.inference.onnx_networks import (
     Floats,
@@ -156,7 +157,15 @@ def _checked(engine: Engine, bundle: Bundle) -> Engine:
     names = bundle.form.outputs(bundle.settings)
     for part, answer in enumerate(read_known_answer(bundle)):
         # Not alone: the form that serves many images, which is compiled here, is the one that is needed most.
-        found = dict(zip(names[part], engine.run(answer.inputs, part=part, alone=False), strict=True))
+        try:
+            outputs = engine.run(answer.inputs, part=part, alone=False)
+        except Exception as error:
+            # Those of the engines share no base of their own.
+            raise BundleError(
+                f"The engine {engine.name} ({engine.description}) cannot run the network of the bundle in "
+                f"{bundle.folder} on its known answer ({' '.join(str(error).split()):.300}). {COPY_AGAIN}"
+            ) from error
+        found = dict(zip(names[part], outputs, strict=True))
         difference = largest_difference(found, answer.outputs)
         if difference > engine.tolerance:
             raise BundleError(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hounsfield.atomic import flush_folder, flush_tree, remove_leftovers, replacing, scratch_folder
+from hounsfield.atomic import flush, flush_folder, flush_tree, replacing, scratch_folder
 from hounsfield.bundle import Bundle, export_onnx
 from hounsfield.errors import BundleError, UsageError, require
 from hounsfield.openvino_runtime import openvino_runtime
@@ -50,8 +50,6 @@ def export_bundle(bundle: Bundle, to: str, output: Path | None = None) -> Path:
         written = paths[0]
         if suffix and written.suffix != suffix:
             raise UsageError(f"The output '{written}' must end in '{suffix}' for {to}.")
-    for place in {bundle.folder.parent, *(path.parent for path in paths)}:
-        remove_leftovers(place)
     export(bundle, paths)
     return written
 
@@ -78,10 +76,10 @@ def _to_openvino(bundle: Bundle, paths: list[Path]) -> None:
         with scratch_folder(path) as folder:
             written = folder / path.name
             openvino.save_model(network, written, compress_to_fp16=False)
-            flush_tree(folder)
             # The weights first: the .xml is what a runtime opens.
-            written.with_suffix(".bin").replace(path.with_suffix(".bin"))
-            written.replace(path)
+            for suffix in (".bin", path.suffix):
+                flush(written.with_suffix(suffix))
+                written.with_suffix(suffix).replace(path.with_suffix(suffix))
             flush_folder(path.parent)
 
 

@@ -15,12 +15,11 @@ import numpy.typing as npt
 
 from hounsfield.bundle import Bundle
 from hounsfield.errors import BundleError, require
+from hounsfield.inference.onnx_bounds import MAX_TENSOR, require_bounded_file
 from hounsfield.openvino_runtime import openvino_runtime
 
 Floats = npt.NDArray[np.float32]
 Precision = Literal["f32", "bf16"]
-# Values of a tensor for one image: the largest of a network for the largest image has fewer.
-MAX_TENSOR = 2**32
 Form = Literal["one image", "one caller", "several callers"]
 
 
@@ -155,6 +154,7 @@ def _require_file(path: Path, engine: str) -> None:
             f"The bundle in {path.parent} has no {path.name}, which the engine {engine} runs. Make it with "
             "`hounsfield export RUN --to onnx`, or predict with --engine keras."
         )
+    require_bounded_file(path)
 
 
 def _require_bounded(network: Any, path: Path) -> None:

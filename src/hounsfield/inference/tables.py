@@ -12,7 +12,7 @@ from typing import IO
 
 import numpy as np
 
-from hounsfield.atomic import remove_leftovers, replacing
+from hounsfield.atomic import replacing
 from hounsfield.errors import UsageError
 from hounsfield.inference.prediction import BasePrediction, Row
 from hounsfield.safe_text import cell, shown
@@ -53,7 +53,6 @@ def write_table(path: str | Path, columns: Sequence[str], rows: Iterable[Row]) -
     path = Path(path)
     check_table_path(path)
     write = WRITERS[path.suffix.lower()]
-    remove_leftovers(path.parent)
     with replacing(path) as temporary:
         return write(temporary, columns, rows)
 

@@ -26,6 +26,9 @@ COMMENT_WIDTH = 100
 # What no plan needs: channels of the first stage, and images, epochs and the like.
 MAX_WIDTH = 4096
 MAX_COUNT = 10**6
+# Two years.
+MAX_MINUTES = 10**6
+Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
 # Fields of an augmentation that say what images of this cohort may be taken for, whatever the strength.
 SYMMETRIES = ("flip_axes", "rotate90")
 
@@ -76,19 +79,19 @@ class BasePlan(BaseModel):
     weights: Weights = None
     batch_size: int = Field(ge=1, le=MAX_COUNT)
     accumulate: int = Field(default=1, ge=1, le=MAX_COUNT)
-    minutes: float | None = Field(default=None, gt=0)
+    minutes: float | None = Field(default=None, gt=0, le=MAX_MINUTES)
     epochs: int = Field(ge=1, le=MAX_COUNT)
-    epoch_images: int | None = Field(default=None, ge=1)
-    pacing: tuple[tuple[int, int, int], ...] = ()
+    epoch_images: int | None = Field(default=None, ge=1, le=MAX_COUNT)
+    pacing: tuple[tuple[Count, Annotated[int, Field(ge=0, le=MAX_COUNT)], Count], ...] = Field((), max_length=1000)
     patience: int = Field(ge=1, le=MAX_COUNT)
     learning_rate: float = Field(gt=0)
     warmup: float = Field(ge=0, lt=1)
     weight_decay: float = Field(ge=0)
     average_decay: float = Field(ge=0, lt=1)
     precision: Literal["float32", "mixed_bfloat16"]
-    expected_seconds: float | None = None
-    expected_memory_mb: float | None = None
-    expected_disk_mb: float | None = None
+    expected_seconds: float | None = Field(default=None, ge=0)
+    expected_memory_mb: float | None = Field(default=None, ge=0)
+    expected_disk_mb: float | None = Field(default=None, ge=0)
     reasons: dict[str, str] = Field(default_factory=dict)
 
     @property

@@ -34,7 +34,7 @@ class WholeImagePlan(BasePlan):
     augmentation: Augmentation
     balance_groups: str = ""
     train_share: float = Field(default=1.0, gt=0, le=1)
-    folds: int = Field(default=1, ge=1)
+    folds: int = Field(default=1, ge=1, le=100)
     test_time_flips: tuple[int, ...] = ()
 
     def network_options(self) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from hounsfield.atomic import remove_leftovers
 from hounsfield.errors import HounsfieldError, ImageError, PreprocessingError, UsageError
 from hounsfield.images.image import Image
 from hounsfield.images.reading import READERS, image_files, read_image
@@ -141,8 +140,6 @@ def lies_inside(folder: Path, inputs: Sequence[Path]) -> bool:
 def mark_results(folder: Path) -> None:
     """Make a folder for results and mark it as one, so that :func:`lies_inside` recognises it."""
     folder.mkdir(parents=True, exist_ok=True)
-    for place in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
-        remove_leftovers(place)
     (folder / MARK).touch()
 
 

@@ -17,7 +17,7 @@ from hounsfield.atomic import write_text
 from hounsfield.images import Image
 from hounsfield.preprocessing.corruption import CORRUPTIONS, SEVERITIES, corrupted
 from hounsfield.reports.figures import COLOURS, DASHES, GREY, dress, new_figure, save_figure
-from hounsfield.runs.manifest import record_files
+from hounsfield.runs.manifest import adding
 
 LINES = (("auc", "AUC"), ("accuracy", "Accuracy"))
 COLUMNS = 4
@@ -54,10 +54,10 @@ def write_robustness(report: Mapping[str, Any], example: Image, folder: Path) ->
     folder.mkdir(parents=True, exist_ok=True)
     figures = {"robustness": robustness_figure(report), "corruptions": corruption_figure(example)}
     written = [folder / "robustness.json", *(folder / "figures" / f"{name}.png" for name in figures)]
-    write_text(written[0], json.dumps(report, indent=2, ensure_ascii=False) + "\n")
-    for path, figure in zip(written[1:], figures.values(), strict=True):
-        save_figure(figure, path)
-    record_files(folder, written)
+    with adding(folder, written):
+        write_text(written[0], json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+        for path, figure in zip(written[1:], figures.values(), strict=True):
+            save_figure(figure, path)
     return written
 
 

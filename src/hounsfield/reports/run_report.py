@@ -19,7 +19,7 @@ from hounsfield.reports.sections.resources import environment_section, resources
 from hounsfield.reports.sections.summary import limitations, summary_section
 from hounsfield.reports.table import page_of
 from hounsfield.runs import RunRecord, read_run
-from hounsfield.runs.manifest import record_files
+from hounsfield.runs.manifest import adding
 from hounsfield.version import __version__
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -76,9 +76,9 @@ def write_report(run: Path | str, *, evidence: bool = True, progress: Progress =
     )
     clean = Scrubber.of(record)
     report = Report(record.folder / "report.html", record.folder / "MODEL_CARD.md", sections)
-    write_text(report.card, clean(model_card(record, page_of(record))))
-    write_text(report.page, clean(page))
-    record_files(record.folder, [report.card, report.page])
+    with adding(record.folder, [report.card, report.page]):
+        write_text(report.card, clean(model_card(record, page_of(record))))
+        write_text(report.page, clean(page))
     return report
 
 

@@ -20,7 +20,7 @@ from hounsfield.evaluation.learning_curve import LearningCurve
 from hounsfield.evaluation.value_groups import ValueGroups
 from hounsfield.reports.figures import COLOURS, GREY, dress, new_figure, save_figure
 from hounsfield.reports.value_figures import groups_figure
-from hounsfield.runs.manifest import record_files
+from hounsfield.runs.manifest import adding
 
 PANELS = ("auc", "sensitivity", "specificity", "calibration")
 MOST_GROUPS = 40
@@ -164,14 +164,13 @@ def write_bias(report: BiasReport | ValueGroups, folder: Path, figures: Path | N
         OSError: a folder cannot be made or written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    written = [folder / "bias.json"]
-    write_text(written[0], json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n")
+    table, picture = folder / "bias.json", (figures or folder) / "subgroups.png"
     figure = GROUP_FIGURES[type(report)](report)
-    if figure is not None:
-        written.append((figures or folder) / "subgroups.png")
-        save_figure(figure, written[1])
-    record_files(folder, written)
-    return written
+    with adding(folder, [table, picture]):
+        write_text(table, json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n")
+        if figure is not None:
+            save_figure(figure, picture)
+    return [table, *([picture] if figure is not None else [])]
 
 
 def _bias_figure(report: BiasReport) -> Figure | None:

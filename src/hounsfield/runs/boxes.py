@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import pandas as pd
 
+from hounsfield.containers import read_parquet
 from hounsfield.evaluation.classification import estimate_from_dict
 from hounsfield.evaluation.detection import OVERLAP, DetectionAssessment
 from hounsfield.evaluation.detections import detections_from_tables
@@ -39,7 +40,7 @@ class BoxRun(RunRecord):
         """
         path = facts["folder"] / "predictions.csv"
         table = read_file(path, read_predictions)
-        boxes = read_file(facts["folder"] / "boxes.parquet", pd.read_parquet)
+        boxes = read_file(facts["folder"] / "boxes.parquet", read_parquet)
         return cls(**facts, boxes=boxes, tested=read_file(path, lambda _: _judged(table, boxes, facts)))
 
     @property

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hounsfield.atomic import flush, is_temporary, write_text
@@ -13,6 +15,7 @@ from hounsfield.bundle import Bundle, bundle_faults
 from hounsfield.errors import HounsfieldError, RunError
 from hounsfield.integrity import digest, digests, files_below, seal_holds, sealed
 from hounsfield.runs import lock
+from hounsfield.signing import demand_signature, renew, withdraw
 from hounsfield.textfiles import parse_json, read_text
 
 logger = logging.getLogger(__name__)
@@ -20,6 +23,8 @@ logger = logging.getLogger(__name__)
 NAME = "manifest.json"
 SIGNATURE = "manifest.sig"
 FORMAT_VERSION = 1
+# Characters of a path within a run, and bytes of a name as file systems have it.
+MAX_NAME, MAX_PART = 1000, 255
 # What the owner of a run writes, or a training keeps for itself; a folder of variants has runs of its own.
 UNLISTED = (
     "about.yaml",
@@ -67,19 +72,30 @@ def write_run_manifest(folder: Path) -> None:
     _write(folder, digests(folder, names))
 
 
-def record_files(folder: Path, paths: Iterable[Path]) -> None:
-    """Take files that a command has written into the manifest of a run; nothing is done in any other folder.
+@contextmanager
+def adding(folder: Path, paths: Sequence[Path]) -> Iterator[None]:
+    """Let a command write files into a run: its manifest has them at the end of the ``with`` block.
+
+    Until then the manifest does not list them, so that a command that is stopped half-way leaves a whole run. Nothing
+    is done in any other folder.
 
     Args:
         folder: of the run.
-        paths: files; those that lie elsewhere are left out.
+        paths: files that are written; those that lie elsewhere, or are not there in the end, are left out.
     """
     if not (folder / NAME).is_file():
+        yield
         return
-    names = [path.relative_to(folder).as_posix() for path in paths if path.is_relative_to(folder) and path.is_file()]
+    names = [path.relative_to(folder).as_posix() for path in paths if path.is_relative_to(folder)]
     # Of two commands that add to one run at once, the second waits: neither loses what the other wrote.
     with lock.locked(folder, wait=True):
-        _write(folder, read_run_manifest(folder) | digests(folder, names))
+        known = read_run_manifest(folder)
+        if not known.keys().isdisjoint(names):
+            _write(folder, {name: value for name, value in known.items() if name not in names})
+    yield
+    with lock.locked(folder, wait=True):
+        present = [name for name in names if (folder / name).is_file()]
+        _write(folder, read_run_manifest(folder) | digests(folder, present))
 
 
 def read_run_manifest(folder: Path) -> dict[str, str]:
@@ -92,7 +108,7 @@ def read_run_manifest(folder: Path) -> dict[str, str]:
     try:
         content = read_text(path).encode()
         values: Any = parse_json(content)
-        hashes = {str(name): str(value) for name, value in values["files"].items()}
+        hashes = {_inside(str(name)): str(value) for name, value in values["files"].items()}
         version = values["format_version"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{path} is damaged ({error}). Restore the run from a copy.") from error
@@ -105,12 +121,27 @@ def read_run_manifest(folder: Path) -> dict[str, str]:
     return hashes
 
 
+def _inside(name: str) -> str:
+    """A name of the manifest, which leads to no place outside the run.
+
+    Raises:
+        ValueError: it does.
+    """
+    parts = name.split("/")
+    is_name = len(name) <= MAX_NAME and all(len(os.fsencode(part)) <= MAX_PART for part in parts)
+    if not is_name or PurePosixPath(name).is_absolute() or ".." in parts or "\\" in name or "\0" in name:
+        raise ValueError(f"it lists {name!r:.100}, which is no file of the run")
+    return name
+
+
 def check_run(folder: Path) -> None:
     """Compare what a run is read from with its manifest; a run of an earlier version has none, which is logged.
 
     Raises:
         RunError: a file is missing or is another than was written; the message names it.
+        SignatureError: a signature is demanded (HOUNSFIELD_VERIFY_KEY) that the run does not have.
     """
+    demand_signature(folder / NAME, folder / SIGNATURE)
     if not (folder / NAME).is_file():
         logger.warning(
             "The run %s is of an earlier version, or its training was not finished: it has no %s, so whether its files "
@@ -171,6 +202,7 @@ def _faults(folder: Path, hashes: dict[str, str]) -> Iterable[str]:
 
 
 def _write(folder: Path, hashes: dict[str, str]) -> None:
-    (folder / SIGNATURE).unlink(missing_ok=True)
+    was_signed = withdraw(folder / SIGNATURE)
     values = {"format_version": FORMAT_VERSION, "files": dict(sorted(hashes.items()))}
     write_text(folder / NAME, sealed(values))
+    renew(folder / NAME, folder / SIGNATURE, was_signed=was_signed)

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from hounsfield.bundle import Bundle
+from hounsfield.containers import read_parquet
 from hounsfield.errors import RunError
 from hounsfield.plans import load_plan
 from hounsfield.runs.base import SPLITS, RunRecord, read_file
@@ -50,7 +51,7 @@ def read_run(folder: Path) -> RunRecord:
     bundle = Bundle.load(folder)
     events = read_file(folder / "log.jsonl", _read_lines)
     left_out = {image for event in events if event.get("event") == "left out" for image in event["images"]}
-    cohort = read_file(folder / "cohort.parquet", pd.read_parquet)
+    cohort = read_file(folder / "cohort.parquet", read_parquet)
     return RUNS[family_of(bundle.task)].of(
         {
             "folder": folder,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pandas as pd
-
 from hounsfield.bundle import Bundle
 from hounsfield.cohorts import Cohort, load_request
 from hounsfield.cohorts.request import DataRequest
+from hounsfield.containers import read_parquet
 from hounsfield.errors import RunError
 from hounsfield.runs.folder import RunFolder
+from hounsfield.runs.manifest import check_run
 
 
 def tested_cohort(run: Path | str, data: DataRequest | str | None, bundle: Bundle) -> tuple[Cohort, str]:
@@ -27,8 +27,9 @@ def tested_cohort(run: Path | str, data: DataRequest | str | None, bundle: Bundl
 
 def _own_test_rows(folder: RunFolder, bundle: Bundle) -> tuple[Cohort, str]:
     """The test rows as the run's table of samples names them."""
+    check_run(folder.path)
     try:
-        splits = pd.read_parquet(folder.cohort, columns=["image", "split"])
+        splits = read_parquet(folder.cohort, columns=["image", "split"])
     except (OSError, ValueError) as error:
         raise RunError(
             f"{folder.cohort}, the run's table of samples, cannot be read ({' '.join(str(error).split())}), so its "

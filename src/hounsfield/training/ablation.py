@@ -14,7 +14,7 @@ from hounsfield.plans.loading import classifier_plan
 from hounsfield.progress import Progress, silent
 from hounsfield.reports.figures import save_figure
 from hounsfield.reports.subgroups import ablation_figure
-from hounsfield.runs.manifest import record_files
+from hounsfield.runs.manifest import adding
 from hounsfield.training.variants import answers_of, finished_run, patients_of, trained_variant, validation_table
 
 
@@ -58,9 +58,10 @@ def ablate(run: Path | str, *, progress: Progress = silent) -> Ablation:
         groups=patients_of(kept),
         seed=plan.seed,
     )
-    write_json(folder.path / "ablation.json", found.to_dict())
-    save_figure(ablation_figure(found), folder.figures / "ablation.png")
-    record_files(folder.path, [folder.path / "ablation.json", folder.figures / "ablation.png"])
+    table, picture = folder.path / "ablation.json", folder.figures / "ablation.png"
+    with adding(folder.path, [table, picture]):
+        write_json(table, found.to_dict())
+        save_figure(ablation_figure(found), picture)
     return found
 
 

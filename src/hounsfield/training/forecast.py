@@ -16,7 +16,7 @@ from hounsfield.progress import Progress, silent
 from hounsfield.reports.figures import save_figure
 from hounsfield.reports.subgroups import learning_curve_figure
 from hounsfield.runs.folder import RunFolder
-from hounsfield.runs.manifest import record_files
+from hounsfield.runs.manifest import adding
 from hounsfield.training.variants import answers_of, finished_run, patients_of, trained_variant, validation_table
 
 SHARES = (0.125, 0.25, 0.5)
@@ -60,9 +60,10 @@ def forecast(run: Path | str, *, progress: Progress = silent) -> LearningCurve:
         for share, table in tables.items()
     }
     curve = learning_curve(answers, groups=patients_of(tables[1.0]), seed=plan.seed)
-    write_json(folder.path / "learning_curve.json", curve.to_dict())
-    save_figure(learning_curve_figure(curve), folder.figures / "learning_curve.png")
-    record_files(folder.path, [folder.path / "learning_curve.json", folder.figures / "learning_curve.png"])
+    table, picture = folder.path / "learning_curve.json", folder.figures / "learning_curve.png"
+    with adding(folder.path, [table, picture]):
+        write_json(table, curve.to_dict())
+        save_figure(learning_curve_figure(curve), picture)
     return curve
 
 

@@ -1,0 +1,87 @@
+"""What ``model.keras`` would load, read from its configuration before Keras opens it."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hounsfield.errors import BundleError
+from hounsfield.textfiles import parse_json, require_regular
+
+MEMBERS = frozenset({"metadata.json", "config.json", "model.weights.h5"})
+MAX_CONFIG = 2**26
+# Unpacked over packed: weights hardly get smaller.
+MAX_RATIO = 20
+# Where the classes of a network may come from: Keras would import any module, and call functions of its utilities.
+PACKAGES = frozenset({"keras", "builtins", "hounsfield"})
+UTILITIES = frozenset({"utils", "saving", "ops", "backend", "config", "datasets", "callbacks", "export"})
+# Layers that run code or read files.
+FORBIDDEN = frozenset(
+    {
+        *("Lambda", "__lambda__", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "StringLookup"),
+        *("IntegerLookup", "TextVectorization", "Discretization", "HashedCrossing", "Hashing", "get_file"),
+    }
+)
+# Numbers of a layer, such as its filters: more of them would take all memory before any weight is read.
+MAX_NUMBER = 2**14
+SIZES = ("units", "filters", "kernel_size", "pool_size", "input_dim", "output_dim", "size", "padding", "num_heads")
+
+
+def require_plain_network(path: Path) -> None:
+    """Refuse a file whose network would run code, read other files, or take all memory.
+
+    Raises:
+        BundleError: it would, or is no Keras file.
+    """
+    try:
+        require_regular(path)
+        with zipfile.ZipFile(path) as archive:
+            _check_members(archive, path.stat().st_size)
+            config = parse_json(archive.read("config.json"))
+        for each in _dictionaries(config):
+            _check_class(each)
+    except (OSError, ValueError, KeyError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+        raise BundleError(
+            f"{path} cannot be loaded ({error}): expected the layers of a network and their weights. Copy the bundle "
+            "again from where it was made."
+        ) from error
+
+
+def _check_members(archive: zipfile.ZipFile, size: int) -> None:
+    names = [member.filename for member in archive.infolist()]
+    if unknown := sorted(set(names) - MEMBERS):
+        raise ValueError(f"it holds {unknown[0]:.80}")
+    if len(set(names)) < len(names):
+        raise ValueError("it holds a name twice")
+    if archive.getinfo("config.json").file_size > MAX_CONFIG or sum(
+        member.file_size for member in archive.infolist()
+    ) > MAX_RATIO * max(size, 2**16):
+        raise ValueError("it unpacks to more than any network has")
+
+
+def _check_class(values: dict[str, Any]) -> None:
+    name, module = values.get("class_name"), values.get("module")
+    parts = str(module or "keras").split(".")
+    if isinstance(name, str) and (
+        name in FORBIDDEN or parts[0] not in PACKAGES or (parts[0] == "keras" and not UTILITIES.isdisjoint(parts))
+    ):
+        raise ValueError(f"it holds {name:.80} of the module {'.'.join(parts):.80}")
+    for field in SIZES:
+        numbers = values.get(field)
+        for number in numbers if isinstance(numbers, list) else [numbers]:
+            if isinstance(number, int) and number > MAX_NUMBER:
+                raise ValueError(f"a layer has the {field} {number:,}, and at most {MAX_NUMBER:,} are loaded")
+
+
+def _dictionaries(value: Any) -> Iterator[dict[str, Any]]:
+    waiting = [value]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, dict):
+            yield each
+            waiting += each.values()
+        elif isinstance(each, list):
+            waiting += each
