@@ -128,7 +128,7 @@ def test_a_label_that_names_a_side_is_not_mirrored() -> None:
 
 @pytest.mark.parametrize("effort", ["quick", "standard", "thorough"])
 def test_a_plan_takes_the_time_of_its_effort(effort: Effort) -> None:
-    plan = planned((60, 90, 90), (1.5, 0.8, 0.8), effort=effort)
+    plan = planned((36, 50, 35), (1.0, 1.0, 1.0), effort=effort)
     assert plan.expected_seconds is not None
     assert plan.expected_seconds <= 60 * EFFORT_MINUTES[effort] + 1
     assert plan.epochs * 40 * plan.patches >= 100
