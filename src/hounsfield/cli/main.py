@@ -42,6 +42,7 @@ COMMANDS: dict[str, Place] = {
     "predict": Place("hounsfield.cli.predict", "Predict images, folders or arrays."),
     "features": Place("hounsfield.cli.features", "Write the feature vectors of images."),
     "explain": Place("hounsfield.cli.explain", "Draw heat maps over images."),
+    "serve": Place("hounsfield.cli.serve", "Serve models to a PACS and to programs."),
     "report": Place("hounsfield.cli.report", "Write a run's report and model card."),
     "export": Place("hounsfield.cli.export", "Write the network for another runtime."),
     "verify": Place("hounsfield.cli.verify", "Check that a run or bundle is whole; sign it."),
