@@ -125,6 +125,10 @@ EXTRAS = {
     "tensorboard": "tensorflow",
     "faster_coco_eval": "detection",
     "cryptography": "sign",
+    "highdicom": "dicom",
+    "fastapi": "serve",
+    "pynetdicom": "serve",
+    "uvicorn": "serve",
 }
 
 

@@ -7,7 +7,8 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,16 @@ from hounsfield.atomic import make_private, remove_leftovers, remove_tree
 from hounsfield.errors import HounsfieldError, ServingError
 from hounsfield.serving import statements as sql
 from hounsfield.serving.audit import Access, append
+from hounsfield.serving.calls import Caller, CallServer, RefusedCallError
 from hounsfield.serving.database import Database, Row
+from hounsfield.serving.directory import Directory
 from hounsfield.serving.faults import reached
 from hounsfield.serving.intake import MEBIBYTE, Intake
+from hounsfield.serving.lifecycle import Kind
 from hounsfield.serving.matching import chosen_instances, reason_to_leave
 from hounsfield.serving.node import DicomNode
-from hounsfield.serving.predicting import ask, read_results
+from hounsfield.serving.predicting import read_results
+from hounsfield.serving.processes import Ready
 from hounsfield.serving.register import Register
 from hounsfield.serving.sender import Sender
 from hounsfield.serving.settings import Model, ServeSettings
@@ -40,21 +45,21 @@ class Keeper:
 
     Args:
         settings: of the service.
-        models: for each model by name, ``info`` of its predictor with its bundle, and the address of its socket.
-        secret: of the sockets.
+        directory: of the models that are served.
+        secret: of their sockets.
         clock: seconds since 1970.
     """
 
     def __init__(
         self,
         settings: ServeSettings,
-        models: Mapping[str, Mapping[str, Any]],
+        directory: Directory,
         secret: bytes,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.settings = settings
-        self.models = models
+        self.directory = directory
         self._secret = secret
         self._clock = clock
         self._by_name = {model.name: model for model in settings.models}
@@ -119,6 +124,30 @@ class Keeper:
         """Add accesses to the audit."""
         append(self.database, list(accesses))
 
+    def receive(self, content: bytes, source: str) -> tuple[str, str]:
+        """Take in a DICOM file that came over HTTP: the value of its ``Answer``, and the reason of a refusal."""
+        answer, reason = self.intake.receive(content, source)
+        return answer.value, reason
+
+    def add_upload(self, model: str, upload: str, owner: str) -> int:
+        """Make the job of files that came over HTTP, and return its number.
+
+        Raises:
+            ServingError: too many jobs wait.
+        """
+        waiting = self.register.counts()["job"].get("waiting", 0)
+        if waiting >= self.settings.limits.queue:
+            raise ServingError(f"{waiting} jobs wait, and no more are taken. Try again later.")
+        return self.register.add_upload(model, upload, self._clock(), owner=owner)
+
+    def release(self, kind: Kind, number: int) -> None:
+        """Let what was laid aside be tried again."""
+        self.register.release(kind, number, self._clock())
+
+    def release_all(self) -> int:
+        """Let everything that was laid aside be tried again, and return how much this was."""
+        return self.register.release_all(self._clock())
+
     def _noted_dicom(self, title: str, action: str, subject: str, outcome: str) -> None:
         self.note([Access(self._clock(), title, "node", action, subject, outcome)])
 
@@ -129,10 +158,11 @@ class Keeper:
                 reached("commitment.recorded")
 
     def _reasons(self, study: Row, instances: list[Row]) -> dict[str, str]:  # noqa: ARG002 - rules look at images
-        return {
-            name: reason_to_leave(model, self.models[name]["modality"], instances)
-            for name, model in self._by_name.items()
-        }
+        return {name: reason_to_leave(model, self._modality(name), instances) for name, model in self._by_name.items()}
+
+    def _modality(self, name: str) -> str | None:
+        modality: str | None = self.directory.find(name).info["modality"]
+        return modality
 
     def _tick(self) -> None:
         last = 0.0
@@ -185,11 +215,11 @@ class Keeper:
         with _Renewing(self, job):
             try:
                 answer = self._answer(model, job)
-            except ServingError as error:
-                self._end(job, "fail", str(error))
+            except RefusedCallError as error:
+                self._end(job, "refuse", str(error))
                 return
             except (HounsfieldError, OSError) as error:
-                self._end(job, "refuse", str(error))
+                self._end(job, "fail", str(error))
                 return
         reached("result.written")
         try:
@@ -198,7 +228,7 @@ class Keeper:
                 job["attempt"],
                 self._clock(),
                 answer=json.dumps(answer["predictions"], ensure_ascii=False),
-                bundle=self.models[model.name]["bundle"],
+                bundle=answer["bundle"],
                 results=read_results(answer["results"]),
             )
         except ServingError as error:
@@ -209,18 +239,26 @@ class Keeper:
             sender.wake()
 
     def _answer(self, model: Model, job: Row) -> dict[str, Any]:
+        served = self.directory.find(model.name)
+        caller = Caller(served.address, self._secret, f"The process of the model '{model.name}'")
+        if job["upload"] is not None:
+            paths = [str(path) for path in sorted((self.settings.folder / job["upload"]).iterdir())]
+            answer = {"predictions": caller("predict", paths), "results": []}
+        else:
+            answer = self._study_answer(model, job, caller)
+        return answer | {"bundle": served.info["bundle"]}
+
+    def _study_answer(self, model: Model, job: Row, caller: Caller) -> dict[str, Any]:
         instances = self.database.rows(sql.INSTANCES_OF_STUDY, (job["study"],))
-        chosen = chosen_instances(model, self.models[model.name]["modality"], instances)
         folder = self.settings.folder / "work" / f"job-{job['id']}-{job['attempt']}"
         results = f"results/job-{job['id']}"
         make_private(folder)
         make_private(self.settings.folder / results)
-        quirks = {each.quirk for each in self.settings.destinations if each.quirk}
+        quirks = [each.quirk for each in self.settings.destinations if each.quirk]
         try:
-            for row in chosen:
+            for row in chosen_instances(model, self._modality(model.name), instances):
                 (folder / f"{row['id']}.dcm").hardlink_to(self.settings.folder / row["path"])
-            request = {"do": "study", "folder": str(folder), "results": results, "quirk": next(iter(quirks), None)}
-            answer: dict[str, Any] = ask(self.models[model.name]["address"], self._secret, request)
+            answer: dict[str, Any] = caller("study", str(folder), results, quirks[0] if quirks else None)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         return answer
@@ -262,3 +300,46 @@ def clean(folder: Path, database: Database) -> None:
         for path in (folder / place).rglob("*"):
             if path.is_file() and path.relative_to(folder).as_posix() not in known:
                 path.unlink()
+
+
+@dataclass(frozen=True)
+class Specification:
+    """What the process of the keeper needs.
+
+    Attributes:
+        settings: of the service.
+        directory: the file of the models that are served.
+        address: of the socket at which it answers calls.
+        secret: of all sockets.
+    """
+
+    settings: ServeSettings
+    directory: Path
+    address: str
+    secret: bytes
+
+
+def main(specification: Specification, ready: Ready, stop: threading.Event) -> None:
+    """What the process of the keeper does.
+
+    Raises:
+        ServingError: an address is taken, or the database cannot be opened.
+    """
+    keeper = Keeper(specification.settings, Directory(specification.directory), specification.secret)
+    calls = CallServer(
+        specification.address,
+        specification.secret,
+        {
+            "note": keeper.note,
+            "receive": keeper.receive,
+            "add_upload": keeper.add_upload,
+            "release": keeper.release,
+            "release_all": keeper.release_all,
+        },
+    )
+    keeper.start()
+    calls.start()
+    ready({"dicom_port": keeper.node.port if keeper.node is not None else None})
+    stop.wait()
+    calls.stop()
+    keeper.stop()

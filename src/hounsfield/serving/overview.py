@@ -23,7 +23,11 @@ def read_overview(folder: Path) -> dict[str, Any]:
     Raises:
         ServingError: there is no service in the folder.
     """
-    reader = Reader(_database(folder))
+    return overview(Reader(_database(folder)))
+
+
+def overview(reader: Reader) -> dict[str, Any]:
+    """As ``read_overview``, of a database that is open."""
     counts = {
         kind: {row["state"]: row["count"] for row in reader.rows(statement)} for kind, statement in sql.COUNTS.items()
     }

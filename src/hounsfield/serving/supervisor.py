@@ -12,14 +12,20 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from hounsfield.atomic import make_private
 from hounsfield.errors import ServingError
 from hounsfield.images.limits import MAX_PIXELS
-from hounsfield.serving.keeping import KeeperProcess
-from hounsfield.serving.predicting import ModelProcess, Specification
-from hounsfield.serving.settings import ServeSettings
+from hounsfield.serving.directory import Directory, Served
+from hounsfield.serving.keeper import Specification as KeeperSpecification
+from hounsfield.serving.keeper import main as keeper_main
+from hounsfield.serving.predicting import Specification as ModelSpecification
+from hounsfield.serving.predicting import main as model_main
+from hounsfield.serving.processes import ChildProcess
+from hounsfield.serving.settings import Model, ServeSettings
+from hounsfield.serving.web import Specification as WebSpecification
+from hounsfield.serving.web import main as web_main
 
 logger = logging.getLogger(__name__)
 
@@ -27,30 +33,15 @@ logger = logging.getLogger(__name__)
 FIRST_WAIT = 0.5
 LONGEST_WAIT = 60.0
 FORGIVEN_AFTER = 300.0
+# Seconds within which the keeper listens, and a model is opened and checked.
+OPENING_SECONDS = 30.0
+MODEL_SECONDS = 120.0
 MEGAPIXEL = 10**6
-
-
-class Child(Protocol):
-    """A process of the service."""
-
-    def start(self) -> None:
-        """Start it, and wait until it is ready; twice does no harm."""
-
-    def stop(self, seconds: float = 10) -> None:
-        """End it after what it works on; twice does no harm."""
-
-    @property
-    def alive(self) -> bool:
-        """Whether it runs."""
-
-    @property
-    def sentinel(self) -> int:
-        """Becomes readable when it ends."""
 
 
 @dataclass
 class _Watch:
-    child: Child
+    child: ChildProcess
     started: float
     wait: float = FIRST_WAIT
     due: float | None = None
@@ -71,16 +62,15 @@ class Supervisor:
         make_private(settings.folder)
         # Names of sockets are short: folders of users are not.
         self._runtime = tempfile.TemporaryDirectory(prefix="hounsfield-")
-        secret = secrets.token_bytes(32)
         place = Path(self._runtime.name)
-        pixels = min(int(settings.limits.megapixels * MEGAPIXEL), MAX_PIXELS)
-        self.models = {
-            model.name: ModelProcess(
-                Specification(model, settings.folder.absolute(), str(place / f"m{number}"), secret, pixels)
-            )
-            for number, model in enumerate(settings.models)
-        }
-        self.keeper = KeeperProcess(settings, self._describe, secret)
+        self._secret = secrets.token_bytes(32)
+        self.directory = Directory(place / "models.json")
+        self._addresses = {model.name: str(place / f"m{number}") for number, model in enumerate(settings.models)}
+        keeper = KeeperSpecification(settings, place / "models.json", str(place / "keeper"), self._secret)
+        self.models = {model.name: self._model_process(model) for model in settings.models}
+        self.keeper = ChildProcess("keeper", keeper_main, keeper, opening_seconds=OPENING_SECONDS)
+        web = WebSpecification(settings, place / "models.json", str(place / "keeper"), self._secret)
+        self.web = ChildProcess("web server", web_main, web, opening_seconds=OPENING_SECONDS)
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT.
@@ -91,27 +81,44 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._ask_to_stop)
         try:
-            children: list[Child] = [*self.models.values(), self.keeper]
-            for child in children:
-                child.start()
+            for model in self.models.values():
+                model.launch()
+            for model in self.models.values():
+                model.wait()
+            self._publish()
+            self.keeper.launch()
+            self.keeper.wait()
+            self.web.launch()
+            self.web.wait()
             self._tell()
+            children = [*self.models.values(), self.keeper, self.web]
             self._watch([_Watch(child, time.monotonic()) for child in children])
         finally:
             self.stop()
 
     def stop(self) -> None:
-        """Stop everything, what writes records first; twice does no harm."""
+        """Stop everything, what takes requests first; twice does no harm."""
+        self.web.stop()
         self.keeper.stop()
         for model in self.models.values():
             model.stop()
         self._runtime.cleanup()
 
+    def _model_process(self, model: Model) -> ChildProcess:
+        pixels = min(int(self.settings.limits.megapixels * MEGAPIXEL), MAX_PIXELS)
+        specification = ModelSpecification(
+            model, self.settings.folder.absolute(), self._addresses[model.name], self._secret, pixels
+        )
+        return ChildProcess(f"model {model.name}", model_main, specification, opening_seconds=MODEL_SECONDS)
+
+    def _publish(self) -> None:
+        runs = {model.name: str(model.run) for model in self.settings.models}
+        self.directory.publish(
+            [Served(name, runs[name], self._addresses[name], child.info) for name, child in self.models.items()]
+        )
+
     def _ask_to_stop(self, *_: Any) -> None:
         self._stopping = True
-
-    def _describe(self) -> dict[str, dict[str, Any]]:
-        """What the keeper has to know of the models."""
-        return {name: model.info | {"address": model.specification.address} for name, model in self.models.items()}
 
     def _tell(self) -> None:
         settings = self.settings
@@ -119,6 +126,8 @@ class Supervisor:
             self._say(f"Model {name}: {model.info['task']} on {model.info['engine']}")
         if settings.dicom is not None:
             self._say(f"DICOM: {settings.dicom.title} at {settings.dicom.host}:{self.keeper.info['dicom_port']}")
+        scheme = "https" if settings.http.tls is not None else "http"
+        self._say(f"Web: {scheme}://{settings.http.host}:{self.web.info['port']}")
         self._say(f"Ready. Records and files: {settings.folder}. Stop with Ctrl+C.")
 
     def _watch(self, watches: list[_Watch]) -> None:
@@ -139,6 +148,7 @@ class Supervisor:
             return
         watch.wait, watch.due, watch.started = min(2 * watch.wait, LONGEST_WAIT), None, now
         try:
-            watch.child.start()
+            watch.child.launch()
+            watch.child.wait()
         except ServingError as error:
             logger.error("%s", error)  # noqa: TRY400 - a sentence for a person
