@@ -76,7 +76,10 @@ LAYERS = {
         *("plans", "testing", "drawing"),
     },
 }
-LAYERS["training"] = set(LAYERS) - {"explanation"}
+LAYERS["dicom_results"] = {"images", "bundle", "inference"}
+LAYERS["training"] = set(LAYERS) - {"explanation", "dicom_results"}
+# Never training: what is served was trained elsewhere.
+LAYERS["serving"] = {"images", "bundle", "inference", "dicom_results", "runs"}
 LAYERS["cli"] = set(LAYERS)
 LAYERS["__main__"] = {"cli"}
 # What predicts, tests, reports and serves needs no backend; below it only the rooms that build networks do.

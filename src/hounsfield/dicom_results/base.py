@@ -24,6 +24,18 @@ from hounsfield.version import __version__
 MANUFACTURER = "Hounsfield"
 # UIDs derived from a UUID (PS3.5, B.2): nobody has to register them.
 _UUID_ROOT = "2.25"
+# What every object says of patient and study, empty where it is not known (type 2 of PS3.3, C.7.1.1 and C.7.2.1).
+_EMPTY_ALLOWED = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "AccessionNumber",
+    "StudyID",
+    "ReferringPhysicianName",
+)
 
 
 @dataclass(frozen=True)
@@ -129,11 +141,19 @@ def _source(prediction: BasePrediction, headers: dict[Path, list[Dataset]]) -> S
     folder = path if path.exists() else path.parent
     if folder not in headers:
         files = image_files(folder) if folder.is_dir() else [folder]
-        headers[folder] = [pydicom.dcmread(file, stop_before_pixels=True) for file in files]
+        headers[folder] = [_header(file) for file in files]
     chosen = [each for each in headers[folder] if each.get("SeriesInstanceUID") == reference.series]
     if len(chosen) > 1 and not folder.is_dir():
         chosen = [each for each in chosen if each.SOPInstanceUID == reference.instance]
     return Source(prediction, tuple(sorted(chosen, key=depth)), reference.frame)
+
+
+def _header(file: Path) -> Dataset:
+    dataset = pydicom.dcmread(file, stop_before_pixels=True)
+    for keyword in _EMPTY_ALLOWED:
+        if keyword not in dataset:
+            setattr(dataset, keyword, "")
+    return dataset
 
 
 def depth(dataset: Dataset) -> tuple[float, int]:

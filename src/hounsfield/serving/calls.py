@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
@@ -35,14 +36,18 @@ class CallServer:
         Path(address).unlink(missing_ok=True)
         self._listener = Listener(address, family="AF_UNIX", backlog=128, authkey=secret)
         self._thread = threading.Thread(target=self._accept, name="calls", daemon=True)
+        self._active = 0
+        self._quiet = threading.Condition()
 
     def start(self) -> None:
         """Begin to listen."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Stop listening; calls that are under way are answered."""
+    def stop(self, seconds: float = 30) -> None:
+        """Stop listening, and wait until the calls that are under way have been answered."""
         self._listener.close()
+        with self._quiet:
+            self._quiet.wait_for(lambda: not self._active, seconds)
 
     def _accept(self) -> None:
         while True:
@@ -62,9 +67,21 @@ class CallServer:
             while True:
                 try:
                     name, arguments = connection.recv()
+                    with self._busy():
+                        connection.send(self._reply(name, arguments))
                 except (OSError, EOFError):
                     return
-                connection.send(self._reply(name, arguments))
+
+    @contextmanager
+    def _busy(self) -> Iterator[None]:
+        with self._quiet:
+            self._active += 1
+        try:
+            yield
+        finally:
+            with self._quiet:
+                self._active -= 1
+                self._quiet.notify_all()
 
     def _reply(self, name: str, arguments: tuple[Any, ...]) -> dict[str, Any]:
         try:

@@ -45,6 +45,7 @@ class Gateway:
         directory: of the models.
         reader: of the records.
         keeper: calls the process that writes records.
+        control: calls the process that starts the others.
         tokens: who may do what.
         secret: of the models' sockets.
         clock: seconds since 1970.
@@ -54,6 +55,7 @@ class Gateway:
     directory: Directory
     reader: Reader
     keeper: Caller
+    control: Caller
     tokens: Tokens
     secret: bytes
     clock: Callable[[], float] = time.time
@@ -90,10 +92,20 @@ class Gateway:
             ServingError: see ``Caller``; or it took too long.
         """
         address = self.directory.find(model).address
+        try:
+            return await self.call(self._caller(model, address), function, *arguments)
+        except ServingError:
+            # A model that was swapped meanwhile answers elsewhere.
+            new = self.directory.find(model).address
+            if new == address:
+                raise
+            return await self.call(self._caller(model, new), function, *arguments)
+
+    def _caller(self, model: str, address: str) -> Caller:
         caller = self._callers.get(address)
         if caller is None:
             caller = self._callers[address] = Caller(address, self.secret, f"The process of the model '{model}'")
-        return await self.call(caller, function, *arguments)
+        return caller
 
     async def call(self, caller: Caller, function: str, *arguments: Any) -> Any:
         """A call from a thread, so that others are served meanwhile."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 from typing import Any
 
 from hounsfield.errors import ServingError
 from hounsfield.serving import statements as sql
+from hounsfield.serving.control import alone, find_control
 from hounsfield.serving.database import Database, Reader
 from hounsfield.serving.keeper import DATABASE
 from hounsfield.serving.lifecycle import LAID_ASIDE, Timing
@@ -43,15 +45,23 @@ def overview(reader: Reader) -> dict[str, Any]:
 def release_laid_aside(folder: Path) -> int:
     """Let everything that was laid aside be tried again, and return how much this was.
 
+    A service that runs does so itself, since only one process writes.
+
     Raises:
-        ServingError: there is no service in the folder, or it runs: then it is the only one that writes.
+        ServingError: there is no service in the folder.
     """
-    database = Database(_database(folder))
-    try:
-        register = Register(database, Timing(), models=lambda *_: {}, destinations=lambda _: ())
-        return register.release_all(time.time())
-    finally:
-        database.close()
+    _database(folder)
+    control = find_control(folder)
+    if control is not None:
+        with contextlib.suppress(ServingError):
+            return int(control("release_all"))
+    with alone(folder):
+        database = Database(_database(folder))
+        try:
+            register = Register(database, Timing(), models=lambda *_: {}, destinations=lambda _: ())
+            return register.release_all(time.time())
+        finally:
+            database.close()
 
 
 def _database(folder: Path) -> Path:

@@ -32,7 +32,7 @@ class ChildProcess:
         self.name = name
         self.info: dict[str, Any] = {}
         self._main = main
-        self._argument = argument
+        self.argument = argument
         self._opening_seconds = opening_seconds
         self._process: Any = None
         self._word: Any = None
@@ -43,7 +43,7 @@ class ChildProcess:
             return
         spawn = multiprocessing.get_context("spawn")
         self._word, there = spawn.Pipe()
-        self._process = spawn.Process(target=_run, args=(self._main, self._argument, there), name=self.name)
+        self._process = spawn.Process(target=_run, args=(self._main, self.argument, there), name=self.name)
         self._process.start()
         there.close()
 

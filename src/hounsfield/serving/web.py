@@ -49,12 +49,14 @@ class Specification:
         settings: of the service.
         directory: the file of the models that are served.
         keeper: the address of the keeper's socket.
+        control: that of the supervisor.
         secret: of all sockets.
     """
 
     settings: ServeSettings
     directory: Path
     keeper: str
+    control: str
     secret: bytes
 
 
@@ -128,6 +130,7 @@ def main(specification: Specification, ready: Ready, stop: threading.Event) -> N
         Directory(specification.directory),
         Reader(settings.folder / DATABASE),
         Caller(specification.keeper, specification.secret, "The process that keeps the records"),
+        Caller(specification.control, specification.secret, "The process that starts the others"),
         Tokens(settings.folder),
         specification.secret,
     )

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, File, HTTPException, Request, UploadFile
 from fastapi.responses import JSONResponse, PlainTextResponse
+from pydantic import BaseModel
 
 from hounsfield.errors import ServingError
 from hounsfield.serving import statements as sql
@@ -24,8 +25,15 @@ _PART = 2**20
 Files = Annotated[list[UploadFile], File(description="Images, or ZIP archives of them.")]
 
 
+class Run(BaseModel):
+    """Which run is to be served: a folder on the server, or nothing for the one that was served before."""
+
+    folder: str | None = None
+
+
 def add_model_routes(app: FastAPI, gateway: Gateway) -> None:
     """Add the routes to an application."""
+    _add_jobs(app, gateway)
 
     @app.get("/api/models")
     async def models(request: Request) -> list[dict[str, Any]]:
@@ -61,6 +69,16 @@ def add_model_routes(app: FastAPI, gateway: Gateway) -> None:
         answer = {"model": name, "bundle": served.info["bundle"], "predictions": _named(said, upload)}
         return JSONResponse(answer)
 
+    @app.put("/api/models/{name}/run")
+    async def swap(request: Request, name: str, run: Run) -> JSONResponse:
+        """Serve another run under this name: it is opened and checked first; the one before it is kept for return."""
+        gateway.identify(request, "admin", "swap model", name)
+        _found(gateway, name)
+        identity = await gateway.call(gateway.control, "swap", name, run.folder)
+        return JSONResponse({"model": name, "bundle": identity})
+
+
+def _add_jobs(app: FastAPI, gateway: Gateway) -> None:
     @app.post("/api/models/{name}/jobs", status_code=202)
     async def begin(request: Request, name: str, uploads: Files) -> JSONResponse:
         """Predict files later: the answer names the job, at whose address the result will be."""
@@ -110,10 +128,13 @@ async def _parts(file: UploadFile) -> AsyncIterator[bytes]:
 
 
 def _named(predictions: list[dict[str, Any]], upload: Upload) -> list[dict[str, Any]]:
-    """With the names that the client gave in place of ours."""
+    """With the names that the client gave in place of ours, and no place of this machine."""
     for prediction in predictions:
         ours, bracket, frame = prediction["image"].partition("[")
-        prediction["image"] = upload.names.get(ours, ours) + bracket + frame
+        name = upload.names.get(ours, ours)
+        prediction["image"] = name + bracket + frame
         if "reference" in prediction:
-            prediction["reference"]["path"] = upload.names.get(ours, ours)
+            prediction["reference"]["path"] = name
+        if "reason" in prediction:
+            prediction["reason"] = prediction["reason"].replace(str(upload.path / ours), name)
     return predictions
