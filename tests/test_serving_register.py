@@ -117,6 +117,15 @@ def test_a_late_worker_is_refused_and_keeps_nothing(register):
     assert register.counts()["delivery"] == {"waiting": 2}
 
 
+def test_after_a_restart_what_was_claimed_is_done_again_at_once(register):
+    delivered(register)
+    first, second = register.claim_deliveries("pacs", 10)[0], register.claim_deliveries("archive", 10)[0]
+    register.move("delivery", second["id"], second["attempt"], "store", 11)
+    assert register.end_claims(12) == 1
+    assert [row["id"] for row in register.claim_deliveries("pacs", 12)] == [first["id"]]
+    assert register.counts()["delivery"] == {"sending": 1, "stored": 1}
+
+
 def test_work_on_an_old_revision_is_refused(register):
     register.receive(received(), 0)
     register.complete_quiet_studies(10)

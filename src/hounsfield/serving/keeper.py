@@ -96,7 +96,7 @@ class Keeper:
         """Begin to listen, to work and to send; twice does no harm."""
         if self._threads:
             return
-        self.register.expire(float("inf"))
+        self.register.end_claims(self._clock())
         if self.node is not None:
             self.node.start()
         for sender in self.senders.values():

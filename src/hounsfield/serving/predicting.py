@@ -16,7 +16,7 @@ from typing import Any
 from hounsfield.bundle import Bundle
 from hounsfield.dicom_results import write_results
 from hounsfield.errors import ImageError
-from hounsfield.images.limits import VARIABLE as PIXEL_LIMIT
+from hounsfield.images.settings import MAX_PIXELS_VARIABLE
 from hounsfield.inference import BadImage, BasePrediction, BasePredictor, open_predictor
 from hounsfield.serving.calls import CallServer, Functions
 from hounsfield.serving.processes import Ready
@@ -54,7 +54,7 @@ def main(specification: Specification, ready: Ready, stop: threading.Event) -> N
     Raises:
         BundleError: the bundle cannot be opened, or did not give its known answer.
     """
-    os.environ[PIXEL_LIMIT] = str(specification.max_pixels)
+    os.environ[MAX_PIXELS_VARIABLE] = str(specification.max_pixels)
     bundle = Bundle.load(specification.model.run)
     predictor = open_predictor(bundle)
     batcher = Batcher(predictor)

@@ -183,14 +183,28 @@ class Register:
     def expire(self, now: float) -> int:
         """End the claims whose time is over, and return how many these were."""
         with self.database.transaction() as database:
-            expired: list[tuple[Kind, Row]] = [
-                *(("job", row) for row in database.rows(sql.EXPIRED["job"], (now,))),
-                *(("delivery", row) for row in database.rows(sql.EXPIRED["delivery"], (now,))),
-            ]
-            for kind, row in expired:
-                silent = "the destination did not confirm" if row["state"] == "stored" else "the worker did not answer"
-                self._move(kind, row, "expire", now, reason=f"{silent} in time")
-        return len(expired)
+            jobs = database.rows(sql.EXPIRED["job"], (now,))
+            deliveries = database.rows(sql.EXPIRED["delivery"], (now,))
+            self._expire("job", jobs, now)
+            self._expire("delivery", deliveries, now)
+        return len(jobs) + len(deliveries)
+
+    def end_claims(self, now: float) -> int:
+        """End all claims, since those who had them died with the last process, and return how many these were.
+
+        What a destination was sent and has not confirmed yet goes on waiting for its word.
+        """
+        with self.database.transaction() as database:
+            jobs = database.rows(sql.IN_STATE["job"], ("running", -1))
+            deliveries = database.rows(sql.IN_STATE["delivery"], ("sending", -1))
+            self._expire("job", jobs, now)
+            self._expire("delivery", deliveries, now)
+        return len(jobs) + len(deliveries)
+
+    def _expire(self, kind: Kind, rows: Sequence[Row], now: float) -> None:
+        for row in rows:
+            silent = "the destination did not confirm" if row["state"] == "stored" else "the worker did not answer"
+            self._move(kind, row, "expire", now, reason=f"{silent} in time")
 
     def commit_delivery(self, uid: str, destination: str, now: float, *, failure: str | None = None) -> bool:
         """Take note of a destination's word on a result that it was sent.
