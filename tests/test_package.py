@@ -87,7 +87,12 @@ HEAVY_ROOMS = {"augmentation", "models", "detection", "planning", "training", "c
 LIGHT_ROOMS = set(LAYERS) - HEAVY_ROOMS
 HEAVY = ("keras", "tensorflow", "jax", "torch")
 # Import name -> distribution, where they differ.
-DISTRIBUTIONS = {"charset_normalizer": "charset-normalizer", "cv2": "opencv-python-headless", "yaml": "pyyaml"}
+DISTRIBUTIONS = {
+    "charset_normalizer": "charset-normalizer",
+    "cv2": "opencv-python-headless",
+    "dicomweb_client": "dicomweb-client",
+    "yaml": "pyyaml",
+}
 
 
 def module_name(path: Path) -> str:

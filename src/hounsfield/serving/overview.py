@@ -25,7 +25,16 @@ def read_overview(folder: Path) -> dict[str, Any]:
     Raises:
         ServingError: there is no service in the folder.
     """
-    return overview(Reader(_database(folder)))
+    return overview(open_reader(folder))
+
+
+def open_reader(folder: Path) -> Reader:
+    """A connection that reads the records of a service.
+
+    Raises:
+        ServingError: there is no service in the folder.
+    """
+    return Reader(_database(folder))
 
 
 def overview(reader: Reader) -> dict[str, Any]:
