@@ -249,7 +249,7 @@ def mimic(to: Writer) -> Truth:
             to.image(f"files/p{str(subject)[:2]}/p{subject}/s{study}/{name}.jpg")
             images.append([name, study, subject, ("train", "validate", "test")[max(0, patient - 7)]])
     to.table("mimic-cxr-2.0.0-split.csv.gz", ["dicom_id", "study_id", "subject_id", "split"], images)
-    views = [[name, subject, study, "PA"] for name, study, subject, _ in images]
+    views = [[name, subject, study, ("PA", "LATERAL")[n % 2]] for n, (name, study, subject, _) in enumerate(images)]
     to.table("mimic-cxr-2.0.0-metadata.csv.gz", ["dicom_id", "subject_id", "study_id", "ViewPosition"], views)
     to.table("mimic-cxr-2.0.0-chexpert.csv.gz", ["subject_id", "study_id", "No Finding", "Edema", "Mass"], marks)
     return Truth(

@@ -79,7 +79,10 @@ LAYERS = {
         *("plans", "testing", "drawing"),
     },
 }
-LAYERS["training"] = set(LAYERS) - {"explanation"}
+LAYERS["dicom_results"] = {"images", "bundle", "inference"}
+LAYERS["training"] = set(LAYERS) - {"explanation", "dicom_results"}
+# Never training: what is served was trained elsewhere.
+LAYERS["serving"] = {"images", "bundle", "inference", "dicom_results", "runs"}
 LAYERS["cli"] = set(LAYERS)
 LAYERS["__main__"] = {"cli"}
 # What predicts, tests, reports and serves needs no backend; below it only the rooms that build networks do.
@@ -87,7 +90,12 @@ HEAVY_ROOMS = {"augmentation", "models", "detection", "segmentation", "planning"
 LIGHT_ROOMS = set(LAYERS) - HEAVY_ROOMS
 HEAVY = ("keras", "tensorflow", "jax", "torch")
 # Import name -> distribution, where they differ.
-DISTRIBUTIONS = {"charset_normalizer": "charset-normalizer", "cv2": "opencv-python-headless", "yaml": "pyyaml"}
+DISTRIBUTIONS = {
+    "charset_normalizer": "charset-normalizer",
+    "cv2": "opencv-python-headless",
+    "dicomweb_client": "dicomweb-client",
+    "yaml": "pyyaml",
+}
 
 
 def module_name(path: Path) -> str:

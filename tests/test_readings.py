@@ -150,6 +150,8 @@ ORDINARY: dict[str, tuple[Maker, int, int]] = {
     "Training and Testing": (lambda folder: splits(folder, ["Training", "Testing"]), 12, 2),
     "training_set and test_set": (lambda folder: splits(folder, ["training_set", "test_set"]), 12, 2),
     "train_images and valid_images": (lambda folder: splits(folder, ["train_images", "valid_images"]), 12, 2),
+    "train, dev and test": (lambda folder: splits(folder, ["train", "dev", "test"]), 18, 2),
+    "splits in Chinese": (lambda folder: splits(folder, ["训练集", "测试集"]), 12, 2),
     "splits nested": (lambda folder: splits(folder / "data", ["train", "test"]), 12, 2),
     "splits and a README": (splits_with_readme, 12, 2),
     "files with spaces": (lambda folder: classes(folder, ["breast cancer", "no finding"]), 6, 2),

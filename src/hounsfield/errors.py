@@ -11,6 +11,7 @@
     ├── BundleError                 a bundle is missing, damaged, or newer than this version
     ├── SignatureError              a signature is missing, or is not of this content and key
     ├── EvaluationError             predictions and truths do not fit each other
+    ├── ServingError                the service is set up wrongly, or a record of it cannot be moved on
     ├── ResourceError               disk or memory is too small for the work asked for
     └── MissingDependency           an optional package is not installed
 
@@ -99,6 +100,10 @@ class EvaluationError(HounsfieldError):
     """Predictions and truths do not fit each other."""
 
 
+class ServingError(HounsfieldError):
+    """The service is set up wrongly, or one of its records cannot be moved on."""
+
+
 class ResourceError(HounsfieldError):
     """The disk or the memory is too small for the work asked for."""
 
@@ -120,6 +125,10 @@ EXTRAS = {
     "tensorboard": "tensorflow",
     "faster_coco_eval": "detection",
     "cryptography": "sign",
+    "highdicom": "dicom",
+    "fastapi": "serve",
+    "pynetdicom": "serve",
+    "uvicorn": "serve",
 }
 
 

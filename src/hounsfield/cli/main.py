@@ -45,6 +45,8 @@ COMMANDS: dict[str, Place] = {
     "report": Place("hounsfield.cli.report", "Write a run's report and model card."),
     "export": Place("hounsfield.cli.export", "Write the network for another runtime."),
     "verify": Place("hounsfield.cli.verify", "Check that a run or bundle is whole; sign it."),
+    "serve": Place("hounsfield.cli.serve", "Serve models to a PACS and to programs."),
+    "audit": Place("hounsfield.cli.audit", "Check who did what to a service."),
     "preprocess": Place("hounsfield.cli.preprocess", "Enhance, normalise, crop or resample images."),
     "convert": Place("hounsfield.cli.convert", "Convert images to another format."),
     "data": Place("hounsfield.cli.data", "List and fetch public data sets."),

@@ -56,7 +56,8 @@ def build_cohort(table: pd.DataFrame, options: Options, origin: Origin, notes: S
     for column in attributes:
         final[column] = attribute(table[column])
     final = final[final["label"].notna()].reset_index(drop=True)
-    found = [*notes, *told, *renamed, *read.notes, *split_notes]
+    # Patients that were chosen are read again from the same column.
+    found = list(dict.fromkeys([*notes, *told, *renamed, *read.notes, *split_notes]))
     return labelled_cohort(final, options, origin, several=read.several, notes=found, column=read.columns[0])
 
 

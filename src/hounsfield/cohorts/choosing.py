@@ -92,7 +92,7 @@ def choose(folder: Folder, certain: Sequence[str]) -> Choice | None:
     """
     usable = [table for table in folder.tables if table.usable]
     classes = _has_classes(folder)
-    if not usable and not certain and (not classes or folder.tree.doubts):
+    if not usable and not certain and (not classes or folder.tree.doubts) and _joinable(folder) is None:
         # Where nothing else is a reading, the only column of few values is.
         usable = [table for table in folder.tables if table.lone and table.kinds == ["table"] and not table.against]
     # Tables of the splits of one set belong together, also where labels can be read in some of them alone.

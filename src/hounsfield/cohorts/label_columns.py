@@ -12,7 +12,7 @@ import pandas as pd
 from hounsfield.cohorts.cohort import SEPARATOR
 from hounsfield.cohorts.labels import split_labels, tidy
 from hounsfield.cohorts.uncertain import DEFAULT, Policy, are_flags, codes_of, settle, settle_one
-from hounsfield.cohorts.words import plain_name
+from hounsfield.cohorts.words import plain_name, tokens
 from hounsfield.errors import CohortError
 from hounsfield.tasks import TASKS, Task
 
@@ -33,6 +33,27 @@ LABEL_NAMES = frozenset(
 )
 # Among lists of labels these mean that there is none.
 NO_FINDING = re.compile(r"no[ _\-]?findings?|normal|none|healthy|negative", re.IGNORECASE)
+# Words of columns that describe a patient, an image or its making, and are no finding unless they are asked for.
+ATTRIBUTE_WORDS = frozenset(
+    {
+        *(
+            "view",
+            "position",
+            "projection",
+            "laterality",
+            "side",
+            "orientation",
+            "plane",
+            "sequence",
+            "modality",
+            "phase",
+        ),
+        *("visit", "series", "slice", "instance", "rows", "columns", "width", "height", "spacing", "magnification"),
+        *("device", "machine", "scanner", "vendor", "manufacturer", "hospital", "center", "centre", "site", "batch"),
+        *("sex", "gender", "age", "race", "ethnicity", "smoker", "smoking", "quality", "source", "year", "month"),
+        *("description", "comment", "comments", "notes", "report", "anatom", "localization", "procedure", "rater"),
+    }
+)
 # A list as Python writes it.
 LITERAL = re.compile(r"[\[({].*[\])}]", re.DOTALL)
 # Columns that name something by their name: patient_id, StudyInstanceUID, file_name.
@@ -192,6 +213,7 @@ def label_candidates(table: pd.DataFrame) -> list[str]:
         str(column)
         for column in table.columns
         if plain_name(column) not in ATTRIBUTES
+        and not ATTRIBUTE_WORDS & set(tokens(str(column)))
         and not IDENTIFIER_NAME.search(str(column))
         and len(table[column].unique()) > 1
     ]

@@ -91,7 +91,11 @@ class Folder:
     @cached_property
     def images(self) -> list[str]:
         """The images below, without hidden ones and masks."""
-        return images_below(self.root, ())[0]
+        return self._below[0]
+
+    @cached_property
+    def _below(self) -> tuple[list[str], list[str]]:
+        return images_below(self.root, ())
 
     @cached_property
     def names(self) -> Names:
@@ -109,7 +113,9 @@ class Folder:
     @cached_property
     def tree(self) -> Tree:
         """The images as classes."""
-        return class_tree(self.path, exclude=self.image_patterns, level=self.options.label_level)
+        # Looking at a large folder takes seconds.
+        seen = self._below if self.root == self.path and not self.image_patterns else None
+        return class_tree(self.path, exclude=self.image_patterns, level=self.options.label_level, below=seen)
 
     @cached_property
     def image_patterns(self) -> tuple[str, ...]:

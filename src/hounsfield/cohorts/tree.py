@@ -140,7 +140,14 @@ def _stem(path: str) -> str:
     return path.removesuffix(".gz").rpartition(".")[0] or path
 
 
-def class_tree(root: Path, *, exclude: Sequence[str] = (), level: int | None = None, forced: bool = False) -> Tree:
+def class_tree(
+    root: Path,
+    *,
+    exclude: Sequence[str] = (),
+    level: int | None = None,
+    forced: bool = False,
+    below: tuple[list[str], list[str]] | None = None,
+) -> Tree:
     """Sort the images below a folder into classes.
 
     Args:
@@ -148,6 +155,7 @@ def class_tree(root: Path, *, exclude: Sequence[str] = (), level: int | None = N
         exclude: see :func:`images_below`.
         level: which folder of a path is the class, counted from 1, where that was chosen; then nothing is in doubt.
         forced: whether the folders were chosen to be classes, whatever their names.
+        below: what :func:`images_below` found, where it looked already.
 
     Returns:
         The classes; no image where nothing below the folder can be a class.
@@ -155,8 +163,8 @@ def class_tree(root: Path, *, exclude: Sequence[str] = (), level: int | None = N
     Raises:
         UsageError: no image lies as deep as ``level``.
     """
-    paths, notes = images_below(root, exclude)
-    tree = Tree(root, notes=notes)
+    paths, notes = below if below is not None else images_below(root, exclude)
+    tree = Tree(root, notes=list(notes))
     files = [_File(path, tuple(path.split("/")[:-1])) for path in paths]
     loose = [file.path for file in files if not file.folders]
     files = [file for file in files if file.folders]

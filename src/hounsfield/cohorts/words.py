@@ -15,6 +15,14 @@ SPLIT_WORDS = {
     "validation": "validation",
     "test": "test",
     "testing": "test",
+    "dev": "validation",
+    "holdout": "test",
+    "训练": "train",
+    "训练集": "train",
+    "验证": "validation",
+    "验证集": "validation",
+    "测试": "test",
+    "测试集": "test",
 }
 # Words that stand beside a split's name without changing it: train_images, test-set, stage_2_train.
 FILLERS = frozenset(

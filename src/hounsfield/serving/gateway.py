@@ -1,0 +1,153 @@
+"""What every route of the web server uses: identity, limits, the keeper, the models, the audit."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi import HTTPException, Request
+
+from hounsfield.errors import HounsfieldError, ServingError
+from hounsfield.serving.audit import Access
+from hounsfield.serving.calls import Caller, RefusedCallError
+from hounsfield.serving.database import Reader
+from hounsfield.serving.directory import Directory
+from hounsfield.serving.settings import ServeSettings
+from hounsfield.serving.tokens import Identity, Role, Tokens
+from hounsfield.serving.uploads import TooLargeError
+
+logger = logging.getLogger(__name__)
+
+# Kind of error → HTTP status; the first that fits counts.
+STATUS: tuple[tuple[type[Exception], int], ...] = (
+    (TooLargeError, 413),
+    (RefusedCallError, 422),
+    (ServingError, 503),
+    (HounsfieldError, 422),
+)
+# Seconds after which a client that was turned away may ask again.
+RETRY_AFTER = 1
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """Everything that routes need.
+
+    Attributes:
+        settings: of the service.
+        directory: of the models.
+        reader: of the records.
+        keeper: calls the process that writes records.
+        control: calls the process that starts the others.
+        tokens: who may do what.
+        secret: of the models' sockets.
+        clock: seconds since 1970.
+    """
+
+    settings: ServeSettings
+    directory: Directory
+    reader: Reader
+    keeper: Caller
+    control: Caller
+    tokens: Tokens
+    secret: bytes
+    clock: Callable[[], float] = time.time
+    pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(32, "call"))
+    _callers: dict[str, Caller] = field(default_factory=dict)
+    _notes: queue.SimpleQueue[Access | None] = field(default_factory=queue.SimpleQueue)
+
+    def identify(self, request: Request, role: Role, action: str, subject: str = "") -> Identity:
+        """Who asks; the access is noted in the audit.
+
+        Raises:
+            HTTPException: 401 without a valid token, 403 where the role is not enough.
+        """
+        scheme, _, text = request.headers.get("authorization", "").partition(" ")
+        token = text.strip() if scheme.lower() == "bearer" else request.cookies.get("token")
+        identity = self.tokens.identify(token, self.clock())
+        if identity is None:
+            self.note("", "", action, subject, "no valid token")
+            raise HTTPException(401, "A valid token is needed.", {"WWW-Authenticate": "Bearer"})
+        if not identity.may(role):
+            self.note(identity.name, identity.role, action, subject, "not allowed")
+            raise HTTPException(403, f"The role {role} is needed.")
+        self.note(identity.name, identity.role, action, subject, "allowed")
+        return identity
+
+    def note(self, actor: str, role: str, action: str, subject: str, outcome: str) -> None:
+        """Write an access into the audit, with the others of this moment."""
+        self._notes.put(Access(self.clock(), actor, role, action, subject, outcome))
+
+    async def ask(self, model: str, function: str, *arguments: Any) -> Any:
+        """The answer of a model's process, within the time that a prediction may take.
+
+        Raises:
+            ServingError: see ``Caller``; or it took too long.
+        """
+        address = self.directory.find(model).address
+        try:
+            return await self.call(self._caller(model, address), function, *arguments)
+        except ServingError:
+            # A model that was swapped meanwhile answers elsewhere.
+            new = self.directory.find(model).address
+            if new == address:
+                raise
+            return await self.call(self._caller(model, new), function, *arguments)
+
+    def _caller(self, model: str, address: str) -> Caller:
+        caller = self._callers.get(address)
+        if caller is None:
+            caller = self._callers[address] = Caller(address, self.secret, f"The process of the model '{model}'")
+        return caller
+
+    async def call(self, caller: Caller, function: str, *arguments: Any) -> Any:
+        """A call from a thread, so that others are served meanwhile."""
+        work = asyncio.get_running_loop().run_in_executor(self.pool, caller, function, *arguments)
+        try:
+            return await asyncio.wait_for(work, self.settings.limits.seconds)
+        except TimeoutError as error:
+            raise ServingError(f"It took longer than {self.settings.limits.seconds:g} s. Ask for a job.") from error
+
+    def start(self) -> None:
+        """Begin to write the audit."""
+        threading.Thread(target=self._write_notes, name="audit", daemon=True).start()
+
+    def stop(self) -> None:
+        """Write what is left of the audit."""
+        self._notes.put(None)
+        self.pool.shutdown(wait=True)
+
+    def _write_notes(self) -> None:
+        while True:
+            notes = [self._notes.get()]
+            while not self._notes.empty():
+                notes.append(self._notes.get())
+            if not self._written([note for note in notes if note is not None]) or None in notes:
+                return
+
+    def _written(self, accesses: Sequence[Access]) -> bool:
+        """Tried until the keeper, which may be starting again, has taken them."""
+        for wait in (0.1, 0.5, 2, 5, 10, 0):
+            if not accesses:
+                return True
+            try:
+                self.keeper("note", list(accesses))
+            except ServingError as error:
+                logger.warning("the audit waits: %s", error)
+                time.sleep(wait)
+            else:
+                return True
+        logger.error("%d accesses could not be written into the audit", len(accesses))
+        return True
+
+
+def status_of(error: Exception) -> int:
+    """The HTTP status of an error that is raised on purpose."""
+    return next((status for kind, status in STATUS if isinstance(error, kind)), 500)

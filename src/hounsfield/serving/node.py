@@ -1,0 +1,188 @@
+"""The DICOM node: answers C-ECHO, takes what C-STORE brings, hears what destinations committed to."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, evt
+
+from hounsfield.errors import ServingError
+from hounsfield.serving.intake import Answer, Intake
+from hounsfield.serving.settings import Node, Tls
+
+logger = logging.getLogger(__name__)
+
+# PS3.4, B.2.3: what the sender is told.
+STATUS: dict[Answer, int] = {
+    Answer.STORED: 0x0000,
+    Answer.KNOWN: 0x0000,
+    Answer.UNREADABLE: 0xC000,
+    Answer.MISMATCH: 0xA900,
+    Answer.TOO_LARGE: 0xC001,
+    Answer.FULL: 0xA700,
+}
+# SOP classes: PS3.4, annexes A and J.
+VERIFICATION = "1.2.840.10008.1.1"
+COMMITMENT = "1.2.840.10008.1.20.1"
+# Bytes of one fragment: larger ones make fewer.
+MAX_PDU = 128 * 1024
+# Seconds without a word after which an association is given up; a bare TCP connection as well.
+IDLE_SECONDS = 60
+
+# What was committed, of which destination: its title, SOPInstanceUID, and why not or "".
+Committed = Callable[[str, str, str], None]
+# An access for the audit: title, action, subject, outcome.
+Noted = Callable[[str, str, str, str], None]
+
+
+class DicomNode:
+    """Listens for associations until it is stopped.
+
+    Args:
+        settings: title, address, callers.
+        intake: takes the instances.
+        committed: told of each result that a destination says it keeps, or does not.
+        noted: told of each access.
+    """
+
+    def __init__(self, settings: Node, intake: Intake, *, committed: Committed, noted: Noted) -> None:
+        self._settings = settings
+        self._intake = intake
+        self._committed = committed
+        self._noted = noted
+        self._server: Any = None
+
+    def start(self) -> int:
+        """Listen, and return the port.
+
+        Raises:
+            ServingError: the address cannot be listened at, or the certificate cannot be read.
+        """
+        if self._server is not None:
+            return self.port
+        settings = self._settings
+        entity = AE(ae_title=settings.title)
+        entity.maximum_pdu_size = MAX_PDU
+        entity.maximum_associations = settings.associations
+        entity.network_timeout = entity.dimse_timeout = entity.acse_timeout = IDLE_SECONDS
+        entity.require_called_aet = True
+        if settings.callers:
+            entity.require_calling_aet = list(settings.callers)
+        for storage in AllStoragePresentationContexts:
+            entity.add_supported_context(str(storage.abstract_syntax), ALL_TRANSFER_SYNTAXES)
+        entity.add_supported_context(VERIFICATION)
+        # Destinations report as the provider of the service, some of them without saying so.
+        entity.add_supported_context(COMMITMENT, scu_role=True, scp_role=True)
+        handlers: Any = [
+            (evt.EVT_C_STORE, self._store),
+            (evt.EVT_C_ECHO, self._echo),
+            (evt.EVT_N_EVENT_REPORT, self._report),
+            (evt.EVT_REJECTED, self._rejected),
+        ]
+        context = server_context(settings.tls) if settings.tls is not None else None
+        try:
+            self._server = entity.start_server(
+                (settings.host, settings.port), block=False, evt_handlers=handlers, ssl_context=context
+            )
+        except OSError as error:
+            raise ServingError(
+                f"The DICOM node cannot listen at {settings.host}:{settings.port} ({error.strerror}). Stop what "
+                "listens there, or choose another port (dicom.port)."
+            ) from error
+        return self.port
+
+    @property
+    def port(self) -> int:
+        """That it listens at."""
+        return int(self._server.socket.getsockname()[1])
+
+    def stop(self) -> None:
+        """End the associations and stop listening; twice does no harm."""
+        if self._server is not None:
+            self._server.shutdown()
+            self._server = None
+
+    def _store(self, event: Any) -> int:
+        uid = str(event.request.AffectedSOPInstanceUID)
+        source = _title(event)
+        try:
+            answer, reason = self._intake.receive(event.encoded_dataset(), source, expected_uid=uid)
+        except Exception:
+            # The sender keeps what was not acknowledged.
+            logger.exception("an instance could not be received")
+            return 0xA700
+        if reason:
+            logger.warning("an instance was refused: %s", reason)
+        self._noted(source, "C-STORE", uid, reason or "done")
+        return STATUS[answer]
+
+    def _echo(self, event: Any) -> int:
+        self._noted(_title(event), "C-ECHO", "", "done")
+        return 0x0000
+
+    def _rejected(self, event: Any) -> None:
+        self._noted(_title(event), "associate", "", "rejected")
+
+    def _report(self, event: Any) -> tuple[int, None]:
+        read_report(_title(event), event, self._committed)
+        return 0x0000, None
+
+
+def read_report(title: str, event: Any, committed: Committed) -> None:
+    """Tell what a destination commits to (PS3.4, J.3.3).
+
+    Args:
+        title: of the destination.
+        event: an N-EVENT-REPORT.
+        committed: told of each result.
+    """
+    report = event.event_information
+    for item in report.get("ReferencedSOPSequence", []):
+        committed(title, str(item.ReferencedSOPInstanceUID), "")
+    for item in report.get("FailedSOPSequence", []):
+        reason = f"the destination does not keep it (failure reason {int(item.get('FailureReason', 0)):#06x})"
+        committed(title, str(item.ReferencedSOPInstanceUID), reason)
+
+
+def server_context(tls: Tls) -> ssl.SSLContext:
+    """For a server; clients need a certificate where an authority is given.
+
+    Raises:
+        ServingError: a file cannot be read.
+    """
+    try:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(tls.certificate, tls.key)
+        if tls.authority is not None:
+            context.load_verify_locations(tls.authority)
+            context.verify_mode = ssl.CERT_REQUIRED
+    except (OSError, ssl.SSLError) as error:
+        raise ServingError(
+            f"The certificate {tls.certificate} with the key {tls.key} cannot be used ({error}). Give PEM files that "
+            "belong together."
+        ) from error
+    return context
+
+
+def client_context(tls: Tls) -> ssl.SSLContext:
+    """For a client that shows its certificate, and trusts servers of the authority.
+
+    Raises:
+        ServingError: a file cannot be read.
+    """
+    try:
+        context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=tls.authority)
+        context.load_cert_chain(tls.certificate, tls.key)
+    except (OSError, ssl.SSLError) as error:
+        raise ServingError(
+            f"The certificate {tls.certificate} with the key {tls.key} cannot be used ({error}). Give PEM files that "
+            "belong together."
+        ) from error
+    return context
+
+
+def _title(event: Any) -> str:
+    return str(event.assoc.requestor.ae_title).strip()

@@ -1,0 +1,158 @@
+"""One process a model: opens the bundle, checks it by its known answer, and answers requests at a local socket."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import queue
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from hounsfield.bundle import Bundle
+from hounsfield.dicom_results import write_results
+from hounsfield.errors import ImageError
+from hounsfield.images.settings import MAX_PIXELS_VARIABLE
+from hounsfield.inference import BadImage, BasePrediction, BasePredictor, open_predictor
+from hounsfield.serving.calls import CallServer, Functions
+from hounsfield.serving.processes import Ready
+from hounsfield.serving.register import Result
+from hounsfield.serving.settings import Model
+
+logger = logging.getLogger(__name__)
+
+# Requests that are predicted together.
+BATCH_REQUESTS = 16
+
+
+@dataclass(frozen=True)
+class Specification:
+    """What a predictor process needs.
+
+    Attributes:
+        model: its settings.
+        folder: of the service, below which results are written.
+        address: of the socket.
+        secret: that a client has to know.
+        max_pixels: of one image.
+    """
+
+    model: Model
+    folder: Path
+    address: str
+    secret: bytes
+    max_pixels: int
+
+
+def main(specification: Specification, ready: Ready, stop: threading.Event) -> None:
+    """What the process of a model does.
+
+    Raises:
+        BundleError: the bundle cannot be opened, or did not give its known answer.
+    """
+    os.environ[MAX_PIXELS_VARIABLE] = str(specification.max_pixels)
+    bundle = Bundle.load(specification.model.run)
+    predictor = open_predictor(bundle)
+    batcher = Batcher(predictor)
+    functions: Functions = {"predict": batcher.predict, "study": Studies(predictor, specification).predict}
+    server = CallServer(specification.address, specification.secret, functions)
+    server.start()
+    ready(predictor.info() | {"bundle": bundle.identity, "modality": bundle.modality})
+    stop.wait()
+    server.stop()
+
+
+class Batcher:
+    """Predicts small requests together: what waits while one batch is predicted makes the next.
+
+    Args:
+        predictor: that is asked.
+    """
+
+    def __init__(self, predictor: BasePredictor[Any]) -> None:
+        self._predictor = predictor
+        self._waiting: queue.Queue[tuple[list[str], Future[list[dict[str, Any]]]]] = queue.Queue()
+        threading.Thread(target=self._run, name="batches", daemon=True).start()
+
+    def predict(self, inputs: list[str]) -> list[dict[str, Any]]:
+        """One prediction or fault for each image, as plain values, in the order of the paths."""
+        answer: Future[list[dict[str, Any]]] = Future()
+        self._waiting.put((inputs, answer))
+        return answer.result()
+
+    def _run(self) -> None:
+        while True:
+            batch = [self._waiting.get()]
+            while len(batch) < BATCH_REQUESTS and not self._waiting.empty():
+                batch.append(self._waiting.get())
+            try:
+                self._answer(batch)
+            except Exception as error:  # noqa: BLE001 - whoever waits is told
+                for _, future in batch:
+                    if not future.done():
+                        future.set_exception(error)
+
+    def _answer(self, batch: list[tuple[list[str], Future[list[dict[str, Any]]]]]) -> None:
+        owners = {path: number for number, (inputs, _) in enumerate(batch) for path in inputs}
+        answers: list[list[dict[str, Any]]] = [[] for _ in batch]
+        for result in self._predictor.stream([path for inputs, _ in batch for path in inputs]):
+            answers[_owner(owners, result.reference.path)].append(plain(result))
+        for (_, future), answer in zip(batch, answers, strict=True):
+            future.set_result(answer)
+
+
+def _owner(owners: Mapping[str, int], path: str) -> int:
+    """Which request a path belongs to: it was named, or lies below a folder that was."""
+    if path in owners:
+        return owners[path]
+    return next(owners[str(parent)] for parent in Path(path).parents if str(parent) in owners)
+
+
+class Studies:
+    """Predicts whole studies, and makes DICOM objects of what was found.
+
+    Args:
+        predictor: that is asked.
+        specification: of the process.
+    """
+
+    def __init__(self, predictor: BasePredictor[Any], specification: Specification) -> None:
+        self._predictor = predictor
+        self._specification = specification
+
+    def predict(self, folder: str, results: str, quirk: str | None) -> dict[str, Any]:
+        """The predictions of a folder with a study's images, and the objects that were written.
+
+        Args:
+            folder: with the images that the model takes.
+            results: the folder for the objects, relative to that of the service.
+            quirk: of the viewer behind the destinations.
+        """
+        found = list(self._predictor.stream(folder))
+        predictions = [result for result in found if not isinstance(result, BadImage)]
+        if not predictions:
+            raise ImageError("; ".join(dict.fromkeys(str(result) for result in found)) or "The study has no image.")
+        kinds, target = self._specification.model.results, self._specification.folder / results
+        objects = write_results(predictions, self._predictor.bundle, target, kinds=kinds, quirk=quirk)
+        written = [
+            Result(each.uid, each.kind, each.sop_class, f"{results}/{each.path.name}", each.sha256) for each in objects
+        ]
+        return {"predictions": [plain(each) for each in found], "results": [asdict(each) for each in written]}
+
+
+def plain(result: BasePrediction | BadImage) -> dict[str, Any]:
+    """A prediction or fault as plain values, without the place where the image lay."""
+    value: dict[str, Any] = json.loads(json.dumps(result.json()))
+    value["image"] = Path(str(value["image"])).name
+    if "reference" in value:
+        value["reference"]["path"] = Path(value["reference"]["path"]).name
+    return value
+
+
+def read_results(values: Sequence[Mapping[str, Any]]) -> list[Result]:
+    """The results in the answer of ``Studies.predict``."""
+    return [Result(**value) for value in values]

@@ -1,0 +1,212 @@
+"""The processes of the service: started together, started again when one dies, stopped together."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import multiprocessing.connection
+import secrets
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hounsfield.atomic import make_private
+from hounsfield.errors import ServingError
+from hounsfield.images.limits import MAX_PIXELS
+from hounsfield.serving.calls import Caller, CallServer, Functions
+from hounsfield.serving.control import ServedRuns, alone, remove_control, write_control
+from hounsfield.serving.directory import Directory, Served
+from hounsfield.serving.keeper import Specification as KeeperSpecification
+from hounsfield.serving.keeper import main as keeper_main
+from hounsfield.serving.predicting import Specification as ModelSpecification
+from hounsfield.serving.predicting import main as model_main
+from hounsfield.serving.processes import ChildProcess
+from hounsfield.serving.settings import ServeSettings
+from hounsfield.serving.web import Specification as WebSpecification
+from hounsfield.serving.web import main as web_main
+
+logger = logging.getLogger(__name__)
+
+# Seconds before a process that died is started again, twice as long each time, and after which it is forgiven.
+FIRST_WAIT = 0.5
+LONGEST_WAIT = 60.0
+FORGIVEN_AFTER = 300.0
+# Seconds within which the keeper listens, and a model is opened and checked.
+OPENING_SECONDS = 30.0
+MODEL_SECONDS = 120.0
+MEGAPIXEL = 10**6
+
+
+@dataclass
+class _Watch:
+    child: ChildProcess
+    started: float
+    wait: float = FIRST_WAIT
+    due: float | None = None
+
+
+class Supervisor:
+    """Starts the processes, watches them until it is told to stop, and stops them.
+
+    Args:
+        settings: of the service.
+        say: told what a person at the terminal wants to know.
+    """
+
+    def __init__(self, settings: ServeSettings, say: Callable[[str], None]) -> None:
+        self.settings = settings
+        self._say = say
+        self._stopping = False
+        self._number = 0
+        make_private(settings.folder)
+        # Names of sockets are short: folders of users are not.
+        self._runtime = tempfile.TemporaryDirectory(prefix="hounsfield-")
+        place = Path(self._runtime.name)
+        self._secret = secrets.token_bytes(32)
+        self.directory = Directory(place / "models.json")
+        self._place = place
+        self._changing = threading.Lock()
+        self._runs = ServedRuns(settings)
+        self._children = {model.name: self._model_process(model.name, 0) for model in settings.models}
+        keeper = KeeperSpecification(settings, place / "models.json", str(place / "keeper"), self._secret)
+        self.keeper = ChildProcess("keeper", keeper_main, keeper, opening_seconds=OPENING_SECONDS)
+        web = WebSpecification(
+            settings, place / "models.json", str(place / "keeper"), str(place / "control"), self._secret
+        )
+        self.web = ChildProcess("web server", web_main, web, opening_seconds=OPENING_SECONDS)
+        self._control: CallServer | None = None
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT.
+
+        Raises:
+            ServingError: a process could not be started the first time, or another service runs in the folder.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._ask_to_stop)
+        with alone(self.settings.folder):
+            self._run()
+
+    def _run(self) -> None:
+        try:
+            for child in self._children.values():
+                child.launch()
+            for child in self._children.values():
+                child.wait()
+            self._publish()
+            self.keeper.launch()
+            self.keeper.wait()
+            self.web.launch()
+            self.web.wait()
+            functions: Functions = {"swap": self.swap, "release_all": lambda: self._call_keeper("release_all")}
+            self._control = CallServer(str(self._place / "control"), self._secret, functions)
+            self._control.start()
+            write_control(self.settings.folder, str(self._place / "control"), self._secret)
+            self._tell()
+            self._watch()
+        finally:
+            self.stop()
+
+    def stop(self) -> None:
+        """Stop everything, what takes requests first; twice does no harm."""
+        remove_control(self.settings.folder)
+        for child in (self.web, self.keeper, *self._children.values()):
+            child.stop()
+        if self._control is not None:
+            self._control.stop()
+        self._runtime.cleanup()
+
+    def swap(self, name: str, run: str | None) -> str:
+        """Serve another run under a model's name, once it is open and has given its known answer.
+
+        The process of the old one ends after what it works on; its folder is kept in mind for the way back.
+
+        Args:
+            name: of the model.
+            run: the folder; ``None`` for the run that was served before.
+
+        Returns:
+            The identity of the new bundle.
+
+        Raises:
+            ServingError: there is nothing to return to, or the run cannot be served; the old one goes on.
+        """
+        with self._changing:
+            before = self._runs.current(name)
+            wanted = self._runs.previous(name) if run is None else Path(run)
+            self._runs.set(name, wanted)
+            self._number += 1
+            old, new = self._children[name], self._model_process(name, self._number)
+            try:
+                new.launch()
+                new.wait()
+            except ServingError:
+                self._runs.set(name, before)
+                raise
+            self._children[name] = new
+            self._publish()
+            self._runs.save(name, previous=before)
+        old.stop()
+        return str(new.info["bundle"])
+
+    def _call_keeper(self, function: str) -> Any:
+        return Caller(str(self._place / "keeper"), self._secret, "The process that keeps the records")(function)
+
+    def _model_process(self, name: str, number: int) -> ChildProcess:
+        model = next(each for each in self.settings.models if each.name == name)
+        model = model.model_copy(update={"run": self._runs.current(name)})
+        pixels = min(int(self.settings.limits.megapixels * MEGAPIXEL), MAX_PIXELS)
+        address = str(self._place / f"m{list(self._runs.names).index(name)}-{number}")
+        specification = ModelSpecification(model, self.settings.folder.absolute(), address, self._secret, pixels)
+        return ChildProcess(f"model {name}", model_main, specification, opening_seconds=MODEL_SECONDS)
+
+    def _publish(self) -> None:
+        self.directory.publish(
+            [
+                Served(name, str(self._runs.current(name)), child.argument.address, child.info)
+                for name, child in self._children.items()
+            ]
+        )
+
+    def _ask_to_stop(self, *_: Any) -> None:
+        self._stopping = True
+
+    def _tell(self) -> None:
+        settings = self.settings
+        for name, model in self._children.items():
+            self._say(f"Model {name}: {model.info['task']} on {model.info['engine']}")
+        if settings.dicom is not None:
+            self._say(f"DICOM: {settings.dicom.title} at {settings.dicom.host}:{self.keeper.info['dicom_port']}")
+        scheme = "https" if settings.http.tls is not None else "http"
+        self._say(f"Web: {scheme}://{settings.http.host}:{self.web.info['port']}")
+        self._say(f"Ready. Records and files: {settings.folder}. Stop with Ctrl+C.")
+
+    def _watch(self) -> None:
+        watches: dict[ChildProcess, _Watch] = {}
+        while not self._stopping:
+            with self._changing:
+                children = [*self._children.values(), self.keeper, self.web]
+            watches = {child: watches.get(child) or _Watch(child, time.monotonic()) for child in children}
+            multiprocessing.connection.wait([child.sentinel for child in children if child.alive], timeout=0.2)
+            for watch in watches.values():
+                if not watch.child.alive and not self._stopping:
+                    self._start_again(watch, time.monotonic())
+
+    def _start_again(self, watch: _Watch, now: float) -> None:
+        if watch.due is None:
+            watch.wait = FIRST_WAIT if now - watch.started > FORGIVEN_AFTER else watch.wait
+            logger.error("a process ended unasked; it is started again in %.1f s", watch.wait)
+            watch.due = now + watch.wait
+        if now < watch.due:
+            return
+        watch.wait, watch.due, watch.started = min(2 * watch.wait, LONGEST_WAIT), None, now
+        try:
+            watch.child.launch()
+            watch.child.wait()
+        except ServingError as error:
+            logger.error("%s", error)  # noqa: TRY400 - a sentence for a person

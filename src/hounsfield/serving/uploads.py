@@ -1,0 +1,99 @@
+"""Files that come over HTTP: bounded, written to a folder of their own under names of ours, archives unpacked."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import zipfile
+from collections.abc import AsyncIterator
+from pathlib import Path, PurePosixPath
+
+from hounsfield.atomic import make_private
+from hounsfield.errors import HounsfieldError
+
+# Files of one archive, and how many times larger than the archive they may be together.
+MAX_MEMBERS = 10_000
+MAX_RATIO = 200
+_CHUNK = 2**20
+_SUFFIX = re.compile(r"(\.[A-Za-z0-9]{1,8}){0,2}$")
+
+
+class TooLargeError(HounsfieldError):
+    """A request holds more than is allowed."""
+
+
+class Upload:
+    """The folder of one request.
+
+    Args:
+        folder: of the service.
+        max_bytes: of all files together, unpacked ones too.
+
+    Attributes:
+        path: of the request's own folder.
+        names: file in the folder → its name as the client gave it.
+    """
+
+    def __init__(self, folder: Path, max_bytes: int) -> None:
+        self.path = folder / "uploads" / secrets.token_hex(12)
+        self.names: dict[str, str] = {}
+        self._left = max_bytes
+        make_private(self.path)
+
+    @property
+    def files(self) -> list[str]:
+        """The files in the order in which they came."""
+        return [str(self.path / name) for name in self.names]
+
+    async def add(self, name: str, chunks: AsyncIterator[bytes]) -> None:
+        """Write one file.
+
+        Raises:
+            TooLargeError: there is more than allowed.
+            HounsfieldError: it is an archive that is damaged or unpacks into too much.
+        """
+        path = self._place(name)
+        with path.open("xb") as file:
+            async for chunk in chunks:
+                self._take(len(chunk))
+                file.write(chunk)
+        if zipfile.is_zipfile(path) and path.suffix.lower() != ".npz":
+            self._unpack(path)
+
+    def _place(self, name: str) -> Path:
+        """A name of ours with the suffix of theirs, from which readers tell the format."""
+        suffix = _SUFFIX.search(PurePosixPath(name.replace("\\", "/")).name)
+        ours = f"{len(self.names):05d}{suffix[0].lower() if suffix else ''}"
+        self.names[ours] = name
+        return self.path / ours
+
+    def _take(self, size: int) -> None:
+        self._left -= size
+        if self._left < 0:
+            raise TooLargeError("The request holds more bytes than this service takes. Send less at a time.")
+
+    def _unpack(self, path: Path) -> None:
+        del self.names[path.name]
+        limit = path.stat().st_size * MAX_RATIO
+        try:
+            with zipfile.ZipFile(path) as archive:
+                members = [member for member in archive.infolist() if not member.is_dir()]
+                if len(members) > MAX_MEMBERS:
+                    raise TooLargeError(f"The archive holds {len(members)} files: at most {MAX_MEMBERS} are taken.")
+                for member in members:
+                    limit -= self._extract(archive, member, limit)
+        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, ValueError) as error:
+            raise HounsfieldError(f"The archive cannot be unpacked ({error}). Send a plain ZIP file.") from error
+        finally:
+            path.unlink()
+
+    def _extract(self, archive: zipfile.ZipFile, member: zipfile.ZipInfo, limit: int) -> int:
+        written = 0
+        with archive.open(member) as source, self._place(member.filename).open("xb") as target:
+            while chunk := source.read(_CHUNK):
+                written += len(chunk)
+                self._take(len(chunk))
+                if written > limit:
+                    raise TooLargeError("The archive unpacks into far more than its own size. Send the files alone.")
+                target.write(chunk)
+        return written

@@ -1,0 +1,171 @@
+"""The web server: the application with its routes, and the process that runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from hounsfield.errors import HounsfieldError, ServingError
+from hounsfield.serving.calls import Caller
+from hounsfield.serving.database import Reader
+from hounsfield.serving.directory import Directory
+from hounsfield.serving.gateway import RETRY_AFTER, Gateway, status_of
+from hounsfield.serving.keeper import DATABASE
+from hounsfield.serving.processes import Ready
+from hounsfield.serving.settings import ServeSettings
+from hounsfield.serving.tokens import Tokens
+from hounsfield.serving.web_dicom import add_dicom_routes
+from hounsfield.serving.web_models import add_model_routes
+from hounsfield.serving.web_status import add_status_routes
+from hounsfield.version import __version__
+
+HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+# The pages that FastAPI draws of the routes need a script of its own, which this service does not fetch from elsewhere.
+Call = Callable[[Request], Awaitable[Response]]
+
+
+@dataclass(frozen=True)
+class Specification:
+    """What the process of the web server needs.
+
+    Attributes:
+        settings: of the service.
+        directory: the file of the models that are served.
+        keeper: the address of the keeper's socket.
+        control: that of the supervisor.
+        secret: of all sockets.
+    """
+
+    settings: ServeSettings
+    directory: Path
+    keeper: str
+    control: str
+    secret: bytes
+
+
+def build_app(gateway: Gateway) -> FastAPI:
+    """The application: all routes with limits, headers, measures and errors."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        gateway.start()
+        yield
+        gateway.stop()
+
+    app = FastAPI(title="Hounsfield", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    registry = CollectorRegistry()
+    _add_limits(app, gateway, registry)
+
+    @app.exception_handler(HounsfieldError)
+    async def refuse(_: Request, error: HounsfieldError) -> JSONResponse:
+        status = status_of(error)
+        headers = {"Retry-After": str(RETRY_AFTER)} if status == 503 else {}
+        return JSONResponse({"detail": str(error)}, status, headers)
+
+    add_status_routes(app, gateway, registry)
+    add_model_routes(app, gateway)
+    add_dicom_routes(app, gateway)
+    return app
+
+
+def _add_limits(app: FastAPI, gateway: Gateway, registry: CollectorRegistry) -> None:
+    """Requests at one time, size of a body by its own word, and what is measured of each."""
+    count = Counter("hounsfield_http_requests", "Requests by route and status.", ["route", "status"], registry=registry)
+    seconds = Histogram("hounsfield_http_seconds", "Seconds of a request by route.", ["route"], registry=registry)
+    limits, active = gateway.settings.limits, 0
+
+    @app.middleware("http")
+    async def limited(request: Request, call: Call) -> Response:
+        nonlocal active
+        started = time.perf_counter()
+        if not _fits(request, limits.body_mb):
+            response: Response = JSONResponse({"detail": "The body is too large."}, 413)
+        elif active >= limits.requests:
+            response = JSONResponse({"detail": "Too many requests."}, 429, {"Retry-After": str(RETRY_AFTER)})
+        else:
+            active += 1
+            try:
+                response = await call(request)
+            finally:
+                active -= 1
+        response.headers.update(HEADERS)
+        # The pattern of the route, never the address itself, which may hold identifiers.
+        route = getattr(request.scope.get("route"), "path", "other")
+        count.labels(route, str(response.status_code)).inc()
+        seconds.labels(route).observe(time.perf_counter() - started)
+        return response
+
+
+def _fits(request: Request, body_mb: float) -> bool:
+    length = request.headers.get("content-length", "0")
+    return length.isdecimal() and int(length) <= body_mb * 2**20
+
+
+def main(specification: Specification, ready: Ready, stop: threading.Event) -> None:
+    """What the process of the web server does.
+
+    Raises:
+        ServingError: the address is taken.
+    """
+    settings = specification.settings
+    gateway = Gateway(
+        settings,
+        Directory(specification.directory),
+        Reader(settings.folder / DATABASE),
+        Caller(specification.keeper, specification.secret, "The process that keeps the records"),
+        Caller(specification.control, specification.secret, "The process that starts the others"),
+        Tokens(settings.folder),
+        specification.secret,
+    )
+    listener = _listen(settings.http.host, settings.http.port)
+    tls: dict[str, Any] = {}
+    if settings.http.tls is not None:
+        tls = {"ssl_certfile": settings.http.tls.certificate, "ssl_keyfile": settings.http.tls.key}
+    config = uvicorn.Config(
+        build_app(gateway), log_level="warning", access_log=False, server_header=False, date_header=False, **tls
+    )
+    server = uvicorn.Server(config)
+    threading.Thread(target=_stop_when_told, args=(server, stop), daemon=True).start()
+    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+
+    async def serve() -> None:
+        task = asyncio.create_task(server.serve([listener]))
+        while not server.started and not task.done():
+            await asyncio.sleep(0.01)
+        ready({"port": listener.getsockname()[1]})
+        await task
+
+    asyncio.run(serve())
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        listener = socket.create_server((host, port), backlog=2048)
+    except OSError as error:
+        raise ServingError(
+            f"The web server cannot listen at {host}:{port} ({error.strerror}). Stop what listens there, or choose "
+            "another port (http.port)."
+        ) from error
+    return listener
+
+
+def _stop_when_told(server: uvicorn.Server, stop: threading.Event) -> None:
+    stop.wait()
+    server.should_exit = True

@@ -1,0 +1,140 @@
+"""Routes of models: which there are, their cards, predictions, jobs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import FastAPI, File, HTTPException, Request, UploadFile
+from fastapi.responses import JSONResponse, PlainTextResponse
+from pydantic import BaseModel
+
+from hounsfield.errors import ServingError
+from hounsfield.serving import statements as sql
+from hounsfield.serving.gateway import RETRY_AFTER, Gateway
+from hounsfield.serving.intake import MEBIBYTE
+from hounsfield.serving.uploads import Upload
+
+CARD = "MODEL_CARD.md"
+# What a model card has at most.
+_CARD_BYTES = 2**20
+_PART = 2**20
+Files = Annotated[list[UploadFile], File(description="Images, or ZIP archives of them.")]
+
+
+class Run(BaseModel):
+    """Which run is to be served: a folder on the server, or nothing for the one that was served before."""
+
+    folder: str | None = None
+
+
+def add_model_routes(app: FastAPI, gateway: Gateway) -> None:
+    """Add the routes to an application."""
+    _add_jobs(app, gateway)
+
+    @app.get("/api/models")
+    async def models(request: Request) -> list[dict[str, Any]]:
+        """The models that are served."""
+        gateway.identify(request, "reader", "list models")
+        return [{"name": name, **served.info} for name, served in gateway.directory.all().items()]
+
+    @app.get("/api/models/{name}")
+    async def model(request: Request, name: str) -> dict[str, Any]:
+        """One model: task, labels, threshold, input, engine, the identity of its bundle."""
+        gateway.identify(request, "reader", "show model", name)
+        return {"name": name, **_found(gateway, name).info}
+
+    @app.get("/api/models/{name}/card", response_class=PlainTextResponse)
+    async def card(request: Request, name: str) -> PlainTextResponse:
+        """The model card, as Markdown."""
+        gateway.identify(request, "reader", "show model card", name)
+        path = Path(_found(gateway, name).run) / CARD
+        if not path.is_file() or path.stat().st_size > _CARD_BYTES:
+            raise HTTPException(404, "This model has no card.")
+        return PlainTextResponse(path.read_text(encoding="utf-8"), media_type="text/markdown")
+
+    @app.post("/api/models/{name}/predict")
+    async def predict(request: Request, name: str, uploads: Files) -> JSONResponse:
+        """Predict files: images of any format that is read, or ZIP archives of them; one entry for each image."""
+        gateway.identify(request, "reader", "predict", name)
+        served = _found(gateway, name)
+        upload = await _received(gateway, uploads)
+        try:
+            said = await gateway.ask(name, "predict", upload.files)
+        finally:
+            shutil.rmtree(upload.path, ignore_errors=True)
+        answer = {"model": name, "bundle": served.info["bundle"], "predictions": _named(said, upload)}
+        return JSONResponse(answer)
+
+    @app.put("/api/models/{name}/run")
+    async def swap(request: Request, name: str, run: Run) -> JSONResponse:
+        """Serve another run under this name: it is opened and checked first; the one before it is kept for return."""
+        gateway.identify(request, "admin", "swap model", name)
+        _found(gateway, name)
+        identity = await gateway.call(gateway.control, "swap", name, run.folder)
+        return JSONResponse({"model": name, "bundle": identity})
+
+
+def _add_jobs(app: FastAPI, gateway: Gateway) -> None:
+    @app.post("/api/models/{name}/jobs", status_code=202)
+    async def begin(request: Request, name: str, uploads: Files) -> JSONResponse:
+        """Predict files later: the answer names the job, at whose address the result will be."""
+        identity = gateway.identify(request, "reader", "begin job", name)
+        _found(gateway, name)
+        upload = await _received(gateway, uploads)
+        place = upload.path.relative_to(gateway.settings.folder).as_posix()
+        try:
+            number = await gateway.call(gateway.keeper, "add_upload", name, place, identity.name)
+        except ServingError as error:
+            shutil.rmtree(upload.path, ignore_errors=True)
+            raise HTTPException(429, str(error), {"Retry-After": str(10 * RETRY_AFTER)}) from error
+        return JSONResponse({"job": number}, 202, {"Location": f"/api/jobs/{number}"})
+
+    @app.get("/api/jobs/{number}")
+    async def job(request: Request, number: int) -> dict[str, Any]:
+        """Where a job stands, and its predictions once it is done; only for who began it, and for admins."""
+        identity = gateway.identify(request, "reader", "show job", str(number))
+        row = gateway.reader.row(sql.SELECT["job"], (number,)) if number < 2**63 else None
+        if row is None or not (row["owner"] == identity.name or identity.may("admin")):
+            raise HTTPException(404, "There is no such job.")
+        answer = {key: row[key] for key in ("id", "model", "state", "attempt", "reason", "bundle")}
+        return answer | ({"predictions": json.loads(row["answer"])} if row["answer"] else {})
+
+
+def _found(gateway: Gateway, name: str) -> Any:
+    try:
+        return gateway.directory.find(name)
+    except ServingError as error:
+        raise HTTPException(404, str(error)) from error
+
+
+async def _received(gateway: Gateway, files: list[UploadFile]) -> Upload:
+    upload = Upload(gateway.settings.folder.absolute(), int(gateway.settings.limits.body_mb * MEBIBYTE))
+    try:
+        for file in files:
+            await upload.add(file.filename or "", _parts(file))
+    except BaseException:
+        shutil.rmtree(upload.path, ignore_errors=True)
+        raise
+    return upload
+
+
+async def _parts(file: UploadFile) -> AsyncIterator[bytes]:
+    while part := await file.read(_PART):
+        yield part
+
+
+def _named(predictions: list[dict[str, Any]], upload: Upload) -> list[dict[str, Any]]:
+    """With the names that the client gave in place of ours, and no place of this machine."""
+    for prediction in predictions:
+        ours, bracket, frame = prediction["image"].partition("[")
+        name = upload.names.get(ours, ours)
+        prediction["image"] = name + bracket + frame
+        if "reference" in prediction:
+            prediction["reference"]["path"] = name
+        if "reason" in prediction:
+            prediction["reason"] = prediction["reason"].replace(str(upload.path / ours), name)
+    return predictions
