@@ -15,6 +15,8 @@ from hounsfield.cohorts.masks import Layer
 from hounsfield.errors import ImageError, SeveralVolumes
 from hounsfield.images import read_image
 from hounsfield.images.image import Image
+from hounsfield.images.limits import pixel_limit
+from hounsfield.images.png_palette import read_palette
 from hounsfield.images.raster import JPEG_MAGIC
 from hounsfield.masks import MAX_LABELS
 
@@ -72,11 +74,15 @@ class FileMasks:
 def read_label_maps(path: Path) -> list[tuple[Image, dict[int, str]]]:
     """The label maps of one file, and the names of their values where the file has them.
 
-    A colour counts as a value; a DICOM segmentation whose segments overlap gives one map for each.
+    A colour counts as a value, the indices of a palette are values; a DICOM segmentation whose segments overlap gives
+    one map for each.
 
     Raises:
         ImageError: the file cannot be read as a mask.
     """
+    picture = read_palette(path, pixel_limit())
+    if picture is not None:
+        return [(Image(picture.indices[..., np.newaxis], modality="SEG"), dict(picture.labels))]
     try:
         masks = [read_image(path)]
     except SeveralVolumes as error:

@@ -16,6 +16,7 @@ from hounsfield.errors import BundleError, UsageError
 from hounsfield.evaluation.mask_uncertainty import MaskUncertainty, Predicted
 from hounsfield.evaluation.segmentation import compare_masks
 from hounsfield.images import Image, write_image
+from hounsfield.images.image import Metadata
 from hounsfield.inference.appearance import appearances
 from hounsfield.inference.base import BasePredictor, Prepared
 from hounsfield.inference.engines import Engine
@@ -174,9 +175,10 @@ class Segmenter(BasePredictor[MaskPrediction]):
         sizes = label_sizes(mask, count, image.spacing, overlapping=self.overlapping).tolist()
         unit = size_unit(self.rank, image.spacing)
         score, reasons = self._distance(image.pixels, found.features)
+        named = Metadata(labels=() if self.overlapping else tuple(enumerate(labels, start=1)))
         return MaskPrediction(
             reference=image.reference,
-            mask=Image(mask, image.spacing, image.affine, "SEG", reference=image.reference),
+            mask=Image(mask, image.spacing, image.affine, "SEG", named, image.reference),
             labels=labels,
             pixels=dict(zip(labels, pixel_counts(mask, count, overlapping=self.overlapping).tolist(), strict=True)),
             unit=unit,
