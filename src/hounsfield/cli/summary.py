@@ -47,6 +47,20 @@ DETECTION_SHOWN = (
     "count_bias",
     "count_mae",
 )
+MASK_SHOWN = (
+    "dice",
+    "nsd",
+    "hd95",
+    "assd",
+    "missed",
+    "false",
+    "size_error",
+    "lesion_sensitivity",
+    "lesion_f1",
+    "pq",
+)
+# A figure that every run of a family has -> its further figures, and the prefix of those of one label that are shown.
+OF_FAMILIES = {"ap": (DETECTION_SHOWN, "ap50_"), "dice": (MASK_SHOWN, "dice_")}
 
 
 def print_run(run: Run) -> None:
@@ -54,7 +68,7 @@ def print_run(run: Run) -> None:
     for note in run.notes:
         say(f"Note: {note}")
     for split, estimates in run.metrics.items():
-        whole = next(name for name in ("accuracy", "mae", "ap") if name in estimates)
+        whole = next(name for name in ("accuracy", "mae", "ap", "dice") if name in estimates)
         objects = " objects" if whole == "ap" else ""
         print_estimates(f"{split} (n = {estimates[whole]['n']}{objects})", estimates)
     for line in (*run.diagnosis, *run.uncertainty):
@@ -67,8 +81,9 @@ def print_run(run: Run) -> None:
 def print_estimates(title: str, estimates: dict[str, Any]) -> None:
     """A table of metrics with 95 % intervals."""
     table = Table("metric", "value", "95 % interval", title=title, title_justify="left")
-    by_label = [name for name in estimates if name.startswith("ap50_")]
-    for name in (*SHOWN, *DETECTION_SHOWN, *by_label) if "ap" in estimates else (*SHOWN, *VALUE_SHOWN):
+    shown, prefix = next((each for name, each in OF_FAMILIES.items() if name in estimates), (VALUE_SHOWN, ""))
+    by_label = [name for name in estimates if prefix and name.startswith(prefix)]
+    for name in (*SHOWN, *shown, *by_label):
         if name in estimates:
             found = estimates[name]
             low, high = (_number(found[end]) for end in ("low", "high"))

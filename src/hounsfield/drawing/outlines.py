@@ -12,8 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from hounsfield.drawing.boxed import class_colour
-from hounsfield.drawing.pictures import displayed, preview
+from hounsfield.drawing.pictures import COLOURS, displayed, preview
 from hounsfield.images.image import Image
 from hounsfield.masks import region_of
 
@@ -23,6 +22,8 @@ LONGEST_TITLE = 110  # characters
 # Of a volume, where slices are shown within the extent of its masks.
 PLACES = (0.25, 0.5, 0.75)
 DASH = 6  # points of a dashed outline
+# Okabe and Ito's colours, those first that are seen on dark images.
+ON_DARK = (COLOURS[4], COLOURS[5], COLOURS[3], COLOURS[2], COLOURS[1], COLOURS[0])
 
 
 class Outline(NamedTuple):
@@ -31,6 +32,11 @@ class Outline(NamedTuple):
     region: NDArray[np.bool_]
     colour: str
     dashed: bool = False
+
+
+def label_colour(index: int) -> str:
+    """The colour of a label by its index."""
+    return ON_DARK[index % len(ON_DARK)]
 
 
 def outlined(image: Image, outlines: Sequence[Outline], *, side: int = SIDE) -> NDArray[np.uint8]:
@@ -49,7 +55,7 @@ def outlined(image: Image, outlines: Sequence[Outline], *, side: int = SIDE) -> 
         image, outlines = _sliced(image, outlines, number)
     shown = preview(image, side)
     picture = np.ascontiguousarray(shown if shown.ndim == 3 else np.repeat(shown[..., None], 3, axis=-1))
-    width = max(1, round(side / 350))
+    width = max(2, round(side / 250))
     for each in outlines:
         colour = tuple(int(each.colour[start : start + 2], 16) for start in (1, 3, 5))
         # Enlarged first: borders of small masks would be as coarse as their pixels.
@@ -80,7 +86,7 @@ def outlines_figure(image: Image, mask: Image, *, labels: Mapping[str, str], tit
     """
     overlapping = mask.channels > 1
     outlines = [
-        Outline(region_of(np.asarray(mask.pixels), index, overlapping=overlapping), class_colour(index))
+        Outline(region_of(np.asarray(mask.pixels), index, overlapping=overlapping), label_colour(index))
         for index in range(len(labels))
     ]
     shown = [(image, outlines, "")]
@@ -98,7 +104,7 @@ def outlines_figure(image: Image, mask: Image, *, labels: Mapping[str, str], tit
         axes.set_title(name, fontsize=9)
     figure.suptitle(title if len(title) <= LONGEST_TITLE else f"…{title[-LONGEST_TITLE:]}", fontsize=11)
     handles = [
-        Patch(color=class_colour(index), label=f"{label}: {text}") for index, (label, text) in enumerate(labels.items())
+        Patch(color=label_colour(index), label=f"{label}: {text}") for index, (label, text) in enumerate(labels.items())
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4), frameon=False, fontsize=9)
     return figure

@@ -219,7 +219,7 @@ class _Judge:
         if not self._drawn:
             return NOWHERE, ""
         drawn = np.mean([self._drawn[name, index] for index in labels], axis=0)
-        if not vary(drawn):
+        if not (vary(drawn) or np.isinf(drawn).any()):
             return NOWHERE, ""
         method = f"bootstrap by patient, {self._num_replicates:,} replicates"
         if kind == "median":

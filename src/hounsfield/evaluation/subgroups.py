@@ -17,7 +17,7 @@ from hounsfield.evaluation.outcomes import Booleans, Floats, Integers
 # What a table of samples or predictions holds beside attributes of its cases.
 NO_ATTRIBUTES = frozenset(
     {
-        *("sample", "image", "label", "truth", "prediction", "patient", "split", "score", "unknown_labels"),
+        *("sample", "image", "label", "truth", "prediction", "patient", "split", "score", "unknown_labels", "mask"),
         *("z0", "y0", "x0", "z1", "y1", "x1"),
     }
 )

@@ -8,8 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from hounsfield.drawing.boxed import class_colour
-from hounsfield.drawing.outlines import Outline, outlined
+from hounsfield.drawing.outlines import Outline, label_colour, outlined
 from hounsfield.evaluation.outcomes import Floats, Integers
 from hounsfield.evaluation.segmentation_assessment import SegmentationAssessment, of_label
 from hounsfield.images.image import Image
@@ -55,7 +54,7 @@ def dice_figure(assessment: SegmentationAssessment) -> Figure:
         known = values[:, place][~np.isnan(values[:, place])]
         # A fixed pattern, so that points of one height are seen beside each other.
         beside = place + 0.3 * (np.arange(len(known)) * 0.618 % 1 - 0.5)
-        axes.plot(beside, known, "o", color=class_colour(place), markersize=3, alpha=0.5)
+        axes.plot(beside, known, "o", color=label_colour(place), markersize=3, alpha=0.5)
         estimate = assessment.estimates[of_label("dice", label)]
         if math.isfinite(estimate.value):
             axes.plot(place, estimate.value, "D", color="black", markersize=5)
@@ -73,7 +72,7 @@ def sizes_figure(assessment: SegmentationAssessment) -> Figure:
     axes = figure.add_subplot()
     true, predicted = assessment.of_cases("size_true"), assessment.of_cases("size_predicted")
     for place, label in enumerate(assessment.labels[:MOST_LABELS]):
-        colour, first, second = class_colour(place), true[:, place], predicted[:, place]
+        colour, first, second = label_colour(place), true[:, place], predicted[:, place]
         axes.plot((first + second) / 2, second - first, "o", color=colour, markersize=3, alpha=0.6, label=label)
         for name, style in (("size_bias", "-"), ("loa_low", "--"), ("loa_high", "--")):
             value = assessment.estimates[of_label(name, label)].value
@@ -109,7 +108,7 @@ def worst_cases_figure(assessment: SegmentationAssessment, read: Read, *, count:
         axes.set_axis_off()
         axes.set_title(f"mean Dice {scores[row]:.3f}", fontsize=9)
     shown = enumerate(assessment.labels[:MOST_LABELS])
-    handles = [Line2D([], [], color=class_colour(place), label=label) for place, label in shown]
+    handles = [Line2D([], [], color=label_colour(place), label=label) for place, label in shown]
     handles.append(Line2D([], [], color=COLOURS[-1], linestyle="--", label="dashed: predicted"))
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 6), frameon=False, fontsize=9)
     return figure
@@ -119,7 +118,7 @@ def compared_picture(image: Image, masks: tuple[Mask, Mask], labels: tuple[str, 
     """An image with true outlines, solid, and predicted ones, dashed; of a volume the slice with most of both."""
     overlapping = masks[0].shape[-1] == len(labels) > 1
     outlines = [
-        Outline(region_of(mask, index, overlapping=overlapping), class_colour(index), dashed)
+        Outline(region_of(mask, index, overlapping=overlapping), label_colour(index), dashed)
         for mask, dashed in zip(masks, (False, True), strict=True)
         for index in range(len(labels))
     ]

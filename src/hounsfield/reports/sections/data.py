@@ -17,7 +17,7 @@ from hounsfield.runs.base import SPLITS
 
 NAMES = {"train": "training", "validation": "validation", "test": "test"}
 # Columns that are not attributes of a patient or an image.
-STRUCTURE = {"sample", "image", "label", "patient", "split", "z0", "y0", "x0", "z1", "y1", "x1"}
+STRUCTURE = {"sample", "image", "label", "patient", "split", "mask", "z0", "y0", "x0", "z1", "y1", "x1"}
 # Columns that could identify a person, and are never shown.
 IDENTIFYING = re.compile(
     r"(?i:name|birth|address|phone|mrn|accession)|(ID|Uid|UID)$|(?i:(^|[_ ])u?id$)|(?i:^(study|series|instance))"
