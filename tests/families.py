@@ -72,5 +72,24 @@ def write_values(folder: Path) -> Path:
     return folder
 
 
+def write_masks(folder: Path) -> Path:
+    """One bright disc an image, and where it is."""
+    generator = np.random.default_rng(3)
+    for name in ("images", "masks"):
+        (folder / name).mkdir()
+    for number in range(NUM_PATIENTS):
+        image, disc = _noise(generator), np.zeros((SIDE, SIDE), np.uint8)
+        cv2.circle(disc, tuple(generator.integers(10, SIDE - 10, 2).tolist()), int(generator.integers(5, 9)), 1, -1)
+        image[disc > 0] = 220
+        cv2.imwrite(str(folder / "images" / f"case{number:02}.png"), image)
+        cv2.imwrite(str(folder / "masks" / f"case{number:02}.png"), disc)
+    return folder
+
+
 # Family -> writes its toy cohort into an empty folder, and gives DATA.
-TOYS: dict[Family, Callable[[Path], Path]] = {"labels": write_labels, "values": write_values, "boxes": write_boxes}
+TOYS: dict[Family, Callable[[Path], Path]] = {
+    "labels": write_labels,
+    "values": write_values,
+    "boxes": write_boxes,
+    "masks": write_masks,
+}

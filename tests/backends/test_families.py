@@ -63,7 +63,7 @@ def test_from_data_to_report(
     assert hounsfield(monkeypatch, "train", data, "--plan", "plan.yaml", "--out", run) == 0
     capsys.readouterr()
 
-    images = sorted(str(path) for path in data.glob("*.png"))[:3]
+    images = sorted(str(path) for path in data.rglob("*.png") if path.parent.name != "masks")[:3]
     assert hounsfield(monkeypatch, "predict", run, *images, "-o", "predictions.csv") == 0
     assert hounsfield(monkeypatch, "predict", run, *images, "--json") == 0
     assert json.loads(capsys.readouterr().out)

@@ -11,8 +11,8 @@ import pandas as pd
 from hounsfield.boxes import COLUMNS, sides
 from hounsfield.cohorts.cohort import Cohort
 from hounsfield.cohorts.scan import Scan
+from hounsfield.cohorts.training_grids import training_grids
 from hounsfield.errors import CohortError
-from hounsfield.images.orientation import CANONICAL, SIDES
 
 # Cells along each axis of the grid by which the places of objects are compared.
 CELLS = 4
@@ -63,34 +63,21 @@ def training_boxes(cohort: Cohort, scanned: Scan) -> TrainingBoxes:
             f"The training split of the cohort '{cohort.name}' has no box at all: a detector learns from objects. "
             "Check the annotations and the column 'split'."
         )
-    facts = [fact for fact in scanned.facts if fact.reason is None]
-    names = [name for name, fact in zip(cohort.table["image"], scanned.facts, strict=True) if fact.reason is None]
+    grids = training_grids(cohort, scanned, rank)
+    names = cohort.table["image"].iloc[grids.rows].tolist()
     table = table[table["image"].isin(names)]
-    oriented = rank == 3 and all(fact.orientation for fact in facts)
-    turns = [_turned(fact.orientation) if oriented and fact.orientation else np.arange(rank) for fact in facts]
-    shapes = np.array([np.array(fact.shape)[turn] for fact, turn in zip(facts, turns, strict=True)])
-    known = all(fact.spacing is not None and len(fact.spacing) == rank for fact in facts)
-    spacing = (
-        np.array([np.array(fact.spacing)[turn] for fact, turn in zip(facts, turns, strict=True)]) if known else None
-    )
     owner = pd.Index(names).get_indexer(pd.Index(table["image"]))
     lengths = sides(table[list(COLUMNS[rank])].to_numpy(np.float64))
-    lengths = np.take_along_axis(lengths, np.array(turns)[owner], axis=1)
+    lengths = np.take_along_axis(lengths, grids.turns[owner], axis=1)
     return TrainingBoxes(
         sides=lengths,
-        box_spacing=None if spacing is None else spacing[owner],
-        shapes=shapes,
-        spacing=spacing,
-        oriented=oriented,
+        box_spacing=None if grids.spacing is None else grids.spacing[owner],
+        shapes=grids.shapes,
+        spacing=grids.spacing,
+        oriented=grids.oriented,
         most=int(cohort.box_counts().sum(axis=1).max()),
-        turnable=rank == 2 and _turnable(table[list(COLUMNS[2])].to_numpy(np.float64), owner, shapes),
+        turnable=rank == 2 and _turnable(table[list(COLUMNS[2])].to_numpy(np.float64), owner, grids.shapes),
     )
-
-
-def _turned(orientation: str) -> npt.NDArray[np.int64]:
-    """Which axis of a volume becomes each axis of the canonical orientation."""
-    found = [SIDES[letter][0] for letter in orientation]
-    return np.array([found.index(SIDES[letter][0]) for letter in CANONICAL])
 
 
 def _turnable(boxes: npt.NDArray[np.float64], owner: npt.NDArray[np.int64], shapes: npt.NDArray[np.int64]) -> bool:

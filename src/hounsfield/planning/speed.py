@@ -109,6 +109,8 @@ def multiply_adds(network: keras.Model) -> int:
         kernel = getattr(layer, "kernel", None)
         if kernel is None:
             continue
-        positions = int(np.prod(layer.output.shape[1:-1])) if len(layer.output.shape) > 2 else 1
+        # Each weight of a transposed convolution is used once for each pixel that it takes, not that it gives.
+        maps = layer.input if "Transpose" in type(layer).__name__ else layer.output
+        positions = int(np.prod(maps.shape[1:-1])) if len(maps.shape) > 2 else 1
         total += positions * int(np.prod(kernel.shape))
     return total

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from hounsfield.errors import UsageError
-from hounsfield.planning import boxes, labels, values
+from hounsfield.planning import boxes, labels, masks, values
 from hounsfield.planning.base import Facts, Planner, Wish
 from hounsfield.plans.base import BasePlan
 from hounsfield.tasks import Family, Task, family_of
 
-PLANNERS: dict[Family, Planner[Any]] = {"labels": labels, "values": values, "boxes": boxes}
+PLANNERS: dict[Family, Planner[Any]] = {"labels": labels, "values": values, "boxes": boxes, "masks": masks}
 
 
 def make_plan(facts: Facts, wish: Wish, task: Task) -> BasePlan:

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import keras
 import numpy as np
 import numpy.typing as npt
 
+from hounsfield.augmentation.build import build_layers
 from hounsfield.augmentation.patches import draw_placement, read_mask_patch, read_patch
-from hounsfield.plans.augmentation import PatchAugmentation
+from hounsfield.inference.sliding import FULL, Sliding
+from hounsfield.masks import known_region, region_of
+from hounsfield.models.training_model import jit_compilation, training_copy
+from hounsfield.plans.masks import MaskPlan
 from hounsfield.segmentation import deep_supervision_loss
+from hounsfield.segmentation.unet import supervised_outputs
+from hounsfield.training.fitted import Criterion
+from hounsfield.training.optimizer import optimizer
+from hounsfield.training.schedule import Schedule
 
 
 class PatchSource(Protocol):
     """Where prepared images with their masks come from; a ``MaskStore`` is one."""
-
-    @property
-    def spacing(self) -> Sequence[float]:
-        """Mm along each spatial axis of the prepared images."""
 
     def image(self, row: int) -> npt.NDArray[np.floating[Any]]:
         """(spatial …, channels)."""
@@ -27,7 +32,7 @@ class PatchSource(Protocol):
     def mask(self, row: int) -> npt.NDArray[np.uint8]:
         """(spatial …, 1), or (spatial …, labels) where labels overlap."""
 
-    def foreground(self, row: int) -> Sequence[npt.NDArray[np.int64]]:
+    def foreground(self, row: int) -> Sequence[npt.NDArray[np.integer[Any]]]:
         """For each label some of its pixels: (n, rank)."""
 
 
@@ -39,31 +44,19 @@ class PatchBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no
     Args:
         source: the prepared images.
         rows: of which a patch each is drawn; a row may stand there several times. A last, smaller batch is left out.
-        shape: of the patches, without channels.
-        batch_size: patches a batch.
-        limits: of the random changes.
-        foreground_share: of the patches, that are drawn around a pixel of some label.
+        plan: patch, batch size, augmentation, share of patches around labels.
         seed: of the order and of every draw.
         epoch: number of the epoch, from 0.
     """
 
     def __init__(
-        self,
-        source: PatchSource,
-        rows: npt.NDArray[np.int64],
-        shape: Sequence[int],
-        *,
-        batch_size: int,
-        limits: PatchAugmentation,
-        foreground_share: float,
-        seed: int,
-        epoch: int,
+        self, source: PatchSource, rows: npt.NDArray[np.int64], plan: MaskPlan, *, seed: int, epoch: int
     ) -> None:
         super().__init__()
-        self._source, self._shape, self._limits = source, tuple(shape), limits
-        self._share, self._draw = foreground_share, (seed, epoch)
-        self._order = np.random.default_rng(self._draw).permutation(rows)
-        self.batch_size = min(batch_size, len(rows))
+        self._source, self._plan, self._draw = source, plan, (seed, epoch)
+        num_patches = Schedule.of(plan).num_images(len(rows))
+        self._order = np.random.default_rng(self._draw).permutation(rows)[:num_patches]
+        self.batch_size = min(plan.batch_size, num_patches)
 
     def __len__(self) -> int:
         """Number of batches in the epoch."""
@@ -76,17 +69,22 @@ class PatchBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no
         return np.stack(patches), np.stack(masks)
 
     def _patch(self, place: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
-        source, row, generator = self._source, int(self._order[place]), np.random.default_rng((*self._draw, place))
-        image = source.image(row)
-        target = None
-        if generator.random() < self._share:
+        row, generator = int(self._order[place]), np.random.default_rng((*self._draw, place))
+        source, plan = self._source, self._plan
+        image, target = source.image(row), None
+        if generator.random() < plan.foreground_share:
             # The label first, so that a small structure is seen as often as a large one.
             labels = [pixels for pixels in source.foreground(row) if len(pixels)]
             if labels:
                 pixels = labels[int(generator.integers(len(labels)))]
                 target = pixels[int(generator.integers(len(pixels)))]
         placement = draw_placement(
-            generator, image.shape[:-1], self._shape, self._limits, spacing=source.spacing, target=target
+            generator,
+            image.shape[:-1],
+            plan.input_shape[:-1],
+            plan.augmentation,
+            spacing=plan.spacing,
+            target=target,
         )
         return read_patch(image, placement), read_mask_patch(source.mask(row), placement)
 
@@ -124,4 +122,90 @@ class SupervisedNetwork(keras.Model):  # type: ignore[misc]  # Keras has no type
 
     def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, *_: Any, **__: Any) -> Any:  # noqa: ARG002
         """The loss of all supervised outputs; the second output, the features, has none."""
-        return deep_supervision_loss([y_pred[0], *y_pred[2:]], self._reductions, y, overlapping=self._overlapping)
+        logits = [y_pred[0], *y_pred[2:]]
+        return deep_supervision_loss(logits, self._reductions, y, overlapping=self._overlapping)
+
+
+class SegmenterTrainee:
+    """See :class:`hounsfield.training.loop.Trainee`.
+
+    Args:
+        network: a plain U-Net; its weights are the start.
+        source: the prepared images.
+        train: rows of which patches are drawn, each as often as it stands there.
+        judged: rows by which epochs are compared.
+        plan: of the training.
+        seed: of everything random.
+    """
+
+    criterion = Criterion("val_dice", more_is_better=True)
+    # There are no statistics of batches.
+    num_recalibrating = 0
+
+    def __init__(
+        self,
+        network: keras.Model,
+        source: PatchSource,
+        train: npt.NDArray[np.int64],
+        judged: npt.NDArray[np.int64],
+        plan: MaskPlan,
+        *,
+        seed: int,
+    ) -> None:
+        keras.utils.set_random_seed(seed)
+        self._source, self._train, self._judged, self._plan, self._seed = source, train, judged, plan, seed
+        supervised = supervised_outputs(plan.strides)
+        exact = ("logits", "features", *(each.name for each in supervised))
+        self.model = SupervisedNetwork(
+            training_copy(network, plan.precision, exact),
+            [(1,) * plan.rank, *(each.reduction for each in supervised)],
+            overlapping=plan.overlapping,
+            augmentation=build_layers(plan.intensities, seed),
+        )
+        schedule = Schedule.of(plan)
+        steps = schedule.num_batches(len(train))
+        self.model.compile(optimizer(schedule, steps, self.model.trainable_variables), jit_compile=jit_compilation())
+        self.forward: Callable[[npt.NDArray[np.float32]], Any] = self.model.network
+
+    def batches(self, epoch: int) -> PatchBatches:
+        """The batches of an epoch."""
+        return PatchBatches(self._source, self._train, self._plan, seed=self._seed, epoch=epoch)
+
+    plain_batches = batches
+
+    def validate(self, epoch: int, *, last: bool) -> dict[str, float]:
+        """The Dice of whole prepared images, every few epochs and after the last: the mean over labels, and of each."""
+        if (epoch + 1) % self._plan.validate_every and not last:
+            return {}
+        sliding = Sliding(self._plan.input_shape[:-1], self._plan.overlapping)
+        scores = []
+        for row in self._judged.tolist():
+            found = sliding.segment(self._run, np.asarray(self._source.image(row)))
+            decided = sliding.decide(found.probabilities / np.float32(FULL))
+            scores.append(self._scores(self._source.mask(row), decided))
+        means = [_mean([each for each in column if not math.isnan(each)]) for column in zip(*scores, strict=True)]
+        of_labels = {f"val_dice_{label}": mean for label, mean in zip(self._plan.labels, means, strict=True)}
+        return {"val_dice": _mean([mean for mean in means if not math.isnan(mean)])} | of_labels
+
+    def _scores(self, mask: npt.NDArray[np.uint8], decided: npt.NDArray[np.bool_]) -> list[float]:
+        """The Dice of each label; NaN where it is in neither."""
+        scores, overlapping = [], self._plan.overlapping
+        for index in range(len(self._plan.labels)):
+            true = region_of(mask, index, overlapping=overlapping)
+            predicted = decided[..., index] & known_region(mask, index, overlapping=overlapping)
+            total = int(true.sum() + predicted.sum())
+            scores.append(2 * int((true & predicted).sum()) / total if total else math.nan)
+        return scores
+
+    def _run(self, batch: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        logits, features, *_ = self.model.predict_on_batch(batch)
+        return np.asarray(logits, np.float32), np.asarray(features, np.float32)
+
+    def weights(self) -> list[npt.NDArray[np.float32]]:
+        """Those of the plain network."""
+        values: list[npt.NDArray[np.float32]] = self.model.network.get_weights()
+        return values
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else math.nan

@@ -1,0 +1,185 @@
+"""Training segmenters."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import keras
+import numpy as np
+import psutil
+from matplotlib.figure import Figure
+
+from hounsfield.bundle import Bundle, save_bundle
+from hounsfield.cohorts import TARGETS, Cohort, MaskStore
+from hounsfield.errors import PlanError, ResourceError
+from hounsfield.evaluation.mask_uncertainty import MaskUncertainty
+from hounsfield.evaluation.novelty import Novelty
+from hounsfield.evaluation.segmentation_assessment import SegmentationAssessment
+from hounsfield.inference import check_bfloat16
+from hounsfield.inference.masks import COVERAGE, Segmenter
+from hounsfield.planning.masks import JUDGED, REVISITED, memory_mb, network_of
+from hounsfield.plans.masks import MaskPlan
+from hounsfield.progress import Progress
+from hounsfield.testing.engine_runs import evenly
+from hounsfield.testing.masks import RawMasks, helped_by_largest_component, kept, predict
+from hounsfield.training.base import Choice, Job, Member, Specification, Verdict
+from hounsfield.training.segmenter import SegmenterTrainee
+
+__all__ = ["REVISITED"]
+
+# Images on which bfloat16 is compared with float32.
+CHECKED = 8
+# A difference of Dice between training and validation above this is worth a word; so is less than this in training.
+NOTABLE_GAP, LEARNED = 0.08, 0.75
+
+MaskJob = Job[MaskPlan, MaskStore]
+MaskMember = Member[MaskPlan, MaskStore]
+
+
+def check(plan: MaskPlan, cohort: Cohort) -> None:
+    """Refuse a plan that does not fit the cohort, or needs more memory than there is; see ``Training``.
+
+    Raises:
+        ResourceError: the memory is too small.
+    """
+    if (plan.task, plan.labels) != (cohort.task, cohort.labels):
+        raise PlanError(
+            f"The plan is for a segmenter of {', '.join(plan.labels)}, but the data has a {cohort.task} task with "
+            f"{', '.join(cohort.labels)}. Make a plan for this data with 'hounsfield plan DATA'."
+        )
+    if plan.overlapping != cohort.overlapping:
+        found, meant = ("overlap" if each else "exclude each other" for each in (cohort.overlapping, plan.overlapping))
+        raise PlanError(
+            f"The labels of the data {found}, and the plan is for labels that {meant}. Set overlapping to "
+            f"{str(cohort.overlapping).lower()}."
+        )
+    needed, present = memory_mb(plan, network_of(plan)), psutil.virtual_memory().total / 2**20
+    if needed > present:
+        raise ResourceError(
+            f"A training step on {plan.batch_size} patches of {'×'.join(map(str, plan.input_shape[:-1]))} pixels at "
+            f"width {plan.width} needs about {needed / 1024:,.0f} GiB of memory, and this machine has "
+            f"{present / 1024:,.0f} GiB. Set a smaller input_shape, batch_size or width."
+        )
+
+
+def build_store(plan: MaskPlan, cohort: Cohort, progress: Progress) -> MaskStore:
+    """Images of any size, with their masks; see ``Training``."""
+    store = MaskStore.build(cohort, plan.pipeline, progress=progress)
+    if (len(store.shape), store.shape[-1]) != (len(plan.input_shape), plan.input_shape[-1]):
+        raise PlanError(
+            f"The pipeline makes images of {len(store.shape) - 1} axes and {store.shape[-1]} channels, and the plan's "
+            f"input_shape is {plan.input_shape}. Correct one of them in the plan."
+        )
+    TARGETS[store.cohort.family].check_trainable(store.cohort)
+    return store
+
+
+def rows(job: MaskJob) -> list[tuple[np.ndarray, np.ndarray]]:
+    """One network, by split; each training row as often as patches are drawn of it in an epoch; see ``Training``."""
+    cohort = job.store.cohort
+    return [(np.repeat(cohort.rows("train"), job.plan.patches), np.asarray(cohort.rows("validation")))]
+
+
+def build_network(plan: MaskPlan) -> keras.Model:
+    """A plain U-Net; see ``Training``."""
+    return network_of(plan)
+
+
+def make_trainee(network: keras.Model, specification: Specification[MaskPlan, MaskStore]) -> SegmenterTrainee:
+    """The segmenter in training; see ``Training``."""
+    part = specification
+    judged = evenly(part.validation, JUDGED)
+    return SegmenterTrainee(network, part.store, part.train, judged, part.plan, seed=part.seed)
+
+
+def put_weights(network: keras.Model, weights: list[np.ndarray]) -> None:
+    """Those of the plain network; see ``Training``."""
+    network.set_weights(weights)
+
+
+def deploy(job: MaskJob, members: list[MaskMember]) -> Bundle:
+    """The network without the outputs of deep supervision; see ``Training``."""
+    plan = job.plan
+    return save_bundle(
+        job.folder.bundle,
+        members[0].network,
+        pipeline=plan.pipeline,
+        labels=plan.labels,
+        task=plan.task,
+        settings={
+            "strides": [list(stride) for stride in plan.strides],
+            "overlapping": plan.overlapping,
+            "spacing": list(plan.spacing),
+            "flips": list(plan.augmentation.flip_axes),
+        },
+        **job.origin(),
+    )
+
+
+def choose(job: MaskJob, members: list[MaskMember], bundle: Bundle) -> Choice[RawMasks]:
+    """Whether only the largest component of a label is kept, and what is out of distribution; see ``Training``.
+
+    Whether bfloat16 gives the same masks comes first: the masks are then those of the engine that will run the bundle.
+    """
+    store, part = job.store, members[0].specification
+    if bundle.has_onnx:
+        checked = (store.image(int(row)) for row in evenly(part.validation, CHECKED))
+        same = check_bfloat16(bundle, checked)
+        job.folder.record("engine check", bfloat16_same_masks=same)
+        bundle = bundle.with_check("bfloat16", same)
+    segmenter = Segmenter(bundle)
+    held = predict(segmenter, store, part.validation, job.progress, "validation")
+    revisited = predict(segmenter, store, evenly(np.unique(part.train), REVISITED), job.progress, "training")
+    helped = helped_by_largest_component(held)
+    held, revisited = held.cleaned(helped), revisited.cleaned(helped)
+    novelty = Novelty.fit(revisited.descriptions, held.descriptions)
+    bundle = replace(bundle, settings={**bundle.settings, "largest_component": helped})
+    bundle = bundle.with_uncertainty(kept(held, novelty), threshold=bundle.threshold)
+    line = (
+        f"Only the largest connected part is kept of {', '.join(helped)}: better on validation images."
+        if helped
+        else "Smaller connected parts are kept: leaving them out is no better on validation images."
+    )
+    return Choice(bundle, Segmenter(bundle), revisited, held, (line,))
+
+
+def diagnose(job: MaskJob, members: list[MaskMember], choice: Choice[RawMasks]) -> Verdict:
+    """By the mean Dice on training and validation images; see ``Training``."""
+    trained, validated = (float(np.nanmean(each.cases["dice"])) for each in (choice.train, choice.validation))
+    gap = trained - validated
+    figures = f"Dice {trained:.3f} on {len(choice.train.rows)} training images and {validated:.3f} in validation"
+    lines = [f"Diagnosis: {figures}, gap {gap:+.3f}."]
+    command = f"hounsfield train {job.data} --plan {job.folder.plan}"
+    if trained < LEARNED:
+        lines.append(f"  Try: a longer training: {command} --set epochs={2 * members[0].fitted.epochs}")
+    elif gap > NOTABLE_GAP:
+        lines.append(f"  Try: stronger augmentation, or more images: {command} --set augmentation=strong")
+    return Verdict(tuple(lines), {"lines": lines})
+
+
+def remarks(
+    job: MaskJob,
+    choice: Choice[RawMasks],
+    raw: dict[str, RawMasks],
+    assessed: dict[str, SegmentationAssessment],  # noqa: ARG001
+) -> list[str]:
+    """How far predicted Dice was from the true one on test images; see ``Training``."""
+    known = choice.bundle.kept(MaskUncertainty)
+    if "test" not in raw or known is None:
+        return []
+    cases, errors, held = raw["test"].cases, [], []
+    for number, (expected, dice) in enumerate(zip(cases["expected"], cases["dice"], strict=True)):
+        predicted = known.predicted_dice(number % len(job.plan.labels), expected, COVERAGE)
+        if predicted is not None and math.isfinite(dice):
+            errors.append(abs(predicted.value - dice))
+            held.append(predicted.low <= dice <= predicted.high)
+    if not errors:
+        return []
+    told = f"{sum(held):,} of {len(held):,} true values lie in their {COVERAGE:.0%} intervals"
+    return [f"Predicted Dice on test images: off by {np.mean(errors):.3f} on average; {told}."]
+
+
+def figures(job: MaskJob, bundle: Bundle, raw: RawMasks) -> dict[str, Figure]:  # noqa: ARG001 - see below
+    """None beside those of the report; see ``Training``."""
+    return {}
