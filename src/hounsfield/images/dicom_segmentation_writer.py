@@ -79,7 +79,19 @@ def write_segmentation(
         )
         for keyword, value in given.items():
             setattr(written, keyword, value)
+        _derive(written, given)
         written.save_as(path)
+
+
+def _derive(written: Dataset, given: dict[str, Any]) -> None:
+    """Let nothing depend on chance or on the clock where the instance and its time are given."""
+    organization = generate_uid(entropy_srcs=[str(written.SOPInstanceUID)])
+    for item in (*written.DimensionOrganizationSequence, *written.DimensionIndexSequence):
+        item.DimensionOrganizationUID = organization
+    if {"ContentDate", "ContentTime"} <= given.keys():
+        written.InstanceCreationDate, written.InstanceCreationTime = given["ContentDate"], given["ContentTime"]
+        for item in written.get("ContributingEquipmentSequence", ()):
+            item.ContributionDateTime = f"{given['ContentDate']}{given['ContentTime']}"
 
 
 def _sorted_sources(sources: Sequence[Path]) -> list[Dataset]:

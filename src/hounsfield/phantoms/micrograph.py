@@ -193,7 +193,7 @@ def _add(protein: Array, particle: Particle, middle: Sequence[float] | np.ndarra
 def _runs(region: Region) -> list[int]:
     """COCO's run lengths: down the columns, of pixels outside first."""
     edges = np.flatnonzero(np.diff(region.T.ravel().astype(np.int8), prepend=0, append=0))
-    runs = np.diff(edges, prepend=0, append=region.size).tolist()
+    runs: list[int] = np.diff(edges, prepend=0, append=region.size).tolist()
     return runs if runs[-1] or len(runs) == 1 else runs[:-1]
 
 
