@@ -127,6 +127,7 @@ def worker(pipe: multiprocessing.connection.Connection, seeds: list[Seed], base:
         try_read(read, seed.content, seed, folder)
     virtual = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (virtual + MEMORY_BYTES, virtual + MEMORY_BYTES))
+    pipe.send("ready")
     while (index := pipe.recv()) is not None:
         content, seed = mutate(seeds, base, index)
         start = time.perf_counter()
@@ -177,6 +178,8 @@ class Pool:
         self._process = context.Process(target=worker, args=(theirs, *self._arguments), daemon=True)
         self._process.start()
         theirs.close()
+        # It reads all true files first, which is not to count as the time of the first index.
+        self._pipe.recv()
 
     def ask(self, index: int) -> tuple[str, str, float, int]:
         """Outcome, its words, seconds and peak bytes of one index."""

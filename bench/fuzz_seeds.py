@@ -17,6 +17,7 @@ import numpy as np
 import pydicom
 import SimpleITK
 import tifffile
+from PIL import Image as Pillow
 from pydicom.dataset import Dataset
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -348,7 +349,14 @@ def tiff_seeds(_data: Path) -> list[Seed]:
         large = np.tile(COLOUR, (4, 4, 1))
         writer.write(large, photometric="rgb", tile=(16, 16), subifds=1)
         writer.write(large[::2, ::2], photometric="rgb", tile=(16, 16), subfiletype=1)
-    return [*seeds, tiff_seed(pyramid)]
+    return [*seeds, tiff_seed(pyramid), *map(facsimile, ("group3", "group4", "tiff_ccitt"))]
+
+
+def facsimile(compression: str) -> Seed:
+    """Black and white pixels, which tifffile does not write so."""
+    buffer = io.BytesIO()
+    Pillow.fromarray(RANDOM.random((24, 200)) > 0.7).save(buffer, "TIFF", compression=compression)
+    return tiff_seed(buffer)
 
 
 def tiff_seed(buffer: io.BytesIO) -> Seed:

@@ -18,11 +18,11 @@ RAS_FROM_LPS = np.diag([-1.0, -1, 1, 1])
 REVERSED = np.array([[0.0, 0, 1, 0], [0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
 
 
-def peer(name: str) -> str:
+def peer(name: str, package: str = "") -> str:
     """The path of a program; where it is missing the test is skipped, and fails where all real data is demanded."""
     found = shutil.which(name)
     if found is None and os.environ.get("HOUNSFIELD_REQUIRE_DATA") == "1":
-        pytest.fail(f"{name} is not installed (Debian: apt-get install {name}).")
+        pytest.fail(f"{name} is not installed (Debian: apt-get install {package or name}).")
     if found is None:
         pytest.skip(f"{name} is not installed")
     return found

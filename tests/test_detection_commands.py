@@ -36,8 +36,8 @@ WORKS: dict[str, list[tuple[str, str]]] = {
 }
 REFUSES: dict[str, list[tuple[str, str]]] = {
     "robustness": [("robustness run", "`hounsfield robustness` is for classifiers; run is a detector.")],
-    "forecast": [("forecast run", "takes the run of a classifier")],
-    "ablate": [("ablate run", "takes the run of a classifier")],
+    "forecast": [("forecast run", "`hounsfield forecast` is for classifiers; run is a detector.")],
+    "ablate": [("ablate run", "`hounsfield ablate` is for classifiers; run is a detector.")],
     "explain": [
         ("explain run data -o maps", "`hounsfield explain` is for classifiers and regressors; run is a detector.")
     ],

@@ -506,3 +506,19 @@ def test_slices_are_told_apart_by_combined_private_and_standard_labels(tmp_path)
     assert [len(series.paths) for series in group_series(tmp_path).series] == [4, 4, 4, 4]
     with pytest.raises(SeveralVolumes, match="b-value 900"):
         read_series(tmp_path)
+
+
+# --- parts of images --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("number", "total", "words"), [(1, 2, "part 1 of 2"), (3, None, "part 3 of several")])
+def test_a_part_of_a_concatenation_is_not_taken_for_the_whole(number, total, words, tmp_path) -> None:
+    """PS3.3 C.7.6.16.2.2.4: a part reads well by itself, and the rest of the volume is missing."""
+    split = {"ConcatenationUID": generate_uid(), "InConcatenationNumber": number, "InConcatenationTotalNumber": total}
+    path = make_dicom(tmp_path / "a.dcm", FRAMES, **split)
+    with pytest.raises(ImageError, match=words):
+        read_image(path)
+    with pytest.raises(ImageError, match=words):
+        read_series(tmp_path)
+    whole = make_dicom(tmp_path / "a.dcm", FRAMES, **{**split, "InConcatenationTotalNumber": 1})
+    assert read_image(whole).shape == FRAMES.shape

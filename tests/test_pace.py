@@ -65,9 +65,13 @@ def test_what_follows_the_epochs_has_its_time() -> None:
     clock = Clock()
     pace = limited(20, clock)
     clock.now = 1.0
-    pace.decide(1, [1.0], compiling=15.0)
-    # What is compiled slowly is finished slowly: 12 s instead of 8.
-    assert pace.decided == [(1, 16)]
+    pace.decide(1, [1.0], compiling=6.0)
+    # What is compiled slowly is finished slowly, but in a quarter of the time at most: 7 s, or 9.6 s instead of 8.
+    assert pace.decided == [(1, 20)]
+    clock.now = 1.0
+    pace = limited(40, clock)
+    pace.decide(1, [1.0], compiling=6.0)
+    assert pace.decided == [(1, 39)]
 
 
 def test_the_schedule_is_run_to_its_end_whatever_is_decided() -> None:

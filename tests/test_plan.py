@@ -18,7 +18,7 @@ from hounsfield.hardware import Hardware
 from hounsfield.planning import Facts, Wish, labels
 from hounsfield.planning import make_plan as planned
 from hounsfield.planning.budget import BUDGETS
-from hounsfield.planning.dial import COMPILING, START_AND_END
+from hounsfield.planning.dial import COMPILING, LEAST_PART, START_AND_END, Timing
 from hounsfield.planning.speed import Speed
 from hounsfield.plans.augmentation import STRENGTHS
 from hounsfield.plans.base import EFFORT_MINUTES, Effort
@@ -555,3 +555,8 @@ def test_a_network_that_is_asked_for_is_taken() -> None:
     assert (plan.network, plan.width, plan.reasons["network"]) == ("simple_cnn", None, "asked for")
     with pytest.raises(UsageError, match="No network for binary is called"):
         make_plan(seen(), network="resnet99")
+
+
+def test_a_part_of_the_time_is_for_training_even_where_all_else_takes_longer() -> None:
+    assert Timing(image=0.01, fixed=10.0).images_within(60) == pytest.approx(5000)
+    assert Timing(image=0.01, fixed=100.0).images_within(60) == pytest.approx(LEAST_PART * 6000)

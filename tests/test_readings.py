@@ -12,8 +12,11 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
-from hounsfield.cohorts import Cohort, load_cohort
+from hounsfield.cli.main import app
+from hounsfield.cohorts import Cohort, assign_folds, load_cohort
+from hounsfield.cohorts.small_validation import auc_error, small_validation
 from hounsfield.cohorts.words import are_parts, are_patients, split_like
 from hounsfield.errors import CohortError, UsageError
 
@@ -93,6 +96,34 @@ def patients_in_splits(folder: Path) -> None:
         classes(folder / word, [f"{word[0]}{number}a" for number in range(4)])
 
 
+def drawn_classes(folder: Path) -> None:
+    for name in ("round", "square"):
+        for number in range(3):
+            pixels = np.zeros((8, 8), np.uint8)
+            pixels[1 : 4 + number, 2:5] = 255
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(folder / name / f"{name}{number}.png"), pixels)
+
+
+def ending_studies(folder: Path) -> None:
+    for patient in range(4):
+        for number in range(2):
+            side = ("negative", "positive")[patient % 2]
+            image(folder / ("ELBOW", "WRIST")[patient // 2] / f"p{patient}" / f"study1_{side}" / f"{number}.png")
+
+
+def with_class_table(folder: Path) -> None:
+    classes(folder, ["ill", "well"])
+    table(folder / "classes.csv", name=["ill", "well"], title=["has the disease", "has not"])
+
+
+def with_ambiguous_table(folder: Path) -> None:
+    for name in ("ill", "well"):
+        for number in range(3):
+            image(folder / name / f"{number}.png")
+    table(folder / "t.csv", file=["0.png", "1.png", "2.png"], age=[40, 50, 60])
+
+
 ORDINARY: dict[str, tuple[Maker, int, int]] = {
     "class folders": (lambda folder: classes(folder, ["ill", "well"]), 6, 2),
     "five classes": (lambda folder: classes(folder, ["a", "b", "c", "d", "e"]), 15, 5),
@@ -124,6 +155,11 @@ ORDINARY: dict[str, tuple[Maker, int, int]] = {
     "files with spaces": (lambda folder: classes(folder, ["breast cancer", "no finding"]), 6, 2),
     "letters of other scripts": (lambda folder: classes(folder, ["正常", "肺炎"]), 6, 2),
     "many classes": (lambda folder: classes(folder, [f"{letter}oma" for letter in "abcdefghijkl"], 2), 24, 12),
+    "sides below classes": (lambda folder: [classes(folder / name, ["left", "right"]) for name in "ab"], 12, 2),
+    "binary images alone": (drawn_classes, 6, 2),
+    "studies that end in a label": (ending_studies, 8, 2),
+    "a table of the classes": (with_class_table, 6, 2),
+    "a table that may mean several files": (with_ambiguous_table, 6, 2),
     "classes in parts": (lambda folder: splits(folder, ["part1", "part2"]), 12, 2),
 }
 
@@ -161,7 +197,55 @@ def two_tables(folder: Path) -> None:
     table(folder / "second.csv", id=names, label=list("bababa"))
 
 
+def masks_by_content(folder: Path) -> None:
+    classes(folder, ["scans"])
+    for number in range(3):
+        pixels = np.zeros((8, 8), np.uint8)
+        pixels[2:5, 3:6] = 255
+        (folder / "outlines").mkdir(exist_ok=True)
+        cv2.imwrite(str(folder / "outlines" / f"scans{number}.png"), pixels)
+
+
+def patients_with_labels(folder: Path) -> None:
+    for name in "abcdef":
+        for number in range(2):
+            image(folder / f"case {name}" / f"{number}.png")
+    table(folder / "t.csv", patient=[f"case {name}" for name in "abcdef"], label=["ill", "well"] * 3)
+
+
+def studies_in_a_table(folder: Path) -> None:
+    classes(folder, ["anna", "bert", "carl"])
+    names = [f"{name}{number}.png" for name in ("anna", "bert", "carl") for number in range(3)]
+    table(folder / "t.csv", file=names, study_id=[name[:4] for name in names], score=range(9))
+
+
+def same_below(folder: Path) -> None:
+    for site in ("Lyon", "Oslo"):
+        classes(folder / site, ["ill", "well"])
+
+
+def augmented(folder: Path) -> None:
+    classes(folder, ["yes", "no"])
+    for name in ("yes", "no"):
+        image(folder / "more" / name / f"copy of {name}.png")
+
+
+def sequences(folder: Path) -> None:
+    for name in ("T1", "T2", "FLAIR"):
+        for number in range(3):
+            image(folder / name / f"{number}.png")
+
+
 SILENT: dict[str, tuple[Maker, str]] = {
+    "masks by their values": (masks_by_content, "--exclude 'outlines'"),
+    "patients with labels": (patients_with_labels, r"t\.csv names these folders in its column 'patient'"),
+    "studies in a table": (studies_in_a_table, "the values of the column 'study_id'"),
+    "the same folders below": (same_below, "--label-level 1 or --label-level 2"),
+    "the same folders beside": (augmented, "--exclude 'more'"),
+    "changed images": (lambda f: classes(f, ["yes", "no", "augmented data"]), "--exclude 'augmented data'"),
+    "images without a label": (lambda f: classes(f, ["ill", "well", "unlabeled"]), "--exclude 'unlabeled'"),
+    "sequences": (sequences, "views or sequences"),
+    "dates": (lambda f: classes(f, ["2021-03-04", "2021-03-05"]), "look like dates"),
     "a split beside splits": (lambda f: splits(f, ["train", "val", "test", "auto_test"]), "--exclude 'auto_test'"),
     "a folder beside splits": (lambda f: splits(f, ["train", "test", "extra"]), "--exclude 'extra'"),
     "splits without classes": (lambda f: classes(f, ["train", "val", "test"]), "--label-level 1"),
@@ -495,3 +579,107 @@ def test_one_folder_of_a_split_beside_another_folder_is_refused(tmp_path: Path) 
             cv2.imwrite(str(tmp_path / folder / f"{number}.png"), pixels)
     with pytest.raises(CohortError, match="--exclude 'other'"):
         load_cohort(tmp_path)
+
+
+def test_a_table_that_may_mean_several_files_adds_nothing(tmp_path: Path) -> None:
+    with_ambiguous_table(tmp_path)
+    cohort = load_cohort(tmp_path)
+    assert "age" not in cohort.table
+    assert "may mean several files" in told(cohort)
+
+
+def test_labels_at_the_end_of_folders_and_their_patients(tmp_path: Path) -> None:
+    ending_studies(tmp_path)
+    cohort = load_cohort(tmp_path)
+    assert cohort.labels == ("negative", "positive")
+    assert cohort.table.groupby("patient")["label"].nunique().tolist() == [1] * 4
+
+
+def test_lists_as_python_writes_them(tmp_path: Path) -> None:
+    path = named(tmp_path, lambda number: f"{number // 2:08d}_{number % 2:03d}.png") / "entries.csv"
+    columns = pd.read_csv(path, dtype=str)
+    texts = ["['normal']", "['mass', 'effusion']", "['effusion']", "['mass']"]
+    columns["label"] = [texts[number % 4] for number in range(len(columns))]
+    columns.to_csv(path, index=False)
+    assert load_cohort(path).table["label"].tolist()[:4] == ["", "effusion;mass", "effusion", "mass"]
+
+
+def test_a_table_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    for number in range(6):
+        image(tmp_path / "images" / f"{number:04d}x.png")
+    table(tmp_path / "meta" / "t.csv", file=[f"{number:04d}x.png" for number in range(6)], label=list("ababab"))
+    assert len(load_cohort(tmp_path)) == 6
+
+
+@pytest.mark.parametrize("column", ["death_30d", "level"])
+def test_the_only_column_that_can_hold_labels_does(tmp_path: Path, column: str) -> None:
+    for number in range(8):
+        image(tmp_path / "images" / f"{number:04d}x.png")
+    names = [f"{number:04d}x" for number in range(8)]
+    table(tmp_path / "t.csv", scan=names, patient_id=range(8), age=range(40, 48), **{column: [0, 1] * 4})
+    assert f"read from the column '{column}'" in told(load_cohort(tmp_path))
+    table(tmp_path / "t.csv", scan=names, EF=range(30, 38), **{column: [0, 1] * 4})
+    with pytest.raises(CohortError, match=rf"EF, {column}.* --label-column"):
+        load_cohort(tmp_path)
+
+
+def test_folds_of_a_table_are_those_of_an_ensemble(tmp_path: Path) -> None:
+    for number in range(20):
+        image(tmp_path / f"{number}.png")
+    rows = {"image": [f"{number}.png" for number in range(20)], "label": list("ab") * 10}
+    table(tmp_path / "t.csv", **rows, patient=[number // 2 for number in range(20)], fold=[n // 4 for n in range(20)])
+    cohort = load_cohort(tmp_path / "t.csv")
+    assert "ensembles are trained on them" in told(cohort)
+    cohort = cohort.with_splits(["train"] * 20)
+    assert assign_folds(cohort, 5).tolist() == [n // 4 for n in range(20)]
+    # Of five folds, two networks take three and two.
+    assert assign_folds(cohort, 2).tolist() == [n // 4 % 2 for n in range(20)]
+    with pytest.raises(CohortError, match="Set folds=5"):
+        assign_folds(cohort, 6)
+    tested = load_cohort(tmp_path / "t.csv", test_on="fold=0")
+    assert tested.table["split"].value_counts().to_dict() == {"train": 16, "test": 4}
+    table(tmp_path / "t.csv", **rows, patient=[number // 2 for number in range(20)], fold=[n % 5 for n in range(20)])
+    torn = load_cohort(tmp_path / "t.csv")
+    assert "10 patients are in several folds" in told(torn)
+    folds = pd.Series(assign_folds(torn.with_splits(["train"] * 20), 5))
+    assert folds.groupby(torn.table["patient"]).nunique().max() == 1
+
+
+def test_a_validation_split_too_small_to_choose_by_is_a_warning(tmp_path: Path) -> None:
+    splits(tmp_path / "small", ["train", "val", "test"])
+    (found,) = small_validation(load_cohort(tmp_path / "small"))
+    assert found.severity == "warning"
+    assert "6 images, 3 of them 'ill'" in found.text
+    for word, count in (("train", 20), ("val", 20)):
+        classes(tmp_path / "large" / word, ["ill", "well"], count)
+    assert small_validation(load_cohort(tmp_path / "large")) == []
+    classes(tmp_path / "none", ["ill", "well"])
+    assert small_validation(load_cohort(tmp_path / "none")) == []
+    # By hand: Q1 = .9/1.1, Q2 = 2·.81/1.9, (.09 + 49·(Q1 − .81) + 49·(Q2 − .81))/2500 = .0010319.
+    assert auc_error(0.9, 50, 50) == pytest.approx(0.03212, abs=1e-5)
+
+
+def test_all_faults_of_a_table_are_one_refusal(tmp_path: Path) -> None:
+    for number in range(4):
+        image(tmp_path / f"{number}.png")
+    names = [f"{number}.png" for number in range(8)]
+    table(tmp_path / "t.csv", image=names, kind=list("abababab"), split=["train", "tast"] * 4)
+    with pytest.raises(CohortError) as caught:
+        load_cohort(tmp_path / "t.csv", label_columns="label")
+    for fault in ("Found no file for 4 of the 8", "no label column 'label'", "'tast' in the column 'split'"):
+        assert fault in str(caught.value)
+
+
+def test_all_doubts_of_folders_are_one_refusal(tmp_path: Path) -> None:
+    masks_by_content(tmp_path)
+    classes(tmp_path, ["augmented data"])
+    with pytest.raises(CohortError, match=r"--exclude 'augmented data'.*--exclude 'outlines'"):
+        load_cohort(tmp_path)
+
+
+def test_nothing_is_written_for_data_that_is_refused(tmp_path: Path) -> None:
+    classes(tmp_path / "data", ["train", "val", "test"])
+    out = tmp_path / "out"
+    result = CliRunner().invoke(app, ["inspect", str(tmp_path / "data"), "-o", str(out)])
+    assert isinstance(result.exception, CohortError)
+    assert not out.exists()

@@ -167,6 +167,20 @@ def test_a_share_of_training_takes_whole_patients_of_each_label(tmp_path: Path) 
     assert cohort.targets()[train].sum() == 2
 
 
+def test_a_run_asks_for_its_data_with_the_settings_of_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def prepare(request: DataRequest, **_: object) -> None:
+        asked.append(request)
+        raise KilledError
+
+    monkeypatch.setattr("hounsfield.training.run.prepare", prepare)
+    monkeypatch.setenv("HOUNSFIELD_VOLUME", "1")
+    with pytest.raises(KilledError):
+        train("phantom:chest", tmp_path / "run")
+    assert asked == [DataRequest("phantom:chest", volume=1)]
+
+
 def test_a_request_becomes_absolute_and_a_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_pair(tmp_path)
     monkeypatch.chdir(tmp_path)

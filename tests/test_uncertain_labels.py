@@ -11,7 +11,7 @@ import pytest
 
 from hounsfield.cohorts import Cohort, load_cohort
 from hounsfield.cohorts.request import DataRequest
-from hounsfield.errors import UsageError
+from hounsfield.errors import CohortError, UsageError
 
 # One row an image: effusion, mass, hernia; −1 is uncertain, an empty cell missing.
 CELLS = {
@@ -129,3 +129,16 @@ def test_the_policy_is_kept_with_the_request() -> None:
     request = DataRequest("t.csv", uncertain="positive", missing="negative")
     assert DataRequest.from_dict(request.to_dict()) == request
     assert request.command_line() == "t.csv --uncertain positive --missing negative"
+
+
+def test_uncertain_grades_are_ignored_and_no_grade_of_their_own(tmp_path: Path) -> None:
+    grades = ["0", "1", "2", "3", "-1", "2", "", "1", "0", "3"]
+    path = write(tmp_path, {"grade": grades})
+    with pytest.raises(CohortError, match="--missing ignore"):
+        load_cohort(path, task="ordinal")
+    cohort = load_cohort(path, task="ordinal", missing="ignore")
+    assert (cohort.labels, len(cohort)) == (("0", "1", "2", "3"), 8)
+    assert told(cohort, "1 of 10 labels are uncertain (-1) and were ignored")
+    assert load_cohort(path, task="ordinal", missing="ignore", uncertain="class").labels[0] == "-1"
+    with pytest.raises(UsageError, match="holds grades"):
+        load_cohort(path, task="ordinal", missing="ignore", uncertain="positive")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import hashlib
+import importlib
 import json
 import os
 import re
@@ -15,8 +16,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 # A temporary name: the id of the process that writes it, its machine, and the name that it will have.
 _TEMPORARY = re.compile(r"\.(\d+)(?:-([0-9a-f]{8}))?\.part\..+", re.DOTALL)
@@ -112,10 +111,15 @@ def remove_leftovers(folder: Path) -> list[Path]:
     removed = []
     for path in folder.iterdir() if folder.is_dir() else ():
         found = _TEMPORARY.fullmatch(path.name)
-        if found and found[2] == _HOST and not psutil.pid_exists(int(found[1])):
+        if found and found[2] == _HOST and not _is_running(int(found[1])):
             remove_tree(path)
             removed.append(path)
     return removed
+
+
+def _is_running(process: int) -> bool:
+    # Imported on use, since the import takes longer than a prediction.
+    return bool(importlib.import_module("psutil").pid_exists(process))
 
 
 def remove_tree(path: Path) -> None:

@@ -13,10 +13,9 @@ from scipy.ndimage import map_coordinates
 
 from hounsfield import boxes as geometry
 from hounsfield.detection import anchor_grid, fit_anchors, roi_align
-from hounsfield.detection.coding import decode, encode
-from hounsfield.detection.matching import match
+from hounsfield.detection.anchors import decode, encode
+from hounsfield.detection.matching import balanced_sample, match
 from hounsfield.detection.roi_align import pyramid_level
-from hounsfield.detection.sampling import balanced_sample
 from hounsfield.detection.suppression import best_kept, keep_mask
 
 CASES = 1000

@@ -84,3 +84,8 @@ def test_from_data_to_report(
     assert hounsfield(monkeypatch, "report", run) == 0
     assert (run / "report.html").stat().st_size > 10_000
     assert (run / "MODEL_CARD.md").stat().st_size > 500
+
+    capsys.readouterr()
+    for command in () if family == "labels" else ("robustness", "forecast", "ablate"):
+        assert hounsfield(monkeypatch, command, run) == 2
+        assert f"`hounsfield {command}` is for classifiers" in capsys.readouterr().err

@@ -236,7 +236,7 @@ def test_the_average_of_weights_is_exponential_and_forgets_its_start() -> None:
 
 
 def _forward(twin: keras.Model) -> Callable[[np.ndarray], Any]:
-    return compiled_forward(lambda images: twin(images, training=True))
+    return compiled_forward(twin, lambda images: twin(images, training=True))
 
 
 @pytest.mark.parametrize("together", [1, 2])

@@ -7,18 +7,36 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.console import Console
 
 from hounsfield.errors import UsageError
 from hounsfield.safe_text import shown
 
-# No markup and no emoji codes: a label may well have brackets or colons.
-out = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
-err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    out: Console
+    err: Console
+
+
+@cache
+def _console(*, stderr: bool) -> Console:
+    """Rich's console, imported on use: a prediction of one image is printed without it."""
+    from rich.console import Console
+
+    # No markup and no emoji codes: a label may well have brackets or colons.
+    return Console(stderr=stderr, highlight=False, soft_wrap=True, markup=False, emoji=False)
+
+
+def __getattr__(name: str) -> Console:
+    """``out`` and ``err``: the consoles on standard output and standard error."""
+    if name not in ("out", "err"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _console(stderr=name == "err")
 
 
 def print_json(value: Any) -> None:
@@ -29,7 +47,12 @@ def print_json(value: Any) -> None:
 
 def say(text: str) -> None:
     """Write one line of log to standard error."""
-    err.print(shown(text, lines=True))
+    line = shown(text, lines=True)
+    # Bars that may be on the screen are redrawn below the line.
+    if _console.cache_info().currsize:
+        _console(stderr=True).print(line)
+    else:
+        typer.echo(line, err=True)
 
 
 class ProgressBars:
@@ -43,7 +66,8 @@ class ProgressBars:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress
 
-        self._interactive = err.is_terminal
+        console = _console(stderr=True)
+        self._interactive = console.is_terminal
         self._bars = RichProgress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -52,7 +76,7 @@ class ProgressBars:
             TextColumn("left"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[memory]}"),
-            console=err,
+            console=console,
             disable=not self._interactive,
         )
         self._tasks: dict[str, Any] = {}

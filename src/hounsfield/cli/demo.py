@@ -41,7 +41,7 @@ def command(
     _step(context, "Look the data over", "inspect", folder / "chest", "--no-cost", "-o", folder / "inspection")
     spent = time.monotonic() - started
     minutes = max(SECONDS - spent - AFTER_SHARE * spent, LEAST_SECONDS) / 60
-    options = ("--effort", "quick", "--minutes", f"{minutes:.1f}", "--seed", seed, "--out", run)
+    options = ("--effort", "quick", "--minutes", f"{minutes:.2f}", "--seed", seed, "--out", run)
     _step(context, "Train a network in the time that is left", "train", folder / "chest", *options)
     steps = {
         "Evaluate it on its test patients": ("evaluate", run, "-o", run / "evaluation"),

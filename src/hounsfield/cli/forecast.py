@@ -18,8 +18,12 @@ def command(
     """
     from hounsfield.cli.backend import announce_backend
     from hounsfield.cli.console import progress_bars
+    from hounsfield.cli.options import require_family
     from hounsfield.cli.results import tell
+    from hounsfield.plans.loading import CLASSIFIERS, load_plan
+    from hounsfield.runs.folder import RunFolder
 
+    require_family("forecast", run, load_plan(RunFolder.open(run).plan).family, CLASSIFIERS)
     announce_backend()
     from hounsfield.training.forecast import forecast
 

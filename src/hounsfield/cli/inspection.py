@@ -63,7 +63,8 @@ def command(
         wanted = output is not None or not as_json
         files = _write(found, scanned, output, costs, progress) if wanted else None
     if as_json:
-        print_json(found.to_dict() | {"costs": [dataclasses.asdict(one) for one in costs]})
+        reading = {"kind": cohort.kind, "task": cohort.task, "notes": list(cohort.notes)}
+        print_json({"reading": reading} | found.to_dict() | {"costs": [dataclasses.asdict(one) for one in costs]})
         return
     _print(found)
     if costs:

@@ -132,6 +132,8 @@ def main() -> None:
     """Run the command line; the entry point of the ``hounsfield`` script."""
     # Looking for plugins, of which Hounsfield has none, pydantic reads the metadata of everything that is installed.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    # Model conversion, which no command uses, is a good part of OpenVINO's import; it does without.
+    sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]  # None makes the import of a name fail
     try:
         app(standalone_mode=True)
     except HounsfieldError as error:

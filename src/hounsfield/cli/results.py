@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from hounsfield.cli.console import out, print_json, say
+from hounsfield.cli.console import print_json, say
 from hounsfield.errors import ImageError
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ class Outcome(Protocol):
 
 def tell(found: Outcome, run: Path, written: Sequence[str], *, as_json: bool) -> None:
     """Print what was found of a run, and name the files in it that were written."""
+    from hounsfield.cli.console import out
+
     if as_json:
         print_json(found.to_dict())
     else:

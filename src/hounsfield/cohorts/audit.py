@@ -16,6 +16,7 @@ from hounsfield.cohorts.leaks import Leak, describe_leaks, drop_leaks, leaks, se
 from hounsfield.cohorts.options import MAX_BAD_FRACTION
 from hounsfield.cohorts.scan import Scan, scan
 from hounsfield.cohorts.shortcuts import Shortcut, shortcuts
+from hounsfield.cohorts.small_validation import small_validation
 from hounsfield.cohorts.targets import TARGETS
 from hounsfield.progress import Progress, silent
 
@@ -80,6 +81,7 @@ def audit(cohort: Cohort, *, scanned: Scan | None = None, progress: Progress = s
         *_duplicated(cohort, groups),
         *_shortcuts(risks),
         *_suspicious(cohort, figures),
+        *small_validation(cohort),
         *(Finding("warning", "Invalid boxes", note) for note in cohort.notes if INVALID in note),
         *TARGETS[cohort.family].findings(cohort, [facts.shape for facts in scanned.facts]),
         *_unknown(figures),

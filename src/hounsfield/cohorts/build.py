@@ -11,6 +11,8 @@ import pandas as pd
 import yaml
 
 from hounsfield.cohorts.cohort import SEPARATOR, UNKNOWN, Cohort
+from hounsfield.cohorts.faults import together
+from hounsfield.cohorts.folds import fold_column, shared_patients
 from hounsfield.cohorts.label_columns import read_labels
 from hounsfield.cohorts.labels import check_known, check_labels, class_order, positive_note, split_labels, task_of, tidy
 from hounsfield.cohorts.options import NUM_NAMED, Options, Origin
@@ -38,14 +40,17 @@ def build_cohort(table: pd.DataFrame, options: Options, origin: Origin, notes: S
     """
     table, told = drop_repeated_rows(table, origin.where)
     table, renamed = name_patients(table, options, origin.where)
-    policy = Policy(options.uncertain or "ignore", options.missing or "ignore")
+    policy = Policy(options.uncertain or "ignore", options.missing or "ignore", leave_out=options.missing == "ignore")
     wanted = options.label_columns or _named_value(table, options)
-    read = read_labels(table, wanted, options.task, origin.where, policy)
+    read, (splits, split_notes) = together(
+        lambda: read_labels(table, wanted, options.task, origin.where, policy),
+        lambda: read_splits(table, options, origin.where),
+    )
     columns: dict[str, pd.Series[str]] = {"image": table["image"], "label": read.text}
     if read.unknown is not None:
         columns[UNKNOWN] = read.unknown
     columns["patient"] = optional_column(table, "patient")
-    columns["split"], split_notes = read_splits(table, options, origin.where)
+    columns["split"] = splits
     attributes = [column for column in table.columns if column not in {*columns, *read.columns}]
     final = pd.DataFrame(columns)
     for column in attributes:
@@ -292,12 +297,7 @@ def read_splits(table: pd.DataFrame, options: Options, where: str) -> tuple[pd.S
         return _tested_on(table, options.test_on, where)
     splits = optional_column(table, "split")
     if splits.isna().all():
-        folds = [column for column in table.columns if column.lower() in {"fold", "kfold", "cv_fold"}]
-        told = [
-            f"The column '{column}' is no split; --test-on {column}=VALUE tests on one of its folds."
-            for column in folds
-        ]
-        return splits, told
+        return splits, _folds_note(table)
     words = {word: SPLIT_WORDS.get(str(word).strip().lower()) for word in splits.dropna().unique()}
     unknown = [str(word) for word, split in words.items() if split is None]
     if unknown:
@@ -315,6 +315,18 @@ def read_splits(table: pd.DataFrame, options: Options, where: str) -> tuple[pd.S
     sizes = final.value_counts()
     listed = ", ".join(f"{sizes[split]} {split}" for split in ("train", "validation", "test") if split in sizes)
     return final, [f"The splits are given: {listed}."]
+
+
+def _folds_note(table: pd.DataFrame) -> list[str]:
+    """What is done with a column of folds."""
+    column = fold_column(table)
+    if column is None:
+        return []
+    told = f"The column '{column}' is no split; --test-on {column}=VALUE tests on one of its folds"
+    known = table.assign(patient=optional_column(table, "patient"))
+    if shared := shared_patients(known, column):
+        return [f"{told}. {shared:,} patients are in several folds, so ensembles make folds of their own."]
+    return [f"{told}, and ensembles are trained on them."]
 
 
 def _tested_on(table: pd.DataFrame, choice: str, where: str) -> tuple[pd.Series[str], list[str]]:

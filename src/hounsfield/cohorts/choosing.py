@@ -15,17 +15,21 @@ from pathlib import Path
 import pandas as pd
 
 from hounsfield.cohorts import mask_tables
+from hounsfield.cohorts.build import PATIENT_COLUMNS
 from hounsfield.cohorts.joins import fits_together
+from hounsfield.cohorts.label_columns import ATTRIBUTES, IDENTIFIER_NAME
 from hounsfield.cohorts.mask_content import mask_classes
 from hounsfield.cohorts.options import NUM_NAMED
 from hounsfield.cohorts.readings import Folder, TableFile
 from hounsfield.cohorts.table_files import table_stem
 from hounsfield.cohorts.tree import Tree, other_files
-from hounsfield.cohorts.words import SPLIT_WORDS, split_like, tokens
+from hounsfield.cohorts.words import SPLIT_WORDS, plain_name, split_like, tokens
 from hounsfield.errors import CohortError
 
 # A table that names no more than this share of the images that another one names is about a part of them.
 SMALL_PART = 0.2
+# Two folders whose names stand in a table may well be classes.
+MANY_FOLDERS = 3
 # What to do with files of forms that are not read.
 ARRAYS = "write their arrays with numpy.savez as an .npz with x_train, y_train, x_test, y_test"
 REMEDIES = {
@@ -39,6 +43,8 @@ REMEDIES = {
     ".tfrec": "export the images as PNG files with a table",
     ".lmdb": "export the images as PNG files with a table",
     ".zarr": ARRAYS,
+    ".json": "write the image and the label of each entry into a CSV table",
+    ".jsonl": "write the image and the label of each entry into a CSV table",
     ".xls": "save the sheet as .xlsx or CSV",
     ".ods": "save the sheet as .xlsx or CSV",
     ".svs": "export the regions that are labelled as PNG files",
@@ -87,7 +93,7 @@ def choose(folder: Folder, certain: Sequence[str]) -> Choice | None:
     usable = [table for table in folder.tables if table.usable]
     classes = _has_classes(folder)
     if not usable and not certain and (not classes or folder.tree.doubts):
-        # Where nothing else is a reading, a single column of zeros and ones is.
+        # Where nothing else is a reading, the only column of few values is.
         usable = [table for table in folder.tables if table.lone and table.kinds == ["table"] and not table.against]
     # Tables of the splits of one set belong together, also where labels can be read in some of them alone.
     usable += [other for other in folder.tables if other not in usable and _is_sibling(other, usable)]
@@ -192,7 +198,8 @@ def _by_place(table: TableFile) -> pd.DataFrame:
     column = table.match.column
     values = table.table[column].astype(str)
     image = [place or value for place, value in zip(table.match.found, values, strict=True)]
-    others = table.table if column != "image" else table.table.drop(columns="image")
+    keep = column != "image" and (plain_name(column) in PATIENT_COLUMNS or column in table.labels)
+    others = table.table if keep else table.table.drop(columns=column)
     placed = others.assign(image=image)
     placed.attrs["notes"] = [
         *table.table.attrs.get("notes", ()),
@@ -263,7 +270,11 @@ def _unused(table: TableFile) -> str:
         return f"The table {table.path.name} was not used: {table.against}."
     if not table.describes:
         return f"The table {table.path.name} was not used: it names none of the images."
-    found = ", ".join(table.candidates[:NUM_NAMED]) or "none beside those that name images"
+    if table.match is not None and table.match.ambiguous:
+        return f"The table {table.path.name} was not used: its column '{table.image_column}' may mean several files."
+    found = ", ".join(table.candidates[:NUM_NAMED])
+    if not found:
+        return f"The table {table.path.name} was not used: it has no labels."
     return (
         f"The table {table.path.name} names the images in its column '{table.image_column}', and none of its other "
         f"columns ({found}) is known to hold labels: where one does, name it with --label-column."
@@ -291,7 +302,8 @@ def _contradicts(folder: Folder, table: TableFile) -> str | None:
 
 def _by_folders(folder: Folder) -> Choice:
     tree = folder.tree
-    if not tree.doubts and (masks := mask_classes(tree)):
+    tree.doubts += _told_by_tables(folder)
+    if masks := mask_classes(tree):
         named = ", ".join(masks[:NUM_NAMED])
         tree.doubts.append(
             f"the images in {named} hold two values or few, as masks do, and those in the other folders do not: leave "
@@ -301,7 +313,7 @@ def _by_folders(folder: Folder) -> Choice:
     if tree.doubts:
         raise CohortError(_doubtful(folder))
     describing = [table for table in folder.tables if table.match is not None and _adds(table)]
-    unused = [table for table in folder.tables if table.match is None or table.against]
+    unused = [t for t in folder.tables if t.match is None or t.against or t.match.ambiguous]
     notes = [*other_files(folder.path), *(_unused(table) for table in unused)]
     beside: pd.DataFrame | None = None
     for table in describing:
@@ -318,9 +330,49 @@ def _by_folders(folder: Folder) -> Choice:
     return Choice("class folders", folder.path, tree=tree, beside=beside, notes=notes)
 
 
+def _told_by_tables(folder: Folder) -> list[str]:
+    """What tables say against folders as classes: that they are patients or studies, which have labels of their own."""
+    tree, found = folder.tree, []
+    names = set(tree.labels)
+    for table in folder.tables:
+        if table.match is None or len(names) < MANY_FOLDERS:
+            continue
+        labels = [name for name in (*table.labels, *([table.lone] if table.lone else [])) if name != table.image_column]
+        listed = {place.rpartition("/")[2] for place in table.match.found}
+        fewer = labels and labels[0] in table.table and table.table[labels[0]].nunique() < len(listed)
+        if not table.match.num_files and 2 * len(listed & names) > len(names) and fewer:
+            found.append(
+                f"{_name(folder, table)} names these folders in its column '{table.image_column}' and has labels for "
+                f"them ({', '.join(labels[:3])}): give it as DATA, or keep the folders as classes with --label-level "
+                f"{tree.level}" + (f"; {table.against}" if table.against else "")
+            )
+        elif (column := _same_as_folders(tree, table)) is not None:
+            found.append(
+                f"they are the values of the column '{column}' of {_name(folder, table)}: give it as DATA and name the "
+                f"labels with --label-column, or keep the folders as classes with --label-level {tree.level}"
+            )
+    return found
+
+
+def _same_as_folders(tree: Tree, table: TableFile) -> str | None:
+    """The column of identifiers or attributes that has the folder of each image."""
+    by_image = dict(zip(tree.images, tree.labels, strict=True))
+    places = table.match.found if table.match is not None else []
+    folders = pd.Series([by_image.get(place, "") for place in places], dtype=object)
+    if not (folders != "").any():
+        return None
+    known = (folders != "").to_numpy()
+    for column in table.table.columns:
+        about = plain_name(column) in PATIENT_COLUMNS | ATTRIBUTES or bool(IDENTIFIER_NAME.search(str(column)))
+        values = table.table[column].astype(str)
+        if about and column != table.image_column and (values[known].to_numpy() == folders[known].to_numpy()).all():
+            return str(column)
+    return None
+
+
 def _adds(table: TableFile) -> bool:
     """Whether a table has one row per image, and columns beside the one that names it."""
-    if table.match is None or len(table.table.columns) < 2 or table.against:
+    if table.match is None or table.match.ambiguous or len(table.table.columns) < 2 or table.against:
         return False
     return not pd.Series([place for place in table.match.found if place]).duplicated().any()
 
@@ -330,6 +382,9 @@ def _doubtful(folder: Folder) -> str:
     parts = [f"The folders in {folder.path} may not be classes: {'; '.join(folder.tree.doubts)}."]
     if (join := _joinable(folder)) is not None:
         return " ".join([*parts, join])
+    if _told_by_tables(folder):
+        # The tables were spoken of already.
+        return parts[0]
     tables = [
         f"{_name(folder, table)} (columns {', '.join(map(str, table.table.columns[:12]))})"
         for table in folder.tables

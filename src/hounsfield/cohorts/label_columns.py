@@ -33,10 +33,14 @@ LABEL_NAMES = frozenset(
 )
 # Among lists of labels these mean that there is none.
 NO_FINDING = re.compile(r"no[ _\-]?findings?|normal|none|healthy|negative", re.IGNORECASE)
+# A list as Python writes it.
+LITERAL = re.compile(r"[\[({].*[\])}]", re.DOTALL)
 # Columns that name something by their name: patient_id, StudyInstanceUID, file_name.
 IDENTIFIER_NAME = re.compile(
     r"(^|[ _\-])(ids?|uids?|path|file|filename|url|name|date|time)$|(ID|Id|UID|Uid)$", re.IGNORECASE
 )
+# More values than this are measurements or texts.
+MOST_CLASSES = 20
 NUM_NAMED = 5
 
 
@@ -75,11 +79,7 @@ def read_labels(
         CohortError: there are no such columns, a label is missing, or several columns hold more than zeros and ones.
     """
     wanted = list(label_columns) or _find_label_columns(table, where)
-    absent = [column for column in wanted if column not in table.columns]
-    if absent:
-        raise CohortError(
-            f"There is no label column '{absent[0]}' in {where}: found {', '.join(table.columns)}. Name one of these."
-        )
+    require_columns(table, wanted, where)
     if len(wanted) > 1:
         return _several_columns(table, wanted, where, policy, asked=bool(label_columns))
     labels, notes = tidy(table[wanted[0]])
@@ -88,7 +88,7 @@ def read_labels(
     listed, told = _listed(labels)
     if listed is not None:
         return Labels(listed, wanted, True, [*notes, *told])
-    labels, told = settle_one(labels, wanted[0], policy)
+    labels, told = settle_one(labels, wanted[0], policy, task)
     notes += told
     several = (task is not None and TASKS[task].multi_label) or bool(labels.str.contains(SEPARATOR, regex=False).any())
     if several:
@@ -97,9 +97,22 @@ def read_labels(
         rows = table["image"][labels == ""]
         raise CohortError(
             f"Found no label for {len(rows)} of the {len(table)} images of {where}, first '{rows.iloc[0]}'. Expected "
-            f"one for each in the column '{wanted[0]}'. Fill them, or delete the rows."
+            f"one for each in the column '{wanted[0]}'. Fill them, or leave these images out with --missing ignore."
         )
     return Labels(labels, wanted, several, notes)
+
+
+def require_columns(table: pd.DataFrame, columns: Sequence[str], where: str) -> None:
+    """Refuse label columns that are not in the table.
+
+    Raises:
+        CohortError: one is not.
+    """
+    absent = [column for column in columns if column not in table.columns]
+    if absent:
+        raise CohortError(
+            f"There is no label column '{absent[0]}' in {where}: found {', '.join(table.columns)}. Name one of these."
+        )
 
 
 def _listed(labels: pd.Series[str]) -> tuple[pd.Series[str] | None, list[str]]:
@@ -109,6 +122,11 @@ def _listed(labels: pd.Series[str]) -> tuple[pd.Series[str] | None, list[str]]:
     stand among lists, they mean that an image has none of the labels.
     """
     distinct = [text for text in labels.unique() if text]
+    if distinct and all(LITERAL.fullmatch(text) for text in distinct):
+        # PadChest and others write the lists of Python.
+        plain = labels.str.strip("[]{}()").str.replace(r"""['"]""", "", regex=True)
+        labels = plain.str.replace(r"\s*,\s*", "|", regex=True)
+        distinct = [*(text for text in labels.unique() if text), "|"]
     separator = next((sign for sign in ("|", SEPARATOR) if any(sign in text for text in distinct)), None)
     if separator is None and _are_comma_lists(distinct):
         separator = ","
@@ -156,10 +174,16 @@ def label_columns_of(table: pd.DataFrame) -> list[str]:
     return columns if len(columns) > 1 else []
 
 
-def lone_flag(table: pd.DataFrame) -> str | None:
-    """The only column that can hold labels, where it holds zeros and ones; without the column that names the images."""
+def lone_label(table: pd.DataFrame) -> str | None:
+    """The only column that can hold labels, where it has few values; without the column that names the images."""
     found = label_candidates(table)
-    return found[0] if len(found) == 1 and are_flags(table[found[0]]) else None
+    if len(found) != 1:
+        return None
+    return found[0] if 2 * len(table[found[0]].unique()) <= len(table) and _few(table[found[0]]) else None
+
+
+def _few(values: pd.Series[str]) -> bool:
+    return len(values.unique()) <= MOST_CLASSES
 
 
 def label_candidates(table: pd.DataFrame) -> list[str]:
@@ -180,7 +204,7 @@ def _find_label_columns(table: pd.DataFrame, where: str) -> list[str]:
             f"The columns {', '.join(named)} of {where} may all hold the labels. Choose with --label-column."
         )
     found = named or label_columns_of(table)
-    if not found and (lone := lone_flag(table)) is not None:
+    if not found and (lone := lone_label(table)) is not None:
         return [lone]
     if not found:
         maybe = ", ".join(f"'{column}' ({_holds(table[column])})" for column in label_candidates(table)[:NUM_NAMED])

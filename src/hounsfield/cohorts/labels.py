@@ -14,7 +14,7 @@ from hounsfield.errors import CohortError
 from hounsfield.tasks import TASKS, Task
 
 # Texts that stand for "no label was given"; "none" is not among them, since it can be a finding's absence.
-MISSING = frozenset({"", "nan", "na", "n/a", "<na>", "null"})
+MISSING = frozenset({"", "nan", "na", "n/a", "<na>", "null", "?"})
 NEGATIVE = re.compile(
     r"(normal|negative|neg|healthy|benign|controls?|ctrl|ctl|none|no|not|without|absent|absence|false|0|-1|unaffected"
     r"|cn|nc|hc|td|uninfected|uninvolved|wild[ _\-]?type|wt|survived|survivors?|alive|lgg|low[ _\-]?grade|clear|typical"

@@ -14,7 +14,7 @@ from hounsfield.cohorts import box_rows, mask_tables
 from hounsfield.cohorts.folders import identifier_column
 from hounsfield.cohorts.headers import is_dicom
 from hounsfield.cohorts.joins import joined_paths
-from hounsfield.cohorts.label_columns import label_candidates, label_columns_of, lone_flag
+from hounsfield.cohorts.label_columns import label_candidates, label_columns_of, lone_label
 from hounsfield.cohorts.options import Options
 from hounsfield.cohorts.readers import reader_column
 from hounsfield.cohorts.table_files import is_list, is_table, table_stem
@@ -40,7 +40,7 @@ class TableFile:
         table: its rows.
         match: how its best column fits the images; ``None`` where none does.
         labels: the columns that hold labels.
-        lone: a single column of zeros and ones, which may hold labels where nothing else does.
+        lone: the only column of few values, which may hold labels where nothing else does.
         kinds: what it can be read as, the likeliest first.
         error: why it cannot be read.
         against: why it does not speak of images one by one, although it names them.
@@ -161,7 +161,7 @@ class Folder:
         matches = [] if named and box_rows.box_columns(columns) else image_matches(table, self.names)
         found.match = matches[0] if matches else None
         others = table.drop(columns=found.image_column, errors="ignore")
-        found.lone = None if found.labels else lone_flag(others)
+        found.lone = None if found.labels else lone_label(others)
         found.kinds = self._kinds(found, columns)
         masks = mask_tables.mask_columns(table)
         if masks and found.kinds:

@@ -35,6 +35,7 @@ from hounsfield.cohorts.tables import cohort_of_table, load_table
 from hounsfield.cohorts.value_columns import refuse_task
 from hounsfield.errors import CohortError, UsageError
 from hounsfield.images import image_files
+from hounsfield.images.reading import find_images
 from hounsfield.images.settings import held
 from hounsfield.phantoms import make_phantom, source_digest
 from hounsfield.phantoms.micrograph import COCO_FILE
@@ -204,6 +205,7 @@ def _load(text: str, options: Options, forced: str | None) -> Cohort:
     if path.is_dir():
         # Patterns that leave out tables alone concern no image.
         options = dataclasses.replace(options, exclude=Folder(path, options).image_patterns)
+        options = _with_root(choice, path, options)
     cohort = _read_choice(choice, path, options)
     cohort = dataclasses.replace(cohort, notes=(*cohort.notes, *choice.notes))
     return _say_kind(cohort, [choice.kind, *choice.others], None, options)
@@ -222,6 +224,14 @@ def _chosen(path: Path, options: Options) -> Choice | None:
     certain = _fitting(_certain_kinds(path, masks), options.task)
     choice = choose(Folder(path, options), certain)
     return choice and dataclasses.replace(choice, others=[*choice.others, *possible])
+
+
+def _with_root(choice: Choice, folder: Path, options: Options) -> Options:
+    """The folder that was given as that of the images, where a table lies deeper and none of them beside it."""
+    deeper = choice.path.is_file() and choice.path.parent != folder
+    if not deeper or options.images is not None or next(find_images(choice.path.parent), None) is not None:
+        return options
+    return dataclasses.replace(options, images=folder)
 
 
 def _read_choice(choice: Choice, folder: Path, options: Options) -> Cohort:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from hounsfield.cohorts.cohort import SPLITS, Cohort
 from hounsfield.cohorts.digest import pixel_digest
+from hounsfield.cohorts.folds import given_folds
 from hounsfield.cohorts.targets import TARGETS
 from hounsfield.errors import CohortError, ImageError
 from hounsfield.images.image import Image
@@ -116,11 +117,13 @@ def assign_folds(
 ) -> npt.NDArray[np.int64]:
     """Distribute the training and validation rows over folds; see ``assign_splits`` for how and for ``pictures``.
 
+    Folds that the table gives are kept, unless a patient is in several.
+
     Returns:
         The fold of each row from 0 to ``num_folds`` − 1; −1 for rows of the test split.
 
     Raises:
-        CohortError: fewer than two folds, fewer patients than folds, or rows without a split.
+        CohortError: fewer than two folds, fewer patients than folds, fewer given folds, or rows without a split.
     """
     rows = np.sort(np.concatenate([cohort.rows("train"), cohort.rows("validation")]))
     if cohort.table["split"].isna().any():
@@ -136,6 +139,9 @@ def assign_folds(
             "each."
         )
     folds = np.full(len(cohort), -1, np.int64)
+    if (given := given_folds(part.table, num_folds)) is not None:
+        folds[rows] = given
+        return folds
     folds[rows] = distribute(TARGETS[part.family].strata(part), groups, [1 / num_folds] * num_folds, seed=seed)
     return folds
 

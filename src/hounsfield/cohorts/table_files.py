@@ -157,8 +157,17 @@ def _text_of(path: Path, notes: list[str]) -> str:
         best = charset_normalizer.from_bytes(data[:SAMPLE_BYTES], cp_isolation=ENCODINGS).best()
     if best is None:
         raise ValueError("its encoding is not known")
-    notes.append(f"The table {path.name} is no UTF-8 and was read as {best.encoding}.")
-    return data.decode(best.encoding)
+    encoding = _plainest(data, best.encoding)
+    notes.append(f"The table {path.name} is no UTF-8 and was read as {encoding}.")
+    return data.decode(encoding)
+
+
+def _plainest(data: bytes, encoding: str) -> str:
+    """That of Western Windows where it gives the same text, which is by far the most frequent."""
+    try:
+        return ENCODINGS[0] if data.decode(ENCODINGS[0]) == data.decode(encoding) else encoding
+    except UnicodeDecodeError:
+        return encoding
 
 
 def _read_excel(path: Path, notes: list[str]) -> tuple[pd.DataFrame, list[str]]:

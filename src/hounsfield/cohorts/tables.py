@@ -10,10 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hounsfield.cohorts.build import PATIENT_COLUMNS, build_cohort, name_patients, patients_by_folder
+from hounsfield.cohorts.build import PATIENT_COLUMNS, build_cohort, name_patients, patients_by_folder, read_splits
 from hounsfield.cohorts.cohort import Cohort
+from hounsfield.cohorts.faults import together
 from hounsfield.cohorts.files import FileSource, file_exists, full_path, typed_places
 from hounsfield.cohorts.headers import fill_from_headers, is_dicom
+from hounsfield.cohorts.label_columns import require_columns
 from hounsfield.cohorts.long_tables import merge_rows
 from hounsfield.cohorts.options import MAX_BAD_FRACTION, NUM_NAMED, Options, Origin
 from hounsfield.cohorts.split_lists import splits_of_lists
@@ -52,7 +54,12 @@ def cohort_of_table(table: pd.DataFrame, path: Path, options: Options, *, root: 
     root = root or Path(options.images or path.parent)
     where = f"the table {path}"
     notes = list(table.attrs.get("notes", ()))
-    table, told, unnamed = with_images(table, root, options, where)
+    given = table
+    (table, told, unnamed), *_ = together(
+        lambda: with_images(given, root, options, where),
+        lambda: require_columns(given, options.label_columns, where),
+        lambda: read_splits(given, options, where),
+    )
     if unnamed:
         told.append(
             f"{len(unnamed):,} images below the folder are not named in the table and were left out, such as "

@@ -19,11 +19,15 @@ from pathlib import Path
 from hounsfield.cohorts.words import (
     MASK,
     MASK_FOLDERS,
+    NO_CLASSES,
+    are_dates,
+    are_kinds_of_image,
     are_parts,
     are_patients,
     mask_partners,
     split_like,
     split_word,
+    tokens,
 )
 from hounsfield.errors import UsageError
 from hounsfield.images.reading import find_images
@@ -299,6 +303,11 @@ def _classes(tree: Tree, files: list[_File], names: Sequence[str], level: int, *
             f"{_some(classes)} look like parts of one set and not like classes: give the table with the labels, or say "
             f"that they are classes with --label-level {level}"
         )
+    elif are_dates(classes):
+        tree.doubts.append(
+            f"{_some(classes)} look like dates and not like classes: give the table with the labels, or keep these "
+            f"with --label-level {level}"
+        )
     elif are_patients(classes):
         tree.doubts.append(
             f"{len(classes):,} folders such as {_some(classes[:3])} look like patients or studies and not like "
@@ -307,7 +316,7 @@ def _classes(tree: Tree, files: list[_File], names: Sequence[str], level: int, *
         )
     else:
         _compare_splits(tree)
-        _compare_levels(tree, kept, level)
+    _compare_levels(tree, kept, level)
 
 
 def _by_endings(tree: Tree, files: Sequence[_File], level: int) -> bool:
@@ -333,19 +342,33 @@ def _by_endings(tree: Tree, files: Sequence[_File], level: int) -> bool:
 def _compare_levels(tree: Tree, files: Sequence[_File], level: int) -> None:
     """Doubt folders below which others of the same names lie, which may be the classes themselves."""
     below: dict[str, set[str]] = {}
+    stems: dict[str, set[str]] = {}
     for file in files:
         below.setdefault(file.folders[0], set()).update(file.folders[1:2])
+        stems.setdefault(file.folders[0], set()).add(_stem(file.path.rpartition("/")[2]))
+    strange = [name for name in below if NO_CLASSES & set(tokens(name))]
+    if strange and len(below) > 1:
+        tree.doubts.append(
+            f"{_some([repr(name) for name in strange])} is no class by its name, but images that were changed or have "
+            f"no label: leave it out with {' '.join(f'--exclude {name!r}' for name in strange[:NUM_NAMED])}, or say "
+            f"that all of these are classes with --label-level {level}"
+        )
+    if are_kinds_of_image(below) and len({frozenset(names) for names in stems.values()}) == 1:
+        tree.doubts.append(
+            f"the folders {_some(sorted(below))} hold images of the same names, and are views or sequences by their "
+            f"names: give the table with the labels, or say that these are classes with --label-level {level}"
+        )
     for name, inside in below.items():
-        if len(inside & set(below) - {name}) > 1:
+        if name not in strange and len(inside & set(below) - {name}) > 1:
             tree.doubts.append(
                 f"the folder '{name}' holds folders of the same names as beside it ({_some(sorted(inside))}): leave it "
                 f"out with --exclude '{name}', give it alone as DATA, or say that all of these are classes with "
                 f"--label-level {level}"
             )
-            return
     shared = set.intersection(*below.values()) if below else set()
     alike = len(below) > 1 and len(shared) > 1 and all(inside == shared for inside in below.values())
-    if alike and not any(split_word(name) or any(map(str.isdigit, name)) for name in shared):
+    apart = any(split_word(name) or any(map(str.isdigit, name)) for name in shared) or are_kinds_of_image(shared)
+    if alike and not apart:
         tree.doubts.append(
             f"each of the folders {_some(sorted(below))} holds folders of the same names ({_some(sorted(shared))}): "
             f"say which are the classes with --label-level {level} or --label-level {level + 1}"

@@ -9,7 +9,10 @@ import pandas as pd
 
 from hounsfield.cohorts.labels import MISSING, join_columns
 from hounsfield.errors import UsageError
+from hounsfield.tasks import Task
 
+# More distinct numbers than this are no grades.
+MOST_GRADES = 20
 UNCERTAIN = ("ignore", "positive", "negative", "class")
 MISSING_CHOICES = ("ignore", "negative")
 ONES, ZEROS, DOUBTS = {"1", "1.0", "true"}, {"0", "0.0", "false"}, {"-1", "-1.0"}
@@ -26,10 +29,12 @@ class Policy:
         uncertain: −1: ``ignore`` (left out of the loss and of every figure), ``positive``, ``negative``, or ``class``
             (a label of its own).
         missing: empty: ``ignore`` or ``negative``.
+        leave_out: whether images with an empty label of any kind are left out, as it was asked for.
     """
 
     uncertain: str = "ignore"
     missing: str = "ignore"
+    leave_out: bool = False
 
     def __post_init__(self) -> None:
         for name, chosen, known in (
@@ -110,25 +115,45 @@ def settle(codes: pd.DataFrame, policy: Policy, *, asked: bool) -> Settled:
     )
 
 
-def settle_one(labels: pd.Series[str], column: str, policy: Policy) -> tuple[pd.Series[str], list[str]]:
-    """Apply a policy to one column of 0 and 1 that also holds −1 or empty cells; any other column stays as it is.
+def settle_one(
+    labels: pd.Series[str], column: str, policy: Policy, task: Task | None = None
+) -> tuple[pd.Series[str], list[str]]:
+    """Apply a policy to one column of 0 and 1, or of grades, that also holds −1 or empty cells.
+
+    Any other column stays as it is, but for empty cells that were asked to be left out.
 
     Args:
         labels: tidied text.
         column: its name, for the notes.
         policy: what −1 and empty cells count as.
+        task: that is expected, if any.
 
     Returns:
         The labels, ``None`` for rows to leave out, and notes.
+
+    Raises:
+        UsageError: −1 among grades was asked to be positive or negative.
     """
-    distinct = set(labels.unique())
-    if not {"0", "1"} <= distinct or not distinct <= {"0", "1", "-1", ""} or len(distinct) == 2:
-        return labels, []
+    values = set(labels.unique()) - {"-1", ""}
+    binary = values == {"0", "1"}
+    graded = task != "regression" and 2 <= len(values) <= MOST_GRADES and all(text.isdecimal() for text in values)
     doubtful, empty = labels == "-1", labels == ""
+    if not graded:
+        doubtful = doubtful & False
+    if not binary and not policy.leave_out:
+        # Of grades and names it is not plain that an empty cell means "not known".
+        empty = empty & False
+    if not doubtful.any() and not empty.any():
+        return labels, []
+    if doubtful.any() and not binary and policy.uncertain in {"positive", "negative"}:
+        raise UsageError(
+            f"The column '{column}' holds grades and {int(doubtful.sum()):,} times -1, which cannot be "
+            f"{policy.uncertain} (--uncertain). Give --uncertain ignore or class."
+        )
     settled = labels.astype(object)
     if policy.uncertain != "class":
         settled = settled.mask(doubtful, {"positive": "1", "negative": "0"}.get(policy.uncertain))
-    settled = settled.mask(empty, "0" if policy.missing == "negative" else None)
+    settled = settled.mask(empty, "0" if policy.missing == "negative" and binary else None)
     notes = _notes(int(doubtful.sum()), int(empty.sum()), policy, len(labels))
     return settled, [f"{note[:-1]} (column '{column}')." for note in notes]
 

@@ -53,6 +53,24 @@ MASK_FOLDERS = frozenset(
 )
 # Names of masks that lie in one folder with their image.
 MASK_NAMES = frozenset({"mask", "seg", "segmentation", "label", "labels", "groundtruth", "ground_truth", "gt"})
+# Folders of these are copies or left-overs of a set and no classes of it.
+NO_CLASSES = frozenset(
+    {
+        *("augmented", "augmentation", "augmentations", "aug", "unlabeled", "unlabelled", "unannotated"),
+        *("processed", "preprocessed", "resized", "cropped", "enhanced", "denoised", "normalized", "normalised"),
+    }
+)
+# Names of what one patient or study has several of; where all folders are called so, they are no diagnoses.
+KINDS_OF_IMAGE = (
+    frozenset({"ap", "pa", "lat", "lateral", "frontal", "oblique"}),
+    frozenset({"cc", "mlo", "lcc", "rcc", "lmlo", "rmlo"}),
+    frozenset({"left", "right", "l", "r", "od", "os"}),
+    frozenset({"axial", "coronal", "sagittal"}),
+    frozenset({"t1", "t1w", "t1ce", "t1gd", "t1c", "t2", "t2w", "flair", "pd", "dwi", "adc", "swi"}),
+    frozenset({"arterial", "venous", "portal", "delayed", "native", "noncontrast", "plain"}),
+    frozenset({"raw", "original", "images", "image", "input", "source"}),
+)
+DATE = re.compile(r"(19|20)\d\d([-_.]?\d\d){0,2}")
 # Folders with as many names that differ in their numbers alone are patients rather than classes.
 FEWEST_PATIENTS = 10
 FEWEST_IDENTIFIERS = 4
@@ -127,6 +145,17 @@ def patient_of_path(path: str) -> str | None:
     """The folder of a path that is named after a patient, such as ``patient00001`` or ``sub-01``."""
     folders = path.split("/")[:-1]
     return next((name for name in folders if _is_numbered_patient(name) and tokens(name)[0] not in NO_PATIENTS), None)
+
+
+def are_kinds_of_image(names: Iterable[str]) -> bool:
+    """Whether all names are views, sides, sequences or the like, of which one patient has several."""
+    plain = {plain_name(name) for name in names}
+    return len(plain) > 1 and any(plain <= kinds for kinds in KINDS_OF_IMAGE)
+
+
+def are_dates(names: Sequence[str]) -> bool:
+    """Whether all names are dates or years."""
+    return len(names) > 1 and all(DATE.fullmatch(name.strip()) for name in names)
 
 
 def mask_partners(names: Iterable[str]) -> set[str]:

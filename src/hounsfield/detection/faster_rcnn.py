@@ -15,14 +15,11 @@ import numpy as np
 from keras import ops
 
 from hounsfield import boxes as geometry
-from hounsfield.detection.anchors import anchor_grid
-from hounsfield.detection.coding import decode, encode
-from hounsfield.detection.heads import FULL_PRECISION, proposal_head, region_head
+from hounsfield.detection.anchors import anchor_grid, decode, encode
+from hounsfield.detection.layers import FULL_PRECISION, feature_pyramid, proposal_head, region_head
 from hounsfield.detection.losses import classification_loss, generalised_iou_loss, objectness_loss, smooth_l1
-from hounsfield.detection.matching import match
-from hounsfield.detection.pyramid import feature_pyramid
+from hounsfield.detection.matching import Sample, balanced_sample, match
 from hounsfield.detection.roi_align import roi_align
-from hounsfield.detection.sampling import Sample, balanced_sample
 from hounsfield.detection.suppression import best_kept
 from hounsfield.models.backbone import backbone
 from hounsfield.models.training_model import Precision, training_copy

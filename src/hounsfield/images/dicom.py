@@ -65,6 +65,7 @@ def decode(header: Header, path: Path, max_pixels: int, volume: int | None = Non
     """Make the image of a file that has been opened with its pixels; as ``read_dicom``."""
     with refusing(path):
         _check_has_image(header, path)
+        _check_is_whole(header, path)
         declared = read_layout(header, path, max_pixels)
         layout = with_all_frames(header, declared, path)
         if layout is not declared:
@@ -137,6 +138,17 @@ def _check_has_image(header: Header, path: Path) -> None:
     raise ImageError(
         f"{path} is a DICOM file without pixels ({kind}): either it is no image, or it was truncated before its "
         "pixels. Leave it out, or copy it again from its source."
+    )
+
+
+def _check_is_whole(header: Header, path: Path) -> None:
+    """Refuse a part of an image that was split into several files (PS3.3 C.7.6.16.2.2.4): the rest would be missing."""
+    if "ConcatenationUID" not in header or header.integer("InConcatenationTotalNumber") == 1:
+        return
+    number, total = header.integer("InConcatenationNumber"), header.integer("InConcatenationTotalNumber")
+    raise ImageError(
+        f"{path} is part {number or '?'} of {total or 'several'} of an image that was split into several files (a "
+        "concatenation): expected the whole one. Export it again as one file, or as one file for each slice."
     )
 
 

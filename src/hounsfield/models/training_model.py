@@ -98,14 +98,37 @@ def jit_compilation() -> bool | str:
     return "auto" if accelerators() else False
 
 
-def compiled_forward(forward: Callable[[Any], Any]) -> Callable[[np.ndarray], Any]:
-    """A forward pass in training mode, compiled where that pays; it is called for its update of moving statistics."""
-    if keras.backend.backend() != "tensorflow":
-        return forward
-    # Uncompiled, TensorFlow spends more time between the operations than in them.
-    tensorflow = require("tensorflow", "training on the TensorFlow backend")
-    compiled: Callable[[np.ndarray], Any] = tensorflow.function(forward, reduce_retracing=True)
-    return compiled
+def compiled_forward(model: keras.Model, forward: Callable[[Any], Any]) -> Callable[[np.ndarray], Any]:
+    """A forward pass in training mode, compiled where that pays; it is called for its update of moving statistics.
+
+    Args:
+        model: whose variables the pass uses and updates.
+        forward: the pass.
+    """
+    # Uncompiled, both spend more time between the operations, or on compiling each one, than in them.
+    if keras.backend.backend() == "tensorflow":
+        tensorflow = require("tensorflow", "training on the TensorFlow backend")
+        compiled: Callable[[np.ndarray], Any] = tensorflow.function(forward, reduce_retracing=True)
+        return compiled
+    return _jitted(model, forward) if keras.backend.backend() == "jax" else forward
+
+
+def _jitted(model: keras.Model, forward: Callable[[Any], Any]) -> Callable[[np.ndarray], Any]:
+    jax = require("jax", "training on the JAX backend")
+    variables, updated = model.variables, model.non_trainable_variables
+
+    @jax.jit  # type: ignore[untyped-decorator]  # JAX is imported by name
+    def passed(values: list[Any], images: Any) -> list[Any]:
+        with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))) as scope:
+            forward(images)
+        return [scope.get_current_value(variable) for variable in updated]
+
+    def run(images: np.ndarray) -> None:
+        values = passed([variable.value for variable in variables], images)
+        for variable, value in zip(updated, values, strict=True):
+            variable.assign(value)
+
+    return run
 
 
 @keras.saving.register_keras_serializable("hounsfield")

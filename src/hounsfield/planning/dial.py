@@ -15,6 +15,8 @@ from hounsfield.plans.base import EFFORT_MINUTES, BasePlan, Effort
 ENOUGH = 0.5
 # With fewer passes than this, an epoch is a part of the training rows.
 FEWEST_EPOCHS = 6
+# Of the time, the part that is for training even if all else takes long; with less, nothing would be learned.
+LEAST_PART = 0.25
 # The pace of the training decides how many epochs fit; the plan leaves room for a machine that is so much faster.
 ROOM = 2
 # Seconds for what comes before and after the epochs, and for what is compiled for each network; and shares of the time
@@ -81,7 +83,7 @@ class Timing:
 
     def images_within(self, seconds: float) -> float:
         """How many images there is time for, all epochs together."""
-        return max(0.0, seconds - self.fixed) / self.image
+        return max(LEAST_PART * seconds, seconds - self.fixed) / self.image
 
     def seconds(self, plan: BasePlan, num_rows: float) -> float:
         """What the training of a plan on so many rows takes, no longer than its limit allows."""

@@ -11,8 +11,11 @@ from hounsfield.errors import PlanError, UsageError
 from hounsfield.plans.base import BasePlan
 from hounsfield.plans.labels import Plan
 from hounsfield.plans.table import PLANS
-from hounsfield.tasks import TASKS
+from hounsfield.tasks import TASKS, Family
 from hounsfield.textfiles import parse_yaml
+
+# Whose plans ``classifier_plan`` reads.
+CLASSIFIERS: tuple[Family, ...] = ("labels",)
 
 
 def load_plan(path: Path | str) -> BasePlan:

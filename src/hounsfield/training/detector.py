@@ -115,7 +115,7 @@ class DetectorTrainee:
         steps = schedule.num_batches(len(train))
         self.model.compile(optimizer(schedule, steps, self.model.trainable_variables), jit_compile=jit_compilation())
         self.forward: Callable[[np.ndarray], Any] = compiled_forward(
-            lambda images: self.model.first_stage(images, training=True).logits
+            self.model, lambda images: self.model.first_stage(images, training=True).logits
         )
 
     def batches(self, epoch: int) -> DetectionBatches:

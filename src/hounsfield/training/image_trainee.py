@@ -78,7 +78,7 @@ class ImageTrainee:
             jit_compile=jit_compilation(),
         )
         plain = self.model.get_layer("network")
-        self.forward: Callable[[np.ndarray], Any] = compiled_forward(lambda images: plain(images, training=True))
+        self.forward: Callable[[np.ndarray], Any] = compiled_forward(plain, lambda images: plain(images, training=True))
         wanted = RECALIBRATION_SHARE * len(examples.train)
         self.num_recalibrating = round(min(RECALIBRATION_IMAGES[1], max(RECALIBRATION_IMAGES[0], wanted)))
 

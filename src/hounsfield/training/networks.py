@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from hounsfield.atomic import make_private
+from hounsfield.planning.dial import LEAST_PART
 from hounsfield.plans.loading import load_plan
 from hounsfield.training.base import Job, Member, Specification
 from hounsfield.training.loop import BatchReport, EpochReport, PaceReport, fit, ignore
@@ -15,9 +16,6 @@ from hounsfield.training.pace import Decisions, Pace, TimeLimit
 from hounsfield.training.schedule import Schedule
 from hounsfield.training.table import TRAININGS
 from hounsfield.training.tracking import Tracker
-
-# Of the time of a plan, the part that is for training whatever reading and preparing took.
-LEAST_PART = 0.25
 
 
 def train_network(

@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 # What follows the epochs: predicting an image, as a share of the time to train on one; the bundle and its files, in
-# seconds, or as a share of the first epoch's time for compiling, which shows how busy the machine is.
-PREDICTION_SHARE, FINISH_SECONDS, FINISH_SHARE = 0.4, 8.0, 0.8
+# seconds, or relative to the first epoch's time for compiling, which shows how busy the machine is, but no more than a
+# part of the limit.
+PREDICTION_SHARE, FINISH_SECONDS, FINISH_SHARE, FINISH_PART = 0.4, 8.0, 1.6, 0.25
 # Epochs are added only in this first part of the schedule, and only if there are so many more: later ones, at low
 # learning rates, bring little.
 EXTENDED_PART, EXTENDED_SHARE = 0.5, 0.1
@@ -104,7 +105,8 @@ class Pace:
         recent = seconds[-RECENT:]
         pace = sum(recent) / len(recent)
         predicting = PREDICTION_SHARE * pace / self.limit.num_images * self.limit.num_predicted
-        finish = predicting + max(FINISH_SECONDS, FINISH_SHARE * compiling)
+        busy = min(FINISH_SHARE * compiling, FINISH_PART * self.limit.seconds)
+        finish = predicting + max(FINISH_SECONDS, busy)
         left = self.limit.seconds - (self.clock() - self._started) - finish
         wanted = min(self.epochs, max(done, done + int(left / pace)))
         if self.decided and not self._worthwhile(done, wanted):

@@ -1,4 +1,4 @@
-"""The two heads: one rates every anchor, the other classifies every region."""
+"""Feature pyramid, region proposal head and region head: the layers of a detector on top of its backbone."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any
 import keras
 from keras import layers
 
-from hounsfield.models.blocks import convolution
+from hounsfield.models.blocks import convolution, normalised
 
+UP_SAMPLINGS = {2: layers.UpSampling2D, 3: layers.UpSampling3D}
+CROPPINGS = {2: layers.Cropping2D, 3: layers.Cropping3D}
 # Layers that compute in float32 whatever the precision of the rest: coordinates and logits need its digits.
 FULL_PRECISION = ("objectness", "anchor_offsets", "class_logits", "region_offsets")
 
@@ -55,3 +57,38 @@ def region_head(bins: int, rank: int, channels: int, *, units: int, num_labels: 
     logits = layers.Dense(num_labels + 1, kernel_initializer=_small(0.01), name="class_logits")(hidden)
     offsets = layers.Dense(2 * rank, kernel_initializer=_small(0.001), name="region_offsets")(hidden)
     return keras.Model(inputs, [logits, offsets], name="region_head")
+
+
+def feature_pyramid(stages: Sequence[Any], channels: int, *, num_levels: int) -> list[Any]:
+    r"""Top-down path with lateral connections over the stages of a backbone.
+
+    Convolutions are followed by batch normalisation, without which a pyramid trained from scratch learns slowly.
+
+    Args:
+        stages: (batch, \*positions, channels), finest first, each of half the resolution of the one before.
+        channels: of every level of the pyramid.
+        num_levels: how many levels are wanted, from the finest; coarser stages still feed the finer levels.
+
+    Returns:
+        The levels, finest first.
+    """
+    rank = len(stages[0].shape) - 2
+    merged = None
+    levels = []
+    for number in reversed(range(len(stages))):
+        lateral = normalised(stages[number], convolution(channels, 1, rank, name=f"lateral{number + 1}"), relu=False)
+        merged = lateral if merged is None else _add_upsampled(merged, lateral, name=f"merged{number + 1}")
+        if number < num_levels:
+            output = convolution(channels, 3, rank, name=f"pyramid{number + 1}")
+            levels.append(normalised(merged, output, relu=False))
+    return levels[::-1]
+
+
+def _add_upsampled(coarse: Any, fine: Any, *, name: str) -> Any:
+    rank = len(fine.shape) - 2
+    doubled = UP_SAMPLINGS[rank](2, name=f"{name}_upsampling")(coarse)
+    beyond = [(0, have - want) for have, want in zip(doubled.shape[1:-1], fine.shape[1:-1], strict=True)]
+    if any(end for _, end in beyond):
+        # A side of odd length was rounded up on the way down.
+        doubled = CROPPINGS[rank](beyond, name=f"{name}_cropping")(doubled)
+    return layers.Add(name=f"{name}_sum")([fine, doubled])
