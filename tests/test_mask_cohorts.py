@@ -405,6 +405,38 @@ def test_lossy_black_and_white_masks_are_read_and_others_refused(tmp_path: Path)
         load_cohort(tmp_path)
 
 
+def test_a_folder_of_masks_is_told_by_its_values_whatever_it_is_called(tmp_path: Path) -> None:
+    for number in range(6):
+        picture(tmp_path / "radiographs" / f"{number}.png")
+        picture(tmp_path / "contours" / f"{number}.png", 255)
+    cohort = load_cohort(tmp_path)
+    assert (cohort.kind, cohort.labels, len(cohort)) == ("masks", ("foreground",), 6)
+    assert "The images in contours hold two values or few, and were taken for the masks of the others." in notes(cohort)
+    for number in range(6):
+        (tmp_path / "contours" / f"{number}.png").rename(tmp_path / "contours" / f"other-{number + 50}.png")
+    with pytest.raises(CohortError, match="hold two values or few, as masks do"):
+        load_cohort(tmp_path)
+
+
+def test_regions_of_several_values_are_labels_that_overlap(tmp_path: Path) -> None:
+    names = {"background": 0, "whole": [1, 2], "core": [2]}
+    cohort = load_cohort(volumes(tmp_path, names=names))
+    assert (cohort.labels, cohort.overlapping) == (("whole", "core"), True)
+    mask = masks_of(cohort)[0]
+    np.testing.assert_array_equal(mask[..., 0], label_map(0) > 0)
+    np.testing.assert_array_equal(mask[..., 1], label_map(0) == 2)
+    write_volume(tmp_path / "labelsTr" / "case_00.nii.gz", label_map(0, (1, 5)))
+    with pytest.raises(CohortError, match="it has the value 5, which is no class"):
+        load_cohort(tmp_path)
+
+
+def test_an_ignore_label_of_nnunet_is_not_known(tmp_path: Path) -> None:
+    cohort = load_cohort(volumes(tmp_path, names={"background": 0, "organ": 1, "ignore": 2}))
+    assert cohort.labels == ("organ",)
+    assert set(np.unique(masks_of(cohort)[0])) == {0, 1, IGNORE}
+    assert "What the masks call ignore is not known" in notes(cohort)
+
+
 def test_what_has_no_partner_is_said(tmp_path: Path) -> None:
     for number in range(4):
         picture(tmp_path / "images" / f"{number}.png")

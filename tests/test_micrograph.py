@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from hounsfield.cohorts import load_cohort
+from hounsfield.cohorts import load_cohort, read_mask
+from hounsfield.cohorts.coco_shapes import shape_mask
 from hounsfield.images import read_image
+from hounsfield.masks import region_boxes
 from hounsfield.phantoms import make_phantom, micrograph, microscope, particles
 from hounsfield.phantoms.microscope import MICROSCOPES
 from hounsfield.phantoms.patients import Bias, WeakGroup
@@ -50,6 +53,26 @@ def test_table_and_coco_say_the_same(folder: Path) -> None:
     assert (by_table.table["label"] == "").any()
 
 
+def test_outlines_of_particles_are_masks_and_fit_their_boxes(folder: Path) -> None:
+    boxes = load_cohort(folder)
+    cohort = load_cohort(folder / "annotations.json", kind="coco masks")
+    assert (cohort.task, cohort.labels) == ("segmentation", tuple(particles.KINDS))
+    assert cohort.table["image"].tolist() == boxes.table["image"].tolist()
+    sheet = json.loads((folder / "annotations.json").read_text())
+    names = {image["id"]: image["file_name"] for image in sheet["images"]}
+    for item in sheet["annotations"]:
+        region = shape_mask(item["segmentation"], (micrograph.SIZE, micrograph.SIZE))
+        (box,) = region_boxes(region).tolist()
+        assert [box[1], box[0], box[3] - box[1], box[2] - box[0]] == item["bbox"]
+        assert region.sum() == item["area"]
+    row = cohort.table["image"].tolist().index(names[sheet["annotations"][0]["image_id"]])
+    mask = read_mask(cohort, row, cohort.read(row)).pixels
+    marked = mask.any(axis=-1) if cohort.overlapping else mask[..., 0] > 0
+    pixels = cohort.read(row).pixels[..., 0].astype(float)
+    # Stain surrounds particles, so they are brighter than the field.
+    assert pixels[marked].mean() > pixels[~marked].mean()
+
+
 def particle_of(name: str, seed: int) -> particles.Particle:
     return particles.draw_particle(particles.KINDS[name], 1.5, (0.0, 0.0), np.random.default_rng(seed))
 
@@ -78,7 +101,7 @@ def test_the_icosahedron_has_its_volume() -> None:
     assert volume == pytest.approx(5 / 6 * particles.GOLDEN**2 * edge**3, rel=0.01)
 
 
-def one_field(label: str, strength: float) -> tuple[np.ndarray, micrograph.Boxes]:
+def one_field(label: str, strength: float) -> tuple[np.ndarray, micrograph.Outlines]:
     scope = MICROSCOPES["Lumen 120"]
     specimen = micrograph.Specimen("S", scope, dict.fromkeys(particles.KINDS, 0.0) | {label: 6.0}, 0.0, 30, 10, 0.0)
     return micrograph.render(specimen, strength, np.random.default_rng(3))
@@ -89,10 +112,11 @@ def test_particles_are_bright_in_their_boxes_and_weak_ones_less(label: str) -> N
     full, boxes = one_field(label, 1.0)
     weak, same = one_field(label, 0.4)
     none, _ = one_field(label, 0.0)
-    assert boxes == same
-    assert {name for name, _ in boxes} == {label}
+    assert [name for name, _ in boxes] == [name for name, _ in same] == [label] * len(boxes)
+    assert all((one == other).all() for (_, one), (_, other) in zip(boxes, same, strict=True))
     inside = np.zeros(full.shape, bool)
-    for _, box in boxes:
+    for _, region in boxes:
+        (box,) = region_boxes(region).tolist()
         inside[slice(*box[::2]), slice(*box[1::2])] = True
 
     def gain(picture: np.ndarray) -> float:

@@ -312,7 +312,7 @@ def test_the_nodule_is_in_its_box_and_lung_around_it_is_darker(ct_table: Path) -
 def test_every_position_sees_the_same_patient(position: str) -> None:
     """The heart is on the patient's left and to the front, the spine at the back, whichever way the patient lies."""
     patient, _ = draw_patient("ct-test", 0, 0, prevalence=0.0)
-    frame = ct.Frame.of(position, 0.1)
+    frame = ct.frame_of(position, 0.1)
     rng = np.random.default_rng(0)
     volume, _ = ct.render(frame, patient, "Volumex 64", 0.0, rng)
     x, y, z = frame.coordinates()
@@ -328,7 +328,7 @@ def test_every_position_sees_the_same_patient(position: str) -> None:
 
 def test_a_frame_agrees_with_the_dicom_equation() -> None:
     """PS3.3 C.7.6.2.1.1: position + row direction · column spacing · column + column direction · row spacing · row."""
-    frame = ct.Frame.of("FFS", 0.12)
+    frame = ct.frame_of("FFS", 0.12)
     x, y, z = frame.coordinates()
     place = np.array(frame.slice_position(7)) + frame.row * 5.4 * 11 + frame.column * 5.4 * 30
     np.testing.assert_allclose((x[7, 30, 11], y[7, 30, 11], z[7, 30, 11]), place, atol=1e-4)

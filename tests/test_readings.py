@@ -239,7 +239,6 @@ def sequences(folder: Path) -> None:
 
 
 SILENT: dict[str, tuple[Maker, str]] = {
-    "masks by their values": (masks_by_content, "--exclude 'outlines'"),
     "patients with labels": (patients_with_labels, r"t\.csv names these folders in its column 'patient'"),
     "studies in a table": (studies_in_a_table, "the values of the column 'study_id'"),
     "the same folders below": (same_below, "--label-level 1 or --label-level 2"),
@@ -670,6 +669,13 @@ def test_all_faults_of_a_table_are_one_refusal(tmp_path: Path) -> None:
         load_cohort(tmp_path / "t.csv", label_columns="label")
     for fault in ("Found no file for 4 of the 8", "no label column 'label'", "'tast' in the column 'split'"):
         assert fault in str(caught.value)
+
+
+def test_a_folder_of_masks_of_all_other_images_is_segmentation(tmp_path: Path) -> None:
+    masks_by_content(tmp_path)
+    cohort = load_cohort(tmp_path)
+    assert (cohort.kind, len(cohort)) == ("masks", 3)
+    assert "The images in outlines hold two values or few" in told(cohort)
 
 
 def test_all_doubts_of_folders_are_one_refusal(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from keras import layers
 
 from families import hounsfield
 from hounsfield.bundle import Bundle, export_onnx, save_bundle
-from hounsfield.errors import UsageError
+from hounsfield.errors import ResourceError, UsageError
 from hounsfield.evaluation.mask_uncertainty import MaskUncertainty
 from hounsfield.images import Image, read_image, write_image
 from hounsfield.inference import open_predictor
@@ -125,6 +125,22 @@ def test_nothing_is_expected_of_an_empty_mask() -> None:
     )
     assert np.isnan(found.expected).all()
     assert np.isnan(found.uncertainty).all()
+
+
+def test_large_probabilities_lie_in_a_file_and_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = image(30, 40)
+    expected = Sliding((16, 16)).segment(pointwise, pixels)
+    monkeypatch.setattr("hounsfield.inference.sliding.IN_MEMORY", 100)
+    found = Sliding((16, 16)).segment(pointwise, pixels)
+    assert isinstance(found.probabilities, np.memmap)
+    np.testing.assert_array_equal(found.probabilities, expected.probabilities)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(ResourceError, match="TMPDIR"):
+        Sliding((16, 16)).segment(pointwise, pixels)
 
 
 def threshold_network(rank: int, patch: tuple[int, ...], outputs: int) -> Any:

@@ -110,6 +110,12 @@ def region_boxes(region: Region, *, separate: bool = False) -> npt.NDArray[np.in
     return np.array(boxes, np.int64).reshape(-1, 2 * region.ndim)
 
 
+def region_window(region: Region) -> tuple[slice, ...]:
+    """The smallest window that holds a region, which has at least one pixel."""
+    starts, ends = np.split(region_boxes(region)[0], 2)
+    return tuple(map(slice, starts.tolist(), ends.tolist()))
+
+
 def filled_polygons(contours: Sequence[npt.NDArray[np.floating]], shape: tuple[int, int]) -> Region:
     """The pixels whose centre lies inside an odd number of closed contours, so that a contour within one is a hole.
 

@@ -16,7 +16,7 @@ KEPT: type[Kept] = MaskUncertainty
 EXPORT_NOTE: str = (
     "A segmenter takes windows of the shape input_shape of bundle.json. Its output 'logits' has for each pixel one "
     "number a class, the background first: softmax makes them probabilities; where settings.overlapping is true, one "
-    "number a label for a sigmoid. docs/segmentation.md describes how windows are put together."
+    "number a label for a sigmoid. docs/segmentation-prediction.md describes how windows are put together."
 )
 LAYERS: str | None = "hounsfield.segmentation"
 OUTPUTS = ("logits", "features")

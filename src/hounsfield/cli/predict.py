@@ -47,7 +47,8 @@ def command(
             min=0,
             max=1,
             metavar="COVERAGE",
-            help="Classifiers: add sets of labels that contain the true one this often, such as 0.9.",
+            help="Classifiers: add sets of labels that contain the true one this often, such as 0.9. Segmenters: the "
+            "coverage of the intervals of sizes and of predicted Dice, 0.9 by default.",
         ),
     ] = None,
     by_class: Annotated[

@@ -185,6 +185,23 @@ def _usable(images: list[str], marked: list[_Marked], path: Path) -> tuple[list[
     return good, [f"{len(bad)} images were left out, since their label map cannot be used: {named}."]
 
 
+def map_regions(path: Path) -> dict[str, tuple[int, ...]]:
+    """Label → its values, by nnU-Net's ``dataset.json`` whose labels share values; empty for any other."""
+    sheet = path / "dataset.json"
+    try:
+        labels = parse_json(read_text(sheet)).get("labels", {}) if sheet.is_file() else {}
+        if not any(isinstance(value, list) for value in labels.values()):
+            return {}
+        several = {
+            str(n): tuple(int(v) for v in (value if isinstance(value, list) else [value]))
+            for n, value in labels.items()
+        }
+        return {name: values for name, values in several.items() if any(values)}
+    except (OSError, ValueError, TypeError, AttributeError):
+        # Names that cannot be read are refused by map_names.
+        return {}
+
+
 def map_names(path: Path) -> dict[int, str]:
     """Value → name by nnU-Net's or the Decathlon's ``dataset.json``; empty where there is none."""
     sheet = path / "dataset.json"

@@ -15,6 +15,8 @@ from hounsfield.cohorts.masks import Layer
 from hounsfield.errors import ImageError, SeveralVolumes
 from hounsfield.images import read_image
 from hounsfield.images.image import Image
+from hounsfield.images.limits import pixel_limit
+from hounsfield.images.png_palette import read_palette
 from hounsfield.images.raster import JPEG_MAGIC
 from hounsfield.masks import MAX_LABELS
 
@@ -42,26 +44,44 @@ class FileMasks:
         root: the folder that paths are relative to.
         files: sample → its files.
         names: value of a label map → label, where the data names them; then a value without a name is no class.
+        regions: label → its values, where labels share values.
     """
 
     def __init__(
-        self, root: Path, files: Mapping[str, Sequence[MaskFile]], names: Mapping[int, str] | None = None
+        self,
+        root: Path,
+        files: Mapping[str, Sequence[MaskFile]],
+        names: Mapping[int, str] | None = None,
+        regions: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
         self.root = Path(root)
         self.files = dict(files)
         self.names = dict(names or {})
+        self.regions = {label: tuple(values) for label, values in (regions or {}).items()}
 
     def layers(self, sample: str, image: Image) -> Iterator[Layer]:
         """See ``MaskSource.layers``."""
         del image  # files do not depend on it
         for file in self.files[sample]:
             for mask, names in read_label_maps(self.root / file.path):
+                if self.regions:
+                    yield from self._of_regions(mask, file)
+                    continue
                 known = names or self.names
                 yield Layer(mask, {} if file.label else known, file.label, file.path, bool(known) and not file.label)
 
+    def _of_regions(self, mask: Image, file: MaskFile) -> Iterator[Layer]:
+        values = {value: label for label, each in self.regions.items() for value in each}
+        for number, (label, each) in enumerate(self.regions.items()):
+            # Values of no region stay in the first layer, where they are refused.
+            strange = ~np.isin(mask.pixels, [0, *values]) if number == 0 else False
+            marked = np.where(strange, mask.pixels, np.isin(mask.pixels, each) * each[0])
+            yield Layer(mask.replace(pixels=marked), {each[0]: label}, place=file.path, strict=True)
+
     def digest(self, samples: Sequence[str]) -> str:
         """See ``MaskSource.digest``; a file is identified by its path, size and time of change."""
-        digest = hashlib.blake2b(f"{self.root.resolve()} {sorted(self.names.items())}\n".encode(), digest_size=16)
+        names = f"{self.root.resolve()} {sorted(self.names.items())} {sorted(self.regions.items())}\n"
+        digest = hashlib.blake2b(names.encode(), digest_size=16)
         for sample in samples:
             for file in self.files[sample]:
                 identity = file_identity(os.path.join(self.root, file.path))  # noqa: PTH118 - called for each image
@@ -72,11 +92,15 @@ class FileMasks:
 def read_label_maps(path: Path) -> list[tuple[Image, dict[int, str]]]:
     """The label maps of one file, and the names of their values where the file has them.
 
-    A colour counts as a value; a DICOM segmentation whose segments overlap gives one map for each.
+    A colour counts as a value, the indices of a palette are values; a DICOM segmentation whose segments overlap gives
+    one map for each.
 
     Raises:
         ImageError: the file cannot be read as a mask.
     """
+    picture = read_palette(path, pixel_limit())
+    if picture is not None:
+        return [(Image(picture.indices[..., np.newaxis], modality="SEG"), dict(picture.labels))]
     try:
         masks = [read_image(path)]
     except SeveralVolumes as error:

@@ -8,8 +8,9 @@ import pandas as pd
 
 from hounsfield.cohorts.build import patients_by_folder
 from hounsfield.cohorts.cohort import Cohort
-from hounsfield.cohorts.label_maps import map_names
+from hounsfield.cohorts.label_maps import map_names, map_regions
 from hounsfield.cohorts.mask_build import FoundMasks, build_mask_cohort
+from hounsfield.cohorts.mask_content import mask_classes
 from hounsfield.cohorts.mask_files import FileMasks
 from hounsfield.cohorts.mask_layouts import MaskLayout, mask_layout
 from hounsfield.cohorts.options import Options
@@ -29,13 +30,14 @@ def load_masks(path: Path, options: Options) -> Cohort:
     Raises:
         CohortError: there are no masks, or they cannot be used.
     """
-    layout = mask_layout(path, options) if path.is_dir() else None
+    layout = find_layout(path, options)
     if layout is None:
         raise CohortError(
             f"Found no masks of images in {path}: expected them in a folder of their own, such as images and masks or "
             "imagesTr and labelsTr, or beside the images with a name such as scan7_mask.png. Rename them."
         )
-    names = map_names(path)
+    regions = map_regions(path)
+    names = {} if regions else map_names(path)
     images = pd.DataFrame({"image": [*layout.files]})
     if layout.splits:
         images["split"] = images["image"].map(layout.splits)
@@ -44,12 +46,30 @@ def load_masks(path: Path, options: Options) -> Cohort:
     images, told = patients_by_folder(images)
     found = FoundMasks(
         images=images,
-        source=FileMasks(path, layout.files, names),
+        source=FileMasks(path, layout.files, names, regions),
         mask={image: ";".join(file.path for file in files) for image, files in layout.files.items()},
-        order=tuple(name for _, name in sorted(names.items())),
+        order=tuple(regions or (name for _, name in sorted(names.items()))),
         notes=(*layout.notes, *told),
     )
     return build_mask_cohort(found, options, root=path, kind=KIND, name=path.resolve().name)
+
+
+def find_layout(path: Path, options: Options) -> MaskLayout | None:
+    """The images and masks of a folder, by the names of folders and files, or else by what the files hold."""
+    if not path.is_dir():
+        return None
+    layout = mask_layout(path, options)
+    if layout is not None:
+        return layout
+    by_content = mask_classes(class_tree(path, exclude=options.exclude))
+    layout = mask_layout(path, options, by_content) if by_content else None
+    # Values alone are evidence only where nearly all is explained by them.
+    if layout is None or layout.without >= len(layout.files):
+        return None
+    layout.notes.append(
+        f"The images in {', '.join(by_content)} hold two values or few, and were taken for the masks of the others."
+    )
+    return layout
 
 
 def classes_of(layout: MaskLayout, path: Path, options: Options) -> dict[str, str]:

@@ -7,7 +7,7 @@ that is called the same but for that word. Names are evidence: what fits no imag
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -43,11 +43,13 @@ class MaskLayout:
     Attributes:
         files: image → its masks, both relative to the folder.
         splits: image → split; empty where folders do not tell it of every image.
+        without: images that have no mask.
         notes: what was left out.
     """
 
     files: dict[str, list[MaskFile]] = field(default_factory=dict)
     splits: dict[str, str] = field(default_factory=dict)
+    without: int = 0
     notes: list[str] = field(default_factory=list)
 
 
@@ -68,22 +70,27 @@ class _Named:
     stem: str
 
 
-def mask_layout(root: Path, options: Options) -> MaskLayout | None:
+def mask_layout(root: Path, options: Options, folders: Collection[str] = ()) -> MaskLayout | None:
     """The images and masks below a folder; ``None`` where nothing looks like a mask.
+
+    Args:
+        root: the folder.
+        options: what the user chose.
+        folders: names of folders that hold masks, whatever they are called.
 
     Raises:
         CohortError: an image lies in several files, one for each channel.
     """
     paths = every_image(root, options.exclude)[0]
-    masks = [path for path in paths if _in_mask_folder(path) or _says_mask(path)]
-    images = [_named(path) for path in sorted(set(paths) - set(masks))]
+    masks = [path for path in paths if _in_mask_folder(path, folders) or _says_mask(path)]
+    images = [_named(path, folders) for path in sorted(set(paths) - set(masks))]
     if not masks or not images:
         return None
     matcher = _Matcher(images)
     matched: dict[str, list[_Match]] = {}
     lost = []
     for path in masks:
-        found = matcher.find(_named(path))
+        found = matcher.find(_named(path, folders))
         if found is None:
             lost.append(path)
         else:
@@ -102,6 +109,7 @@ def _layout(images: Sequence[_Named], matched: dict[str, list[_Match]], lost: Se
         for image, found in sorted(matched.items())
     }
     without = [image.path for image in images if image.path not in matched]
+    layout.without = len(without)
     if without:
         layout.notes.append(f"{len(without):,} images have no mask and were left out: {_some(without)}.")
     if lost:
@@ -219,8 +227,12 @@ def _shared(one: Sequence[str], other: Sequence[str]) -> tuple[int, int]:
     return common, -len(set(one) ^ set(other))
 
 
-def _named(path: str) -> _Named:
-    folders = tuple(folder for folder in path.split("/")[:-1] if not set(tokens(folder)) & (MASK_WORDS | IMAGE_WORDS))
+def _named(path: str, known: Collection[str]) -> _Named:
+    folders = tuple(
+        folder
+        for folder in path.split("/")[:-1]
+        if folder not in known and not set(tokens(folder)) & (MASK_WORDS | IMAGE_WORDS)
+    )
     stem = PurePosixPath(_stem(path)).name
     return _Named(path, folders, _words(stem), stem)
 
@@ -239,8 +251,8 @@ def _stem(path: str) -> str:
     return path.removesuffix(".gz").rpartition(".")[0] or path
 
 
-def _in_mask_folder(path: str) -> bool:
-    return any(set(tokens(folder)) & MASK_WORDS for folder in path.split("/")[:-1])
+def _in_mask_folder(path: str, known: Collection[str]) -> bool:
+    return any(folder in known or set(tokens(folder)) & MASK_WORDS for folder in path.split("/")[:-1])
 
 
 def _says_mask(path: str) -> bool:

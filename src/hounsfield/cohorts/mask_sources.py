@@ -7,7 +7,6 @@ from pathlib import Path
 
 from hounsfield.cohorts import mask_coco, mask_dicom, mask_folders, mask_tables
 from hounsfield.cohorts.cohort import Cohort
-from hounsfield.cohorts.mask_layouts import mask_layout
 from hounsfield.cohorts.options import Options
 
 LOADERS: dict[str, Callable[[Path, Options], Cohort]] = {
@@ -35,7 +34,7 @@ def kinds_with_masks(path: Path, options: Options) -> tuple[list[str], list[str]
         return [], [mask_coco.KIND]
     if mask_dicom.has_dicom_masks(path):
         return [mask_dicom.KIND], []
-    layout = mask_layout(path, options) if path.is_dir() else None
+    layout = mask_folders.find_layout(path, options)
     if layout is None:
         return [], []
     beside = mask_folders.classes_of(layout, path, options)

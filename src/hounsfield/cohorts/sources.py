@@ -38,6 +38,7 @@ from hounsfield.images import image_files
 from hounsfield.images.reading import find_images
 from hounsfield.images.settings import held
 from hounsfield.phantoms import make_phantom, source_digest
+from hounsfield.phantoms.micrograph import COCO_FILE
 from hounsfield.progress import Progress, silent
 from hounsfield.tasks import Family, Task, family_of
 from hounsfield.textfiles import other_kind
@@ -52,6 +53,8 @@ KINDS_OF: dict[Family, tuple[str, ...]] = {
     "boxes": detection_sources.BOX_KINDS,
     "masks": mask_sources.MASK_KINDS,
 }
+# How phantoms can be read beside the way that their tables suggest.
+PHANTOM_KINDS = (box_rows.KIND, mask_coco.KIND)
 # What says where its images are by a path, which may start from another folder.
 WITH_LABEL_COLUMNS = frozenset({"class folders", "table", "dicom folder", "phantom", box_rows.KIND})
 WITH_IMAGES_ELSEWHERE = frozenset(
@@ -403,7 +406,7 @@ def _pair_of(text: str, options: Options, forced: str | None) -> Cohort:
 
 
 def _named(prefix: str, name: str, options: Options, forced: str | None) -> Cohort:
-    if forced not in {None, prefix} and (prefix, forced) != ("phantom", box_rows.KIND):
+    if forced not in {None, prefix} and not (prefix == "phantom" and forced in PHANTOM_KINDS):
         raise UsageError(f"'{prefix}:{name}' is a {prefix} and cannot be read as {forced}. Leave the kind out.")
     _refuse_images(options, f"{prefix}:{name}", prefix)
     if prefix == "phantom":
@@ -416,8 +419,10 @@ def _named(prefix: str, name: str, options: Options, forced: str | None) -> Coho
 
 def _load_phantom(name: str, options: Options, forced: str | None) -> Cohort:
     table = cached_phantom(name, progress=options.progress)
-    chosen = box_rows.KIND if forced == box_rows.KIND else _fitting(_kinds_of_table(table, options), options.task)[0]
-    cohort = LOADERS[chosen](table, options)
+    outlined = (table.parent / COCO_FILE).is_file()
+    found = [*_kinds_of_table(table, options), *([mask_coco.KIND] * outlined)]
+    chosen = forced if forced in PHANTOM_KINDS else _fitting(found, options.task)[0]
+    cohort = LOADERS[chosen](table.parent / COCO_FILE if chosen == mask_coco.KIND else table, options)
     return dataclasses.replace(cohort, kind="phantom", name=name)
 
 

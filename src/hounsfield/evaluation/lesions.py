@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hounsfield.evaluation.outcomes import Booleans, Floats, Integers
-from hounsfield.masks import components
+from hounsfield.masks import components, region_window
 
 # From this IoU on a predicted lesion is the true one, as small lesions are rarely outlined exactly.
 FOUND = 0.1
@@ -42,6 +42,10 @@ def match_lesions(true: Booleans, predicted: Booleans) -> dict[str, float]:
 
 
 def _overlaps(true: Booleans, predicted: Booleans) -> tuple[tuple[int, int], Overlaps]:
+    both = true | predicted
+    if both.any():
+        window = region_window(both)
+        true, predicted = true[window], predicted[window]
     (first, num_true), (second, num_predicted) = (components(mask) for mask in (true, predicted))
     sizes = [
         np.bincount(each.ravel(), minlength=count + 1) for each, count in ((first, num_true), (second, num_predicted))

@@ -19,6 +19,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from hounsfield.evaluation.outcomes import Booleans, Floats
+from hounsfield.masks import region_window
 
 # A corner of a cell, or twice the middle of one of its edges, as whole numbers.
 Place = tuple[int, ...]
@@ -79,7 +80,7 @@ def surface_distances(true: Booleans, predicted: Booleans, spacing: Sequence[flo
         predicted: likewise.
         spacing: mm along each axis.
     """
-    window = _bounding_box(true | predicted)
+    window = region_window(true | predicted)
     first, second = (surface(mask[window], spacing) for mask in (true, predicted))
     return _distances(first, second), _distances(second, first)
 
@@ -88,16 +89,6 @@ def _distances(start: Surface, end: Surface) -> Distances:
     found = np.asarray(cKDTree(end.places).query(start.places)[0], np.float64)
     order = np.argsort(found, kind="stable")
     return Distances(found[order], start.areas[order])
-
-
-def _bounding_box(mask: Booleans) -> tuple[slice, ...]:
-    """The smallest window with all voxels of a mask that has some."""
-    axes = range(mask.ndim)
-    ends = []
-    for axis in axes:
-        held = np.flatnonzero(mask.any(axis=tuple(other for other in axes if other != axis)))
-        ends.append(slice(int(held[0]), int(held[-1]) + 1))
-    return tuple(ends)
 
 
 def _corners(rank: int) -> list[Place]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from hounsfield.errors import ImageError
 from hounsfield.images.files import Stream, open_file
 from hounsfield.images.image import Image, Metadata
+from hounsfield.images.label_names import MAX_BYTES, Labels, labels_of_extensions
 from hounsfield.images.limits import MAX_PIXELS
 from hounsfield.images.orientation import Affine, affine_from_ras, is_usable, spacing_of
 from hounsfield.images.volumes import alike, chosen_volume
@@ -90,12 +91,14 @@ def read_nifti(path: Path, max_pixels: int = MAX_PIXELS, volume: int | None = No
     """
     try:
         with np.errstate(all="ignore"):  # damaged numbers are refused by what they lead to, below
-            header = _read_header(_header_path(path))
+            header, extended = _read_header(_header_path(path))
             layout = _layout(header, path, max_pixels)
             chosen = chosen_volume(alike(layout.shape, layout.frames), volume, path)
             raw = _read_frame(_data_path(path, header), layout, chosen)
             affine = _affine(header, len(layout.shape), path)
-            return _image(raw, layout, header, affine)
+            image = _image(raw, layout, header, affine)
+            labels = _labels(path, header, layout) if extended and layout.dtype.kind in "iu" else ()
+            return image.replace(metadata=replace(image.metadata, labels=labels)) if labels else image
     except (OSError, EOFError, zlib.error, ValueError, ArithmeticError, HeaderDataError, struct.error) as error:
         raise ImageError(
             f"'{path}' cannot be read as NIfTI: {error}. Expected an undamaged file; copy it again from its source."
@@ -106,9 +109,10 @@ def _refuse(path: Path, found: str, remedy: str) -> NoReturn:
     raise ImageError(f"'{path}' {found}. {remedy}")
 
 
-def _read_header(path: Path) -> Any:
+def _read_header(path: Path) -> tuple[Any, bool]:
+    """The header, and whether it says that extensions follow it."""
     with open_file(path) as file:
-        start = Stream(file).take(540)
+        start = Stream(file).take(544)
     sizes = {struct.unpack(order + "i", start[:4])[0] for order in "<>"} if len(start) >= 4 else set()
     kind = nibabel.Nifti2Header if 540 in sizes else nibabel.Nifti1Header
     length = 540 if 540 in sizes else 348
@@ -120,7 +124,17 @@ def _read_header(path: Path) -> Any:
             "Expected the size 348 or 540 and the magic 'n+1', 'ni1', 'n+2' or 'ni2'; an ANALYZE 7.5 file has no "
             "orientation and must be converted to NIfTI first.",
         )
-    return kind(bytes(start[:length]), check=False)
+    return kind(bytes(start[:length]), check=False), len(start) > length and start[length] > 0
+
+
+def _labels(path: Path, header: Any, layout: _Layout) -> Labels:
+    """The names of values in the extensions between header and voxels, where there are any."""
+    length = int(header["sizeof_hdr"]) + 4
+    if not length < layout.offset <= length + MAX_BYTES:
+        return ()
+    with open_file(_header_path(path)) as file:
+        content = bytes(Stream(file).take(layout.offset))
+    return labels_of_extensions(content[length:], header.endianness)
 
 
 def _header_path(path: Path) -> Path:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hounsfield.images.image import Image
+from hounsfield.images.label_names import nifti_extension
 from hounsfield.images.orientation import affine_to_ras
 from hounsfield.images.unwritable import unwritable
 
@@ -23,6 +24,8 @@ LEVEL = 6
 
 def write_nifti(image: Image, path: Path, rescaled: bool = False) -> None:
     """Write one value a voxel, or red, green and blue of 8 bits; gzipped where the name ends in ``.gz``.
+
+    A label map whose metadata names its values carries the names in an extension.
 
     Args:
         image: what to write.
@@ -42,8 +45,11 @@ def write_nifti(image: Image, path: Path, rescaled: bool = False) -> None:
         raise unwritable(image, "NIfTI", "one value a voxel, or red, green and blue of 8 bits")
     header = _header(image, values.T)
     header["scl_slope"], header["scl_inter"] = scale
-    # Four bytes behind the header say that no extension follows.
-    start = bytes(header.binaryblock).ljust(int(header["vox_offset"]), b"\0")
+    labels = image.metadata.labels if values.dtype.kind in "iu" else ()
+    extension = nifti_extension(labels) if labels else b""
+    # Four bytes behind the header say whether an extension follows.
+    header["vox_offset"] = int(header["vox_offset"]) + len(extension)
+    start = bytes(header.binaryblock) + bytes([bool(extension), 0, 0, 0]) + extension
     values = np.ascontiguousarray(values)
     if path.suffix == ".gz":
         path.write_bytes(imagecodecs.gzip_encode(start + values.tobytes(), level=LEVEL))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from hounsfield.errors import ImageError
 from hounsfield.images.image import Image
+from hounsfield.images.png_palette import write_palette
 from hounsfield.images.unwritable import unwritable
 
 
@@ -29,8 +30,11 @@ def _encode(suffix: str, pixels: NDArray[Any], path: Path) -> None:
 
 
 def write_png(image: Image, path: Path) -> None:
-    """Write a 2D image of whole numbers from 0 to 65535."""
+    """Write a 2D image of whole numbers from 0 to 65535; a label map of 8 bits with its colours and names."""
     pixels = _flat_pixels(image, "A PNG")
+    if image.metadata.labels and pixels.dtype == np.uint8 and image.channels == 1:
+        write_palette(np.ascontiguousarray(pixels[..., 0]), image.metadata.labels, path)
+        return
     if pixels.dtype.kind not in "iu" or pixels.min() < 0 or pixels.max() > 65535:
         raise unwritable(image, "A PNG", "whole numbers from 0 to 65535")
     _encode(".png", pixels.astype(np.uint8 if pixels.dtype.itemsize == 1 else np.uint16), path)

@@ -33,6 +33,7 @@ WRITERS: dict[str, tuple[str, str]] = {
     ".nrrd": ("hounsfield.images.volume_writer", "write_itk"),
     ".mha": ("hounsfield.images.volume_writer", "write_itk"),
 }
+SEGMENTATION_WRITER = ("hounsfield.images.dicom_segmentation_writer", "write_segmentation")
 DICOM_WRITER = ("hounsfield.images.dicom_writer", "write_multiframe")
 
 # The only types that hold values of another type without changing one.
@@ -57,7 +58,7 @@ def write_image(
         window: (center, width) in the units of the pixels, for PNG and TIFF alone: values are mapped through it to
             0 … 255. Needed to put floats or negative values in a PNG.
         sources: DICOM files that the image was derived from, for ``.dcm`` alone: patient and study are taken from the
-            first, and all are referenced.
+            first, and all are referenced. A label map whose metadata names its values becomes a segmentation of them.
         rescaled: for NIfTI alone: floats that a file made of integers by one slope and intercept are written as these
             integers again, with both in the header; the values are the same in single precision but for its last digit.
 
@@ -77,7 +78,10 @@ def write_image(
     if sources and suffix != ".dcm":
         raise ImageError(f"'{path}' has no place for references to DICOM files. Write '.dcm', or leave 'sources' out.")
     image = _widened(image)
-    module, function = DICOM_WRITER if suffix == ".dcm" else WRITERS[suffix]
+    if suffix == ".dcm":
+        module, function = SEGMENTATION_WRITER if image.metadata.labels and sources else DICOM_WRITER
+    else:
+        module, function = WRITERS[suffix]
     write = getattr(importlib.import_module(module), function)
     with replacing(path) as temporary:
         write(image, temporary, *_extras(suffix, sources, rescaled))

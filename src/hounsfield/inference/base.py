@@ -116,6 +116,11 @@ class BasePredictor(ABC, Generic[Said]):
         return len(self.bundle.input_shape) - 1
 
     @property
+    def _alone(self) -> bool:
+        """Whether images are predicted one after another, each with every core: large ones do not fit side by side."""
+        return False
+
+    @property
     @abstractmethod
     def columns(self) -> list[str]:
         """The columns of the predictions' rows, in order."""
@@ -222,10 +227,14 @@ class BasePredictor(ABC, Generic[Said]):
             progress: told of the images.
             viewer: is shown each image as read with its prediction; several threads may call it.
         """
-        work = _Work(DifferenceLog(self.bundle.source_range), Turns(), viewer, self._trace)
+        work = _Work(DifferenceLog(self.bundle.source_range), Turns(progress), viewer, self._trace)
         parts = chunks(sources(inputs, self.rank), self._batch_size)
         done = 0
-        for results in on_all_cores(lambda chunk, alone: self._of_sources(chunk, alone, work), parts):
+        if self._alone:
+            found: Iterator[list[Said | BadImage]] = (self._of_sources(chunk, True, work) for chunk in parts)
+        else:
+            found = on_all_cores(lambda chunk, alone: self._of_sources(chunk, alone, work), parts)
+        for results in found:
             yield from results
             done += len(results)
             progress("predict", done, None)

@@ -16,6 +16,7 @@ from hounsfield.errors import BundleError, UsageError
 from hounsfield.evaluation.mask_uncertainty import MaskUncertainty, Predicted
 from hounsfield.evaluation.segmentation import compare_masks
 from hounsfield.images import Image, write_image
+from hounsfield.images.image import Metadata
 from hounsfield.inference.appearance import appearances
 from hounsfield.inference.base import BasePredictor, Prepared
 from hounsfield.inference.engines import Engine
@@ -25,7 +26,7 @@ from hounsfield.inference.onnx_networks import Floats
 from hounsfield.inference.parallel import Turns
 from hounsfield.inference.prediction import DISTANCE_COLUMNS
 from hounsfield.inference.sliding import FULL, Segmented, Sliding
-from hounsfield.masks import Mask, label_sizes, largest_component, pixel_counts, region_of, size_unit
+from hounsfield.masks import Mask, label_sizes, largest_component, pixel_counts, region_of, region_window, size_unit
 from hounsfield.preprocessing.grid_change import GridChange
 from hounsfield.preprocessing.interpolation import along_axis, area_matrix
 from hounsfield.progress import Progress, silent
@@ -159,24 +160,24 @@ class Segmenter(BasePredictor[MaskPrediction]):
         wanted, found = self.bundle.input_shape, prepared.pixels.shape
         return (*found[:-1], wanted[-1]) if len(found) == len(wanted) else wanted
 
-    def _predictions(
-        self,
-        prepared: Sequence[Prepared],
-        alone: bool,
-        turns: Turns,  # noqa: ARG002 - little is done beside the network
-    ) -> list[MaskPrediction]:
-        return [self._of_image(image, alone) for image in prepared]
+    @property
+    def _alone(self) -> bool:
+        return self.rank == 3
 
-    def _of_image(self, image: Prepared, alone: bool) -> MaskPrediction:
+    def _predictions(self, prepared: Sequence[Prepared], alone: bool, turns: Turns) -> list[MaskPrediction]:
+        return [self._of_image(image, alone, turns.progress if self._alone else silent) for image in prepared]
+
+    def _of_image(self, image: Prepared, alone: bool, progress: Progress) -> MaskPrediction:
         change = image.change or GridChange(np.eye(4))
-        mask, found = self.outline(image.pixels, change, image.shape, alone=alone)
+        mask, found = self.outline(image.pixels, change, image.shape, alone=alone, progress=progress)
         labels, count = self.bundle.labels, len(self.bundle.labels)
         sizes = label_sizes(mask, count, image.spacing, overlapping=self.overlapping).tolist()
         unit = size_unit(self.rank, image.spacing)
         score, reasons = self._distance(image.pixels, found.features)
+        named = Metadata(labels=() if self.overlapping else tuple(enumerate(labels, start=1)))
         return MaskPrediction(
             reference=image.reference,
-            mask=Image(mask, image.spacing, image.affine, "SEG", reference=image.reference),
+            mask=Image(mask, image.spacing, image.affine, "SEG", named, image.reference),
             labels=labels,
             pixels=dict(zip(labels, pixel_counts(mask, count, overlapping=self.overlapping).tolist(), strict=True)),
             unit=unit,
@@ -280,7 +281,10 @@ def largest_only(mask: Mask, labels: Sequence[str], chosen: Collection[str], *, 
         overlapping: whether each label has a channel of its own.
     """
     for index, label in enumerate(labels):
-        if label in chosen:
-            region = region_of(mask, index, overlapping=overlapping)
-            mask[..., index if overlapping else 0][region & ~largest_component(region)] = 0
+        region = region_of(mask, index, overlapping=overlapping) if label in chosen else None
+        if region is None or not region.any():
+            continue
+        window = region_window(region)
+        part = region[window]
+        mask[..., index if overlapping else 0][window][part & ~largest_component(part)] = 0
     return mask

@@ -11,6 +11,7 @@ from itertools import chain, islice
 from typing import Any, TypeVar
 
 from hounsfield.inference.onnx_networks import num_cores
+from hounsfield.progress import Progress, silent
 
 # Items that are worked on or wait to be taken, a core: the next one is always ready, and memory stays flat.
 AHEAD = 2
@@ -36,10 +37,12 @@ class Turns:
 
     Attributes:
         small: whether the images are small, as far as they were seen.
+        progress: told of the parts of one image, by families that predict in parts.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, progress: Progress = silent) -> None:
         self.small = False
+        self.progress = progress
         self._lock = threading.Lock()
 
     def see(self, num_values: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from hounsfield.errors import ResourceError
 from hounsfield.inference.windows import window_starts
 from hounsfield.progress import Progress, silent
 
@@ -227,6 +229,19 @@ def _filled(pixels: Floats, patch: Sequence[int]) -> tuple[Floats, tuple[slice, 
 def _room(shape: tuple[int, ...]) -> npt.NDArray[np.uint16]:
     if 2 * math.prod(shape) <= IN_MEMORY:
         return np.empty(shape, np.uint16)
+    size = 2 * math.prod(shape)
     with tempfile.TemporaryFile() as file:
+        try:
+            # A mapping of a file that the disk has no room for would end the process at the first write.
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                file.truncate(size)
+        except OSError as error:
+            raise ResourceError(
+                f"The probabilities of an image of {' × '.join(map(str, shape))} values need {size / 2**30:.1f} GiB of "
+                f"temporary disk space in {tempfile.gettempdir()}, which are not there ({error.strerror}). Free space, "
+                "or name another folder with TMPDIR."
+            ) from error
         # The mapping keeps the file until it goes itself.
-        return np.memmap(file, np.uint16, "w+", shape=shape)
+        return np.memmap(file, np.uint16, "r+", shape=shape)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from hounsfield.errors import CohortError, ResourceError, UsageError
-from hounsfield.phantoms import chest, ct, micrograph
+from hounsfield.phantoms import chest, ct, micrograph, organs
 from hounsfield.phantoms.patients import Bias, WeakGroup
 from hounsfield.progress import Progress, silent
 
@@ -34,6 +34,13 @@ class Phantom:
 PHANTOMS: dict[str, Phantom] = {
     "chest": Phantom("chest radiographs with and without an opacity", 400, chest.ATTRIBUTES, True, chest.write_patient),
     "ct-nodule": Phantom("chest CT volumes with and without a nodule", 400, ct.ATTRIBUTES, False, ct.write_patient),
+    "ct-organs": Phantom(
+        "abdominal CT volumes with outlined organs and a growing lesion, two visits a patient",
+        40,
+        organs.ATTRIBUTES,
+        False,
+        organs.write_patient,
+    ),
     "micrograph": Phantom(
         "electron micrographs of virus-like particles",
         60,
@@ -83,7 +90,8 @@ def make_phantom(
 
     Returns:
         The path of the table. Its columns are ``image`` (relative to the table), ``label``, ``patient``, attributes,
-        and the finding's box (empty for negatives). It has one row per image, for ``micrograph`` per particle.
+        and the finding's box (empty for negatives), or ``mask``. It has one row per image, for ``micrograph`` per
+        particle.
 
     Raises:
         UsageError: no phantom has this name, or an argument is out of range.
@@ -148,7 +156,7 @@ def find_phantom(name: str) -> Phantom:
 
 
 def _table(rows: list[Row]) -> pd.DataFrame:
-    """Rows as a table; the columns of boxes hold whole numbers or nothing."""
-    table = pd.DataFrame(rows)
+    """Rows as a table, without what is for other files; the columns of boxes hold whole numbers or nothing."""
+    table = pd.DataFrame([{key: value for key, value in row.items() if not key.startswith("_")} for row in rows])
     boxes = [column for column in ("z0", "y0", "x0", "z1", "y1", "x1") if column in table]
     return table.astype(dict.fromkeys(boxes, "Int64"))

@@ -11,61 +11,22 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from pydicom.dataset import Dataset
 from scipy import ndimage
 
 from hounsfield.phantoms.anatomy import Array, single
-from hounsfield.phantoms.dicom_writing import common_elements, set_pixels, write_file
 from hounsfield.phantoms.patients import SITES, Bias, Patient, derive_uid, draw_patient
+from hounsfield.phantoms.scanner import POSITIONS, SCANNERS, Frame, blend, ellipsoid, write_series
 
 NAME = "phantom:ct-nodule"
 SHAPE = (48, 64, 64)
 SPACING = (6.0, 5.4, 5.4)  # mm: slices, rows, columns
 AIR, LUNG, FAT, SOFT, BONE, VESSEL = -1000.0, -850.0, -100.0, 40.0, 700.0, 50.0
-# Position of the patient -> direction cosines (LPS) of a row (rising column), and of a column (rising row).
-POSITIONS = {"HFS": ((1, 0, 0), (0, 1, 0)), "FFS": ((-1, 0, 0), (0, 1, 0)), "HFP": ((-1, 0, 0), (0, -1, 0))}
-SCANNERS = {"Volumex 64": ("Aldermoor Imaging", "B30f", 0.45, 18.0), "Spira 16": ("Veldt Medical", "LUNG", 0.25, 32.0)}
 ATTRIBUTES = {"sex": ("F", "M"), "site": tuple(SITES), "scanner": tuple(SCANNERS), "position": tuple(POSITIONS)}
-_INTERCEPT = -1024
 
 
-@dataclass(frozen=True)
-class Frame:
-    """The grid of one series: where the middle of each voxel is in the patient."""
-
-    row: npt.NDArray[np.float64]  # direction in which the column index rises
-    column: npt.NDArray[np.float64]  # direction in which the row index rises
-    normal: npt.NDArray[np.float64]  # direction from slice to slice
-    origin: npt.NDArray[np.float64]  # middle of voxel (0, 0, 0), mm
-
-    @classmethod
-    def of(cls, position: str, tilt: float) -> Frame:
-        """The patient's middle in the middle of the grid; ``tilt`` (radians) turns it about the left-right axis."""
-        cosine, sine = np.cos(tilt), np.sin(tilt)
-        turn = np.array([[1, 0, 0], [0, cosine, -sine], [0, sine, cosine]])
-        row, column = (turn @ np.array(direction, float) for direction in POSITIONS[position])
-        normal = np.cross(row, column)
-        middle = [(size - 1) / 2 * step for size, step in zip(SHAPE, SPACING, strict=True)]
-        origin = -(normal * middle[0] + column * middle[1] + row * middle[2])
-        return cls(row, column, normal, origin)
-
-    def coordinates(self) -> tuple[Array, Array, Array]:
-        """Patient coordinates (x to the left, y to the back, z to the head) of every voxel, each of ``SHAPE``."""
-        steps = [np.arange(size) * step for size, step in zip(SHAPE, SPACING, strict=True)]
-        axes = (self.normal, self.column, self.row)
-        points = [
-            sum(
-                np.reshape(step * axis[part], [-1 if i == j else 1 for j in range(3)])
-                for i, (step, axis) in enumerate(zip(steps, axes, strict=True))
-            )
-            for part in range(3)
-        ]
-        x, y, z = (single(point + self.origin[part]) for part, point in enumerate(points))
-        return x, y, z
-
-    def slice_position(self, number: int) -> list[float]:
-        """Image Position (Patient) of a slice."""
-        return [round(float(value), 6) for value in self.origin + self.normal * SPACING[0] * number]
+def frame_of(position: str, tilt: float) -> Frame:
+    """The grid of this phantom's series; see ``Frame.of``."""
+    return Frame.of(position, tilt, SHAPE, SPACING)
 
 
 @dataclass(frozen=True)
@@ -89,7 +50,7 @@ def write_patient(folder: Path, index: int, *, seed: int, bias: Bias) -> list[di
     patient, rng = draw_patient(NAME, seed, index, prevalence=0.5)
     scanner = str(rng.choice(list(SCANNERS)))
     position = str(rng.choice(list(POSITIONS), p=[0.6, 0.25, 0.15]))
-    frame = Frame.of(position, float(rng.uniform(-0.15, 0.15)) if rng.random() < 0.3 else 0.0)
+    frame = frame_of(position, float(rng.uniform(-0.15, 0.15)) if rng.random() < 0.3 else 0.0)
     series = derive_uid(NAME, seed, index, "series")
     row: dict[str, object] = {
         "image": f"images/{patient.identifier}",
@@ -105,7 +66,7 @@ def write_patient(folder: Path, index: int, *, seed: int, bias: Bias) -> list[di
     strength = bias.strength(row) if patient.diseased else 0.0
     volume, box = render(frame, patient, scanner, strength, rng)
     row |= dict(zip(("z0", "y0", "x0", "z1", "y1", "x1"), box or (None,) * 6, strict=True))
-    _write_series(folder / str(row["image"]), volume, patient, frame, row, rng)
+    write_series(folder / str(row["image"]), volume, patient, frame, row, rng)
     return [row]
 
 
@@ -122,13 +83,13 @@ def render(
     scale = (0.93 if patient.sex == "F" else 1.0) * rng.normal(1.0, 0.04)
     volume, lung = _trunk(x / scale, y / scale, z / scale, rng)
     radius = _vessel_field(frame, scale, rng)
-    _blend(volume, np.clip(radius, 0, 1) * lung, VESSEL)
+    blend(volume, np.clip(radius, 0, 1) * lung, VESSEL)
     nodule = _draw_nodule(rng, scale)
     inside = _ellipsoid(x, y, z, nodule.centre, nodule.half)
     density = LUNG + (nodule.density - LUNG) * strength
     box = None
     if strength:
-        _blend(volume, inside, density)
+        blend(volume, inside, density)
         box = _box(inside)
     _, _, blur, noise = SCANNERS[scanner]
     grain = ndimage.gaussian_filter(rng.standard_normal(SHAPE, dtype=np.float32), (0, blur, blur))
@@ -137,14 +98,7 @@ def render(
 
 
 def _ellipsoid(x: Array, y: Array, z: Array, centre: tuple[float, ...], half: tuple[float, ...]) -> Array:
-    """Share of each voxel inside an ellipsoid: 1 within, 0 without, a voxel-wide ramp between (partial volume)."""
-    parts = [((axis - np.float32(c)) / np.float32(h)) ** 2 for axis, c, h in zip((x, y, z), centre, half, strict=True)]
-    distance = (np.sqrt(parts[0] + parts[1] + parts[2]) - 1) * np.float32(min(half))
-    return single(np.clip(0.5 - distance / np.float32(SPACING[1]), 0, 1))
-
-
-def _blend(volume: Array, share: Array, value: float) -> None:
-    volume += share * (np.float32(value) - volume)
+    return ellipsoid(x, y, z, centre, half, SPACING[1])
 
 
 def _trunk(x: Array, y: Array, z: Array, rng: np.random.Generator) -> tuple[Array, Array]:
@@ -153,8 +107,8 @@ def _trunk(x: Array, y: Array, z: Array, rng: np.random.Generator) -> tuple[Arra
     breath, broad = rng.uniform(-14, 10), rng.uniform(0.92, 1.06)  # how high the diaphragm stands; build of the lungs
     tall = 1e4  # a body longer than the field of view
     volume = np.full(SHAPE, AIR, np.float32)
-    _blend(volume, _ellipsoid(x, y, z, (0, 0, 0), (width, depth, tall)), FAT)
-    _blend(volume, _ellipsoid(x, y, z, (0, 0, 0), (width - fat, depth - fat, tall)), SOFT)
+    blend(volume, _ellipsoid(x, y, z, (0, 0, 0), (width, depth, tall)), FAT)
+    blend(volume, _ellipsoid(x, y, z, (0, 0, 0), (width - fat, depth - fat, tall)), SOFT)
     lung = np.zeros(SHAPE, np.float32)
     for side in (-1, 1):
         lung = np.maximum(lung, _ellipsoid(x, y, z, (side * 68, 0, -10), (52 * broad, 78 * broad, 128)))
@@ -162,11 +116,11 @@ def _trunk(x: Array, y: Array, z: Array, rng: np.random.Generator) -> tuple[Arra
     lung *= 1 - _ellipsoid(x, y, z, (62, 0, -160 + breath), (74, 96, 74))
     lung *= 1 - _ellipsoid(x, y, z, (24, -28, -48), (rng.uniform(46, 56), 46, 58))
     ribs = _ribs(x, y, z, width - fat, depth - fat)
-    _blend(volume, lung, LUNG)
-    _blend(volume, ribs * (1 - lung), BONE)
+    blend(volume, lung, LUNG)
+    blend(volume, ribs * (1 - lung), BONE)
     spine = _ellipsoid(x, y, z, (0, 66, 0), (20, 18, tall))
-    _blend(volume, spine * single(0.72 + 0.28 * np.cos(2 * np.pi * z / 26)), 0.6 * BONE)
-    _blend(volume, _ellipsoid(x, y, z, (0, 26, 85), (9, 9, 70)), AIR)
+    blend(volume, spine * single(0.72 + 0.28 * np.cos(2 * np.pi * z / 26)), 0.6 * BONE)
+    blend(volume, _ellipsoid(x, y, z, (0, 26, 85), (9, 9, 70)), AIR)
     return volume, lung
 
 
@@ -231,43 +185,3 @@ def _box(inside: Array) -> tuple[int, ...]:
     """(z0, y0, x0, z1, y1, x1), half-open, around the voxels that are at least half nodule."""
     found = np.argwhere(inside >= 0.5 * inside.max())
     return (*(int(value) for value in found.min(axis=0)), *(int(value) + 1 for value in found.max(axis=0)))
-
-
-def _write_series(
-    folder: Path, volume: Array, patient: Patient, frame: Frame, row: dict[str, object], rng: np.random.Generator
-) -> None:
-    """Write one file a slice under names in no order, as an export does."""
-    folder.mkdir()
-    names = rng.permutation(10_000)[: len(volume)]
-    series = str(row["series"])
-    shared = _series_dataset(patient, frame, str(row["scanner"]), str(row["position"]), series)
-    for number, (name, plane) in enumerate(zip(names, volume, strict=True)):
-        shared.SOPInstanceUID = derive_uid(series, number)
-        shared.InstanceNumber = number + 1
-        shared.ImagePositionPatient = frame.slice_position(number)
-        shared.SliceLocation = round(number * SPACING[0], 3)
-        stored = np.clip(np.rint(plane - _INTERCEPT), 0, 4095).astype(np.uint16)
-        set_pixels(shared, stored, bits=12, photometric="MONOCHROME2")
-        write_file(shared, folder / f"IM{name:04d}.dcm")
-
-
-def _series_dataset(patient: Patient, frame: Frame, scanner: str, position: str, series: str) -> Dataset:
-    """What all slices of a series share: CT image (PS3.3, A.3)."""
-    date = f"2021{1 + patient.index % 12:02d}{1 + patient.index % 28:02d}"
-    dataset = common_elements(
-        patient, modality="CT", study=derive_uid(series, "study"), series=series, instance=series, date=date
-    )
-    manufacturer, kernel, _, _ = SCANNERS[scanner]
-    dataset.Manufacturer, dataset.ManufacturerModelName = manufacturer, scanner
-    dataset.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
-    dataset.AcquisitionNumber = 1
-    dataset.KVP = 120
-    dataset.ConvolutionKernel = kernel
-    dataset.PatientPosition = position
-    dataset.PositionReferenceIndicator = ""
-    dataset.ImageOrientationPatient = [round(float(value), 8) + 0.0 for value in (*frame.row, *frame.column)]
-    dataset.PixelSpacing = [SPACING[1], SPACING[2]]
-    dataset.SliceThickness = dataset.SpacingBetweenSlices = SPACING[0]
-    dataset.RescaleIntercept, dataset.RescaleSlope, dataset.RescaleType = _INTERCEPT, 1, "HU"
-    dataset.WindowCenter, dataset.WindowWidth = [-600, 40], [1500, 400]
-    return dataset

@@ -10,12 +10,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
 
 from hounsfield.images import write_image
 from hounsfield.images.image import Image
+from hounsfield.masks import Region, region_boxes
 from hounsfield.phantoms.microscope import (
     MICROSCOPES,
     Array,
@@ -93,30 +95,34 @@ def write_specimen(folder: Path, index: int, *, seed: int, bias: Bias) -> list[d
             "patient": specimen.identifier,
             "microscope": specimen.microscope.model,
         }
-        picture, boxes = render(specimen, bias.strength(known), draws)
+        picture, found = render(specimen, bias.strength(known), draws)
         write_image(Image(picture[..., None]), folder / str(known["image"]))
-        for label, box in boxes or [("", (None,) * 4)]:
-            rows.append({"label": label, **known, **dict(zip(COLUMNS, box, strict=True))})
+        if not found:
+            rows.append({"label": "", **known, **dict.fromkeys(COLUMNS)})
+        for label, region in found:
+            (box,) = region_boxes(region).tolist()
+            rows.append({"label": label, **known, **dict(zip(COLUMNS, box, strict=True)), "_runs": _runs(region)})
     return rows
 
 
-Boxes = list[tuple[str, tuple[int, ...] | tuple[None, ...]]]
+# The label of each particle, and where it lies in the field.
+Outlines = list[tuple[str, Region]]
 
 
-def render(specimen: Specimen, strength: float, rng: np.random.Generator) -> tuple[np.ndarray, Boxes]:
+def render(specimen: Specimen, strength: float, rng: np.random.Generator) -> tuple[np.ndarray, Outlines]:
     """Simulate one field.
 
     Returns:
-        (rows, columns) stored values, and label and box (y0, x0, y1, x1), half-open, of each particle.
+        (rows, columns) stored values, and the label and the pixels (rows, columns) of each particle.
     """
     scope = specimen.microscope
     side = SIZE + 2 * MARGIN
     protein = np.zeros((side, side))
-    boxes: Boxes = []
+    outlines: Outlines = []
     for label, middle, particle in _arranged(specimen, rng):
         found = _add(protein, particle, middle, strength)
         if found is not None:
-            boxes.append((label, found))
+            outlines.append((label, found))
     for _ in range(rng.poisson(specimen.debris)):
         _add(protein, draw_debris(scope.pixel, rng), rng.uniform(0, side, 2), 1.0)
     specks = cv2.GaussianBlur((rng.random((side, side)) < 0.004).astype(np.float64), (0, 0), 2.5 / scope.pixel)
@@ -128,7 +134,7 @@ def render(specimen: Specimen, strength: float, rng: np.random.Generator) -> tup
     intensity = wave_intensity(protein, stain, film, scope, defocus)
     field = intensity[MARGIN:-MARGIN, MARGIN:-MARGIN]
     counts = expose(field, scope, float(np.exp(rng.normal(0, 0.25))), rng)
-    return develop(counts, scope), boxes
+    return develop(counts, scope), outlines
 
 
 def _arranged(specimen: Specimen, rng: np.random.Generator) -> list[tuple[str, tuple[float, float], Particle]]:
@@ -163,10 +169,8 @@ def _has_room(
     return True
 
 
-def _add(
-    protein: Array, particle: Particle, middle: Sequence[float] | np.ndarray, strength: float
-) -> tuple[int, int, int, int] | None:
-    """Add a particle to the field; its box in the part that is stored, where enough of it lies there."""
+def _add(protein: Array, particle: Particle, middle: Sequence[float] | np.ndarray, strength: float) -> Region | None:
+    """Add a particle to the field; its pixels in the part that is stored, where enough of it lies there."""
     size = particle.thickness.shape[0]
     start = [round(float(at)) - size // 2 for at in middle]
     first = [max(0, -at) for at in start]
@@ -181,8 +185,16 @@ def _add(
     inside = (rows >= 0) & (rows < SIZE) & (columns >= 0) & (columns < SIZE)
     if inside.mean() < VISIBLE:
         return None
-    rows, columns = rows[inside], columns[inside]
-    return int(rows.min()), int(columns.min()), int(rows.max()) + 1, int(columns.max()) + 1
+    region = np.zeros((SIZE, SIZE), bool)
+    region[rows[inside], columns[inside]] = True
+    return region
+
+
+def _runs(region: Region) -> list[int]:
+    """COCO's run lengths: down the columns, of pixels outside first."""
+    edges = np.flatnonzero(np.diff(region.T.ravel().astype(np.int8), prepend=0, append=0))
+    runs: list[int] = np.diff(edges, prepend=0, append=region.size).tolist()
+    return runs if runs[-1] or len(runs) == 1 else runs[:-1]
 
 
 def _clouds(side: int, scale: float, amplitude: float, rng: np.random.Generator) -> Array:
@@ -203,7 +215,7 @@ def _precipitate(side: int, rng: np.random.Generator) -> Array:
 
 
 def write_coco(folder: Path, rows: Sequence[dict[str, object]]) -> None:
-    """Write the boxes of a cohort once more, as ``annotations.json`` in COCO's form."""
+    """Write the boxes of a cohort once more, with the outlines, as ``annotations.json`` in COCO's form."""
     images = {str(row["image"]): row for row in rows}
     numbers = {image: number for number, image in enumerate(images, start=1)}
     categories = {label: number for number, label in enumerate(KINDS, start=1)}
@@ -211,13 +223,15 @@ def write_coco(folder: Path, rows: Sequence[dict[str, object]]) -> None:
     for row in rows:
         if row["label"]:
             y0, x0, y1, x1 = (int(str(row[column])) for column in COLUMNS)
+            runs = cast("list[int]", row["_runs"])
             annotations.append(
                 {
                     "id": len(annotations) + 1,
                     "image_id": numbers[str(row["image"])],
                     "category_id": categories[str(row["label"])],
                     "bbox": [x0, y0, x1 - x0, y1 - y0],
-                    "area": (x1 - x0) * (y1 - y0),
+                    "area": sum(runs[1::2]),
+                    "segmentation": {"size": [SIZE, SIZE], "counts": runs},
                     "iscrowd": 0,
                 }
             )

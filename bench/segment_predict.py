@@ -1,0 +1,177 @@
+"""What does prediction with windows cost, and does it change masks?
+
+    python bench/segment_predict.py volume [--shape 200 512 512] [--patch 40 128 128] [--width 8]
+    python bench/segment_predict.py windows RUN
+
+volume: a CT phantom of noise with blocks, on the grid of the network, and a U-Net with random weights: wall time, CPU
+time and peak memory of `hounsfield predict` in a process of its own. windows: a run whose patch is smaller than its
+volumes, and the same weights in a network that holds a whole volume: the Dice between both masks, and how often labels
+change at borders of windows and elsewhere; the first patch of each volume, which one window holds, against the network
+itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+STRIDES, KERNELS = ((2, 2, 2),) * 3, ((3, 3, 3),) * 4
+
+
+def volume(options: argparse.Namespace) -> None:
+    """This process stays small: a child's peak memory counts that of its parent at the fork."""
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([sys.executable, __file__, *sys.argv[1:], "--make", folder], check=True)
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        command = [sys.executable, "-m", "hounsfield", "predict", "bundle", "ct.nii.gz", "-o", "masks"]
+        measure = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True); "
+        measure += "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+        started = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", measure, *command], check=True, cwd=folder, stdout=subprocess.PIPE)
+        wall = time.perf_counter() - started
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    windows = count_windows(options.shape, options.patch)
+    sizes = ["×".join(map(str, each)) for each in (options.shape, options.patch)]
+    cpu = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
+    peak, load = int(done.stdout.split()[-1]) / 1024, os.getloadavg()[0]
+    print(f"{sizes[0]} voxels, {windows} windows of {sizes[1]}, width {options.width}, load {load:.1f}:")
+    print(f"{wall:.0f} s, {cpu:.0f} CPU s, peak {peak:.0f} MB")
+
+
+def count_windows(shape: tuple[int, ...], patch: tuple[int, ...]) -> int:
+    return math.prod(math.ceil((length - side) / (side // 2)) + 1 for length, side in zip(shape, patch, strict=True))
+
+
+def make(options: argparse.Namespace) -> None:
+    """Write the volume, and a bundle with random weights."""
+    from hounsfield.bundle import export_onnx, save_bundle
+    from hounsfield.images import Image, write_image
+    from hounsfield.preprocessing import Pipeline, ToChannels, Window
+    from hounsfield.segmentation import residual_unet
+
+    network = residual_unet((*options.patch, 1), 4, width=options.width, strides=STRIDES, kernels=KERNELS)
+    bundle = save_bundle(
+        options.make / "bundle",
+        network,
+        pipeline=Pipeline(steps=(ToChannels(channels=1), Window(center=40, width=400))),
+        labels=("liver", "kidneys", "lesion"),
+        task="segmentation",
+        settings={"overlapping": False, "spacing": [2.0, 0.8, 0.8], "flips": [], "strides": []},
+    )
+    export_onnx(bundle)
+    pixels = np.random.default_rng(0).normal(0, 20, options.shape).astype(np.int16)
+    for number, value in enumerate((60, 120, 200), start=1):
+        pixels[tuple(slice(length * number // 6, length * (number + 2) // 6) for length in options.shape)] += value
+    affine = np.diag([2.0, 0.8, 0.8, 1.0])[[2, 1, 0, 3]]
+    write_image(Image(pixels[..., np.newaxis], (2.0, 0.8, 0.8), affine), options.make / "ct.nii.gz")
+
+
+def whole_network(run: Path, shape: tuple[int, ...]) -> Any:
+    """The network of a run with an input that holds a whole volume."""
+    import keras
+
+    from hounsfield.bundle import Bundle
+    from hounsfield.plans import load_plan
+    from hounsfield.segmentation import residual_unet
+
+    plan, bundle = load_plan(run / "plan.yaml"), Bundle.load(run)
+    large = residual_unet(
+        (*shape, plan.input_shape[-1]), plan.num_outputs, width=plan.width, strides=plan.strides, kernels=plan.kernels
+    )
+    for layer in bundle.network().layers:
+        large.get_layer(layer.name).set_weights(layer.get_weights())
+    return keras.Model(large.inputs, large.get_layer("logits").output)
+
+
+def windows(run: Path) -> None:
+    from hounsfield.bundle import Bundle
+    from hounsfield.cohorts import MaskStore
+    from hounsfield.evaluation.segmentation import compare_masks
+    from hounsfield.inference.masks import Segmenter
+    from hounsfield.plans import load_plan
+    from hounsfield.testing.cohort import tested_cohort
+
+    bundle, plan = Bundle.load(run), load_plan(run / "plan.yaml")
+    cohort, _ = tested_cohort(run, None, bundle)
+    store, segmenter = MaskStore.build(cohort, bundle.pipeline), Segmenter(bundle)
+    factor = np.prod(plan.strides, axis=0)
+    shape = tuple((np.ceil(store.shapes[:, :-1].max(axis=0) / factor) * factor).astype(int))
+    patch, whole = plan.input_shape[:-1], whole_network(run, shape)
+    dice, change, single = [], {"border": [0, 0], "else": [0, 0], "border, whole": [0, 0], "else, whole": [0, 0]}, []
+    for row in range(len(store)):
+        pixels = np.asarray(store.image(row))
+        before = [(side - length) // 2 for side, length in zip(shape, pixels.shape, strict=False)]
+        inside = tuple(slice(start, start + length) for start, length in zip(before, pixels.shape, strict=False))
+        filled = np.zeros((1, *shape, pixels.shape[-1]), np.float32)
+        filled[0][inside] = pixels
+        direct = np.asarray(whole.predict_on_batch(filled))[0][inside].argmax(-1)
+        found = segmenter.sliding.segment(lambda batch: tuple(segmenter.engine.run(batch)), pixels)
+        masks = found.probabilities.argmax(-1)
+        labels = range(1, plan.num_outputs)
+        dice += [compare_masks(direct == label, masks == label, (1.0,) * 3)["dice"] for label in labels]
+        for name, mask in (("", masks), (", whole", direct)):
+            count_changes(mask, patch, change, name)
+        single.append(one_window(segmenter, bundle, pixels, patch))
+    rates = {name: changed / max(total, 1) for name, (changed, total) in change.items()}
+    print(f"{len(store)} volumes up to {shape}, patch {tuple(patch)}")
+    print(f"Dice of windows with the whole: mean {np.nanmean(dice):.4f}, least {np.nanmin(dice):.4f}")
+    print(f"labels change between neighbours: {rates}")
+    print(f"one window against the network itself: largest difference of a probability {max(single):.2g}")
+
+
+def count_changes(mask: np.ndarray, patch: tuple[int, ...], change: dict[str, list[int]], name: str) -> None:
+    """Pairs of neighbours of different labels, between which a window begins or ends, and others."""
+    from hounsfield.inference.sliding import OVERLAP
+    from hounsfield.inference.windows import window_starts
+
+    for axis, (length, side) in enumerate(zip(mask.shape, patch, strict=True)):
+        starts = window_starts(length, side, OVERLAP)
+        borders = {start for start in starts if start} | {start + side for start in starts if start + side < length}
+        differ = np.moveaxis(np.diff(mask, axis=axis) != 0, axis, 0)
+        for place in range(length - 1):
+            kind = change[("border" if place + 1 in borders else "else") + name]
+            kind[0] += int(differ[place].sum())
+            kind[1] += differ[place].size
+
+
+def one_window(segmenter: Any, bundle: Any, pixels: np.ndarray, patch: tuple[int, ...]) -> float:
+    import keras
+
+    from hounsfield.inference.sliding import FULL
+
+    part = pixels[tuple(slice(side) for side in patch)]
+    if part.shape[:-1] != tuple(patch):
+        return 0.0
+    logits = np.asarray(bundle.network().predict_on_batch(part[np.newaxis])[0])[0]
+    expected = np.asarray(keras.ops.softmax(logits))
+    found = segmenter.sliding.segment(lambda batch: tuple(segmenter.engine.run(batch)), np.ascontiguousarray(part))
+    return float(np.abs(found.probabilities / FULL - expected).max())
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    large = commands.add_parser("volume")
+    large.add_argument("--shape", type=int, nargs=3, default=(200, 512, 512))
+    large.add_argument("--patch", type=int, nargs=3, default=(40, 128, 128))
+    large.add_argument("--width", type=int, default=8)
+    large.add_argument("--make", type=Path, help=argparse.SUPPRESS)
+    compared = commands.add_parser("windows")
+    compared.add_argument("run", type=Path)
+    options = parser.parse_args()
+    if options.command == "windows":
+        windows(options.run)
+    elif options.make:
+        make(options)
+    else:
+        volume(options)
