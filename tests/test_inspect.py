@@ -95,3 +95,17 @@ def test_preview_of_a_volume_is_its_middle_slice() -> None:
     pixels = np.zeros((5, 8, 8, 1), np.uint8)
     pixels[2] = 200
     assert (preview(Image(pixels), 8) == 200).all()
+
+
+def test_of_many_unreadable_images_a_few_are_named(tmp_path: Path) -> None:
+    for number in range(20):
+        path = tmp_path / "set" / ("ab"[number % 2]) / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(
+            cv2.imencode(".png", np.full((8, 8), number, np.uint8))[1].tobytes()[: 30 if number > 7 else None]
+        )
+    out = runner.invoke(app, ["inspect", "--no-cost", str(tmp_path / "set"), "-o", str(tmp_path / "out")]).stdout
+    assert out.count("cannot be read as an image") == 5
+    assert "unreadable: 7 more" in out
+    kept = json.loads((tmp_path / "out" / "inspection.json").read_text())
+    assert len(kept["fingerprint"]["bad"]) == 12

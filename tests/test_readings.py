@@ -117,6 +117,12 @@ def with_class_table(folder: Path) -> None:
     table(folder / "classes.csv", name=["ill", "well"], title=["has the disease", "has not"])
 
 
+def with_class_ids(folder: Path) -> None:
+    classes(folder, ["0", "1"])
+    names = [f"{name}/{name}{number}.png" for name in "01" for number in range(3)]
+    table(folder / "index.csv", file=names, class_id=[0, 0, 0, 1, 1, 1])
+
+
 def with_ambiguous_table(folder: Path) -> None:
     for name in ("ill", "well"):
         for number in range(3):
@@ -161,6 +167,7 @@ ORDINARY: dict[str, tuple[Maker, int, int]] = {
     "binary images alone": (drawn_classes, 6, 2),
     "studies that end in a label": (ending_studies, 8, 2),
     "a table of the classes": (with_class_table, 6, 2),
+    "a table with the classes as numbers": (with_class_ids, 6, 2),
     "a table that may mean several files": (with_ambiguous_table, 6, 2),
     "classes in parts": (lambda folder: splits(folder, ["part1", "part2"]), 12, 2),
 }
@@ -612,7 +619,7 @@ def test_a_table_in_a_folder_of_its_own(tmp_path: Path) -> None:
     assert len(load_cohort(tmp_path)) == 6
 
 
-@pytest.mark.parametrize("column", ["death_30d", "level"])
+@pytest.mark.parametrize("column", ["death_30d", "level", "class_id"])
 def test_the_only_column_that_can_hold_labels_does(tmp_path: Path, column: str) -> None:
     for number in range(8):
         image(tmp_path / "images" / f"{number:04d}x.png")

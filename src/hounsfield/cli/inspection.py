@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from hounsfield.reports.inspection import InspectionFiles
 
 
+# So many unreadable images are named; the JSON has them all.
+NUM_NAMED = 5
+
+
 @with_request()
 def command(
     *,
@@ -141,8 +145,10 @@ def _print(found: Audit) -> None:
         _print_boxes(figures.boxes)
     for finding in found.findings:
         out.print(f"{finding.severity}: {finding.title}. {finding.text}")
-    for reference, reason in figures.bad:
+    for reference, reason in figures.bad[:NUM_NAMED]:
         out.print(f"unreadable: {reference}: {reason}")
+    if len(figures.bad) > NUM_NAMED:
+        out.print(f"unreadable: {len(figures.bad) - NUM_NAMED:,} more, which inspection.json and --json list.")
     if not found.findings:
         out.print("Nothing needs attention.")
 

@@ -17,7 +17,7 @@ import pandas as pd
 from hounsfield.cohorts import mask_tables
 from hounsfield.cohorts.build import PATIENT_COLUMNS
 from hounsfield.cohorts.joins import fits_together
-from hounsfield.cohorts.label_columns import ATTRIBUTES, IDENTIFIER_NAME
+from hounsfield.cohorts.label_columns import ATTRIBUTES, is_identifier
 from hounsfield.cohorts.mask_content import mask_classes
 from hounsfield.cohorts.options import NUM_NAMED
 from hounsfield.cohorts.readings import Folder, TableFile
@@ -363,7 +363,7 @@ def _same_as_folders(tree: Tree, table: TableFile) -> str | None:
         return None
     known = (folders != "").to_numpy()
     for column in table.table.columns:
-        about = plain_name(column) in PATIENT_COLUMNS | ATTRIBUTES or bool(IDENTIFIER_NAME.search(str(column)))
+        about = plain_name(column) in PATIENT_COLUMNS | ATTRIBUTES or is_identifier(str(column))
         values = table.table[column].astype(str)
         if about and column != table.image_column and (values[known].to_numpy() == folders[known].to_numpy()).all():
             return str(column)

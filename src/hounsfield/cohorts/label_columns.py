@@ -207,6 +207,11 @@ def _few(values: pd.Series[str]) -> bool:
     return len(values.unique()) <= MOST_CLASSES
 
 
+def is_identifier(column: str) -> bool:
+    """Whether a column names something, such as ``study_id``; ``class_id`` and ``disease_name`` are labels."""
+    return bool(IDENTIFIER_NAME.search(column)) and not LABEL_NAMES & set(tokens(column))
+
+
 def label_candidates(table: pd.DataFrame) -> list[str]:
     """The columns that are neither attributes nor identifiers by their names, and hold several values."""
     return [
@@ -214,7 +219,7 @@ def label_candidates(table: pd.DataFrame) -> list[str]:
         for column in table.columns
         if plain_name(column) not in ATTRIBUTES
         and not ATTRIBUTE_WORDS & set(tokens(str(column)))
-        and not IDENTIFIER_NAME.search(str(column))
+        and not is_identifier(str(column))
         and len(table[column].unique()) > 1
     ]
 
