@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-import numpy.typing as npt
 
 from hounsfield.cohorts import Cohort
 from hounsfield.cohorts.fingerprint import Fingerprint
@@ -20,31 +20,36 @@ from hounsfield.models.devices import accelerators
 from hounsfield.planning.base import Facts, Wish
 from hounsfield.planning.dial import Passes, Rung, Timing, efforts_from, fit_to_time
 from hounsfield.planning.images import GREY_SHARE, mirror_axes, normalisation_steps
-from hounsfield.planning.patches import Shape, fitted_shape
+from hounsfield.planning.mask_grids import PreparedGrid, prepared_grid, prepared_lengths, windows_of
 from hounsfield.planning.speed import measure_speed, multiply_adds
 from hounsfield.plans.augmentation import PATCH_STRENGTHS, Augmentation, PatchAugmentation, Strength
-from hounsfield.plans.base import Effort
+from hounsfield.plans.base import EFFORT_MINUTES, Effort
 from hounsfield.plans.decision import Decision
 from hounsfield.plans.masks import NETWORK, MaskPlan
 from hounsfield.preprocessing import Pipeline
-from hounsfield.preprocessing.resampling import Resample, Zoom
 from hounsfield.segmentation import residual_unet
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What an effort may spend: by rank the pixels of a patch, the network's width and the patches seen."""
+    """What an effort may spend: by rank the pixels of a patch, the network's width and the patches seen.
+
+    A patch that sees a smaller share of a typical image than ``seen`` is too small to know where it is, and prediction
+    takes too many of them: images are then made coarser, but no structure shorter than ``shortest`` pixels.
+    """
 
     positions: dict[int, int]
     width: dict[int, int]
     images: dict[int, int]
+    seen: float
+    shortest: float
     augmentation: Strength
 
 
 BUDGETS: dict[Effort, Budget] = {
-    "quick": Budget({2: 128**2, 3: 48_000}, {2: 16, 3: 8}, {2: 3_000, 3: 1_500}, "light"),
-    "standard": Budget({2: 256**2, 3: 96_000}, {2: 32, 3: 16}, {2: 16_000, 3: 8_000}, "medium"),
-    "thorough": Budget({2: 384**2, 3: 160_000}, {2: 32, 3: 24}, {2: 50_000, 3: 25_000}, "medium"),
+    "quick": Budget({2: 128**2, 3: 48_000}, {2: 16, 3: 8}, {2: 3_000, 3: 1_500}, 1 / 2, 6, "light"),
+    "standard": Budget({2: 256**2, 3: 96_000}, {2: 32, 3: 16}, {2: 16_000, 3: 8_000}, 1 / 3, 10, "medium"),
+    "thorough": Budget({2: 384**2, 3: 160_000}, {2: 32, 3: 24}, {2: 50_000, 3: 25_000}, 1 / 4, 12, "medium"),
 }
 # Shares of the pixels and of the width that are left, step by step, until the time is enough.
 SMALLER: dict[Effort, tuple[tuple[float, float], ...]] = {
@@ -59,23 +64,16 @@ VALIDATIONS = 10
 # Pixels of a batch, and patches of it.
 BATCH_POSITIONS, BATCH_PATCHES = 2**18, (2, 16)
 FOREGROUND_SHARE = 1 / 3
-# Slices that lie so many times further apart than pixels are segmented one by one.
-THICK_SLICES = 5.0
-# An axis on which spacing and lengths are both so uneven gets the 10th percentile of its spacings.
-UNEVEN, FINE_PERCENTILE = 3.0, 10
-# Spacings that differ by less are taken for equal.
-SAME_SPACING = 1.05
-# A patch that sees less of a typical image along each axis is too small to know where it is, …
-SEEN_SHARE = 1 / 3
-# … but no structure may get shorter than this, in pixels, for that.
-SHORTEST_STRUCTURE = 12.0
 # Percentiles of the foreground of CT volumes to which values are cut.
 CUT = (0.5, 99.5)
 INTENSITIES = Augmentation(brightness=0.2, contrast=0.25, gamma=0.25, sharpness=0.5, noise=0.1, unchanged_share=0.3)
 # Work beside the convolutions, as a factor of theirs; a prediction as a share of a training step on as many pixels,
 # and windows that show each pixel.
 OTHER_WORK, PREDICTION = 1.3, 0.4
-JUDGED, REVISITED = 24, 24
+# Whole images on which an epoch is judged, at most and at least, and the part of the time that this may take.
+JUDGED, FEWEST_JUDGED, VALIDATION_SHARE = 24, 2, 0.15
+# Training images that tell what is like them, at least.
+FEWEST_REVISITED = 8
 
 
 def networks() -> tuple[str, ...]:
@@ -97,8 +95,11 @@ def make(facts: Facts, wish: Wish) -> MaskPlan:
     patches = max(1, math.ceil(EPOCH_PATCHES / facts.fingerprint.num_readable))
     counted = _counting(facts, patches)
 
+    minutes = wish.minutes or EFFORT_MINUTES[efforts_from(wish)[0]]
+
     def plan_of(rung: Rung[Budget], passes: Passes | None) -> MaskPlan:
-        return MaskPlan.decided(_decisions(facts, wish, rung, passes, patches))
+        plan = MaskPlan.decided(_decisions(facts, wish, rung, passes, patches))
+        return _with_validations(plan, facts, minutes)
 
     plan = fit_to_time(_ladder(wish), plan_of, lambda plan: _timing(plan, counted), counted, wish)
     return expect(plan, facts)
@@ -134,7 +135,7 @@ def _decisions(
 ) -> dict[str, Decision[Any]]:
     found, masks, budget = facts.fingerprint, facts.truth, rung.budget
     rank = masks.grids.shapes.shape[1]
-    grid = _grid(masks, budget.positions[rank])
+    grid = prepared_grid(masks, positions=budget.positions[rank], seen=budget.seen, shortest=budget.shortest)
     channels = _channels(found, masks)
     shape, input_shape = grid.shape, (*grid.shape.patch, channels)
     width = budget.width[rank]
@@ -190,107 +191,10 @@ def _epochs(count: int, rank: int, budget: Budget, passes: Passes | None) -> dic
     return {
         "epochs": Decision(epochs, passes.why if passes else why),
         "epoch_images": Decision(passes.epoch_images if passes else None),
-        "validate_every": Decision(
-            max(1, epochs // VALIDATIONS), f"about {VALIDATIONS} times in all, on up to {JUDGED} whole images"
-        ),
         "patience": Decision(
             epochs, "the schedule is run to its end, and the epoch with the best validation Dice is kept"
         ),
     }
-
-
-@dataclass(frozen=True)
-class _Grid:
-    """The grid of the prepared images, and the patch.
-
-    Attributes:
-        spacing: mm along each axis; ones where it is not known.
-        resampled: whether images are brought to it.
-        zoom: by which all images are made smaller, where their spacing is not known.
-        shape: the patch and how it is reduced.
-        why_spacing: in words.
-        why_patch: in words.
-    """
-
-    spacing: tuple[float, ...]
-    resampled: bool
-    zoom: float
-    shape: Shape
-    why_spacing: str
-    why_patch: str
-
-
-def _grid(masks: TrainingMasks, positions: int) -> _Grid:
-    spacing, resampled, why = _spacing(masks)
-    known = masks.grids.spacing
-    lengths = masks.grids.shapes * (known / spacing if known is not None and resampled else 1.0)
-    typical = np.median(lengths, axis=0)
-    thick = _thick_axis(spacing) if len(typical) == 3 and known is not None else None
-    if thick is not None:
-        typical[thick] = 1
-    shape = fitted_shape(typical.tolist(), spacing.tolist(), positions)
-    factor = _reduction(masks, spacing if resampled else None, typical, shape)
-    if factor < 1:
-        wide = spacing < (spacing.min() * 2)
-        step = np.where(wide, factor, 1.0) if thick is not None or not wide.all() else np.full(len(spacing), factor)
-        typical, spacing = np.maximum(typical * step, 1), spacing / step
-        shape = fitted_shape(typical.tolist(), spacing.tolist(), positions)
-        why += f"; made coarser {1 / factor:.2g} times, so that a patch sees {SEEN_SHARE:.0%} of an image along an axis"
-    size = "×".join(map(str, shape.patch))
-    told = f"typical images have {'×'.join(f'{length:.0f}' for length in typical)} pixels; "
-    if thick is not None:
-        told += f"slices lie {spacing[thick] / spacing.min():.1f} times further apart than pixels, so each is a patch; "
-    told += (
-        f"a patch of {size} holds them"
-        if all(side >= length for side, length in zip(shape.patch, typical, strict=True))
-        else f"a patch of {size} is what the memory and the time of this effort allow, as long in space on each axis"
-    )
-    rounded = tuple(float(f"{value:.4g}") for value in spacing)
-    return _Grid(rounded, known is not None and (resampled or factor < 1), factor, shape, why, told)
-
-
-def _spacing(masks: TrainingMasks) -> tuple[npt.NDArray[np.float64], bool, str]:
-    """The spacing to train on, whether images have to be brought to it, and why."""
-    found = masks.grids.spacing
-    if found is None:
-        return np.ones(masks.grids.shapes.shape[1]), False, "not known of all images, which are taken as they are"
-    spacing = np.median(found, axis=0)
-    lengths = np.median(masks.grids.shapes, axis=0)
-    coarse = int(spacing.argmax())
-    others = np.delete(np.arange(len(spacing)), coarse)
-    why = "the median of the training images"
-    if spacing[coarse] > UNEVEN * spacing[others].max() and UNEVEN * lengths[coarse] < lengths[others].min():
-        spacing[coarse] = np.percentile(found[:, coarse], FINE_PERCENTILE)
-        why += f", along the thick slices the {FINE_PERCENTILE}th percentile"
-    if (found.max(axis=0) / found.min(axis=0)).max() <= SAME_SPACING:
-        return spacing, False, "that of all training images"
-    return np.array([float(f"{value:.4g}") for value in spacing]), True, why
-
-
-def _thick_axis(spacing: npt.NDArray[np.float64]) -> int | None:
-    """The axis along which slices are so thick that each is segmented by itself."""
-    coarse = int(spacing.argmax())
-    return coarse if spacing[coarse] >= THICK_SLICES * np.delete(spacing, coarse).max() else None
-
-
-def _reduction(
-    masks: TrainingMasks, spacing: npt.NDArray[np.float64] | None, typical: npt.NDArray[np.float64], shape: Shape
-) -> float:
-    """By which factor images are made smaller, so that a patch sees enough of one: 1 where it does."""
-    shares = [side / length for side, length in zip(shape.patch, typical, strict=True) if length > 1]
-    seen = max(shares, default=1.0) / SEEN_SHARE
-    smallest = min(_structure_lengths(masks, spacing))
-    factor = max(min(1.0, seen), min(1.0, SHORTEST_STRUCTURE / smallest))
-    return float(factor) if factor < 1 / SAME_SPACING else 1.0
-
-
-def _structure_lengths(masks: TrainingMasks, spacing: npt.NDArray[np.float64] | None) -> list[float]:
-    """For each label that is marked, how long it is in prepared pixels: the side of a cube of its median volume."""
-    grids, rank = masks.grids, masks.grids.shapes.shape[1]
-    pixels = masks.counts.astype(float)
-    if spacing is not None and grids.spacing is not None:
-        pixels *= (grids.spacing.prod(axis=1) / spacing.prod())[:, np.newaxis]
-    return [float(np.median(column[column > 0])) ** (1 / rank) for column in pixels.T if (column > 0).any()]
 
 
 def _told_sizes(found: Fingerprint, masks: TrainingMasks) -> str:
@@ -308,7 +212,7 @@ def _channels(found: Fingerprint, masks: TrainingMasks) -> int:
     return 1 if masks.channels == 3 and found.num_grey >= GREY_SHARE * found.num_readable else masks.channels
 
 
-def _pipeline(found: Fingerprint, masks: TrainingMasks, channels: int, grid: _Grid) -> Decision[Pipeline]:
+def _pipeline(found: Fingerprint, masks: TrainingMasks, channels: int, grid: PreparedGrid) -> Decision[Pipeline]:
     steps: list[dict[str, Any]] = [{"name": "to_channels", "channels": channels}] if channels in {1, 3} else []
     if masks.grids.oriented:
         steps.append({"name": "reorient"})
@@ -358,60 +262,85 @@ def network_of(plan: MaskPlan) -> keras.Model:
     )
 
 
-def memory_mb(plan: MaskPlan, network: keras.Model) -> float:
-    """Resident memory that a training takes, within a factor of 2: what layers put out is kept for their gradients."""
+class _Figures(NamedTuple):
+    """Of a network: multiply-adds of one patch, values that its layers put out for it, and weights."""
+
+    multiply_adds: int
+    values: int
+    weights: int
+
+
+def _figures(plan: MaskPlan) -> _Figures:
+    return _figures_of(plan.input_shape, plan.num_outputs, plan.width, plan.strides, plan.kernels)
+
+
+@cache
+def _figures_of(
+    input_shape: tuple[int, ...],
+    num_outputs: int,
+    width: int,
+    strides: tuple[tuple[int, ...], ...],
+    kernels: tuple[tuple[int, ...], ...],
+) -> _Figures:
+    # Building a network takes a second, and a plan is weighed many times.
+    network = residual_unet(input_shape, num_outputs, width=width, strides=strides, kernels=kernels)
     values = sum(int(np.prod(layer.output.shape[1:])) for layer in network.layers)
-    size = 4 if plan.precision == "float32" else 2
-    return 900 + (plan.batch_size * values * size * 2 + int(network.count_params()) * 16) / 2**20
+    return _Figures(multiply_adds(network), values, int(network.count_params()))
+
+
+def memory_mb(plan: MaskPlan) -> float:
+    """Resident memory that a training takes, within a factor of 2: what layers put out is kept for their gradients."""
+    figures, size = _figures(plan), 4 if plan.precision == "float32" else 2
+    return 900 + (plan.batch_size * figures.values * size * 2 + figures.weights * 16) / 2**20
+
+
+def _with_validations(plan: MaskPlan, facts: Facts, minutes: float) -> MaskPlan:
+    """The plan with as many validations, on as many images, as a part of the time is enough for."""
+    allowed = VALIDATION_SHARE * 60 * minutes / _image_seconds(plan, facts)
+    others = max(1, (facts.num_prepared - facts.fingerprint.num_readable) // 2)
+    judged = int(np.clip(allowed // VALIDATIONS, min(FEWEST_JUDGED, others), min(JUDGED, others)))
+    times = int(np.clip(allowed // judged, 1, VALIDATIONS))
+    why = f"about {times} times in all: judging whole images is to take no more than {VALIDATION_SHARE:.0%} of the time"
+    update = {"judged": judged, "validate_every": max(1, plan.epochs // times)}
+    reasons = {"judged": f"validation images, by the Dice of which epochs are compared; at most {JUDGED}"}
+    return plan.model_copy(update=update | {"reasons": plan.reasons | reasons | {"validate_every": why}})
+
+
+def _patch_seconds(plan: MaskPlan) -> float:
+    speed = measure_speed(plan.input_shape, plan.width, plan.batch_size)
+    return OTHER_WORK * _figures(plan).multiply_adds / speed.rates[plan.precision]
+
+
+def _image_seconds(plan: MaskPlan, facts: Facts) -> float:
+    """What the prediction of an image takes."""
+    return PREDICTION * _patch_seconds(plan) * windows_of(plan, facts.truth)
 
 
 def _timing(plan: MaskPlan, facts: Facts) -> Timing:
     """What the training takes for each patch, where the facts count patches."""
     speed = measure_speed(plan.input_shape, plan.width, plan.batch_size)
-    work = multiply_adds(network_of(plan))
-    patch = OTHER_WORK * work / speed.rates[plan.precision]
-    windows = _windows(plan, facts.truth)
     others = max(0, facts.num_prepared - round(facts.fingerprint.num_readable / plan.patches))
     # Epochs are judged on some images; at the end all validation and test images are predicted once, some twice.
-    predicted = VALIDATIONS * min(JUDGED, others / 2) + REVISITED + 1.5 * others
-    return Timing.of(patch, speed, facts, after=PREDICTION * patch * windows * predicted)
+    predicted = plan.epochs // plan.validate_every * plan.judged + revisited(plan) + 1.5 * others
+    return Timing.of(_patch_seconds(plan), speed, facts, after=_image_seconds(plan, facts) * predicted)
 
 
-def _windows(plan: MaskPlan, masks: TrainingMasks) -> float:
-    """Windows of a typical image, of which neighbours share half."""
-    lengths = _prepared_lengths(plan, masks)
-    return float(
-        np.prod(
-            [
-                1 if length <= side else math.ceil((length - side) / (side / 2)) + 1
-                for length, side in zip(np.median(lengths, axis=0), plan.input_shape[:-1], strict=True)
-            ]
-        )
-    )
-
-
-def _prepared_lengths(plan: MaskPlan, masks: TrainingMasks) -> npt.NDArray[np.float64]:
-    """The lengths (images, rank) of images as the store keeps them."""
-    lengths = masks.grids.shapes.astype(float)
-    for step in plan.pipeline.steps:
-        if isinstance(step, Resample) and masks.grids.spacing is not None:
-            lengths = lengths * masks.grids.spacing / np.asarray(step.spacing)
-        elif isinstance(step, Zoom) and step.factor is not None:
-            lengths = lengths * np.asarray(step.factor)
-    return np.maximum(np.round(lengths), 1)
+def revisited(plan: MaskPlan) -> int:
+    """Training images that are predicted again after the training."""
+    return max(FEWEST_REVISITED, plan.judged)
 
 
 def expect(plan: MaskPlan, facts: Facts) -> MaskPlan:
     """The plan with the time, memory and disk that it should take on this machine, measured anew."""
     counted = _counting(facts, plan.patches)
-    num_rows, network = counted.fingerprint.num_readable, network_of(plan)
+    num_rows = counted.fingerprint.num_readable
     seconds = _timing(plan, counted).seconds(plan, num_rows)
-    pixels = _prepared_lengths(plan, facts.truth).prod(axis=1).mean()
+    pixels = prepared_lengths(plan, facts.truth).prod(axis=1).mean()
     channels = len(plan.labels) if plan.overlapping else 1
     disk = facts.num_prepared * pixels * (4 * plan.input_shape[-1] + channels) / 2**20
     patches = plan.epochs * min(num_rows, plan.epoch_images or num_rows)
     told = (
-        f"within a factor of 2: at most {patches:,} patches at {multiply_adds(network) / 1e6:.0f} million "
+        f"within a factor of 2: at most {patches:,} patches at {_figures(plan).multiply_adds / 1e6:.0f} million "
         f"multiply-adds on {Hardware.here(accelerators()).describe()}"
     )
-    return plan.expecting(seconds, memory_mb(plan, network), disk, work=told, num_prepared=facts.num_prepared)
+    return plan.expecting(seconds, memory_mb(plan), disk, work=told, num_prepared=facts.num_prepared)

@@ -36,6 +36,7 @@ class MaskPlan(BasePlan):
         augmentation: limits of the random changes of place and size, which move masks too.
         intensities: limits of the random changes of values.
         validate_every: epochs between two validations.
+        judged: validation images by which epochs are compared.
     """
 
     named_values: ClassVar[Mapping[str, Mapping[Any, BaseModel]]] = {"augmentation": PATCH_STRENGTHS}
@@ -53,6 +54,7 @@ class MaskPlan(BasePlan):
     augmentation: PatchAugmentation
     intensities: Augmentation
     validate_every: int = Field(default=1, ge=1)
+    judged: int = Field(default=24, ge=1)
 
     @property
     def rank(self) -> int:

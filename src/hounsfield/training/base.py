@@ -159,6 +159,9 @@ class Training(Protocol[PlanT, StoreT]):
     def rows(self, job: Job[PlanT, StoreT]) -> list[tuple[np.ndarray, np.ndarray]]:
         """Training and validation rows of each network of the ensemble."""
 
+    def inputs_per_image(self, job: Job[PlanT, StoreT]) -> float:
+        """How many inputs of the network an image makes in prediction, in the mean: the windows of large images."""
+
     def build_network(self, plan: PlanT) -> keras.Model:
         """A plain network with the weights that its training starts from."""
 

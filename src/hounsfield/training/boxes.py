@@ -85,6 +85,11 @@ def rows(job: BoxJob) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(np.asarray(cohort.rows("train")), np.asarray(cohort.rows("validation")))]
 
 
+def inputs_per_image(job: BoxJob) -> float:  # noqa: ARG001 - of most images
+    """One; see ``Training``."""
+    return 1.0
+
+
 def build_network(plan: DetectionPlan) -> FasterRCNN:
     """A plain detector; see ``Training``."""
     return FasterRCNN(plan.detector_settings())

@@ -81,6 +81,11 @@ def build_store(plan: Plan, cohort: Cohort, progress: Progress) -> Store:
     return store
 
 
+def inputs_per_image(job: Job[Any, Any]) -> float:  # noqa: ARG001 - of every image
+    """One; see ``Training``."""
+    return 1.0
+
+
 def build_network(plan: Plan) -> keras.Model:
     """A network with a layer "probabilities"; see ``Training``."""
     return build(plan.network, plan.input_shape, len(plan.labels), plan.task, **plan.network_options())

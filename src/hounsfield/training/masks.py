@@ -18,7 +18,9 @@ from hounsfield.evaluation.novelty import Novelty
 from hounsfield.evaluation.segmentation_assessment import SegmentationAssessment
 from hounsfield.inference import check_bfloat16
 from hounsfield.inference.masks import COVERAGE, Segmenter
-from hounsfield.planning.masks import JUDGED, REVISITED, memory_mb, network_of
+from hounsfield.inference.sliding import OVERLAP
+from hounsfield.inference.windows import window_starts
+from hounsfield.planning.masks import JUDGED, memory_mb, network_of, revisited
 from hounsfield.plans.masks import MaskPlan
 from hounsfield.progress import Progress
 from hounsfield.testing.engine_runs import evenly
@@ -35,12 +37,15 @@ __all__ = [
     "deploy",
     "diagnose",
     "figures",
+    "inputs_per_image",
     "make_trainee",
     "put_weights",
     "remarks",
     "rows",
 ]
 
+# Training images that are predicted again, at most.
+REVISITED = JUDGED
 # Images on which bfloat16 is compared with float32.
 CHECKED = 8
 # A difference of Dice between training and validation above this is worth a word; so is less than this in training.
@@ -67,7 +72,7 @@ def check(plan: MaskPlan, cohort: Cohort) -> None:
             f"The labels of the data {found}, and the plan is for labels that {meant}. Set overlapping to "
             f"{str(cohort.overlapping).lower()}."
         )
-    needed, present = memory_mb(plan, network_of(plan)), psutil.virtual_memory().total / 2**20
+    needed, present = memory_mb(plan), psutil.virtual_memory().total / 2**20
     if needed > present:
         raise ResourceError(
             f"A training step on {plan.batch_size} patches of {'×'.join(map(str, plan.input_shape[:-1]))} pixels at "
@@ -94,6 +99,16 @@ def rows(job: MaskJob) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(np.repeat(cohort.rows("train"), job.plan.patches), np.asarray(cohort.rows("validation")))]
 
 
+def inputs_per_image(job: MaskJob) -> float:
+    """The windows of an image; see ``Training``."""
+    sides = job.plan.input_shape[:-1]
+    counts = [
+        math.prod(len(window_starts(int(length), side, OVERLAP)) for length, side in zip(shape, sides, strict=True))
+        for shape in job.store.shapes[:, :-1]
+    ]
+    return float(np.mean(counts))
+
+
 def build_network(plan: MaskPlan) -> keras.Model:
     """A plain U-Net; see ``Training``."""
     return network_of(plan)
@@ -102,7 +117,7 @@ def build_network(plan: MaskPlan) -> keras.Model:
 def make_trainee(network: keras.Model, specification: Specification[MaskPlan, MaskStore]) -> SegmenterTrainee:
     """The segmenter in training; see ``Training``."""
     part = specification
-    judged = evenly(part.validation, JUDGED)
+    judged = evenly(part.validation, part.plan.judged)
     return SegmenterTrainee(network, part.store, part.train, judged, part.plan, seed=part.seed)
 
 
@@ -143,10 +158,10 @@ def choose(job: MaskJob, members: list[MaskMember], bundle: Bundle) -> Choice[Ra
         bundle = bundle.with_check("bfloat16", same)
     segmenter = Segmenter(bundle)
     held = predict(segmenter, store, part.validation, job.progress, "validation")
-    revisited = predict(segmenter, store, evenly(np.unique(part.train), REVISITED), job.progress, "training")
+    trained = predict(segmenter, store, evenly(np.unique(part.train), revisited(job.plan)), job.progress, "training")
     helped = helped_by_largest_component(held)
-    held, revisited = held.cleaned(helped), revisited.cleaned(helped)
-    novelty = Novelty.fit(revisited.descriptions, held.descriptions)
+    held, trained = held.cleaned(helped), trained.cleaned(helped)
+    novelty = Novelty.fit(trained.descriptions, held.descriptions)
     bundle = replace(bundle, settings={**bundle.settings, "largest_component": helped})
     bundle = bundle.with_uncertainty(kept(held, novelty), threshold=bundle.threshold)
     line = (
@@ -154,7 +169,7 @@ def choose(job: MaskJob, members: list[MaskMember], bundle: Bundle) -> Choice[Ra
         if helped
         else "Smaller connected parts are kept: leaving them out is no better on validation images."
     )
-    return Choice(bundle, Segmenter(bundle), revisited, held, (line,))
+    return Choice(bundle, Segmenter(bundle), trained, held, (line,))
 
 
 def diagnose(job: MaskJob, members: list[MaskMember], choice: Choice[RawMasks]) -> Verdict:

@@ -98,9 +98,10 @@ def _limit(job: Job[Any, Any], num_rows: int, num_networks: int) -> TimeLimit | 
         return None
     # Reading and preparing may have taken long: a part of the time is for training in any case.
     left = max(job.deadline - time.monotonic(), LEAST_PART * 60 * job.plan.minutes) / num_networks
-    cohort, revisited = job.store.cohort, TRAININGS[job.plan.family].REVISITED
+    cohort, entry = job.store.cohort, TRAININGS[job.plan.family]
     # Findings in validation images are looked for twice, before and after the check of bfloat16.
-    predicted = min(num_rows, revisited) + 2 * len(cohort.rows("validation")) + len(cohort.rows("test"))
+    images = min(num_rows, entry.REVISITED) + 2 * len(cohort.rows("validation")) + len(cohort.rows("test"))
+    predicted = round(images * entry.inputs_per_image(job))
     return TimeLimit(left, Schedule.of(job.plan).num_images(num_rows), predicted)
 
 

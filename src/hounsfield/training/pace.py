@@ -33,7 +33,7 @@ class TimeLimit:
     Attributes:
         seconds: from the start of the training to the finished run.
         num_images: in an epoch.
-        num_predicted: images that are predicted after the last epoch.
+        num_predicted: inputs of the network that are predicted after the last epoch.
     """
 
     seconds: float

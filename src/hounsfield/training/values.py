@@ -35,6 +35,7 @@ from hounsfield.training.labels import (
     PRINTED,
     REVISITED,
     build_store,
+    inputs_per_image,
     put_weights,
 )
 from hounsfield.training.regressor import judge_of, regression_loss, standard, trained_targets, value_weights
@@ -51,6 +52,7 @@ __all__ = [
     "deploy",
     "diagnose",
     "figures",
+    "inputs_per_image",
     "make_trainee",
     "put_weights",
     "remarks",
