@@ -21,7 +21,9 @@ from hounsfield.evaluation.calibration import estimated_error
 from hounsfield.evaluation.masking_effect import MaskingEffect
 from hounsfield.evaluation.outcomes import as_outcomes
 from hounsfield.evaluation.predictions import UNCERTAINTY_COLUMNS, read_predictions
+from hounsfield.evaluation.promises import measured_promises, promises_caution
 from hounsfield.evaluation.scaling import Unscaled
+from hounsfield.evaluation.uncertainty import Uncertainty
 from hounsfield.inference import Predictor
 from hounsfield.preprocessing import Pipeline
 from hounsfield.progress import Progress
@@ -55,6 +57,11 @@ def predict(predictor: Predictor, store: Store, rows: np.ndarray, progress: Prog
 def assess(cohort: Cohort, raw: EngineRun, bundle: Bundle, **options: Any) -> Assessment:
     """The figures, with the table and the features of the rows for a bias audit; see ``FamilyTest``."""
     assessment = assess_rows(cohort, raw.rows, raw.probabilities, bundle, **options)
+    kept = bundle.kept(Uncertainty)
+    if kept is not None:
+        facts: dict[str, Any] = {"threshold": assessment.threshold, "groups": assessment.groups}
+        broken = promises_caution(measured_promises(kept, assessment.answers, **facts), "images of this test")
+        assessment = replace(assessment, notes=(*assessment.notes, *([broken] if broken else [])))
     return replace(assessment, table=cohort.table.iloc[raw.rows].reset_index(drop=True), features=raw.features)
 
 

@@ -22,7 +22,7 @@ from hounsfield.reports.figures import montage
 from hounsfield.reports.subgroups import write_bias
 from hounsfield.testing.engine_runs import EngineRun, run_engine
 from hounsfield.testing.labels import prediction_table
-from hounsfield.testing.uncertainty import disagreement_lines, error_lines
+from hounsfield.testing.uncertainty import caution_lines, disagreement_lines, error_lines
 from hounsfield.training.base import Choice, Job, Member, Specification, Verdict
 from hounsfield.training.calibration import calibrate
 from hounsfield.training.classifier import classification_loss, validation_scores
@@ -173,6 +173,7 @@ def remarks(
     tested, assessment = raw["test"], assessed["test"]
     return [
         *error_lines(assessment, "test"),
+        *caution_lines(choice.bundle, assessment, "test images"),
         *disagreement_lines(choice.bundle, tested, assessment, "test images"),
         *_bias_lines(job, assessment, tested),
     ]

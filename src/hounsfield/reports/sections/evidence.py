@@ -11,6 +11,7 @@ import pandas as pd
 
 from hounsfield.drawing.pictures import data_address
 from hounsfield.errors import BundleError, MissingDependency
+from hounsfield.evaluation.intervals import make_clusters
 from hounsfield.evaluation.outcomes import Outcomes
 from hounsfield.evaluation.proportions import wilson_interval
 from hounsfield.explanation import (
@@ -36,7 +37,7 @@ from hounsfield.runs import LabelRun
 from hounsfield.tasks import TASKS
 
 SIDE = 288  # pixels of a picture
-TYPICAL, WORST = 6, 6
+TYPICAL, WORST = 6, 8
 # Images whose maps are checked; more make the checks more certain and the report slower.
 CHECKED, POINTED = 8, 24
 BOXES = {2: ("y0", "x0", "y1", "x1"), 3: ("z0", "y0", "x0", "z1", "y1", "x1")}
@@ -51,7 +52,8 @@ def evidence(run: LabelRun, progress: Progress) -> Cases:
     """
     explainer = Explainer(run.bundle)
     answers = run.shown.answers
-    typical, worst = _typical(answers), _worst(answers)
+    typical, errors = _typical(answers), _worst(answers, run.shown.groups)
+    worst = [row for rows in errors.values() for row in rows]
     boxed = _boxed(run, len(explainer.bundle.input_shape) - 1)
     rows = list(dict.fromkeys([*typical, *worst, *boxed]))
     images = _images(run, rows)
@@ -70,8 +72,7 @@ def evidence(run: LabelRun, progress: Progress) -> Cases:
         ),
         Gallery("Typical cases: correct, with median confidence", _cases(run, typical, found, names)),
     ]
-    if worst:
-        blocks.append(Gallery("Most confident errors", _cases(run, worst, found, names)))
+    blocks += [Gallery(title, _cases(run, rows, found, names)) for title, rows in errors.items() if rows]
     checks = list(_checks(explainer, run, found, boxed))
     blocks += [Table("Can these maps be trusted?", ("check", "result", "reference"), tuple(checks), wordy=True)]
     return Cases(tuple(blocks), made=bool(found), validated=bool(checks))
@@ -98,10 +99,20 @@ def _typical(answers: Outcomes) -> list[int]:
     return chosen[:TYPICAL]
 
 
-def _worst(answers: Outcomes) -> list[int]:
-    wrong = np.flatnonzero(~answers.right)
-    order = np.argsort(-_errors(answers)[wrong], kind="stable")
-    return [int(row) for row in wrong[order][:WORST]]
+def _worst(answers: Outcomes, groups: npt.NDArray[Any] | None) -> dict[str, list[int]]:
+    """The most confident errors, one for each patient; of two labels misses and false alarms apart."""
+    wrong, errors = ~answers.right, _errors(answers)
+    kinds = {"Most confident errors": wrong}
+    if TASKS[answers.task].paired:
+        present = answers.truth[:, 0]
+        kinds = {"Most confident misses": wrong & present, "Most confident false alarms": wrong & ~present}
+    of_case = make_clusters(answers.truth, groups).of_case
+    found = {}
+    for title, rows in kinds.items():
+        ranked = np.flatnonzero(rows)[np.argsort(-errors[rows], kind="stable")]
+        firsts = np.unique(of_case[ranked], return_index=True)[1]
+        found[title] = ranked[np.sort(firsts)][: WORST // len(kinds)].tolist()
+    return found
 
 
 def _table(run: LabelRun) -> pd.DataFrame:
