@@ -25,13 +25,11 @@ from hounsfield.explanation import (
     randomised,
     similarity,
 )
-from hounsfield.images.image import Image
-from hounsfield.inference import BadImage
-from hounsfield.inference.labels import run as run_engine
+from hounsfield.inference.views import run as run_engine
 from hounsfield.progress import Progress
 from hounsfield.reports.base import Cases
 from hounsfield.reports.overlays import pair_of_pictures
-from hounsfield.reports.sections.cases import run_images
+from hounsfield.reports.sections.cases import explained
 from hounsfield.reports.sections.content import Block, Case, Gallery, Paragraph, Table, interval, number
 from hounsfield.runs import LabelRun
 from hounsfield.tasks import TASKS
@@ -56,13 +54,12 @@ def evidence(run: LabelRun, progress: Progress) -> Cases:
     worst = [row for rows in errors.values() for row in rows]
     boxed = _boxed(run, len(explainer.bundle.input_shape) - 1)
     rows = list(dict.fromkeys([*typical, *worst, *boxed]))
-    images = _images(run, rows)
+    samples = [str(reference) for reference in _table(run)["image"].iloc[rows]]
     found: dict[int, Explanation] = {}
-    for done, (row, image) in enumerate(images.items(), start=1):
-        result = explainer.explain_image(image)
-        if not isinstance(result, BadImage):
+    for done, (row, result) in enumerate(zip(rows, explained(run, explainer, samples), strict=True), start=1):
+        if result is not None:
             found[row] = result
-        progress(TASK, done, len(images))
+        progress(TASK, done, len(rows))
     names = {row: f"Image {number}" for number, row in enumerate([*typical, *worst], start=1)}
     blocks: list[Block] = [
         Paragraph(
@@ -122,13 +119,6 @@ def _table(run: LabelRun) -> pd.DataFrame:
     return rows[kept].reset_index(drop=True)
 
 
-def _images(run: LabelRun, rows: list[int]) -> dict[int, Image]:
-    """The images of some rows, read from the run's data; unreadable ones are left out."""
-    references = [str(reference) for reference in _table(run)["image"].iloc[rows]]
-    found = run_images(run, references)
-    return {row: image for row, image in zip(rows, found, strict=True) if image is not None}
-
-
 def _cases(run: LabelRun, rows: list[int], found: dict[int, Explanation], names: dict[int, str]) -> tuple[Case, ...]:
     table, right = _table(run), run.shown.answers.right
     cases = []
@@ -141,6 +131,7 @@ def _cases(run: LabelRun, rows: list[int], found: dict[int, Explanation], names:
             text if isinstance(text := table[name].iloc[row], str) else "none" for name in ("label", "prediction")
         )
         caption = f"truth: {truth}; predicted: {predicted}, p({explanation.label}) = {explanation.probability:.3f}"
+        caption += explanation.of_several
         cases.append(Case(names[row], original, overlay, caption, bool(right[row])))
     return tuple(cases)
 
