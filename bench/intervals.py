@@ -1,10 +1,13 @@
 """Do the intervals of `evaluate` cover the truth as often as they say, and what do they cost?
 
     python bench/intervals.py coverage [--draws 500] [--replicates 400]
+    python bench/intervals.py small [--draws 1000]
     python bench/intervals.py speed
 
 Coverage: cohorts are drawn from a population whose every metric is known (from a million cases drawn the same way),
 and the share of draws whose 95 % interval holds the true value is printed, a row a metric and a column a design.
+Small: 100 and 500 cases, also three images a patient that are nearly alike, with calibration slope and intercept, net
+benefit and the macro AUC of three classes; figures that come with a note on too few patients are counted apart.
 """
 
 from __future__ import annotations
@@ -17,7 +20,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from hounsfield.evaluation import METRICS, evaluate
+from hounsfield.evaluation.calibration import calibration_line
+from hounsfield.evaluation.classification import LEAST_PATIENTS
+from hounsfield.evaluation.delong import auc_estimate
+from hounsfield.evaluation.intervals import make_clusters
 from hounsfield.evaluation.metrics import calibration_bins
+from hounsfield.evaluation.operating import decision_curve
 
 SEPARATION = 1.8  # of the two normal distributions: AUC about .90
 POPULATION = 1_000_000
@@ -31,6 +39,7 @@ class Design:
     prevalence: float
     per_patient: int = 1
     sampling: str = "cohort"
+    share: float = 0.5  # of the variance that lies between patients, where they have several cases
 
     def __str__(self) -> str:
         shape = f"{self.cases}, {self.prevalence:g}"
@@ -67,7 +76,7 @@ def draw(design: Design, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarr
         sick = rng.random(patients) < design.prevalence
     truth = sick[of_case]
     shared = rng.normal(size=patients)[of_case]
-    share = 0.5 if design.per_patient > 1 else 0.0  # of the variance lies between patients
+    share = design.share if design.per_patient > 1 else 0.0
     signal = np.sqrt(share) * shared + np.sqrt(1 - share) * rng.normal(size=design.cases) + SEPARATION * truth
     odds = np.log(design.prevalence / (1 - design.prevalence))
     logit = SEPARATION * signal - SEPARATION**2 / 2 + odds  # the true log odds
@@ -106,6 +115,81 @@ def coverage(draws: int, replicates: int, designs: list[Design]) -> None:
         print(f"| {name} | " + " | ".join(row) + " |")
 
 
+SMALL = [
+    Design(cases, prevalence, per_patient, share=0.8)
+    for cases in (100, 500)
+    for prevalence in (0.1, 0.5)
+    for per_patient in (1, 3)
+]
+BENEFIT_AT = 0.2
+
+
+def further(truth: np.ndarray, score: np.ndarray, groups: np.ndarray | None) -> dict[str, tuple[float, ...]]:
+    """Value, both ends and whether it is told to be unreliable, of what `evaluate` does not give."""
+    line = calibration_line(truth, score, groups=groups)
+    curve = decision_curve(truth, score, [BENEFIT_AT], groups=groups)
+    return {
+        "calibration slope": (line.slope, *line.slope_interval, bool(line.note)),
+        "calibration intercept": (line.intercept, *line.intercept_interval, bool(line.note)),
+        "net benefit at .2": (curve.model[0], curve.low[0], curve.high[0], False),
+    }
+
+
+def three_classes(design: Design, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The same with a third class half as frequent as the rarer one; signal lies in two directions."""
+    patients = design.cases // design.per_patient
+    of_case = np.repeat(np.arange(patients), design.per_patient)
+    shares = np.array([1 - 1.5 * design.prevalence, design.prevalence, 0.5 * design.prevalence])
+    kind = rng.choice(3, size=patients, p=shares)[of_case]
+    share = design.share if design.per_patient > 1 else 0.0
+    shared = rng.normal(size=(patients, 3))[of_case]
+    logits = np.sqrt(share) * shared + np.sqrt(1 - share) * rng.normal(size=(len(of_case), 3))
+    logits[np.arange(len(kind)), kind] += SEPARATION
+    return kind, np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True), of_case
+
+
+def small(draws: int, replicates: int, designs: list[Design]) -> None:
+    """Coverage of what is not told to be unreliable, and the share that is."""
+    table: dict[str, list[str]] = {}
+    for design in designs:
+        truth, score, _ = draw(Design(POPULATION, design.prevalence, 1), np.random.default_rng(99))
+        known = truth_of(design) | {name: found[0] for name, found in further(truth, score, None).items()}
+        kind, scores, _ = three_classes(Design(POPULATION, design.prevalence), np.random.default_rng(98))
+        known["macro AUC"] = float(np.mean([METRICS["auc"](kind == column, scores[:, column]) for column in range(3)]))
+        held: dict[str, list[tuple[bool, bool]]] = {}
+        rng = np.random.default_rng(8)
+        while len(held.get("brier", ())) < draws:
+            truth, score, patients = draw(design, rng)
+            kind, scores, of_kind = three_classes(design, rng)
+            if truth.all() or not truth.any() or len(np.unique(kind)) < 3:
+                continue
+            groups = patients if design.per_patient > 1 else None
+            options = {"num_replicates": replicates, "groups": groups}
+            found = evaluate(truth, score, labels=("no", "yes"), task="binary", **options)
+            rows = {
+                name: (each.value, each.low, each.high, each.note.startswith("unreliable"))
+                for name, each in found.items()
+            }
+            clusters = make_clusters(kind[:, None] == np.arange(3), of_kind if groups is not None else None)
+            value, ends = auc_estimate(kind[:, None] == np.arange(3), scores, clusters)
+            fewest = min(len(np.unique(of_kind[kind == column])) for column in range(3))
+            rows["macro AUC"] = (value, *ends, fewest < LEAST_PATIENTS)
+            rows |= further(truth, score, groups)
+            for name, (value, low, high, unreliable) in rows.items():
+                told = bool(unreliable) or not np.isfinite([value, low, high]).all()
+                held.setdefault(name, []).append((told, bool(low <= known[name] <= high)))
+        for name, each in held.items():
+            told, holds = np.array(each).T
+            cell = f"{100 * holds[~told].mean():.1f}" if (~told).mean() >= 0.5 else f"unreliable in {told.mean():.0%}"
+            table.setdefault(name, []).append(cell)
+    print("| metric | " + " | ".join(map(str, designs)) + " |")
+    print("| --- |" + " ---: |" * len(designs))
+    for name, row in table.items():
+        print(f"| {name} | " + " | ".join(row) + " |")
+    cells = [cell for row in table.values() for cell in row]
+    print(f"unreliable: {sum('un' in cell for cell in cells)} of {len(cells)} cells")
+
+
 def speed() -> None:
     rng = np.random.default_rng(0)
     for cases in (1_000, 10_000, 100_000):
@@ -119,13 +203,16 @@ def speed() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("question", choices=["coverage", "speed"])
+    parser.add_argument("question", choices=["coverage", "small", "speed"])
     parser.add_argument("--draws", type=int, default=500)
     parser.add_argument("--replicates", type=int, default=400)
     parser.add_argument("--designs", type=int, nargs="*", default=list(range(len(DESIGNS))))
     options = parser.parse_args()
     if options.question == "speed":
         speed()
+    elif options.question == "small":
+        chosen = options.designs if len(options.designs) < len(DESIGNS) else range(len(SMALL))
+        small(options.draws, options.replicates, [SMALL[index] for index in chosen])
     else:
         coverage(options.draws, options.replicates, [DESIGNS[index] for index in options.designs])
 

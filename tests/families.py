@@ -86,6 +86,22 @@ def write_masks(folder: Path) -> Path:
     return folder
 
 
+def write_views(folder: Path) -> Path:
+    """Two to four images of each study; half of the studies have a bright disc in one of them."""
+    generator, rows = np.random.default_rng(3), []
+    for number in range(NUM_PATIENTS):
+        count = 2 + number % 3
+        chosen = int(generator.integers(count)) if number % 2 else None
+        for view in range(count):
+            image, name = _noise(generator), f"p{number:02}_v{view}.png"
+            if view == chosen:
+                cv2.circle(image, tuple(generator.integers(9, SIDE - 9, 2).tolist()), 6, 220, -1)
+            cv2.imwrite(str(folder / name), image)
+            rows.append((name, "finding" if number % 2 else "clear", f"P{number:02}", f"study{number:02}"))
+    pd.DataFrame(rows, columns=["image", "label", "patient", "study"]).to_csv(folder / "labels.csv", index=False)
+    return folder
+
+
 # Family -> writes its toy cohort into an empty folder, and gives DATA.
 TOYS: dict[Family, Callable[[Path], Path]] = {
     "labels": write_labels,

@@ -238,7 +238,7 @@ def test_figures_of_groups_equal_scikit_learn() -> None:
         decided = answers.decisions[group.rows, 0]
         assert report.figures["auc"].value == pytest.approx(reference.roc_auc_score(truth, scores), abs=1e-12)
         assert report.figures["specificity"].value == pytest.approx(reference.recall_score(~truth, ~decided), abs=1e-12)
-        assert report.figures["calibration"].value == pytest.approx(float(np.mean(scores - truth)), abs=1e-12)
+        assert report.figures["calibration"].value == pytest.approx(float(np.mean(truth - scores)), abs=1e-12)
         for estimate in report.figures.values():
             assert estimate.low <= estimate.value <= estimate.high
 

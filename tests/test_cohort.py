@@ -192,8 +192,8 @@ def test_a_sample_has_a_key_of_its_own():
     table = cohort.table.assign(sample=["left", "right", "other"])
     named = dataclasses.replace(cohort, table=table)
     assert named.subset([2, 0]).table["sample"].tolist() == ["other", "left"]
-    with pytest.raises(CohortError, match="several rows for the sample 'left'"):
-        dataclasses.replace(cohort, table=table.assign(sample=["left", "left", "other"]))
+    with pytest.raises(CohortError, match=r"several rows for the image '0\.png' of the sample 'left'"):
+        dataclasses.replace(cohort, table=table.assign(sample="left", image="0.png", label="a"))
 
 
 def test_references_of_rows_are_paths_or_places():

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import typer
+from scipy import stats
 from sklearn import metrics as reference
 from typer.testing import CliRunner
 
@@ -259,7 +260,11 @@ def test_a_rule_without_its_target_is_refused() -> None:
 def test_net_benefit_by_hand() -> None:
     truth = np.array([True, True, False, False, False])
     curve = decision_curve(truth, np.array([0.9, 0.3, 0.6, 0.2, 0.1]), [0.5, 0.2])
-    assert curve.model == pytest.approx([1 / 5 - 1 / 5, 2 / 5 - 2 / 5 * 0.25])
+    # A score of .2 is not above .2, as everywhere else.
+    assert curve.model == pytest.approx([1 / 5 - 1 / 5, 2 / 5 - 1 / 5 * 0.25])
+    gains = np.array([1, 1, -0.25, 0, 0])
+    half = stats.t.ppf(0.975, 4) * gains.std(ddof=1) / np.sqrt(5)
+    assert (curve.low[1], curve.high[1]) == pytest.approx((gains.mean() - half, gains.mean() + half))
     assert curve.everyone == pytest.approx([2 / 5 - 3 / 5, 2 / 5 - 3 / 5 * 0.25])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from families import hounsfield
 from hounsfield.cohorts import TARGETS, Cohort, MaskStore, assign_splits, load_cohort, read_mask
 from hounsfield.errors import CohortError
 from hounsfield.masks import IGNORE
@@ -435,6 +437,30 @@ def test_an_ignore_label_of_nnunet_is_not_known(tmp_path: Path) -> None:
     assert cohort.labels == ("organ",)
     assert set(np.unique(masks_of(cohort)[0])) == {0, 1, IGNORE}
     assert "What the masks call ignore is not known" in notes(cohort)
+
+
+def test_inspect_tells_labels_and_volumes_first_and_draws_outlines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = volumes(tmp_path / "data", names={"background": 0, "liver": 1, "lesion": 2})
+    write_volume(folder / "labelsTr" / "case_00.nii.gz", np.zeros(SHAPE, np.uint8))
+    monkeypatch.chdir(tmp_path)
+    assert hounsfield(monkeypatch, "inspect", folder, "-o", "page", "--no-cost") == 0
+    told = capsys.readouterr().out
+    assert "Masks" in told
+    # 2 slices of 5 rows and 2 to 5 columns, of voxels of a cubic millimetre.
+    cohort = load_cohort(folder)
+    sizes = np.sort([int((label_map(number) == 1).sum()) / 1000 for number in range(1, 6)])
+    assert re.search(rf"liver\W+5\W+.*{np.median(sizes):.3g}", told)
+    assert "1 images have nothing marked." in told
+    content = json.loads((tmp_path / "page" / "inspection.json").read_text())["fingerprint"]["masks"]
+    assert content["images"] == {"liver": 5, "lesion": 5}
+    assert (content["unit"], content["negatives"]) == ("ml", 1)
+    assert content["sizes"]["liver"]["median"] == pytest.approx(np.median(sizes))
+    page = (tmp_path / "page" / "inspection.html").read_text()
+    assert "lesion (ml)" in page
+    assert "■" in page
+    assert cohort.notes[1] in page
 
 
 def test_what_has_no_partner_is_said(tmp_path: Path) -> None:

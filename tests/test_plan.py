@@ -41,7 +41,7 @@ def test_the_file_is_plain_yaml_with_each_reason_above_its_field() -> None:
     assert "# because\nwidth: 8\n" in text
     values = yaml.safe_load(text)
     assert values["labels"] == ["0", "1"]
-    assert values["pipeline"]["steps"][0] == {"name": "to_channels", "channels": 1}
+    assert values["pipeline"]["steps"][0] == {"name": "to_channels", "channels": 1, "separate": False}
     assert "reasons" not in values
 
 

@@ -34,6 +34,7 @@ from hounsfield.reports.sections.groups import robustness_section, subgroup_sect
 from hounsfield.reports.sections.guidelines import CLAIM, TRIPOD_AI
 from hounsfield.reports.sections.operating import operating_section
 from hounsfield.reports.sections.privacy import Scrubber
+from hounsfield.reports.sections.summary import limitations
 from hounsfield.reports.svg import svg_of
 from hounsfield.reports.table import PAGES
 from hounsfield.runs import LabelRun, RunRecord, read_run
@@ -177,6 +178,18 @@ def test_the_page_is_whole_and_needs_nothing_else(written: Report, page: Page) -
     assert written.page.stat().st_size < 5e6
 
 
+def test_the_first_screen_warns_of_miscalibration_and_has_prevalence(written: Report, page: Page) -> None:
+    record = read_run(written.page.parent)
+    assert f"Prevalence {record.answers.truth.mean():.3f}" in page.text
+    for title in ("PPV", "NPV"):
+        assert title in page.text.split("Do not take these figures at their word")[0]
+    (caution,) = record.cautions
+    assert "Probabilities of 'opacity' are" in caution
+    assert written.sections[0].blocks[0].text == caution
+    assert caution in limitations(record, PAGES["labels"])
+    assert record.verdicts[0].text() in written.card.read_text(encoding="utf-8").replace("\\", "")
+
+
 def test_every_drawing_has_its_table(written: Report) -> None:
     drawings = 0
     for section in written.sections:
@@ -199,7 +212,7 @@ def test_figures_are_those_of_the_run(written: Report, page: Page) -> None:
         found = metrics[name]
         assert f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})" in page.text
     sensitivity = metrics["sensitivity"]
-    assert f"Of 100 images with 'opacity' it detects {100 * sensitivity['value']:.0f} (" in page.text
+    assert f"Of 1,000 images with 'opacity' it misses {1000 * (1 - sensitivity['value']):.0f} (" in page.text
     record = read_run(written.page.parent)
     truth, scores = record.shown.answers.truth[:, 0], record.shown.answers.scores[:, 0]
     (table,) = [block for section in written.sections for block in section.blocks if "Thresholds" in block_title(block)]
@@ -221,19 +234,22 @@ def block_title(block: Any) -> str:
 
 def test_typical_and_worst_cases_are_shown_and_checked(written: Report) -> None:
     (evidence,) = [section for section in written.sections if section.identifier == "evidence"]
-    typical, worst = (block for block in evidence.blocks if block.kind == "cases")
+    typical, misses, alarms = (block for block in evidence.blocks if block.kind == "cases")
     assert all(case.right for case in typical.items)
-    assert not any(case.right for case in worst.items)
+    assert not any(case.right for case in (*misses.items, *alarms.items))
     assert typical.items
-    assert worst.items
-    assert all(case.overlay != case.original for case in (*typical.items, *worst.items))
+    assert all("truth: opacity; predicted: normal" in case.caption for case in misses.items)
+    assert all("truth: normal; predicted: opacity" in case.caption for case in alarms.items)
+    assert all(case.overlay != case.original for case in (*typical.items, *misses.items, *alarms.items))
     record = read_run(written.page.parent)
     answers = record.shown.answers
     error = np.abs(answers.truth - answers.scores)[:, 0]
     wrong = error[answers.truth[:, 0] != answers.decisions[:, 0]].max()
-    said = float(re.search(r"= ([\d.]+)", worst.items[0].caption)[1])
-    truth = "truth: opacity" in worst.items[0].caption
-    assert abs(truth - said) == pytest.approx(wrong, abs=1e-3)
+    said = [float(re.search(r"= ([\d.]+)", each.items[0].caption)[1]) for each in (misses, alarms)]
+    assert max(1 - said[0], said[1]) == pytest.approx(wrong, abs=1e-3)
+    images = record.table.loc[(record.table["split"] == "test") & (record.table["label"] != record.table["prediction"])]
+    for label, gallery in (("opacity", misses), ("normal", alarms)):
+        assert len(gallery.items) == min(4, images.loc[images["label"] == label, "patient"].nunique())
     (checks,) = [block for block in evidence.blocks if block.kind == "table"]
     assert [row[0].split()[0] for row in checks.rows] == ["Probability", "Probability", "Similarity"]
 

@@ -186,6 +186,7 @@ SETTINGS: dict[str, Callable[[], None]] = {
     "geometry.md": nothing,
     "inspect.md": nothing,
     "phantoms.md": nothing,
+    "segmentation-data.md": nothing,
 }
 
 # The same, of pages on what comes after training.

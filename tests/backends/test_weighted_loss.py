@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hounsfield.training.batches import Mixing, TrainingBatches
-from hounsfield.training.classifier import WeightedCrossentropy, validation_scores
+from hounsfield.training.classifier import WeightedCrossentropy, validation_scores, weighted_scores
 
 
 def example(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -67,3 +67,22 @@ def test_figures_of_an_epoch_are_of_known_targets() -> None:
     found = validation_scores(targets, predicted)
     assert found["val_loss"] == pytest.approx(-np.log([0.8, 0.6, 0.3]).mean(), rel=1e-5)
     assert found["val_accuracy"] == pytest.approx(2 / 3)
+
+
+def test_epochs_are_compared_by_the_weighted_loss() -> None:
+    truth, predicted = example(4)
+    weights = np.random.default_rng(5).integers(0, 3, truth.shape).astype(np.float32)
+    truth[weights == 0] = np.nan
+    beside = np.concatenate([np.nan_to_num(truth), weights], axis=1)
+    found = weighted_scores(weights)(truth, predicted)
+    # The loss of the training is a mean over rows and labels, that of the validation one over the weights.
+    wanted = float(WeightedCrossentropy()(beside, predicted)) * weights.size / weights.sum()
+    assert found["val_loss"] == pytest.approx(wanted, rel=1e-5)
+    assert found["val_accuracy"] == validation_scores(truth, predicted)["val_accuracy"]
+    # Of a rare label that weighs as much as its absence, an epoch that finds it is the better one.
+    rare = np.zeros((20, 1), np.float32)
+    rare[0] = 1
+    finds, says_no = np.where(rare, 0.9, 0.3), np.full((20, 1), 0.05)
+    balanced = weighted_scores(np.where(rare, 10, 10 / 19).astype(np.float32))
+    assert balanced(rare, finds)["val_loss"] < balanced(rare, says_no)["val_loss"]
+    assert validation_scores(rare, finds)["val_loss"] > validation_scores(rare, says_no)["val_loss"]

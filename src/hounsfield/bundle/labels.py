@@ -8,23 +8,27 @@ from typing import Any
 from hounsfield.bundle.base import Kept, Part
 from hounsfield.errors import BundleError, require
 from hounsfield.evaluation.uncertainty import Uncertainty
-from hounsfield.onnx_export.ends import OUTPUTS, Ends, classifier_ends
+from hounsfield.onnx_export.ends import ATTENTION, OUTPUTS, Ends, classifier_ends
 from hounsfield.tasks import TASKS, Task, num_outputs
 
 PARTS: tuple[Part, ...] = (Part("model.onnx"),)
 KEPT: type[Kept] = Uncertainty
-EXPORT_NOTE: str = ""
+EXPORT_NOTE: str = (
+    "A network whose images are judged together takes them one by one: settings.view_pooling of bundle.json says how "
+    "their features are joined before settings.head."
+)
 LAYERS: str | None = None
 
 
 def check(network: Any, labels: Sequence[str], task: Task) -> None:
     """Its outputs are those of the labels, and its features can be had; see ``Form``."""
-    outputs, expected = network.output_shape[-1], num_outputs(len(labels), task)
+    expected = num_outputs(len(labels), task)
     if not set(OUTPUTS) <= {layer.name for layer in network.layers}:
         raise BundleError(
             "The network has no layers 'features' and 'probabilities'. Build it with hounsfield.models.build, or name "
             "its pooled vector and its last layer so."
         )
+    outputs = network.get_layer("probabilities").output.shape[-1]
     if outputs != expected or (TASKS[task].paired and len(labels) != 2):
         raise BundleError(
             f"The network gives {outputs} probabilities, and the task is {task} with the labels {', '.join(labels)}: "
@@ -35,7 +39,8 @@ def check(network: Any, labels: Sequence[str], task: Task) -> None:
 def deployed(network: Any) -> Any:
     """A copy in float32 where layers compute in anything else; see ``Form``."""
     keras = require("keras", "saving a network")
-    plain = keras.Model(network.inputs[0], network.outputs[0], name=network.name)
+    outputs = network.outputs if len(network.outputs) > 1 else network.outputs[0]
+    plain = keras.Model(network.inputs[0], outputs, name=network.name)
     if all(layer.compute_dtype == "float32" for layer in network._flatten_layers(include_self=False)):
         return plain
     copy = keras.Model.from_config(_with_float32(plain.get_config()))
@@ -53,9 +58,9 @@ def ends(network: Any) -> list[tuple[Any, Ends]]:
     return [(network, classifier_ends(network))]
 
 
-def outputs(settings: Mapping[str, Any]) -> list[list[str]]:  # noqa: ARG001 - the same for every network
-    """Probabilities and features; see ``Form``."""
-    return [list(OUTPUTS)]
+def outputs(settings: Mapping[str, Any]) -> list[list[str]]:
+    """Probabilities and features, and the score of an image where attention joins several; see ``Form``."""
+    return [[*OUTPUTS, ATTENTION] if settings.get("view_pooling") == "attention" else list(OUTPUTS)]
 
 
 def _with_float32(config: Any) -> Any:

@@ -23,6 +23,6 @@ def verify(
 ) -> None:
     """Go through the chain of all accesses, and name the first record that was changed or removed."""
     from hounsfield.serving import audit
-    from hounsfield.serving.overview import open_reader
+    from hounsfield.serving.terminal import open_reader
 
     say(f"All {audit.verify(open_reader(folder)):,} records of the audit are as they were written.")

@@ -36,6 +36,17 @@ READING: dict[str, Any] = {
     "patient_pattern": Annotated[
         str | None, typer.Option(help="Regular expression that finds the patient in an image's path (first group).")
     ],
+    "channels": Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME,NAME…",
+            help="Channels of one image: columns of files, how file names end (t1,t2,flair), or volumes of each file.",
+        ),
+    ],
+    "sample_column": Annotated[
+        str | None,
+        typer.Option(help="Column that says which images are judged together as one sample; or 'folder'."),
+    ],
     "label_level": Annotated[
         int | None, typer.Option(min=1, help="Which folder of an image's path is its class, counted from 1.")
     ],

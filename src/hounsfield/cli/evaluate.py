@@ -199,11 +199,15 @@ def _print(found: Found, confidence: float) -> None:
 
 
 def _value(estimate: Estimate) -> str:
-    return f"{estimate.value:.3f}" if math.isfinite(estimate.value) else "undefined"
+    from hounsfield.evaluation.rounding import rounded
+
+    return rounded(estimate.value) if math.isfinite(estimate.value) else "undefined"
 
 
 def _interval(estimate: Estimate) -> str:
-    return f"{estimate.low:.3f} to {estimate.high:.3f}" if math.isfinite(estimate.low) else "–"
+    from hounsfield.evaluation.rounding import rounded
+
+    return f"{rounded(estimate.low)} to {rounded(estimate.high)}" if math.isfinite(estimate.low) else "–"
 
 
 def _write(found: Found, folder: Path) -> None:

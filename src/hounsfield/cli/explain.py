@@ -89,8 +89,9 @@ def _write(found: Explanation, folder: Path, name: str, maps: str) -> dict[str, 
 
     folder.mkdir(parents=True, exist_ok=True)
     picture = folder / f"{name}.png"
-    save_figure(overlay_figure(found, title=Path(found.image).name), picture)
+    save_figure(overlay_figure(found, title=f"{Path(found.image).name}{found.of_several}"), picture)
     row = {
+        **({"sample": found.prediction.image, "weight": round(found.view.weight, 6)} if found.view else {}),
         "image": found.image,
         "prediction": found.prediction.label,
         "label": found.label,

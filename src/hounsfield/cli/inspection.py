@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from hounsfield.cli.data_options import with_request
 if TYPE_CHECKING:
     from hounsfield.cohorts.audit import Audit
     from hounsfield.cohorts.box_figures import BoxFigures
+    from hounsfield.cohorts.mask_figures import MaskFigures
     from hounsfield.cohorts.request import DataRequest
     from hounsfield.cohorts.scan import Scan
     from hounsfield.plans.costs import Cost
@@ -143,6 +145,8 @@ def _print(found: Audit) -> None:
     out.print(balance)
     if figures.boxes is not None:
         _print_boxes(figures.boxes)
+    if figures.masks is not None:
+        _print_masks(figures.masks)
     for finding in found.findings:
         out.print(f"{finding.severity}: {finding.title}. {finding.text}")
     for reference, reason in figures.bad[:NUM_NAMED]:
@@ -173,6 +177,32 @@ def _print_boxes(boxes: BoxFigures) -> None:
         f"Objects per image: {each.minimum:g} to {each.maximum:g}, median {each.median:g}; {boxes.negatives:,} images "
         "have none."
     )
+
+
+def _print_masks(masks: MaskFigures) -> None:
+    from rich.table import Table
+
+    from hounsfield.cli.console import out
+
+    labels = Table("label", "images", f"{masks.unit} (5–95 %)", "median", "share of the image", title="Masks")
+    labels.title_justify = "left"
+    for label, sizes in masks.sizes.items():
+        low, middle, high = (_size(value) for value in (sizes.low, sizes.median, sizes.high))
+        labels.add_row(label, f"{masks.images[label]:,}", f"{low} to {high}", middle, f"{masks.shares[label]:.2g}")
+    out.print(labels)
+    said = [f"{masks.negatives:,} images have nothing marked."]
+    if masks.overlapping:
+        said.append("Labels overlap.")
+    if masks.ignored:
+        said.append(f"{masks.ignored:.1%} of all pixels are unlabelled.")
+    if masks.moved:
+        said.append(f"{masks.moved:,} masks lie on another grid than their image.")
+    out.print(" ".join(said))
+
+
+def _size(value: float) -> str:
+    """A volume in the digits that matter."""
+    return "–" if math.isnan(value) else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _print_costs(costs: tuple[Cost, ...]) -> None:

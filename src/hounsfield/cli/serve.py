@@ -85,7 +85,7 @@ def _models(runs: list[Path]) -> list[dict[str, Any]]:
 
 
 def _status(folder: Path, as_json: bool) -> None:
-    from hounsfield.serving.overview import read_overview
+    from hounsfield.serving.terminal import read_overview
 
     overview = read_overview(folder)
     if as_json:
@@ -98,7 +98,7 @@ def _status(folder: Path, as_json: bool) -> None:
 
 
 def _retry(folder: Path) -> None:
-    from hounsfield.serving.overview import release_laid_aside
+    from hounsfield.serving.terminal import release_laid_aside
 
     say(f"{release_laid_aside(folder):,} are tried again.")
 

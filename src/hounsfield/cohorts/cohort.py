@@ -26,6 +26,7 @@ from hounsfield.cohorts.masks import Masks
 from hounsfield.cohorts.targets import TARGETS
 from hounsfield.cohorts.targets.boxes import box_counts, known_boxes
 from hounsfield.cohorts.targets.labels import SEPARATOR, SPLITS, UNKNOWN
+from hounsfield.cohorts.views import check_views
 from hounsfield.errors import CohortError, ImageError
 from hounsfield.images.image import Image
 from hounsfield.images.reference import Reference
@@ -56,13 +57,14 @@ class Cohort:
     """Samples with their labels, patients and splits; immutable, so that every step sees the same rows.
 
     Attributes:
-        table: one row per sample under a RangeIndex. Columns: ``sample`` (its key, distinct in each row; made of
-            ``image`` where it is not given), ``image`` (the text of its reference), ``label`` (multi-label: labels with
-            ``;`` between them, empty for none; detection and segmentation: what is marked likewise), ``patient``
-            (missing where unknown), ``split`` (``train``, ``validation``, ``test`` or missing), ``unknown_labels``
-            (only of a multi-label task, and only where there are such: the labels of which it is not known whether
-            they hold, joined likewise), ``mask`` (only of segmentation: where the mask lies, for people), then any
-            attribute columns.
+        table: one row per image under a RangeIndex. Columns: ``sample`` (the key of what is judged as one: distinct in
+            each row, and made of ``image`` where it is not given; images with the same key are the views of one sample
+            and have one label, patient and split), ``image`` (the text of its reference), ``label`` (multi-label:
+            labels with ``;`` between them, empty for none; detection and segmentation: what is marked likewise),
+            ``patient`` (missing where unknown), ``split`` (``train``, ``validation``, ``test`` or missing),
+            ``unknown_labels`` (only of a multi-label task, and only where there are such: the labels of which it is
+            not known whether they hold, joined likewise), ``mask`` (only of segmentation: where the mask lies, for
+            people), then any attribute columns.
         task: what is predicted; see ``tasks.TASKS``.
         labels: every label in class order; of a binary task (negative, positive).
         source: reads the references.
@@ -70,10 +72,12 @@ class Cohort:
         name: a short name for titles and folders.
         notes: what was detected, decided or left out, in plain words.
         box_table: of a detection cohort, one row per box; see ``cohorts.box_table``. ``None`` for every other task.
-        places: sample → where its image lies, for images that are not whole files: rows of an array, volumes or frames
-            of a file. Every other sample's ``image`` is its path.
+        places: ``image`` → where it lies, for images that are not whole files: rows of an array, volumes or frames of
+            a file, several files that are the channels of one image. Every other ``image`` is a path.
         masks: of a segmentation cohort, where its masks come from; ``cohorts.read_mask`` reads one. ``None`` for every
             other task.
+        sample_column: what ``sample`` is called in the data.
+        channels: the names of the channels, where images are put together of several files or volumes.
 
     Raises:
         CohortError: a column is missing, a key occurs twice, a label is not among ``labels``, or a box is not valid.
@@ -89,6 +93,8 @@ class Cohort:
     box_table: pd.DataFrame | None = None
     places: Mapping[str, Reference] = field(default_factory=dict)
     masks: Masks | None = None
+    sample_column: str = "sample"
+    channels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         missing = [column for column in REQUIRED_COLUMNS if column not in self.table.columns]
@@ -100,12 +106,12 @@ class Cohort:
         if "sample" not in self.table.columns:
             named = self.table.assign(sample=self.table["image"])
             object.__setattr__(self, "table", named[["sample", *self.table.columns]])
-        if not self.table["sample"].is_unique:
-            first = self.table["sample"][self.table["sample"].duplicated()].iloc[0]
-            raise CohortError(
-                f"The cohort '{self.name}' has several rows for the sample '{first}': expected one row per sample. "
-                "Merge these rows, or give each its own key in the column 'sample'."
-            )
+        elif not pd.api.types.is_string_dtype(self.table["sample"]) or self.table["sample"].isna().any():
+            # Numbers that name samples are names; an image without any is a sample by itself.
+            given = self.table["sample"]
+            keys = given.astype(object).where(given.notna(), self.table["image"]).astype(str)
+            object.__setattr__(self, "table", self.table.assign(sample=keys))
+        check_views(self.table, self.name)
         TARGETS[self.family].check(self)
 
     def __len__(self) -> int:
@@ -125,6 +131,23 @@ class Cohort:
     def multi_label(self) -> bool:
         """Whether an image may have several labels, or none."""
         return TASKS[self.task].multi_label
+
+    @functools.cached_property
+    def has_views(self) -> bool:
+        """Whether samples have several images, which are judged together."""
+        return not self.table["sample"].is_unique
+
+    def samples(self, rows: npt.ArrayLike | None = None) -> npt.NDArray[np.int64]:
+        """The first row of each sample among some rows, ascending; among all rows by default.
+
+        What is known of a sample stands in each of its rows, so these stand for the samples.
+        """
+        numbers = np.arange(len(self)) if rows is None else np.unique(self._numbers(rows))
+        return np.asarray(numbers[np.unique(self._sample_numbers[numbers], return_index=True)[1]])
+
+    def views(self, row: int) -> npt.NDArray[np.int64]:
+        """The rows of all images of the sample of one row."""
+        return np.asarray(self._views[int(self._sample_numbers[row])])
 
     @property
     def overlapping(self) -> bool:
@@ -148,8 +171,7 @@ class Cohort:
     def references(self, rows: npt.ArrayLike | None = None) -> list[Reference]:
         """Where the images of some rows lie, in the order given; of all rows by default."""
         table = self.table if rows is None else self.table.iloc[self._numbers(rows)]
-        pairs = zip(table["sample"], table["image"], strict=True)
-        return [self.places.get(sample) or Reference(str(image)) for sample, image in pairs]
+        return [self.places.get(image) or Reference(str(image)) for image in table["image"]]
 
     def read(self, row: int) -> Image:
         """The image of one row.
@@ -240,6 +262,16 @@ class Cohort:
     def _numbers(rows: npt.ArrayLike) -> npt.NDArray[np.int64]:
         chosen = np.asarray(rows)
         return np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
+
+    @functools.cached_property
+    def _sample_numbers(self) -> npt.NDArray[np.int64]:
+        return np.asarray(pd.factorize(self.table["sample"])[0], np.int64)
+
+    @functools.cached_property
+    def _views(self) -> list[npt.NDArray[np.int64]]:
+        numbers = self._sample_numbers
+        ends = np.cumsum(np.bincount(numbers))[:-1]
+        return np.split(np.argsort(numbers, kind="stable"), ends)
 
     @functools.cached_property
     def _boxes_by_image(self) -> dict[str, box_tables.ImageBoxes]:

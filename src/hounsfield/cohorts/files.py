@@ -68,6 +68,8 @@ class FileSource:
 
     def _files_of(self, reference: Reference) -> list[str]:
         """The files of a volume: those that are known, or else those right in its folder; else the path itself."""
+        if reference.several:
+            return [file for part in reference.parts() for file in self._files_of(part)]
         path = full_path(self.root, reference.path)
         if reference.path in self.series:
             return [full_path(self.root, name) for name in self.series[reference.path]]
@@ -104,8 +106,8 @@ class FileSource:
 
 def typed_places(images: Iterable[str], root: Path) -> dict[str, Reference]:
     """Text → reference of the images that a table names as ``PATH[N]``."""
-    typed = {image: Reference.parse(image, root) for image in images if image.endswith("]")}
-    return {image: reference for image, reference in typed.items() if reference.path != image}
+    typed = {image: Reference.parse(image, root) for image in images if image.endswith("]") or "}" in image}
+    return {image: reference for image, reference in typed.items() if reference.several or reference.path != image}
 
 
 def full_path(root: str | os.PathLike[str], reference: str) -> str:

@@ -62,10 +62,14 @@ class Fingerprint:
         labels: in class order.
         num_images: rows of the table.
         num_readable: rows whose image could be read.
+        num_samples: of images that are judged together; as many as rows where each is judged by itself.
+        most_views: images of the largest sample.
+        channel_names: of images that are put together of several files or volumes.
+        num_resampled: images of which a channel was brought onto the grid of the first.
         num_patients: distinct patients, ``None`` where no row names one.
         num_studies: distinct studies, ``None`` where no header names one.
         splits: split → rows; rows without a split are under ``unassigned``.
-        balance: split → label → rows; a row with several labels counts under each.
+        balance: split → label → samples; one with several labels counts under each.
         rank: 2 or 3, of most images.
         ranks: rank → images.
         shapes: spatial shape → images, most frequent first.
@@ -138,6 +142,10 @@ class Fingerprint:
     masks: MaskFigures | None = None
     turned: Sizes | None = None
     lungs: LungFigures | None = None
+    num_samples: int = 0
+    most_views: int = 1
+    channel_names: tuple[str, ...] = ()
+    num_resampled: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: shapes are written ``rows×columns``, NaN becomes ``None``."""
@@ -160,9 +168,10 @@ def fingerprint(cohort: Cohort, *, scanned: Scan | None = None, progress: Progre
     table = scanned.table[scanned.readable]
     if table.empty:
         raise CohortError(_nothing_readable(cohort, scanned))
+    samples = cohort.samples()
     counts: dict[str, Any] = {
         "splits": _split_counts(cohort),
-        "balance": TARGETS[cohort.family].balance(cohort),
+        "balance": TARGETS[cohort.family].balance(cohort.subset(samples) if cohort.has_views else cohort),
         "ranks": _counts(table["shape"].map(len)),
         "shapes": _counts(table["shape"]),
         "orientations": _counts(table["orientation"]),
@@ -190,6 +199,10 @@ def fingerprint(cohort: Cohort, *, scanned: Scan | None = None, progress: Progre
         masks=mask_figures(cohort),
         turned=_turned(table[table["orientation"].notna() & (table["shape"].map(len) == 3)], "shape"),
         lungs=_lungs(table),
+        num_samples=len(samples),
+        channel_names=cohort.channels,
+        num_resampled=int(table["resampled"].sum()),
+        most_views=int(cohort.table["sample"].value_counts().max()),
         **counts,
         **_geometry(table, next(iter(counts["ranks"]))),
         **_distributions(table),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from hounsfield.cohorts.cohort import SPLITS, Cohort
 from hounsfield.cohorts.distribution import Distribution
@@ -21,7 +22,7 @@ class MaskFigures:
     Attributes:
         images: label → images in which it is marked.
         counts: split → label → images in which it is marked; rows without a split are under ``unassigned``.
-        unit: of ``sizes``: ml, mm², or pixels or voxels where some image has no spacing.
+        unit: of ``sizes``: ml, mm², or pixels where some image has no spacing.
         sizes: label → how much of it there is in an image that has any.
         shares: label → the share of such an image that it takes, the median.
         negatives: images in which nothing is marked.
@@ -46,12 +47,9 @@ def mask_figures(cohort: Cohort) -> MaskFigures | None:
     if cohort.masks is None:
         return None
     facts = [cohort.masks.facts[str(sample)] for sample in cohort.table["sample"]]
-    counts = mask_counts(cohort)
+    counts, (sizes, unit) = mask_counts(cohort), mask_sizes(cohort)
     splits = assigned_splits(cohort).to_numpy()
     pixels = np.array([max(each.pixels, 1) for each in facts], np.float64)
-    known = all(each.spacing for each in facts)
-    rank = len(facts[0].spacing) if known and facts else 3
-    scales = np.array([pixel_volume(each.spacing) if known else 1.0 for each in facts])
     present = [column > 0 for column in counts.T]
     return MaskFigures(
         images=dict(zip(cohort.labels, (counts > 0).sum(axis=0).tolist(), strict=True)),
@@ -60,11 +58,8 @@ def mask_figures(cohort: Cohort) -> MaskFigures | None:
             for split in (*SPLITS, UNASSIGNED)
             if (splits == split).any()
         },
-        unit=size_unit(rank, facts[0].spacing if known and facts else None),
-        sizes={
-            label: Distribution.of((counts[:, index] * scales)[present[index]])
-            for index, label in enumerate(cohort.labels)
-        },
+        unit=unit,
+        sizes={label: Distribution.of(sizes[:, index][present[index]]) for index, label in enumerate(cohort.labels)},
         shares={
             label: float(np.median((counts[:, index] / pixels)[present[index]])) if present[index].any() else 0.0
             for index, label in enumerate(cohort.labels)
@@ -74,6 +69,16 @@ def mask_figures(cohort: Cohort) -> MaskFigures | None:
         ignored=_ignored(cohort, facts),
         moved=sum(each.moved for each in facts),
     )
+
+
+def mask_sizes(cohort: Cohort) -> tuple[npt.NDArray[np.float64], str]:
+    """How much of each label each image has, (rows, labels), and in which unit: see ``masks.label_sizes``."""
+    facts = [masks_of(cohort).facts[str(sample)] for sample in cohort.table["sample"]]
+    counts = mask_counts(cohort).astype(np.float64)
+    if not facts or not all(each.spacing for each in facts):
+        return counts, "pixels"
+    scales = np.array([pixel_volume(each.spacing) for each in facts])
+    return counts * scales[:, np.newaxis], size_unit(len(facts[0].spacing), facts[0].spacing)
 
 
 def _ignored(cohort: Cohort, facts: list[MaskFacts]) -> float:

@@ -13,6 +13,8 @@ from hounsfield.tasks import Task
 
 # At most this share of the images may be absent or unreadable; they are left out.
 MAX_BAD_FRACTION = 0.05
+# The word for --sample-column that means the folder of each image.
+FOLDER = "folder"
 # So many examples are named in a message.
 NUM_NAMED = 5
 
@@ -29,6 +31,8 @@ class Options:
         label_level: which folder of a path is the class, counted from 1.
         image_column: the column of a table that names the images.
         patient_column: the column of a table that names the patients.
+        channels: names of the channels of an image, as the names of their files end or as columns of a table hold them.
+        sample_column: the column that says which images are judged together; ``folder`` for the folder of an image.
         patient_pattern: a regular expression that finds the patient in the path of an image: its first group, or all.
         positive: the positive one of two labels.
         class_names: a file with the name of each label as the data has it.
@@ -49,6 +53,8 @@ class Options:
     label_level: int | None = None
     image_column: str | None = None
     patient_column: str | None = None
+    channels: tuple[str, ...] = ()
+    sample_column: str | None = None
     patient_pattern: str | None = None
     positive: str | None = None
     class_names: Path | None = None

@@ -15,7 +15,7 @@ from hounsfield.cohorts.folders import identifier_column
 from hounsfield.cohorts.headers import is_dicom
 from hounsfield.cohorts.joins import joined_paths
 from hounsfield.cohorts.label_columns import label_candidates, label_columns_of, lone_label
-from hounsfield.cohorts.options import Options
+from hounsfield.cohorts.options import FOLDER, Options
 from hounsfield.cohorts.readers import reader_column
 from hounsfield.cohorts.table_files import is_list, is_table, table_stem
 from hounsfield.cohorts.table_images import Match, Names, image_matches, one_of_several
@@ -192,7 +192,9 @@ class Folder:
         match = found.match
         if match is None or found.kinds[:1] != ["table"]:
             return ""
-        if not match.num_files and (several := self._of_several(match)):
+        # Said by the user to be one sample, or one image.
+        together = self.options.channels or self.options.sample_column == FOLDER
+        if not match.num_files and not together and (several := self._of_several(match)):
             return f"it names folders of several images: {several}"
         labels = [column for column in found.labels if column in found.table.columns]
         rows = pd.DataFrame({"image": match.found}).assign(**{column: found.table[column] for column in labels})

@@ -35,6 +35,8 @@ class DataRequest:
         label_level: which folder of a path is the class, counted from 1.
         image_column: the column of a table that names the images.
         patient_column: the column of a table that names the patients.
+        channels: names of the channels of an image, as the names of their files end or as columns of a table hold them.
+        sample_column: the column that says which images are judged together.
         patient_pattern: a regular expression that finds the patient in the path of an image.
         positive: the positive one of two labels.
         class_names: a file with a name for each label.
@@ -61,6 +63,8 @@ class DataRequest:
     label_level: int | None = None
     image_column: str | None = None
     patient_column: str | None = None
+    channels: tuple[str, ...] = ()
+    sample_column: str | None = None
     patient_pattern: str | None = None
     positive: str | None = None
     class_names: str | None = None

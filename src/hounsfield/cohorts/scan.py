@@ -70,6 +70,7 @@ class Facts(NamedTuple):
     manufacturer: str | None = None
     scanner: str | None = None
     body_part: str | None = None
+    resampled: bool = False
 
 
 class Scan:
@@ -150,6 +151,7 @@ def image_facts(image: Image) -> Facts:
         orientation=orientation_of(affine) if affine is not None and is_usable(affine) else None,
         modality=_text(image.modality),
         age=metadata.age,
+        resampled=metadata.resampled,
         **header,
     )
 

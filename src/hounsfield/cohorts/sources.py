@@ -22,9 +22,11 @@ from hounsfield.cohorts import (
     voc,
     yolo,
 )
+from hounsfield.cohorts.channels import channel_names, with_channels
 from hounsfield.cohorts.choosing import Choice, choose, what_else
 from hounsfield.cohorts.cohort import Cohort
 from hounsfield.cohorts.folders import cohort_of_tree, load_class_folders, load_dicom_folder
+from hounsfield.cohorts.grouping import grouped
 from hounsfield.cohorts.numpy_sets import is_medmnist, load_archive, load_pair
 from hounsfield.cohorts.options import Options
 from hounsfield.cohorts.public import cache_folder, get_medmnist, parse_name
@@ -83,6 +85,8 @@ def load_cohort(  # noqa: PLR0913 - one keyword for each option of the command l
     image_column: str | None = None,
     patient_column: str | None = None,
     patient_pattern: str | None = None,
+    channels: Sequence[str] = (),
+    sample_column: str | None = None,
     positive: str | None = None,
     class_names: Path | None = None,
     join: Sequence[str] = (),
@@ -107,6 +111,10 @@ def load_cohort(  # noqa: PLR0913 - one keyword for each option of the command l
         image_column: the column of a table that names the images; found by its values by default.
         patient_column: the column of a table that names the patients.
         patient_pattern: a regular expression that finds the patient in an image's path: its first group, or all of it.
+        channels: names of the channels of an image: columns of a table that each hold a file, or how the names of its
+            files end, or names for the volumes of each file.
+        sample_column: the column that says which images are judged together as one sample, or ``folder`` for the
+            folder that an image lies in; a column called ``sample`` by default.
         positive: which of two labels is the positive one.
         class_names: a file with a name for each label.
         join: further tables, each ``FILE``, ``FILE:COLUMN`` or ``FILE:COLUMN=COLUMN``, joined to a table by their key.
@@ -139,6 +147,8 @@ def load_cohort(  # noqa: PLR0913 - one keyword for each option of the command l
         image_column=image_column,
         patient_column=patient_column,
         patient_pattern=patient_pattern,
+        channels=channel_names(channels),
+        sample_column=sample_column,
         positive=positive,
         class_names=class_names,
         join=tuple(join),
@@ -150,7 +160,10 @@ def load_cohort(  # noqa: PLR0913 - one keyword for each option of the command l
         task=task,
         progress=progress,
     )
-    return _load(os.fspath(data), options, _known_kind(kind))
+    cohort = _load(os.fspath(data), options, _known_kind(kind))
+    if options.channels and not cohort.channels:
+        cohort = with_channels(cohort, options.channels)
+    return grouped(cohort, options)
 
 
 def load_request(

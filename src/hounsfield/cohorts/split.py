@@ -40,7 +40,7 @@ def assign_splits(
         cohort: any cohort.
         seed: the same seed gives the same splits.
         fractions: of rows in train, validation and test.
-        pictures: sample → a number that images of the same picture share, where duplicates were looked for already;
+        pictures: image → a number that images of the same picture share, where duplicates were looked for already;
             otherwise the images are read to find those with the same pixels.
         progress: receives reports on the images read to find duplicates.
 
@@ -151,12 +151,12 @@ def row_groups(
 ) -> tuple[npt.NDArray[np.int64], str]:
     """Number the groups of rows that must stay together, and say in words what they are.
 
-    A group is a patient, or patients who share a picture. Where no ``pictures`` are given and every row has a patient,
-    the images are not read.
+    A group is a patient, or patients who share a picture; the views of a sample are of one patient. Where no
+    ``pictures`` are given and every row has a patient, the images are not read.
     """
     patients = cohort.table["patient"]
     codes, names = pd.factorize(patients)
-    groups = np.where(codes >= 0, codes, len(names) + np.arange(len(codes)))
+    groups = np.where(codes >= 0, codes, len(names) + pd.factorize(cohort.table["sample"])[0])
     if cohort.knows_patients:
         grouped = f"Rows were grouped by patient: {len(names)} patients."
         if pictures is None:
@@ -184,7 +184,7 @@ def _joined_by_picture(
     if pictures is None:
         alike = same_pixels(cohort, progress=progress)
     else:
-        alike = np.array([pictures[sample] for sample in cohort.table["sample"]], np.int64)
+        alike = np.array([pictures[image] for image in cohort.table["image"]], np.int64)
     joined = _join(groups, alike)
     return joined, len(np.unique(groups)) - len(np.unique(joined))
 

@@ -135,7 +135,8 @@ def one_of_several(folder: str, inside: Sequence[str]) -> str:
     return (
         f"'{folder}' holds {len(inside):,} images such as {first} and {others[0]}: a folder stands for one image only "
         f"where it holds one DICOM series. Choose one image by leaving the others out, as in {patterns}; or name one "
-        "file per row; or write slices into one volume with 'hounsfield convert'."
+        "file per row; or write slices into one volume with 'hounsfield convert'. Images that are judged together are "
+        "read with --sample-column folder, the channels of one image with --channels NAME,NAME as their names end."
     )
 
 

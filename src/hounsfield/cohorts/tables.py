@@ -11,13 +11,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from hounsfield.cohorts.build import PATIENT_COLUMNS, build_cohort, name_patients, patients_by_folder, read_splits
+from hounsfield.cohorts.channels import joined
 from hounsfield.cohorts.cohort import Cohort
 from hounsfield.cohorts.faults import together
 from hounsfield.cohorts.files import FileSource, file_exists, full_path, typed_places
 from hounsfield.cohorts.headers import fill_from_headers, is_dicom
 from hounsfield.cohorts.label_columns import require_columns
 from hounsfield.cohorts.long_tables import merge_rows
-from hounsfield.cohorts.options import MAX_BAD_FRACTION, NUM_NAMED, Options, Origin
+from hounsfield.cohorts.options import FOLDER, MAX_BAD_FRACTION, NUM_NAMED, Options, Origin
 from hounsfield.cohorts.split_lists import splits_of_lists
 from hounsfield.cohorts.table_files import table_stem
 from hounsfield.cohorts.table_images import Names, find_image_column, one_of_several
@@ -94,6 +95,8 @@ def with_images(
     Raises:
         CohortError: no column names the images, more than 5 % are missing, or a path leaves the folder.
     """
+    if options.channels and set(options.channels) <= set(table.columns):
+        return _of_columns(table, root, options, where)
     if "image" in table.columns:
         table = table.assign(image=_text(table["image"]))
         if os.sep == "/":
@@ -146,15 +149,18 @@ def _by_content(
 
 
 def _folders_of_one(table: pd.DataFrame, root: Path, options: Options, where: str) -> pd.DataFrame:
-    """Images for the folders that hold one; refuse those that hold several and are no DICOM series.
+    """Images for the folders that hold one, or several that are judged together or are channels of one.
 
     Raises:
-        CohortError: a folder holds several images.
+        CohortError: a folder holds several images, is no DICOM series, and nothing was said of them.
     """
     folders = [image for image in table["image"].unique() if Path(full_path(root, image)).is_dir()]
     if not folders:
         return table
     names = Names(images_below(root, options.exclude)[0])
+    if options.channels or options.sample_column == FOLDER:
+        files = [names.inside(image.rstrip("/")) or [image] for image in table["image"]]
+        return table.assign(image=pd.Series(files, table.index)).explode("image", ignore_index=True)
     renamed: dict[str, str] = {}
     for folder in folders:
         inside = names.inside(folder.rstrip("/"))
@@ -164,6 +170,33 @@ def _folders_of_one(table: pd.DataFrame, root: Path, options: Options, where: st
             told = one_of_several(folder, inside)
             raise CohortError(f"Found a folder of several images in the column 'image' of {where}: {told}")
     return table.assign(image=table["image"].replace(renamed)) if renamed else table
+
+
+def _of_columns(
+    table: pd.DataFrame, root: Path, options: Options, where: str
+) -> tuple[pd.DataFrame, list[str], list[str]]:
+    """As ``with_images``, of a table with a column of files for each channel of an image.
+
+    Raises:
+        CohortError: a file is not found, or may be one of several.
+    """
+    names = Names(images_below(root, options.exclude)[0])
+    files = []
+    for column in options.channels:
+        texts = _text(table[column])
+        check_inside(texts, root, options.allow_outside, where)
+        found = [[text] if file_exists(root, text) else names.find(text) for text in texts]
+        wrong = [text for text, places in zip(texts, found, strict=True) if len(places) != 1]
+        if wrong:
+            raise CohortError(
+                f"Found no file, or several, below {root} for {len(wrong):,} of {len(table):,} rows of the channel "
+                f"'{column}' of {where}, first '{wrong[0]}'. Correct the paths, or name the folder of the images with "
+                "--images."
+            )
+        files.append([places[0] for places in found])
+    images = [joined(row).text for row in zip(*files, strict=True)]
+    note = f"{len(files)} channels ({', '.join(options.channels)}) of each image are read from columns of the table."
+    return table.drop(columns=list(options.channels)).assign(image=images), [note], []
 
 
 def _is_series(root: Path, inside: Sequence[str]) -> bool:

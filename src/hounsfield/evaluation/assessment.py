@@ -15,6 +15,7 @@ from hounsfield.evaluation.curves import confusion_matrix
 from hounsfield.evaluation.intervals import make_clusters
 from hounsfield.evaluation.metrics import METRICS
 from hounsfield.evaluation.outcomes import Outcomes
+from hounsfield.evaluation.verdict import CalibrationVerdict, calibration_caution, calibration_verdicts
 from hounsfield.tasks import Family, Threshold
 
 
@@ -32,6 +33,7 @@ class Assessment:
         table: a row a case with what else is known of it, where the caller adds it.
         features: (n, F) the network's features, where the caller adds them.
         split: the name under which ``metrics.json`` holds the figures.
+        calibration: whether probabilities mean what they say, label by label.
     """
 
     family: ClassVar[Family] = "labels"
@@ -44,6 +46,7 @@ class Assessment:
     table: pd.DataFrame | None = None
     features: npt.NDArray[Any] | None = None
     split: str = "test"
+    calibration: tuple[CalibrationVerdict, ...] = ()
 
     def title(self, name: str) -> str:
         """What a figure is called where people read it."""
@@ -58,6 +61,7 @@ class Assessment:
             "threshold": self.threshold,
             "cases": len(self.answers),
             "patients": self.patients,
+            "calibration": [verdict.to_dict() for verdict in self.calibration],
             "confusion_matrix": confusion_matrix(self.answers).tolist(),
             "notes": list(self.notes),
         }
@@ -89,4 +93,7 @@ def assess(
     )
     patients = None if groups is None else len(make_clusters(answers.truth, groups))
     known = None if groups is None else np.asarray(groups)
-    return Assessment(answers, estimates, threshold, patients, tuple(notes), known)
+    verdicts = calibration_verdicts(answers, groups=groups, confidence=confidence)
+    caution = calibration_caution(verdicts)
+    told = (*notes, caution) if caution else tuple(notes)
+    return Assessment(answers, estimates, threshold, patients, told, known, calibration=verdicts)

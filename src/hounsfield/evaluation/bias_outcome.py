@@ -170,6 +170,7 @@ class BiasAudit:
             "confidence": self.confidence,
             "correction": f"Holm; {SINGLES_SHARE:.0%} of the significance for single attributes, the rest for pairs",
             "least_patients": LEAST_PATIENTS,
+            "in_the_large": "observed share minus mean probability",
             "attributes": {
                 each.name: {"levels": list(each.levels), "binning": each.binning} for each in self.attributes
             },

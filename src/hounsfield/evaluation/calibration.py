@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy import optimize, special, stats
 
 from hounsfield.errors import EvaluationError
-from hounsfield.evaluation.classification import Estimate
+from hounsfield.evaluation.classification import LEAST_PATIENTS, Estimate
 from hounsfield.evaluation.intervals import Clusters, Interval, bootstrap, make_clusters, recentred_interval
 from hounsfield.evaluation.metrics import (
     ECE_BINS,
@@ -24,7 +24,7 @@ from hounsfield.evaluation.metrics import (
 )
 from hounsfield.evaluation.outcomes import Booleans, Floats, Outcomes
 from hounsfield.evaluation.proportions import clustered_proportion
-from hounsfield.evaluation.scaling import logits_of
+from hounsfield.evaluation.scaling import SMALLEST, logits_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,18 +152,28 @@ def brier_decomposition(outcome: Booleans, probability: Floats, *, num_bins: int
 
 
 class CalibrationLine(NamedTuple):
-    """Logistic recalibration: slope (1 is perfect, below 1 too extreme) and intercept in the large (0 is perfect)."""
+    """Logistic recalibration of log odds: slope and intercept, and why they are not to be relied on.
+
+    Attributes:
+        slope: 1 is perfect; below 1 probabilities are too extreme. ``nan`` where the probabilities separate the two
+            kinds of case, so that no slope is the best.
+        slope_interval: its interval.
+        intercept: with the slope held at 1; 0 is perfect, below 0 probabilities are too high.
+        intercept_interval: its interval.
+        note: why the figures are unreliable; empty where they are not.
+    """
 
     slope: float
     slope_interval: Interval
     intercept: float
     intercept_interval: Interval
+    note: str = ""
 
 
 def calibration_line(
     outcome: Booleans, probability: Floats, *, groups: npt.ArrayLike | None = None, confidence: float = 0.95
 ) -> CalibrationLine:
-    """Calibration slope, and calibration in the large (the intercept with the slope held at 1).
+    """Calibration slope, and calibration intercept (with the slope held at 1), both on log odds.
 
     Cox 1958; Van Calster et al. 2019, "Calibration: the Achilles heel of predictive analytics". Wald intervals with
     the robust variance by patient (Liang, Zeger 1986): where probabilities are too extreme, the model's own variance of
@@ -186,16 +196,36 @@ def calibration_line(
         )
     z = float(stats.norm.ppf((1 + confidence) / 2))
     clusters = make_clusters(outcome[:, None], groups)
-    both, covariance = _logistic_fit(np.column_stack([logits, np.ones_like(logits)]), outcome, clusters)
     large, variance = _logistic_fit(np.ones((len(logits), 1)), outcome, clusters, offset=logits)
-    slope_half, large_half = z * np.sqrt(covariance[0, 0]), z * np.sqrt(variance[0, 0])
-    slope, intercept = float(both[0]), float(large[0])
-    return CalibrationLine(
-        slope,
-        Interval(slope - float(slope_half), slope + float(slope_half)),
-        intercept,
-        Interval(intercept - float(large_half), intercept + float(large_half)),
-    )
+    intercept, half = float(large[0]), z * float(np.sqrt(variance[0, 0]))
+    ends = Interval(intercept - half, intercept + half)
+    note = _line_note(outcome, probability, clusters)
+    if _separates(outcome, probability):
+        return CalibrationLine(math.nan, Interval(math.nan, math.nan), intercept, ends, note)
+    both, covariance = _logistic_fit(np.column_stack([logits, np.ones_like(logits)]), outcome, clusters)
+    slope, half = float(both[0]), z * float(np.sqrt(covariance[0, 0]))
+    return CalibrationLine(slope, Interval(slope - half, slope + half), intercept, ends, note)
+
+
+def _separates(outcome: Booleans, probability: Floats) -> bool:
+    """Whether a limit has all cases of one kind on one side: then the likelihood rises with the slope for ever."""
+    yes, no = probability[outcome], probability[~outcome]
+    return bool(yes.min() >= no.max() or no.min() >= yes.max())
+
+
+def _line_note(outcome: Booleans, probability: Floats, clusters: Clusters) -> str:
+    found = []
+    patients = min(len(np.unique(clusters.of_case[rows])) for rows in (outcome, ~outcome))
+    if patients < LEAST_PATIENTS:
+        found.append(f"unreliable: {patients} patients of the rarer kind, at least {LEAST_PATIENTS} are needed")
+    if _separates(outcome, probability):
+        found.append("the probabilities separate the two kinds of case, so no slope is the best")
+    ends = int(((probability <= SMALLEST) | (probability >= 1 - SMALLEST)).sum())
+    if ends:
+        found.append(
+            f"{ends:,} probabilities are exactly 0 or 1, which no slope fits: slope and intercept rest on them"
+        )
+    return "; ".join(found)
 
 
 def _logistic_fit(

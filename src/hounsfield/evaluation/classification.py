@@ -36,6 +36,8 @@ from hounsfield.evaluation.proportions import clustered_proportion, mean_of_prop
 from hounsfield.tasks import LabelTask, Threshold, Traits
 
 NOWHERE = Interval(math.nan, math.nan)
+# Of each kind that a figure rests on; with fewer, a note says that it is unreliable.
+LEAST_PATIENTS = 10
 UNVARIED = "no interval: resampling these patients does not change the value"
 
 
@@ -89,6 +91,8 @@ _MEAN_RECALLS: dict[str, Callable[[Traits], bool]] = {
     "balanced_accuracy": lambda traits: not traits.multi_label,
     "sensitivity": lambda traits: traits.exclusive,
 }
+# What compares cases with non-cases, and so rests on either.
+_RANKED = frozenset({"auc", "average_precision", "balanced_accuracy", "kappa", "f1"})
 _DENOMINATORS: dict[str, Callable[[Outcomes], Booleans]] = {
     "positives": lambda a: a.truth,
     "negatives": lambda a: a.absent,
@@ -282,7 +286,7 @@ class _Evaluation:
             note = note or UNVARIED
         clip = METRICS[name].clip
         low, high = min(interval.low, value), max(interval.high, value)
-        return Estimate(clip(value), clip(low), clip(high), count, method, note)
+        return Estimate(clip(value), clip(low), clip(high), count, method, note or self._few(key))
 
     def _note(self, key: tuple[str, str], rows: Floats) -> str:
         """Why a figure is undefined, or over which labels its mean was taken; empty where neither is to be said."""
@@ -298,6 +302,18 @@ class _Evaluation:
         reasons = "; ".join(self._reason(name, question) for question in undefined)
         defined = len(rows) - len(undefined)
         return f"mean over {defined} of {len(rows)} labels ({reasons})" if defined else reasons
+
+    def _few(self, key: tuple[str, str]) -> str:
+        """That a figure rests on fewer than ten patients of a kind; empty where it does not."""
+        name, label = key
+        answers, base = self.answers, _DENOMINATORS.get(METRICS[name].of)
+        kinds = (answers.truth, answers.absent) if name in _RANKED else (base(answers) if base else answers.known,)
+        fewest = min(
+            len(np.unique(self.clusters.of_case[kind[:, column]])) for kind in kinds for column in self._columns(label)
+        )
+        if fewest >= LEAST_PATIENTS:
+            return ""
+        return f"unreliable: rests on {fewest} patients of a kind; at least {LEAST_PATIENTS} are needed"
 
     def _reason(self, name: str, label: str) -> str:
         columns = self._columns(label)

@@ -192,7 +192,7 @@ def _specificity(question: Question, confidence: float) -> tuple[float, Interval
 
 
 def _calibration(question: Question, confidence: float) -> tuple[float, Interval, str]:
-    residual = question.scores - question.truth
+    residual = question.truth - question.scores
     least = float(np.sum(question.scores * (1 - question.scores))) / len(residual) ** 2
     interval = mean_interval(residual, question.clusters, least, confidence=confidence)
     return float(residual.mean()), interval, "Student's t by patient"
@@ -220,9 +220,9 @@ def _ranked(question: Question, kind: Kind) -> Comparable:
 
 
 def _residuals(question: Question) -> Comparable:
-    """Probability minus outcome, among cases of about the same probability."""
+    """Outcome minus probability, among cases of about the same probability."""
     return Comparable(
-        question.scores - question.truth, equal_mass_bins(question.scores, CALIBRATION_STRATA), summed=False
+        question.truth - question.scores, equal_mass_bins(question.scores, CALIBRATION_STRATA), summed=False
     )
 
 

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from hounsfield.errors import EvaluationError
 from hounsfield.evaluation.curves import roc_curve
+from hounsfield.evaluation.gaps import mean_interval
+from hounsfield.evaluation.intervals import make_clusters
 from hounsfield.evaluation.outcomes import Booleans, Floats, Outcomes
 
 Rule = Literal["half", "youden", "sensitivity", "specificity", "cost"]
@@ -126,30 +129,45 @@ class DecisionCurve:
         thresholds: (m,) the probability at which one would act.
         model: (m,) net benefit of acting on the scores: TP/n − FP/n · t/(1 − t).
         everyone: (m,) of acting on every case; acting on no one has 0.
+        low: (m,) lower end of the interval of ``model``, by patient; ``high`` the upper end.
     """
 
     thresholds: Floats
     model: Floats
     everyone: Floats
+    low: Floats
+    high: Floats
 
 
 def decision_curve(
-    truth: Booleans, scores: Floats, thresholds: Sequence[float] | Floats | None = None
+    truth: Booleans,
+    scores: Floats,
+    thresholds: Sequence[float] | Floats | None = None,
+    *,
+    groups: npt.ArrayLike | None = None,
+    confidence: float = 0.95,
 ) -> DecisionCurve:
     """Net benefit of using the scores, of treating everyone and (0) of treating no one.
+
+    One acts on a score above the threshold, as decisions are made everywhere in Hounsfield. The interval is that of a
+    mean over cases, Student's t by patient.
 
     Args:
         truth: (n,).
         scores: (n,) calibrated probabilities.
         thresholds: within (0, 1); by default .01 to .99.
+        groups: (n,) patient of each case; ``None`` where each case is another patient.
+        confidence: nominal coverage of the intervals.
     """
     at = np.linspace(0.01, 0.99, 99) if thresholds is None else np.asarray(thresholds, dtype=np.float64)
     if ((at <= 0) | (at >= 1)).any():
         raise EvaluationError(
             "The thresholds of a decision curve must lie strictly between 0 and 1. Leave out the others."
         )
-    acted = scores[None, :] >= at[:, None]
+    acted = scores[None, :] > at[:, None]
     odds = at / (1 - at)
-    model = (acted & truth).mean(axis=1) - (acted & ~truth).mean(axis=1) * odds
+    gains = np.where(acted, np.where(truth, 1.0, -odds[:, None]), 0.0)
+    clusters = make_clusters(truth[:, None], groups)
+    ends = np.array([mean_interval(gain, clusters, 0.0, confidence=confidence) for gain in gains]).reshape(-1, 2)
     everyone = truth.mean() - (1 - truth.mean()) * odds
-    return DecisionCurve(at, model, everyone)
+    return DecisionCurve(at, gains.mean(axis=1), everyone, ends[:, 0], ends[:, 1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -160,6 +160,8 @@ def as_outcomes(
 
 
 def _columns(labels: tuple[str, ...], task: LabelTask) -> int:
+    if task not in get_args(LabelTask):
+        raise EvaluationError(f"The task '{task}' is not known; expected one of {', '.join(get_args(LabelTask))}.")
     if len(set(labels)) != len(labels):
         raise EvaluationError(
             f"The labels {list(labels)} name one label twice; each must be distinct. Rename or merge them."

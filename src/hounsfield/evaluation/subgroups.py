@@ -18,6 +18,7 @@ from hounsfield.evaluation.outcomes import Booleans, Floats, Integers
 NO_ATTRIBUTES = frozenset(
     {
         *("sample", "image", "label", "truth", "prediction", "patient", "split", "score", "unknown_labels", "mask"),
+        *("top_view", "view_weights"),
         *("z0", "y0", "x0", "z1", "y1", "x1"),
     }
 )

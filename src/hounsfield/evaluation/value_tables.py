@@ -22,7 +22,7 @@ from hounsfield.tasks import ValueTask
 
 VALUE_COLUMN = "value"
 # What `predict` writes beside the value.
-OWN_COLUMNS = ("low", "high", *UNCERTAINTY_COLUMNS)
+OWN_COLUMNS = ("low", "high", "top_view", "view_weights", *UNCERTAINTY_COLUMNS)
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,13 +19,18 @@ from hounsfield.explanation.projection import place
 from hounsfield.explanation.structure import Layer
 from hounsfield.images import Image, Reference
 from hounsfield.inference import BadImage, Prediction, Predictor, open_predictor
+from hounsfield.inference.base import Prepared
 from hounsfield.inference.fitting import DifferenceLog
-from hounsfield.inference.sources import Inputs, frames, sources
+from hounsfield.inference.prediction import View
+from hounsfield.inference.samples import SampleSource, sample_sources
+from hounsfield.inference.sources import Inputs, Source, frames, sources
 from hounsfield.inference.values import ValuePrediction, ValuePredictor
 from hounsfield.progress import Progress, silent
 from hounsfield.tasks import Family
 
 Floats = npt.NDArray[np.float32]
+# Images of a sample that are explained, those of the most weight.
+MOST_VIEWS = 12
 # Whose predictions can be explained.
 FAMILIES: tuple[Family, ...] = (Predictor.FAMILY, ValuePredictor.FAMILY)
 
@@ -38,6 +45,7 @@ class Explanation:
         original: the image as it was read.
         grid: evidence over the network's input, as coarse as the method finds it.
         heat: evidence at each pixel of the original, its spatial shape; above 0 speaks for the label, below against.
+        view: of a sample of several images, which of them this is, and how much it counts.
     """
 
     label: str
@@ -45,11 +53,18 @@ class Explanation:
     original: Image
     grid: Floats
     heat: Floats
+    view: View | None = None
 
     @property
     def image(self) -> str:
         """The image's name, as predictions have it."""
-        return self.prediction.image
+        return self.prediction.image if self.view is None else self.view.reference.text
+
+    @property
+    def of_several(self) -> str:
+        """For a caption: the weight of this image in its sample; nothing of a single image."""
+        count = len(self.prediction.views)
+        return "" if self.view is None else f"; 1 of {count} images, weight {self.view.weight:.2f}"
 
     @property
     def probability(self) -> float:
@@ -88,7 +103,7 @@ class Explainer:
         label: str | None = None,
         engine: str = "auto",
     ) -> None:
-        self.predictor = open_predictor(bundle, engine)
+        self.predictor: Any = open_predictor(bundle, engine)
         self.bundle = self.predictor.bundle
         self.predictor.explained(None, label)
         self._label = label
@@ -116,8 +131,15 @@ class Explainer:
         rank = len(self.bundle.input_shape) - 1
         differences = DifferenceLog(self.bundle.source_range)
         done = 0
+        if self.predictor.views is not None:
+            column = str(self.bundle.settings.get("sample_column", "sample"))
+            for done, sample in enumerate(sample_sources(inputs, rank, column), start=1):
+                yield from self._explain_sample(sample, differences)
+                progress("explain", done, None)
+            differences.conclude()
+            return
         progress("explain", done, None)
-        for source in sources(inputs, rank):
+        for source in sources(inputs, rank, self.predictor.channels):
             try:
                 found = frames(source.load(), source.reference, rank)
             except ImageError as error:
@@ -129,6 +151,33 @@ class Explainer:
                 progress("explain", done, None)
         differences.conclude()
 
+    def explain_sample(
+        self, reference: Reference, images: Sequence[tuple[Reference, Image]]
+    ) -> list[Explanation] | BadImage:
+        """Explain images that were read already: one, or those of a sample in the order of their weight."""
+        if self.predictor.views is None:
+            found = self.explain_image(images[0][1], reference)
+            return found if isinstance(found, BadImage) else [found]
+        loaded = tuple(Source(each, partial(_same, image)) for each, image in images)
+        explained = list(self._explain_sample(SampleSource(reference, loaded), DifferenceLog(self.bundle.source_range)))
+        bad = [each for each in explained if isinstance(each, BadImage)]
+        return bad[0] if bad else [each for each in explained if isinstance(each, Explanation)]
+
+    def _explain_sample(self, sample: SampleSource, differences: DifferenceLog) -> Iterator[Explanation | BadImage]:
+        """The images of a sample that count most, in the order of their weight."""
+        predicted = self.predictor.predict_sample(sample, differences)
+        if isinstance(predicted, BadImage):
+            yield predicted
+            return
+        prediction, prepared = predicted
+        order = sorted(range(len(prepared)), key=lambda number: -prediction.views[number].weight)
+        for number in order[:MOST_VIEWS]:
+            view, image = prediction.views[number], prepared[number]
+            found = self._evidence(prediction, image, image.original)
+            # The logit of a sample is the weighted mean of those of its images, and so is what speaks for it.
+            share = np.float32(view.weight)
+            yield replace(found, grid=found.grid * share, heat=found.heat * share, view=view)
+
     def explain_image(self, image: Image, reference: Reference | None = None) -> Explanation | BadImage:
         """Explain one image of the network's rank that was read already; its own reference where none is given."""
         reference = reference or image.reference or Reference("image")
@@ -139,6 +188,9 @@ class Explainer:
         if isinstance(predicted, BadImage):
             return predicted
         prediction, prepared = predicted
+        return self._evidence(prediction, prepared, image)
+
+    def _evidence(self, prediction: Any, prepared: Prepared, image: Any) -> Explanation:
         label, target = self.predictor.explained(prediction, self._label)
         evidence = self.method.evidence(prepared.pixels, target)
         matrix = prepared.change.matrix if prepared.change else None
@@ -147,4 +199,9 @@ class Explainer:
 
     def target(self, label: str) -> Floats:
         """(outputs,): the logits whose weighted sum speaks for a label; the negative one of a binary task has −1."""
-        return self.predictor.explained(None, label)[1]
+        target: Floats = self.predictor.explained(None, label)[1]
+        return target
+
+
+def _same(image: Image) -> Image:
+    return image

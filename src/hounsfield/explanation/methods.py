@@ -20,7 +20,7 @@ from hounsfield.explanation.receptive_field import cell_shift
 from hounsfield.explanation.structure import Layer, Part, logits, parts, require_sum
 from hounsfield.inference import Engine
 from hounsfield.inference.labels import log_odds
-from hounsfield.inference.labels import run as run_engine
+from hounsfield.inference.views import run as run_engine
 
 logger = logging.getLogger(__name__)
 

@@ -36,6 +36,7 @@ class Metadata:
         rescale: slope and intercept that made the pixels of the file's integers, where they are the same everywhere in
             the file; what came after may have changed the pixels.
         labels: of a segmentation, the number and the label of each segment.
+        resampled: whether channels from several files were brought onto the grid of the first.
     """
 
     patient: str | None = None
@@ -56,6 +57,7 @@ class Metadata:
     units: str | None = None
     rescale: tuple[float, float] | None = None
     labels: tuple[tuple[int, str], ...] = ()
+    resampled: bool = False
 
 
 @dataclass(frozen=True, eq=False)

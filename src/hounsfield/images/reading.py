@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import cast
 
 from hounsfield.errors import ImageError, SeveralVolumes, UsageError
+from hounsfield.images.channels import read_channels
 from hounsfield.images.files import open_file
 from hounsfield.images.formats import SNIFFED_BYTES, sniffed_suffix
 from hounsfield.images.image import Image
@@ -178,13 +179,15 @@ def slice_of(volume: Image, index: int) -> Image:
 def read_reference(
     reference: Reference, *, files: Sequence[Path] | None = None, max_pixels: int | None = None
 ) -> Image:
-    """As ``read_image``; of a folder, the volume of the DICOM series in it, as ``series.read_series``.
+    """As ``read_image``; of a folder, the volume of the DICOM series in it; of several files, one of their channels.
 
     Args:
         reference: the file or the folder, and what to read of it.
         files: those of the series, where the path alone does not tell them.
         max_pixels: as for ``read_image``.
     """
+    if reference.several:
+        return read_channels(reference, lambda part: read_reference(part, max_pixels=max_pixels))
     path = Path(reference.path)
     if files is None and not path.is_dir():
         return read_image(reference, max_pixels=max_pixels)

@@ -3,9 +3,10 @@
 from hounsfield.inference.base import BasePredictor
 from hounsfield.inference.boxes import Detector
 from hounsfield.inference.engines import ENGINES, Engine, open_engine
-from hounsfield.inference.labels import Outputs, Predictor
+from hounsfield.inference.labels import Predictor
 from hounsfield.inference.prediction import BadImage, BasePrediction, DetectionPrediction, Prediction
 from hounsfield.inference.table import PREDICTORS, check_bfloat16, open_predictor
+from hounsfield.inference.views import Outputs
 from hounsfield.inference.windows import Found
 
 __all__ = [

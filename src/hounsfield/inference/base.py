@@ -23,6 +23,7 @@ from hounsfield.inference.parallel import Turns, chunks, on_all_cores
 from hounsfield.inference.prediction import BadImage, Row, Said, without_bad
 from hounsfield.inference.sources import Inputs, Source, frames, sources
 from hounsfield.inference.tables import write_table
+from hounsfield.inference.views import Views
 from hounsfield.preprocessing.grid_change import GridChange, apply_and_trace
 from hounsfield.progress import Progress, silent
 from hounsfield.tasks import MODEL_NAMES, Family
@@ -64,8 +65,15 @@ class Table(NamedTuple):
     row: Callable[[Any], Row]
 
 
-class _Work(NamedTuple):
-    """What the threads of one stream share."""
+class Work(NamedTuple):
+    """What the threads of one stream share.
+
+    Attributes:
+        differences: takes note of images unlike those of training.
+        turns: of the threads.
+        viewer: is shown each image with its prediction.
+        trace: whether predictions need to know how the grid of the input lies to that of the image.
+    """
 
     differences: DifferenceLog
     turns: Turns
@@ -104,11 +112,18 @@ class BasePredictor(ABC, Generic[Said]):
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
         self.bundle.require(self.FAMILY)
         self.engine: Engine
+        # How the images of a sample are joined, in families that do so.
+        self.views: Views | None = None
         self._batch_size = max(1, min(BATCH_IMAGES, BATCH_VALUES // math.prod(self.bundle.input_shape)))
 
     def _open(self, engine: str | Engine) -> None:
         """Called last in a constructor: what is wrong with the options is found before an engine is opened."""
         self.engine = open_engine(self.bundle, engine) if isinstance(engine, str) else engine
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The names of the channels of an image, where they lie in several files or volumes."""
+        return tuple(self.bundle.settings.get("channels", ()))
 
     @property
     def rank(self) -> int:
@@ -227,8 +242,8 @@ class BasePredictor(ABC, Generic[Said]):
             progress: told of the images.
             viewer: is shown each image as read with its prediction; several threads may call it.
         """
-        work = _Work(DifferenceLog(self.bundle.source_range), Turns(progress), viewer, self._trace)
-        parts = chunks(sources(inputs, self.rank), self._batch_size)
+        work = Work(DifferenceLog(self.bundle.source_range), Turns(progress), viewer, self._trace)
+        parts = chunks(self._inputs(inputs), self._batch_size if self.views is None else 1)
         done = 0
         if self._alone:
             found: Iterator[list[Said | BadImage]] = (self._of_sources(chunk, True, work) for chunk in parts)
@@ -248,14 +263,18 @@ class BasePredictor(ABC, Generic[Said]):
         Returns:
             The prediction, and what the network saw, with how its grid lies to the image's own.
         """
-        work = _Work(differences, Turns(), trace=True)
+        work = Work(differences, Turns(), trace=True)
         prepared = self._prepare(reference, image, work)
         if isinstance(prepared, BadImage):
             return prepared
         (prediction,) = self._run([prepared], True, work)
         return prediction, prepared
 
-    def _of_sources(self, chunk: Sequence[Source], alone: bool, work: _Work) -> list[Said | BadImage]:
+    def _inputs(self, inputs: Inputs) -> Iterator[Any]:
+        """What is predicted one by one: the sources of single images, unless a family joins several."""
+        return sources(inputs, self.rank, self.channels)
+
+    def _of_sources(self, chunk: Sequence[Source], alone: bool, work: Work) -> list[Said | BadImage]:
         batches = chunks(self._prepared(chunk, work), self._batch_size)
         results: list[Said | BadImage] = []
         while True:
@@ -266,7 +285,7 @@ class BasePredictor(ABC, Generic[Said]):
             predictions = iter(self._run([each for each in batch if isinstance(each, Prepared)], alone, work))
             results.extend(each if isinstance(each, BadImage) else next(predictions) for each in batch)
 
-    def _prepared(self, chunk: Sequence[Source], work: _Work) -> Iterator[Prepared | BadImage]:
+    def _prepared(self, chunk: Sequence[Source], work: Work) -> Iterator[Prepared | BadImage]:
         """The network's input for each frame of the sources, or the reason why there is none."""
         found = chain.from_iterable(map(self._frames, chunk))
         # Small images are read together and then prepared together: each part of the program stays in the processor's
@@ -281,7 +300,7 @@ class BasePredictor(ABC, Generic[Said]):
         except ImageError as error:
             yield BadImage(source.reference, str(error))
 
-    def _prepare(self, reference: Reference, image: Image, work: _Work) -> Prepared | BadImage:
+    def _prepare(self, reference: Reference, image: Image, work: Work) -> Prepared | BadImage:
         work.turns.see(image.pixels.size)
         try:
             require_units(image, reference.text, self.bundle)
@@ -301,7 +320,7 @@ class BasePredictor(ABC, Generic[Said]):
         """The shape that a prepared image has to have."""
         return self.bundle.input_shape
 
-    def _run(self, prepared: Sequence[Prepared], alone: bool, work: _Work) -> list[Said]:
+    def _run(self, prepared: Sequence[Prepared], alone: bool, work: Work) -> list[Said]:
         if not prepared:
             return []
         predictions = self._predictions(prepared, alone, work.turns)

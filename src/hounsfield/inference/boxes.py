@@ -205,7 +205,7 @@ class Detector(BasePredictor[DetectionPrediction]):
         if self.bundle.novelty is None:
             return None, ()
         scores, flags = out_of_distribution(self.bundle.novelty, pixels[np.newaxis], features[np.newaxis])
-        return float(scores[0]), flags[0]
+        return None if scores is None else float(scores[0]), flags[0]
 
     def _ranges(self, counts: dict[str, int]) -> dict[str, tuple[int, int | None]]:
         return {label: self._count_range(number, count) for number, (label, count) in enumerate(counts.items())}

@@ -4,39 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from hounsfield.bundle import Bundle
 from hounsfield.errors import UsageError
-from hounsfield.inference.base import BasePredictor, Prepared
+from hounsfield.inference.base import Prepared
 from hounsfield.inference.engines import Engine
+from hounsfield.inference.novelty import Distances
 from hounsfield.inference.onnx_networks import Floats
-from hounsfield.inference.parallel import Turns, chunks
+from hounsfield.inference.parallel import chunks
 from hounsfield.inference.postprocessor import Postprocessor
-from hounsfield.inference.prediction import Prediction
+from hounsfield.inference.prediction import VIEW_COLUMNS, Prediction
+from hounsfield.inference.views import Outputs, run
+from hounsfield.inference.whole_images import WholeImagePredictor
 from hounsfield.tasks import Family, decide, questions, refuse_threshold
 
 CHECK_BATCH = 32
 SMALLEST = 1e-7
 
 
-class Outputs(NamedTuple):
-    """What the network gives for a batch.
-
-    Attributes:
-        probabilities: (n, 1) for a binary task, else (n, labels), float32; the network's own, before any scaling.
-        features: the pooled vectors, (n, features), float32.
-    """
-
-    probabilities: Floats
-    features: Floats
-
-
-class Predictor(BasePredictor[Prediction]):
-    """Predicts labels of images; see :class:`BasePredictor`.
+class Predictor(WholeImagePredictor[Prediction]):
+    """Predicts labels of images; see :class:`WholeImagePredictor`.
 
     Args:
         bundle: a loaded bundle, or the folder of a run or bundle.
@@ -75,12 +66,10 @@ class Predictor(BasePredictor[Prediction]):
 
     @property
     def columns(self) -> list[str]:
-        """``image``, ``prediction``, ``p_LABEL`` …, then what the postprocessor adds."""
-        return ["image", "prediction", *(f"p_{label}" for label in self.bundle.labels), *self.postprocessor.columns]
-
-    def run(self, batch: Floats, *, alone: bool = True) -> Outputs:
-        """The network's outputs for prepared images (n, *input_shape); ``alone`` as of an engine's ``run``."""
-        return run(self.engine, batch, alone=alone)
+        """``image``, ``prediction``, ``p_LABEL`` …, then what the postprocessor adds, and the weights of images."""
+        probabilities = (f"p_{label}" for label in self.bundle.labels)
+        views = VIEW_COLUMNS if self.views else ()
+        return ["image", "prediction", *probabilities, *self.postprocessor.columns, *views]
 
     def explained(self, predicted: Prediction | None, label: str | None) -> tuple[str, Floats]:
         """The positive label of a binary task, else the most probable one, where none is asked for.
@@ -103,12 +92,8 @@ class Predictor(BasePredictor[Prediction]):
         """The log odds of the probabilities, which of sigmoid outputs are the logits."""
         return log_odds(outputs)
 
-    def _predictions(self, prepared: Sequence[Prepared], alone: bool, turns: Turns) -> list[Prediction]:
-        # Of a few small arrays numpy.stack takes several times as long.
-        batch = np.array([image.pixels for image in prepared])
-        outputs = self.run(batch, alone=alone)
-        with turns.turn():
-            return self.postprocessor.predictions(prepared, batch, outputs.probabilities, outputs.features)
+    def _read(self, prepared: Sequence[Prepared], outputs: Outputs, distances: Distances) -> list[Prediction]:
+        return self.postprocessor.predictions(prepared, outputs.probabilities, outputs.features, distances)
 
     @classmethod
     def agree(cls, bundle: Bundle, engines: Sequence[Engine], images: Iterable[Floats]) -> bool:
@@ -121,12 +106,6 @@ class Predictor(BasePredictor[Prediction]):
                 return False
             any_image = True
         return any_image
-
-
-def run(engine: Engine, batch: Floats, *, alone: bool = True) -> Outputs:
-    """The outputs of an engine of a bundle that labels images, the caller's own."""
-    # Outputs may be views of the engine's memory, which the next call overwrites.
-    return Outputs(*map(np.array, engine.run(batch, alone=alone)))
 
 
 def _decisions(bundle: Bundle, outputs: Outputs) -> npt.NDArray[np.bool_]:

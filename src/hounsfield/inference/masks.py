@@ -208,7 +208,7 @@ class Segmenter(BasePredictor[MaskPrediction]):
             return None, ()
         picture = reduced(pixels, self.sliding.patch)
         scores, flags = out_of_distribution(self.bundle.novelty, picture[np.newaxis], features[np.newaxis])
-        return float(scores[0]), flags[0]
+        return None if scores is None else float(scores[0]), flags[0]
 
     @classmethod
     def agree(cls, bundle: Bundle, engines: Sequence[Engine], images: Iterable[Floats]) -> bool:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
 from hounsfield.evaluation.novelty import Novelty
 from hounsfield.inference.appearance import appearances
 from hounsfield.inference.onnx_networks import Floats
+
+
+class Distances(NamedTuple):
+    """How far images are from those of training: (n,) scores and their flags; no scores where nothing is known."""
+
+    scores: npt.NDArray[np.float64] | None
+    flags: list[tuple[str, ...]]
 
 
 def described(novelty: Novelty, batch: Floats, features: Floats) -> dict[str, Floats]:
@@ -17,9 +27,7 @@ def described(novelty: Novelty, batch: Floats, features: Floats) -> dict[str, Fl
     return {"features": features, "appearance": appearances(batch)}
 
 
-def out_of_distribution(
-    novelty: Novelty, batch: Floats, features: Floats
-) -> tuple[npt.NDArray[np.float64], list[tuple[str, ...]]]:
+def out_of_distribution(novelty: Novelty, batch: Floats, features: Floats) -> Distances:
     r"""The score of each image, and its flags.
 
     Args:
@@ -39,7 +47,25 @@ def out_of_distribution(
     for row in range(len(batch)):
         beyond = tuple(name for name, each in ratios.items() if each[row] > 1)
         flags.append((*(("blank",) if blank[row] else _reasons(batch[row], novelty, beyond)), *beyond))
-    return scores, flags
+    return Distances(scores, flags)
+
+
+def sample_out_of_distribution(novelty: Novelty, images: Iterable[Floats], features: Floats) -> Distances:
+    r"""The score of one sample of several images, and its flags.
+
+    Args:
+        novelty: where samples like those of training lie.
+        images: its prepared images, each (\*spatial, channels).
+        features: of the sample, (1, features).
+    """
+    looks, blank = [], False
+    for image in images:
+        looks.append(appearances(image[np.newaxis])[0])
+        blank = blank or bool(image.min() == image.max())
+    descriptions = {"features": features, "appearance": np.mean(looks, axis=0, keepdims=True)}
+    ratios = novelty.ratios({name: each for name, each in descriptions.items() if name in novelty.gaussians})
+    beyond = tuple(name for name, each in ratios.items() if each[0] > 1)
+    return Distances(np.maximum.reduce(list(ratios.values())), [((*(("blank",) if blank else ()), *beyond))])
 
 
 def _reasons(pixels: Floats, novelty: Novelty, beyond: tuple[str, ...]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from hounsfield.evaluation.outcomes import Outcomes
 from hounsfield.evaluation.selective import decision_confidence
 from hounsfield.evaluation.uncertainty import Uncertainty
 from hounsfield.inference.base import Prepared
-from hounsfield.inference.novelty import out_of_distribution
+from hounsfield.inference.novelty import Distances
 from hounsfield.inference.onnx_networks import Floats
 from hounsfield.inference.prediction import DISTANCE_COLUMNS, Prediction
 from hounsfield.tasks import Threshold, by_label, decide, label_text
@@ -45,7 +45,7 @@ class Postprocessor:
     ) -> None:
         self._bundle = bundle
         self.threshold: Threshold = bundle.threshold if threshold is None else threshold
-        self._novelty = bundle.novelty
+        self._has_distances = bundle.novelty is not None
         kept = bundle.kept(Uncertainty)
         self._heads = kept.heads if kept else None
         self._sets = (
@@ -65,7 +65,7 @@ class Postprocessor:
     def columns(self) -> tuple[str, ...]:
         """The columns that a table of predictions has beside the probabilities."""
         parts = (
-            (self._novelty, (*DISTANCE_COLUMNS, "flags")),
+            (self._has_distances or None, (*DISTANCE_COLUMNS, "flags")),
             (self._heads, ("disagreement",)),
             (self._sets, ("set",)),
             (self._least, ("confidence", "answer")),
@@ -73,23 +73,20 @@ class Postprocessor:
         return tuple(name for wanted, names in parts if wanted is not None for name in names)
 
     def predictions(
-        self, images: Sequence[Prepared], batch: Floats, probabilities: Floats, features: Floats
+        self, images: Sequence[Prepared], probabilities: Floats, features: Floats, distances: Distances
     ) -> list[Prediction]:
-        r"""One prediction for each image of a batch, in their order.
+        """One prediction for each image of a batch, in their order.
 
         Args:
             images: where they came from, and in what their files differ from those of training.
-            batch: (n, \*input_shape), the same images.
             probabilities: the network's own, (n, outputs).
             features: (n, features).
+            distances: how far the images are from those of training.
         """
         bundle = self._bundle
         calibrated = bundle.calibrated(probabilities)
         decisions = decide(calibrated, bundle.classifier_task, self.threshold)
-        scores: npt.NDArray[np.float64] | None = None
-        flags: list[tuple[str, ...]] = [()] * len(images)
-        if self._novelty is not None:
-            scores, flags = out_of_distribution(self._novelty, batch, features)
+        scores, flags = distances
         spread = self._heads.disagreement(features, bundle.classifier_task) if self._heads else None
         possible = None if self._sets is None else self._sets.sets(calibrated, bundle.classifier_task)
         confidence = None if self._least is None else self._confidence(calibrated, decisions)

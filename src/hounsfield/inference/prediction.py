@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,13 @@ Row = dict[str, Any]
 ABSTAINED = "abstain"
 
 
+class View(NamedTuple):
+    """One of the images of a sample, and how much it counts in the prediction; the weights sum to one."""
+
+    reference: Reference
+    weight: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class BasePrediction(ABC):
     """What every prediction says, whatever the family.
@@ -34,12 +42,14 @@ class BasePrediction(ABC):
         ood_score: the out-of-distribution score: how far the image lies from those of training, as a multiple of the
             limit that 1 % of images like those would pass; ``None`` where the bundle has no limit.
         flags: in what the image differs from those of training, such as "blank" or "inverted" (docs/uncertainty.md).
+        views: of a sample of several images, each of them with its weight, in the order of the inputs; otherwise empty.
     """
 
     reference: Reference
     features: npt.NDArray[np.float32] = field(repr=False, compare=False)
     ood_score: float | None = None
     flags: tuple[str, ...] = ()
+    views: tuple[View, ...] = ()
 
     @property
     def image(self) -> str:
@@ -65,20 +75,45 @@ class BasePrediction(ABC):
 
     def json(self) -> dict[str, Any]:
         """All of it except the features as plain values; identifiers that are not known are left out."""
-        reference = {name: value for name, value in asdict(self.reference).items() if value is not None}
+        views = [{"image": view.reference.text, "weight": view.weight} for view in self.views]
+        reference = {
+            name: value for name, value in asdict(self.reference).items() if not (value is None or value is False)
+        }
         return {
             "image": self.image,
             "reference": reference,
             **self.content(),
             **self.distance(),
             "flags": list(self.flags),
+            **({"views": views} if views else {}),
         }
+
+    def of_views(self, views: tuple[View, ...]) -> Self:
+        """The same prediction as that of a sample of several images."""
+        return dataclasses.replace(self, views=views)
+
+    def weighed(self) -> Row:
+        """The columns of the images of a sample; none where it is a single image."""
+        return weight_columns([view.reference.text for view in self.views], [view.weight for view in self.views])
 
     def distance(self) -> Row:
         """The columns of the out-of-distribution score; none where the bundle has no limit."""
         if self.ood_score is None:
             return {}
         return {"ood_score": float(f"{self.ood_score:.4g}"), "out_of_distribution": self.out_of_distribution}
+
+
+# The columns of ``BasePrediction.weighed``.
+VIEW_COLUMNS = ("top_view", "view_weights")
+
+
+def weight_columns(images: Sequence[str], weights: Sequence[float]) -> Row:
+    """The image with the most weight, and all of them with their weights; nothing of no images."""
+    if not images:
+        return {}
+    order = sorted(range(len(images)), key=lambda number: -weights[number])
+    all_weights = "; ".join(f"{images[number]}={weights[number]:.4f}" for number in order)
+    return dict(zip(VIEW_COLUMNS, (images[order[0]], all_weights), strict=True))
 
 
 # The columns of ``BasePrediction.distance``.
@@ -112,6 +147,7 @@ class Prediction(BasePrediction):
         if self.ood_score is not None:
             row |= self.distance() | {"flags": ";".join(self.flags)}
         further = self._further()
+        row |= self.weighed()
         return [row | further | ({"set": ";".join(further["set"])} if "set" in further else {})]
 
     def degree(self, label: str) -> Row:

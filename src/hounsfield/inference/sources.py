@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hounsfield import images
-from hounsfield.errors import ImageError
+from hounsfield.errors import ImageError, UsageError
 from hounsfield.images import Image, Reference, image_files, input_path
 from hounsfield.images.reading import read_reference, volume_setting
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 # A last axis of this length means channels; of any other length it is an axis of space or counts images.
 CHANNEL_COUNTS = (1, 3, 4)
+# Tables of the channels, or of the images, of samples.
+TABLES = (".csv", ".tsv", ".parquet", ".xlsx")
 
 Inputs = str | Path | Image | npt.NDArray[Any] | Iterable[str | Path | Image | npt.NDArray[Any]]
 
@@ -40,7 +43,7 @@ class Source:
     load: Callable[[], Image]
 
 
-def sources(inputs: Inputs, rank: int) -> Iterator[Source]:
+def sources(inputs: Inputs, rank: int, channels: Sequence[str] = ()) -> Iterator[Source]:
     """Every image of the inputs in their order, unread.
 
     Args:
@@ -48,11 +51,14 @@ def sources(inputs: Inputs, rank: int) -> Iterator[Source]:
             one image, or a batch when it has one axis more: (n, rows, columns), (n, rows, columns, channels).
         rank: the network's, which tells a batch of 2D images from a volume. For a network of volumes the DICOM files of
             a folder are taken together by series, and localisers are left out.
+        channels: names of the channels of an image, which lie in several files or volumes; see ``channel_sources``.
 
     Raises:
         UsageError: a name is empty.
     """
-    if isinstance(inputs, str | Path):
+    if isinstance(inputs, str | Path) and channels:
+        yield from channel_sources(input_path(str(inputs)), str(inputs), channels)
+    elif isinstance(inputs, str | Path):
         yield from _of_path(input_path(str(inputs)), str(inputs), rank)
     elif isinstance(inputs, np.ndarray):
         yield from _of_array(inputs, "array", rank)
@@ -61,9 +67,69 @@ def sources(inputs: Inputs, rank: int) -> Iterator[Source]:
         yield Source(image.reference or Reference("image"), lambda: image)
     else:
         for number, item in enumerate(inputs):
-            for source in sources(item, rank):
+            for source in sources(item, rank, channels):
                 known = isinstance(item, str | Path) or (isinstance(item, Image) and item.reference is not None)
                 yield source if known else _numbered(source, number)
+
+
+def channel_sources(path: Path, name: str, channels: Sequence[str]) -> Iterator[Source]:
+    """The images of a folder or a table, each of several files or volumes.
+
+    Args:
+        path: a folder, whose files end with the names of the channels or hold as many volumes; a table with a column
+            for each channel; a file of as many volumes; or ``CASE_{t1,t2}.nii.gz``.
+        name: the same as it was typed.
+        channels: their names, in the order of training.
+    """
+    if path.suffix.lower() in TABLES and path.is_file():
+        yield from _of_columns(path, channels)
+        return
+    if not path.is_dir():
+        given = Reference.parse(name)
+        yield _read(given) if given.several or given.path != name else _volumes(name, channels)
+        return
+    images = [str(file) for file in image_files(path)]
+    if not images:
+        told = f"{name} is a folder without images. Give a folder that holds some."
+        yield Source(Reference(name), partial(_refuse, told))
+    # Loaded for folders alone: it takes pandas.
+    cases, others = importlib.import_module("hounsfield.cohorts.channels").channel_files(images, channels)
+    for case, found in cases.items():
+        if absent := [channel for channel in channels if channel not in found]:
+            told = f"{case} has no file for the channel {', '.join(absent)}: the network takes {', '.join(channels)}."
+            yield Source(Reference(case), partial(_refuse, told))
+        else:
+            yield _read(Reference.joined([found[channel] for channel in channels]))
+    for image in () if cases else others:
+        yield _volumes(image, channels)
+
+
+def _of_columns(path: Path, channels: Sequence[str]) -> Iterator[Source]:
+    table: Any = importlib.import_module("hounsfield.cohorts.table_files").read_table(path)
+    if absent := [channel for channel in channels if channel not in table.columns]:
+        raise UsageError(
+            f"The table {path} has no column {', '.join(absent)}: expected one for each channel that the network takes "
+            f"({', '.join(channels)}). Rename its columns."
+        )
+    for row in table[list(channels)].astype(str).itertuples(index=False):
+        yield _read(Reference.joined([str(path.parent / file) for file in row]))
+
+
+def _volumes(image: str, channels: Sequence[str]) -> Source:
+    return _read(Reference.joined([f"{image}[{number}]" for number in range(len(channels))]))
+
+
+def _read(reference: Reference) -> Source:
+    return Source(reference, partial(read_reference, reference))
+
+
+def of_files(files: Sequence[Path], rank: int) -> Iterator[Source]:
+    """The images of some files; for a network of volumes, those of DICOM are taken together by series."""
+    if rank == 3:
+        yield from _of_series(files)
+        return
+    for file in files:
+        yield from _of_path(file, str(file), rank)
 
 
 def frames(image: Image, reference: Reference, rank: int) -> Iterator[tuple[Reference, Image]]:
@@ -113,11 +179,7 @@ def _of_path(path: Path, name: str, rank: int) -> Iterator[Source]:
             yield Source(
                 Reference(name), lambda: _refuse(f"{name} is a folder without images. Give a folder that holds some.")
             )
-        if rank == 3:
-            yield from _of_series(files)
-            return
-        for file in files:
-            yield from _of_path(file, str(file), rank)
+        yield from of_files(files, rank)
         return
     array = _mapped(path) if path.suffix.lower() == ".npy" else None
     if array is not None and array.ndim in (rank, rank + 1, rank + 2):

@@ -18,13 +18,15 @@ from hounsfield.evaluation.readings import Readings, readings_of
 from hounsfield.evaluation.value_intervals import ConformalRange
 from hounsfield.evaluation.value_uncertainty import ValueUncertainty
 from hounsfield.images import Image
-from hounsfield.inference.base import BasePredictor, Prepared
+from hounsfield.inference.base import Prepared
 from hounsfield.inference.engines import Engine
-from hounsfield.inference.labels import CHECK_BATCH, Outputs, log_odds, run
-from hounsfield.inference.novelty import out_of_distribution
+from hounsfield.inference.labels import CHECK_BATCH, log_odds
+from hounsfield.inference.novelty import Distances
 from hounsfield.inference.onnx_networks import Floats
-from hounsfield.inference.parallel import Turns, chunks
-from hounsfield.inference.prediction import DISTANCE_COLUMNS, BasePrediction, Row
+from hounsfield.inference.parallel import chunks
+from hounsfield.inference.prediction import DISTANCE_COLUMNS, VIEW_COLUMNS, BasePrediction, Row
+from hounsfield.inference.views import Outputs, run
+from hounsfield.inference.whole_images import WholeImagePredictor
 from hounsfield.tasks import TASKS, Family, ValueTask
 
 if TYPE_CHECKING:
@@ -67,7 +69,7 @@ class ValuePrediction(BasePrediction):
             row |= {"low": self.low, "high": self.high}
         if self.ood_score is not None:
             row |= self.distance() | {"flags": ";".join(self.flags)}
-        return [row]
+        return [row | self.weighed()]
 
     def degree(self, label: str) -> Row:  # noqa: ARG002 - there is one value
         """The column of a table of explanations that holds the value."""
@@ -100,8 +102,8 @@ class ValuePrediction(BasePrediction):
         return value if self.grade is None else {"prediction": self.grade} | value
 
 
-class ValuePredictor(BasePredictor[ValuePrediction]):
-    """Predicts values or grades of images; see :class:`BasePredictor`.
+class ValuePredictor(WholeImagePredictor[ValuePrediction]):
+    """Predicts values or grades of images; see :class:`WholeImagePredictor`.
 
     Args:
         bundle: a loaded bundle, or the folder of a run or bundle.
@@ -122,7 +124,6 @@ class ValuePredictor(BasePredictor[ValuePrediction]):
     ) -> None:
         super().__init__(bundle)
         self._range = None if coverage is None else _kept(self.bundle).conformal(coverage)
-        self._novelty = self.bundle.novelty
         self._open(engine)
 
     @property
@@ -133,11 +134,8 @@ class ValuePredictor(BasePredictor[ValuePrediction]):
         said = ["prediction", "value"] if ordered else ["value"]
         ends = ["low", "high"] if self._range else []
         distances = [*DISTANCE_COLUMNS, "flags"] if self._novelty is not None else []
-        return ["image", *said, *grades, *ends, *distances]
-
-    def run(self, batch: Floats, *, alone: bool = True) -> Outputs:
-        """The network's outputs for prepared images (n, *input_shape); ``alone`` as of an engine's ``run``."""
-        return run(self.engine, batch, alone=alone)
+        views = VIEW_COLUMNS if self.views else ()
+        return ["image", *said, *grades, *ends, *distances, *views]
 
     def explained(self, predicted: ValuePrediction | None, label: str | None) -> tuple[str, Floats]:  # noqa: ARG002
         """A higher value: the mean of all logits; see :meth:`BasePredictor.explained`."""
@@ -153,19 +151,11 @@ class ValuePredictor(BasePredictor[ValuePrediction]):
         """Values as they are; of grades the log odds of each "above this grade"."""
         return log_odds(outputs) if TASKS[self.bundle.task].ordered else outputs
 
-    def _predictions(self, prepared: Sequence[Prepared], alone: bool, turns: Turns) -> list[ValuePrediction]:
-        batch = np.array([image.pixels for image in prepared])
-        outputs = self.run(batch, alone=alone)
-        with turns.turn():
-            return self._read(prepared, batch, outputs)
-
-    def _read(self, prepared: Sequence[Prepared], batch: Floats, outputs: Outputs) -> list[ValuePrediction]:
+    def _read(self, prepared: Sequence[Prepared], outputs: Outputs, distances: Distances) -> list[ValuePrediction]:
         labels, readings = self.bundle.labels, read(self.bundle, outputs.probabilities)
-        ends: Any = range_ends(self._range, readings, labels) if self._range else [(None, None)] * len(batch)
-        scores: Any = [None] * len(batch)
-        flags: list[tuple[str, ...]] = [()] * len(batch)
-        if self._novelty is not None:
-            scores, flags = out_of_distribution(self._novelty, batch, outputs.features)
+        ends: Any = range_ends(self._range, readings, labels) if self._range else [(None, None)] * len(prepared)
+        scores: Any = [None] * len(prepared) if distances.scores is None else distances.scores
+        flags = distances.flags
         found = []
         for row, image in enumerate(prepared):
             known = readings.probabilities

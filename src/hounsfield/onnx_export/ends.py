@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 INPUT = "image"
 OUTPUTS = ("probabilities", "features")
+# Of networks whose images are joined to samples by attention: the score of an image.
+ATTENTION = "attention"
 
 Shape = tuple[int | None, ...]
 
@@ -19,8 +21,9 @@ class Ends(NamedTuple):
 
 
 def classifier_ends(network: Any) -> Ends:
-    """The input "image", and the layers "probabilities" and "features"."""
-    return Ends(INPUT, {name: network.get_layer(name).output for name in OUTPUTS})
+    """The input "image", and the layers "probabilities", "features" and, where there is one, "attention"."""
+    known = {layer.name for layer in network.layers}
+    return Ends(INPUT, {name: network.get_layer(name).output for name in (*OUTPUTS, ATTENTION) if name in known})
 
 
 def numbered_ends(network: Any) -> Ends:

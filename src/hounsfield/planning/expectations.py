@@ -24,7 +24,7 @@ EPOCH_SURPLUS = 1.12
 def timing(plan: WholeImagePlan, network: keras.Model, facts: Facts) -> Timing:
     """What the training of a plan takes on this machine."""
     width = plan.width or BUDGETS[plan.effort].width[len(plan.input_shape) - 1]
-    speed = measure_speed(plan.input_shape, width, plan.batch_size)
+    speed = measure_speed(plan.input_shape, width, plan.batch_size * (plan.views or 1))
     image = EPOCH_SURPLUS * plan.folds * multiply_adds(network) / speed.rates[plan.precision]
     return Timing.of(image, speed, facts, num_networks=plan.folds)
 
@@ -32,11 +32,14 @@ def timing(plan: WholeImagePlan, network: keras.Model, facts: Facts) -> Timing:
 def expected(plan: AnyPlan, network: keras.Model, facts: Facts) -> AnyPlan:
     """The plan with the time, memory and disk that the training of its network should take on this machine."""
     hardware, num_rows = Hardware.here(accelerators()), plan.train_share * facts.fingerprint.num_readable
-    seconds = timing(plan, network, facts).seconds(plan, num_rows)
+    # Of samples of several images each image counts.
+    part = plan.epoch_images * (plan.views or 1) if plan.epoch_images else None
+    counted = plan.model_copy(update={"epoch_images": part})
+    seconds = timing(plan, network, facts).seconds(counted, num_rows)
     values = sum(int(np.prod(layer.output.shape[1:])) for layer in network.layers)
-    memory = 900 + (plan.batch_size * values * 4 * 2 + network.count_params() * 16) / 2**20
+    memory = 900 + (plan.batch_size * (plan.views or 1) * values * 4 * 2 + network.count_params() * 16) / 2**20
     disk = facts.num_prepared * int(np.prod(plan.input_shape)) * 4 / 2**20
-    images = round(plan.epochs * plan.folds * min(num_rows, plan.epoch_images or num_rows))
+    images = round(plan.epochs * plan.folds * min(num_rows, part or num_rows))
     work = (
         f"within a factor of 2: at most {images:,} images at {multiply_adds(network) / 1e6:.0f} million multiply-adds "
         f"on {hardware.describe()}"

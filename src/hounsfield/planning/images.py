@@ -30,8 +30,15 @@ SIDED = re.compile(r"(?i)\b(left|right|sinistral|dextral|links|rechts|gauche|dro
 
 
 def num_channels(found: Fingerprint) -> int:
-    """Channels of the network's input: 1 where nearly all images are grey, 3 otherwise."""
+    """Channels of the network's input: 1 where nearly all images are grey, 3 otherwise; all of separate pictures."""
+    if has_separate_channels(found):
+        return found.channels
     return 1 if found.num_grey >= GREY_SHARE * found.num_readable else 3
+
+
+def has_separate_channels(found: Fingerprint) -> bool:
+    """Whether channels are several pictures of one place, and not the colours of one."""
+    return bool(found.channel_names) or found.channels not in (1, 3)
 
 
 def cropped_lungs(found: Fingerprint) -> LungFigures | None:
@@ -82,8 +89,12 @@ def mirror_axes(found: Fingerprint, labels: Sequence[str]) -> tuple[tuple[int, .
 
 def pipeline(found: Fingerprint, input_shape: tuple[int, ...]) -> Decision[Pipeline]:
     """The preprocessing that brings images to the shape of the network's input."""
-    steps: list[dict[str, Any]] = [{"name": "to_channels", "channels": input_shape[-1]}]
+    separate = has_separate_channels(found)
+    steps: list[dict[str, Any]] = [{"name": "to_channels", "channels": input_shape[-1], "separate": separate}]
     why = []
+    if separate:
+        named = f" ({', '.join(found.channel_names)})" if found.channel_names else ""
+        why.append(f"{found.channels} channels{named} are pictures of one place: each is normalised on its own")
     if found.rank == 3 and found.orientations:
         steps.append({"name": "reorient"})
         why.append("volumes are brought to one orientation")
@@ -119,7 +130,7 @@ def normalisation_steps(found: Fingerprint, channels: int) -> tuple[list[dict[st
     """The steps that bring values to one scale, and why."""
     if found.modality == "CT":
         return _window_steps(found)
-    if channels == 3:
+    if channels == 3 and not has_separate_channels(found):
         return (
             [{"name": "dataset_z_score"}],
             "colour carries information: one mean and deviation per channel, learned from the training images",
@@ -130,7 +141,10 @@ def normalisation_steps(found: Fingerprint, channels: int) -> tuple[list[dict[st
             "images of two values are shapes, not intensities: one scale for all, so that their size stays visible",
         )
     return (
-        [{"name": "percentile", "low": 0.5, "high": 99.5}, {"name": "z_score"}],
+        [
+            {"name": "percentile", "low": 0.5, "high": 99.5, "by_channel": has_separate_channels(found)},
+            {"name": "z_score", "by_channel": has_separate_channels(found)},
+        ],
         "grey values have no absolute scale: each image is normalised on its own, whatever its exposure or scanner",
     )
 

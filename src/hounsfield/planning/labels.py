@@ -72,10 +72,11 @@ def _balance(found: Fingerprint) -> Decision[bool]:
 def _balance_of_each(found: Fingerprint) -> Decision[bool]:
     """Whether images with and without each label are weighed alike, in a multi-label task."""
     counts = next(iter(found.balance.values()))
-    shares = {label: min(max(count / found.num_images, 1e-9), 1 - 1e-9) for label, count in counts.items()}
+    total = found.num_samples or found.num_images
+    shares = {label: min(max(count / total, 1e-9), 1 - 1e-9) for label, count in counts.items()}
     label = max(shares, key=lambda each: abs(shares[each] - 0.5))
     ratio = max(shares[label], 1 - shares[label]) / min(shares[label], 1 - shares[label])
-    why = f"'{label}' is on {counts[label]:,} of {found.num_images:,} images"
+    why = f"'{label}' is on {counts[label]:,} of {total:,} images"
     if ratio <= EVEN:
         return Decision(value=False, why=f"every label is on about half of the images: {why}")
     return Decision(value=True, why=f"{why}: those with and those without a label weigh the same, label by label")

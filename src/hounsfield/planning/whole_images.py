@@ -19,6 +19,7 @@ from hounsfield.planning.expectations import AnyPlan, expected, timing
 from hounsfield.planning.images import (
     are_masks,
     cropped_lungs,
+    has_separate_channels,
     is_detailed,
     mirror_axes,
     num_channels,
@@ -30,6 +31,7 @@ from hounsfield.plans.architecture import Pooling
 from hounsfield.plans.augmentation import STRENGTHS, Augmentation, Strength
 from hounsfield.plans.base import Effort
 from hounsfield.plans.decision import Decision
+from hounsfield.plans.whole_images import MAX_VIEWS
 
 # Why an effort varies its images as it does.
 VARIATION: dict[Strength, str] = {
@@ -40,6 +42,8 @@ VARIATION: dict[Strength, str] = {
 LEAST_PATIENCE = 5
 # On an accelerator the same time buys a network of twice the width.
 ACCELERATED_WIDTH = 2
+# Images of a sample that are shown in one step of a training: four views, a study, a handful of tiles of a slide.
+SHOWN_VIEWS = 16
 # A mask has no intensities that could vary, and its size and outline may be what matters.
 MASK_LIMITS = dict.fromkeys(
     ("scale", "stretch", "shear", "brightness", "contrast", "gamma", "sharpness", "noise", "erase"), 0.0
@@ -85,24 +89,33 @@ def decisions(
     found, budget, hardware = facts.fingerprint, rung.budget, Hardware.here(accelerators())
     shape = _input_shape(found, budget)
     width = _width(wish.network, found, shape.value, budget, hardware)
-    batch_size = _batch_size(shape.value, found)
+    views = _views(found)
+    batch_size = _batch_size(shape.value, found, views.value)
     epochs = Decision(passes.epochs, passes.why) if passes else _epochs(found, budget)
-    speed = measure_speed(shape.value, width.value or budget.width[found.rank], batch_size.value)
+    shown = batch_size.value * (views.value or 1)
+    speed = measure_speed(shape.value, width.value or budget.width[found.rank], shown)
     augmentation, folds = _augmentation(found, budget, labels), _folds(budget, found)
     return CONSTANT | {
         "effort": Decision(rung.effort),
         "seed": Decision(wish.seed),
         "input_shape": shape,
         "pipeline": pipeline(found, shape.value),
+        "channels": Decision(found.channel_names, _names_of_channels(found)),
         "network": _network(wish.network, budget, found),
         "width": width,
         "pooling": _pooling(wish.network or budget.network, found, shape.value),
         "augmentation": augmentation,
         "batch_size": batch_size,
         "epochs": epochs,
-        "epoch_images": Decision(passes.epoch_images if passes else None),
+        "epoch_images": Decision(_part(passes.epoch_images, views.value) if passes else None),
         "patience": _patience(epochs.value),
         "folds": folds,
+        "views": views,
+        "view_pooling": Decision(
+            "attention", "a finding may be in one image of many, and the network learns which to look at"
+        )
+        if views.value
+        else Decision("attention", "not used: each image is judged by itself"),
         "test_time_flips": _flips(augmentation.value, found, rung.effort, ensemble=budget.folds > 1),
         "precision": Decision(speed.precision, speed.describe()),
     }
@@ -132,9 +145,15 @@ def _input_shape(found: Fingerprint, budget: Budget) -> Decision[tuple[int, ...]
     why = (
         f"{'the median box around the lungs' if lungs else 'the median image'} is {'×'.join(map(str, median))}"
         + (f", reduced to at most {cap} along its longest side for this effort" if factor < 1 else "")
-        + (", in colour" if channels == 3 else _grey(found))
+        + _channels(found, channels)
     )
     return Decision((*spatial, channels), why)
+
+
+def _channels(found: Fingerprint, channels: int) -> str:
+    if has_separate_channels(found):
+        return f", with {channels} channels"
+    return ", in colour" if channels == 3 else _grey(found)
 
 
 def _grey(found: Fingerprint) -> str:
@@ -149,6 +168,12 @@ def _network(asked: str | None, budget: Budget, found: Fingerprint) -> Decision[
         return Decision(asked, "asked for")
     why = f"a residual network from scratch suits {found.num_readable:,} training images of this size at this effort"
     return Decision(budget.network, why)
+
+
+def _names_of_channels(found: Fingerprint) -> str:
+    if found.channel_names:
+        return "in this order; predictions need all of them"
+    return "none: each image is one file or one volume"
 
 
 def _width(
@@ -183,10 +208,26 @@ def _pooling(network: str, found: Fingerprint, input_shape: tuple[int, ...]) -> 
     return Decision("stages", why)
 
 
-def _batch_size(input_shape: tuple[int, ...], found: Fingerprint) -> Decision[int]:
+def _views(found: Fingerprint) -> Decision[int | None]:
+    """Images of a sample in one step; none where each image is a sample."""
+    if found.most_views == 1:
+        return Decision(None, "each image is judged by itself")
+    views = min(found.most_views, SHOWN_VIEWS, MAX_VIEWS)
+    rest = "" if views == found.most_views else ", and others of a larger sample in each epoch"
+    why = f"samples have up to {found.most_views} images, which are judged together: {views} are shown at once{rest}"
+    return Decision(views, why)
+
+
+def _part(images: int | None, views: int | None) -> int | None:
+    """The samples that have so many images."""
+    return images if images is None or views is None else max(1, images // views)
+
+
+def _batch_size(input_shape: tuple[int, ...], found: Fingerprint, views: int | None) -> Decision[int]:
     """Small batches for small cohorts: some 30 steps an epoch or more; from 8 to 64 images."""
-    wanted = 2 ** int(np.clip(math.log2(max(found.num_readable / 30, 1)), 3, 6))
-    largest = max(4, 2 ** int(math.log2(max(2**24 / np.prod(input_shape), 4))))
+    num_samples = found.num_samples if views else found.num_readable
+    wanted = 2 ** int(np.clip(math.log2(max(num_samples / 30, 1)), 3, 6))
+    largest = max(4, 2 ** int(math.log2(max(2**24 / (np.prod(input_shape) * (views or 1)), 4))))
     why = "large enough for steady batch statistics, small enough for many steps an epoch and for the memory"
     return Decision(int(min(wanted, largest)), why)
 
@@ -218,12 +259,17 @@ def _augmentation(found: Fingerprint, budget: Budget, labels: Sequence[str]) -> 
     )
     why = f"{varied}; {mirrored}; a share of {limits.unchanged_share:g} is shown unchanged, as images are in use"
     kept: dict[str, Any] = dict(MASK_LIMITS) if masks else {}
+    if found.most_views > 1:
+        # The images of two samples have no pairs that could be mixed.
+        kept["mixup"] = 0.0
     return Decision(limits.model_copy(update=kept | {"flip_axes": axes}), why)
 
 
 def _folds(budget: Budget, found: Fingerprint) -> Decision[int]:
     if budget.folds == 1:
         return Decision(1, "one network at this effort")
+    if found.most_views > 1:
+        return Decision(1, "one network weighs the images of a sample")
     units = found.num_patients or found.num_readable
     why = "the mean of several networks, each trained without another part of the data, errs less than one network"
     return Decision(max(1, min(budget.folds, units // 4)), why)

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 Stem = Literal["small", "medium", "large"]
 Pooling = Literal["mean", "stages"]
+# How the features of the images of a sample become one vector.
+ViewPooling = Literal["attention", "mean", "max"]
 # What a network starts from; null for random weights.
 Weights = Literal["imagenet"] | None
 

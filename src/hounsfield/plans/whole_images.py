@@ -7,15 +7,19 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, Field
 
-from hounsfield.plans.architecture import Pooling
+from hounsfield.plans.architecture import Pooling, ViewPooling
 from hounsfield.plans.augmentation import STRENGTHS, Augmentation
 from hounsfield.plans.base import BasePlan
+
+# Images of a sample that one step of a training can show.
+MAX_VIEWS = 256
 
 
 class WholeImagePlan(BasePlan):
     """The decisions beside those of ``BasePlan`` that do not depend on what is predicted of the image.
 
     Attributes:
+        channels: their names, where images are put together of several files or volumes.
         pooling: of a resnet: "mean" over the last maps, or mean and maximum of the maps of all "stages".
         dropout: share of the pooled features that is dropped in training.
         augmentation: limits of the random changes.
@@ -24,17 +28,24 @@ class WholeImagePlan(BasePlan):
         train_share: share of the training patients that is used; less than 1 shows what more data brings.
         folds: 1 trains one network on the training rows; k trains k networks, each on (k−1)/k of the training and
             validation rows, and averages their outputs before the last activation.
+        views: of samples of several images, how many images are shown in training at once; of a larger sample others in
+            each epoch. Predictions take all of them. ``None`` where each image is judged by itself.
+        view_pooling: how the features of these images become one vector: by "attention" (a weighted mean, whose
+            weights are learned), their "mean", or the "max" of each.
         test_time_flips: spatial axes along which the mirrored image is predicted too.
     """
 
     named_values: ClassVar[Mapping[str, Mapping[Any, BaseModel]]] = {"augmentation": STRENGTHS}
 
+    channels: tuple[str, ...] = ()
     pooling: Pooling = "mean"
     dropout: float = Field(ge=0, lt=1)
     augmentation: Augmentation
     balance_groups: str = ""
     train_share: float = Field(default=1.0, gt=0, le=1)
     folds: int = Field(default=1, ge=1, le=100)
+    views: int | None = Field(default=None, ge=1, le=MAX_VIEWS)
+    view_pooling: ViewPooling = "attention"
     test_time_flips: tuple[int, ...] = ()
 
     def network_options(self) -> dict[str, Any]:

@@ -99,13 +99,15 @@ class Percentile(Step):
 
     With ``foreground`` the percentiles are of the pixels above Otsu's threshold. Where both percentiles are
     equal (a mask, a mostly black image), minimum and maximum are used instead; a constant image
-    becomes zeros. All channels share one pair of percentiles, so colours keep their ratio.
+    becomes zeros. All channels share one pair of percentiles, so colours keep their ratio; with ``by_channel`` each has
+    its own.
     """
 
     name: Literal["percentile"] = "percentile"
     low: float = Field(default=0.5, ge=0, le=100)
     high: float = Field(default=99.5, ge=0, le=100)
     foreground: bool = False
+    by_channel: bool = False
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -114,6 +116,8 @@ class Percentile(Step):
         return self
 
     def _apply(self, image: Image) -> Image:
+        if self.by_channel:
+            return _by_channel(image, self.model_copy(update={"by_channel": False}))
         low, high = percentiles(_considered(image, self.foreground), (self.low, self.high))
         if is_constant(low, high):
             low, high = extremes(image.pixels)
@@ -123,13 +127,17 @@ class Percentile(Step):
 class ZScore(Step):
     """Subtract the image's mean and divide by its standard deviation; a constant image becomes zeros.
 
-    With ``foreground`` both are of the pixels above Otsu's threshold, and applied to all pixels.
+    With ``foreground`` both are of the pixels above Otsu's threshold, and applied to all pixels. With ``by_channel``
+    each channel has its own.
     """
 
     name: Literal["z_score"] = "z_score"
     foreground: bool = False
+    by_channel: bool = False
 
     def _apply(self, image: Image) -> Image:
+        if self.by_channel:
+            return _by_channel(image, self.model_copy(update={"by_channel": False}))
         mean, std = mean_and_std(_considered(image, self.foreground))
         return with_intensities(image, standardised(image.pixels, np.float32(mean), np.float32(std)))
 
@@ -213,6 +221,14 @@ def standardised(pixels: NDArray[Any], mean: NDArray[Any] | np.float32, std: NDA
     result = np.subtract(pixels, mean, dtype=np.float32)
     result /= std
     return np.asarray(result)
+
+
+def _by_channel(image: Image, step: Step) -> Image:
+    """The image after a step on each of its channels."""
+    channels = [
+        step.apply(image.replace(pixels=values[..., np.newaxis])) for values in np.moveaxis(image.pixels, -1, 0)
+    ]
+    return with_intensities(image, np.concatenate([each.pixels for each in channels], axis=-1))
 
 
 def _considered(image: Image, foreground: bool) -> NDArray[Any]:

@@ -19,10 +19,16 @@ from hounsfield.cohorts.audit import Audit
 from hounsfield.cohorts.changes import KINDS
 from hounsfield.cohorts.cohort import Cohort
 from hounsfield.cohorts.distribution import Distribution
+from hounsfield.cohorts.mask_figures import mask_sizes
+from hounsfield.cohorts.masks import read_mask
 from hounsfield.cohorts.scan import Scan
 from hounsfield.drawing.boxed import boxed, by_class, class_colour
+from hounsfield.drawing.outlines import Outline, outlined
 from hounsfield.drawing.pictures import data_address, preview
 from hounsfield.errors import ImageError, require
+from hounsfield.images.image import Image
+from hounsfield.images.reading import slice_of
+from hounsfield.masks import region_of
 from hounsfield.progress import Progress, silent
 from hounsfield.reports.figures import montage, save_figure
 from hounsfield.tasks import for_each_label
@@ -128,12 +134,16 @@ def example_rows(scanned: Scan) -> dict[str, list[int]]:
 
 
 def _legend(cohort: Cohort) -> list[tuple[str, str]]:
-    """The colour of each class's boxes; empty where there are no boxes."""
-    return [(label, class_colour(number)) for number, label in enumerate(cohort.labels)] if cohort.has_boxes else []
+    """The colour of each class's boxes or outlines; empty where there are none."""
+    return [(label, class_colour(number)) for number, label in enumerate(cohort.labels)] if _is_marked(cohort) else []
+
+
+def _is_marked(cohort: Cohort) -> bool:
+    return cohort.has_boxes or cohort.masks is not None
 
 
 def _montage(cohort: Cohort, pictures: list[NDArray[np.uint8]], titles: list[str]) -> Figure:
-    figure = montage(pictures, titles, 6 if cohort.has_boxes else 8, stretch=not cohort.has_boxes)
+    figure = montage(pictures, titles, 6 if _is_marked(cohort) else 8, stretch=not _is_marked(cohort))
     handles = [Line2D([], [], color=colour, label=label) for label, colour in _legend(cohort)]
     if handles:
         figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False, fontsize=8)
@@ -158,10 +168,26 @@ def _previews(cohort: Cohort, rows: list[int], progress: Progress) -> dict[int, 
     pictures = {}
     for done, (row, item) in enumerate(zip(rows, cohort.stream(rows), strict=True), start=1):
         if not isinstance(item, ImageError):
-            marked = by_class(*cohort.boxes(row)) if cohort.has_boxes else None
-            pictures[row] = preview(item, PICTURE_SIDE) if marked is None else boxed(item, marked, side=BOXED_SIDE)
+            pictures[row] = _picture(cohort, row, item)
         progress(TASK, done, len(rows))
     return pictures
+
+
+def _picture(cohort: Cohort, row: int, image: Image) -> NDArray[np.uint8]:
+    """The image with what is marked in it."""
+    if cohort.has_boxes:
+        return boxed(image, by_class(*cohort.boxes(row)), side=BOXED_SIDE)
+    if cohort.masks is None:
+        return preview(image, PICTURE_SIDE)
+    mask = read_mask(cohort, row, image).pixels
+    regions = [region_of(mask, label, overlapping=cohort.overlapping) for label in range(len(cohort.labels))]
+    if image.rank == 3:
+        # The slice in which the labels are seen best, each by its own largest one.
+        extents = np.array([region.sum(axis=(1, 2)) for region in regions], np.float64)
+        number = int((extents / np.maximum(extents.max(axis=1, keepdims=True), 1)).sum(axis=0).argmax())
+        image, regions = slice_of(image, number), [region[number] for region in regions]
+    outlines = [Outline(region, class_colour(label)) for label, region in enumerate(regions) if region.any()]
+    return outlined(image, outlines, side=BOXED_SIDE)
 
 
 def _labelled(
@@ -247,6 +273,7 @@ def _histograms(scanned: Scan) -> list[dict[str, Any]]:
         "Spacing of columns (mm)": table["spacing"].map(lambda spacing: spacing[-1], na_action="ignore"),
     }
     columns |= _box_columns(scanned.cohort)
+    columns |= _mask_columns(scanned.cohort)
     return [_histogram(name, values) for name, values in columns.items() if values.min() < values.max()]
 
 
@@ -258,6 +285,18 @@ def _box_columns(cohort: Cohort) -> dict[str, pd.Series[Any]]:
     axes = {"Rows": ("y0", "y1"), "Columns": ("x0", "x1")} | ({"Slices": ("z0", "z1")} if cohort.box_rank == 3 else {})
     lengths = {f"{name} of a box": table[end] - table[start] for name, (start, end) in axes.items()}
     return {"Objects per image": pd.Series(cohort.box_counts().sum(axis=1)), **lengths}
+
+
+def _mask_columns(cohort: Cohort) -> dict[str, pd.Series[Any]]:
+    """How much of each label an image has, of those that have any, where a cohort has masks."""
+    if cohort.masks is None:
+        return {}
+    sizes, unit = mask_sizes(cohort)
+    return {
+        f"{label} ({unit})": pd.Series(column[column > 0])
+        for label, column in zip(cohort.labels[:MOST_LABELS], sizes.T, strict=False)
+        if (column > 0).any()
+    }
 
 
 def _histogram(name: str, values: pd.Series[Any]) -> dict[str, Any]:

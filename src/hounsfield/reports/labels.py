@@ -30,7 +30,7 @@ from hounsfield.reports.sections.label_answers import ANSWERS, words
 from hounsfield.reports.sections.label_results import results_section
 from hounsfield.reports.sections.label_training import training_section
 from hounsfield.reports.sections.operating import operating_section
-from hounsfield.reports.sections.wording import FEW, given_image, share_of, tested_on
+from hounsfield.reports.sections.wording import FEW, given_image, missed_of, share_of, tested_on
 from hounsfield.runs import LabelRun
 from hounsfield.tasks import TASKS, threshold_text
 
@@ -40,7 +40,7 @@ class LabelPage:
 
     joined: ClassVar[str] = " or "
     tiles: ClassVar[Mapping[str, str]] = {
-        name: METRICS[name].title for name in ("auc", "accuracy", "sensitivity", "specificity")
+        name: METRICS[name].title for name in ("auc", "accuracy", "sensitivity", "specificity", "ppv", "npv")
     }
     titles: ClassVar[Mapping[str, str]] = {name: metric.title for name, metric in METRICS.items()}
     card: ClassVar[tuple[str, ...]] = (
@@ -110,6 +110,9 @@ class LabelPage:
             yield f"No difference between groups by {known} is beyond chance, which does not prove that there is none."
             if bias["too_small"]:
                 yield f"{len(bias['too_small']):,} groups are too small to judge."
+        readable = [str(probe["attribute"]) for probe in (bias or {}).get("probes") or () if probe["readable"]]
+        if readable:
+            yield f"Its features reveal {listed(readable)}: see Subgroups for whether it matters."
 
     def when_not(self, run: LabelRun) -> Iterator[str]:
         """How often it is wrong, with and without the least confident predictions."""
@@ -139,6 +142,7 @@ class LabelPage:
     def card_facts(self, run: LabelRun) -> Iterator[str]:
         """Calibration and threshold."""
         yield f"Calibration: {run.bundle.scaling.name}"
+        yield from (verdict.text() for verdict in run.verdicts)
         if not TASKS[run.bundle.task].exclusive:
             yield f"Decision threshold: {threshold_text(run.bundle.threshold, run.bundle.labels, 4)}"
 
@@ -194,8 +198,8 @@ def _auc(run: LabelRun) -> str:
 def _binary(run: LabelRun) -> Iterator[str]:
     negative, positive = run.bundle.labels
     yield (
-        f"Of 100 images with '{positive}' it detects {share_of(run, 'sensitivity')}; of 100 with '{negative}' it "
-        f"correctly clears {share_of(run, 'specificity')}."
+        f"Of 1,000 images with '{positive}' it misses {missed_of(run, 'sensitivity')}; of 1,000 with '{negative}' it "
+        f"raises a false alarm in {missed_of(run, 'specificity')}."
     )
     value = run.estimates["auc"]["value"]
     if value is not None:

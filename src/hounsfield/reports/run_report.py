@@ -133,4 +133,6 @@ def _tiles(run: RunRecord) -> list[tuple[str, str, str]]:
         ends = "" if found["low"] is None else f"{found['low']:.3f} to {found['high']:.3f}"
         tiles.append((title, number(found["value"]), ends))
     patients = "" if run.num_patients is None else f"{run.num_patients:,} patients"
+    if run.prevalence is not None:
+        tiles.append(("Prevalence", number(run.prevalence), "of these images; PPV and NPV change with it"))
     return [*tiles, (f"{run.split.capitalize()} images", f"{run.num_cases:,}", patients)]

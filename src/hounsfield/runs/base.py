@@ -65,6 +65,16 @@ class RunRecord:
         raise NotImplementedError
 
     @property
+    def cautions(self) -> tuple[str, ...]:
+        """What a reader of its figures must not miss, such as probabilities that are no risks; families add theirs."""
+        return ()
+
+    @property
+    def prevalence(self) -> float | None:
+        """Share of the positive label in the split that is shown; ``None`` where there is no such label."""
+        return None
+
+    @property
     def split(self) -> str:
         """The split that the figures of the report are on: test where there is one, else validation."""
         return "test" if "test" in self.metrics else "validation"

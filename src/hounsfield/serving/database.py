@@ -12,6 +12,9 @@ from typing import Any
 from hounsfield.errors import ServingError
 from hounsfield.serving.statements import SCHEMA, VERSION
 
+# The name of the file in the folder of the service.
+DATABASE = "service.sqlite"
+
 Values = Mapping[str, Any] | Sequence[Any]
 Row = dict[str, Any]
 

@@ -19,6 +19,7 @@ from hounsfield.serving.audit import Access
 from hounsfield.serving.calls import Caller, RefusedCallError
 from hounsfield.serving.database import Reader
 from hounsfield.serving.directory import Directory
+from hounsfield.serving.frames import FrameClient, frames_address
 from hounsfield.serving.settings import ServeSettings
 from hounsfield.serving.tokens import Identity, Role, Tokens
 from hounsfield.serving.uploads import TooLargeError
@@ -47,7 +48,6 @@ class Gateway:
         keeper: calls the process that writes records.
         control: calls the process that starts the others.
         tokens: who may do what.
-        secret: of the models' sockets.
         clock: seconds since 1970.
     """
 
@@ -57,10 +57,9 @@ class Gateway:
     keeper: Caller
     control: Caller
     tokens: Tokens
-    secret: bytes
     clock: Callable[[], float] = time.time
     pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(32, "call"))
-    _callers: dict[str, Caller] = field(default_factory=dict)
+    _clients: dict[str, FrameClient] = field(default_factory=dict)
     _notes: queue.SimpleQueue[Access | None] = field(default_factory=queue.SimpleQueue)
 
     def identify(self, request: Request, role: Role, action: str, subject: str = "") -> Identity:
@@ -85,27 +84,33 @@ class Gateway:
         """Write an access into the audit, with the others of this moment."""
         self._notes.put(Access(self.clock(), actor, role, action, subject, outcome))
 
-    async def ask(self, model: str, function: str, *arguments: Any) -> Any:
-        """The answer of a model's process, within the time that a prediction may take.
+    async def predict(self, model: str, paths: list[str]) -> list[dict[str, Any]]:
+        """The predictions of files, within the time that they may take.
 
         Raises:
-            ServingError: see ``Caller``; or it took too long.
+            ServingError: see ``FrameClient.ask``; or it took too long.
         """
         address = self.directory.find(model).address
         try:
-            return await self.call(self._caller(model, address), function, *arguments)
+            return await self._predict(model, address, paths)
         except ServingError:
             # A model that was swapped meanwhile answers elsewhere.
             new = self.directory.find(model).address
             if new == address:
                 raise
-            return await self.call(self._caller(model, new), function, *arguments)
+            return await self._predict(model, new, paths)
 
-    def _caller(self, model: str, address: str) -> Caller:
-        caller = self._callers.get(address)
-        if caller is None:
-            caller = self._callers[address] = Caller(address, self.secret, f"The process of the model '{model}'")
-        return caller
+    async def _predict(self, model: str, address: str, paths: list[str]) -> list[dict[str, Any]]:
+        client = self._clients.get(address)
+        if client is None:
+            what = f"The process of the model '{model}'"
+            client = self._clients[address] = FrameClient(frames_address(address), what)
+        try:
+            async with asyncio.timeout(self.settings.limits.seconds):
+                answer: list[dict[str, Any]] = await client.ask(paths)
+        except TimeoutError as error:
+            raise ServingError(f"It took longer than {self.settings.limits.seconds:g} s. Ask for a job.") from error
+        return answer
 
     async def call(self, caller: Caller, function: str, *arguments: Any) -> Any:
         """A call from a thread, so that others are served meanwhile."""

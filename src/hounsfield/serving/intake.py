@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
 from io import BytesIO
@@ -15,7 +17,7 @@ import pydicom
 from pydicom.filereader import read_preamble
 from pydicom.uid import UID
 
-from hounsfield.atomic import flush, flush_folder, make_private, replacing
+from hounsfield.atomic import flush_folder, make_private
 from hounsfield.serving.faults import reached
 from hounsfield.serving.register import Received, Register
 
@@ -37,7 +39,8 @@ ATTRIBUTES = (
     "ImageLaterality",
 )
 _IDENTIFIERS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
-MEBIBYTE = 2**20
+# The folder of instances within that of the service.
+PLACE = "instances"
 
 
 class Answer(Enum):
@@ -68,6 +71,13 @@ class Intake:
     clock: Callable[[], float]
     max_bytes: int
     free_bytes: int
+
+    def __post_init__(self) -> None:
+        """Make the folders at once, so that no instance waits for one."""
+        make_private(self.folder / PLACE)
+        for number in range(256):
+            (self.folder / PLACE / f"{number:02x}").mkdir(mode=0o700, exist_ok=True)
+        flush_folder(self.folder / PLACE)
 
     def receive(self, content: bytes, source: str, *, expected_uid: str | None = None) -> tuple[Answer, str]:
         """Keep one DICOM file as it was received.
@@ -105,9 +115,10 @@ class Intake:
             return Answer.FULL
         digest = hashlib.sha256(memoryview(content)[start:]).hexdigest()
         uid = str(header.SOPInstanceUID)
-        name = hashlib.sha256(f"{uid} {digest}".encode()).hexdigest()
-        path = self.folder / "instances" / name[:2] / f"{name}.dcm"
-        make_private(path.parent)
+        if self.register.knows(uid, digest):
+            return Answer.KNOWN
+        name = hashlib.sha256(content).hexdigest()
+        path = self.folder / PLACE / name[:2] / f"{name}.dcm"
         _write(path, content)
         reached("instance.written")
         received = Received(
@@ -141,10 +152,23 @@ def _header(content: bytes) -> tuple[Any, int]:
 
 
 def _write(path: Path, content: bytes) -> None:
-    if path.is_file() and path.stat().st_size == len(content):
-        # A process that died may have written the name without flushing it.
-        flush(path)
-        flush_folder(path.parent)
-        return
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
+    """Write a file whose name only its content can have; on disk, with its name, when this returns.
+
+    It has its own name at once: nothing refers to it before its record is committed, and what a process that died left
+    half-written is written again, or removed at the next start. File and folder are flushed side by side.
+    """
+    is_there = path.is_file() and path.read_bytes() == content
+    descriptor = os.open(path, os.O_WRONLY if is_there else os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
+    try:
+        if not is_there:
+            with os.fdopen(os.dup(descriptor), "wb") as file:
+                file.write(content)
+        # A process that died may have written all of it, and flushed nothing.
+        folder = _FLUSHERS.submit(flush_folder, path.parent)
+        os.fsync(descriptor)
+        folder.result()
+    finally:
+        os.close(descriptor)
+
+
+_FLUSHERS = ThreadPoolExecutor(8, "flush")

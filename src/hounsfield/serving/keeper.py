@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import queue
 import shutil
 import threading
 import time
@@ -17,18 +19,17 @@ from hounsfield.errors import HounsfieldError, ServingError
 from hounsfield.serving import statements as sql
 from hounsfield.serving.audit import Access, append
 from hounsfield.serving.calls import Caller, CallServer, RefusedCallError
-from hounsfield.serving.database import Database, Row
+from hounsfield.serving.database import DATABASE, Database, Row
 from hounsfield.serving.directory import Directory
 from hounsfield.serving.faults import reached
-from hounsfield.serving.intake import MEBIBYTE, Intake
+from hounsfield.serving.intake import Intake
 from hounsfield.serving.lifecycle import Kind
 from hounsfield.serving.matching import chosen_instances, reason_to_leave
 from hounsfield.serving.node import DicomNode
-from hounsfield.serving.predicting import read_results
 from hounsfield.serving.processes import Ready
-from hounsfield.serving.register import Register
+from hounsfield.serving.register import Register, read_results
 from hounsfield.serving.sender import Sender
-from hounsfield.serving.settings import Model, ServeSettings
+from hounsfield.serving.settings import MEBIBYTE, Model, ServeSettings
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +38,6 @@ TICK_SECONDS = 0.5
 RETENTION_SECONDS = 60.0
 DAY = 86_400
 GIGABYTE = 10**9
-DATABASE = "service.sqlite"
 
 
 class Keeper:
@@ -64,6 +64,7 @@ class Keeper:
         self._clock = clock
         self._by_name = {model.name: model for model in settings.models}
         self._stop = threading.Event()
+        self._notes: queue.SimpleQueue[Access] = queue.SimpleQueue()
         make_private(settings.folder)
         remove_unregistered = not (settings.folder / DATABASE).exists()
         self.database = Database(settings.folder / DATABASE)
@@ -103,6 +104,7 @@ class Keeper:
             sender.start()
         targets = [
             ("clock", self._tick),
+            ("audit", self._note_together),
             *((f"work {name}", self._worker(model)) for name, model in self._by_name.items()),
         ]
         self._threads = [threading.Thread(target=target, name=name, daemon=True) for name, target in targets]
@@ -123,6 +125,15 @@ class Keeper:
     def note(self, accesses: Sequence[Access]) -> None:
         """Add accesses to the audit."""
         append(self.database, list(accesses))
+
+    def _note_together(self) -> None:
+        """Write what DICOM nodes did into the audit, all of a moment in one transaction."""
+        while not self._stop.is_set() or not self._notes.empty():
+            with contextlib.suppress(queue.Empty):
+                notes = [self._notes.get(timeout=TICK_SECONDS)]
+                while not self._notes.empty():
+                    notes.append(self._notes.get())
+                self.note(notes)
 
     def receive(self, content: bytes, source: str) -> tuple[str, str]:
         """Take in a DICOM file that came over HTTP: the value of its ``Answer``, and the reason of a refusal."""
@@ -149,7 +160,7 @@ class Keeper:
         return self.register.release_all(self._clock())
 
     def _noted_dicom(self, title: str, action: str, subject: str, outcome: str) -> None:
-        self.note([Access(self._clock(), title, "node", action, subject, outcome)])
+        self._notes.put(Access(self._clock(), title, "node", action, subject, outcome))
 
     def _committed(self, title: str, uid: str, reason: str) -> None:
         for destination in self.settings.destinations:

@@ -1,44 +1,19 @@
-"""What a person asks of a service from the terminal, whether or not it runs."""
+"""What a person has to know of a service: counts by state, and what was laid aside."""
 
 from __future__ import annotations
 
-import contextlib
-import time
-from pathlib import Path
 from typing import Any
 
-from hounsfield.errors import ServingError
 from hounsfield.serving import statements as sql
-from hounsfield.serving.control import alone, find_control
-from hounsfield.serving.database import Database, Reader
-from hounsfield.serving.keeper import DATABASE
-from hounsfield.serving.lifecycle import LAID_ASIDE, Timing
-from hounsfield.serving.register import Register
+from hounsfield.serving.database import Reader
+from hounsfield.serving.lifecycle import LAID_ASIDE
 
 # Of what was laid aside, so many are listed.
-LISTED = 50
-
-
-def read_overview(folder: Path) -> dict[str, Any]:
-    """Counts by state of studies, jobs and deliveries, and the latest of what was laid aside.
-
-    Raises:
-        ServingError: there is no service in the folder.
-    """
-    return overview(open_reader(folder))
-
-
-def open_reader(folder: Path) -> Reader:
-    """A connection that reads the records of a service.
-
-    Raises:
-        ServingError: there is no service in the folder.
-    """
-    return Reader(_database(folder))
+LISTED = 100
 
 
 def overview(reader: Reader) -> dict[str, Any]:
-    """As ``read_overview``, of a database that is open."""
+    """Counts by state of studies, jobs and deliveries, and the latest of what was laid aside."""
     counts = {
         kind: {row["state"]: row["count"] for row in reader.rows(statement)} for kind, statement in sql.COUNTS.items()
     }
@@ -49,32 +24,3 @@ def overview(reader: Reader) -> dict[str, Any]:
         for row in reader.rows(sql.IN_STATE[kind], (state, LISTED))
     ]
     return {"counts": counts, "laid_aside": laid_aside}
-
-
-def release_laid_aside(folder: Path) -> int:
-    """Let everything that was laid aside be tried again, and return how much this was.
-
-    A service that runs does so itself, since only one process writes.
-
-    Raises:
-        ServingError: there is no service in the folder.
-    """
-    _database(folder)
-    control = find_control(folder)
-    if control is not None:
-        with contextlib.suppress(ServingError):
-            return int(control("release_all"))
-    with alone(folder):
-        database = Database(_database(folder))
-        try:
-            register = Register(database, Timing(), models=lambda *_: {}, destinations=lambda _: ())
-            return register.release_all(time.time())
-        finally:
-            database.close()
-
-
-def _database(folder: Path) -> Path:
-    path = folder / DATABASE
-    if not path.is_file():
-        raise ServingError(f"{folder} holds no service: expected {DATABASE} there. Give its --folder.")
-    return path

@@ -7,18 +7,18 @@ import logging
 import os
 import queue
 import threading
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from hounsfield.bundle import Bundle
 from hounsfield.dicom_results import write_results
-from hounsfield.errors import ImageError
+from hounsfield.errors import ImageError, ServingError
 from hounsfield.images.settings import MAX_PIXELS_VARIABLE
 from hounsfield.inference import BadImage, BasePrediction, BasePredictor, open_predictor
 from hounsfield.serving.calls import CallServer, Functions
+from hounsfield.serving.frames import Answer, FrameServer, frames_address
 from hounsfield.serving.processes import Ready
 from hounsfield.serving.register import Result
 from hounsfield.serving.settings import Model
@@ -60,10 +60,14 @@ def main(specification: Specification, ready: Ready, stop: threading.Event) -> N
     batcher = Batcher(predictor)
     functions: Functions = {"predict": batcher.predict, "study": Studies(predictor, specification).predict}
     server = CallServer(specification.address, specification.secret, functions)
+    frames = FrameServer(frames_address(specification.address), batcher.put)
     server.start()
+    frames.start()
     ready(predictor.info() | {"bundle": bundle.identity, "modality": bundle.modality})
     stop.wait()
+    frames.stop()
     server.stop()
+    batcher.stop()
 
 
 class Batcher:
@@ -75,34 +79,55 @@ class Batcher:
 
     def __init__(self, predictor: BasePredictor[Any]) -> None:
         self._predictor = predictor
-        self._waiting: queue.Queue[tuple[list[str], Future[list[dict[str, Any]]]]] = queue.Queue()
-        threading.Thread(target=self._run, name="batches", daemon=True).start()
+        self._waiting: queue.SimpleQueue[tuple[list[str], Answer] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="batches", daemon=True)
+        self._thread.start()
+
+    def put(self, inputs: list[str], answer: Answer) -> None:
+        """Let paths be predicted: one prediction or fault for each image, as plain values, in their order."""
+        self._waiting.put((inputs, answer))
 
     def predict(self, inputs: list[str]) -> list[dict[str, Any]]:
-        """One prediction or fault for each image, as plain values, in the order of the paths."""
-        answer: Future[list[dict[str, Any]]] = Future()
-        self._waiting.put((inputs, answer))
-        return answer.result()
+        """As ``put``, for who can wait.
+
+        Raises:
+            ServingError: the prediction failed.
+        """
+        found: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self.put(inputs, found.put)
+        reply = found.get()
+        if "error" in reply:
+            raise ServingError(reply["error"])
+        answer: list[dict[str, Any]] = reply["answer"]
+        return answer
+
+    def stop(self, seconds: float = 30) -> None:
+        """End after what waits has been predicted."""
+        self._waiting.put(None)
+        self._thread.join(seconds)
 
     def _run(self) -> None:
         while True:
             batch = [self._waiting.get()]
             while len(batch) < BATCH_REQUESTS and not self._waiting.empty():
                 batch.append(self._waiting.get())
-            try:
-                self._answer(batch)
-            except Exception as error:  # noqa: BLE001 - whoever waits is told
-                for _, future in batch:
-                    if not future.done():
-                        future.set_exception(error)
+            self._answer([request for request in batch if request is not None])
+            if None in batch:
+                return
 
-    def _answer(self, batch: list[tuple[list[str], Future[list[dict[str, Any]]]]]) -> None:
+    def _answer(self, batch: list[tuple[list[str], Answer]]) -> None:
         owners = {path: number for number, (inputs, _) in enumerate(batch) for path in inputs}
         answers: list[list[dict[str, Any]]] = [[] for _ in batch]
-        for result in self._predictor.stream([path for inputs, _ in batch for path in inputs]):
-            answers[_owner(owners, result.reference.path)].append(plain(result))
-        for (_, future), answer in zip(batch, answers, strict=True):
-            future.set_result(answer)
+        try:
+            for result in self._predictor.stream(list(owners)):
+                answers[_owner(owners, result.reference.path)].append(plain(result))
+        except Exception as error:
+            logger.exception("a batch failed")
+            for _, answer in batch:
+                answer({"error": f"An unexpected fault: {type(error).__name__}."})
+            return
+        for (_, answer), found in zip(batch, answers, strict=True):
+            answer({"answer": found})
 
 
 def _owner(owners: Mapping[str, int], path: str) -> int:
@@ -151,8 +176,3 @@ def plain(result: BasePrediction | BadImage) -> dict[str, Any]:
     if "reference" in value:
         value["reference"]["path"] = Path(value["reference"]["path"]).name
     return value
-
-
-def read_results(values: Sequence[Mapping[str, Any]]) -> list[Result]:
-    """The results in the answer of ``Studies.predict``."""
-    return [Result(**value) for value in values]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from hounsfield.errors import ServingError
 from hounsfield.serving import statements as sql
@@ -59,6 +60,11 @@ class Result:
     sha256: str
 
 
+def read_results(values: Sequence[Mapping[str, Any]]) -> list[Result]:
+    """The results in the answer of a model's process."""
+    return [Result(**value) for value in values]
+
+
 class Register:
     """All records of the service, in its one database.
 
@@ -82,6 +88,11 @@ class Register:
         self.timing = timing
         self._models = models
         self._destinations = destinations
+
+    def knows(self, uid: str, sha256: str) -> bool:
+        """Whether the same instance was received before, and is kept."""
+        known = self.database.row(sql.CURRENT_INSTANCE, (uid,))
+        return known is not None and known["sha256"] == sha256
 
     def receive(self, received: Received, now: float) -> bool:
         """Take note of an instance.

@@ -18,7 +18,7 @@ from hounsfield.textfiles import MAX_YAML_BYTES, parse_yaml, read_text
 # A title of an application entity: PS3.5, 6.2, value representation AE.
 _TITLE = re.compile(r"[\x21-\x5b\x5d-\x7e](?:[\x20-\x5b\x5d-\x7e]{0,14}[\x21-\x5b\x5d-\x7e])?")
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
-RESULT_KINDS = ("report", "segmentation", "map", "capture")
+MEBIBYTE = 2**20
 
 
 def _title(value: str) -> str:

@@ -8,7 +8,6 @@ import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path, PurePosixPath
 
-from hounsfield.atomic import make_private
 from hounsfield.errors import HounsfieldError
 
 # Files of one archive, and how many times larger than the archive they may be together.
@@ -38,7 +37,8 @@ class Upload:
         self.path = folder / "uploads" / secrets.token_hex(12)
         self.names: dict[str, str] = {}
         self._left = max_bytes
-        make_private(self.path)
+        # Nobody is promised that an upload outlives the power: it is not flushed.
+        self.path.mkdir(mode=0o700, parents=True)
 
     @property
     def files(self) -> list[str]:

@@ -7,38 +7,36 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse
 from prometheus_client import CollectorRegistry, Counter, Histogram
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hounsfield.errors import HounsfieldError, ServingError
 from hounsfield.serving.calls import Caller
-from hounsfield.serving.database import Reader
+from hounsfield.serving.database import DATABASE, Reader
 from hounsfield.serving.directory import Directory
 from hounsfield.serving.gateway import RETRY_AFTER, Gateway, status_of
-from hounsfield.serving.keeper import DATABASE
 from hounsfield.serving.processes import Ready
-from hounsfield.serving.settings import ServeSettings
+from hounsfield.serving.settings import MEBIBYTE, Limits, ServeSettings
 from hounsfield.serving.tokens import Tokens
 from hounsfield.serving.web_dicom import add_dicom_routes
 from hounsfield.serving.web_models import add_model_routes
 from hounsfield.serving.web_status import add_status_routes
 from hounsfield.version import __version__
 
-HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
-# The pages that FastAPI draws of the routes need a script of its own, which this service does not fetch from elsewhere.
-Call = Callable[[Request], Awaitable[Response]]
+HEADERS = [
+    (b"content-security-policy", b"default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+]
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ def build_app(gateway: Gateway) -> FastAPI:
 
     app = FastAPI(title="Hounsfield", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     registry = CollectorRegistry()
-    _add_limits(app, gateway, registry)
+    app.add_middleware(Limited, limits=gateway.settings.limits, registry=registry)
 
     @app.exception_handler(HounsfieldError)
     async def refuse(_: Request, error: HounsfieldError) -> JSONResponse:
@@ -85,37 +83,57 @@ def build_app(gateway: Gateway) -> FastAPI:
     return app
 
 
-def _add_limits(app: FastAPI, gateway: Gateway, registry: CollectorRegistry) -> None:
-    """Requests at one time, size of a body by its own word, and what is measured of each."""
-    count = Counter("hounsfield_http_requests", "Requests by route and status.", ["route", "status"], registry=registry)
-    seconds = Histogram("hounsfield_http_seconds", "Seconds of a request by route.", ["route"], registry=registry)
-    limits, active = gateway.settings.limits, 0
+class Limited:
+    """Around every request: size of a body by its own word, requests at one time, headers, and what is measured.
 
-    @app.middleware("http")
-    async def limited(request: Request, call: Call) -> Response:
-        nonlocal active
-        started = time.perf_counter()
-        if not _fits(request, limits.body_mb):
-            response: Response = JSONResponse({"detail": "The body is too large."}, 413)
-        elif active >= limits.requests:
-            response = JSONResponse({"detail": "Too many requests."}, 429, {"Retry-After": str(RETRY_AFTER)})
-        else:
-            active += 1
-            try:
-                response = await call(request)
-            finally:
-                active -= 1
-        response.headers.update(HEADERS)
-        # The pattern of the route, never the address itself, which may hold identifiers.
-        route = getattr(request.scope.get("route"), "path", "other")
-        count.labels(route, str(response.status_code)).inc()
-        seconds.labels(route).observe(time.perf_counter() - started)
-        return response
+    Args:
+        app: the application.
+        limits: of the service.
+        registry: of the measures.
+    """
 
+    def __init__(self, app: ASGIApp, limits: Limits, registry: CollectorRegistry) -> None:
+        self._app = app
+        self._limits = limits
+        self._active = 0
+        self._count = Counter(
+            "hounsfield_http_requests", "Requests by route and status.", ["route", "status"], registry=registry
+        )
+        self._seconds = Histogram(
+            "hounsfield_http_seconds", "Seconds of a request by route.", ["route"], registry=registry
+        )
 
-def _fits(request: Request, body_mb: float) -> bool:
-    length = request.headers.get("content-length", "0")
-    return length.isdecimal() and int(length) <= body_mb * 2**20
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started, status = time.perf_counter(), 500
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", []), *HEADERS]
+            await send(message)
+
+        self._active += 1
+        try:
+            await (self._refusal(scope) or self._app)(scope, receive, send_with_headers)
+        finally:
+            self._active -= 1
+            # The pattern of the route, never the address itself, which may hold identifiers.
+            route = getattr(scope.get("route"), "path", "other")
+            self._count.labels(route, str(status)).inc()
+            self._seconds.labels(route).observe(time.perf_counter() - started)
+
+    def _refusal(self, scope: Scope) -> JSONResponse | None:
+        length = dict(scope["headers"]).get(b"content-length", b"0")
+        if not length.isdigit() or int(length) > self._limits.body_mb * MEBIBYTE:
+            return JSONResponse({"detail": "The body is too large."}, 413)
+        if self._active > self._limits.requests:
+            return JSONResponse({"detail": "Too many requests."}, 429, {"Retry-After": str(RETRY_AFTER)})
+        return None
 
 
 def main(specification: Specification, ready: Ready, stop: threading.Event) -> None:
@@ -132,7 +150,6 @@ def main(specification: Specification, ready: Ready, stop: threading.Event) -> N
         Caller(specification.keeper, specification.secret, "The process that keeps the records"),
         Caller(specification.control, specification.secret, "The process that starts the others"),
         Tokens(settings.folder),
-        specification.secret,
     )
     listener = _listen(settings.http.host, settings.http.port)
     tls: dict[str, Any] = {}

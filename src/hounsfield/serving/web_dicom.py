@@ -12,7 +12,8 @@ from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from hounsfield.serving.gateway import Gateway
-from hounsfield.serving.intake import MEBIBYTE, Answer
+from hounsfield.serving.intake import Answer
+from hounsfield.serving.settings import MEBIBYTE
 
 DICOM_JSON = "application/dicom+json"
 BOUNDARY = re.compile(r'boundary="?([^";,]{1,200})"?')

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from hounsfield.errors import ServingError
 from hounsfield.serving import statements as sql
 from hounsfield.serving.gateway import RETRY_AFTER, Gateway
-from hounsfield.serving.intake import MEBIBYTE
+from hounsfield.serving.settings import MEBIBYTE
 from hounsfield.serving.uploads import Upload
 
 CARD = "MODEL_CARD.md"
@@ -63,7 +63,7 @@ def add_model_routes(app: FastAPI, gateway: Gateway) -> None:
         served = _found(gateway, name)
         upload = await _received(gateway, uploads)
         try:
-            said = await gateway.ask(name, "predict", upload.files)
+            said = await gateway.predict(name, upload.files)
         finally:
             shutil.rmtree(upload.path, ignore_errors=True)
         answer = {"model": name, "bundle": served.info["bundle"], "predictions": _named(said, upload)}

@@ -15,6 +15,7 @@ from hounsfield.evaluation.masking_effect import MaskingEffect, masking_effects
 from hounsfield.images import Image
 from hounsfield.inference import Predictor
 from hounsfield.inference.interventions import UNCHANGED, predict_interventions
+from hounsfield.inference.views import require_single_images
 from hounsfield.progress import Progress, silent
 from hounsfield.testing.cohort import tested_cohort
 from hounsfield.testing.engine_runs import evenly
@@ -43,8 +44,10 @@ def mask_shortcuts(
     Raises:
         RunError: the run has no test rows, its data has changed, or no image can be read.
         ImageError: an image could not be predicted.
+        UsageError: the bundle judges several images together.
     """
     bundle = Bundle.load(run)
+    require_single_images(bundle, "The masking of shortcuts")
     predictor = Predictor(bundle, threshold=threshold)
     cohort, _ = tested_cohort(run, data, bundle)
     rows = evenly(np.arange(len(cohort)), MOST_IMAGES)

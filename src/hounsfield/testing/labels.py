@@ -21,13 +21,15 @@ from hounsfield.evaluation.calibration import estimated_error
 from hounsfield.evaluation.masking_effect import MaskingEffect
 from hounsfield.evaluation.outcomes import as_outcomes
 from hounsfield.evaluation.predictions import UNCERTAINTY_COLUMNS, read_predictions
+from hounsfield.evaluation.promises import measured_promises, promises_caution
 from hounsfield.evaluation.scaling import Unscaled
+from hounsfield.evaluation.uncertainty import Uncertainty
 from hounsfield.inference import Predictor
 from hounsfield.preprocessing import Pipeline
 from hounsfield.progress import Progress
 from hounsfield.tasks import LabelTask, Threshold, decide, for_each_label, label_text, refuse_threshold
 from hounsfield.testing.base import TestSource
-from hounsfield.testing.engine_runs import EngineRun, run_engine
+from hounsfield.testing.engine_runs import EngineRun, named_rows, run_engine
 from hounsfield.testing.interventions import mask_shortcuts
 from hounsfield.testing.uncertainty import unlike_lines
 
@@ -49,18 +51,23 @@ def build_store(cohort: Cohort, pipeline: Pipeline, progress: Progress) -> Store
 
 def predict(predictor: Predictor, store: Store, rows: np.ndarray, progress: Progress, name: str) -> EngineRun:
     """The network's probabilities, features and what the images look like; see ``FamilyTest``."""
-    return run_engine(predictor.engine, store, rows, progress, f"predicting {name} images")
+    return run_engine(predictor.engine, predictor.bundle, store, rows, progress, f"predicting {name} images")
 
 
 def assess(cohort: Cohort, raw: EngineRun, bundle: Bundle, **options: Any) -> Assessment:
     """The figures, with the table and the features of the rows for a bias audit; see ``FamilyTest``."""
     assessment = assess_rows(cohort, raw.rows, raw.probabilities, bundle, **options)
+    kept = bundle.kept(Uncertainty)
+    if kept is not None:
+        facts: dict[str, Any] = {"threshold": assessment.threshold, "groups": assessment.groups}
+        broken = promises_caution(measured_promises(kept, assessment.answers, **facts), "images of this test")
+        assessment = replace(assessment, notes=(*assessment.notes, *([broken] if broken else [])))
     return replace(assessment, table=cohort.table.iloc[raw.rows].reset_index(drop=True), features=raw.features)
 
 
 def table(cohort: Cohort, raw: EngineRun, bundle: Bundle) -> pd.DataFrame:
     """One row per image: ``image``, ``prediction``, ``p_LABEL`` …; see ``FamilyTest``."""
-    return prediction_table(cohort, raw.rows, raw.probabilities, bundle)
+    return prediction_table(cohort, raw, bundle)
 
 
 def audit(
@@ -127,15 +134,12 @@ def assess_rows(
     return replace(assessment, estimates={**assessment.estimates, "ece_uncalibrated": before})
 
 
-def prediction_table(cohort: Cohort, rows: np.ndarray, scores: np.ndarray, bundle: Bundle) -> pd.DataFrame:
-    """One row per image: ``image``, ``prediction``, ``p_LABEL`` …, and what is known of it.
-
-    ``scores`` are the network's own, (rows, outputs).
-    """
-    scores = bundle.calibrated(scores)
+def prediction_table(cohort: Cohort, raw: EngineRun, bundle: Bundle) -> pd.DataFrame:
+    """One row per image or sample: ``image``, ``prediction``, ``p_LABEL`` …, and what is known of it."""
+    scores = bundle.calibrated(raw.probabilities)
     probabilities = for_each_label(scores, bundle.task)
     names = ["image", "split", "label", "patient", *({UNKNOWN} & set(cohort.table.columns))]
-    known = cohort.table.iloc[rows][names].reset_index(drop=True)
+    known = named_rows(cohort, raw, names)
     said = decide(scores, bundle.classifier_task, bundle.threshold)
     known.insert(1, "prediction", [label_text(row, bundle.labels, bundle.classifier_task) for row in said])
     return known.join(pd.DataFrame(probabilities, columns=[f"p_{label}" for label in bundle.labels]))

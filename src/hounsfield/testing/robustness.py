@@ -19,8 +19,8 @@ from hounsfield.errors import ImageError, PreprocessingError, RunError
 from hounsfield.evaluation import Difference, Estimate, Outcomes, as_outcomes, compare, evaluate_outcomes
 from hounsfield.images import Image
 from hounsfield.inference import Engine, Predictor, open_engine
-from hounsfield.inference.labels import run
 from hounsfield.inference.novelty import described
+from hounsfield.inference.views import require_single_images, run
 from hounsfield.preprocessing.corruption import CORRUPTIONS, SEVERITIES, corrupted, corruption_names
 from hounsfield.progress import Progress, silent
 from hounsfield.tasks import Family
@@ -142,8 +142,10 @@ def evaluate_robustness(
 
     Raises:
         RunError, BundleError, CohortError: as :func:`evaluate_run` does; no image could be predicted.
+        UsageError: the bundle judges several images together.
     """
     bundle = Bundle.load(run)
+    require_single_images(bundle, "A test of robustness")
     task = bundle.classifier_task
     cohort, note = tested_cohort(run, data, bundle)
     if len(cohort) > max_images:

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from hounsfield.bundle import Bundle
 from hounsfield.cohorts import Cohort
 from hounsfield.cohorts.request import DataRequest
@@ -93,7 +91,7 @@ def evaluate_run(
     cohort, note = tested_cohort(run, data, bundle)
     store = test.build_store(cohort, bundle.pipeline, progress)
     predictor = open_predictor(bundle)
-    raw = test.predict(predictor, store, np.arange(len(store)), progress, "test")
+    raw = test.predict(predictor, store, store.cohort.samples(), progress, "test")
     notes = (
         *store.cohort.notes,
         note,

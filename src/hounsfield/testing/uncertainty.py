@@ -10,8 +10,10 @@ from hounsfield.bundle import Bundle
 from hounsfield.evaluation import Assessment
 from hounsfield.evaluation.delong import auc_estimate
 from hounsfield.evaluation.intervals import make_clusters
+from hounsfield.evaluation.promises import measured_promises, promises_caution
 from hounsfield.evaluation.selective import decision_confidence
 from hounsfield.evaluation.uncertainty import Uncertainty
+from hounsfield.evaluation.verdict import calibration_caution
 from hounsfield.testing.engine_runs import EngineRun
 
 
@@ -21,6 +23,17 @@ def error_lines(assessment: Assessment, split: str) -> list[str]:
     if "ece_uncalibrated" not in estimates:
         return []
     return [calibration_change(estimates["ece_uncalibrated"].to_dict(), estimates["ece"].to_dict(), split)]
+
+
+def caution_lines(bundle: Bundle, assessment: Assessment, what: str) -> list[str]:
+    """Miscalibration beyond chance, and promises of sets and answers that did not hold; often nothing."""
+    kept = bundle.kept(Uncertainty)
+    promises = (
+        ()
+        if kept is None
+        else measured_promises(kept, assessment.answers, threshold=assessment.threshold, groups=assessment.groups)
+    )
+    return [text for text in (calibration_caution(assessment.calibration), promises_caution(promises, what)) if text]
 
 
 def unlike_lines(bundle: Bundle, run: EngineRun, what: str) -> list[str]:

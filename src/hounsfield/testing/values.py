@@ -22,7 +22,7 @@ from hounsfield.inference.values import ValuePredictor, range_ends, read
 from hounsfield.progress import Progress
 from hounsfield.tasks import TASKS, ValueTask
 from hounsfield.testing.base import TestSource
-from hounsfield.testing.engine_runs import EngineRun, run_engine
+from hounsfield.testing.engine_runs import EngineRun, named_rows, run_engine
 from hounsfield.testing.labels import build_store
 from hounsfield.testing.uncertainty import unlike_lines
 
@@ -60,7 +60,7 @@ def check(bundle: Bundle, options: Mapping[str, Any]) -> None:
 
 def predict(predictor: ValuePredictor, store: Any, rows: np.ndarray, progress: Progress, name: str) -> EngineRun:
     """The network's outputs, features and what the images look like; see ``FamilyTest``."""
-    return run_engine(predictor.engine, store, rows, progress, f"predicting {name} images")
+    return run_engine(predictor.engine, predictor.bundle, store, rows, progress, f"predicting {name} images")
 
 
 def truths_of(cohort: Cohort) -> np.ndarray:
@@ -88,7 +88,7 @@ def assess(cohort: Cohort, raw: EngineRun, bundle: Bundle, **options: Any) -> Va
 def table(cohort: Cohort, raw: EngineRun, bundle: Bundle) -> pd.DataFrame:
     """One row per image: ``image``, ``value``, of grades ``prediction`` and ``p_GRADE`` …; see ``FamilyTest``."""
     readings, kept = read(bundle, raw.probabilities), bundle.kept(ValueUncertainty)
-    known = cohort.table.iloc[raw.rows][["image", "split", "label", "patient"]].reset_index(drop=True)
+    known = named_rows(cohort, raw, ("image", "split", "label", "patient"))
     known.insert(1, "value", readings.values)
     if readings.probabilities is not None:
         known.insert(1, "prediction", [bundle.labels[grade] for grade in readings.grades])

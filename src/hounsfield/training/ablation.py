@@ -45,16 +45,16 @@ def ablate(run: Path | str, *, progress: Progress = silent) -> Ablation:
     single = plan.model_copy(update={"folds": 1})
     place = folder.path / "ablation"
     planned = folder if plan.folds == 1 else trained_variant(folder, single, place / "as-planned", progress)
-    tables = {
-        remedy: validation_table(
-            trained_variant(folder, single.model_copy(update=changes), place / f"without-{'-'.join(changes)}", progress)
+    variants = {
+        remedy: trained_variant(
+            folder, single.model_copy(update=changes), place / f"without-{'-'.join(changes)}", progress
         )
         for remedy, changes in remedies.items()
     }
     kept = validation_table(planned)
     found = Ablation.of(
-        answers_of(kept, plan),
-        {remedy: answers_of(table.loc[kept.index], plan) for remedy, table in tables.items()},
+        answers_of(kept, planned),
+        {remedy: answers_of(validation_table(run).loc[kept.index], run) for remedy, run in variants.items()},
         groups=patients_of(kept),
         seed=plan.seed,
     )

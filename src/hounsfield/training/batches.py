@@ -14,8 +14,8 @@ from hounsfield.errors import require
 class PixelSource(Protocol):
     """Where prepared pixels come from; a ``Store`` is one."""
 
-    def batch(self, rows: np.ndarray) -> np.ndarray:
-        r"""The pixels of some rows: float32 (rows, \*spatial, channels)."""
+    def batch(self, rows: np.ndarray) -> Any:
+        r"""The pixels of some rows: float32 (rows, \*spatial, channels), or of samples what ``ViewPixels`` gives."""
 
 
 class Feed:
@@ -132,7 +132,7 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has
         images, targets, weights = self._mixed(index)
         if not self._by_target:
             return images, targets, weights
-        return images, np.concatenate([targets, weights], axis=1), np.ones(len(images), np.float32)
+        return images, np.concatenate([targets, weights], axis=1), np.ones(len(targets), np.float32)
 
     def _mixed(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Images, targets and weights of a batch, mixed with each other where that is wanted."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -45,6 +46,26 @@ class WeightedCrossentropy(keras.losses.Loss):  # type: ignore[misc]  # Keras ha
         probability = keras.ops.clip(y_pred, least, 1 - least)
         losses = -(truth * keras.ops.log(probability) + (1 - truth) * keras.ops.log(1 - probability))
         return keras.ops.mean(weights * losses, axis=-1)
+
+
+def weighted_scores(weights: np.ndarray) -> Callable[[np.ndarray, np.ndarray], dict[str, float]]:
+    """As ``validation_scores``, with a loss in which each label of each row has its weight, as it has in training.
+
+    The epoch that is kept is then chosen by what was trained for: of rare labels that weigh as much as frequent ones,
+    the plain loss would prefer an epoch that says of none that it holds.
+
+    Args:
+        weights: (rows, labels) of the validation rows.
+    """
+
+    def judge(targets: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+        known = np.where(weights > 0, targets, 0)
+        probability = np.clip(predicted.astype(np.float64), 1e-7, 1 - 1e-7)
+        losses = -(known * np.log(probability) + (1 - known) * np.log(1 - probability))
+        loss = float((weights * losses).sum() / max(weights.sum(), 1e-7))
+        return validation_scores(targets, predicted) | {"val_loss": loss}
+
+    return judge
 
 
 def validation_scores(targets: np.ndarray, predicted: np.ndarray) -> dict[str, float]:

@@ -82,7 +82,7 @@ def _export(job: Job[Any, Any], bundle: Bundle) -> None:
 def _predict(job: Job[Any, Any], choice: Choice[Any]) -> dict[str, Any]:
     """The raw outcomes of validation and, where there are any, of test rows."""
     raw = {"validation": choice.validation}
-    rows = job.store.cohort.rows("test")
+    rows = job.store.cohort.samples(job.store.cohort.rows("test"))
     if len(rows):
         raw["test"] = TESTS[job.plan.family].predict(choice.predictor, job.store, rows, job.progress, "test")
     return raw

@@ -56,7 +56,7 @@ def forecast(run: Path | str, *, progress: Progress = silent) -> LearningCurve:
     tables = {share: validation_table(member) for share, member in members.items()}
     judged = tables[1.0].index
     answers = {
-        round(patients * plan.train_share * share): answers_of(table.loc[judged], plan)
+        round(patients * plan.train_share * share): answers_of(table.loc[judged], members[share])
         for share, table in tables.items()
     }
     curve = learning_curve(answers, groups=patients_of(tables[1.0]), seed=plan.seed)
@@ -70,7 +70,7 @@ def forecast(run: Path | str, *, progress: Progress = silent) -> LearningCurve:
 def _patients(cohort: pd.DataFrame) -> int:
     """How many patients were trained on; an image of an unknown patient counts as one."""
     rows = cohort[cohort["split"] == "train"]
-    return int(rows["patient"].fillna(rows["image"]).nunique())
+    return int(rows["patient"].fillna(rows["sample"]).nunique())
 
 
 def _train_share(folder: RunFolder, plan: Plan, share: float, num_images: int, progress: Progress) -> RunFolder:

@@ -13,6 +13,7 @@ import numpy as np
 from hounsfield.augmentation.build import build_layers
 from hounsfield.models.training_model import Precision, compiled_forward, jit_compilation, training_model
 from hounsfield.plans.augmentation import Augmentation
+from hounsfield.training.averaging import Batches
 from hounsfield.training.batches import NO_MIXING, Mixing, PixelSource, TrainingBatches, predict_rows
 from hounsfield.training.fitted import LEAST_LOSS
 from hounsfield.training.optimizer import optimizer
@@ -68,8 +69,10 @@ class ImageTrainee:
     ) -> None:
         keras.utils.set_random_seed(seed)
         augmentation = _unchanged_apart(augmentation)
-        self.model = training_model(network, precision, build_layers(augmentation, seed), seed=seed)
         self._examples, self._schedule, self._judge, self._seed = examples, schedule, judge, seed
+        self.model, self._plain = self._build(network, precision, build_layers(augmentation, seed))
+        # Samples of several images are fewer at once.
+        self._at_once = 128
         self._mixing = Mixing(augmentation.mixup, augmentation.unchanged_share)
         steps = schedule.num_batches(len(examples.train))
         self.model.compile(
@@ -77,16 +80,27 @@ class ImageTrainee:
             loss,
             jit_compile=jit_compilation(),
         )
-        plain = self.model.get_layer("network")
+        plain = self._plain
         self.forward: Callable[[np.ndarray], Any] = compiled_forward(plain, lambda images: plain(images, training=True))
         wanted = RECALIBRATION_SHARE * len(examples.train)
         self.num_recalibrating = round(min(RECALIBRATION_IMAGES[1], max(RECALIBRATION_IMAGES[0], wanted)))
+
+    def _build(
+        self, network: keras.Model, precision: Precision, augmentation: list[keras.Layer]
+    ) -> tuple[keras.Model, keras.Model]:
+        """The model that is trained, and the copy of the network in it."""
+        model = training_model(network, precision, augmentation, seed=self._seed)
+        return model, model.get_layer("network")
+
+    def _pixels(self, epoch: int) -> Any:  # noqa: ARG002 - the same in every epoch
+        """Where the images of an epoch come from."""
+        return self._examples.pixels
 
     def batches(self, epoch: int) -> TrainingBatches:
         """The batches of an epoch."""
         return self._batches(epoch, self._mixing)
 
-    def plain_batches(self, epoch: int) -> TrainingBatches:
+    def plain_batches(self, epoch: int) -> Batches:
         """The same, with no image mixed into another."""
         return self._batches(epoch, NO_MIXING)
 
@@ -95,7 +109,7 @@ class ImageTrainee:
         if (num_images := self._schedule.num_images(len(rows))) < len(rows):
             rows = np.random.default_rng((self._seed, epoch)).permutation(rows)[:num_images]
         return TrainingBatches(
-            examples.pixels,
+            self._pixels(epoch),
             rows,
             examples.targets,
             examples.weights,
@@ -109,11 +123,12 @@ class ImageTrainee:
         """The figures of the validation rows."""
         examples = self._examples
         rows = examples.validation
-        return self._judge(examples.targets[rows], predict_rows(self.model, examples.pixels, rows, batch_size=128))
+        predicted = predict_rows(self.model, examples.pixels, rows, batch_size=self._at_once)
+        return self._judge(examples.targets[rows], predicted)
 
     def weights(self) -> list[np.ndarray]:
         """Those of the plain network."""
-        values: list[np.ndarray] = self.model.get_layer("network").get_weights()
+        values: list[np.ndarray] = self._plain.get_weights()
         return values
 
 

@@ -16,19 +16,20 @@ from hounsfield.evaluation import Assessment
 from hounsfield.evaluation.bias_report import report_bias
 from hounsfield.inference import check_bfloat16, open_engine, open_predictor
 from hounsfield.models import build, ensemble, flip_averaged
+from hounsfield.models.views import with_attention, with_attention_of
 from hounsfield.plans.labels import Plan
 from hounsfield.progress import Progress
 from hounsfield.reports.figures import montage
 from hounsfield.reports.subgroups import write_bias
 from hounsfield.testing.engine_runs import EngineRun, run_engine
 from hounsfield.testing.labels import prediction_table
-from hounsfield.testing.uncertainty import disagreement_lines, error_lines
+from hounsfield.testing.uncertainty import caution_lines, disagreement_lines, error_lines
 from hounsfield.training.base import Choice, Job, Member, Specification, Verdict
 from hounsfield.training.calibration import calibrate
-from hounsfield.training.classifier import classification_loss, validation_scores
+from hounsfield.training.classifier import classification_loss, validation_scores, weighted_scores
 from hounsfield.training.diagnosis import diagnose as diagnosed
 from hounsfield.training.image_trainee import Examples, ImageTrainee
-from hounsfield.training.schedule import Schedule
+from hounsfield.training.views import check_views, image_trainee, sample_settings
 from hounsfield.training.weights import group_attribute, training_weights
 from hounsfield.training.whole_images import (
     NOVELTY_ROWS,
@@ -69,6 +70,7 @@ def check(plan: Plan, cohort: Cohort) -> None:
     if plan.balance_groups:
         group_attribute(plan.balance_groups, cohort)
     check_mirroring(plan)
+    check_views(plan, cohort)
     # An option that the network does not take is better found now than after the images are prepared.
     build_network(plan)
 
@@ -88,7 +90,8 @@ def inputs_per_image(job: Job[Any, Any]) -> float:  # noqa: ARG001 - of every im
 
 def build_network(plan: Plan) -> keras.Model:
     """A network with a layer "probabilities"; see ``Training``."""
-    return build(plan.network, plan.input_shape, len(plan.labels), plan.task, **plan.network_options())
+    network = build(plan.network, plan.input_shape, len(plan.labels), plan.task, **plan.network_options())
+    return network if plan.views is None else with_attention(network, plan.view_pooling)
 
 
 def make_trainee(network: keras.Model, specification: Specification[Plan, Store]) -> ImageTrainee:
@@ -102,14 +105,12 @@ def make_trainee(network: keras.Model, specification: Specification[Plan, Store]
         specification.train,
         specification.validation,
     )
-    return ImageTrainee(
+    return image_trainee(
+        plan,
         network,
         examples,
-        Schedule.of(plan),
-        plan.augmentation,
         loss=classification_loss(network, plan.label_smoothing, by_label=weights.ndim == 2),
-        judge=validation_scores,
-        precision=plan.precision,
+        judge=weighted_scores(weights[specification.validation]) if weights.ndim == 2 else validation_scores,
         seed=specification.seed,
     )
 
@@ -122,14 +123,16 @@ def put_weights(network: keras.Model, weights: list[np.ndarray]) -> None:
 def deploy(job: LabelJob, members: list[LabelMember]) -> Bundle:
     """One network, an ensemble as one, or either with mirrored views; see ``Training``."""
     plan = job.plan
-    network = members[0].network if len(members) == 1 else ensemble([member.network for member in members])
+    networks = [member.network for member in members]
+    network = flip_averaged(networks[0] if len(networks) == 1 else ensemble(networks), plan.test_time_flips)
     return save_bundle(
         job.folder.bundle,
-        flip_averaged(network, plan.test_time_flips),
+        with_attention_of(network, networks[0]),
         pipeline=plan.pipeline,
         labels=plan.labels,
         task=plan.task,
         threshold=plan.threshold,
+        settings=sample_settings(network, plan, job.store.cohort),
         **job.origin(),
     )
 
@@ -141,8 +144,8 @@ def choose(job: LabelJob, members: list[LabelMember], bundle: Bundle) -> Choice[
     """
     engine = open_engine(bundle)
     fit_rows, limit_rows = novelty_rows(members)
-    train = run_engine(engine, job.store, fit_rows, job.progress, "predicting training images")
-    held, validation, limited_by = out_of_fold(job, members, engine, limit_rows)
+    train = run_engine(engine, bundle, job.store, fit_rows, job.progress, "predicting training images")
+    held, validation, limited_by = out_of_fold(job, members, engine, bundle, limit_rows)
     novelty = fit_novelty(train, limited_by, held, len(members))
     bundle, line = calibrate(bundle, job.plan, job.store.cohort, held, novelty, ensemble_heads(members))
     same = check_bfloat16(bundle, job.store.batch(members[0].specification.validation[:CHECKED_ROWS]))
@@ -178,6 +181,7 @@ def remarks(
     tested, assessment = raw["test"], assessed["test"]
     return [
         *error_lines(assessment, "test"),
+        *caution_lines(choice.bundle, assessment, "test images"),
         *disagreement_lines(choice.bundle, tested, assessment, "test images"),
         *_bias_lines(job, assessment, tested),
     ]
@@ -197,6 +201,6 @@ def _bias_lines(job: LabelJob, assessment: Assessment, tested: EngineRun) -> lis
 def figures(job: LabelJob, bundle: Bundle, raw: EngineRun) -> dict[str, Figure]:
     """Some images with truth and prediction; see ``Training``."""
     chosen = raw.take(np.linspace(0, len(raw.rows) - 1, min(MONTAGE_IMAGES, len(raw.rows))).astype(int))
-    table: Any = prediction_table(job.store.cohort, chosen.rows, chosen.probabilities, bundle)
+    table: Any = prediction_table(job.store.cohort, chosen, bundle)
     titles = [f"{truth} → {said}" for truth, said in zip(table["label"], table["prediction"], strict=True)]
     return {"images": montage(list(job.store.batch(chosen.rows)), titles)}

@@ -29,7 +29,7 @@ class Prepared:
     Attributes:
         cohort: with splits.
         facts: of its training rows, as planners take them.
-        pictures: sample → a number that images of the same picture share.
+        pictures: image → a number that images of the same picture share.
     """
 
     cohort: Cohort
@@ -89,8 +89,15 @@ def prepare(request: DataRequest, *, seed: int, progress: Progress = silent) -> 
     part = _scan_of(train, scanned)
     truth = PLANNERS[family_of(cohort.task)].measure(train, part)
     found = fingerprint(train, scanned=part, progress=progress)
+    if found.num_resampled:
+        cohort = cohort.with_notes(resampled_note(found.num_resampled, found.num_readable))
     facts = Facts(found, truth, len(cohort), time.monotonic() - started)
     return Prepared(cohort, facts, pictures)
+
+
+def resampled_note(count: int, total: int) -> str:
+    """In how many images a channel had another grid than the first."""
+    return f"In {count:,} of {total:,} images a channel lay on another grid and was resampled onto that of the first."
 
 
 def _pictures(cohort: Cohort, groups: Sequence[DuplicateGroup]) -> dict[str, int]:
@@ -99,9 +106,9 @@ def _pictures(cohort: Cohort, groups: Sequence[DuplicateGroup]) -> dict[str, int
     # Groups with changed copies hold the exact ones too and come last, so theirs is the number that stays.
     for group in groups:
         numbers[list(group.rows)] = group.rows[0]
-    return dict(zip(cohort.table["sample"], numbers.tolist(), strict=True))
+    return dict(zip(cohort.table["image"], numbers.tolist(), strict=True))
 
 
 def _scan_of(part: Cohort, scanned: Scan) -> Scan:
-    facts = dict(zip(scanned.cohort.table["sample"], scanned.facts, strict=True))
-    return Scan(part, [facts[sample] for sample in part.table["sample"]])
+    facts = dict(zip(scanned.cohort.table["image"], scanned.facts, strict=True))
+    return Scan(part, [facts[image] for image in part.table["image"]])

@@ -20,6 +20,7 @@ from hounsfield.inference import check_bfloat16, open_engine, open_predictor
 from hounsfield.inference.values import read
 from hounsfield.models import build, ensemble, flip_averaged
 from hounsfield.models.ordinal import folded
+from hounsfield.models.views import with_attention, with_attention_of
 from hounsfield.plans.values import ValuePlan
 from hounsfield.reports.figures import montage
 from hounsfield.reports.subgroups import write_bias
@@ -39,7 +40,7 @@ from hounsfield.training.labels import (
     put_weights,
 )
 from hounsfield.training.regressor import judge_of, regression_loss, standard, trained_targets, value_weights
-from hounsfield.training.schedule import Schedule
+from hounsfield.training.views import check_views, image_trainee, sample_settings
 from hounsfield.training.weights import group_attribute
 from hounsfield.training.whole_images import check_mirroring, fit_novelty, novelty_rows, out_of_fold, rows_of_networks
 
@@ -74,6 +75,7 @@ def check(plan: ValuePlan, cohort: Cohort) -> None:
     if plan.balance_groups:
         group_attribute(plan.balance_groups, cohort)
     check_mirroring(plan)
+    check_views(plan, cohort)
     # An option that the network does not take is better found now than after the images are prepared.
     build_network(plan)
 
@@ -85,7 +87,8 @@ def rows(job: ValueJob) -> list[tuple[np.ndarray, np.ndarray]]:
 
 def build_network(plan: ValuePlan) -> keras.Model:
     """A network with a layer "probabilities"; see ``Training``."""
-    return build(plan.network, plan.input_shape, len(plan.labels), plan.task, **plan.network_options())
+    network = build(plan.network, plan.input_shape, len(plan.labels), plan.task, **plan.network_options())
+    return network if plan.views is None else with_attention(network, plan.view_pooling)
 
 
 def make_trainee(network: keras.Model, specification: Specification[ValuePlan, Store]) -> ImageTrainee:
@@ -98,14 +101,12 @@ def make_trainee(network: keras.Model, specification: Specification[ValuePlan, S
         specification.train,
         specification.validation,
     )
-    return ImageTrainee(
+    return image_trainee(
+        plan,
         network,
         examples,
-        Schedule.of(plan),
-        plan.augmentation,
         loss=regression_loss(plan),
         judge=judge_of(plan),
-        precision=plan.precision,
         seed=specification.seed,
     )
 
@@ -114,17 +115,17 @@ def deploy(job: ValueJob, members: list[ValueMember]) -> Bundle:
     """One network, an ensemble as one, or either with mirrored views; see ``Training``."""
     plan = job.plan
     networks = [folded(member.network) for member in members]
-    network = networks[0] if len(networks) == 1 else ensemble(networks)
+    network = flip_averaged(networks[0] if len(networks) == 1 else ensemble(networks), plan.test_time_flips)
     scale = (
         {} if TASKS[plan.task].ordered else dict(zip(("mean", "deviation"), standard(job.store.cohort), strict=True))
     )
     return save_bundle(
         job.folder.bundle,
-        flip_averaged(network, plan.test_time_flips),
+        with_attention_of(network, members[0].network),
         pipeline=plan.pipeline,
         labels=plan.labels,
         task=plan.task,
-        settings=scale,
+        settings=scale | sample_settings(network, plan, job.store.cohort),
         **job.origin(),
     )
 
@@ -134,8 +135,8 @@ def choose(job: ValueJob, members: list[ValueMember], bundle: Bundle) -> Choice[
     members = [replace(member, network=folded(member.network)) for member in members]
     engine = open_engine(bundle)
     fit_rows, limit_rows = novelty_rows(members)
-    train = run_engine(engine, job.store, fit_rows, job.progress, "predicting training images")
-    held, validation, limited_by = out_of_fold(job, members, engine, limit_rows)
+    train = run_engine(engine, bundle, job.store, fit_rows, job.progress, "predicting training images")
+    held, validation, limited_by = out_of_fold(job, members, engine, bundle, limit_rows)
     novelty = fit_novelty(train, limited_by, held, len(members))
     kept = ValueUncertainty.of(truths_of(job.store.cohort)[held.rows], read(bundle, held.scores), novelty)
     bundle = bundle.with_uncertainty(kept, threshold=bundle.threshold)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from hounsfield.bundle import Bundle
 from hounsfield.cohorts.request import DataRequest
 from hounsfield.errors import RunError
 from hounsfield.evaluation import Outcomes, predictions_from_table
@@ -51,9 +52,10 @@ def validation_table(folder: RunFolder) -> pd.DataFrame:
     return table[table["split"] == "validation"].set_index("image", drop=False)
 
 
-def answers_of(table: pd.DataFrame, plan: Plan) -> Outcomes:
-    """Truths and probabilities of such a table."""
-    return predictions_from_table(table, task=plan.task, threshold=plan.threshold).answers
+def answers_of(table: pd.DataFrame, folder: RunFolder) -> Outcomes:
+    """Truths, probabilities and decisions of such a table, at the threshold of its run or those of its labels."""
+    bundle = Bundle.load(folder.path)
+    return predictions_from_table(table, task=bundle.classifier_task, threshold=bundle.threshold).answers
 
 
 def patients_of(table: pd.DataFrame) -> np.ndarray | None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hounsfield.bundle import Bundle
 from hounsfield.cohorts import Cohort, Store, assign_folds
 from hounsfield.errors import PlanError
 from hounsfield.evaluation import Novelty
@@ -77,7 +78,7 @@ def rows_of_networks(job: Job[Any, Any], stratum: np.ndarray | None = None) -> l
     """
     plan, cohort = job.plan, job.store.cohort
     if plan.folds == 1:
-        parts = [(cohort.rows("train"), cohort.rows("validation"))]
+        parts = [(cohort.samples(cohort.rows("train")), cohort.samples(cohort.rows("validation")))]
     else:
         folds = assign_folds(cohort, plan.folds, seed=plan.seed, pictures=job.pictures)
         parts = [
@@ -94,7 +95,7 @@ def share_of(
     if share == 1:
         return rows
     table = cohort.table.iloc[rows]
-    unit = table["patient"].where(table["patient"].notna(), table["image"])
+    unit = table["patient"].where(table["patient"].notna(), table["sample"])
     label = table["label"] if stratum is None else pd.Series(stratum[rows], table.index)
     label_of_unit = label.groupby(unit).first()
     chosen = [
@@ -138,7 +139,7 @@ def ensemble_heads(members: Sequence[Member[Any, Any]]) -> Heads | None:
 
 
 def out_of_fold(
-    job: Job[Any, Any], members: Sequence[Member[Any, Any]], engine: Engine, limit_rows: np.ndarray
+    job: Job[Any, Any], members: Sequence[Member[Any, Any]], engine: Engine, bundle: Bundle, limit_rows: np.ndarray
 ) -> tuple[OutOfFold, EngineRun, EngineRun]:
     """What is predicted of each validation row by the network that was not trained on it.
 
@@ -146,6 +147,7 @@ def out_of_fold(
         job: the training.
         members: the networks.
         engine: of the bundle.
+        bundle: as it was deployed.
         limit_rows: validation rows on which the limit of novelty is found.
 
     Returns:
@@ -154,7 +156,7 @@ def out_of_fold(
     """
     if len(members) == 1:
         rows = members[0].specification.validation
-        run = run_engine(engine, job.store, rows, job.progress, "predicting validation images")
+        run = run_engine(engine, bundle, job.store, rows, job.progress, "predicting validation images")
         held = OutOfFold(rows, run.probabilities, np.zeros(len(rows), np.int64))
         return held, run, run.take(np.isin(rows, limit_rows))
     parts = []
@@ -167,5 +169,5 @@ def out_of_fold(
     order = np.argsort(rows, kind="stable")
     held = OutOfFold(rows[order], scores[order], unseen_by[order])
     nothing = np.empty((len(rows), 0), np.float32)
-    limited_by = run_engine(engine, job.store, limit_rows, job.progress, "predicting validation images")
+    limited_by = run_engine(engine, bundle, job.store, limit_rows, job.progress, "predicting validation images")
     return held, EngineRun(held.rows, held.scores, nothing, nothing), limited_by

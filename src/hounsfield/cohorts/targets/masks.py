@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -53,10 +53,6 @@ class MaskTargets(LabelTargets):
                     "label is needed there. Add images of more patients, or leave the column 'split' out to have the "
                     "split made."
                 )
-
-    def truths(self, samples: Samples) -> list[Hashable | None]:
-        """The pixels of each label in each image."""
-        return [tuple(counts) for counts in mask_counts(samples).tolist()]
 
     def findings(self, samples: Samples, shapes: Sequence[tuple[int, ...]]) -> list[Finding]:  # noqa: ARG002 - of the contract
         """Labels that take little of their images, labels of very different frequency, and splits without one."""

@@ -6,15 +6,17 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from hounsfield.errors import EvaluationError
-from hounsfield.evaluation.calibration import brier_decomposition, calibration_line, reliability
+from hounsfield.evaluation.calibration import brier_decomposition, reliability
 from hounsfield.evaluation.metrics import METRICS
+from hounsfield.evaluation.promises import Promise
 from hounsfield.evaluation.selective import decision_confidence, risk_coverage
+from hounsfield.evaluation.verdict import CalibrationVerdict
 from hounsfield.reports.figures import reliability_figure
 from hounsfield.reports.sections.content import (
     Block,
     Drawing,
     Paragraph,
+    Points,
     Section,
     Table,
     interval,
@@ -38,6 +40,8 @@ def calibration_section(run: LabelRun) -> Section:
 def _calibration_blocks(run: LabelRun) -> Iterator[Block]:
     answers = run.shown.answers
     yield Paragraph(_scaling(run))
+    if run.verdicts:
+        yield Points(tuple(verdict.text() for verdict in run.verdicts))
     yield Drawing(
         svg_of(reliability_figure(answers, run.shown.groups), "reliability", "Reliability diagram"),
         "Observed frequency against predicted probability, in bins with equal numbers of images. On the dotted line "
@@ -52,7 +56,9 @@ def _calibration_blocks(run: LabelRun) -> Iterator[Block]:
     if "ece_uncalibrated" in run.estimates:
         rows.insert(0, ("Calibration error before scaling", with_interval(run.estimates["ece_uncalibrated"])))
     for column, question in enumerate(answers.questions if not TASKS[answers.task].exclusive else ()):
-        rows += _calibration_rows(run, column, f" ({question})" if len(answers.questions) > 1 else "")
+        rows += _brier_rows(run, column, f" ({question})" if len(answers.questions) > 1 else "")
+    for verdict in run.verdicts:
+        rows += _line_rows(verdict, f" ({verdict.question})" if len(run.verdicts) > 1 else "")
     yield Table(f"Calibration on {run.split} images", ("metric", "value"), tuple(rows), beside=True)
 
 
@@ -103,26 +109,50 @@ def _reliability_table(run: LabelRun) -> Table:
     return Table("", ("label", "images", "mean probability", "observed", "95 % interval"), tuple(rows))
 
 
-def _calibration_rows(run: LabelRun, column: int, name: str) -> Iterator[tuple[str, str]]:
-    answers = run.shown.answers
-    truth, scores = answers.column(column)
+def _brier_rows(run: LabelRun, column: int, name: str) -> Iterator[tuple[str, str]]:
+    truth, scores = run.shown.answers.column(column)
     if not len(truth):
         return
-    groups = None if run.shown.groups is None else run.shown.groups[answers.known_rows(column)]
     parts = brier_decomposition(truth, scores)
     yield (f"Brier score{name}: miscalibration", number(parts.reliability, 4))
     yield (f"Brier score{name}: resolution", number(parts.resolution, 4))
     yield (f"Brier score{name}: uncertainty", number(parts.uncertainty, 4))
-    try:
-        line = calibration_line(truth, scores, groups=groups)
-    except EvaluationError:
-        return
-    slope, intercept = line.slope_interval, line.intercept_interval
+
+
+def _line_rows(verdict: CalibrationVerdict, name: str) -> Iterator[tuple[str, str]]:
+    line, unreliable = verdict.line, " unreliable" if verdict.line.note else ""
     yield (
         f"Calibration slope{name} (1 is perfect; below 1 probabilities are too extreme)",
-        f"{line.slope:.2f} ({interval(*slope, 2)})",
+        f"{number(line.slope, 2)} ({interval(*line.slope_interval, 2)}){unreliable}",
     )
-    yield (f"Calibration in the large{name} (0 is perfect)", f"{line.intercept:+.2f} ({interval(*intercept, 2)})")
+    yield (
+        f"Calibration intercept{name} (log odds, slope held at 1; below 0 probabilities are too high)",
+        f"{line.intercept:+.2f} ({interval(*line.intercept_interval, 2)}){unreliable}",
+    )
+    yield (
+        f"Calibration in the large{name} (observed share minus mean probability)",
+        f"{verdict.observed - verdict.predicted:+.3f} ({interval(*verdict.large)})",
+    )
+
+
+def _promise_table(promises: tuple[Promise, ...], split: str) -> Table:
+    rows = [
+        (
+            promise.name,
+            promise.promised or "nothing",
+            f"{number(promise.value)} ({interval(*promise.interval)})",
+            f"{promise.cases:,}",
+            "no" if promise.broken else "yes" if promise.promised else "",
+        )
+        for promise in promises
+    ]
+    return Table(
+        f"What is promised, and what was found on {split} images",
+        ("--sets 0.9 and --abstain 0.05", "promised", "found", "cases", "held"),
+        tuple(rows),
+        "A promise was not held where its interval lies on the wrong side. Within a class nothing is promised, unless "
+        "sets are made with --by-class.",
+    )
 
 
 def uncertainty_section(run: LabelRun) -> Section:
@@ -153,10 +183,13 @@ def _uncertainty_blocks(run: LabelRun) -> Iterator[Block]:
     yield Paragraph(
         "The model answers every image unless told to abstain. hounsfield predict RUN INPUT --abstain 0.05 answers "
         "only where at most 5 % of answers are expected to be wrong; --sets 0.9 gives sets of labels that contain "
-        "the true one in 90 of 100 cases like the validation images."
+        "the true one in 90 of 100 cases. Both hold for cases like the validation images."
     )
+    if run.promises:
+        yield _promise_table(run.promises, run.split)
     if run.bundle.uncertainty is not None and run.bundle.uncertainty.novelty is not None:
         yield Paragraph("Images unlike the training images are always flagged as out of distribution.")
     # What the test said beside calibration, which has a section of its own.
     lines = (str(line) for line in run.event("uncertainty", "doubt").get("lines", ()))
-    yield from (Paragraph(line) for line in dict.fromkeys(lines) if not line.startswith("Calibration"))
+    told = ("Calibration", "Probabilities of", "Label sets hold", "Wrong among")
+    yield from (Paragraph(line) for line in dict.fromkeys(lines) if not line.startswith(told))

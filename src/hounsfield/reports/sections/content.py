@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from hounsfield.evaluation.rounding import rounded
+
 UNDEFINED = "–"
 
 
@@ -81,10 +83,10 @@ class Matrix:
         return len(self.labels) <= 4
 
     @property
-    def rows(self) -> list[tuple[str, list[tuple[int, float]]]]:
-        """Label, and each count with its share of the true class."""
+    def rows(self) -> list[tuple[str, list[tuple[int, float, str]]]]:
+        """Label, and each count with its share of the true class, as a number and as text."""
         return [
-            (label, [(count, count / max(sum(row), 1)) for count in row])
+            (label, [(count, share, percent(share)) for count in row for share in (count / max(sum(row), 1),)])
             for label, row in zip(self.labels, self.counts, strict=True)
         ]
 
@@ -188,8 +190,8 @@ class Section:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A figure, or a dash where it is undefined."""
-    return UNDEFINED if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+    """A figure, or a dash where it is undefined; never rounded to 0 or 1 unless it is exactly that."""
+    return UNDEFINED if value is None or not math.isfinite(value) else rounded(value, digits)
 
 
 def of_hundred(value: float | None, digits: int = 0) -> str:

@@ -20,6 +20,7 @@ def decision_figure(curve: DecisionCurve) -> Figure:
     """Draw net benefit against the threshold probability, for the model and for treating all or none."""
     figure = new_figure(SIDE, 3.6)
     axes = figure.add_subplot()
+    axes.fill_between(curve.thresholds, curve.low, curve.high, color=COLOURS[0], alpha=0.15, linewidth=0)
     axes.plot(curve.thresholds, curve.model, color=COLOURS[0], label="model")
     axes.plot(curve.thresholds, curve.everyone, "--", color=COLOURS[1], label="treat all")
     axes.axhline(0, color=GREY, linewidth=0.8, linestyle=":", label="treat none")

@@ -11,6 +11,7 @@ import pandas as pd
 
 from hounsfield.drawing.pictures import data_address
 from hounsfield.errors import BundleError, MissingDependency
+from hounsfield.evaluation.intervals import make_clusters
 from hounsfield.evaluation.outcomes import Outcomes
 from hounsfield.evaluation.proportions import wilson_interval
 from hounsfield.explanation import (
@@ -24,19 +25,17 @@ from hounsfield.explanation import (
     randomised,
     similarity,
 )
-from hounsfield.images.image import Image
-from hounsfield.inference import BadImage
-from hounsfield.inference.labels import run as run_engine
+from hounsfield.inference.views import run as run_engine
 from hounsfield.progress import Progress
 from hounsfield.reports.base import Cases
 from hounsfield.reports.overlays import pair_of_pictures
-from hounsfield.reports.sections.cases import run_images
+from hounsfield.reports.sections.cases import explained
 from hounsfield.reports.sections.content import Block, Case, Gallery, Paragraph, Table, interval, number
 from hounsfield.runs import LabelRun
 from hounsfield.tasks import TASKS
 
 SIDE = 288  # pixels of a picture
-TYPICAL, WORST = 6, 6
+TYPICAL, WORST = 6, 8
 # Images whose maps are checked; more make the checks more certain and the report slower.
 CHECKED, POINTED = 8, 24
 BOXES = {2: ("y0", "x0", "y1", "x1"), 3: ("z0", "y0", "x0", "z1", "y1", "x1")}
@@ -51,16 +50,16 @@ def evidence(run: LabelRun, progress: Progress) -> Cases:
     """
     explainer = Explainer(run.bundle)
     answers = run.shown.answers
-    typical, worst = _typical(answers), _worst(answers)
+    typical, errors = _typical(answers), _worst(answers, run.shown.groups)
+    worst = [row for rows in errors.values() for row in rows]
     boxed = _boxed(run, len(explainer.bundle.input_shape) - 1)
     rows = list(dict.fromkeys([*typical, *worst, *boxed]))
-    images = _images(run, rows)
+    samples = [str(reference) for reference in _table(run)["image"].iloc[rows]]
     found: dict[int, Explanation] = {}
-    for done, (row, image) in enumerate(images.items(), start=1):
-        result = explainer.explain_image(image)
-        if not isinstance(result, BadImage):
+    for done, (row, result) in enumerate(zip(rows, explained(run, explainer, samples), strict=True), start=1):
+        if result is not None:
             found[row] = result
-        progress(TASK, done, len(images))
+        progress(TASK, done, len(rows))
     names = {row: f"Image {number}" for number, row in enumerate([*typical, *worst], start=1)}
     blocks: list[Block] = [
         Paragraph(
@@ -70,8 +69,7 @@ def evidence(run: LabelRun, progress: Progress) -> Cases:
         ),
         Gallery("Typical cases: correct, with median confidence", _cases(run, typical, found, names)),
     ]
-    if worst:
-        blocks.append(Gallery("Most confident errors", _cases(run, worst, found, names)))
+    blocks += [Gallery(title, _cases(run, rows, found, names)) for title, rows in errors.items() if rows]
     checks = list(_checks(explainer, run, found, boxed))
     blocks += [Table("Can these maps be trusted?", ("check", "result", "reference"), tuple(checks), wordy=True)]
     return Cases(tuple(blocks), made=bool(found), validated=bool(checks))
@@ -98,10 +96,20 @@ def _typical(answers: Outcomes) -> list[int]:
     return chosen[:TYPICAL]
 
 
-def _worst(answers: Outcomes) -> list[int]:
-    wrong = np.flatnonzero(~answers.right)
-    order = np.argsort(-_errors(answers)[wrong], kind="stable")
-    return [int(row) for row in wrong[order][:WORST]]
+def _worst(answers: Outcomes, groups: npt.NDArray[Any] | None) -> dict[str, list[int]]:
+    """The most confident errors, one for each patient; of two labels misses and false alarms apart."""
+    wrong, errors = ~answers.right, _errors(answers)
+    kinds = {"Most confident errors": wrong}
+    if TASKS[answers.task].paired:
+        present = answers.truth[:, 0]
+        kinds = {"Most confident misses": wrong & present, "Most confident false alarms": wrong & ~present}
+    of_case = make_clusters(answers.truth, groups).of_case
+    found = {}
+    for title, rows in kinds.items():
+        ranked = np.flatnonzero(rows)[np.argsort(-errors[rows], kind="stable")]
+        firsts = np.unique(of_case[ranked], return_index=True)[1]
+        found[title] = ranked[np.sort(firsts)][: WORST // len(kinds)].tolist()
+    return found
 
 
 def _table(run: LabelRun) -> pd.DataFrame:
@@ -109,13 +117,6 @@ def _table(run: LabelRun) -> pd.DataFrame:
     rows = run.table[run.table["split"] == run.split]
     kept = pd.Series(data=True, index=rows.index) if TASKS[run.bundle.task].multi_label else rows["label"].notna()
     return rows[kept].reset_index(drop=True)
-
-
-def _images(run: LabelRun, rows: list[int]) -> dict[int, Image]:
-    """The images of some rows, read from the run's data; unreadable ones are left out."""
-    references = [str(reference) for reference in _table(run)["image"].iloc[rows]]
-    found = run_images(run, references)
-    return {row: image for row, image in zip(rows, found, strict=True) if image is not None}
 
 
 def _cases(run: LabelRun, rows: list[int], found: dict[int, Explanation], names: dict[int, str]) -> tuple[Case, ...]:
@@ -130,6 +131,7 @@ def _cases(run: LabelRun, rows: list[int], found: dict[int, Explanation], names:
             text if isinstance(text := table[name].iloc[row], str) else "none" for name in ("label", "prediction")
         )
         caption = f"truth: {truth}; predicted: {predicted}, p({explanation.label}) = {explanation.probability:.3f}"
+        caption += explanation.of_several
         cases.append(Case(names[row], original, overlay, caption, bool(right[row])))
     return tuple(cases)
 

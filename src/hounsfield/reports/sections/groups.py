@@ -90,10 +90,15 @@ def _forest(found: Mapping[str, Any], groups: list[Mapping[str, Any]]) -> Drawin
     return Drawing(
         svg_of(forest_figure(rows[:MOST_GROUPS], panels, marked), "subgroups", "Performance by group"),
         f"Performance by group{label} with 95 % intervals; the number of patients in brackets. Diamond: differs beyond "
-        "chance. Grey circle: too small to judge. Calibration is the observed minus the predicted frequency.",
+        f"chance. Grey circle: too small to judge. Calibration in the large: {_sign(found)}.",
         Table("", ("group (patients)", *panels.values(), ""), tuple(cells)),
         wide=True,
     )
+
+
+def _sign(found: Mapping[str, Any]) -> str:
+    """What calibration in the large is the difference of; audits of earlier versions had it the other way round."""
+    return str(found.get("in_the_large", "mean probability minus observed share"))
 
 
 def _first_question(figures: Mapping[str, Any]) -> str:

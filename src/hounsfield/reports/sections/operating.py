@@ -58,7 +58,7 @@ def _operating_blocks(run: LabelRun) -> Iterator[Block]:
     if TASKS[answers.task].paired and answers.answerable.all():
         yield _threshold_table(run)
         yield _prevalence_table(run)
-        yield _decision_curve(answers)
+        yield _decision_curve(run)
 
 
 def _label_table(run: LabelRun, thresholds: tuple[float, ...]) -> Table:
@@ -97,10 +97,12 @@ def _threshold_table(run: LabelRun) -> Table:
         rows += [
             (name, choose_threshold(truth, scores, rule=rule, target=target).threshold) for name, rule, target in RULES
         ]
-    merged: dict[float, list[str]] = {}
+    merged: dict[bytes, tuple[float, list[str]]] = {}
     for name, threshold in rows:
-        merged.setdefault(threshold, []).append(name)
-    cells = [("; ".join(names), f"{threshold:.3f}", *_shares(run, threshold)) for threshold, names in merged.items()]
+        # Two thresholds without a score between them decide alike: they are one operating point.
+        decided = np.concatenate([each.scores[:, 0] > threshold for each in (chosen_on, run.shown.answers)])
+        merged.setdefault(decided.tobytes(), (threshold, []))[1].append(name)
+    cells = [("; ".join(names), f"{threshold:.3f}", *_shares(run, threshold)) for threshold, names in merged.values()]
     return Table(
         f"Thresholds chosen on validation images, and their effect on {run.split} images",
         ("rule", "threshold", "sensitivity", "specificity", "predicted positive"),
@@ -146,15 +148,18 @@ def _prevalence_table(run: LabelRun) -> Table:
     )
 
 
-def _decision_curve(answers: Outcomes) -> Drawing:
-    curve = decision_curve(answers.truth[:, 0], answers.scores[:, 0])
+def _decision_curve(run: LabelRun) -> Drawing:
+    answers = run.shown.answers
+    curve = decision_curve(answers.truth[:, 0], answers.scores[:, 0], groups=run.shown.groups)
     rows = []
     for at in BENEFITS:
         place = int(np.abs(curve.thresholds - at).argmin())
-        rows.append((f"{at:g}", number(float(curve.model[place])), number(float(curve.everyone[place])), "0"))
+        model = f"{number(float(curve.model[place]))} ({interval(float(curve.low[place]), float(curve.high[place]))})"
+        rows.append((f"{at:g}", model, number(float(curve.everyone[place])), "0"))
     return Drawing(
         svg_of(decision_figure(curve), "decision", "Decision curve"),
         "Net benefit: true positives minus false positives, weighted by the odds of the threshold probability "
-        "(Vickers, Elkin 2006). The model is useful where its line is above both others.",
+        "(Vickers, Elkin 2006), with 95 % intervals. One acts on a probability above the threshold. The model is "
+        "useful where its line is above both others.",
         Table("", ("threshold probability", "model", "treat all", "treat none"), tuple(rows)),
     )

@@ -8,7 +8,7 @@ from typing import Any
 from hounsfield.reports.base import Page
 from hounsfield.reports.sections.content import Callout, Questions, Section
 from hounsfield.reports.sections.data import shared_patients
-from hounsfield.reports.sections.wording import image_kind
+from hounsfield.reports.sections.wording import image_kind, tested_where
 from hounsfield.runs import RunRecord
 
 
@@ -22,13 +22,14 @@ def summary_section(run: RunRecord, page: Page[Any]) -> Section:
             (page.distrust, " ".join(page.when_not(run))),
         )
     )
+    cautions = [Callout("warning", "Do not take these figures at their word", text) for text in run.cautions]
     caution = Callout(
         "warning",
         "Not a medical device",
         "These figures describe how the model performed on these images. They do not show that it is safe or useful in "
         "care: that takes a study at the site where it is to be used.",
     )
-    return Section("summary", "Summary", (questions, caution))
+    return Section("summary", "Summary", (*cautions, questions, caution))
 
 
 def where_not(run: RunRecord, page: Page[Any]) -> Iterator[str]:
@@ -43,13 +44,14 @@ def where_not(run: RunRecord, page: Page[Any]) -> Iterator[str]:
 
 def limitations(run: RunRecord, page: Page[Any]) -> list[str]:
     """What limits the figures, as far as a run can know it."""
-    found = ["Training and test images come from the same data; this report holds no external test."]
+    found = [f"{tested_where(run)} This report holds no external test."]
     if run.split != "test":
         found = ["There are no test images, and figures on validation images are too good."]
     if not run.patients_known:
         found.append("Patients are not known for all images, so images of one patient may be in several splits.")
     elif shared_patients(run.cohort):
         found.append("Some patients are in more than one split, so the figures are too good.")
+    found += run.cautions
     found += page.limits(run)
     if "bias" not in run.additions or not run.additions["bias"]["attributes"]:
         found.append("Patient groups have not been compared.")

@@ -6,11 +6,10 @@ import numpy as np
 
 from hounsfield.drawing.pictures import data_address
 from hounsfield.explanation import Explainer, Explanation
-from hounsfield.inference import BadImage
 from hounsfield.progress import Progress
 from hounsfield.reports.base import Cases
 from hounsfield.reports.overlays import pair_of_pictures
-from hounsfield.reports.sections.cases import run_images
+from hounsfield.reports.sections.cases import explained
 from hounsfield.reports.sections.content import Block, Case, Gallery, Paragraph
 from hounsfield.runs.values import ValueRun
 
@@ -30,11 +29,10 @@ def value_cases(run: ValueRun, progress: Progress) -> Cases:
     typical = [row for row in _typical(run) if row not in worst]
     rows = [*typical, *worst]
     table = run.table[run.table["split"] == run.split]
-    images = run_images(run, [str(reference) for reference in table["image"].iloc[rows]])
+    samples = [str(reference) for reference in table["image"].iloc[rows]]
     found: dict[int, Case] = {}
-    for done, (row, image) in enumerate(zip(rows, images, strict=True), start=1):
-        result = None if image is None else explainer.explain_image(image)
-        if result is not None and not isinstance(result, BadImage):
+    for done, (row, result) in enumerate(zip(rows, explained(run, explainer, samples), strict=True), start=1):
+        if result is not None:
             found[row] = _case(run, row, result, f"Image {done}")
         progress(TASK, done, len(rows))
     name = "grade" if run.ordered else run.bundle.labels[0]
@@ -72,4 +70,5 @@ def _case(run: ValueRun, row: int, explanation: Explanation, name: str) -> Case:
     texts = [run.bundle.labels[int(place)] if run.ordered else f"{place:.4g}" for place in (truth, predicted)]
     # Of values agreement is a matter of degree.
     right = not run.ordered or truth == predicted
-    return Case(name, original, overlay, f"truth: {texts[0]}; predicted: {texts[1]}", right=bool(right))
+    caption = f"truth: {texts[0]}; predicted: {texts[1]}{explanation.of_several}"
+    return Case(name, original, overlay, caption, right=bool(right))

@@ -9,6 +9,8 @@ from hounsfield.runs import RunRecord
 
 # Fewer test images with or without a label, or fewer objects, than this leave any figure uncertain.
 FEW = 50
+# Columns that say where an image was taken.
+SOURCES = {"site", "hospital", "institution", "centre", "center"}
 
 
 def given_image(bundle: Bundle) -> str:
@@ -38,9 +40,33 @@ def tested_on(run: RunRecord) -> str:
     return f"It was tested on {run.num_cases:,} {run.split} images{of_patients(run)}{comma} {told}."
 
 
+def tested_where(run: RunRecord) -> str:
+    """Whether training and test images are known to be of one source, or of several, as a sentence."""
+    chosen = run.environment["data"].get("test_on")
+    if chosen:
+        return f"Test images are those with {chosen}, and the others trained."
+    trained, tested = run.rows("train"), run.rows(run.split)
+    for column in map(str, run.cohort.columns):
+        if column.lower() in SOURCES and trained[column].notna().all() and tested[column].notna().all():
+            apart = set(trained[column]).isdisjoint(set(tested[column]))
+            return f"Training and {run.split} images are of {'other' if apart else 'the same'} levels of '{column}'."
+    return "Training and test images come from one DATA; whether of one source is not recorded."
+
+
 def of_patients(run: RunRecord) -> str:
     """How many patients the tested images are of, " of 12 patients"; empty where that is unknown."""
     return "" if run.num_patients is None else f" of {run.num_patients:,} patients"
+
+
+def missed_of(run: RunRecord, metric: str) -> str:
+    """What is lacking of a metric that is a share, as a count of 1,000, with its interval."""
+    found = run.estimates[metric]
+    if found["value"] is None:
+        return "an unknown number"
+    text = f"{1000 * (1 - found['value']):.0f}"
+    if found["low"] is None:
+        return text
+    return f"{text} (95 % interval {1000 * (1 - found['high']):.0f} to {1000 * (1 - found['low']):.0f})"
 
 
 def share_of(run: RunRecord, metric: str) -> str:
