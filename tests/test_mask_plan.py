@@ -131,7 +131,7 @@ def test_a_label_that_names_a_side_is_not_mirrored() -> None:
 
 
 @pytest.mark.parametrize("effort", ["quick", "standard", "thorough"])
-@pytest.mark.parametrize("shape", [(36, 50, 35), (90, 160, 160)])
+@pytest.mark.parametrize("shape", [(36, 50, 35), (70, 120, 120)])
 def test_a_plan_takes_the_time_of_its_effort(effort: Effort, shape: tuple[int, ...]) -> None:
     plan = planned(shape, (1.0, 1.0, 1.0), pixels=(30_000, 4_000), effort=effort)
     assert plan.expected_seconds is not None
