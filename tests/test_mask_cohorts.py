@@ -401,6 +401,7 @@ def test_lossy_black_and_white_masks_are_read_and_others_refused(tmp_path: Path)
     cohort = load_cohort(tmp_path)
     assert cohort.labels == ("foreground",)
     assert masks_of(cohort)[0].sum() == 5 * 17
+    assert "4 masks are black and white with smoothed edges" in notes(cohort)
     for number in range(4):
         picture(tmp_path / "masks" / f"{number}.jpg", 120)
     with pytest.raises(CohortError, match="it is a JPEG, whose compression changes values"):
@@ -437,6 +438,32 @@ def test_an_ignore_label_of_nnunet_is_not_known(tmp_path: Path) -> None:
     assert cohort.labels == ("organ",)
     assert set(np.unique(masks_of(cohort)[0])) == {0, 1, IGNORE}
     assert "What the masks call ignore is not known" in notes(cohort)
+
+
+def test_masks_with_smoothed_edges_are_cut_at_half(tmp_path: Path) -> None:
+    for number in range(4):
+        picture(tmp_path / "images" / f"{number}.png")
+        large = np.zeros((64, 96), np.float32)
+        cv2.circle(large, (50, 30), 20, 255, -1)
+        small = cv2.resize(cv2.GaussianBlur(large, (5, 5), 1), (24, 16), interpolation=cv2.INTER_AREA)
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / "masks" / f"{number}.png"), np.rint(small).astype(np.uint8))
+    cohort = load_cohort(tmp_path)
+    assert (cohort.labels, len(cohort)) == (("foreground",), 4)
+    np.testing.assert_array_equal(masks_of(cohort)[0][..., 0], small > 127)
+    assert "4 masks are black and white with smoothed edges" in notes(cohort)
+
+
+def test_a_file_of_one_label_with_several_values_is_refused(tmp_path: Path) -> None:
+    for number in range(4):
+        picture(tmp_path / "images" / f"{number}.png")
+        for label in ("liver", "spleen"):
+            pixels = np.zeros((16, 24), np.uint8)
+            pixels[2:5, 3:9], pixels[7:9, 3:9] = 1, 2
+            (tmp_path / "masks" / label).mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(tmp_path / "masks" / label / f"{number}.png"), pixels)
+    with pytest.raises(CohortError, match=r"is of the label 'liver' by its name and has the values 1, 2: one is"):
+        load_cohort(tmp_path)
 
 
 def test_inspect_tells_labels_and_volumes_first_and_draws_outlines(

@@ -243,6 +243,10 @@ def _remarks(table: pd.DataFrame, masks: Masks, labels: Sequence[str]) -> list[s
     if outside := sum(each.outside > 0 for each in facts):
         most = max(each.outside for each in facts)
         notes.append(f"{outside:,} masks reach beyond their image, with up to {most:.1%} of what they mark.")
+    if blurred := sum(each.blurred for each in facts):
+        notes.append(
+            f"{blurred:,} masks are black and white with smoothed edges, and were read at half of their range."
+        )
     if masks.overlapping:
         notes.append("Some labels overlap: each has a channel of its own.")
     return notes

@@ -30,7 +30,7 @@ def load_masks(path: Path, options: Options) -> Cohort:
     Raises:
         CohortError: there are no masks, or they cannot be used.
     """
-    layout = find_layout(path, options)
+    layout = find_layout(path, options, asked=True)
     if layout is None:
         raise CohortError(
             f"Found no masks of images in {path}: expected them in a folder of their own, such as images and masks or "
@@ -54,11 +54,11 @@ def load_masks(path: Path, options: Options) -> Cohort:
     return build_mask_cohort(found, options, root=path, kind=KIND, name=path.resolve().name)
 
 
-def find_layout(path: Path, options: Options) -> MaskLayout | None:
+def find_layout(path: Path, options: Options, *, asked: bool = False) -> MaskLayout | None:
     """The images and masks of a folder, by the names of folders and files, or else by what the files hold."""
     if not path.is_dir():
         return None
-    layout = mask_layout(path, options)
+    layout = mask_layout(path, options, asked=asked)
     if layout is not None:
         return layout
     by_content = mask_classes(class_tree(path, exclude=options.exclude))

@@ -70,13 +70,16 @@ class _Named:
     stem: str
 
 
-def mask_layout(root: Path, options: Options, folders: Collection[str] = ()) -> MaskLayout | None:
+def mask_layout(
+    root: Path, options: Options, folders: Collection[str] = (), *, asked: bool = False
+) -> MaskLayout | None:
     """The images and masks below a folder; ``None`` where nothing looks like a mask.
 
     Args:
         root: the folder.
         options: what the user chose.
         folders: names of folders that hold masks, whatever they are called.
+        asked: whether masks were asked for; else half of what looks like a mask must be one of an image.
 
     Raises:
         CohortError: an image lies in several files, one for each channel.
@@ -95,7 +98,7 @@ def mask_layout(root: Path, options: Options, folders: Collection[str] = ()) -> 
             lost.append(path)
         else:
             matched.setdefault(found.image, []).append(found)
-    if not matched or len(lost) > len(masks) / 2:
+    if not matched or (not asked and len(lost) > len(masks) / 2):
         return None
     matcher.refuse_channels(matched, root)
     return _layout(images, matched, lost)
