@@ -466,6 +466,41 @@ def test_a_file_of_one_label_with_several_values_is_refused(tmp_path: Path) -> N
         load_cohort(tmp_path)
 
 
+def test_channels_in_several_files_are_one_image(tmp_path: Path) -> None:
+    folder = volumes(tmp_path, names={"background": 0, "zone": 1, "lesion": 2})
+    for number in range(6):
+        place = folder / "imagesTr" / f"case_{number:02}.nii.gz"
+        write_volume(folder / "imagesTr" / f"case_{number:02}_0000.nii.gz", label_map(number).astype(np.int16))
+        write_volume(folder / "imagesTr" / f"case_{number:02}_0001.nii.gz", 7 * label_map(number).astype(np.int16))
+        place.unlink()
+    sheet = json.loads((folder / "dataset.json").read_text())
+    (folder / "dataset.json").write_text(json.dumps(sheet | {"channel_names": {"0": "T2", "1": "ADC"}}))
+    cohort = load_cohort(folder)
+    assert (len(cohort), cohort.channels, cohort.labels) == (6, ("T2", "ADC"), ("zone", "lesion"))
+    assert "2 channels (T2, ADC) make one image." in notes(cohort)
+    image = cohort.read(2)
+    assert image.channels == 2
+    np.testing.assert_array_equal(image.pixels[..., 1], 7 * label_map(2))
+    np.testing.assert_array_equal(masks_of(cohort)[2][..., 0], label_map(2))
+    store = MaskStore.build(cohort, Pipeline(steps=(ZScore(),)))
+    assert store.image(0).shape == (*SHAPE, 2)
+    (folder / "imagesTr" / "case_03_0001.nii.gz").unlink()
+    assert "1 images have fewer than 2 channels" in notes(load_cohort(folder))
+    assert load_cohort(folder, exclude=["*_0001.nii.gz"]).read(0).channels == 1
+
+
+def test_volumes_of_one_file_are_the_channels_of_its_image(tmp_path: Path) -> None:
+    folder = volumes(tmp_path, names={"background": 0, "zone": 1, "lesion": 2})
+    for number in range(6):
+        pair = np.stack([label_map(number), 5 * label_map(number)]).astype(np.int16)
+        write_volume(folder / "imagesTr" / f"case_{number:02}.nii.gz", pair)
+    cohort = load_cohort(folder)
+    assert (len(cohort), cohort.channels) == (6, ("0", "1"))
+    image = cohort.read(4)
+    np.testing.assert_array_equal(image.pixels[..., 1], 5 * label_map(4))
+    np.testing.assert_array_equal(masks_of(cohort)[4][..., 0], label_map(4))
+
+
 def test_inspect_tells_labels_and_volumes_first_and_draws_outlines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
