@@ -26,6 +26,9 @@ WORKS: dict[str, list[tuple[str, str]]] = {
         ("evaluate run --replicates 100", "AP50"),
     ],
     "predict": [("predict run data", "scan-000.png")],
+    "serve": [],
+    "audit": [],
+    "samplesize": [("samplesize --width 0.1 --prevalence 0.2", "patients")],
     "features": [("features run data -o features.csv", "36 images")],
     "report": [("report run", "CLAIM 2024")],
     "export": [("export run --to onnx", "two networks: trunk")],
@@ -36,6 +39,7 @@ WORKS: dict[str, list[tuple[str, str]]] = {
 }
 REFUSES: dict[str, list[tuple[str, str]]] = {
     "robustness": [("robustness run", "`hounsfield robustness` is for classifiers; run is a detector.")],
+    "compare": [("compare run run", "`hounsfield compare` is for classifiers; run is a detector.")],
     "forecast": [("forecast run", "`hounsfield forecast` is for classifiers; run is a detector.")],
     "ablate": [("ablate run", "`hounsfield ablate` is for classifiers; run is a detector.")],
     "explain": [
@@ -52,7 +56,7 @@ REFUSES: dict[str, list[tuple[str, str]]] = {
     ],
 }
 # Commands that take no run, and those whose work on detection data has tests of its own.
-ELSEWHERE = {"demo", "train", "preprocess", "convert", "data"}
+ELSEWHERE = {"demo", "train", "preprocess", "convert", "data", "serve", "audit"}
 
 
 @pytest.fixture(scope="module")

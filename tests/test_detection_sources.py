@@ -632,7 +632,7 @@ def channels(folder: Path, numbers: Sequence[int]) -> Path:
 def test_a_channel_in_a_file_of_its_own_is_never_dropped_unsaid(tmp_path: Path) -> None:
     folder = channels(tmp_path / "set", (0, 1))
     with pytest.raises(CohortError, match=r"4 images .* \(0: T2, 1: ADC\), .*--exclude '\*_0001.nii.gz'"):
-        load_cohort(folder)
+        load_cohort(folder, kind="label maps")
     for left_out, lowest in ((1, 0), (0, 10)):
         found = load_cohort(folder, exclude=[f"*_000{left_out}.nii.gz"])
         assert len(found) == 4
@@ -652,5 +652,5 @@ def test_volumes_of_several_channels_in_one_file_are_one_refusal(tmp_path: Path)
         pixels = np.zeros((11, 10, 9, 2), np.int16)
         nibabel.save(nibabel.Nifti1Image(pixels, np.eye(4)), folder / "imagesTr" / f"case{case}.nii.gz")
     with pytest.raises(CohortError, match=r"4 images .* hold 2 volumes each \(0: T2, 1: ADC\).*--volume 0") as raised:
-        load_cohort(folder)
+        load_cohort(folder, kind="label maps")
     assert str(raised.value).count("--volume") == 1

@@ -84,7 +84,7 @@ def test_a_mask_as_dicom_segmentation_comes_back_on_the_grid_of_the_series(
     for number, given in enumerate((mask, reorient(mask, "RAI"))):
         path = tmp_path / f"seg{number}.dcm"
         write_image(given, path, sources=sources[::-1])
-        ((back, names),) = read_label_maps(path)
+        ((back, names, _),) = read_label_maps(path)
         assert names == {number: name for number, (_, name) in enumerate(LABELS, start=1)}
         # Segments are numbered from 1; the series is read along its normal.
         expected = np.searchsorted([0, 1, 2, 5], series.pixels[..., 0] // 40)
@@ -111,7 +111,7 @@ def test_a_mask_beside_the_pixels_of_the_series_is_refused(tmp_path: Path) -> No
 def test_a_mask_as_png_has_indices_colours_and_names(tmp_path: Path) -> None:
     flat = label_map(oblique()).pixels[0]
     write_image(Image(flat, modality="SEG", metadata=Metadata(labels=LABELS)), tmp_path / "mask.png")
-    ((back, names),) = read_label_maps(tmp_path / "mask.png")
+    ((back, names, _),) = read_label_maps(tmp_path / "mask.png")
     np.testing.assert_array_equal(back.pixels, flat)
     assert names == dict(LABELS)
     # Any other reader sees the colours.

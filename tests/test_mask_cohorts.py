@@ -401,6 +401,7 @@ def test_lossy_black_and_white_masks_are_read_and_others_refused(tmp_path: Path)
     cohort = load_cohort(tmp_path)
     assert cohort.labels == ("foreground",)
     assert masks_of(cohort)[0].sum() == 5 * 17
+    assert "4 masks are black and white with smoothed edges" in notes(cohort)
     for number in range(4):
         picture(tmp_path / "masks" / f"{number}.jpg", 120)
     with pytest.raises(CohortError, match="it is a JPEG, whose compression changes values"):
@@ -437,6 +438,67 @@ def test_an_ignore_label_of_nnunet_is_not_known(tmp_path: Path) -> None:
     assert cohort.labels == ("organ",)
     assert set(np.unique(masks_of(cohort)[0])) == {0, 1, IGNORE}
     assert "What the masks call ignore is not known" in notes(cohort)
+
+
+def test_masks_with_smoothed_edges_are_cut_at_half(tmp_path: Path) -> None:
+    for number in range(4):
+        picture(tmp_path / "images" / f"{number}.png")
+        large = np.zeros((64, 96), np.float32)
+        cv2.circle(large, (50, 30), 20, 255, -1)
+        small = cv2.resize(cv2.GaussianBlur(large, (5, 5), 1), (24, 16), interpolation=cv2.INTER_AREA)
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / "masks" / f"{number}.png"), np.rint(small).astype(np.uint8))
+    cohort = load_cohort(tmp_path)
+    assert (cohort.labels, len(cohort)) == (("foreground",), 4)
+    np.testing.assert_array_equal(masks_of(cohort)[0][..., 0], small > 127)
+    assert "4 masks are black and white with smoothed edges" in notes(cohort)
+
+
+def test_a_file_of_one_label_with_several_values_is_refused(tmp_path: Path) -> None:
+    for number in range(4):
+        picture(tmp_path / "images" / f"{number}.png")
+        for label in ("liver", "spleen"):
+            pixels = np.zeros((16, 24), np.uint8)
+            pixels[2:5, 3:9], pixels[7:9, 3:9] = 1, 2
+            (tmp_path / "masks" / label).mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(tmp_path / "masks" / label / f"{number}.png"), pixels)
+    with pytest.raises(CohortError, match=r"is of the label 'liver' by its name and has the values 1, 2: one is"):
+        load_cohort(tmp_path)
+
+
+def test_channels_in_several_files_are_one_image(tmp_path: Path) -> None:
+    folder = volumes(tmp_path, names={"background": 0, "zone": 1, "lesion": 2})
+    for number in range(6):
+        place = folder / "imagesTr" / f"case_{number:02}.nii.gz"
+        write_volume(folder / "imagesTr" / f"case_{number:02}_0000.nii.gz", label_map(number).astype(np.int16))
+        write_volume(folder / "imagesTr" / f"case_{number:02}_0001.nii.gz", 7 * label_map(number).astype(np.int16))
+        place.unlink()
+    sheet = json.loads((folder / "dataset.json").read_text())
+    (folder / "dataset.json").write_text(json.dumps(sheet | {"channel_names": {"0": "T2", "1": "ADC"}}))
+    cohort = load_cohort(folder)
+    assert (len(cohort), cohort.channels, cohort.labels) == (6, ("T2", "ADC"), ("zone", "lesion"))
+    assert "2 channels (T2, ADC) make one image." in notes(cohort)
+    image = cohort.read(2)
+    assert image.channels == 2
+    np.testing.assert_array_equal(image.pixels[..., 1], 7 * label_map(2))
+    np.testing.assert_array_equal(masks_of(cohort)[2][..., 0], label_map(2))
+    store = MaskStore.build(cohort, Pipeline(steps=(ZScore(),)))
+    assert store.image(0).shape == (*SHAPE, 2)
+    (folder / "imagesTr" / "case_03_0001.nii.gz").unlink()
+    assert "1 images have fewer than 2 channels" in notes(load_cohort(folder))
+    assert load_cohort(folder, exclude=["*_0001.nii.gz"]).read(0).channels == 1
+
+
+def test_volumes_of_one_file_are_the_channels_of_its_image(tmp_path: Path) -> None:
+    folder = volumes(tmp_path, names={"background": 0, "zone": 1, "lesion": 2})
+    for number in range(6):
+        pair = np.stack([label_map(number), 5 * label_map(number)]).astype(np.int16)
+        write_volume(folder / "imagesTr" / f"case_{number:02}.nii.gz", pair)
+    cohort = load_cohort(folder)
+    assert (len(cohort), cohort.channels) == (6, ("0", "1"))
+    image = cohort.read(4)
+    np.testing.assert_array_equal(image.pixels[..., 1], 5 * label_map(4))
+    np.testing.assert_array_equal(masks_of(cohort)[4][..., 0], label_map(4))
 
 
 def test_inspect_tells_labels_and_volumes_first_and_draws_outlines(

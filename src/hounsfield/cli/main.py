@@ -36,6 +36,8 @@ COMMANDS: dict[str, Place] = {
     "plan": Place("hounsfield.cli.plan", "Decide how to train on DATA, with reasons."),
     "train": Place("hounsfield.cli.train", "Train a network on DATA, evaluate and bundle it."),
     "evaluate": Place("hounsfield.cli.evaluate", "Test a run, or evaluate a table of predictions."),
+    "compare": Place("hounsfield.cli.compare", "Compare two models on the same cases, or readers."),
+    "samplesize": Place("hounsfield.cli.samplesize", "Compute the patients that a test or a training needs."),
     "robustness": Place("hounsfield.cli.robustness", "Test a run on images that get worse."),
     "forecast": Place("hounsfield.cli.forecast", "Estimate what more patients would bring."),
     "ablate": Place("hounsfield.cli.ablate", "Measure each remedy against overfitting."),

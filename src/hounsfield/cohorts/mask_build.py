@@ -45,6 +45,7 @@ class FoundMasks:
         notes: what was decided so far.
         image_source: reads the images; by default files below the root.
         listed: images that stand for several files and have no path of their own.
+        channels: names of the channels, where they lie in several files or volumes.
     """
 
     images: pd.DataFrame
@@ -54,6 +55,7 @@ class FoundMasks:
     notes: tuple[str, ...] = ()
     image_source: ImageSource | None = None
     listed: frozenset[str] = frozenset()
+    channels: tuple[str, ...] = ()
 
 
 def build_mask_cohort(found: FoundMasks, options: Options, *, root: Path, kind: str, name: str) -> Cohort:
@@ -90,7 +92,19 @@ def build_mask_cohort(found: FoundMasks, options: Options, *, root: Path, kind: 
     table.insert(1, "label", [_marked(masks, image, labels) for image in table["image"]])
     table.insert(4, "mask", [found.mask[image] for image in table["image"]])
     told_all = (*found.notes, *notes, *told, *_remarks(table, masks, labels))
-    return Cohort(table, "segmentation", labels, source, kind, name, told_all, None, places=places, masks=masks)
+    return Cohort(
+        table,
+        "segmentation",
+        labels,
+        source,
+        kind,
+        name,
+        told_all,
+        None,
+        places=places,
+        masks=masks,
+        channels=found.channels,
+    )
 
 
 def _named(facts: Mapping[str, MaskFacts], options: Options) -> tuple[dict[str, str], list[str]]:
@@ -243,6 +257,10 @@ def _remarks(table: pd.DataFrame, masks: Masks, labels: Sequence[str]) -> list[s
     if outside := sum(each.outside > 0 for each in facts):
         most = max(each.outside for each in facts)
         notes.append(f"{outside:,} masks reach beyond their image, with up to {most:.1%} of what they mark.")
+    if blurred := sum(each.blurred for each in facts):
+        notes.append(
+            f"{blurred:,} masks are black and white with smoothed edges, and were read at half of their range."
+        )
     if masks.overlapping:
         notes.append("Some labels overlap: each has a channel of its own.")
     return notes

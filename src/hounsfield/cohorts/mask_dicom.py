@@ -51,7 +51,7 @@ class DicomMasks:
                 for region in read_regions(self.root / path):
                     yield Layer(enclosed(region, image), label=region.name, place=path)
             else:
-                for mask, names in read_label_maps(self.root / path):
+                for mask, names, _ in read_label_maps(self.root / path):
                     yield Layer(mask, names, place=path, strict=bool(names))
 
     def digest(self, samples: Sequence[str]) -> str:

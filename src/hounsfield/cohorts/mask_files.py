@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,6 +21,8 @@ from hounsfield.images.png_palette import read_palette
 from hounsfield.images.raster import JPEG_MAGIC
 from hounsfield.masks import MAX_LABELS
 
+# A mask of more values than this, nearly all of it black or white, has smoothed edges.
+MOST_SHARP, MOST_GREY = 12, 0.25
 # Grey values of a lossy mask that can only be black, and only be white.
 DARK, BRIGHT = 48, 207
 
@@ -63,12 +66,12 @@ class FileMasks:
         """See ``MaskSource.layers``."""
         del image  # files do not depend on it
         for file in self.files[sample]:
-            for mask, names in read_label_maps(self.root / file.path):
+            for mask, names, blurred in read_label_maps(self.root / file.path):
                 if self.regions:
                     yield from self._of_regions(mask, file)
                     continue
-                known = names or self.names
-                yield Layer(mask, {} if file.label else known, file.label, file.path, bool(known) and not file.label)
+                known = {} if file.label else names or self.names
+                yield Layer(mask, known, file.label, file.path, bool(known), blurred)
 
     def _of_regions(self, mask: Image, file: MaskFile) -> Iterator[Layer]:
         values = {value: label for label, each in self.regions.items() for value in each}
@@ -89,8 +92,16 @@ class FileMasks:
         return digest.hexdigest()
 
 
-def read_label_maps(path: Path) -> list[tuple[Image, dict[int, str]]]:
-    """The label maps of one file, and the names of their values where the file has them.
+class ReadMask(NamedTuple):
+    """One label map of a file, the names of its values where the file has them, and whether its edges were blurred."""
+
+    mask: Image
+    names: dict[int, str]
+    blurred: bool = False
+
+
+def read_label_maps(path: Path) -> list[ReadMask]:
+    """The label maps of one file.
 
     A colour counts as a value, the indices of a palette are values; a DICOM segmentation whose segments overlap gives
     one map for each.
@@ -100,7 +111,7 @@ def read_label_maps(path: Path) -> list[tuple[Image, dict[int, str]]]:
     """
     picture = read_palette(path, pixel_limit())
     if picture is not None:
-        return [(Image(picture.indices[..., np.newaxis], modality="SEG"), dict(picture.labels))]
+        return [ReadMask(Image(picture.indices[..., np.newaxis], modality="SEG"), dict(picture.labels))]
     try:
         masks = [read_image(path)]
     except SeveralVolumes as error:
@@ -113,12 +124,26 @@ def read_label_maps(path: Path) -> list[tuple[Image, dict[int, str]]]:
     return [_as_label_map(mask, path) for mask in masks]
 
 
-def _as_label_map(mask: Image, path: Path) -> tuple[Image, dict[int, str]]:
+def _as_label_map(mask: Image, path: Path) -> ReadMask:
     if mask.channels in {3, 4}:
-        return _of_colours(mask)
-    if mask.pixels.dtype == np.uint8 and _is_jpeg(path):
-        return _of_two_tones(mask), {}
-    return mask, {number: name or str(number) for number, name in mask.metadata.labels if number}
+        mask, colours = _of_colours(mask)
+        if colours:
+            return ReadMask(mask, colours)
+    names = {number: name or str(number) for number, name in mask.metadata.labels if number}
+    if mask.channels == 1 and mask.pixels.dtype == np.uint8 and not names:
+        lossy = _is_jpeg(path)
+        if lossy or _is_blurred(mask):
+            return ReadMask(_of_two_tones(mask, lossy=lossy), {}, blurred=True)
+    return ReadMask(mask, names)
+
+
+def _is_blurred(mask: Image) -> bool:
+    """Whether a mask is black and white but for the many greys of smoothed edges."""
+    counts = np.bincount(mask.pixels.ravel(), minlength=256)
+    greys = np.flatnonzero(counts[1:255]) + 1
+    # Numbers of classes lie close together, greys of edges anywhere.
+    spread = len(greys) > MOST_SHARP and greys[-1] - greys[0] > 128
+    return bool(spread and counts[0] and counts[255] and counts[greys].sum() <= MOST_GREY * counts.sum())
 
 
 def _of_colours(mask: Image) -> tuple[Image, dict[int, str]]:
@@ -140,11 +165,11 @@ def _is_jpeg(path: Path) -> bool:
         return stream.read(len(JPEG_MAGIC)) == JPEG_MAGIC
 
 
-def _of_two_tones(mask: Image) -> Image:
-    """A black and white mask that lossy compression has blurred."""
+def _of_two_tones(mask: Image, *, lossy: bool) -> Image:
+    """A black and white mask that compression or resizing has blurred, cut at half of its range."""
     pixels = mask.pixels
     between = (pixels > DARK) & (pixels < BRIGHT)
-    if pixels.max() <= DARK or between.mean() > 0.05:
+    if lossy and (pixels.max() <= DARK or between.mean() > 0.05):
         raise ImageError(
             "it is a JPEG, whose compression changes values, and it is not black and white alone: save it as PNG from "
             "its source"

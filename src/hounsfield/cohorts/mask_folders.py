@@ -7,15 +7,19 @@ from pathlib import Path
 import pandas as pd
 
 from hounsfield.cohorts.build import patients_by_folder
+from hounsfield.cohorts.channels import joined
 from hounsfield.cohorts.cohort import Cohort
+from hounsfield.cohorts.files import FileSource
 from hounsfield.cohorts.label_maps import map_names, map_regions
+from hounsfield.cohorts.map_channels import channel_names
 from hounsfield.cohorts.mask_build import FoundMasks, build_mask_cohort
 from hounsfield.cohorts.mask_content import mask_classes
 from hounsfield.cohorts.mask_files import FileMasks
 from hounsfield.cohorts.mask_layouts import MaskLayout, mask_layout
 from hounsfield.cohorts.options import Options
 from hounsfield.cohorts.tree import class_tree
-from hounsfield.errors import CohortError
+from hounsfield.errors import CohortError, ImageError, SeveralVolumes
+from hounsfield.images import Reference
 
 KIND = "masks"
 
@@ -30,12 +34,13 @@ def load_masks(path: Path, options: Options) -> Cohort:
     Raises:
         CohortError: there are no masks, or they cannot be used.
     """
-    layout = find_layout(path, options)
+    layout = find_layout(path, options, asked=True)
     if layout is None:
         raise CohortError(
             f"Found no masks of images in {path}: expected them in a folder of their own, such as images and masks or "
             "imagesTr and labelsTr, or beside the images with a name such as scan7_mask.png. Rename them."
         )
+    layout, channels = _channels(layout, path)
     regions = map_regions(path)
     names = {} if regions else map_names(path)
     images = pd.DataFrame({"image": [*layout.files]})
@@ -50,15 +55,39 @@ def load_masks(path: Path, options: Options) -> Cohort:
         mask={image: ";".join(file.path for file in files) for image, files in layout.files.items()},
         order=tuple(regions or (name for _, name in sorted(names.items()))),
         notes=(*layout.notes, *told),
+        listed=frozenset(layout.files) if channels else frozenset(),
+        channels=channels,
     )
     return build_mask_cohort(found, options, root=path, kind=KIND, name=path.resolve().name)
 
 
-def find_layout(path: Path, options: Options) -> MaskLayout | None:
+def _channels(layout: MaskLayout, path: Path) -> tuple[MaskLayout, tuple[str, ...]]:
+    """The layout whose images have all of their channels, and the names of these; none where there is one."""
+    count = layout.channels
+    if count == 1:
+        try:
+            FileSource(path).read(Reference(next(iter(layout.files))))
+        except SeveralVolumes as error:
+            count = len(error.volumes)
+            whole = {image: joined([f"{image}[{number}]" for number in range(count)]).text for image in layout.files}
+            layout.files = {whole[image]: files for image, files in layout.files.items()}
+            layout.splits = {whole[image]: split for image, split in layout.splits.items()}
+        except ImageError:
+            # Each image is looked at later, and named.
+            pass
+    if count == 1:
+        return layout, ()
+    named = channel_names(path)
+    names = named if len(named) == count else tuple(map(str, range(count)))
+    layout.notes.append(f"{count} channels ({', '.join(names)}) make one image.")
+    return layout, names
+
+
+def find_layout(path: Path, options: Options, *, asked: bool = False) -> MaskLayout | None:
     """The images and masks of a folder, by the names of folders and files, or else by what the files hold."""
     if not path.is_dir():
         return None
-    layout = mask_layout(path, options)
+    layout = mask_layout(path, options, asked=asked)
     if layout is not None:
         return layout
     by_content = mask_classes(class_tree(path, exclude=options.exclude))

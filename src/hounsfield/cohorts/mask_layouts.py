@@ -11,7 +11,8 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from hounsfield.cohorts.map_channels import NUMBERED, refuse_several_files
+from hounsfield.cohorts.channels import joined
+from hounsfield.cohorts.map_channels import NUMBERED
 from hounsfield.cohorts.mask_files import MaskFile
 from hounsfield.cohorts.options import NUM_NAMED, Options
 from hounsfield.cohorts.tree import every_image
@@ -44,12 +45,14 @@ class MaskLayout:
         files: image → its masks, both relative to the folder.
         splits: image → split; empty where folders do not tell it of every image.
         without: images that have no mask.
+        channels: files that make one image.
         notes: what was left out.
     """
 
     files: dict[str, list[MaskFile]] = field(default_factory=dict)
     splits: dict[str, str] = field(default_factory=dict)
     without: int = 0
+    channels: int = 1
     notes: list[str] = field(default_factory=list)
 
 
@@ -70,16 +73,16 @@ class _Named:
     stem: str
 
 
-def mask_layout(root: Path, options: Options, folders: Collection[str] = ()) -> MaskLayout | None:
+def mask_layout(
+    root: Path, options: Options, folders: Collection[str] = (), *, asked: bool = False
+) -> MaskLayout | None:
     """The images and masks below a folder; ``None`` where nothing looks like a mask.
 
     Args:
         root: the folder.
         options: what the user chose.
         folders: names of folders that hold masks, whatever they are called.
-
-    Raises:
-        CohortError: an image lies in several files, one for each channel.
+        asked: whether masks were asked for; else half of what looks like a mask must be one of an image.
     """
     paths = every_image(root, options.exclude)[0]
     masks = [path for path in paths if _in_mask_folder(path, folders) or _says_mask(path)]
@@ -95,10 +98,9 @@ def mask_layout(root: Path, options: Options, folders: Collection[str] = ()) -> 
             lost.append(path)
         else:
             matched.setdefault(found.image, []).append(found)
-    if not matched or len(lost) > len(masks) / 2:
+    if not matched or (not asked and len(lost) > len(masks) / 2):
         return None
-    matcher.refuse_channels(matched, root)
-    return _layout(images, matched, lost)
+    return _with_channels(_layout(images, matched, lost), matcher)
 
 
 def _layout(images: Sequence[_Named], matched: dict[str, list[_Match]], lost: Sequence[str]) -> MaskLayout:
@@ -108,7 +110,8 @@ def _layout(images: Sequence[_Named], matched: dict[str, list[_Match]], lost: Se
         image: [MaskFile(each.mask, labels[each.mask]) for each in sorted(found, key=lambda one: one.mask)]
         for image, found in sorted(matched.items())
     }
-    without = [image.path for image in images if image.path not in matched]
+    parts = {NUMBERED.sub("", _stem(image)) for image in matched}
+    without = [i.path for i in images if i.path not in matched and NUMBERED.sub("", _stem(i.path)) not in parts]
     layout.without = len(without)
     if without:
         layout.notes.append(f"{len(without):,} images have no mask and were left out: {_some(without)}.")
@@ -117,6 +120,24 @@ def _layout(images: Sequence[_Named], matched: dict[str, list[_Match]], lost: Se
     splits = {image: split for image in layout.files if (split := _split(image)) is not None}
     if len(splits) == len(layout.files) and len(set(splits.values())) > 1 and "train" in splits.values():
         layout.splits = splits
+    return layout
+
+
+def _with_channels(layout: MaskLayout, matcher: _Matcher) -> MaskLayout:
+    """The layout whose images are all of their channels, where these lie in several files."""
+    channels = {image: matcher.channels_of(image) for image in layout.files}
+    count = max(map(len, channels.values()))
+    if count == 1:
+        return layout
+    lacking = [image for image, files in channels.items() if len(files) < count]
+    if lacking:
+        layout.notes.append(
+            f"{len(lacking):,} images have fewer than {count} channels and were left out: {_some(lacking)}."
+        )
+    references = {image: joined(files).text for image, files in channels.items() if image not in lacking}
+    layout.files = {reference: layout.files[image] for image, reference in references.items()}
+    layout.splits = {reference: layout.splits[image] for image, reference in references.items() if layout.splits}
+    layout.channels = count
     return layout
 
 
@@ -188,17 +209,16 @@ class _Matcher:
             return _Match(alone[0].path, mask.path, mask.stem if mask.key else "", above)
         return None
 
-    def refuse_channels(self, matched: dict[str, list[_Match]], root: Path) -> None:
-        """Refuse masks whose image lies in several files."""
-        channels: dict[Path, list[Path]] = {}
-        for image, found in matched.items():
-            numberless = NUMBERED.sub("", PurePosixPath(_stem(image)).name)
-            same = [other for other in self.by_key.get(_words(numberless), []) if NUMBERED.search(other.stem)]
-            folder = image.rpartition("/")[0]
-            files = [root / other.path for other in same if other.path.rpartition("/")[0] == folder]
-            if len(files) > 1:
-                channels[root / found[0].mask] = files
-        refuse_several_files(channels, root)
+    def channels_of(self, image: str) -> list[str]:
+        """The numbered files that are the channels of one image, in their order; itself where there is one."""
+        numberless = NUMBERED.sub("", PurePosixPath(_stem(image)).name)
+        folder = image.rpartition("/")[0]
+        same = {
+            other.path
+            for other in self.by_key.get(_words(numberless), [])
+            if NUMBERED.sub("", other.stem) == numberless and other.path.rpartition("/")[0] == folder
+        }
+        return sorted(path for path in same if NUMBERED.search(_stem(path))) or [image]
 
 
 def _keys(mask: _Named) -> Iterable[tuple[tuple[str, ...] | str, str]]:

@@ -93,7 +93,7 @@ class _Tally:
         self.counts: Counter[str] = Counter()
         self.shared: Counter[str] = Counter()
         self.drawn: dict[str, npt.NDArray[np.float32]] = {}
-        self.moved, self.outside = False, 0.0
+        self.moved, self.outside, self.blurred = False, 0.0, False
         # The last name of each pixel, from 1; another one there is an overlap.
         self.taken = np.zeros(image.shape, np.uint16)
         self.generator = np.random.default_rng(0)
@@ -102,6 +102,7 @@ class _Tally:
         """Count one layer; the first one overlaps with nothing."""
         found = on_grid(whole_numbers(layer), self.image)
         self.moved, self.outside = self.moved or found.moved, max(self.outside, found.outside)
+        self.blurred = self.blurred or layer.blurred
         values = distinct(found.mask)
         _check_values(values, layer, self.image)
         for value in values:
@@ -138,6 +139,7 @@ class _Tally:
             shared=tuple(self.shared[name] for name in order),
             moved=self.moved,
             outside=self.outside,
+            blurred=self.blurred,
             channels=self.image.channels,
             drawn=tuple(len(self.drawn[name]) for name in order),
             intensities=tuple(float(value) for name in order for value in self.drawn[name].ravel()),
@@ -150,6 +152,12 @@ def _check_values(values: Sequence[int], layer: Layer, image: Image) -> None:
         few = len(np.unique(image.pixels)) if image.channels == 1 else MANY_VALUES
         swapped = f": image and mask look swapped, since the image has {few} values" if few <= FEW_VALUES else ""
         raise ImageError(f"it has {len(values) + 1} values, more than a mask can have classes{swapped}")
+    if layer.label and len(values) > 1:
+        listed = ", ".join(map(str, values[:4])) + (", …" if len(values) > 4 else "")
+        raise ImageError(
+            f"its mask {layer.place} is of the label '{layer.label}' by its name and has the values {listed}: one is "
+            "expected"
+        )
     unnamed = [value for value in values if value not in layer.names]
     if layer.strict and unnamed:
         known = ", ".join(f"{value} {name}" for value, name in sorted(layer.names.items()))

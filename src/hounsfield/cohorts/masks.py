@@ -38,6 +38,7 @@ class Layer:
         label: what every other value marks; where it is empty, such a value has its number for a name.
         place: where it comes from, for messages.
         strict: whether a value without a name is no class.
+        blurred: whether it was black and white with smoothed edges.
     """
 
     mask: Image
@@ -45,6 +46,7 @@ class Layer:
     label: str = ""
     place: str = ""
     strict: bool = False
+    blurred: bool = False
 
     def name(self, value: int) -> str:
         """What a value marks."""
@@ -73,6 +75,7 @@ class MaskFacts(NamedTuple):
         shared: pixels of each that another name marks, too.
         moved: whether the mask was on another grid.
         outside: share of the marked pixels that lie outside the image.
+        blurred: whether it was black and white with smoothed edges.
         channels: of the image.
         drawn: how many pixels of each name the intensities are of.
         intensities: of pixels drawn at random from each name in turn, all channels of one pixel after each other.
@@ -86,6 +89,7 @@ class MaskFacts(NamedTuple):
     shared: tuple[int, ...] = ()
     moved: bool = False
     outside: float = 0.0
+    blurred: bool = False
     channels: int = 1
     drawn: tuple[int, ...] = ()
     intensities: tuple[float, ...] = ()
