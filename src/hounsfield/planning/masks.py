@@ -72,8 +72,8 @@ INTENSITIES = Augmentation(brightness=0.2, contrast=0.25, gamma=0.25, sharpness=
 OTHER_WORK, PREDICTION = 1.3, 0.4
 # Whole images on which an epoch is judged, at most and at least, and the part of the time that this may take.
 JUDGED, FEWEST_JUDGED, VALIDATION_SHARE = 24, 2, 0.15
-# Training images that tell what is like them, at least.
-FEWEST_REVISITED = 8
+# Training images that tell what is like them, where as many validation images are judged as may be, and at least.
+REVISITED, FEWEST_REVISITED = 96, 8
 
 
 def networks() -> tuple[str, ...]:
@@ -327,7 +327,7 @@ def _timing(plan: MaskPlan, facts: Facts) -> Timing:
 
 def revisited(plan: MaskPlan) -> int:
     """Training images that are predicted again after the training."""
-    return max(FEWEST_REVISITED, plan.judged)
+    return max(FEWEST_REVISITED, REVISITED * plan.judged // JUDGED)
 
 
 def expect(plan: MaskPlan, facts: Facts) -> MaskPlan:

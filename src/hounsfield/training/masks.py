@@ -20,7 +20,7 @@ from hounsfield.inference import check_bfloat16
 from hounsfield.inference.masks import COVERAGE, Segmenter
 from hounsfield.inference.sliding import OVERLAP
 from hounsfield.inference.windows import window_starts
-from hounsfield.planning.masks import JUDGED, memory_mb, network_of, revisited
+from hounsfield.planning.masks import REVISITED, memory_mb, network_of, revisited
 from hounsfield.plans.masks import MaskPlan
 from hounsfield.progress import Progress
 from hounsfield.testing.engine_runs import evenly
@@ -44,8 +44,6 @@ __all__ = [
     "rows",
 ]
 
-# Training images that are predicted again, at most.
-REVISITED = JUDGED
 # Images on which bfloat16 is compared with float32.
 CHECKED = 8
 # A difference of Dice between training and validation above this is worth a word; so is less than this in training.
