@@ -501,6 +501,24 @@ def test_volumes_of_one_file_are_the_channels_of_its_image(tmp_path: Path) -> No
     np.testing.assert_array_equal(masks_of(cohort)[4][..., 0], label_map(4))
 
 
+def test_preprocess_moves_masks_with_their_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = volumes(tmp_path / "data", num=3)
+    assert hounsfield(monkeypatch, "preprocess", folder, "-o", tmp_path / "out", "--resample=0.6", "--z-score") == 0
+    assert "3 files are masks of other ones: they are moved with their images" in capsys.readouterr().err
+    before, after = load_cohort(folder), load_cohort(tmp_path / "out")
+    assert after.table["mask"].tolist() == before.table["mask"].tolist()
+    for row in range(3):
+        image, mask = after.read(row), masks_of(after)[row]
+        assert image.shape == (15, 20, 17)
+        assert image.pixels.std() == pytest.approx(1, abs=0.01)
+        assert set(np.unique(mask)) == {0, 1, 2}
+        expected = Pipeline(steps=(Resample(spacing=0.6, interpolation="nearest"),))
+        given = read_mask(before, row, before.read(row))
+        np.testing.assert_array_equal(mask, expected.apply_steps(given).pixels)
+
+
 def test_inspect_tells_labels_and_volumes_first_and_draws_outlines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hounsfield.images.image import Image
     from hounsfield.preprocessing import Pipeline
-    from hounsfield.preprocessing.batch import BatchResult
+    from hounsfield.preprocessing.batch import BatchResult, MasksOf
 
 # The options of the steps come from their registry, which is read when the command runs; until then they pass through.
 CONTEXT_SETTINGS: dict[str, Any] = {"ignore_unknown_options": True}
@@ -56,6 +59,7 @@ def command(
     folder = _required_folder(out, named)
     inside = lies_inside(folder, named)
     sources = named_sources(named, results=folder if inside else None)
+    sources, masks = _without_masks(sources, named)
     _check_files(montage, save_steps)
     _check_montage(montage, named, folder)
     check_format(file_format)
@@ -73,6 +77,7 @@ def command(
             format=file_format,
             overwrite=overwrite,
             num_pairs=_NUM_PAIRS if montage else 0,
+            masks=masks,
             progress=bars,
         )
     if save_steps:
@@ -83,6 +88,28 @@ def command(
     if as_json:
         print_json(_summary(result, pipeline))
     _report(result, folder, quiet=as_json)
+
+
+def _without_masks(
+    sources: list[tuple[Path, Path]], inputs: list[Path]
+) -> tuple[list[tuple[Path, Path]], MasksOf | None]:
+    """The files without those that are masks of others, and what moves these along; ``None`` where there are none."""
+    from hounsfield.cli.console import say
+    from hounsfield.cohorts.mask_folders import mask_on, masks_below
+
+    of_image = {image: masks for given in inputs if given.is_dir() for image, masks in masks_below(given).items()}
+    names = dict(sources)
+    known = {mask for masks in of_image.values() for mask in masks if mask in names}
+    if not known:
+        return sources, None
+    say(f"{len(known):,} files are masks of other ones: they are moved with their images, by the nearest label.")
+
+    def masks_of(source: Path, image: Image) -> Iterator[tuple[Path, Path, Image]]:
+        for mask in of_image.get(source, ()):
+            if mask in known:
+                yield mask, names[mask], mask_on(mask, image)
+
+    return [pair for pair in sources if pair[0] not in known], masks_of
 
 
 def _print_steps() -> None:

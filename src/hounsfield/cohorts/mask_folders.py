@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from hounsfield.cohorts.build import patients_by_folder
@@ -14,12 +15,16 @@ from hounsfield.cohorts.label_maps import map_names, map_regions
 from hounsfield.cohorts.map_channels import channel_names
 from hounsfield.cohorts.mask_build import FoundMasks, build_mask_cohort
 from hounsfield.cohorts.mask_content import mask_classes
-from hounsfield.cohorts.mask_files import FileMasks
+from hounsfield.cohorts.mask_files import FileMasks, read_label_maps
+from hounsfield.cohorts.mask_grids import on_grid
 from hounsfield.cohorts.mask_layouts import MaskLayout, mask_layout
+from hounsfield.cohorts.masks import Layer, whole_numbers
 from hounsfield.cohorts.options import Options
 from hounsfield.cohorts.tree import class_tree
 from hounsfield.errors import CohortError, ImageError, SeveralVolumes
 from hounsfield.images import Reference
+from hounsfield.images.image import Image, Metadata
+from hounsfield.masks import IGNORE
 
 KIND = "masks"
 
@@ -109,3 +114,31 @@ def classes_of(layout: MaskLayout, path: Path, options: Options) -> dict[str, st
     # A folder for each image is its case, and no class.
     several = 1 < len(set(found.values())) <= len(found) / 2
     return found if several and not tree.doubts else {}
+
+
+def masks_below(path: Path) -> dict[Path, list[Path]]:
+    """Image → its masks, of the files below a folder; of an image of several files under the first one."""
+    layout = mask_layout(path, Options())
+    if layout is None:
+        return {}
+    return {
+        path / Reference.parse(image, path).parts()[0].path: [path / file.path for file in files]
+        for image, files in layout.files.items()
+    }
+
+
+def mask_on(path: Path, image: Image) -> Image:
+    """The label map of a file on the grid of an image, with the names of its values.
+
+    Raises:
+        ImageError: it cannot be read, does not lie on the image, or has values beyond those of 8 bits.
+    """
+    found = read_label_maps(path)
+    if len(found) > 1:
+        raise ImageError(f"{path} holds {len(found)} masks that overlap: expected one label map. Write each to a file.")
+    mask, names, _ = found[0]
+    values = on_grid(whole_numbers(Layer(mask)), image).mask
+    if values.min() < 0 or values.max() > IGNORE:
+        raise ImageError(f"{path} holds values from {values.min()} to {values.max()}: expected 0 to 255.")
+    pixels = values[..., np.newaxis].astype(np.uint8)
+    return Image(pixels, image.spacing, image.affine, "SEG", Metadata(labels=tuple(sorted(names.items()))))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +14,13 @@ from hounsfield.images.reading import READERS, image_files, read_image
 from hounsfield.images.reference import Reference
 from hounsfield.images.writers import WRITERS, write_image
 from hounsfield.preprocessing.display import to_display
+from hounsfield.preprocessing.grid_change import apply_with_mask
 from hounsfield.preprocessing.pipeline import Pipeline
 from hounsfield.progress import Progress, silent
 
 FORMATS = (*(suffix.removeprefix(".") for suffix in WRITERS), "dcm")
+# A file and its image -> the file, name and pixels of each of its masks.
+MasksOf = Callable[[Path, Image], Iterable[tuple[Path, Path, Image]]]
 # Distinguishes a results folder inside an input from a folder of input images.
 MARK = ".hounsfield-results"
 
@@ -45,9 +48,12 @@ def preprocess_files(
     format: str | None = None,  # noqa: A002 - the word of the command line
     overwrite: bool = False,
     num_pairs: int = 0,
+    masks: MasksOf | None = None,
     progress: Progress = silent,
 ) -> BatchResult:
     """Apply a fitted pipeline to every file and write the results below ``folder``.
+
+    Masks go through the geometric steps with their image, each pixel from the nearest label.
 
     Args:
         sources: files and their names below ``folder`` without suffix, as ``named_sources`` makes them.
@@ -56,6 +62,7 @@ def preprocess_files(
         format: of the results; by default PNG for slices, NIfTI for volumes with a geometry, else NumPy.
         overwrite: whether a result may replace an older file, though never a source.
         num_pairs: how many images to keep for a before-and-after picture.
+        masks: gives the masks of a file, with their names below ``folder`` without suffix.
         progress: told of every file.
 
     Raises:
@@ -77,6 +84,8 @@ def preprocess_files(
             # A DICOM result keeps patient and study of its DICOM source.
             references = [source] if target.suffix == ".dcm" and before.metadata.instance is not None else []
             write_image(_writable(after, target), target, sources=references)
+            moved = _write_masks(masks(source, before), before, folder, pipeline, originals, overwrite) if masks else ()
+            written += moved
         except HounsfieldError as error:
             bad.append((source, str(error)))
         else:
@@ -85,6 +94,25 @@ def preprocess_files(
                 pairs.append((before, after))
         progress("Preprocessing", done, len(sources))
     return BatchResult(tuple(written), tuple(bad), tuple(pairs))
+
+
+def _write_masks(
+    masks: Iterable[tuple[Path, Path, Image]],
+    image: Image,
+    folder: Path,
+    pipeline: Pipeline,
+    originals: set[Path],
+    overwrite: bool,
+) -> list[tuple[Path, Path]]:
+    written = []
+    for source, name, mask in masks:
+        _, moved, _ = apply_with_mask(pipeline, image, mask)
+        target = folder / f"{name}.{'png' if moved.rank == 2 else 'nii.gz'}"
+        _require_free(target, {*originals, source.resolve()}, overwrite=overwrite)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_image(moved, target)
+        written.append((source, target))
+    return written
 
 
 def check_format(name: str | None) -> None:
