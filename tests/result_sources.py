@@ -9,7 +9,12 @@ from typing import Any
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
-from pydicom.uid import EnhancedCTImageStorage, UltrasoundMultiFrameImageStorage, generate_uid
+from pydicom.uid import (
+    DigitalXRayImageStorageForPresentation,
+    EnhancedCTImageStorage,
+    UltrasoundMultiFrameImageStorage,
+    generate_uid,
+)
 
 from dicom_samples import make_dicom
 from peers import peer
@@ -28,7 +33,8 @@ def noise(seed: int, *shape: int) -> np.ndarray:
 
 def flat(path: Path, seed: int = 1, shape: tuple[int, int] = (45, 52), **elements: Any) -> Path:
     """A radiograph that states no place in the patient."""
-    return renamed(make_dicom(path, noise(seed, *shape), Modality="DX", **elements))
+    elements = {"SOPClassUID": DigitalXRayImageStorageForPresentation, "Modality": "DX"} | elements
+    return renamed(make_dicom(path, noise(seed, *shape), **elements))
 
 
 def series(
@@ -41,7 +47,7 @@ def series(
     order = np.random.default_rng(7).permutation(shape[0])
     paths = []
     for index in range(shape[0]):
-        places = {
+        places: dict[str, Any] = {
             "ImageOrientationPatient": list(directions),
             "ImagePositionPatient": [f"{value:.6f}" for value in np.array([-10.0, 20.0, 30.0]) + normal * index * 2],
             "PixelSpacing": [0.7, 0.9],

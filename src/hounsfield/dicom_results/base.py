@@ -120,11 +120,13 @@ class Author:
 def write(dataset: Dataset, kind: str, folder: Path) -> Written:
     """Write an object, on disk when this returns; its name is its UID.
 
-    ``Laterality`` is of type 2C where the body part is paired, and no algorithm here knows it: it is left empty.
+    ``Laterality`` is of type 2C where the body part is paired, and no algorithm here knows it: it is left empty. A
+    segmentation must not have it. ``PatientOrientation`` is one where nothing else tells how an image lies.
     """
-    is_image = "Rows" in dataset
-    if is_image and "Laterality" not in dataset and "ImageLaterality" not in dataset:
+    if kind in ("map", "capture") and "Laterality" not in dataset and "ImageLaterality" not in dataset:
         dataset.Laterality = ""
+    if kind == "segmentation" and "FrameOfReferenceUID" not in dataset and "PatientOrientation" not in dataset:
+        dataset.PatientOrientation = ""
     # Labels are in any script, whatever the images' own texts are written in.
     dataset.SpecificCharacterSet = "ISO_IR 192"
     path = folder / f"{dataset.SOPInstanceUID}.dcm"

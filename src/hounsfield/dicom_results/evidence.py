@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,8 +16,6 @@ from hounsfield.dicom_results.sources import Source
 from hounsfield.errors import ImageError
 from hounsfield.inference import BadImage
 
-logger = logging.getLogger(__name__)
-
 # Of the greatest evidence; slices with less than this share of it are left out.
 SMALLEST_SHARE = 0.05
 
@@ -26,7 +23,7 @@ SMALLEST_SHARE = 0.05
 def maps(author: Author, sources: Sequence[Source]) -> list[Dataset]:
     """One map for each series and label, or each file of several frames; see ``dicom_results.OBJECTS``."""
     made = []
-    for group in by_series([source for source in sources if _has_place(source)]):
+    for group in by_series(sources):
         found: dict[str, tuple[list[Source], Planes]] = {}
         for source in group:
             label, planes = _explained(author, source)
@@ -35,16 +32,6 @@ def maps(author: Author, sources: Sequence[Source]) -> list[Dataset]:
             heat.update(planes)
         made += [_map(author, label, members, heat) for label, (members, heat) in found.items() if _peak(heat) > 0]
     return made
-
-
-def _has_place(source: Source) -> bool:
-    if all(dataset.get("FrameOfReferenceUID") for dataset in source.datasets):
-        return True
-    logger.warning(
-        "%s states no frame of reference, which a parametric map needs: it gets none. Ask for captures.",
-        source.prediction.image,
-    )
-    return False
 
 
 def _explained(author: Author, source: Source) -> tuple[str, Planes]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,21 +14,41 @@ from pydicom.dataset import Dataset
 from hounsfield.dicom_results.sources import Source
 from hounsfield.images.stored import Frame, put_back
 
+logger = logging.getLogger(__name__)
+
 Planes = dict[Frame, npt.NDArray[np.float32]]
 
 
-def by_series(sources: Sequence[Source]) -> list[list[Source]]:
-    """Sources that one object of frames can refer to: of one series and size; a file of several frames is alone."""
+def by_series(sources: Sequence[Source], *, alone_without_place: bool = False) -> list[list[Source]]:
+    """Sources that one object of frames can refer to: of one series and size; a file of several frames is alone.
+
+    Images without a frame of reference are left out with a warning: they lie nowhere, and an object of frames has to
+    say where its frames lie.
+
+    Args:
+        sources: of one study.
+        alone_without_place: whether a single image without a frame of reference gets an object of its own.
+    """
     groups: dict[tuple[str, ...], list[Source]] = {}
     for source in sources:
         dataset = source.datasets[0]
-        alone = "" if source.slices[0].frame is None else str(dataset.SOPInstanceUID)
-        key = (str(dataset.SeriesInstanceUID), alone, str(dataset.Rows), str(dataset.Columns))
+        has_place = all(each.get("FrameOfReferenceUID") for each in source.datasets)
+        is_single = len(source.datasets) == 1 and int(dataset.get("NumberOfFrames") or 1) == 1
+        if not has_place and not (alone_without_place and is_single):
+            logger.warning(
+                "%s states no frame of reference, so that no object can say where its frames lie: it gets no map, and "
+                "no segmentation where it has several frames. Reports and captures are made of it.",
+                source.prediction.image,
+            )
+            continue
+        alone = source.slices[0].frame is not None or not has_place
+        instance = str(dataset.SOPInstanceUID) if alone else ""
+        key = (str(dataset.SeriesInstanceUID), instance, str(dataset.Rows), str(dataset.Columns))
         groups.setdefault(key, []).append(source)
     return list(groups.values())
 
 
-def placed(values: npt.NDArray[np.generic], source: Source, *, order: int) -> Planes:
+def placed(values: npt.NDArray[np.generic], source: Source, *, order: Literal[0, 1]) -> Planes:
     """Values (spatial …) on the frames of a source; see ``put_back``."""
 
     def size(path: Path) -> tuple[int, int]:

@@ -42,7 +42,7 @@ def _size(author: Author, source: Source, label: str) -> Dataset:
 
 def segmentations(author: Author, sources: Sequence[Source]) -> list[Dataset]:
     """A SEG for each series, or each file of several frames; see ``dicom_results.OBJECTS``."""
-    return [_segmentation(author, group) for group in by_series(sources)]
+    return [_segmentation(author, group) for group in by_series(sources, alone_without_place=True)]
 
 
 def _segmentation(author: Author, sources: Sequence[Source]) -> Dataset:

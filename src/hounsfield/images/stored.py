@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -161,7 +162,7 @@ def put_back(
     slices: Sequence[Stored],
     size: Callable[[Path], tuple[int, int]],
     *,
-    order: int = 1,
+    order: Literal[0, 1] = 1,
 ) -> dict[Frame, npt.NDArray[np.float32]]:
     """Values of an image as read, on the pixels of the frames that it was read from.
 
@@ -189,7 +190,7 @@ def put_back(
 
 
 def _add(
-    whole: npt.NDArray[np.float32], plane: npt.NDArray[np.float32], offset: tuple[float, float], order: int
+    whole: npt.NDArray[np.float32], plane: npt.NDArray[np.float32], offset: tuple[float, float], order: Literal[0, 1]
 ) -> None:
     """Write a slice at its place; of a mosaic the other tiles stay."""
     if all(part.is_integer() for part in offset):
