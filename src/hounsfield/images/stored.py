@@ -64,6 +64,11 @@ class Finder:
             ImageError: it is no DICOM image, or one whose pixels have no place in a single frame: a whole slide, a
                 segmentation.
         """
+        if reference.several:
+            raise ImageError(
+                f"{reference} is made of several files or volumes, and no DICOM result can refer to all of them: "
+                "expected images of one series. Write the predictions as a table."
+            )
         if reference.instance is None:
             raise ImageError(
                 f"{reference} is no DICOM image: expected DICOM files, since DICOM results refer to the images that "
