@@ -301,13 +301,20 @@ def test_predict_writes_masks_that_read_back_as_they_were(
     assert status == 0, capsys.readouterr().err
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == [
-        *("a.nii.gz", "a_p1-organ.nii.gz", "a_p2-lesion.nii.gz"),
-        *("b.nii.gz", "b_p1-organ.nii.gz", "b_p2-lesion.nii.gz", "predictions.csv"),
+        *("a.nii.gz", "a_p1-organ.nii.gz", "a_p2-lesion.nii.gz", "a_uncertainty.nii.gz"),
+        *("b.nii.gz", "b_p1-organ.nii.gz", "b_p2-lesion.nii.gz", "b_uncertainty.nii.gz", "predictions.csv"),
     ]
     written = read_image(tmp_path / "out" / "a.nii.gz")
     original = read_image(tmp_path / "in" / "a.nii.gz")
     np.testing.assert_array_equal(np.asarray(written.pixels), truth(np.asarray(original.pixels)))
     np.testing.assert_allclose(written.affine, original.affine)
+    doubt = np.asarray(read_image(tmp_path / "out" / "a_uncertainty.nii.gz").pixels)
+    odds = np.array([[0, 60 - 40, 120 - 120], [0, 100 - 40, 200 - 120]], float)
+    shares = softmax(odds)
+    expected = -(shares * np.log(np.maximum(shares, 1e-7))).sum(-1) / np.log(3)
+    values = np.asarray(original.pixels)
+    assert doubt[values == 60].max() == pytest.approx(expected[0], abs=1e-3)
+    assert doubt[values == 100].max() == pytest.approx(expected[1], abs=1e-3)
     assert nibabel.load(tmp_path / "out" / "a.nii.gz").get_data_dtype() == np.uint8
     assert len((tmp_path / "out" / "predictions.csv").read_text().splitlines()) == 1 + 2 * 2
 
