@@ -129,7 +129,7 @@ def windows(run: Path) -> None:
         filled[0][inside] = pixels
         direct = np.asarray(whole.predict_on_batch(filled))[0][inside].argmax(-1)
         found = segmenter.sliding.segment(lambda batch: tuple(segmenter.engine.run(batch)), pixels)
-        masks = found.probabilities.argmax(-1)
+        masks = found.mask[..., 0]
         labels = range(1, plan.num_outputs)
         dice += [compare_masks(direct == label, masks == label, (1.0,) * 3)["dice"] for label in labels]
         for name, mask in (("", masks), (", whole", direct)):

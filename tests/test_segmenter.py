@@ -119,6 +119,18 @@ def test_the_expected_dice_is_that_of_true_probabilities(overlapping: bool) -> N
     assert ((found.uncertainty > 0) & (found.uncertainty <= 1)).all()
 
 
+@pytest.mark.parametrize("overlapping", [False, True])
+def test_the_mask_is_that_of_the_probabilities(overlapping: bool) -> None:
+    pixels = 3 * image(20, 12, seed=4)
+    sliding = Sliding((8, 8), overlapping, thresholds=(0.45, 0.4, 0.6))
+    kept, bare = (sliding.segment(pointwise, pixels, keep=keep) for keep in (True, False))
+    assert bare.probabilities is None
+    np.testing.assert_array_equal(kept.mask, bare.mask)
+    values = shares(kept)
+    expected = values > (0.45, 0.4, 0.6) if overlapping else values.argmax(-1)[..., None]
+    np.testing.assert_array_equal(kept.mask, expected)
+
+
 def test_nothing_is_expected_of_an_empty_mask() -> None:
     found = Sliding((8, 8)).segment(
         lambda batch: (np.concatenate([0 * batch + 9, 0 * batch], -1), batch[:, 0, 0]), image(8, 8)
@@ -133,6 +145,7 @@ def test_large_probabilities_lie_in_a_file_and_a_full_disk_is_told(monkeypatch: 
     monkeypatch.setattr("hounsfield.inference.sliding.IN_MEMORY", 100)
     found = Sliding((16, 16)).segment(pointwise, pixels)
     assert isinstance(found.probabilities, np.memmap)
+    assert expected.probabilities is not None
     np.testing.assert_array_equal(found.probabilities, expected.probabilities)
 
     def full(*_: object) -> None:

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from hounsfield.errors import ResourceError
 from hounsfield.inference.windows import window_starts
+from hounsfield.masks import Mask
 from hounsfield.progress import Progress, silent
 
 Floats = npt.NDArray[np.float32]
@@ -39,14 +40,17 @@ class Segmented(NamedTuple):
     """What the network makes of one prepared image.
 
     Attributes:
-        probabilities: (spatial …, outputs) uint16 as shares of ``FULL``; memory-mapped where large.
+        mask: uint8 (spatial …, 1), or (spatial …, labels) where labels overlap; see ``hounsfield.masks``.
+        probabilities: (spatial …, outputs) uint16 as shares of ``FULL``, memory-mapped where large; ``None`` where they
+            were not kept.
         features: (features,), the mean over windows.
         expected: (labels,) the Dice that each mask has, were the probabilities true: 2 Σ_mask p / (Σ p + |mask|);
             ``nan`` where the mask is empty.
         uncertainty: (labels,) the mean entropy of a pixel in the mask, 0 to 1; ``nan`` where it is empty.
     """
 
-    probabilities: npt.NDArray[np.uint16]
+    mask: Mask
+    probabilities: npt.NDArray[np.uint16] | None
     features: Floats
     expected: npt.NDArray[np.float64]
     uncertainty: npt.NDArray[np.float64]
@@ -68,29 +72,36 @@ class Sliding:
     flips: tuple[int, ...] = ()
     thresholds: tuple[float, ...] | float = 0.5
 
-    def segment(self, run: Run, pixels: Floats, progress: Progress = silent) -> Segmented:
+    def segment(self, run: Run, pixels: Floats, progress: Progress = silent, *, keep: bool = True) -> Segmented:
         """Run the network over a prepared image (spatial …, channels); an axis shorter than the patch is filled.
 
         Args:
             run: the network; called with one window at a time.
             pixels: of any size.
             progress: told of the windows.
+            keep: whether the probabilities are asked for: they take most of the memory.
         """
         shape = pixels.shape[:-1]
         filled, inside = _filled(pixels, self.patch)
         slabs = _Slabs(self, run, filled, progress)
-        tally, kept = _Tally(self), None
+        tally, outcome, kept = _Tally(self.overlapping), None, None
         for rows, slab in slabs:
             within = slice(max(rows.start, inside[0].start), min(rows.stop, inside[0].stop))
             if within.start >= within.stop:
                 continue
             chosen = slab[(slice(within.start - rows.start, within.stop - rows.start), *inside[1:])]
-            kept = _room((*shape, slab.shape[-1])) if kept is None else kept
-            kept[within.start - inside[0].start : within.stop - inside[0].start] = chosen * FULL
-            tally.add(chosen)
-        if kept is None:
+            masks = self.decide(chosen)
+            if outcome is None:
+                outcome = np.empty((*shape, masks.shape[-1] if self.overlapping else 1), np.uint8)
+                kept = _room((*shape, slab.shape[-1])) if keep else None
+            here = slice(within.start - inside[0].start, within.stop - inside[0].start)
+            outcome[here] = masks if self.overlapping else _label_map(masks)
+            if kept is not None:
+                kept[here] = chosen * FULL
+            tally.add(chosen, masks)
+        if outcome is None:
             raise ValueError(f"An image of the shape {shape} has no pixels.")
-        return Segmented(kept, np.mean(slabs.features, axis=0, dtype=np.float32), *tally.result())
+        return Segmented(outcome, kept, np.mean(slabs.features, axis=0, dtype=np.float32), *tally.result())
 
     def decide(self, probabilities: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
         """(…, labels) where each label is, from probabilities (…, outputs)."""
@@ -152,7 +163,9 @@ class _Slabs:
             end = first[number + 1] if number + 1 < len(first) else start + depth
             done = end - start
             total = _outer([self._totals[0][start:end], *self._totals[1:]])
-            yield slice(start, end), held[:done] / total[..., np.newaxis]
+            # In place: beyond this slab nothing is needed of it.
+            held[:done] /= total[..., np.newaxis]
+            yield slice(start, end), held[:done]
             held[: depth - done] = held[done:].copy()
             held[depth - done :] = 0
 
@@ -160,16 +173,15 @@ class _Slabs:
 class _Tally:
     """Sums over the pixels of an image, slab by slab: what is expected of each mask."""
 
-    def __init__(self, sliding: Sliding) -> None:
-        self._sliding = sliding
+    def __init__(self, overlapping: bool) -> None:
+        self._overlapping = overlapping
         self._sums: npt.NDArray[np.float64] | None = None
 
-    def add(self, slab: Floats) -> None:
-        """Take in (rows, …, outputs)."""
-        masks = self._sliding.decide(slab)
-        shares = slab if self._sliding.overlapping else slab[..., 1:]
+    def add(self, slab: Floats, masks: npt.NDArray[np.bool_]) -> None:
+        """Take in probabilities (rows, …, outputs) and where each label is, (rows, …, labels)."""
+        shares = slab if self._overlapping else slab[..., 1:]
         marked = masks.any(axis=-1)
-        doubt = entropy(slab[marked], overlapping=self._sliding.overlapping)
+        doubt = entropy(slab[marked], overlapping=self._overlapping)
         sums = np.zeros((4, masks.shape[-1]))
         for index in range(masks.shape[-1]):
             mask, share = masks[..., index], shares[..., index]
@@ -193,6 +205,14 @@ def entropy(probabilities: Floats, *, overlapping: bool) -> Floats:
         return np.asarray(-(safe * np.log(safe) + other * np.log(other)) / math.log(2), np.float32)
     total = -(safe * np.log(safe)).sum(axis=-1, keepdims=True)
     return np.asarray(total / math.log(probabilities.shape[-1]), np.float32)
+
+
+def _label_map(masks: npt.NDArray[np.bool_]) -> Mask:
+    """(…, 1) from masks (…, labels) of which at most one holds."""
+    found = np.zeros((*masks.shape[:-1], 1), np.uint8)
+    for index in range(masks.shape[-1]):
+        found[masks[..., index]] = index + 1
+    return found
 
 
 def weights(side: int) -> Floats:
