@@ -34,6 +34,8 @@ SPREAD, LEAST = 1 / 8, 1e-3
 FULL = 65535
 # Probabilities that take more than this are kept in a file without a name.
 IN_MEMORY = 2**27
+# Values of probabilities that are summed up at once.
+SUMMED = 2**21
 
 
 class Segmented(NamedTuple):
@@ -98,7 +100,10 @@ class Sliding:
             outcome[here] = masks if self.overlapping else _label_map(masks)
             if kept is not None:
                 kept[here] = chosen * FULL
-            tally.add(chosen, masks)
+            # In parts: what is summed needs several times their memory.
+            step = max(1, SUMMED // max(chosen[0].size, 1))
+            for start in range(0, len(chosen), step):
+                tally.add(chosen[start : start + step], masks[start : start + step])
         if outcome is None:
             raise ValueError(f"An image of the shape {shape} has no pixels.")
         return Segmented(outcome, kept, np.mean(slabs.features, axis=0, dtype=np.float32), *tally.result())
