@@ -3,11 +3,11 @@
     python bench/segment_predict.py volume [--shape 200 512 512] [--patch 40 128 128] [--width 8]
     python bench/segment_predict.py windows RUN
 
-volume: a CT phantom of noise with blocks, on the grid of the network, and a U-Net with random weights: wall time, CPU
-time and peak memory of `hounsfield predict` in a process of its own. windows: a run whose patch is smaller than its
-volumes, and the same weights in a network that holds a whole volume: the Dice between both masks, and how often labels
-change at borders of windows and elsewhere; the first patch of each volume, which one window holds, against the network
-itself.
+volume: a CT phantom of noise with blocks, on the grid of the network, and a U-Net with random weights (width 0: a
+single layer): wall time, CPU time and peak memory of `hounsfield predict` in a process of its own. windows: a run whose
+patch is smaller than its volumes, and the same weights in a network that holds a whole volume: the Dice between both
+masks, and how often labels change at borders of windows and elsewhere; the first patch of each volume, which one window
+holds, against the network itself.
 """
 
 from __future__ import annotations
@@ -59,7 +59,11 @@ def make(options: argparse.Namespace) -> None:
     from hounsfield.preprocessing import Pipeline, ToChannels, Window
     from hounsfield.segmentation import residual_unet
 
-    network = residual_unet((*options.patch, 1), 4, width=options.width, strides=STRIDES, kernels=KERNELS)
+    network = (
+        residual_unet((*options.patch, 1), 4, width=options.width, strides=STRIDES, kernels=KERNELS)
+        if options.width
+        else single_layer((*options.patch, 1))
+    )
     bundle = save_bundle(
         options.make / "bundle",
         network,
@@ -74,6 +78,15 @@ def make(options: argparse.Namespace) -> None:
         pixels[tuple(slice(length * number // 6, length * (number + 2) // 6) for length in options.shape)] += value
     affine = np.diag([2.0, 0.8, 0.8, 1.0])[[2, 1, 0, 3]]
     write_image(Image(pixels[..., np.newaxis], (2.0, 0.8, 0.8), affine), options.make / "ct.nii.gz")
+
+
+def single_layer(shape: tuple[int, ...]) -> Any:
+    """A network of almost no cost: what is left is that of the windows."""
+    from keras import Input, Model, layers
+
+    inputs = Input(shape, name="image")
+    features = layers.GlobalAveragePooling3D(name="features")(inputs)
+    return Model(inputs, [layers.Conv3D(4, 1, name="logits")(inputs), features])
 
 
 def whole_network(run: Path, shape: tuple[int, ...]) -> Any:
@@ -116,7 +129,7 @@ def windows(run: Path) -> None:
         filled[0][inside] = pixels
         direct = np.asarray(whole.predict_on_batch(filled))[0][inside].argmax(-1)
         found = segmenter.sliding.segment(lambda batch: tuple(segmenter.engine.run(batch)), pixels)
-        masks = found.probabilities.argmax(-1)
+        masks = found.mask[..., 0]
         labels = range(1, plan.num_outputs)
         dice += [compare_masks(direct == label, masks == label, (1.0,) * 3)["dice"] for label in labels]
         for name, mask in (("", masks), (", whole", direct)):

@@ -40,6 +40,7 @@ WORKS: dict[str, list[tuple[str, str]]] = {
 REFUSES: dict[str, list[tuple[str, str]]] = {
     "robustness": [("robustness run", "`hounsfield robustness` is for classifiers; run is a detector.")],
     "compare": [("compare run run", "`hounsfield compare` is for classifiers; run is a detector.")],
+    "recalibrate": [("recalibrate run data -o new", "`hounsfield recalibrate` is for classifiers; run is a detector.")],
     "forecast": [("forecast run", "`hounsfield forecast` is for classifiers; run is a detector.")],
     "ablate": [("ablate run", "`hounsfield ablate` is for classifiers; run is a detector.")],
     "explain": [

@@ -79,7 +79,7 @@ LAYERS = {
         *("plans", "testing", "drawing"),
     },
 }
-LAYERS["dicom_results"] = {"images", "bundle", "inference"}
+LAYERS["dicom_results"] = {"images", "bundle", "drawing", "inference", "explanation"}
 LAYERS["training"] = set(LAYERS) - {"explanation", "dicom_results"}
 # Never training: what is served was trained elsewhere.
 LAYERS["serving"] = {"images", "bundle", "inference", "dicom_results", "runs"}

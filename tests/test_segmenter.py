@@ -119,6 +119,18 @@ def test_the_expected_dice_is_that_of_true_probabilities(overlapping: bool) -> N
     assert ((found.uncertainty > 0) & (found.uncertainty <= 1)).all()
 
 
+@pytest.mark.parametrize("overlapping", [False, True])
+def test_the_mask_is_that_of_the_probabilities(overlapping: bool) -> None:
+    pixels = 3 * image(20, 12, seed=4)
+    sliding = Sliding((8, 8), overlapping, thresholds=(0.45, 0.4, 0.6))
+    kept, bare = (sliding.segment(pointwise, pixels, keep=keep) for keep in (True, False))
+    assert bare.probabilities is None
+    np.testing.assert_array_equal(kept.mask, bare.mask)
+    values = shares(kept)
+    expected = values > (0.45, 0.4, 0.6) if overlapping else values.argmax(-1)[..., None]
+    np.testing.assert_array_equal(kept.mask, expected)
+
+
 def test_nothing_is_expected_of_an_empty_mask() -> None:
     found = Sliding((8, 8)).segment(
         lambda batch: (np.concatenate([0 * batch + 9, 0 * batch], -1), batch[:, 0, 0]), image(8, 8)
@@ -133,6 +145,7 @@ def test_large_probabilities_lie_in_a_file_and_a_full_disk_is_told(monkeypatch: 
     monkeypatch.setattr("hounsfield.inference.sliding.IN_MEMORY", 100)
     found = Sliding((16, 16)).segment(pointwise, pixels)
     assert isinstance(found.probabilities, np.memmap)
+    assert expected.probabilities is not None
     np.testing.assert_array_equal(found.probabilities, expected.probabilities)
 
     def full(*_: object) -> None:
@@ -301,13 +314,20 @@ def test_predict_writes_masks_that_read_back_as_they_were(
     assert status == 0, capsys.readouterr().err
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == [
-        *("a.nii.gz", "a_p1-organ.nii.gz", "a_p2-lesion.nii.gz"),
-        *("b.nii.gz", "b_p1-organ.nii.gz", "b_p2-lesion.nii.gz", "predictions.csv"),
+        *("a.nii.gz", "a_p1-organ.nii.gz", "a_p2-lesion.nii.gz", "a_uncertainty.nii.gz"),
+        *("b.nii.gz", "b_p1-organ.nii.gz", "b_p2-lesion.nii.gz", "b_uncertainty.nii.gz", "predictions.csv"),
     ]
     written = read_image(tmp_path / "out" / "a.nii.gz")
     original = read_image(tmp_path / "in" / "a.nii.gz")
     np.testing.assert_array_equal(np.asarray(written.pixels), truth(np.asarray(original.pixels)))
     np.testing.assert_allclose(written.affine, original.affine)
+    doubt = np.asarray(read_image(tmp_path / "out" / "a_uncertainty.nii.gz").pixels)
+    odds = np.array([[0, 60 - 40, 120 - 120], [0, 100 - 40, 200 - 120]], float)
+    shares = softmax(odds)
+    expected = -(shares * np.log(np.maximum(shares, 1e-7))).sum(-1) / np.log(3)
+    values = np.asarray(original.pixels)
+    assert doubt[values == 60].max() == pytest.approx(expected[0], abs=1e-3)
+    assert doubt[values == 100].max() == pytest.approx(expected[1], abs=1e-3)
     assert nibabel.load(tmp_path / "out" / "a.nii.gz").get_data_dtype() == np.uint8
     assert len((tmp_path / "out" / "predictions.csv").read_text().splitlines()) == 1 + 2 * 2
 

@@ -56,7 +56,11 @@ def pixel_counts(mask: Mask, num_labels: int, *, overlapping: bool = False) -> n
     """How many pixels or voxels each label has: (labels,)."""
     if overlapping:
         return np.asarray((mask == 1).sum(axis=tuple(range(mask.ndim - 1))), np.int64)
-    return np.asarray(np.bincount(mask.ravel(), minlength=num_labels + 1)[1 : num_labels + 1], np.int64)
+    counts = np.zeros(256, np.int64)
+    # Row by row or slice by slice: of all pixels at once NumPy would make eight bytes each.
+    for part in mask:
+        counts += np.bincount(part.ravel(), minlength=256)
+    return counts[1 : num_labels + 1]
 
 
 def pixel_volume(spacing: Sequence[float]) -> float:

@@ -252,14 +252,15 @@ class Bundle:
 
 
 @contextmanager
-def rewriting(folder: Path, *changed: str) -> Iterator[Path]:
+def rewriting(folder: Path, *changed: str, target: Path | None = None) -> Iterator[Path]:
     """Give a copy of a bundle's folder, to write some files anew; at the end it takes the folder's place in one step.
 
     Args:
         folder: of the bundle.
         changed: names of files that are left out of the copy, as the signature is.
+        target: the place that the copy takes instead, so that the bundle stays as it is.
     """
-    with replacing_folder(folder) as new:
+    with replacing_folder(target or folder) as new:
         for path in folder.iterdir():
             if path.name not in {*changed, SIGNATURE} and not is_temporary(path):
                 _link(path, new / path.name)

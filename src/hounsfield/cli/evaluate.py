@@ -85,6 +85,13 @@ def command(
             "predictions."
         ),
     ] = False,
+    attributes: Annotated[
+        str | None,
+        typer.Option(
+            help="Classifiers: compare groups by these columns only, such as sex,site, fixed before the data was seen: "
+            "at .05, without pairs."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Measure a run on its test split or on other data, or evaluate a table of predictions or of findings with boxes.
@@ -94,7 +101,9 @@ def command(
     _check_output(output)
     require_data(request)
     common = {"num_replicates": replicates, "confidence": confidence, "seed": seed}
-    given = {"threshold": threshold, "criterion": criterion, "overlap": overlap, "tolerance": tolerance}
+    given: dict[str, Any] = {"threshold": threshold, "criterion": criterion, "overlap": overlap, "tolerance": tolerance}
+    if attributes is not None:
+        given["attributes"] = tuple(filter(None, (name.strip() for name in attributes.split(","))))
     of_runs, of_tables = {"interventions": interventions or None}, {"task": task, "truth": truth}
     if target.is_dir():
         _refuse(target, "a run", "tables", of_tables)
@@ -109,7 +118,7 @@ def command(
     else:
         _print(found, confidence)
     if target.is_dir() and request is None:
-        _keep_audit(found, target, as_planned=threshold is None and confidence == CONFIDENCE)
+        _keep_audit(found, target, as_planned=threshold is None and confidence == CONFIDENCE and attributes is None)
     if output is not None:
         _write(found, output)
 
@@ -160,13 +169,15 @@ def _test_run(run: Path, data: DataRequest | None, given: Mapping[str, Any], com
 
 def _test_table(path: Path, given: Mapping[str, Any], common: dict[str, Any]) -> Found:
     from hounsfield.testing import TESTS, evaluate_table, table_family
-    from hounsfield.testing.base import COMMON_OPTIONS
+    from hounsfield.testing.base import COMMON_OPTIONS, TABLE_AUDIT_OPTIONS
 
     family = table_family(path, {name: value for name, value in given.items() if value is not None})
-    takes = {each: COMMON_OPTIONS | test.TABLE_OPTIONS for each, test in TESTS.items()}
+    audits = {each: test.AUDIT_OPTIONS & TABLE_AUDIT_OPTIONS for each, test in TESTS.items()}
+    takes = {each: COMMON_OPTIONS | test.TABLE_OPTIONS | audits[each] for each, test in TESTS.items()}
     options = chosen(path, family, takes, given, {each: test.TABLE for each, test in TESTS.items()})
+    audited = {name: options.pop(name) for name in audits[family] & options.keys()}
     assessment = evaluate_table(path, **options, **common)
-    return Found(assessment, _audit(assessment, common, {}, None))
+    return Found(assessment, _audit(assessment, common, audited, None))
 
 
 def _audit(assessment: Assessed, common: dict[str, Any], given: dict[str, Any], source: Any) -> Audit | None:
@@ -223,7 +234,7 @@ def _keep_audit(found: Found, run: Path, *, as_planned: bool) -> None:
     if as_planned:
         _write_audit(found, run, run / "figures")
     elif found.audit is not None:
-        say("The run keeps its own subgroup figures: those at its own threshold, with 95 % intervals.")
+        say("The run keeps its own subgroup figures: of all columns, at its own threshold, with 95 % intervals.")
 
 
 def _write_audit(found: Found, folder: Path, figures: Path) -> None:

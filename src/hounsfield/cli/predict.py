@@ -18,6 +18,8 @@ from hounsfield.errors import UsageError
 from hounsfield.progress import Progress, silent
 
 if TYPE_CHECKING:
+    from hounsfield.bundle import Bundle
+    from hounsfield.cli.dicom_objects import Objects
     from hounsfield.images import Image
     from hounsfield.inference import BadImage, BasePrediction, BasePredictor
 
@@ -80,6 +82,22 @@ def command(
         bool,
         typer.Option("--probabilities", help="Segmenters: with -o DIR also write the probability of each label."),
     ] = False,
+    dicom_results: Annotated[
+        Path | None,
+        typer.Option(
+            "--dicom-results",
+            metavar="DIR",
+            help="Of DICOM images: write DICOM objects with the results into this folder (docs/serving.md).",
+        ),
+    ] = None,
+    dicom_kind: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--dicom-kind",
+            metavar="KIND",
+            help="Of --dicom-results: report, segmentation, map, capture; several times.",
+        ),
+    ] = None,
     engine: Annotated[str, typer.Option(help=ENGINE_HELP)] = "auto",
     as_json: Annotated[
         bool,
@@ -102,6 +120,7 @@ def command(
     outputs = Outputs(output, overlay, {"counts": counts} if counts else {}, as_json)
     bundle = Bundle.load(run)
     outputs.check(check_table_path, has_files=PREDICTORS[bundle.family].HAS_FILES)
+    objects = _objects(dicom_results, dicom_kind, bundle, inputs)
     announce_engine(engine)
     takes = {family: kind.OPTIONS | kind.TABLES for family, kind in PREDICTORS.items()}
     given = {"threshold": threshold, "coverage": sets, "by_class": by_class or None, "max_risk": abstain}
@@ -112,7 +131,24 @@ def command(
     if probabilities and not outputs.is_folder:
         raise UsageError("--probabilities writes files: name a folder for them with -o DIR.")
     options = {name: value for name, value in options.items() if name not in outputs.tables}
-    _predict(open_predictor(bundle, engine, **options), inputs, outputs)
+    predictor = open_predictor(bundle, engine, **options)
+    if objects is not None:
+        objects.options = options
+    _predict(predictor, inputs, outputs, objects)
+
+
+def _objects(folder: Path | None, kinds: list[str] | None, bundle: Bundle, inputs: list[str]) -> Objects | None:
+    """What writes DICOM results, where they are wanted; what could not be written is refused before any work."""
+    from hounsfield.cli.dicom_objects import Objects, check_kinds, check_sources
+
+    if folder is None:
+        if kinds:
+            raise UsageError("--dicom-kind says what --dicom-results writes. Give --dicom-results DIR too.")
+        return None
+    chosen_kinds = check_kinds(kinds, bundle)
+    check_folder(folder)
+    check_sources(inputs)
+    return Objects(bundle, folder, chosen_kinds)
 
 
 def _check_shares(options: Mapping[str, float | None]) -> None:
@@ -203,7 +239,9 @@ class Pictures:
             save_figure(prediction.draw(image), path)
 
 
-def _predict(predictor: BasePredictor[Any], inputs: list[str], outputs: Outputs) -> None:
+def _predict(
+    predictor: BasePredictor[Any], inputs: list[str], outputs: Outputs, objects: Objects | None = None
+) -> None:
     from hounsfield.inference.tables import write_table
 
     say(f"Engine: {predictor.engine.description}")
@@ -211,7 +249,8 @@ def _predict(predictor: BasePredictor[Any], inputs: list[str], outputs: Outputs)
     pictures = Pictures(outputs.pictures) if outputs.pictures is not None else None
 
     def results(progress: Progress) -> Iterator[BasePrediction]:
-        return tally(good_results(predictor.stream(inputs, progress=progress, viewer=pictures), tally.bad))
+        good = good_results(predictor.stream(inputs, progress=progress, viewer=pictures), tally.bad)
+        return tally(good if objects is None else objects(good))
 
     if outputs.table is not None:
         if tally.folder is not None:
@@ -230,6 +269,8 @@ def _predict(predictor: BasePredictor[Any], inputs: list[str], outputs: Outputs)
         write_table(path, predictor.table(name).columns, tally.tables[name])
     if told := predictor.summary(tally.images, tally.rows):
         say(told)
+    if objects is not None:
+        objects.write()
     conclude(tally.images, tally.bad, outputs.output)
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pydicom
 
 from hounsfield.cohorts.arrays import file_identity
 from hounsfield.cohorts.cohort import Cohort
@@ -29,7 +28,9 @@ from hounsfield.images.reading import DIRECTORIES
 KIND = "dicom masks"
 SEGMENTATION, STRUCTURES = "SEG", "RTSTRUCT"
 # The first bytes of a DICOM file, as far as it tells what it is.
-PREAMBLE, MAGIC = 128, b"DICM"
+PREAMBLE, MAGIC, HEAD_BYTES = 128, b"DICM", 1024
+# Segmentation, Label Map Segmentation and RT Structure Set Storage (PS3.4, B.5).
+CLASSES = tuple(f"1.2.840.10008.5.1.4.1.1.{end}".encode() for end in ("66.4", "66.7", "481.3"))
 
 
 class DicomMasks:
@@ -71,21 +72,19 @@ def has_dicom_masks(path: Path) -> bool:
     for parent, folders, names in os.walk(path):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
-            if not name.startswith(".") and name.upper() not in DIRECTORIES and _modality(Path(parent, name)):
+            if not name.startswith(".") and name.upper() not in DIRECTORIES and _is_mask(Path(parent, name)):
                 return True
     return False
 
 
-def _modality(path: Path) -> str | None:
-    """Which of both a file is; ``None`` for any other."""
+def _is_mask(path: Path) -> bool:
+    """Whether a file is one of both by the class in its first bytes; the whole header would take long of many files."""
     try:
         with path.open("rb") as stream:
-            if not stream.read(PREAMBLE + len(MAGIC)).endswith(MAGIC):
-                return None
-        found = str(pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["Modality"]).get("Modality", ""))
-    except Exception:  # noqa: BLE001 - a damaged file raises dozens of kinds, and its reader says what is wrong with it
-        return None
-    return found if found in {SEGMENTATION, STRUCTURES} else None
+            head = stream.read(HEAD_BYTES)
+    except OSError:
+        return False
+    return head[PREAMBLE : PREAMBLE + len(MAGIC)] == MAGIC and any(uid in head for uid in CLASSES)
 
 
 def load_dicom_masks(path: Path, options: Options) -> Cohort:

@@ -1,55 +1,58 @@
-"""Results of detectors: one measurement group with a rectangle for each finding."""
+"""Reports of detectors: one measurement group with a rectangle for each finding."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import cast
 
+from highdicom.sr import Measurement, PlanarROIMeasurementsAndQualitativeEvaluations
 from pydicom.dataset import Dataset
 
 from hounsfield.dicom_results import reports
-from hounsfield.dicom_results.base import Author, Source
+from hounsfield.dicom_results.base import Author
 from hounsfield.dicom_results.codes import concept, label_concept
-from hounsfield.dicom_results.labels import common
+from hounsfield.dicom_results.sources import Source
+from hounsfield.inference.prediction import DetectionPrediction
 
-KINDS: tuple[str, ...] = ("report",)
 
-
-def make(author: Author, sources: Sequence[Source], kind: str) -> Dataset | None:  # noqa: ARG001 - one kind only
+def report(author: Author, sources: Sequence[Source]) -> list[Dataset]:
     """A report on the images of one study; see ``dicom_results.OBJECTS``."""
     number = itertools.count(1)
     groups = [group for source in sources for group in _groups(author, source, number)]
-    return reports.report(author, sources, groups, _nothing_found(author, sources) if not groups else ())
+    return [reports.report(author, sources, groups, () if groups else _nothing_found(author, sources))]
 
 
-def _groups(author: Author, source: Source, number: Iterator[int]) -> Iterator[Any]:
-    prediction: Any = source.prediction
+def _groups(
+    author: Author, source: Source, number: Iterator[int]
+) -> Iterator[PlanarROIMeasurementsAndQualitativeEvaluations]:
+    prediction = cast("DetectionPrediction", source.prediction)
     for box, label, score in zip(prediction.boxes.tolist(), prediction.labels, prediction.scores.tolist(), strict=True):
-        dataset, plane = _plane(source, box)
+        begin, end = box[: len(box) // 2], box[len(box) // 2 :]
+        stored, extent = source.slices[0], []
+        if len(begin) == 3:
+            # Drawn in the slice through its middle; how far it reaches stands beside it.
+            middle = int((begin[0] + end[0]) / 2)
+            stored = source.slices[min(max(middle, 0), len(source.slices) - 1)]
+            extent = [_along(author, "first slice", begin[0]), _along(author, "last slice", end[0])]
         yield reports.region(
             author,
             source,
-            dataset,
-            plane,
+            stored,
+            (*begin[-2:], *end[-2:]),
             finding=label_concept(label, author.codes),
             name=f"{label} {next(number)}",
-            measurements=[reports.probability(author, score)],
+            measurements=[reports.probability(author, score), *extent],
         )
 
 
-def _plane(source: Source, box: list[float]) -> tuple[Dataset, tuple[float, float, float, float]]:
-    """The image in which a rectangle is drawn: of a volume, the slice through the middle of the box."""
-    if len(box) == 4:
-        return source.datasets[0], (box[0], box[1], box[2], box[3])
-    first, top, left, last, bottom, right = box
-    middle = min(int((first + last) / 2), len(source.datasets) - 1)
-    return source.datasets[middle], (top, left, bottom, right)
+def _along(author: Author, name: str, place: float) -> Measurement:
+    return Measurement(concept(name), round(place, 2), concept("no units"), algorithm_id=author.algorithm())
 
 
 def _nothing_found(author: Author, sources: Sequence[Source]) -> list[Dataset]:
     return [
-        reports.found(label_concept(label, author.codes), concept("absent"), common(source))
+        reports.found(label_concept(label, author.codes), concept("absent"), reports.about(source))
         for source in sources
         for label in author.bundle.labels
     ]

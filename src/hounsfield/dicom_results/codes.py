@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Mapping
 
+import yaml
 from highdicom.sr import CodedConcept
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hounsfield.bundle import Bundle
+from hounsfield.errors import RunError
+from hounsfield.textfiles import MAX_YAML_BYTES, parse_yaml, read_text
 
 # Scheme of concepts that no terminology has: those of private schemes begin with 99 (PS3.16, section 8.2).
 PRIVATE = "99HOUNSFIELD"
@@ -24,13 +31,23 @@ CONCEPTS: dict[str, tuple[str, str, str]] = {
     # As IHE's profile AI Results names it, which has no code of the standard yet.
     "processing algorithm": ("Newcode1", "99IHE", "Processing Algorithm"),
     "no units": ("1", "UCUM", "no units"),
-    "millilitre": ("ml", "UCUM", "ml"),
-    "volume": ("118565006", "SCT", "Volume"),
-    "abnormality": ("49755003", "SCT", "Morphologically Altered Structure"),
+    "ml": ("ml", "UCUM", "ml"),
+    "mm²": ("mm2", "UCUM", "mm2"),
+    "voxels": ("{voxels}", "UCUM", "voxels"),
+    "pixels": ("{pixels}", "UCUM", "pixels"),
+    # What a label is, a structure or a lesion, nobody has told.
+    "region category": ("309825002", "SCT", "Spatial and Relational Concept"),
+    "predicted dice": ("dice", PRIVATE, "Dice coefficient that the mask is predicted to have"),
     "present": ("52101004", "SCT", "Present"),
     "absent": ("2667000", "SCT", "Absent"),
     "undetermined": ("373068000", "SCT", "Undetermined"),
-    "operating point": ("operating-point", PRIVATE, "Operating point"),
+    "source": ("121112", "DCM", "Source of Measurement"),
+    "series": ("112002", "DCM", "Series Instance UID"),
+    "operating point": ("threshold", PRIVATE, "Decision threshold"),
+    "flags": ("flags", PRIVATE, "Differences from the training images"),
+    "evidence": ("evidence", PRIVATE, "Evidence in logits that hiding the place takes away"),
+    "first slice": ("slices-begin", PRIVATE, "Begin along the slices, 0 is the edge of the first"),
+    "last slice": ("slices-end", PRIVATE, "End along the slices, 0 is the edge of the first"),
     "out of distribution": ("ood-score", PRIVATE, "Out-of-distribution score"),
     "value": ("value", PRIVATE, "Predicted value"),
     "lowest": ("value-low", PRIVATE, "Lower end of the prediction interval"),
@@ -43,16 +60,68 @@ def concept(name: str) -> CodedConcept:
     return CodedConcept(*CONCEPTS[name])
 
 
-def label_concept(label: str, codes: Mapping[str, Mapping[str, str]]) -> CodedConcept:
+class Code(BaseModel):
+    """The code of a label in a terminology.
+
+    Attributes:
+        value: such as "233604007".
+        scheme: such as "SCT" or "RADLEX" (PS3.16, section 8).
+        meaning: in words.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+
+    value: str = Field(min_length=1, max_length=_LENGTH)
+    scheme: str = Field(min_length=1, max_length=_LENGTH)
+    meaning: str = Field(min_length=1, max_length=64)
+
+
+class _About(BaseModel):
+    """Of ``about.yaml``, what is read here."""
+
+    codes: dict[str, Code] = Field(default_factory=dict)
+
+
+def read_codes(bundle: Bundle) -> dict[str, Code]:
+    """Label → code, as the ``about.yaml`` beside the bundle in its run says; empty where there is none.
+
+    Raises:
+        RunError: the file is damaged, or maps what is no label of the bundle.
+    """
+    path = bundle.folder.parent / "about.yaml"
+    if bundle.folder.name != "bundle" or not path.is_file():
+        return {}
+    try:
+        found = _About.model_validate(parse_yaml(read_text(path, limit=MAX_YAML_BYTES)) or {}).codes
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise RunError(
+            f"{path} has at '{place}': {first['msg']}. Expected codes: LABEL: {{value, scheme, meaning}}, such as "
+            "pneumonia: {value: '233604007', scheme: SCT, meaning: Pneumonia}."
+        ) from error
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise RunError(f"{path} cannot be read: {error}. Repair the file, or remove it.") from error
+    if unknown := sorted(set(found) - set(bundle.labels)):
+        raise RunError(
+            f"{path} has codes for {', '.join(unknown)}, and the labels of the bundle are {', '.join(bundle.labels)}. "
+            "Correct the labels under codes."
+        )
+    return found
+
+
+def label_concept(label: str, codes: Mapping[str, Code]) -> CodedConcept:
     """The concept of a label.
 
     Args:
         label: of a bundle.
-        codes: label → ``value``, ``scheme``, ``meaning``, as the run's ``about.yaml`` maps them; a private code is made
-            of a label that it does not map.
+        codes: label → code; a private code is made of a label that has none.
     """
     code = codes.get(label)
     if code is not None:
-        return CodedConcept(code["value"], code["scheme"], code["meaning"])
-    plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", label).strip("-") or "label"
-    return CodedConcept(plain[:_LENGTH], PRIVATE, label[:64])
+        return CodedConcept(code.value, code.scheme, code.meaning)
+    plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", label).strip("-")
+    if plain != label or len(plain) > _LENGTH:
+        # Two labels may differ in what was left out.
+        plain = f"{plain[: _LENGTH - 9]}-{zlib.crc32(label.encode()):08x}".lstrip("-")
+    return CodedConcept(plain, PRIVATE, label[:64])

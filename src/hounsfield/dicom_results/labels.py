@@ -1,69 +1,73 @@
-"""Results of classifiers: whether each label is present, with its calibrated probability; no region is invented."""
+"""Reports of classifiers: whether each label is present, with its calibrated probability; no region is invented."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
 
+from highdicom.sr import PlanarROIMeasurementsAndQualitativeEvaluations
 from pydicom.dataset import Dataset
 
 from hounsfield.dicom_results import reports
-from hounsfield.dicom_results.base import Author, Source
+from hounsfield.dicom_results.base import Author
 from hounsfield.dicom_results.codes import concept, label_concept
+from hounsfield.dicom_results.sources import Source
 from hounsfield.inference.prediction import Prediction
+from hounsfield.tasks import TASKS, questions
 
-KINDS: tuple[str, ...] = ("report",)
 
-
-def make(author: Author, sources: Sequence[Source], kind: str) -> Dataset | None:  # noqa: ARG001 - one kind only
+def report(author: Author, sources: Sequence[Source]) -> list[Dataset]:
     """A report on the images of one study; see ``dicom_results.OBJECTS``."""
     if author.quirk == "ohif":
         groups = [group for source in sources for group in _regions(author, source)]
-        return reports.report(author, sources, groups, ())
+        if groups:
+            return [reports.report(author, sources, groups, ())]
     evaluations = [item for source in sources for item in _evaluations(author, source)]
-    return reports.report(author, sources, (), evaluations)
+    return [reports.report(author, sources, (), evaluations)]
 
 
-def _evaluations(author: Author, source: Source) -> list[Dataset]:
-    prediction: Any = source.prediction
-    items = []
+def _evaluations(author: Author, source: Source) -> Iterator[Dataset]:
+    prediction, thresholds = cast("Prediction", source.prediction), _thresholds(author)
     for label, value in prediction.probabilities.items():
-        details = [reports.number(concept("probability"), value, concept("no units")), *common(source)]
-        items.append(reports.found(label_concept(label, author.codes), concept(presence(prediction, label)), details))
-    return items
+        details: list[Dataset] = [reports.number(concept("probability"), value)]
+        if label in thresholds:
+            details.append(reports.number(concept("operating point"), thresholds[label]))
+        name, found = label_concept(label, author.codes), concept(presence(author, prediction, label))
+        yield reports.found(name, found, [*details, *reports.about(source)])
 
 
-def presence(prediction: Prediction, label: str) -> str:
+def _thresholds(author: Author) -> dict[str, float]:
+    """The probability above which a label counts as present; of a task that takes the most probable one, empty."""
+    bundle = author.bundle
+    if TASKS[bundle.task].exclusive:
+        return {}
+    given: Any = author.options.get("threshold", bundle.threshold)
+    asked = questions(bundle.labels, bundle.task)
+    return dict(zip(asked, given if isinstance(given, tuple) else [float(given)] * len(asked), strict=True))
+
+
+def presence(author: Author, prediction: Prediction, label: str) -> str:
     """Whether a label is "present" or "absent", or "undetermined" where the model does not answer."""
     if prediction.answered is False:
         return "undetermined"
-    return "present" if label in prediction.label.split(";") else "absent"
+    several = TASKS[author.bundle.task].multi_label
+    return "present" if label in (prediction.label.split(";") if several else [prediction.label]) else "absent"
 
 
-def common(source: Source) -> list[Dataset]:
-    """What is said of every image: the image itself, and how unlike those of training it is."""
-    items: list[Dataset] = []
-    score = source.prediction.ood_score
-    if score is not None:
-        items.append(reports.number(concept("out of distribution"), score, concept("no units")))
-    return items
-
-
-def _regions(author: Author, source: Source) -> list[Any]:
-    """A region around the whole image, for a viewer that shows nothing else."""
-    prediction: Any = source.prediction
-    dataset = source.datasets[len(source.datasets) // 2]
-    box = (0.0, 0.0, float(dataset.Rows), float(dataset.Columns))
-    return [
-        reports.region(
-            author,
-            source,
-            dataset,
-            box,
-            finding=label_concept(label, author.codes),
-            name=f"{label} {presence(prediction, label)} (whole image)",
-            measurements=[reports.probability(author, value)],
-        )
-        for label, value in prediction.probabilities.items()
-        if presence(prediction, label) != "absent"
-    ]
+def _regions(author: Author, source: Source) -> Iterator[PlanarROIMeasurementsAndQualitativeEvaluations]:
+    """A region around the whole image, for a viewer that shows nothing else; named so that nobody takes it for one."""
+    prediction = cast("Prediction", source.prediction)
+    middle = source.slices[len(source.slices) // 2]
+    dataset = source.headers[middle.path]
+    for label, value in prediction.probabilities.items():
+        found = presence(author, prediction, label)
+        if found != "absent":
+            yield reports.region(
+                author,
+                source,
+                middle,
+                (-middle.offset[0], -middle.offset[1], float(dataset.Rows), float(dataset.Columns)),
+                finding=label_concept(label, author.codes),
+                name=f"{label}: {found} (whole image)",
+                measurements=[reports.probability(author, value)],
+            )

@@ -13,6 +13,7 @@ from highdicom.sr import (
     ContainerContentItem,
     DeviceObserverIdentifyingAttributes,
     GraphicTypeValues,
+    ImageContentItem,
     ImageRegion,
     Measurement,
     MeasurementReport,
@@ -26,15 +27,15 @@ from highdicom.sr import (
     SourceImageForRegion,
     TextContentItem,
     TrackingIdentifier,
+    UIDRefContentItem,
 )
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
 
-from hounsfield.dicom_results.base import MANUFACTURER, Author, Source
+from hounsfield.dicom_results.base import MANUFACTURER, SERIES_NUMBERS, Author
 from hounsfield.dicom_results.codes import concept
-
-# Of the series that results make in a study; no device counts so far.
-SERIES_NUMBER = 9100
+from hounsfield.dicom_results.sources import Source, frame_numbers
+from hounsfield.images.stored import Stored
 
 Box = tuple[float, float, float, float]
 
@@ -58,7 +59,7 @@ def report(
         evaluations: content items of whole images.
     """
     device = DeviceObserverIdentifyingAttributes(
-        uid=author.uid("device"), name=author.name, manufacturer_name=MANUFACTURER, model_name=author.name
+        uid=author.device, name=author.name, manufacturer_name=MANUFACTURER, model_name=author.name
     )
     context = ObservationContext(
         observer_device_context=ObserverContext(observer_type=concept("device"), observer_identifying_attributes=device)
@@ -77,19 +78,18 @@ def report(
         container = ContainerContentItem(name=concept("evaluations"), relationship_type=RelationshipTypeValues.CONTAINS)
         container.ContentSequence = DicomSequence(items)
         content[0].ContentSequence.append(container)
-    evidence = [dataset for source in sources for dataset in source.datasets]
-    instances = sorted({str(dataset.SOPInstanceUID) for dataset in evidence})
-    frames = [f"{source.frame}" for source in sources]
+    evidence = {str(each.SOPInstanceUID): each for source in sources for each in source.datasets}
+    key = sorted(part for source in sources for part in source.key)
     kind = Comprehensive3DSR if items and not regions else ComprehensiveSR
     return kind(
-        evidence=list({str(each.SOPInstanceUID): each for each in evidence}.values()),
+        evidence=list(evidence.values()),
         content=content[0],
-        series_instance_uid=author.uid("series", "report", author.quirk or "", *instances),
-        series_number=SERIES_NUMBER,
-        sop_instance_uid=author.uid("report", author.quirk or "", *instances, *frames),
+        series_instance_uid=author.uid("series", "report", *key),
+        series_number=SERIES_NUMBERS["report"],
+        sop_instance_uid=author.uid("report", *key),
         instance_number=1,
         manufacturer=MANUFACTURER,
-        series_description=f"{author.name} (not for diagnosis)",
+        series_description=author.description,
         contributing_equipment=[author.equipment()],
     )
 
@@ -97,7 +97,7 @@ def report(
 def region(
     author: Author,
     source: Source,
-    dataset: Dataset,
+    stored: Stored,
     box: Box,
     *,
     finding: CodedConcept,
@@ -110,17 +110,18 @@ def region(
     Args:
         author: the model.
         source: the image and what was said of it.
-        dataset: of the image, or of the slice, in which the rectangle lies.
-        box: (row, column, row, column) from corner to corner, 0 being the edge of the first pixel, as SCOORD counts.
+        stored: the image, or the slice, in which the rectangle lies.
+        box: (row, column, row, column) from corner to corner in pixels of the image as read, 0 being the edge of the
+            first one, as SCOORD counts (PS3.3, C.18.6.1.2).
         finding: what is there.
         name: of the group, that no other of this report has.
         measurements: with their units.
         evaluations: in words.
     """
-    top, left, bottom, right = box
+    dataset = source.headers[stored.path]
+    (top, left), (bottom, right) = (_inside(dataset, stored, *corner) for corner in (box[:2], box[2:]))
     corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom], [left, top]], np.float64)
-    frames = [source.frame + 1] if source.frame is not None and int(dataset.get("NumberOfFrames") or 1) > 1 else None
-    image = SourceImageForRegion(str(dataset.SOPClassUID), str(dataset.SOPInstanceUID), frames)
+    image = SourceImageForRegion(*_reference(dataset), frame_numbers(stored))
     return PlanarROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(
             uid=author.uid("region", str(dataset.SOPInstanceUID), name), identifier=name
@@ -135,20 +136,68 @@ def region(
 
 def probability(author: Author, value: float) -> Measurement:
     """A calibrated probability as a measurement of a group."""
-    return Measurement(concept("probability"), round(value, 6), concept("no units"), algorithm_id=author.algorithm())
+    return Measurement(concept("probability"), _rounded(value), concept("no units"), algorithm_id=author.algorithm())
+
+
+def _inside(dataset: Dataset, stored: Stored, row: float, column: float) -> tuple[float, float]:
+    """A corner in pixels of the frame, no farther than its edge."""
+    down, along = stored.offset
+    return min(max(row + down, 0.0), float(dataset.Rows)), min(max(column + along, 0.0), float(dataset.Columns))
+
+
+def _reference(dataset: Dataset) -> tuple[str, str]:
+    return str(dataset.SOPClassUID), str(dataset.SOPInstanceUID)
 
 
 def found(name: CodedConcept, value: CodedConcept, details: Sequence[Dataset]) -> CodeContentItem:
-    """A finding of a whole image, with its numbers and words below it."""
+    """What was found in a whole image, with its numbers and words below it."""
     item = CodeContentItem(name=name, value=value, relationship_type=RelationshipTypeValues.CONTAINS)
-    if details:
-        item.ContentSequence = DicomSequence(details)
+    item.ContentSequence = DicomSequence(details)
     return item
 
 
-def number(name: CodedConcept, value: float, unit: CodedConcept) -> NumContentItem:
+def measured(name: CodedConcept, value: float, details: Sequence[Dataset], unit: str = "no units") -> NumContentItem:
+    """A value of a whole image, with its numbers and words below it."""
+    item = NumContentItem(
+        name=name,
+        value=_rounded(value),
+        unit=concept(unit),
+        relationship_type=RelationshipTypeValues.CONTAINS,
+    )
+    item.ContentSequence = DicomSequence(details)
+    return item
+
+
+def about(source: Source) -> list[Dataset]:
+    """What is said of every image: which one it is, and how unlike those of training."""
+    prediction, stored = source.prediction, source.slices[0]
+    items: list[Dataset] = [
+        ImageContentItem(
+            concept("source"),
+            *_reference(source.headers[stored.path]),
+            frame_numbers(stored) if len(source.slices) == 1 else None,
+            relationship_type=RelationshipTypeValues.INFERRED_FROM,
+        )
+    ]
+    if len(source.datasets) > 1:
+        # A volume: its first slice, and the series that it is.
+        uid = str(source.datasets[0].SeriesInstanceUID)
+        items.append(UIDRefContentItem(concept("series"), uid, relationship_type=PROPERTY))
+    if prediction.ood_score is not None:
+        items.append(number(concept("out of distribution"), prediction.ood_score))
+    if prediction.flags:
+        items.append(text(concept("flags"), ", ".join(prediction.flags)))
+    return items
+
+
+def number(name: CodedConcept, value: float, unit: str = "no units") -> NumContentItem:
     """A number below a finding."""
-    return NumContentItem(name=name, value=round(value, 6), unit=unit, relationship_type=PROPERTY)
+    return NumContentItem(name=name, value=_rounded(value), unit=concept(unit), relationship_type=PROPERTY)
+
+
+def _rounded(value: float) -> float:
+    """What float32 holds, which fits into the 16 characters of a decimal string."""
+    return float(f"{value:.8g}")
 
 
 def text(name: CodedConcept, value: str) -> TextContentItem:

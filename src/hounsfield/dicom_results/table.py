@@ -3,34 +3,34 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from pydicom.dataset import Dataset
 
 from hounsfield.bundle import Bundle
-from hounsfield.dicom_results import boxes, labels, values
-from hounsfield.dicom_results.base import Author, Source, Written, find_sources, write
+from hounsfield.dicom_results import boxes, labels, masks, values
+from hounsfield.dicom_results.base import Author, Written, write
+from hounsfield.dicom_results.captures import captures
+from hounsfield.dicom_results.codes import Code
+from hounsfield.dicom_results.evidence import maps
+from hounsfield.dicom_results.sources import Source, find_sources
+from hounsfield.errors import ImageError
 from hounsfield.inference import BasePrediction
 from hounsfield.tasks import Family
 
-
-class Objects(Protocol):
-    """One entry of ``OBJECTS``: a module with these names.
-
-    Attributes:
-        KINDS: of the objects that can be made.
-    """
-
-    KINDS: tuple[str, ...]
-
-    def make(self, author: Author, sources: Sequence[Source], kind: str) -> Dataset | None:
-        """The object of a kind for images of one study; ``None`` where there is nothing to say in it."""
-
-
-OBJECTS: dict[Family, Objects] = {"labels": labels, "values": values, "boxes": boxes}
+# Makes the objects of one kind for images of one study.
+Maker = Callable[[Author, Sequence[Source]], list[Dataset]]
 KINDS = ("report", "segmentation", "map", "capture")
+# Those that are made where nothing else is asked for.
+USUAL = ("report", "segmentation")
+
+OBJECTS: dict[Family, dict[str, Maker]] = {
+    "labels": {"report": labels.report, "map": maps, "capture": captures},
+    "values": {"report": values.report, "map": maps, "capture": captures},
+    "boxes": {"report": boxes.report, "capture": captures},
+    "masks": {"report": masks.report, "segmentation": masks.segmentations, "capture": captures},
+}
 
 
 def write_results(
@@ -38,38 +38,51 @@ def write_results(
     bundle: Bundle,
     folder: Path,
     *,
-    kinds: Sequence[str] = KINDS,
-    codes: Mapping[str, Mapping[str, str]] | None = None,
+    kinds: Sequence[str] = USUAL,
+    codes: Mapping[str, Code] | None = None,
     quirk: str | None = None,
+    options: Mapping[str, object] | None = None,
 ) -> list[Written]:
-    """Write the results of DICOM images, one object of each kind for each study.
+    """Write the results of DICOM images, for each study.
 
-    UIDs are derived from the bundle, the images and the kind: made again, the same result has the same UID.
+    UIDs are derived from the bundle, its use, the images and the kind: made again, the same result has the same UID.
 
     Args:
         predictions: of images in DICOM form.
         bundle: that made them.
         folder: that exists, for the files.
-        kinds: of those that the family can make, which are wanted.
-        codes: label → ``value``, ``scheme`` and ``meaning``; labels without one get a private code.
+        kinds: that are wanted of those that the family can make.
+        codes: of labels, see ``read_codes``; labels without one get a private code.
         quirk: "ohif" draws a region around the whole image for a classification.
+        options: of the predictor that differ from its defaults.
 
     Raises:
-        ImageError: an image is not in DICOM form.
+        ImageError: an image is not in DICOM form, or its header breaks the standard.
         OSError: the folder cannot be written to.
     """
-    author = Author(bundle, codes or {}, quirk)
-    entry = OBJECTS[bundle.family]
-    studies: dict[str, list[Source]] = {}
-    for source in find_sources(predictions):
-        studies.setdefault(str(source.datasets[0].StudyInstanceUID), []).append(source)
-    written = []
+    author = Author(bundle, codes or {}, quirk, options or {})
     # The library's warnings quote names of patients.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for sources in studies.values():
-            for kind in entry.KINDS:
-                dataset = entry.make(author, sources, kind) if kind in kinds else None
-                if dataset is not None:
-                    written.append(write(dataset, kind, folder))
-    return written
+        studies: dict[str, list[Source]] = {}
+        for source in find_sources(predictions):
+            studies.setdefault(source.study, []).append(source)
+        makers = {kind: make for kind, make in OBJECTS[bundle.family].items() if kind in kinds}
+        return [
+            write(dataset, kind, folder)
+            for sources in studies.values()
+            for kind, make in makers.items()
+            for dataset in _made(make, author, sources, kind)
+        ]
+
+
+def _made(make: Maker, author: Author, sources: Sequence[Source], kind: str) -> list[Dataset]:
+    try:
+        return make(author, sources)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        # What the library says of a header may quote a patient's name.
+        raise ImageError(
+            f"No DICOM {kind} could be made for {sources[0].prediction.image} and the images of its study, since a "
+            f"header breaks the standard ({type(error).__name__}). Check the headers with dciodvfy, or leave the "
+            "images out."
+        ) from error

@@ -13,7 +13,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from hounsfield.errors import EvaluationError
-from hounsfield.evaluation.bias_outcome import SIGNIFICANCE, SINGLES_SHARE, BiasAudit, Gap, GroupReport
+from hounsfield.evaluation.bias_outcome import (
+    NAMED_SIGNIFICANCE,
+    SIGNIFICANCE,
+    SINGLES_SHARE,
+    BiasAudit,
+    Gap,
+    GroupReport,
+)
 from hounsfield.evaluation.comparison import adjust_p_values
 from hounsfield.evaluation.gaps import Contrast, contrast
 from hounsfield.evaluation.group_figures import GROUP_METRICS, Question, figure, measure, too_small
@@ -21,6 +28,7 @@ from hounsfield.evaluation.intervals import make_clusters, renumbered
 from hounsfield.evaluation.opportunity import equal_opportunity
 from hounsfield.evaluation.outcomes import Booleans, Integers, Outcomes
 from hounsfield.evaluation.subgroups import (
+    MAX_LEVELS,
     Attribute,
     Subgroup,
     check_rows,
@@ -39,7 +47,8 @@ def audit_bias(
     *,
     groups: npt.ArrayLike | None = None,
     confidence: float = 0.95,
-    significance: float = SIGNIFICANCE,
+    significance: float | None = None,
+    attributes: Sequence[str] | None = None,
 ) -> BiasAudit:
     """Compare every group that the table's attributes make, and every pair of them, with the other cases.
 
@@ -53,11 +62,15 @@ def audit_bias(
         table: (n rows) attributes of the cases; see ``read_attributes`` for the columns that count.
         groups: (n,) patient of each case; ``None`` where each case is another patient.
         confidence: nominal coverage of each interval, by itself.
-        significance: the family-wise error of the findings.
+        significance: the family-wise error of the findings; by default .01, and .05 for attributes that are named.
+        attributes: columns that were fixed before the data was seen: only these are compared, and no pairs.
 
     Raises:
-        EvaluationError: the table has not one row a case, or a share is out of range.
+        EvaluationError: a named column is missing or makes no groups, the table has not one row a case, or a share is
+            out of range.
     """
+    named = attributes is not None
+    significance = significance or (NAMED_SIGNIFICANCE if named else SIGNIFICANCE)
     if not 0 < confidence < 1 or not 0 < significance < 1:
         raise EvaluationError(
             f"The confidence is {confidence:g} and the significance {significance:g}; expected shares strictly between "
@@ -66,23 +79,43 @@ def audit_bias(
     check_rows(table, len(answers))
     of_case = make_clusters(answers.truth, groups).of_case
     questions = {label: Question.of(answers, column, of_case) for column, label in enumerate(answers.questions)}
-    attributes, notes = read_attributes(table)
-    singles, (pairs, left_out) = single_groups(attributes), paired_groups(attributes)
+    found, notes = read_attributes(table) if attributes is None else _named_attributes(table, attributes)
+    singles, (pairs, left_out) = single_groups(found), ((), ()) if named else paired_groups(found)
+    share = 1.0 if named else SINGLES_SHARE
     everyone = Subgroup((), np.ones(len(answers), dtype=bool))
     gaps = [
-        *_adjusted(_single_gaps(attributes, singles, questions, confidence), SINGLES_SHARE),
+        *_adjusted(_single_gaps(found, singles, questions, confidence), share),
         *_adjusted(_pair_gaps(singles, pairs, questions, confidence), 1 - SINGLES_SHARE),
     ]
     return BiasAudit(
-        attributes,
+        found,
         _report(everyone, questions, of_case, confidence),
         tuple(_report(group, questions, of_case, confidence) for group in (*singles, *pairs)),
         tuple(sorted(gaps, key=lambda each: (each.adjusted, each.p_value, -abs(each.value)))),
-        tuple(equal_opportunity(answers, attributes, of_case, confidence=confidence)),
+        tuple(equal_opportunity(answers, found, of_case, confidence=confidence)),
         (*notes, *left_out, *_one_sided(singles, questions, answers.task)),
         significance,
         confidence,
+        named,
     )
+
+
+def _named_attributes(table: pd.DataFrame, names: Sequence[str]) -> tuple[tuple[Attribute, ...], tuple[str, ...]]:
+    """The attributes of columns that were fixed beforehand; each must make groups."""
+    missing = [name for name in names if name not in table.columns]
+    if missing:
+        raise EvaluationError(
+            f"The table has no column {', '.join(missing)}; it has {', '.join(map(str, table.columns))}. Correct the "
+            "names."
+        )
+    found, notes = read_attributes(table[list(dict.fromkeys(names))])
+    without = [name for name in names if name not in {each.name for each in found}]
+    if without:
+        raise EvaluationError(
+            f"{', '.join(without)} makes no groups to compare: a column needs two levels and at most {MAX_LEVELS}, and "
+            "is neither an identifier nor a prediction. Name others."
+        )
+    return found, notes
 
 
 def _report(group: Subgroup, questions: dict[str, Question], of_case: Integers, confidence: float) -> GroupReport:

@@ -10,9 +10,12 @@ from typing import Any
 from hounsfield.evaluation.classification import Estimate
 from hounsfield.evaluation.group_figures import GROUP_METRICS, LEAST_PATIENTS
 from hounsfield.evaluation.opportunity import Opportunity
+from hounsfield.evaluation.sample_size import cases_for_gap
 from hounsfield.evaluation.subgroups import Attribute
 
 SIGNIFICANCE = 0.01  # family-wise: of a hundred classifiers that are fair to all groups, at most one is accused
+NAMED_SIGNIFICANCE = 0.05  # of attributes that were fixed before the data was seen
+TELLING_GAP, POWER = 0.1, 0.8  # the gap whose number of patients is given
 SINGLES_SHARE = 0.75  # of the significance goes to single attributes, the rest to pairs
 LISTED = 6
 
@@ -126,6 +129,7 @@ class BiasAudit:
         notes: what was left out, decided, or could not be judged.
         significance: the family-wise error of ``findings``.
         confidence: nominal coverage of each interval.
+        named: whether the attributes were fixed beforehand, so that no pairs are compared.
     """
 
     attributes: tuple[Attribute, ...]
@@ -136,6 +140,41 @@ class BiasAudit:
     notes: tuple[str, ...]
     significance: float = SIGNIFICANCE
     confidence: float = 0.95
+    named: bool = False
+
+    @property
+    def not_excluded(self) -> tuple[Gap, ...]:
+        """Of each common figure, the gap of one attribute's group whose interval reaches furthest from 0."""
+        found: dict[str, Gap] = {}
+        for each in self.gaps:
+            if len(each.parts) > 1 or each.metric not in ("auc", "sensitivity", "specificity"):
+                continue
+            if each.metric not in found or _reach(each) > _reach(found[each.metric]):
+                found[each.metric] = each
+        return tuple(found[name] for name in ("auc", "sensitivity", "specificity") if name in found)
+
+    def needed(self, gap: Gap) -> tuple[int, int] | None:
+        """Independent cases of the kind that would show a gap of .1 in this group at 80 % power, and those here.
+
+        At this audit's significance over as many comparisons; ``None`` for an AUC, which has no such formula.
+        """
+        key = gap.metric if gap.metric in self.overall.figures else f"{gap.metric}_{gap.question}"
+        group = next((each for each in self.groups if each.parts == gap.parts), None)
+        if gap.metric == "auc" or group is None or not TELLING_GAP < gap.outside <= 1:
+            return None
+        inside, every = group.figures[key].n, self.overall.figures[key].n
+        if not 0 < inside < every:
+            return None
+        share = 1.0 if self.named else SINGLES_SHARE
+        cases = cases_for_gap(
+            gap.outside,
+            TELLING_GAP,
+            inside / every,
+            significance=self.significance * share,
+            power=POWER,
+            comparisons=sum(len(each.parts) == 1 for each in self.gaps),
+        )
+        return cases, every
 
     @property
     def findings(self) -> tuple[Gap, ...]:
@@ -168,7 +207,15 @@ class BiasAudit:
         return {
             "significance": self.significance,
             "confidence": self.confidence,
-            "correction": f"Holm; {SINGLES_SHARE:.0%} of the significance for single attributes, the rest for pairs",
+            "correction": "Holm"
+            if self.named
+            else f"Holm; {SINGLES_SHARE:.0%} of the significance for single attributes, the rest for pairs",
+            "named": self.named,
+            "not_excluded": [
+                {**each.to_dict(), "needed": needed and needed[0], "here": needed and needed[1]}
+                for each in self.not_excluded
+                for needed in (self.needed(each),)
+            ],
             "least_patients": LEAST_PATIENTS,
             "in_the_large": "observed share minus mean probability",
             "attributes": {
@@ -199,10 +246,29 @@ class BiasAudit:
             else f"no difference beyond chance ({error}). This does not prove that there is none: see the intervals."
         )
         head = (
-            f"Subgroups: {len(self.groups) - pairs} groups by {names} and {pairs} pairs, {len(self.gaps):,} "
-            f"comparisons; {told}"
+            f"Subgroups: {len(self.groups) - pairs} groups by {names}"
+            f"{', fixed beforehand' if self.named else f' and {pairs} pairs'}, {len(self.gaps):,} comparisons; {told}"
         )
-        return [head, *self._finding_lines(), *self._worst_lines(), *self._small_lines(), *self.notes]
+        power = () if self.findings else self._power_lines()
+        return [head, *self._finding_lines(), *power, *self._worst_lines(), *self._small_lines(), *self.notes]
+
+    def _power_lines(self) -> Iterator[str]:
+        """What an audit without findings could not have seen."""
+        if self.not_excluded:
+            told = "; ".join(
+                f"{each.title} of {each.group} {each.value:+.2f} ({each.low:+.2f} to {each.high:+.2f})"
+                for each in self.not_excluded
+            )
+            yield f"Largest gaps that are not excluded ({self.confidence:.0%} intervals, each by itself): {told}."
+        needs = [(each, found) for each in self.not_excluded if (found := self.needed(each)) is not None]
+        if needs:
+            kinds = {"sensitivity": "with", "specificity": "without"}
+            told = "; ".join(
+                f"{each.title} of {each.group}: about {cases:,} patients {kinds[each.metric]} '{each.question}', here "
+                f"{here:,} images"
+                for each, (cases, here) in needs
+            )
+            yield f"To show a gap of {TELLING_GAP:g} with a power of {POWER:g}: {told}."
 
     def _finding_lines(self) -> Iterator[str]:
         """One line per group: its largest gap, and the other metrics that differ."""
@@ -235,6 +301,11 @@ class BiasAudit:
             others = len(small) - len(single[:LISTED])
             told = " and ".join(filter(None, [named, f"{others} {'others' if single else 'pairs'}" if others else ""]))
             yield f"Too small to judge: {told}."
+
+
+def _reach(each: Gap) -> float:
+    """How far from 0 the interval of a gap reaches."""
+    return max(abs(each.low), abs(each.high))
 
 
 def _telling(each: Gap) -> tuple[bool, float]:

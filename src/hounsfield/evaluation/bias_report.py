@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,7 +74,12 @@ def _cell(estimate: Estimate) -> str:
 
 
 def report_bias(
-    assessment: Assessment, *, removals: tuple[MaskingEffect, ...] = (), seed: int = 0, confidence: float = 0.95
+    assessment: Assessment,
+    *,
+    removals: tuple[MaskingEffect, ...] = (),
+    seed: int = 0,
+    confidence: float = 0.95,
+    attributes: Sequence[str] | None = None,
 ) -> BiasReport:
     """Audit a test whose assessment holds the table of its cases; probe the features where it holds these too.
 
@@ -82,6 +88,7 @@ def report_bias(
         removals: the effect of interventions on the same network.
         seed: of the probes.
         confidence: nominal coverage of each interval.
+        attributes: columns that were fixed beforehand; see ``audit_bias``.
 
     Raises:
         EvaluationError: the assessment holds no table.
@@ -91,7 +98,9 @@ def report_bias(
             "The assessment holds no table of its cases, so there is nothing to group them by. Add it: "
             "dataclasses.replace(assessment, table=table)."
         )
-    audit = audit_bias(assessment.answers, assessment.table, groups=assessment.groups, confidence=confidence)
+    audit = audit_bias(
+        assessment.answers, assessment.table, groups=assessment.groups, confidence=confidence, attributes=attributes
+    )
     probes: tuple[Probe, ...] = ()
     if assessment.features is not None:
         probes = probe_features(

@@ -196,13 +196,13 @@ def calibration_line(
         )
     z = float(stats.norm.ppf((1 + confidence) / 2))
     clusters = make_clusters(outcome[:, None], groups)
-    large, variance = _logistic_fit(np.ones((len(logits), 1)), outcome, clusters, offset=logits)
+    large, variance = logistic_fit(np.ones((len(logits), 1)), outcome, clusters, offset=logits)
     intercept, half = float(large[0]), z * float(np.sqrt(variance[0, 0]))
     ends = Interval(intercept - half, intercept + half)
     note = _line_note(outcome, probability, clusters)
     if _separates(outcome, probability):
         return CalibrationLine(math.nan, Interval(math.nan, math.nan), intercept, ends, note)
-    both, covariance = _logistic_fit(np.column_stack([logits, np.ones_like(logits)]), outcome, clusters)
+    both, covariance = logistic_fit(np.column_stack([logits, np.ones_like(logits)]), outcome, clusters)
     slope, half = float(both[0]), z * float(np.sqrt(covariance[0, 0]))
     return CalibrationLine(slope, Interval(slope - half, slope + half), intercept, ends, note)
 
@@ -228,10 +228,17 @@ def _line_note(outcome: Booleans, probability: Floats, clusters: Clusters) -> st
     return "; ".join(found)
 
 
-def _logistic_fit(
+def logistic_fit(
     design: Floats, outcome: Booleans, clusters: Clusters, offset: Floats | float = 0.0
 ) -> tuple[Floats, Floats]:
-    """Maximum-likelihood coefficients, and their covariance by patient."""
+    """Maximum-likelihood coefficients of a logistic regression, and their covariance by patient.
+
+    Args:
+        design: (n, p) columns of the model, a column of ones for an intercept.
+        outcome: (n,) of both kinds.
+        clusters: the patient of each case.
+        offset: (n,) what is added to the linear predictor with a coefficient of 1.
+    """
 
     def loss(coefficients: Floats) -> tuple[float, Floats]:
         linear = design @ coefficients + offset

@@ -17,7 +17,7 @@ from hounsfield.evaluation.outcomes import Booleans, Floats, Outcomes
 
 REMEDY = (
     "Do not read them as risks: use their order and the decision. To adjust them to the place of use with 100 or more "
-    "labelled cases: hounsfield recalibrate RUN DATA."
+    "labelled cases: hounsfield recalibrate RUN DATA -o NEW."
 )
 
 

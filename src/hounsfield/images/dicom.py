@@ -180,8 +180,7 @@ def _unfolded(picture: Image, mosaic: Mosaic, path: Path) -> Image:
     if mosaic.planes is None or len(pixels) == 1:
         logger.warning("%s: its mosaic does not tell where its slices lie, so the image has no geometry", path)
         return picture.replace(pixels=pixels)
-    normal = mosaic.planes[0].normal
-    order = np.argsort([float(normal @ plane.position) for plane in mosaic.planes], kind="stable")
+    order = mosaic.order
     return _placed(picture.replace(pixels=pixels[order]), [mosaic.planes[index] for index in order], path)
 
 

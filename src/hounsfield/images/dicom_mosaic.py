@@ -39,6 +39,15 @@ class Mosaic:
     tiles: tuple[int, int]
     planes: tuple[Plane, ...] | None
 
+    @property
+    def order(self) -> list[int]:
+        """The tiles in the order of their slices along the normal; as they lie where their places are not known."""
+        if self.planes is None or self.count == 1:
+            return list(range(self.count))
+        normal = self.planes[0].normal
+        depths = [float(normal @ plane.position) for plane in self.planes]
+        return [int(index) for index in np.argsort(depths, kind="stable")]
+
     def unfolded(self, picture: Array) -> Array:
         """(rows, columns, channels) as (slices, rows, columns, channels), in the order of the tiles."""
         rows, columns = (length // tiles for length, tiles in zip(picture.shape[:2], self.tiles, strict=True))

@@ -26,9 +26,7 @@ def straightened(volume: Image) -> Image:
         return volume
     units = affine[:3, 1:3] / np.array(spacing[1:])
     normal = np.cross(units[:, 1], units[:, 0])
-    drift = (units.T @ affine[:3, 0]) / np.array(spacing[1:])
-    shifts = np.arange(volume.shape[0])[:, np.newaxis] * drift
-    low, high = np.floor(shifts.min(axis=0)).astype(int), np.ceil(shifts.max(axis=0)).astype(int)
+    shifts, low, high = tilt_shifts(affine, (spacing[-2], spacing[-1]), volume.shape[0])
     lowest = volume.pixels.min()
     size = tuple(extent + above - below for extent, below, above in zip(volume.shape[1:], low, high, strict=True))
     pixels = np.full((volume.shape[0], *size, volume.channels), lowest, dtype=volume.pixels.dtype)
@@ -44,6 +42,33 @@ def straightened(volume: Image) -> Image:
     straight[:3, 3] += affine[:3, 1:3] @ low
     gap = math.sqrt(float(straight[:3, 0] @ straight[:3, 0]))
     return volume.replace(pixels=pixels, affine=straight, spacing=(gap, *spacing[1:]))
+
+
+def tilt_shifts(
+    affine: Affine, spacing: tuple[float, float], num_slices: int
+) -> tuple[Affine, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """How far the slices of a tilted stack are shifted along their plane so that its axes are at right angles.
+
+    Args:
+        affine: of the tilted stack.
+        spacing: of (rows, columns) in mm.
+        num_slices: of the stack.
+
+    Returns:
+        The shifts (slices, 2) in rows and columns, and by how many of each the canvas grows below and above: the first
+        pixel of a slice comes to lie at its shift less the lower end.
+    """
+    units = affine[:3, 1:3] / np.array(spacing)
+    drift = (units.T @ affine[:3, 0]) / np.array(spacing)
+    # Without rounding, a shift by whole rows would move the first one out of the canvas by a billionth.
+    shifts = np.round(np.arange(num_slices)[:, np.newaxis] * drift, 6)
+    return shifts, np.floor(shifts.min(axis=0)).astype(int), np.ceil(shifts.max(axis=0)).astype(int)
+
+
+def even_places(depths: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], float]:
+    """The depths of an even grid over slices of these sorted depths, as fine as the finest of them, and its spacing."""
+    gap = float(np.diff(depths).min())
+    return depths[0] + gap * np.arange(int((depths[-1] - depths[0]) / gap + 1e-3) + 1), gap
 
 
 def evened(
@@ -62,8 +87,7 @@ def evened(
     Returns:
         The slices of the grid, and their distance in mm.
     """
-    gap = float(np.diff(depths).min())
-    places = depths[0] + gap * np.arange(int((depths[-1] - depths[0]) / gap + 1e-3) + 1)
+    places, gap = even_places(depths)
     above = np.clip(np.searchsorted(depths, places), 1, len(depths) - 1)
     share = np.clip((places - depths[above - 1]) / (depths[above] - depths[above - 1]), 0, 1)
     if is_label_map:

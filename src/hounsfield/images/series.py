@@ -79,7 +79,7 @@ def read_series(
         logger.warning("%s: %s", series.paths[0].parent, note)
     if series.kind == "image":
         return read_dicom(series.paths[0], limit, series.volume)
-    is_resampled = _check_readable(series, tilt, uneven or uneven_setting())
+    is_resampled = check_readable(series, tilt, uneven or uneven_setting())
     image = _volume(series, opened, limit, progress)
     if is_resampled:
         return _evened(image, series)
@@ -101,8 +101,17 @@ def uneven_setting() -> Uneven:
     )
 
 
-def _check_readable(series: Series, tilt: str, uneven: str) -> bool:
-    """Refuse what makes no volume; whether its slices are to be interpolated to an even grid."""
+def check_readable(series: Series, tilt: str, uneven: str) -> bool:
+    """Refuse what makes no volume; whether its slices are to be interpolated to an even grid.
+
+    Args:
+        series: of files.
+        tilt: as of ``read_series``.
+        uneven: likewise.
+
+    Raises:
+        ImageError: the series is no even volume, and is not to be made one.
+    """
     folder = series.paths[0].parent
     if series.kind == "localiser":
         raise ImageError(f"The {len(series.paths)} localisers of {folder} make no volume: read each as an image.")

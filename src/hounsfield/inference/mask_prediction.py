@@ -14,6 +14,7 @@ import numpy.typing as npt
 from hounsfield.evaluation.mask_uncertainty import Predicted
 from hounsfield.images import Image
 from hounsfield.inference.prediction import BasePrediction, Row
+from hounsfield.inference.sliding import entropy
 from hounsfield.masks import region_of
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class MaskPrediction(BasePrediction):
             for index, label in enumerate(self.labels):
                 pixels = self.probabilities[..., index : index + 1]
                 yield f"_p{index + 1}-{_in_name(label)}", self.mask.replace(pixels=pixels)
+            yield "_uncertainty", self.mask.replace(pixels=self._doubt(self.probabilities))
 
     def draw(self, image: Image) -> Figure:
         """The outlines over the image, with sizes; of a volume three slices. See :meth:`BasePrediction.draw`."""
@@ -86,6 +88,13 @@ class MaskPrediction(BasePrediction):
     def content(self) -> dict[str, Any]:
         """Sizes, predicted Dice and uncertainty of each label; the mask itself is a file."""
         return {"shape": list(self.mask.shape), "labels": {label: self._row(label) for label in self.labels}}
+
+    def _doubt(self, probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """(spatial …, 1) the entropy of each pixel, 0 to 1; of labels that overlap that of the most uncertain one."""
+        if self.overlapping:
+            return np.asarray(entropy(probabilities, overlapping=True).max(axis=-1, keepdims=True), np.float32)
+        background = 1 - probabilities.sum(axis=-1, keepdims=True)
+        return entropy(np.concatenate([background, probabilities], axis=-1), overlapping=False)
 
     def _row(self, label: str) -> Row:
         size, dice = self.sizes[label], self.dice[label]

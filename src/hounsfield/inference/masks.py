@@ -14,7 +14,6 @@ import numpy.typing as npt
 from hounsfield.bundle import Bundle
 from hounsfield.errors import BundleError, UsageError
 from hounsfield.evaluation.mask_uncertainty import MaskUncertainty, Predicted
-from hounsfield.evaluation.segmentation import compare_masks
 from hounsfield.images import Image, write_image
 from hounsfield.images.image import Metadata
 from hounsfield.inference.appearance import appearances
@@ -128,10 +127,15 @@ class Segmenter(BasePredictor[MaskPrediction]):
             alone: as of an engine's ``run``.
             progress: told of windows.
         """
-        found = self.sliding.segment(partial(self._run_window, alone=alone), pixels, progress)
+        exact = change.is_exact
+        keep = self._probabilities or not exact
+        found = self.sliding.segment(partial(self._run_window, alone=alone), pixels, progress, keep=keep)
         shares: Any = found.probabilities
-        mask = change.labels_back(
-            shares, shape, overlapping=self.overlapping, thresholds=FULL * np.asarray(self.sliding.thresholds)
+        thresholds = FULL * np.asarray(self.sliding.thresholds)
+        mask = (
+            change.mask_back(found.mask, shape)
+            if exact
+            else change.labels_back(shares, shape, overlapping=self.overlapping, thresholds=thresholds)
         )
         cleaned = largest_only(mask, self.bundle.labels, self._largest, overlapping=self.overlapping)
         return Outlined(cleaned, found)
@@ -200,7 +204,8 @@ class Segmenter(BasePredictor[MaskPrediction]):
         return None if self._kept is None else self._kept.predicted_dice(label, expected, self._coverage)
 
     def _original(self, found: Segmented, change: GridChange, shape: Sequence[int]) -> Floats:
-        shares: Any = found.probabilities if self.overlapping else found.probabilities[..., 1:]
+        shares: Any = found.probabilities
+        shares = shares if self.overlapping else shares[..., 1:]
         return np.asarray(np.nan_to_num(change.probabilities_back(shares, shape)) / FULL, np.float32)
 
     def _distance(self, pixels: Floats, features: Floats) -> tuple[float | None, tuple[str, ...]]:
@@ -215,24 +220,17 @@ class Segmenter(BasePredictor[MaskPrediction]):
         """Whether masks have a mean Dice of .99 with those of the exact engine; see :meth:`BasePredictor.agree`."""
         sliding, scores = sliding_of(bundle, None), []
         for pixels in images:
-            exact, other = (
-                sliding.decide(_as_shares(sliding.segment(partial(_run, engine), pixels))) for engine in engines
-            )
-            spacing = (1.0,) * (pixels.ndim - 1)
-            scores += [
-                compare_masks(exact[..., each], other[..., each], spacing)["dice"] for each in range(exact.shape[-1])
-            ]
-        known = [score for score in scores if not math.isnan(score)]
-        return bool(scores) and float(np.mean(known or [1.0])) >= SAME_MASK
+            masks = [sliding.segment(partial(_run, engine), pixels, keep=False).mask for engine in engines]
+            for label in range(len(bundle.labels)):
+                exact, other = (region_of(mask, label, overlapping=sliding.overlapping) for mask in masks)
+                total = int(exact.sum() + other.sum())
+                scores.append(2 * int((exact & other).sum()) / total if total else 1.0)
+        return bool(scores) and float(np.mean(scores)) >= SAME_MASK
 
 
 def _run(engine: Engine, batch: Floats) -> tuple[Floats, Floats]:
     logits, features = engine.run(batch)
     return logits, features
-
-
-def _as_shares(found: Segmented) -> Floats:
-    return np.asarray(found.probabilities / np.float32(FULL), np.float32)
 
 
 def sliding_of(bundle: Bundle, threshold: float | None, *, mirror: bool = False) -> Sliding:

@@ -6,6 +6,7 @@ segmentation": neighbours share half, and the middle of a window, which sees mos
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import os
@@ -19,6 +20,7 @@ import numpy.typing as npt
 
 from hounsfield.errors import ResourceError
 from hounsfield.inference.windows import window_starts
+from hounsfield.masks import Mask
 from hounsfield.progress import Progress, silent
 
 Floats = npt.NDArray[np.float32]
@@ -32,20 +34,25 @@ SPREAD, LEAST = 1 / 8, 1e-3
 FULL = 65535
 # Probabilities that take more than this are kept in a file without a name.
 IN_MEMORY = 2**27
+# Values of probabilities that are summed up at once.
+SUMMED = 2**21
 
 
 class Segmented(NamedTuple):
     """What the network makes of one prepared image.
 
     Attributes:
-        probabilities: (spatial …, outputs) uint16 as shares of ``FULL``; memory-mapped where large.
+        mask: uint8 (spatial …, 1), or (spatial …, labels) where labels overlap; see ``hounsfield.masks``.
+        probabilities: (spatial …, outputs) uint16 as shares of ``FULL``, memory-mapped where large; ``None`` where they
+            were not kept.
         features: (features,), the mean over windows.
         expected: (labels,) the Dice that each mask has, were the probabilities true: 2 Σ_mask p / (Σ p + |mask|);
             ``nan`` where the mask is empty.
         uncertainty: (labels,) the mean entropy of a pixel in the mask, 0 to 1; ``nan`` where it is empty.
     """
 
-    probabilities: npt.NDArray[np.uint16]
+    mask: Mask
+    probabilities: npt.NDArray[np.uint16] | None
     features: Floats
     expected: npt.NDArray[np.float64]
     uncertainty: npt.NDArray[np.float64]
@@ -67,36 +74,50 @@ class Sliding:
     flips: tuple[int, ...] = ()
     thresholds: tuple[float, ...] | float = 0.5
 
-    def segment(self, run: Run, pixels: Floats, progress: Progress = silent) -> Segmented:
+    def segment(self, run: Run, pixels: Floats, progress: Progress = silent, *, keep: bool = True) -> Segmented:
         """Run the network over a prepared image (spatial …, channels); an axis shorter than the patch is filled.
 
         Args:
             run: the network; called with one window at a time.
             pixels: of any size.
             progress: told of the windows.
+            keep: whether the probabilities are asked for: they take most of the memory.
         """
         shape = pixels.shape[:-1]
         filled, inside = _filled(pixels, self.patch)
         slabs = _Slabs(self, run, filled, progress)
-        tally, kept = _Tally(self), None
+        tally, outcome, kept = _Tally(self.overlapping), None, None
         for rows, slab in slabs:
             within = slice(max(rows.start, inside[0].start), min(rows.stop, inside[0].stop))
             if within.start >= within.stop:
                 continue
             chosen = slab[(slice(within.start - rows.start, within.stop - rows.start), *inside[1:])]
-            kept = _room((*shape, slab.shape[-1])) if kept is None else kept
-            kept[within.start - inside[0].start : within.stop - inside[0].start] = chosen * FULL
-            tally.add(chosen)
-        if kept is None:
+            masks = self.decide(chosen)
+            if outcome is None:
+                outcome = np.empty((*shape, masks.shape[-1] if self.overlapping else 1), np.uint8)
+                kept = _room((*shape, slab.shape[-1])) if keep else None
+            here = slice(within.start - inside[0].start, within.stop - inside[0].start)
+            outcome[here] = masks if self.overlapping else _label_map(masks)
+            if kept is not None:
+                kept[here] = chosen * FULL
+            # In parts: what is summed needs several times their memory.
+            step = max(1, SUMMED // max(chosen[0].size, 1))
+            for start in range(0, len(chosen), step):
+                tally.add(chosen[start : start + step], masks[start : start + step])
+        if outcome is None:
             raise ValueError(f"An image of the shape {shape} has no pixels.")
-        return Segmented(kept, np.mean(slabs.features, axis=0, dtype=np.float32), *tally.result())
+        return Segmented(outcome, kept, np.mean(slabs.features, axis=0, dtype=np.float32), *tally.result())
 
-    def decide(self, probabilities: Floats) -> npt.NDArray[np.bool_]:
+    def decide(self, probabilities: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
         """(…, labels) where each label is, from probabilities (…, outputs)."""
         if self.overlapping:
             return np.asarray(probabilities > np.asarray(self.thresholds, np.float32))
-        best = probabilities.argmax(axis=-1)
-        return np.asarray(best[..., np.newaxis] == np.arange(1, probabilities.shape[-1]))
+        first, *others = np.moveaxis(probabilities, -1, 0)
+        top, best = first.copy(), np.zeros(first.shape, np.uint8)
+        for index, each in enumerate(others, start=1):
+            best[each > top] = index
+            np.maximum(top, each, out=top)
+        return np.asarray(best[..., np.newaxis] == np.arange(1, probabilities.shape[-1], dtype=np.uint8))
 
     def views(self, run: Run, window: Floats) -> tuple[Floats, Floats]:
         """The probabilities (patch …, outputs) of a window (patch …, channels), the mean over mirrored views."""
@@ -108,7 +129,7 @@ class Sliding:
             # An engine may overwrite its outputs at the next call.
             features.append(seen[0].copy())
         # Features are those of the view that novelty was fitted on.
-        return np.mean(parts, axis=0, dtype=np.float32), features[0]
+        return parts[0] if len(parts) == 1 else np.mean(parts, axis=0, dtype=np.float32), features[0]
 
 
 class _Slabs:
@@ -147,7 +168,9 @@ class _Slabs:
             end = first[number + 1] if number + 1 < len(first) else start + depth
             done = end - start
             total = _outer([self._totals[0][start:end], *self._totals[1:]])
-            yield slice(start, end), held[:done] / total[..., np.newaxis]
+            # In place: beyond this slab nothing is needed of it.
+            held[:done] /= total[..., np.newaxis]
+            yield slice(start, end), held[:done]
             held[: depth - done] = held[done:].copy()
             held[depth - done :] = 0
 
@@ -155,20 +178,21 @@ class _Slabs:
 class _Tally:
     """Sums over the pixels of an image, slab by slab: what is expected of each mask."""
 
-    def __init__(self, sliding: Sliding) -> None:
-        self._sliding = sliding
+    def __init__(self, overlapping: bool) -> None:
+        self._overlapping = overlapping
         self._sums: npt.NDArray[np.float64] | None = None
 
-    def add(self, slab: Floats) -> None:
-        """Take in (rows, …, outputs)."""
-        masks = self._sliding.decide(slab)
-        shares = slab if self._sliding.overlapping else slab[..., 1:]
-        axes = tuple(range(slab.ndim - 1))
+    def add(self, slab: Floats, masks: npt.NDArray[np.bool_]) -> None:
+        """Take in probabilities (rows, …, outputs) and where each label is, (rows, …, labels)."""
+        shares = slab if self._overlapping else slab[..., 1:]
         marked = masks.any(axis=-1)
-        doubt = np.zeros((*marked.shape, masks.shape[-1]), np.float32)
-        doubt[marked] = entropy(slab[marked], overlapping=self._sliding.overlapping)
-        parts = (shares, shares * masks, masks, doubt * masks)
-        sums = np.stack([part.sum(axes, np.float64) for part in parts])
+        doubt = entropy(slab[marked], overlapping=self._overlapping)
+        sums = np.zeros((4, masks.shape[-1]))
+        for index in range(masks.shape[-1]):
+            mask, share = masks[..., index], shares[..., index]
+            told = doubt[..., min(index, doubt.shape[-1] - 1)][mask[marked]]
+            parts = (share, share[mask], mask, told)
+            sums[:, index] = [part.sum(dtype=np.float64) for part in parts]
         self._sums = sums if self._sums is None else self._sums + sums
 
     def result(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -186,6 +210,14 @@ def entropy(probabilities: Floats, *, overlapping: bool) -> Floats:
         return np.asarray(-(safe * np.log(safe) + other * np.log(other)) / math.log(2), np.float32)
     total = -(safe * np.log(safe)).sum(axis=-1, keepdims=True)
     return np.asarray(total / math.log(probabilities.shape[-1]), np.float32)
+
+
+def _label_map(masks: npt.NDArray[np.bool_]) -> Mask:
+    """(…, 1) from masks (…, labels) of which at most one holds."""
+    found = np.zeros((*masks.shape[:-1], 1), np.uint8)
+    for index in range(masks.shape[-1]):
+        found[masks[..., index]] = index + 1
+    return found
 
 
 def weights(side: int) -> Floats:
@@ -211,8 +243,14 @@ def _outer(parts: Sequence[Floats]) -> Floats:
 def _probabilities(logits: Floats, *, overlapping: bool) -> Floats:
     if overlapping:
         return np.asarray(1 / (1 + np.exp(-np.clip(logits, -80, 80))), np.float32)
-    raised = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return np.asarray(raised / raised.sum(axis=-1, keepdims=True), np.float32)
+    # Channel by channel: NumPy reduces a short last axis several times as slowly.
+    raised = np.exp(logits - functools.reduce(np.maximum, _channels(logits))[..., np.newaxis])
+    raised /= functools.reduce(np.add, _channels(raised))[..., np.newaxis]
+    return np.asarray(raised, np.float32)
+
+
+def _channels(values: Floats) -> list[Floats]:
+    return [values[..., index] for index in range(values.shape[-1])]
 
 
 def _filled(pixels: Floats, patch: Sequence[int]) -> tuple[Floats, tuple[slice, ...]]:

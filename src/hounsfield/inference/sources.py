@@ -147,7 +147,10 @@ def frames(image: Image, reference: Reference, rank: int) -> Iterator[tuple[Refe
             "NRRD, MetaImage, multi-frame DICOM, or the folder of a DICOM series), or a bundle that was trained on 2D "
             "images."
         )
-    facts = image.metadata
+    facts, found = image.metadata, image.reference
+    if found is not None and found.volume is not None:
+        # A single number turned out to name a volume, and the setting may have chosen one.
+        reference = reference.replace(volume=found.volume, frame=found.frame)
     if facts.instance or facts.series or facts.study:
         series = facts.series or reference.series
         reference = reference.replace(study=facts.study, series=series, instance=facts.instance)

@@ -44,6 +44,12 @@ class GridChange:
         """Boxes (n, 2·rank) of the image after the pipeline, in pixels of the image as read."""
         return _moved(boxes, self.matrix)
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether every pixel is one of the image as read: the steps flip, transpose, crop or pad alone."""
+        near = np.rint(self.matrix)
+        return bool(np.allclose(self.matrix, near, atol=1e-6) and (np.abs(near[:3, :3]).sum(axis=0) == 1).all())
+
     def mask_forward(self, mask: NDArray[np.uint8], shape: Sequence[int]) -> NDArray[np.uint8]:
         """A mask of the image as read on the grid after the pipeline.
 

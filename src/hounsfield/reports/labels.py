@@ -108,6 +108,12 @@ class LabelPage:
         else:
             known = listed(bias["attributes"])
             yield f"No difference between groups by {known} is beyond chance, which does not prove that there is none."
+            if open_gaps := bias.get("not_excluded"):
+                widest = max(open_gaps, key=lambda gap: max(abs(gap["low"]), abs(gap["high"])))
+                yield (
+                    f"Not excluded is a gap of {lowered(METRICS[widest['metric']].title)} of {widest['group']} from "
+                    f"{widest['low']:+.2f} to {widest['high']:+.2f}; Subgroups has the patients that would show one."
+                )
             if bias["too_small"]:
                 yield f"{len(bias['too_small']):,} groups are too small to judge."
         readable = [str(probe["attribute"]) for probe in (bias or {}).get("probes") or () if probe["readable"]]

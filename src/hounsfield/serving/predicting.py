@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hounsfield.bundle import Bundle
-from hounsfield.dicom_results import write_results
+from hounsfield.dicom_results import read_codes, write_results
 from hounsfield.errors import ImageError, ServingError
 from hounsfield.images.settings import MAX_PIXELS_VARIABLE
 from hounsfield.inference import BadImage, BasePrediction, BasePredictor, open_predictor
@@ -53,6 +53,7 @@ def main(specification: Specification, ready: Ready, stop: threading.Event) -> N
 
     Raises:
         BundleError: the bundle cannot be opened, or did not give its known answer.
+        RunError: the codes in the run's ``about.yaml`` are damaged.
     """
     os.environ[MAX_PIXELS_VARIABLE] = str(specification.max_pixels)
     bundle = Bundle.load(specification.model.run)
@@ -148,6 +149,7 @@ class Studies:
     def __init__(self, predictor: BasePredictor[Any], specification: Specification) -> None:
         self._predictor = predictor
         self._specification = specification
+        self._codes = read_codes(predictor.bundle)
 
     def predict(self, folder: str, results: str, quirk: str | None) -> dict[str, Any]:
         """The predictions of a folder with a study's images, and the objects that were written.
@@ -162,7 +164,9 @@ class Studies:
         if not predictions:
             raise ImageError("; ".join(dict.fromkeys(str(result) for result in found)) or "The study has no image.")
         kinds, target = self._specification.model.results, self._specification.folder / results
-        objects = write_results(predictions, self._predictor.bundle, target, kinds=kinds, quirk=quirk)
+        objects = write_results(
+            predictions, self._predictor.bundle, target, kinds=kinds, codes=self._codes, quirk=quirk
+        )
         written = [
             Result(each.uid, each.kind, each.sop_class, f"{results}/{each.path.name}", each.sha256) for each in objects
         ]

@@ -17,6 +17,8 @@ from hounsfield.preprocessing import Pipeline
 from hounsfield.progress import Progress
 from hounsfield.tasks import Family
 
+# Options of an audit, where a family has them, that need no run.
+TABLE_AUDIT_OPTIONS = frozenset({"attributes"})
 # What `assess` and `assess_table` of every family take.
 COMMON_OPTIONS = frozenset({"threshold", "num_replicates", "seed", "confidence", "notes"})
 

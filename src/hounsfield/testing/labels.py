@@ -34,7 +34,7 @@ from hounsfield.testing.interventions import mask_shortcuts
 from hounsfield.testing.uncertainty import unlike_lines
 
 OPTIONS: frozenset[str] = frozenset()
-AUDIT_OPTIONS: frozenset[str] = frozenset({"interventions"})
+AUDIT_OPTIONS: frozenset[str] = frozenset({"interventions", "attributes"})
 TABLE_OPTIONS: frozenset[str] = frozenset({"task"})
 TABLE = "table of predictions"
 
@@ -79,7 +79,8 @@ def audit(
         effects = mask_shortcuts(
             source.run, source.data, threshold=source.threshold, confidence=confidence, progress=source.progress
         )
-    return report_bias(assessment, removals=effects, seed=seed, confidence=confidence)
+    named = given.get("attributes")
+    return report_bias(assessment, removals=effects, seed=seed, confidence=confidence, attributes=named)
 
 
 def reads(path: Path, options: Mapping[str, Any]) -> bool:  # noqa: ARG001 - any other table is one of predictions

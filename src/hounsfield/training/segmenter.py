@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from hounsfield.augmentation.build import build_layers
 from hounsfield.augmentation.patches import draw_placement, read_mask_patch, read_patch
-from hounsfield.inference.sliding import FULL, Sliding
+from hounsfield.inference.sliding import Sliding
 from hounsfield.masks import known_region, region_of
 from hounsfield.models.training_model import jit_compilation, training_copy
 from hounsfield.plans.masks import MaskPlan
@@ -180,19 +180,20 @@ class SegmenterTrainee:
         sliding = Sliding(self._plan.input_shape[:-1], self._plan.overlapping)
         scores = []
         for row in self._judged.tolist():
-            found = sliding.segment(self._run, np.asarray(self._source.image(row)))
-            decided = sliding.decide(np.asarray(found.probabilities / FULL, np.float32))
-            scores.append(self._scores(self._source.mask(row), decided))
+            found = sliding.segment(self._run, np.asarray(self._source.image(row)), keep=False)
+            scores.append(self._scores(self._source.mask(row), found.mask))
         means = [_mean([each for each in column if not math.isnan(each)]) for column in zip(*scores, strict=True)]
         of_labels = {f"val_dice_{label}": mean for label, mean in zip(self._plan.labels, means, strict=True)}
         return {"val_dice": _mean([mean for mean in means if not math.isnan(mean)])} | of_labels
 
-    def _scores(self, mask: npt.NDArray[np.uint8], decided: npt.NDArray[np.bool_]) -> list[float]:
+    def _scores(self, mask: npt.NDArray[np.uint8], found: npt.NDArray[np.uint8]) -> list[float]:
         """The Dice of each label; NaN where it is in neither."""
         scores, overlapping = [], self._plan.overlapping
         for index in range(len(self._plan.labels)):
             true = region_of(mask, index, overlapping=overlapping)
-            predicted = decided[..., index] & known_region(mask, index, overlapping=overlapping)
+            predicted = region_of(found, index, overlapping=overlapping) & known_region(
+                mask, index, overlapping=overlapping
+            )
             total = int(true.sum() + predicted.sum())
             scores.append(2 * int((true & predicted).sum()) / total if total else math.nan)
         return scores

@@ -27,7 +27,7 @@ def decision_figure(curve: DecisionCurve) -> Figure:
     top = max(float(curve.model.max()), float(curve.everyone.max()), 0.01)
     axes.set_ylim(-0.15 * top, 1.05 * top)
     dress(axes, "Decision curve", "Threshold probability", "Net benefit")
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="upper right")
     return figure
 
 

@@ -1,0 +1,112 @@
+"""The DICOM images that predictions were made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import pydicom
+from pydicom.dataset import Dataset
+
+from hounsfield.errors import ImageError
+from hounsfield.images import Image, read_series
+from hounsfield.images.dicom_file import read_content, refusing
+from hounsfield.images.files import GZIP_MAGIC
+from hounsfield.images.limits import pixel_limit
+from hounsfield.images.reading import read_reference
+from hounsfield.images.stored import Finder, Stored
+from hounsfield.inference import BasePrediction
+
+# What every object says of patient and study, empty where it is not known (type 2 of PS3.3, C.7.1.1 and C.7.2.1).
+_EMPTY_ALLOWED = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "AccessionNumber",
+    "StudyID",
+    "ReferringPhysicianName",
+)
+
+_NEEDED = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """The DICOM images that one prediction was made of.
+
+    Attributes:
+        prediction: what was said of them.
+        slices: of the image that was predicted, in order; one for a 2D image.
+        headers: of the files, without pixels.
+    """
+
+    prediction: BasePrediction
+    slices: tuple[Stored, ...]
+    headers: Mapping[Path, Dataset]
+
+    @property
+    def datasets(self) -> list[Dataset]:
+        """The headers of the files, each once, in the order of the slices."""
+        return [self.headers[path] for path in dict.fromkeys(stored.path for stored in self.slices)]
+
+    @property
+    def study(self) -> str:
+        """StudyInstanceUID."""
+        return str(self.datasets[0].StudyInstanceUID)
+
+    @property
+    def key(self) -> list[str]:
+        """What tells these images from all others: instances and frames."""
+        return [f"{self.headers[stored.path].SOPInstanceUID}/{stored.frame}" for stored in self.slices]
+
+    def image(self) -> Image:
+        """The image that was predicted, read again."""
+        reference = self.prediction.reference
+        if Path(reference.path).is_file() or reference.frame is not None:
+            return read_reference(reference)
+        return read_series(list(dict.fromkeys(stored.path for stored in self.slices)))
+
+
+def frame_numbers(stored: Stored) -> list[int] | None:
+    """As DICOM counts frames, from 1; ``None`` where the file holds one."""
+    return None if stored.frame is None else [stored.frame + 1]
+
+
+def find_sources(predictions: Sequence[BasePrediction]) -> list[Source]:
+    """The DICOM images of predictions.
+
+    Raises:
+        ImageError: an image is not in DICOM form, so that no result can refer to it.
+    """
+    finder = Finder()
+    headers: dict[Path, Dataset] = {}
+    found = []
+    for prediction in predictions:
+        slices = finder.find(prediction.reference)
+        for stored in slices:
+            if stored.path not in headers:
+                headers[stored.path] = _header(stored.path)
+        found.append(Source(prediction, slices, headers))
+    return found
+
+
+def _header(path: Path) -> Dataset:
+    with refusing(path):
+        with path.open("rb") as stream:
+            is_packed = stream.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+        content = BytesIO(read_content(path, pixel_limit(None))[0]) if is_packed else path
+        dataset = pydicom.dcmread(content, stop_before_pixels=True, force=True)
+    if missing := [keyword for keyword in _NEEDED if not dataset.get(keyword)]:
+        raise ImageError(
+            f"{path} lacks {', '.join(missing)}, without which no DICOM result can refer to it. Export it again from "
+            "its source."
+        )
+    for keyword in _EMPTY_ALLOWED:
+        if keyword not in dataset:
+            setattr(dataset, keyword, "")
+    return dataset
