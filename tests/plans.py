@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hounsfield.cohorts.fingerprint import Distribution, Fingerprint
+from hounsfield.cohorts.distribution import Distribution
+from hounsfield.cohorts.fingerprint import Fingerprint
 from hounsfield.plans.augmentation import Augmentation
 from hounsfield.plans.labels import Plan
 from hounsfield.preprocessing import Pipeline

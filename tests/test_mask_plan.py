@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,14 @@ import pytest
 
 from hounsfield.cohorts.training_grids import TrainingGrids
 from hounsfield.cohorts.training_masks import TrainingMasks
-from hounsfield.errors import PlanError
+from hounsfield.errors import PlanError, ResourceError
 from hounsfield.hardware import Hardware
 from hounsfield.planning import Facts, Wish, make_plan
-from hounsfield.planning.masks import BUDGETS, memory_mb, network_of
+from hounsfield.planning.masks import BUDGETS, _speed, memory_mb, network_of
 from hounsfield.planning.speed import Speed
 from hounsfield.plans import MaskPlan
 from hounsfield.plans.base import EFFORT_MINUTES, Effort
+from hounsfield.training.masks import check
 from plans import seen
 
 MR = {"modality": "MR", "modalities": {"MR": 40}, "labels": ("organ", "lesion"), "task": "segmentation"}
@@ -143,6 +145,24 @@ def test_memory_grows_with_the_batch() -> None:
     plan = planned((36, 50, 35), (1.0, 1.0, 1.0))
     double = plan.changed(["batch_size=4"])
     assert memory_mb(double) > 1.3 * memory_mb(plan)
+
+
+def test_a_patch_that_is_larger_than_the_memory_is_refused_before_anything_is_measured_on_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    measured = []
+
+    def speed(shape: tuple[int, ...], *_: int) -> Speed:
+        measured.append(shape)
+        return Speed("float32", {"float32": 2e10, "mixed_bfloat16": 1e10})
+
+    monkeypatch.setattr("hounsfield.planning.masks.measure_speed", speed)
+    plan = planned((36, 50, 35), (1.0, 1.0, 1.0)).model_copy(update={"input_shape": (1024, 1024, 1024, 1)})
+    cohort: Any = SimpleNamespace(task=plan.task, labels=plan.labels, overlapping=False)
+    with pytest.raises(ResourceError, match="smaller input_shape"):
+        check(plan, cohort)
+    assert _speed(plan.input_shape, 8, 1).precision == "float32"
+    assert max(measured[-1]) <= 64
 
 
 @pytest.mark.parametrize(

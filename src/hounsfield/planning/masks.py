@@ -21,7 +21,7 @@ from hounsfield.planning.base import Facts, Wish
 from hounsfield.planning.dial import Passes, Rung, Timing, efforts_from, fit_to_time
 from hounsfield.planning.images import GREY_SHARE, mirror_axes, normalisation_steps
 from hounsfield.planning.mask_grids import PreparedGrid, prepared_grid, prepared_lengths, windows_of
-from hounsfield.planning.speed import measure_speed, multiply_adds
+from hounsfield.planning.speed import Speed, measure_speed, multiply_adds
 from hounsfield.plans.augmentation import PATCH_STRENGTHS, Augmentation, PatchAugmentation, Strength
 from hounsfield.plans.base import EFFORT_MINUTES, Effort
 from hounsfield.plans.decision import Decision
@@ -72,6 +72,8 @@ INTENSITIES = Augmentation(brightness=0.2, contrast=0.25, gamma=0.25, sharpness=
 OTHER_WORK, PREDICTION = 1.3, 0.4
 # Whole images on which an epoch is judged, at most and at least, and the part of the time that this may take.
 JUDGED, FEWEST_JUDGED, VALIDATION_SHARE = 24, 2, 0.15
+# Pixels along an axis on which the speed is measured, at most, by rank.
+PROBED = {2: 256, 3: 64}
 # Training images that tell what is like them, where as many validation images are judged as may be, and at least.
 REVISITED, FEWEST_REVISITED = 96, 8
 
@@ -140,7 +142,7 @@ def _decisions(
     shape, input_shape = grid.shape, (*grid.shape.patch, channels)
     width = budget.width[rank]
     batch_size = int(np.clip(BATCH_POSITIONS // math.prod(shape.patch), *BATCH_PATCHES))
-    speed = measure_speed(input_shape, width, batch_size)
+    speed = _speed(input_shape, width, batch_size)
     decided: dict[str, Decision[Any]] = {
         "effort": Decision(rung.effort),
         "seed": Decision(wish.seed),
@@ -306,8 +308,14 @@ def _with_validations(plan: MaskPlan, facts: Facts, minutes: float) -> MaskPlan:
     return plan.model_copy(update=update | {"reasons": plan.reasons | reasons | {"validate_every": why}})
 
 
+def _speed(input_shape: tuple[int, ...], width: int, batch_size: int) -> Speed:
+    """The speed on a patch of this shape, or on a part of it: one that is set by hand may be larger than the memory."""
+    longest = PROBED[len(input_shape) - 1]
+    return measure_speed((*(min(side, longest) for side in input_shape[:-1]), input_shape[-1]), width, batch_size)
+
+
 def _patch_seconds(plan: MaskPlan) -> float:
-    speed = measure_speed(plan.input_shape, plan.width, plan.batch_size)
+    speed = _speed(plan.input_shape, plan.width, plan.batch_size)
     return OTHER_WORK * _figures(plan).multiply_adds / speed.rates[plan.precision]
 
 
@@ -318,7 +326,7 @@ def _image_seconds(plan: MaskPlan, facts: Facts) -> float:
 
 def _timing(plan: MaskPlan, facts: Facts) -> Timing:
     """What the training takes for each patch, where the facts count patches."""
-    speed = measure_speed(plan.input_shape, plan.width, plan.batch_size)
+    speed = _speed(plan.input_shape, plan.width, plan.batch_size)
     others = max(0, facts.num_prepared - round(facts.fingerprint.num_readable / plan.patches))
     # Epochs are judged on some images; at the end all validation and test images are predicted once, some twice.
     predicted = plan.epochs // plan.validate_every * plan.judged + revisited(plan) + 1.5 * others
