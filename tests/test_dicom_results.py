@@ -237,11 +237,14 @@ def test_a_study_gets_an_object_of_its_own(classifier, tmp_path):
 
 
 def test_the_workaround_for_ohif_is_named_and_covers_the_image(classifier, tmp_path):
-    _, (report,) = results(classifier, tmp_path / "out", str(make.flat(tmp_path / "a.dcm")), quirk="ohif")
-    (group,) = make.groups(report)
-    assert group["box"] == (0, 0, 45, 52)
-    (identifier,) = make.named(make.items(report), "Tracking Identifier")
-    assert identifier.TextValue.endswith("(whole image)")
+    files = [str(make.flat(tmp_path / f"{number}.dcm", number)) for number in range(2)]
+    predictions, (report,) = results(classifier, tmp_path / "out", files, quirk="ohif")
+    identifiers = make.named(make.items(report), "Tracking Identifier")
+    for prediction, group, identifier in zip(predictions, make.groups(report), identifiers, strict=True):
+        assert group["box"] == (0, 0, 45, 52)
+        assert group["numbers"] == pytest.approx(prediction.probabilities, abs=1e-6)
+        assert group["finding"].CodeMeaning == "Classification of the whole image, no region"
+        assert identifier.TextValue == f"{prediction.label} (whole image)"
 
 
 def test_codes_of_the_run(tmp_path):
