@@ -24,6 +24,8 @@ import importlib
 from collections.abc import Sequence
 from types import ModuleType
 
+from hounsfield.safe_text import shown
+
 # How many volumes a message lists.
 NUM_LISTED = 12
 # Characters of a message.
@@ -36,8 +38,8 @@ class HounsfieldError(Exception):
     exit_status = 1
 
     def __str__(self) -> str:
-        """The message; names of thousands of characters are cut, and what to do, at the end, stays."""
-        text = super().__str__()
+        """The message; nothing hides in the names it holds, those of thousands of characters are cut, its end stays."""
+        text = shown(super().__str__())
         half = LONGEST // 2
         return text if len(text) <= LONGEST else f"{text[:half]} … {text[-half:]}"
 
