@@ -11,6 +11,7 @@ import io
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -188,7 +189,9 @@ def _said(path: Path) -> bytes:
             return b"".join(name.encode() + archive.read(name) for name in sorted(archive.namelist()))
     if path.suffix == ".keras":
         with zipfile.ZipFile(path) as archive:
-            return archive.read("config.json") + _weights(archive.read("model.weights.h5"))
+            # Keras numbers the layers of a process, whatever other networks it has built before.
+            config = re.sub(rb"_\d+\b", b"", archive.read("config.json"))
+            return config + _weights(archive.read("model.weights.h5"))
     if path.name == "bundle.json":
         values = json.loads(path.read_text())
         return json.dumps({name: value for name, value in values.items() if name not in TIMED_FIELDS}).encode()

@@ -104,12 +104,12 @@ def scratch_folder(path: Path | str) -> Iterator[Path]:
     """
     temporary = _temporary(Path(path))
     _tidy(temporary.parent)
-    _discard(temporary)
+    discard(temporary)
     temporary.mkdir()
     try:
         yield temporary
     finally:
-        _discard(temporary)
+        discard(temporary)
 
 
 def remove_leftovers(folder: Path) -> list[Path]:
@@ -146,10 +146,10 @@ def remove_tree(path: Path) -> None:
     if not _TEMPORARY.fullmatch(path.name):
         path = path.rename(_temporary(path))
         flush_folder(path.parent)
-    _discard(path)
+    discard(path)
 
 
-def _discard(folder: Path) -> None:
+def discard(folder: Path) -> None:
     """Remove a folder and all in it, as far as it may be; with one file handle too, of which shutil needs several."""
     shutil.rmtree(folder, ignore_errors=True)
     for place, folders, files in os.walk(folder, topdown=False):
@@ -183,7 +183,7 @@ def _switch(new: Path, old: Path) -> None:
     except OSError:
         aside.rename(old)
         raise
-    _discard(aside)
+    discard(aside)
 
 
 def _renamed(first: Path, second: Path, how: int) -> bool:

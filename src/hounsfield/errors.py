@@ -39,9 +39,13 @@ class HounsfieldError(Exception):
 
     def __str__(self) -> str:
         """The message; nothing hides in the names it holds, those of thousands of characters are cut, its end stays."""
-        text = shown(super().__str__())
-        half = LONGEST // 2
-        return text if len(text) <= LONGEST else f"{text[:half]} … {text[-half:]}"
+        # What is escaped gets longer, so that it is cut again.
+        return _cut(shown(_cut(super().__str__())))
+
+
+def _cut(text: str) -> str:
+    half = LONGEST // 2
+    return text if len(text) <= LONGEST else f"{text[:half]} … {text[-half:]}"
 
 
 class UsageError(HounsfieldError):
