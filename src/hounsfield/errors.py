@@ -131,7 +131,6 @@ EXTRAS = {
     "tensorboard": "tensorflow",
     "faster_coco_eval": "detection",
     "cryptography": "sign",
-    "highdicom": "dicom",
     "fastapi": "serve",
     "pynetdicom": "serve",
     "uvicorn": "serve",
