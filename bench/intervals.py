@@ -77,7 +77,7 @@ def draw(design: Design, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarr
     truth = sick[of_case]
     shared = rng.normal(size=patients)[of_case]
     share = design.share if design.per_patient > 1 else 0.0
-    signal = np.sqrt(share) * shared + np.sqrt(1 - share) * rng.normal(size=design.cases) + SEPARATION * truth
+    signal = np.sqrt(share) * shared + np.sqrt(1 - share) * rng.normal(size=len(of_case)) + SEPARATION * truth
     odds = np.log(design.prevalence / (1 - design.prevalence))
     logit = SEPARATION * signal - SEPARATION**2 / 2 + odds  # the true log odds
     return truth, 1 / (1 + np.exp(-1.4 * (logit - odds) - odds)), of_case

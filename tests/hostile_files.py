@@ -1,6 +1,7 @@
 """Files that somebody made up to do harm, by kind and name; ``bench/attacks.py`` reads all of them, within bounds.
 
-Those of bundles are forged by somebody who can write hashes: everything is as its manifest says.
+Those of bundles are forged by somebody who can write hashes: everything is as its manifest says. What is large is made
+when the file is written, and not before.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ from plans import hand_made_plan
 DIGITS = "9" * 5000
 MAX_PIXELS = 2**24
 Write = Callable[[Path], Path]
+# Of a file, or how it is made.
+Content = bytes | str | Callable[[], bytes]
 ATTACKS: dict[tuple[str, str], Write] = {}
 
 
@@ -70,10 +73,15 @@ def _add(kind: str, name: str, write: Write) -> None:
     ATTACKS[kind, name] = write
 
 
-def _file(name: str, content: bytes | str) -> Write:
+def _made(content: Content) -> bytes:
+    made = content() if callable(content) else content
+    return made.encode() if isinstance(made, str) else made
+
+
+def _file(name: str, content: Content) -> Write:
     def write(folder: Path) -> Path:
         path = folder / name
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        path.write_bytes(_made(content))
         return path
 
     return write
@@ -115,20 +123,26 @@ CELLS = {
     "a variable": "$HOME/x.png,1\n",
     "a pattern": "*.png,1\n",
 }
+
+
+def _table(row: str, suffix: str) -> bytes:
+    text = f"image,label\n{row}"
+    return (text.replace(",", "\t") if suffix == ".tsv" else text).encode()
+
+
 for cell, row in CELLS.items():
     for table_suffix in (".csv", ".tsv"):
-        text = f"image,label\n{row}".replace(",", "\t") if table_suffix == ".tsv" else f"image,label\n{row}"
-        _add("table", f"{cell} in {table_suffix}", _file(f"table{table_suffix}", text))
-    _add("predictions", cell, _file("table.csv", f"image,truth,p\n{row.strip()},.5\n"))
-TEXTS: dict[str, bytes] = {
+        _add("table", f"{cell} in {table_suffix}", _file(f"table{table_suffix}", partial(_table, row, table_suffix)))
+    _add("predictions", cell, _file("table.csv", f"image,truth,p_0,p_1\n{row.strip()},.5,.5\n"))
+TEXTS: dict[str, Content] = {
     "nothing": b"",
     "one byte": b"\xff",
-    "zeros": bytes(2**20),
+    "zeros": partial(bytes, 2**20),
     "noise": np.random.default_rng(0).bytes(2**16),
     "a mark of UTF-16 alone": b"\xff\xfe",
     "half a character": "image,label\nä".encode()[:-1],
-    "a million columns": (",".join(map(str, range(1_000_000))) + "\n" + "1," * 999_999 + "1\n").encode(),
-    "a million columns in the second row": b"image,label\n" + b"1," * 999_999 + b"1\n",
+    "a million columns": lambda: ",".join(map(str, range(1_000_000))).encode() + b"\n" + b"1," * 999_999 + b"1\n",
+    "a million columns in the second row": lambda: b"image,label\n" + b"1," * 999_999 + b"1\n",
     "a column twice": b"image,label,label\nx.png,1,2\n",
     "a billion laughs": b'<?xml version="1.0"?><!DOCTYPE l [<!ENTITY a "ha">]><l>&a;</l>',
 }
@@ -186,14 +200,14 @@ for reader in ("table", "predictions"):
     _add(reader, "no rows", _parquet(lambda: pa.table({"image": pa.array([], pa.string())})))
 
 
-def _zipped(name: str, members: dict[str, bytes], *, method: int = zipfile.ZIP_DEFLATED, repeat: bool = False) -> Write:
+def _zipped(name: str, members: dict[str, Content], *, repeat: bool = False) -> Write:
     def write(folder: Path) -> Path:
-        with zipfile.ZipFile(folder / name, "w", method) as archive:
+        with zipfile.ZipFile(folder / name, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
             for member, content in members.items():
-                archive.writestr(member, content)
+                archive.writestr(member, _made(content))
                 if repeat:
                     with warnings.catch_warnings(action="ignore"):
-                        archive.writestr(member, content)
+                        archive.writestr(member, _made(content))
         return folder / name
 
     return write
@@ -203,13 +217,13 @@ SHEET = b'<?xml version="1.0"?><worksheet xmlns="http://schemas.openxmlformats.o
 _add(
     "table",
     "xlsx that unpacks to 200 MB",
-    _zipped("table.xlsx", {"xl/worksheets/sheet1.xml": SHEET + bytes(2 * 10**8)}),
+    _zipped("table.xlsx", {"xl/worksheets/sheet1.xml": lambda: SHEET + bytes(2 * 10**8)}),
 )
 _add("table", "xlsx of nothing", _zipped("table.xlsx", {}))
 _add(
     "table",
     "gz that unpacks to 300 MB",
-    _file("table.csv.gz", gzip.compress(b"image,label\n" + b"x,1\n" * 75_000_000, 1)),
+    _file("table.csv.gz", lambda: gzip.compress(b"image,label\n" + b"x,1\n" * 75_000_000, 1)),
 )
 _add("table", "gz that is cut", _file("table.csv.gz", gzip.compress(b"image,label\nx,1\n" * 1000)[:-20]))
 _add("table", "database", lambda folder: (sqlite3.connect(folder / "table.csv").close(), folder / "table.csv")[1])
@@ -270,13 +284,13 @@ for field, values in FIELDS.items():
     for value in values:
         _add("plan", f"{field}: {value[:20]}", _plan(field, value))
 LAUGHS = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True))
-for what, document in {
+DOCUMENTS: dict[str, Content] = {
     "laughs": LAUGHS,
     "digits": f"width: {DIGITS}",
     "no day": "day: 2026-13-45",
     "deep": "[" * 100_000,
     "deep mappings": "{a: " * 50_000,
-    "8 MB": "x" * 2**23,
+    "8 MB": lambda: b"x" * 2**23,
     "empty": "",
     "a tag": "!!python/object:os.system x",
     "a tag of a call": "!!python/object/apply:os.system [id]",
@@ -291,18 +305,20 @@ for what, document in {
     "a set": "a: !!set {x, y}",
     "sexagesimal": "a: 190:20:30:" + "1:" * 2000 + "1",
     "a complex key": "? [a, b]\n: c",
-}.items():
+}
+for what, document in DOCUMENTS.items():
     _add("plan", what, _file("plan.yaml", document))
     _add("pipeline", what, _file("pipeline.yaml", document))
-for what, document in {
+PIPELINES: dict[str, Content] = {
     "deep": "[" * 100_000,
-    "a million steps": json.dumps({"steps": [{"name": "min_max"}] * 10**6}),
+    "a million steps": lambda: json.dumps({"steps": [{"name": "min_max"}] * 10**6}).encode(),
     "resize without end": json.dumps({"steps": [{"name": "resize", "size": [10**9, 10**9]}]}),
     "pad without end": json.dumps({"steps": [{"name": "pad", "size": [10**9, 10**9]}]}),
     "a name twice": '{"steps": [{"name": "min_max", "name": "resize"}]}',
     "an unknown step": '{"steps": [{"name": "os.system"}]}',
     "NaN": '{"steps": [{"name": "window", "center": NaN, "width": NaN}]}',
-}.items():
+}
+for what, document in PIPELINES.items():
     _add("pipeline", f"JSON: {what}", _file("pipeline.json", document))
 
 # Bundles
@@ -354,12 +370,12 @@ def _arrays(file: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Wr
     return _forged(changed)
 
 
-def _member(file: str, content: bytes, *, encrypted: bool = False) -> Write:
+def _member(file: str, content: Content, *, encrypted: bool = False) -> Write:
     """An archive whose first array is what a header claims."""
 
     def changed(place: Path) -> None:
         with zipfile.ZipFile(place / file) as archive:
-            members = {name: archive.read(name) for name in archive.namelist()}
+            members: dict[str, Content] = {name: archive.read(name) for name in archive.namelist()}
         first = next(iter(members))
         members[first] = content
         (place / file).unlink()
@@ -380,19 +396,20 @@ def _npy(shape: str, descr: str = "<f4", content: bytes = b"") -> bytes:
     return b"\x93NUMPY\1\0" + struct.pack("<H", len(header)) + header + content
 
 
+ARRAYS: dict[str, Content] = {
+    "10^12 values": _npy("(1000000000000,)"),
+    "10^30 values": _npy(f"({10**30},)"),
+    "negative": _npy("(-1,)"),
+    "256 MB of zeros": lambda: _npy("(67108864,)", content=bytes(2**28)),
+    "objects": _npy("(1,)", "|O", b"cos\nsystem\n(S'id'\ntR."),
+    "no header": b"x" * 100,
+    "empty": b"",
+    "a header of code": b"\x93NUMPY\1\0\x40\0" + b"__import__('os').system('id')".ljust(64),
+    "text": _npy("(1,)", "<U4", "text".encode("utf-32-le")),
+    "NaN": _npy("(1, 12, 10, 1)", content=np.full(120, np.nan, "<f4").tobytes()),
+}
 for archive_name in ("known_answer.npz", "uncertainty.npz"):
-    for what, member_content in {
-        "10^12 values": _npy("(1000000000000,)"),
-        "10^30 values": _npy(f"({10**30},)"),
-        "negative": _npy("(-1,)"),
-        "256 MB of zeros": _npy("(67108864,)", content=bytes(2**28)),
-        "objects": _npy("(1,)", "|O", b"cos\nsystem\n(S'id'\ntR."),
-        "no header": b"x" * 100,
-        "empty": b"",
-        "a header of code": b"\x93NUMPY\1\0\x40\0" + b"__import__('os').system('id')".ljust(64),
-        "text": _npy("(1,)", "<U4", "text".encode("utf-32-le")),
-        "NaN": _npy("(1, 12, 10, 1)", content=np.full(120, np.nan, "<f4").tobytes()),
-    }.items():
+    for what, member_content in ARRAYS.items():
         _add("bundle", f"{archive_name}: {what}", _member(archive_name, member_content))
     _add("bundle", f"{archive_name}: encrypted", _member(archive_name, b"x", encrypted=True))
     for what, change in {
@@ -561,7 +578,7 @@ for what, harm in {
 # Networks of Keras
 
 
-def _keras(config: Any, **members: bytes) -> Write:
+def _keras(config: Any, **members: Content) -> Write:
     text = config if isinstance(config, str) else json.dumps(config)
     return _zipped(
         "model.keras", {"metadata.json": b"{}", "config.json": text.encode(), "model.weights.h5": b"x"} | members
@@ -595,7 +612,7 @@ _add("network", "deep", _keras("[" * 100_000))
 _add("network", "names twice", _keras('{"class_name": "Dense", "class_name": "Lambda"}'))
 _add("network", "a file outside", _keras(_layer(), **{"../../evil": b"x"}))
 _add("network", "another file", _keras(_layer(), **{"assets/x": b"x"}))
-_add("network", "200 MB of zeros", _keras(_layer(), **{"model.weights.h5": bytes(2 * 10**8)}))
+_add("network", "200 MB of zeros", _keras(_layer(), **{"model.weights.h5": lambda: bytes(2 * 10**8)}))
 _add("network", "members twice", _zipped("model.keras", {"config.json": b"{}"}, repeat=True))
 _add("network", "noise", _file("model.keras", np.random.default_rng(0).bytes(4096)))
 _add("network", "a pickle", _file("model.keras", b"cos\nsystem\n(S'id'\ntR."))
@@ -655,11 +672,11 @@ def _nifti(shape: list[int]) -> bytes:
     return bytes(header)
 
 
-for what, picture in {
+PICTURES: dict[str, Content] = {
     "x.png": _png(60_000, 60_000),
     "y.png": _png(2**31 - 1, 1),
     "x.nii": _nifti([32767, 32767, 32767]),
-    "x.nii.gz": gzip.compress(_nifti([32767, 32767, 32767]) + bytes(2 * 10**8), 1),
+    "x.nii.gz": lambda: gzip.compress(_nifti([32767, 32767, 32767]) + bytes(2 * 10**8), 1),
     "x.npy": _npy("(1000000, 1000000)"),
     "y.npy": _npy("(1,)", "|O", b"cos\nsystem\n(S'id'\ntR."),
     "x.bmp": b"BM" + bytes(12) + struct.pack("<IiiHHI", 40, 2**30, 2**30, 1, 24, 0) + bytes(24),
@@ -674,10 +691,15 @@ for what, picture in {
     "x.webp": b"RIFF\xff\xff\xff\xffWEBPVP8L\xff\xff\xff\xff\x2f\xff\xff\xff\xff",
     "x.jp2": b"\0\0\0\x0cjP  \r\n\x87\n" + b"\xff" * 64,
     "x.mgz": gzip.compress(struct.pack(">7i", 1, 2**30, 2**30, 2**30, 1, 3, 0) + bytes(300)),
-}.items():
+}
+for what, picture in PICTURES.items():
     _add("image", f"{what}: claims", _file(what, picture))
 _add("image", "npz of 10^12", _zipped("x.npz", {"image.npy": _npy("(1000000, 1000000)")}))
-_add("image", "npz of 256 MB of zeros", _zipped("x.npz", {"image.npy": _npy("(67108864,)", content=bytes(2**28))}))
+_add(
+    "image",
+    "npz of 256 MB of zeros",
+    _zipped("x.npz", {"image.npy": lambda: _npy("(67108864,)", content=bytes(2**28))}),
+)
 
 
 def _named(name: str) -> Write:

@@ -11,6 +11,7 @@ import io
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -101,7 +102,7 @@ def command(arguments: Sequence[str], place: Path, *, at: int | None = None) -> 
 
     def work() -> int:
         os.environ["HOUNSFIELD_CACHE"] = str(place / "cache")
-        _repeatable()
+        make_repeatable()
         _die(place, at, os.open(changes, os.O_WRONLY | os.O_CREAT | os.O_APPEND))
         sys.argv = ["hounsfield", *arguments]
         cli.main()
@@ -112,7 +113,7 @@ def command(arguments: Sequence[str], place: Path, *, at: int | None = None) -> 
     return Outcome(status, tuple(kinds), output.read_text(errors="replace"))
 
 
-def _repeatable() -> None:
+def make_repeatable() -> None:
     """Random UIDs and keys are the same in every run; figures, which take longest, are drawn by none."""
     Figure.savefig = _saved_soon  # type: ignore[method-assign]
     generator = random.Random(0)  # noqa: S311 - nothing is kept secret here
@@ -188,13 +189,17 @@ def _said(path: Path) -> bytes:
             return b"".join(name.encode() + archive.read(name) for name in sorted(archive.namelist()))
     if path.suffix == ".keras":
         with zipfile.ZipFile(path) as archive:
-            return archive.read("config.json") + _weights(archive.read("model.weights.h5"))
+            # Keras numbers the layers of a process, whatever other networks it has built before.
+            config = re.sub(rb"_\d+\b", b"", archive.read("config.json"))
+            return config + _weights(archive.read("model.weights.h5"))
     if path.name == "bundle.json":
         values = json.loads(path.read_text())
         return json.dumps({name: value for name, value in values.items() if name not in TIMED_FIELDS}).encode()
     if path.name == "history.csv":
         return pd.read_csv(path).drop(columns="seconds").to_csv().encode()
-    return path.read_bytes()
+    lines = path.read_bytes().splitlines(keepends=True)
+    # How long a training takes is measured anew by each plan.
+    return b"".join(line for line in lines if not (path.name == "plan.yaml" and line.startswith(b"expected_seconds")))
 
 
 def _weights(content: bytes) -> bytes:
@@ -243,13 +248,13 @@ class Trial:
         self.place.rename(self.base)
 
     def _whole(self) -> tuple[tuple[str, ...], dict[str, str]]:
-        self._reset()
+        self.reset()
         outcome = command(self.scenario.arguments(self.place), self.place)
         if outcome.status:
             raise AssertionError(outcome.text)
         return outcome.changes, contents(self.place)
 
-    def _reset(self) -> None:
+    def reset(self) -> None:
         shutil.rmtree(self.place, ignore_errors=True)
         shutil.copytree(self.base, self.place)
 
@@ -262,11 +267,11 @@ class Trial:
 
     def faults(self, at: int) -> list[str]:
         """Kill the command before a change and repeat it: what is not as if nothing had happened."""
-        self._reset()
+        self.reset()
         killed = command(self.scenario.arguments(self.place), self.place, at=at)
         if killed.status != -signal.SIGKILL:
             return [f"was not killed, but ended with {killed.status}: {killed.text[-500:]}"]
-        faults = self._lost(contents(self.place))
+        faults = self.lost(contents(self.place))
         again = (self.scenario.again or self.scenario.arguments)(self.place)
         repeated = command(again, self.place)
         if "begin anew" in repeated.text or "is no run folder" in repeated.text:
@@ -278,7 +283,7 @@ class Trial:
             return [*faults, f"cannot be repeated: {repeated.text[-500:]}"]
         return faults + self._differing(contents(self.place)) + self._broken()
 
-    def _lost(self, found: dict[str, str]) -> list[str]:
+    def lost(self, found: dict[str, str]) -> list[str]:
         """What was there before, and is neither as it was nor as it is to be."""
         lost = []
         for name, said in self.before.items():

@@ -6,13 +6,16 @@ import gzip
 import struct
 import time
 import zlib
+from contextlib import suppress
 
 import cv2
 import nibabel
 import numpy as np
 
+from dicom_samples import PATIENT_NAME, make_dicom
 from hounsfield.errors import ImageError
 from hounsfield.images import read_image
+from hounsfield.images.deidentify import deidentify_file
 
 MUTANTS = 500
 
@@ -71,3 +74,30 @@ def test_huge_png_is_refused_before_it_is_decoded(tmp_path):
     for kind, body in ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(100))), (b"IEND", b"")):
         content += struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
     assert outcomes(tmp_path, ".png", [content]) == {"refused"}
+
+
+def damaged_dicom(tmp_path, count: int) -> list[bytearray]:
+    """A slice of CT, with some bytes of what comes before its pixels changed."""
+    random = np.random.default_rng(7)
+    pixels = random.integers(0, 2000, (12, 10)).astype(np.int16)
+    content = make_dicom(tmp_path / "true.dcm", pixels, PatientComments=f"Seen: {PATIENT_NAME}").read_bytes()
+    return [mutated(content, range(132, len(content) - pixels.nbytes), random) for _ in range(count)]
+
+
+def test_dicom_headers(tmp_path):
+    assert outcomes(tmp_path, ".dcm", damaged_dicom(tmp_path, MUTANTS)) == {"read", "refused"}
+
+
+def test_damaged_headers_are_de_identified_or_refused(tmp_path):
+    written = 0
+    path, target = tmp_path / "mutant.dcm", tmp_path / "clean.dcm"
+    for mutant in damaged_dicom(tmp_path, MUTANTS // 2):
+        path.write_bytes(mutant)
+        target.unlink(missing_ok=True)
+        with suppress(ImageError):
+            deidentify_file(path, target, b"a key of this test", keep_pixels=True)
+        if target.exists():
+            written += 1
+            assert PATIENT_NAME.encode() not in target.read_bytes()
+        assert {file.name for file in tmp_path.iterdir()} <= {"true.dcm", "mutant.dcm", "clean.dcm"}
+    assert 0 < written < MUTANTS // 2

@@ -68,9 +68,11 @@ def test_right_predictions_are_counted(demo: Path) -> None:
 
 
 def test_every_place_named_at_the_end_exists(demo: Path) -> None:
-    places = [line.split(":", 1)[1].strip() for line in printed(demo).split("What to look at")[1].splitlines()[1:]]
-    assert len(places) >= 6
-    assert all(Path(place).exists() for place in places)
+    places, _, command = printed(demo).split("What to look at")[1].partition("\n\nServe it")
+    listed = [line.split(":", 1)[1].strip() for line in places.splitlines()[1:]]
+    assert len(listed) >= 6
+    assert all(Path(place).exists() for place in listed)
+    assert Path(command.split("hounsfield serve ")[1].strip()).exists()
 
 
 def test_a_folder_with_something_in_it_is_refused(

@@ -26,7 +26,7 @@ from hounsfield.errors import ImageError, RunError
 from hounsfield.evaluation.mask_uncertainty import Predicted
 from hounsfield.images import Image, Reference, read_series
 from hounsfield.images.reading import read_reference
-from hounsfield.images.stored import Finder, put_back
+from hounsfield.images.stored import Finder, Stored, put_back
 from hounsfield.inference import BasePrediction, open_predictor
 from hounsfield.inference.mask_prediction import MaskPrediction
 from hounsfield.inference.values import ValuePrediction
@@ -237,11 +237,14 @@ def test_a_study_gets_an_object_of_its_own(classifier, tmp_path):
 
 
 def test_the_workaround_for_ohif_is_named_and_covers_the_image(classifier, tmp_path):
-    _, (report,) = results(classifier, tmp_path / "out", str(make.flat(tmp_path / "a.dcm")), quirk="ohif")
-    (group,) = make.groups(report)
-    assert group["box"] == (0, 0, 45, 52)
-    (identifier,) = make.named(make.items(report), "Tracking Identifier")
-    assert identifier.TextValue.endswith("(whole image)")
+    files = [str(make.flat(tmp_path / f"{number}.dcm", number)) for number in range(2)]
+    predictions, (report,) = results(classifier, tmp_path / "out", files, quirk="ohif")
+    identifiers = make.named(make.items(report), "Tracking Identifier")
+    for prediction, group, identifier in zip(predictions, make.groups(report), identifiers, strict=True):
+        assert group["box"] == (0, 0, 45, 52)
+        assert group["numbers"] == pytest.approx(prediction.probabilities, abs=1e-6)
+        assert group["finding"].CodeMeaning == "Classification of the whole image, no region"
+        assert identifier.TextValue == f"{prediction.label} (whole image)"
 
 
 def test_codes_of_the_run(tmp_path):
@@ -333,6 +336,33 @@ def test_places_in_volumes_that_were_resampled(tmp_path):
     assert len(frames) == 5
     for (path, _), plane in frames.items():
         np.testing.assert_array_equal(plane, pydicom.dcmread(path).pixel_array)
+
+
+def test_tiles_of_a_mosaic_and_slices_between_two_frames_go_back_to_their_place():
+    path, values = Path("a.dcm"), np.arange(3 * 2 * 2).reshape(3, 2, 2) + 1.0
+    tiles = [Stored(path, offset=place) for place in ((0.0, 0.0), (0.0, 2.0), (2.0, 0.0))]
+    whole = put_back(values, tiles, lambda _: (4, 4))[path, None]
+    np.testing.assert_array_equal(whole, np.block([[values[0], values[1]], [values[2], np.zeros((2, 2))]]))
+    for order in ([0.4, 0.0, 0.3], [0.0, 0.4, 0.3], [0.4, 0.3, 0.0]):
+        nearest = put_back(values, [Stored(path, distance=each) for each in order], lambda _: (2, 2))[path, None]
+        np.testing.assert_array_equal(nearest, values[order.index(0.0)])
+
+
+def test_slices_of_a_series_that_was_made_even_name_the_nearest_file(tmp_path):
+    make.series(tmp_path / "a", shape=(8, 4, 4))
+    for path in (tmp_path / "a").iterdir():
+        dataset = pydicom.dcmread(path)
+        x, y, z = map(float, dataset.ImagePositionPatient)
+        dataset.ImagePositionPatient = [x, y, z if z < 38 else 38 + (z - 38) * 2]  # 2 mm, then 4 mm
+        dataset.save_as(path)
+    image = read_series(tmp_path / "a")
+    facts = image.metadata
+    slices = Finder().find(Reference(str(tmp_path / "a"), None, None, facts.study, facts.series, facts.instance))
+    assert len(slices) == image.shape[0] == 11
+    for stored, plane in zip(slices, image.pixels[..., 0], strict=True):
+        if stored.distance == 0:
+            np.testing.assert_array_equal(pydicom.dcmread(stored.path).pixel_array, plane)
+    assert sorted({round(stored.distance, 6) for stored in slices}) == [0, 2]
 
 
 @pytest.mark.parametrize("orientation", make.ORIENTATIONS)

@@ -149,6 +149,12 @@ def test_a_table_of_a_million_columns(tmp_path: Path) -> None:
     assert "columns" in refused(lambda: read_predictions(path))
     path.write_text("image,label\n" + "1," * 999_999 + "1\n")
     refused(lambda: read_table(path))
+    tabs = tmp_path / "table.tsv"
+    tabs.write_text("\t".join(map(str, range(100_000))) + "\n")
+    assert "columns" in refused(lambda: read_table(tabs))
+    # One column, with all of it as its name.
+    tabs.write_text("x" * 2**20 + "\n1\n")
+    assert "characters" in refused(lambda: read_table(tabs))
 
 
 @pytest.mark.parametrize("target", ["pipe", "/dev/zero", "folder"])
@@ -225,3 +231,6 @@ def test_messages_stay_short() -> None:
     text = str(HounsfieldError("a" * 10_000 + "do this"))
     assert len(text) < 4000
     assert text.endswith("do this")
+    hidden = str(HounsfieldError("\0\n" * 10_000 + "do this"))
+    assert len(hidden) < 4000
+    assert hidden.isprintable()

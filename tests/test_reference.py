@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import json
 import pickle
 from pathlib import Path
@@ -174,7 +175,8 @@ def test_every_volume_of_a_folder_is_an_input_of_its_own(tmp_path, monkeypatch) 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_takes_the_settings(command) -> None:
-    if command == "data":
+    if hasattr(importlib.import_module(COMMANDS[command].module), "app"):
+        # A group of commands that read no images.
         return
     done = CliRunner().invoke(app, [command, "--help"], catch_exceptions=False)
     assert "--max-pixels" in done.output

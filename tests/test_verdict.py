@@ -100,13 +100,13 @@ def test_ends_and_few_patients_are_told() -> None:
     few = np.arange(200) < 6
     assert "6 patients of the rarer kind" in calibration_line(few, score).note
     found = evaluate(few, score, labels=("normal", "sick"), task="binary", num_replicates=100)
-    for name in ("auc", "sensitivity", "average_precision"):
+    for name in ("auc", "sensitivity", "average_precision", "brier", "ece"):
         assert found[name].note == "unreliable: rests on 6 patients of a kind; at least 10 are needed"
-    assert found["specificity"].note == found["brier"].note == ""
+    assert found["specificity"].note == found["accuracy"].note == ""
     by_patient = evaluate(
         truth, score, labels=("normal", "sick"), task="binary", num_replicates=100, groups=np.arange(200) % 8
     )
-    assert "8 patients" in by_patient["brier"].note
+    assert "8 patients" in by_patient["accuracy"].note
 
 
 def kept(answers: Outcomes) -> Uncertainty:

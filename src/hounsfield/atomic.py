@@ -104,12 +104,12 @@ def scratch_folder(path: Path | str) -> Iterator[Path]:
     """
     temporary = _temporary(Path(path))
     _tidy(temporary.parent)
-    shutil.rmtree(temporary, ignore_errors=True)
+    discard(temporary)
     temporary.mkdir()
     try:
         yield temporary
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        discard(temporary)
 
 
 def remove_leftovers(folder: Path) -> list[Path]:
@@ -146,7 +146,21 @@ def remove_tree(path: Path) -> None:
     if not _TEMPORARY.fullmatch(path.name):
         path = path.rename(_temporary(path))
         flush_folder(path.parent)
-    shutil.rmtree(path, ignore_errors=True)
+    discard(path)
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder and all in it, as far as it may be; with one file handle too, of which shutil needs several."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for place, folders, files in os.walk(folder, topdown=False):
+        for name in files:
+            with suppress(OSError):
+                Path(place, name).unlink()
+        for name in folders:
+            with suppress(OSError):
+                Path(place, name).rmdir()
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def is_temporary(path: Path) -> bool:
@@ -169,7 +183,7 @@ def _switch(new: Path, old: Path) -> None:
     except OSError:
         aside.rename(old)
         raise
-    shutil.rmtree(aside, ignore_errors=True)
+    discard(aside)
 
 
 def _renamed(first: Path, second: Path, how: int) -> bool:

@@ -24,6 +24,8 @@ import importlib
 from collections.abc import Sequence
 from types import ModuleType
 
+from hounsfield.safe_text import shown
+
 # How many volumes a message lists.
 NUM_LISTED = 12
 # Characters of a message.
@@ -36,10 +38,14 @@ class HounsfieldError(Exception):
     exit_status = 1
 
     def __str__(self) -> str:
-        """The message; names of thousands of characters are cut, and what to do, at the end, stays."""
-        text = super().__str__()
-        half = LONGEST // 2
-        return text if len(text) <= LONGEST else f"{text[:half]} … {text[-half:]}"
+        """The message; nothing hides in the names it holds, those of thousands of characters are cut, its end stays."""
+        # What is escaped gets longer, so that it is cut again.
+        return _cut(shown(_cut(super().__str__())))
+
+
+def _cut(text: str) -> str:
+    half = LONGEST // 2
+    return text if len(text) <= LONGEST else f"{text[:half]} … {text[-half:]}"
 
 
 class UsageError(HounsfieldError):
@@ -125,7 +131,6 @@ EXTRAS = {
     "tensorboard": "tensorflow",
     "faster_coco_eval": "detection",
     "cryptography": "sign",
-    "highdicom": "dicom",
     "fastapi": "serve",
     "pynetdicom": "serve",
     "uvicorn": "serve",

@@ -28,8 +28,14 @@ def _console(*, stderr: bool) -> Console:
     """Rich's console, imported on use: a prediction of one image is printed without it."""
     from rich.console import Console
 
+    class SafeConsole(Console):
+        """Whatever text is printed, also in the cells of a table, nothing hides in the names it holds."""
+
+        def render_str(self, text: str, **options: Any) -> Any:
+            return super().render_str(shown(text, lines=True), **options)
+
     # No markup and no emoji codes: a label may well have brackets or colons.
-    return Console(stderr=stderr, highlight=False, soft_wrap=True, markup=False, emoji=False)
+    return SafeConsole(stderr=stderr, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
 def __getattr__(name: str) -> Console:

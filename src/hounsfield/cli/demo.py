@@ -128,6 +128,8 @@ def _spread(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _say_places(folder: Path) -> None:
+    import shlex
+
     from hounsfield.cli.console import out
 
     _title("What to look at")
@@ -146,3 +148,5 @@ def _say_places(folder: Path) -> None:
     }
     for name, place in places.items():
         out.print(f"{name + ':':<27}{place}")
+    out.print()
+    out.print(f"Serve it to a PACS and to programs: hounsfield serve {shlex.quote(str(run))}")

@@ -160,10 +160,16 @@ def load_cohort(  # noqa: PLR0913 - one keyword for each option of the command l
         task=task,
         progress=progress,
     )
-    cohort = _load(os.fspath(data), options, _known_kind(kind))
-    if options.channels and not cohort.channels:
-        cohort = with_channels(cohort, options.channels)
-    return grouped(cohort, options)
+    try:
+        cohort = _load(os.fspath(data), options, _known_kind(kind))
+        if options.channels and not cohort.channels:
+            cohort = with_channels(cohort, options.channels)
+        return grouped(cohort, options)
+    except UnicodeEncodeError as error:
+        raise CohortError(
+            f"{data} holds the name '{error.object}', whose bytes are not UTF-8: the table of a cohort cannot keep it. "
+            "Rename the file or folder."
+        ) from error
 
 
 def load_request(

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import pandas as pd
 import psutil
 
-from hounsfield.atomic import flush_folder, flush_tree, make_private
+from hounsfield.atomic import discard, flush_folder, flush_tree, make_private
 from hounsfield.boxes import are_valid, clipped
 from hounsfield.cohorts.cohort import Cohort
 from hounsfield.cohorts.decoded import release_decoded
@@ -292,7 +292,7 @@ def _build(work: _Work, final: Path) -> None:
         disk_full(final.parent, error)
     finally:
         # Also after Ctrl-C: what is left here is never half a store.
-        shutil.rmtree(partial, ignore_errors=True)
+        discard(partial)
 
 
 def disk_full(folder: Path, error: OSError) -> NoReturn:
@@ -312,7 +312,7 @@ def _remove_leftovers(final: Path) -> None:
     for leftover in final.parent.glob(f"{final.name}.partial-*"):
         process = leftover.name.rpartition("-")[2]
         if process.isdigit() and not psutil.pid_exists(int(process)):
-            shutil.rmtree(leftover, ignore_errors=True)
+            discard(leftover)
 
 
 def _write(work: _Work, folder: Path) -> None:

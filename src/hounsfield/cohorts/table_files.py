@@ -33,6 +33,8 @@ LISTS = (list, dict, np.ndarray)
 # Unpacked over packed, of tables that are not small when unpacked.
 MAX_RATIO = 100
 SMALL_BYTES = 2**25
+# Characters of the name of a column; whole questions are shorter.
+MAX_NAME = 10_000
 # So much of a text tells its encoding.
 SAMPLE_BYTES = 2**18
 # Encodings that spreadsheets write beside Unicode; tried where a text is no UTF-8 and has no mark of UTF-16.
@@ -92,6 +94,12 @@ def read_table(path: Path, *, may_be_empty: bool = False) -> pd.DataFrame:
     twice = sorted({column for column in header if header.count(column) > 1})
     if twice:
         raise CohortError(f"The table {path} has the column {', '.join(twice)} more than once. Rename or remove one.")
+    longest = max(map(len, table.columns), default=0)
+    if longest > MAX_NAME:
+        raise CohortError(
+            f"The table {path} has a column whose name has {longest:,} characters: expected at most {MAX_NAME:,}. "
+            "Begin the table with a line that names its columns, separated by commas, semicolons or tabs."
+        )
     table = table.reset_index(drop=True)
     table.attrs["notes"] = notes
     return table
@@ -114,7 +122,9 @@ def _read(path: Path, notes: list[str]) -> tuple[pd.DataFrame, list[str]]:
     if name.endswith(".txt"):
         rows = [line.split() for line in text.splitlines() if line.strip()]
         return _without_header(pd.DataFrame(rows, dtype=str), path, notes), []
-    separator = "\t" if name.removesuffix(".gz").endswith(".tsv") else _separator(text)
+    separator = _separator(text)
+    if name.removesuffix(".gz").endswith(".tsv"):
+        separator = "\t"
     first = [str(cell) for cell in _parsed(text, separator, rows=1).iloc[0]]
     if _is_data(first):
         return _without_header(_parsed(text, separator), path, notes), []

@@ -19,9 +19,8 @@ from hounsfield.tasks import TASKS, questions
 def report(author: Author, sources: Sequence[Source]) -> list[Dataset]:
     """A report on the images of one study; see ``dicom_results.OBJECTS``."""
     if author.quirk == "ohif":
-        groups = [group for source in sources for group in _regions(author, source)]
-        if groups:
-            return [reports.report(author, sources, groups, ())]
+        groups = [_region(author, source) for source in sources]
+        return [reports.report(author, sources, groups, ())]
     evaluations = [item for source in sources for item in _evaluations(author, source)]
     return [reports.report(author, sources, (), evaluations)]
 
@@ -54,20 +53,24 @@ def presence(author: Author, prediction: Prediction, label: str) -> str:
     return "present" if label in (prediction.label.split(";") if several else [prediction.label]) else "absent"
 
 
-def _regions(author: Author, source: Source) -> Iterator[PlanarROIMeasurementsAndQualitativeEvaluations]:
-    """A region around the whole image, for a viewer that shows nothing else; named so that nobody takes it for one."""
+def _region(author: Author, source: Source) -> PlanarROIMeasurementsAndQualitativeEvaluations:
+    """A region around the whole image, for a viewer that shows nothing else; named so that nobody takes it for one.
+
+    Each label is a measurement of its own name: the viewer writes names and values below one another.
+    """
     prediction = cast("Prediction", source.prediction)
     middle = source.slices[len(source.slices) // 2]
     dataset = source.headers[middle.path]
-    for label, value in prediction.probabilities.items():
-        found = presence(author, prediction, label)
-        if found != "absent":
-            yield reports.region(
-                author,
-                source,
-                middle,
-                (-middle.offset[0], -middle.offset[1], float(dataset.Rows), float(dataset.Columns)),
-                finding=label_concept(label, author.codes),
-                name=f"{label}: {found} (whole image)",
-                measurements=[reports.probability(author, value)],
-            )
+    predicted = prediction.label if prediction.answered is not False else "not answered"
+    return reports.region(
+        author,
+        source,
+        middle,
+        (-middle.offset[0], -middle.offset[1], float(dataset.Rows), float(dataset.Columns)),
+        finding=concept("whole image"),
+        name=f"{predicted or 'no label'} (whole image)",
+        measurements=[
+            reports.probability(author, value, label_concept(label, author.codes))
+            for label, value in prediction.probabilities.items()
+        ],
+    )

@@ -134,9 +134,10 @@ def region(
     )
 
 
-def probability(author: Author, value: float) -> Measurement:
-    """A calibrated probability as a measurement of a group."""
-    return Measurement(concept("probability"), _rounded(value), concept("no units"), algorithm_id=author.algorithm())
+def probability(author: Author, value: float, name: CodedConcept | None = None) -> Measurement:
+    """A calibrated probability as a measurement of a group; ``name`` where there are several."""
+    name = name or concept("probability")
+    return Measurement(name, _rounded(value), concept("no units"), algorithm_id=author.algorithm())
 
 
 def _inside(dataset: Dataset, stored: Stored, row: float, column: float) -> tuple[float, float]:

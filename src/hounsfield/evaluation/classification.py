@@ -91,8 +91,8 @@ _MEAN_RECALLS: dict[str, Callable[[Traits], bool]] = {
     "balanced_accuracy": lambda traits: not traits.multi_label,
     "sensitivity": lambda traits: traits.exclusive,
 }
-# What compares cases with non-cases, and so rests on either.
-_RANKED = frozenset({"auc", "average_precision", "balanced_accuracy", "kappa", "f1"})
+# What compares cases with non-cases, or has most of its spread from the rarer of them, and so rests on either.
+_RANKED = frozenset({"auc", "average_precision", "balanced_accuracy", "kappa", "f1", "brier", "log_loss", "ece"})
 _DENOMINATORS: dict[str, Callable[[Outcomes], Booleans]] = {
     "positives": lambda a: a.truth,
     "negatives": lambda a: a.absent,

@@ -13,6 +13,7 @@ from hounsfield.reports.base import Answer, Cases, Page, Reply
 from hounsfield.reports.sections.content import listed, lowered
 from hounsfield.reports.sections.data import NAMES, attributes, pipeline_steps, shape_text, shared_patients
 from hounsfield.reports.sections.summary import limitations
+from hounsfield.reports.sections.wording import tested_where
 from hounsfield.runs import RunRecord
 from hounsfield.runs.base import SPLITS
 
@@ -95,6 +96,7 @@ def _words(run: RunRecord, page: Page[Any]) -> dict[str, str]:
         "metrics": listed(lowered(title) for name, title in page.titles.items() if name in run.estimates),
         "engine": str(run.event("engine").get("name", "an inference engine")),
         "limits": " ".join(limitations(run, page)),
+        "where_tested": tested_where(run),
     }
 
 
@@ -153,7 +155,10 @@ def _acquisition(run: RunRecord, _: Cases) -> Reply:
     known = [name for name in attributes(run.cohort) if name.lower() in ACQUISITION]
     modality = run.bundle.modality or listed(run.bundle.source_range.modalities)
     if modality and known:
-        return filled(f"Modality {modality}; {listed(known)} of the images by split in Data.")
+        return partly(
+            f"Modality {modality}; {listed(known)} of the images by split in Data. To be added by the author: "
+            "protocols."
+        )
     return Reply(
         "partly" if modality else "author",
         f"Modality {modality or 'unknown'}. To be added by the author: scanners, protocols, acquired resolution.",
@@ -163,8 +168,11 @@ def _acquisition(run: RunRecord, _: Cases) -> Reply:
 def _demographics(run: RunRecord, _: Cases) -> Reply:
     known = [name for name in attributes(run.cohort) if name.lower() in DEMOGRAPHICS]
     if known:
-        return filled(f"{listed(known)} and other attributes in each split: see Data.")
-    return author("the data has neither sex nor age.")
+        return partly(
+            f"{listed(known)} and other attributes in each split: see Data. To be added by the author: what else "
+            "describes the patients, and how the splits differ."
+        )
+    return author("age, sex and other characteristics by split; the data has neither sex nor age.")
 
 
 def _groups(run: RunRecord, _: Cases) -> Reply:
@@ -172,6 +180,13 @@ def _groups(run: RunRecord, _: Cases) -> Reply:
     if bias is None or not bias["attributes"]:
         return Reply("author", "Groups have not been compared, or the data has none; see Subgroups.")
     return filled(f"Groups by {listed(bias['attributes'])} compared, corrected for multiple testing; see Subgroups.")
+
+
+def _fairness(run: RunRecord, cases: Cases) -> Reply:
+    found = _groups(run, cases)
+    if found.status == "author":
+        return author("how fairness was addressed; no groups were compared.")
+    return partly(f"{found.text} To be added by the author: which groups matter here, and why.")
 
 
 def _robustness(run: RunRecord, _: Cases) -> Reply:
@@ -183,10 +198,12 @@ def _robustness(run: RunRecord, _: Cases) -> Reply:
 
 # Item -> its answer; what families answer otherwise is in their entries of ``table.PAGES``.
 ANSWERS: dict[str, Answer] = {
-    "title": filled("Development and test of {model}."),
-    "abstract": filled("Retrospective development and {split}. {what} {how_well}"),
-    "retrospective": filled("Retrospective: the images existed before the model."),
-    "goal": filled("Model development and {split} on data from the same source. {what}"),
+    "title": partly("Development and test of {model}. To be added by the author: the target population and setting."),
+    "abstract": partly("{what} {how_well} To be added by the author: the design, the population and the conclusions."),
+    "retrospective": partly(
+        "The images existed before the model. To be added by the author: whether they were collected for this study."
+    ),
+    "goal": filled("Model development and {split}. {where_tested} {what}"),
     "source": _source,
     "exclusions": partly(
         "{used} ({images}); see Split and leaks for what was excluded. To be added by the author: the criteria by "
@@ -196,6 +213,9 @@ ANSWERS: dict[str, Answer] = {
         "In order: {steps}. All parameters are in the plan (Environment and plan); what is learned from images is "
         "learned from training images alone."
     ),
+    "prepared": partly(
+        "In order: {steps}; the same for all images. To be added by the author: what was done to the images before."
+    ),
     "subsets": filled("Whole images of all training patients; no region of an image was selected by hand."),
     "missing": filled(
         "Images that cannot be read and {unusable} are excluded and counted. Nothing is imputed: the network sees the "
@@ -204,19 +224,32 @@ ANSWERS: dict[str, Answer] = {
     "acquisition": _acquisition,
     "partition": filled("{counts} images. {how_split}"),
     "disjoint": filled("{disjoint}"),
-    "sample_size": filled("No calculation was made beforehand: the size is that of the data ({tested}).{precision}"),
+    "sample_size": partly(
+        "The size is that of the data ({tested}).{precision} To be added by the author: a calculation made beforehand, "
+        "or that there was none; hounsfield samplesize makes one."
+    ),
     "network": filled("{architecture} on input {input}; layer by layer in bundle/model.keras, which Keras opens."),
     "software": filled("{versions}; all versions in Environment and plan."),
     "initialisation": filled("{weights}"),
     "training": filled("{loss}; {optimiser}."),
-    "selection": filled("{selected}. Test images were used once, at the end."),
+    "selection": partly(
+        "{selected}. The training used test images at its end alone. To be added by the author: whether results on "
+        "them were seen before, or led to another training."
+    ),
     "ensembling": filled("{ensemble}"),
     "metrics": filled("Metrics: {metrics}; see {where}."),
     "uncertainty": filled("95 % intervals {intervals}: {methods}; see Results."),
     "robustness": _robustness,
     "internal": filled("{main}."),
-    "external": filled("None in this report, which is a limitation. To add one: hounsfield evaluate RUN DATA."),
-    "flow": filled("{images} images{patients} included. {excluded}"),
+    "external": author("an external test, or that there was none; hounsfield evaluate RUN DATA makes one."),
+    "flow": partly(
+        "{images} images{patients} included. {excluded} To be added by the author: how they were chosen from "
+        "all patients."
+    ),
+    "participants": partly(
+        "{counts} images. {how_split} To be added by the author: patients with the outcome in each analysis, where "
+        "they are not in Data."
+    ),
     "demographics": _demographics,
     "performance": filled("All metrics on validation and test images with intervals, {strata}: see {where}."),
     "accuracy": filled("{headlines}; curves in Results."),
@@ -226,10 +259,11 @@ ANSWERS: dict[str, Answer] = {
         "plan.yaml holds every decision with its reason, and environment.json every version; both are in the run."
     ),
     "groups": _groups,
+    "fairness": _fairness,
     "predictors": filled("The image alone; nothing was selected beforehand."),
     "readers": filled("None: images are read as files."),
     "imbalance": filled("{balance}"),
-    "output": filled("{output}"),
+    "output": partly("{output} To be added by the author: why this threshold suits its use."),
     "updating": filled("{updating}"),
     "specification": filled(
         "The bundle holds the network, preprocessing, calibration and threshold; hounsfield predict RUN INPUT uses it."
