@@ -13,6 +13,7 @@ import pytest
 from families import TOYS, hounsfield
 from hounsfield.bundle import FORMS
 from hounsfield.cohorts import TARGETS
+from hounsfield.dicom_results import OBJECTS
 from hounsfield.inference import PREDICTORS
 from hounsfield.planning import PLANNERS
 from hounsfield.plans import PLANS
@@ -32,6 +33,7 @@ TABLES: dict[str, dict[Any, Any]] = {
     "tests": TESTS,
     "runs": RUNS,
     "pages": PAGES,
+    "objects": OBJECTS,
     "toys": TOYS,
 }
 FAMILIES = get_args(Family)
