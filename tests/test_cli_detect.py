@@ -192,7 +192,7 @@ def test_no_good_image_writes_nothing(run: Path, tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--sets", "0.9"), "--sets is for classifiers and regressors; {run} is a detector. Remove it."),
+        (("--sets", "0.9"), "--sets is for classifiers, regressors and segmenters; {run} is a detector. Remove it."),
         (
             ("--sets", "0.9", "--by-class"),
             "--sets and --by-class are for classifiers; {run} is a detector. Remove them.",

@@ -106,7 +106,7 @@ def test_train_prints_metrics_and_places(
     assert {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()} == before
     Path("run/cohort.parquet").write_bytes(b"no table")
     assert hounsfield(monkeypatch, "evaluate", "run") == 1
-    assert "its test rows are not known" in paragraph(capsys.readouterr().err)
+    assert "run/cohort.parquet is damaged or was changed" in paragraph(capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def test_every_place_named_at_the_end_exists(demo: Path) -> None:
     listed = [line.split(":", 1)[1].strip() for line in places.splitlines()[1:]]
     assert len(listed) >= 6
     assert all(Path(place).exists() for place in listed)
-    assert Path(command.split("hounsfield serve ")[1].strip()).exists()
+    assert Path(shlex.split(command.split("hounsfield serve ")[1])[0]).exists()
 
 
 def test_a_folder_with_something_in_it_is_refused(

@@ -37,5 +37,5 @@ def test_an_image_with_nan_is_neither_learned_from_nor_in_the_way(tmp_path: Path
 
 def test_where_no_image_can_be_prepared_the_reason_is_given(tmp_path: Path) -> None:
     cohort = cohort_of(tmp_path, np.full((20, 6, 6), np.nan, np.float32))
-    with pytest.raises(PreprocessingError, match=r"each of the .* training images is refused .* 36 NaN"):
+    with pytest.raises(PreprocessingError, match=r"all .* training images are refused .* 36 NaN"):
         fitted_plan(PLAN, cohort)

@@ -93,7 +93,7 @@ def test_fitting_leaves_out_what_steps_refuse() -> None:
 
 def test_fitting_on_nothing_but_refused_images_says_why() -> None:
     holes = Image(np.full((4, 4, 1), np.nan))
-    with pytest.raises(PreprocessingError, match=r"each of the 3 training images is .* 'min_max' met .* 16 NaN"):
+    with pytest.raises(PreprocessingError, match=r"all 3 training images are refused .* 'min_max' got .* 16 NaN"):
         Pipeline(steps=(MinMax(), DatasetZScore())).fit(lambda: [holes] * 3)
 
 

@@ -12,7 +12,7 @@ from keras import ops
 
 from detectors import noise, tiny_detector, tiny_detector_bundle
 from hounsfield.bundle import Bundle
-from hounsfield.detection import coding, suppression
+from hounsfield.detection import anchors, suppression
 from hounsfield.detection import faster_rcnn as reference
 from hounsfield.detection.roi_align import POSITIONS_A_BIN, roi_align
 from hounsfield.errors import BundleError, UsageError
@@ -69,8 +69,8 @@ def test_an_engine_finds_what_the_network_finds(case: Case, name: str) -> None:
 
 def test_numbers_are_those_of_the_network() -> None:
     assert two_stage.REFINEMENT_SCALE == reference.REFINEMENT_SCALE
-    assert two_stage.LARGEST_LOG_RATIO == coding.LARGEST_LOG_RATIO
-    assert two_stage.SMALLEST_SIDE == coding.SMALLEST_SIDE
+    assert two_stage.LARGEST_LOG_RATIO == anchors.LARGEST_LOG_RATIO
+    assert two_stage.SMALLEST_SIDE == anchors.SMALLEST_SIDE
     assert two_stage.POSITIONS_A_BIN == POSITIONS_A_BIN
 
 

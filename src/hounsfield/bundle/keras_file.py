@@ -18,6 +18,8 @@ MAX_RATIO = 20
 # Where the classes of a network may come from: Keras would import any module, and call functions of its utilities.
 PACKAGES = frozenset({"keras", "builtins", "hounsfield"})
 UTILITIES = frozenset({"utils", "saving", "ops", "backend", "config", "datasets", "callbacks", "export"})
+# Operations that only compute, such as those that mirror the input of an ensemble; others of keras.ops run code.
+OPERATIONS = tuple(f"keras.src.ops.{module}" for module in ("numpy", "nn", "math"))
 # Layers that run code or read files.
 FORBIDDEN = frozenset(
     {
@@ -65,15 +67,20 @@ def _check_members(archive: zipfile.ZipFile, size: int) -> None:
 def _check_class(values: dict[str, Any]) -> None:
     name, module = values.get("class_name"), values.get("module")
     parts = str(module or "keras").split(".")
-    if isinstance(name, str) and (
-        name in FORBIDDEN or parts[0] not in PACKAGES or (parts[0] == "keras" and not UTILITIES.isdisjoint(parts))
-    ):
+    if isinstance(name, str) and (name in FORBIDDEN or not _computes(name, parts)):
         raise ValueError(f"it holds {name:.80} of the module {'.'.join(parts):.80}")
     for field in SIZES:
         numbers = values.get(field)
         for number in numbers if isinstance(numbers, list) else [numbers]:
             if isinstance(number, int) and number > MAX_NUMBER:
                 raise ValueError(f"a layer has the {field} {number:,}, and at most {MAX_NUMBER:,} are loaded")
+
+
+def _computes(name: str, parts: list[str]) -> bool:
+    """Whether a class comes from where layers and operations do."""
+    if ".".join(parts) in OPERATIONS:
+        return name[:1].isupper()
+    return parts[0] in PACKAGES and not (parts[0] == "keras" and not UTILITIES.isdisjoint(parts))
 
 
 def _dictionaries(value: Any) -> Iterator[dict[str, Any]]:

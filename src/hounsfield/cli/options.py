@@ -39,7 +39,7 @@ def chosen(
         kinds = [_several(names[each]) for each, taken in takes.items() if set(others) <= set(taken)]
         verb, them = plural(others)
         flags = " and ".join(map(flag, others))
-        kind = " and ".join(kinds) or "other data"
+        kind = listed(kinds) or "other data"
         raise UsageError(f"{flags} {verb} for {kind}; {target} is a {names[family]}. Remove {them}.")
     return values
 
@@ -53,10 +53,15 @@ def require_family(command: str, target: object, family: Family, allowed: Collec
     from hounsfield.tasks import MODEL_NAMES
 
     if family not in allowed:
-        kinds = " and ".join(_several(MODEL_NAMES[each]) for each in allowed)
+        kinds = listed([_several(MODEL_NAMES[each]) for each in allowed])
         raise UsageError(
             f"`hounsfield {command}` is for {kinds}; {target} is a {MODEL_NAMES[family]}. Give another run."
         )
+
+
+def listed(words: Sequence[str]) -> str:
+    """Words with commas, and "and" before the last."""
+    return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
 
 
 def flag(name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from hounsfield.cohorts import mask_coco, mask_dicom, mask_folders, mask_tables
+from hounsfield.cohorts import array_sets, mask_coco, mask_dicom, mask_folders, mask_tables
 from hounsfield.cohorts.cohort import Cohort
 from hounsfield.cohorts.options import Options
 
@@ -35,7 +35,8 @@ def kinds_with_masks(path: Path, options: Options) -> tuple[list[str], list[str]
     if mask_dicom.has_dicom_masks(path):
         return [mask_dicom.KIND], []
     layout = mask_folders.find_layout(path, options)
-    if layout is None:
+    # Arrays of images and of their labels are named as folders of images and label maps are.
+    if layout is None or array_sets.array_pairs(path):
         return [], []
     beside = mask_folders.classes_of(layout, path, options)
     return ([], [mask_folders.KIND]) if beside else ([mask_folders.KIND], [])
