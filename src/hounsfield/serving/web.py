@@ -175,6 +175,8 @@ def main(specification: Specification, ready: Ready, stop: threading.Event) -> N
 def _listen(host: str, port: int) -> socket.socket:
     try:
         listener = socket.create_server((host, port), backlog=2048)
+        # Accepted connections inherit it; without, every answer waits 40 ms for an acknowledgement.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError as error:
         raise ServingError(
             f"The web server cannot listen at {host}:{port} ({error.strerror}). Stop what listens there, or choose "
