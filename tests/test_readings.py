@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from hounsfield.cli.main import app
 from hounsfield.cohorts import Cohort, assign_folds, load_cohort
 from hounsfield.cohorts.small_validation import auc_error, small_validation
-from hounsfield.cohorts.words import are_parts, are_patients, split_like
+from hounsfield.cohorts.words import are_parts, are_patients, split_like, stem_of
 from hounsfield.errors import CohortError, UsageError
 
 Maker = Callable[[Path], None]
@@ -216,6 +216,14 @@ def masks_by_content(folder: Path) -> None:
 
 
 def patients_with_labels(folder: Path) -> None:
+def outlines_beside(folder: Path) -> None:
+    classes(folder, ["ill", "well"])
+    for number in range(3):
+        pixels = np.zeros((8, 8), np.uint8)
+        pixels[2:5, 3:6] = 255
+        cv2.imwrite(str(folder / "ill" / f"ill{number}_annot.png"), pixels)
+
+
     for name in "abcdef":
         for number in range(2):
             image(folder / f"case {name}" / f"{number}.png")
@@ -248,6 +256,7 @@ def sequences(folder: Path) -> None:
 SILENT: dict[str, tuple[Maker, str]] = {
     "patients with labels": (patients_with_labels, r"t\.csv names these folders in its column 'patient'"),
     "studies in a table": (studies_in_a_table, "the values of the column 'study_id'"),
+    "masks of any name beside images": (outlines_beside, r"end in _annot .* --exclude '\*_annot\.\*'"),
     "the same folders below": (same_below, "--label-level 1 or --label-level 2"),
     "the same folders beside": (augmented, "--exclude 'more'"),
     "changed images": (lambda f: classes(f, ["yes", "no", "augmented data"]), "--exclude 'augmented data'"),
@@ -329,7 +338,7 @@ def test_splits_below_the_classes(tmp_path: Path) -> None:
     assert cohort.table["split"].value_counts().to_dict() == {"train": 6, "test": 6}
 
 
-@pytest.mark.parametrize("name", ["{}_mask", "{}_mask_1", "{} seg", "{}-segmentation", "{}_Mask"])
+@pytest.mark.parametrize("name", ["{}_mask", "{}_mask_1", "{} seg", "{}-segmentation", "{}_Mask", "{}_label"])
 def test_masks_are_no_images(tmp_path: Path, name: str) -> None:
     classes(tmp_path, ["ill", "well"])
     for number in range(3):
@@ -340,6 +349,23 @@ def test_masks_are_no_images(tmp_path: Path, name: str) -> None:
 
 
 def test_a_name_like_that_of_a_mask_without_its_image_is_an_image(tmp_path: Path) -> None:
+def test_masks_of_any_name_beside_images_can_be_left_out_or_kept(tmp_path: Path) -> None:
+    outlines_beside(tmp_path)
+    assert len(load_cohort(tmp_path, exclude=["*_annot.*"])) == 6
+    assert len(load_cohort(tmp_path, label_level=1)) == 9
+    # A second photograph is no mask, whatever its name ends in.
+    classes(tmp_path / "photographs", ["ill", "well"])
+    for number in range(3):
+        image(tmp_path / "photographs" / "ill" / f"ill{number}_annot.png")
+    assert len(load_cohort(tmp_path / "photographs")) == 9
+
+
+def test_folders_with_points_in_their_names_have_no_suffix() -> None:
+    assert [stem_of(path) for path in ("1.2.3/IM1", "a.b/c_mask.nii.gz", ".x", "c.png")] == [
+        *("1.2.3/IM1", "a.b/c_mask", ".x", "c")
+    ]
+
+
     classes(tmp_path, ["with mask", "without mask"])
     assert len(load_cohort(tmp_path)) == 6
 

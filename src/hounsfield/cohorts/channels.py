@@ -11,7 +11,7 @@ import pandas as pd
 
 from hounsfield.cohorts.cohort import Cohort
 from hounsfield.cohorts.options import MAX_BAD_FRACTION, NUM_NAMED
-from hounsfield.cohorts.table_images import stem_of
+from hounsfield.cohorts.words import stem_of
 from hounsfield.errors import CohortError, UsageError
 from hounsfield.images import Reference
 from hounsfield.tasks import MODEL_NAMES

@@ -18,7 +18,7 @@ from hounsfield.cohorts import mask_tables
 from hounsfield.cohorts.build import PATIENT_COLUMNS
 from hounsfield.cohorts.joins import fits_together
 from hounsfield.cohorts.label_columns import ATTRIBUTES, is_identifier
-from hounsfield.cohorts.mask_content import mask_classes
+from hounsfield.cohorts.mask_content import mask_classes, mask_endings
 from hounsfield.cohorts.options import NUM_NAMED
 from hounsfield.cohorts.readings import Folder, TableFile
 from hounsfield.cohorts.table_files import table_stem
@@ -312,6 +312,13 @@ def _by_folders(folder: Folder) -> Choice:
         )
     if tree.doubts:
         raise CohortError(_doubtful(folder))
+    if endings := mask_endings(tree):
+        excluded = " ".join(f"--exclude '*{ending}.*'" for ending in endings[:NUM_NAMED])
+        tree.doubts.append(
+            f"the files that end in {', '.join(endings[:NUM_NAMED])} hold two values or few, as masks do, and those "
+            f"beside them without this ending do not: leave them out with {excluded}, or say that all are images with "
+            f"--label-level {tree.level}"
+        )
     describing = [table for table in folder.tables if table.match is not None and _adds(table)]
     unused = [t for t in folder.tables if t.match is None or t.against or t.match.ambiguous]
     notes = [*other_files(folder.path), *(_unused(table) for table in unused)]

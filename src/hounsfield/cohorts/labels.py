@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from hounsfield.cohorts.cohort import SEPARATOR
+from hounsfield.cohorts.words import composed
 from hounsfield.errors import CohortError
 from hounsfield.tasks import TASKS, Task
 
@@ -32,12 +33,17 @@ RARE = 0.05
 
 
 def tidy(labels: pd.Series[str]) -> tuple[pd.Series[str], list[str]]:
-    """Labels as stripped text, whole numbers without a decimal point, missing ones empty; with notes on changes."""
+    """Labels as stripped text, whole numbers without a decimal point, missing ones empty; with notes on changes.
+
+    Accents that stand as signs of their own (Unicode NFD), as names of files from some Macs have them, are joined to
+    their letters (NFC): two words that look the same are the same.
+    """
     text = labels.astype(object).where(labels.notna(), "").astype(str)
     stripped = text.str.strip()
     notes = []
     if (num_stripped := int((stripped != text).sum())) > 0:
         notes.append(f"Spaces around {num_stripped} labels were taken away.")
+    stripped = stripped.map({value: composed(value) for value in stripped.unique()})
     stripped = stripped.where(~stripped.str.lower().isin(MISSING), "")
     distinct = [value for value in stripped.unique() if value]
     if distinct and all(re.fullmatch(r"[+-]?\d+\.0+", value) or re.fullmatch(r"[+-]?\d+", value) for value in distinct):

@@ -1,7 +1,8 @@
-"""Whether the folders of a tree hold masks and not images, told by the values of a few of them."""
+"""Whether folders of a tree, or files beside its images, hold masks, told by the values of a few of them."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 
 from hounsfield.cohorts.files import ordered_map
 from hounsfield.cohorts.tree import Tree
+from hounsfield.cohorts.words import stem_of
 from hounsfield.errors import ImageError
 from hounsfield.images import Reference
 from hounsfield.images.reading import read_reference
@@ -33,6 +35,27 @@ def mask_classes(tree: Tree) -> list[str]:
         return []
     found = [name for name in classes if _are_masks(tree, name)]
     return found if len(found) < len(classes) else []
+
+
+def mask_endings(tree: Tree) -> list[str]:
+    """What the names of files end in that hold masks, each beside an image without the ending that is none.
+
+    As ``_annot`` where ``7_annot.png`` lies beside ``7.png``, whatever the word is.
+    """
+    stems = {stem_of(image): image for image in tree.images}
+    pairs: dict[str, list[tuple[str, str]]] = {}
+    for stem, image in stems.items():
+        for sign in re.finditer(r"[_\-. ](?=[^/]+$)", stem):
+            if (alone := stems.get(stem[: sign.start()])) is not None:
+                pairs.setdefault(stem[sign.start() :], []).append((image, alone))
+    several = sorted((ending for ending, found in pairs.items() if len(found) > 1), key=lambda one: -len(pairs[one]))
+    return [ending for ending in several[:MOST_CLASSES] if _are_masks_of(tree, pairs[ending])]
+
+
+def _are_masks_of(tree: Tree, pairs: Sequence[tuple[str, str]]) -> bool:
+    step = max(1, len(pairs) // LOOKED_AT)
+    looked_at = pairs[::step][:LOOKED_AT]
+    return all(_is_mask(tree, mask) and not _is_mask(tree, image) for mask, image in looked_at)
 
 
 def _are_masks(tree: Tree, name: str) -> bool:

@@ -16,7 +16,7 @@ from hounsfield.cohorts.map_channels import NUMBERED
 from hounsfield.cohorts.mask_files import MaskFile
 from hounsfield.cohorts.options import NUM_NAMED, Options
 from hounsfield.cohorts.tree import every_image
-from hounsfield.cohorts.words import FILLERS, MASK, SPLIT_WORDS, tokens
+from hounsfield.cohorts.words import FILLERS, MASK, SPLIT_WORDS, stem_of, tokens
 
 # Words in the name of a folder or a file that holds masks, and of one that holds images.
 MASK_WORDS = frozenset(
@@ -110,8 +110,8 @@ def _layout(images: Sequence[_Named], matched: dict[str, list[_Match]], lost: Se
         image: [MaskFile(each.mask, labels[each.mask]) for each in sorted(found, key=lambda one: one.mask)]
         for image, found in sorted(matched.items())
     }
-    parts = {NUMBERED.sub("", _stem(image)) for image in matched}
-    without = [i.path for i in images if i.path not in matched and NUMBERED.sub("", _stem(i.path)) not in parts]
+    parts = {NUMBERED.sub("", stem_of(image)) for image in matched}
+    without = [i.path for i in images if i.path not in matched and NUMBERED.sub("", stem_of(i.path)) not in parts]
     layout.without = len(without)
     if without:
         layout.notes.append(f"{len(without):,} images have no mask and were left out: {_some(without)}.")
@@ -211,14 +211,14 @@ class _Matcher:
 
     def channels_of(self, image: str) -> list[str]:
         """The numbered files that are the channels of one image, in their order; itself where there is one."""
-        numberless = NUMBERED.sub("", PurePosixPath(_stem(image)).name)
+        numberless = NUMBERED.sub("", PurePosixPath(stem_of(image)).name)
         folder = image.rpartition("/")[0]
         same = {
             other.path
             for other in self.by_key.get(_words(numberless), [])
             if NUMBERED.sub("", other.stem) == numberless and other.path.rpartition("/")[0] == folder
         }
-        return sorted(path for path in same if NUMBERED.search(_stem(path))) or [image]
+        return sorted(path for path in same if NUMBERED.search(stem_of(path))) or [image]
 
 
 def _keys(mask: _Named) -> Iterable[tuple[tuple[str, ...] | str, str]]:
@@ -253,7 +253,7 @@ def _named(path: str, known: Collection[str]) -> _Named:
         for folder in path.split("/")[:-1]
         if folder not in known and not set(tokens(folder)) & (MASK_WORDS | IMAGE_WORDS)
     )
-    stem = PurePosixPath(_stem(path)).name
+    stem = PurePosixPath(stem_of(path)).name
     return _Named(path, folders, _words(stem), stem)
 
 
@@ -267,16 +267,12 @@ def _label_of_folder(folder: str) -> str:
     return re.sub(r"^\d+[. _\-]+", "", folder)
 
 
-def _stem(path: str) -> str:
-    return path.removesuffix(".gz").rpartition(".")[0] or path
-
-
 def _in_mask_folder(path: str, known: Collection[str]) -> bool:
     return any(folder in known or set(tokens(folder)) & MASK_WORDS for folder in path.split("/")[:-1])
 
 
 def _says_mask(path: str) -> bool:
-    return bool(set(tokens(PurePosixPath(_stem(path)).name)) & MASK_WORDS)
+    return bool(set(tokens(PurePosixPath(stem_of(path)).name)) & MASK_WORDS)
 
 
 def _split(image: str) -> str | None:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from hounsfield.cohorts.options import NUM_NAMED, Options
 from hounsfield.cohorts.table_files import IMAGE_SUFFIX
+from hounsfield.cohorts.words import composed, stem_of
 from hounsfield.errors import CohortError
 
 # Names that speak for a column, or against it, where the values of several fit.
@@ -30,7 +31,10 @@ TYPED = re.compile(r"(?:\[\d+\]){1,2}$")
 
 
 class Names:
-    """The images and folders below a folder, by path, by name, and by name without suffix."""
+    """The images and folders below a folder, by path, by name, and by name without suffix.
+
+    Names are compared with their accents joined to the letters, whichever way a system writes them.
+    """
 
     def __init__(self, images: Sequence[str]) -> None:
         self.images = frozenset(images)
@@ -40,13 +44,13 @@ class Names:
         folders: dict[str, None] = {}
         for image in images:
             parts = image.split("/")
-            self.by_name.setdefault(parts[-1], []).append(image)
-            self.by_stem.setdefault(stem_of(parts[-1]), []).append(image)
+            self.by_name.setdefault(composed(parts[-1]), []).append(image)
+            self.by_stem.setdefault(composed(stem_of(parts[-1])), []).append(image)
             for depth in range(1, len(parts)):
                 folders["/".join(parts[:depth])] = None
         self.folders = frozenset(folders)
         for folder in folders:
-            self.by_folder.setdefault(folder.rpartition("/")[2], []).append(folder)
+            self.by_folder.setdefault(composed(folder.rpartition("/")[2]), []).append(folder)
 
     @cached_property
     def by_part(self) -> dict[str, list[str]]:
@@ -87,7 +91,8 @@ class Names:
         relative = plain.removeprefix("./")
         if relative in self.images:
             return [relative + suffix]
-        name = relative.rpartition("/")[2]
+        named = composed(relative)
+        name = named.rpartition("/")[2]
         # The files may be of another form than the table says, such as PNG for DICOM.
         for known, key in ((self.by_name, name), (self.by_stem, name), (self.by_stem, IMAGE_SUFFIX.sub("", name))):
             if key in known:
@@ -95,15 +100,10 @@ class Names:
         if relative in self.folders:
             return [relative + suffix]
         # Some exports rename the files and keep the folders that their tables name.
-        for part in reversed(relative.split("/")):
+        for part in reversed(named.split("/")):
             if part in self.by_folder:
                 return [found + suffix for found in _nearest(relative, self.by_folder[part])]
         return []
-
-
-def stem_of(name: str) -> str:
-    """A file's name without its suffix, and without the suffix of a compressed one."""
-    return name.removesuffix(".gz").rpartition(".")[0] or name
 
 
 def _parts_of(name: str) -> list[str]:
@@ -114,10 +114,10 @@ def _nearest(path: str, candidates: list[str]) -> list[str]:
     """Those of several places whose last folders agree most with the path."""
     if len(candidates) < 2:
         return candidates
-    wanted = path.split("/")[-2::-1]
+    wanted = composed(path).split("/")[-2::-1]
 
     def shared(candidate: str) -> int:
-        found = candidate.split("/")[-2::-1]
+        found = composed(candidate).split("/")[-2::-1]
         return next(
             (n for n, (a, b) in enumerate(zip(wanted, found, strict=False)) if a != b), min(len(wanted), len(found))
         )

@@ -27,6 +27,7 @@ from hounsfield.cohorts.words import (
     mask_partners,
     split_like,
     split_word,
+    stem_of,
     tokens,
 )
 from hounsfield.errors import UsageError
@@ -122,7 +123,7 @@ def _masks(paths: Sequence[str]) -> set[str]:
     """The images that are masks of other ones: by their names, or in a folder of masks beside one of images."""
     by_stem: dict[str, list[str]] = {}
     for path in paths:
-        by_stem.setdefault(_stem(path), []).append(path)
+        by_stem.setdefault(stem_of(path), []).append(path)
     found = {path for stem in mask_partners(by_stem) for path in by_stem[stem]}
     in_folders = [path for path in paths if any(part.lower() in MASK_FOLDERS for part in path.split("/")[1:-1])]
     others = {_place(path) for path in set(paths) - set(in_folders)}
@@ -131,13 +132,9 @@ def _masks(paths: Sequence[str]) -> set[str]:
 
 def _place(path: str) -> tuple[str, str]:
     """Where an image lies two folders up, and its name without what says that it is a mask."""
-    name = _stem(path.rpartition("/")[2])
+    name = stem_of(path.rpartition("/")[2])
     match = MASK.fullmatch(name)
     return "/".join(path.split("/")[:-2]), match["stem"] if match else name
-
-
-def _stem(path: str) -> str:
-    return path.removesuffix(".gz").rpartition(".")[0] or path
 
 
 def class_tree(
@@ -353,7 +350,7 @@ def _compare_levels(tree: Tree, files: Sequence[_File], level: int) -> None:
     stems: dict[str, set[str]] = {}
     for file in files:
         below.setdefault(file.folders[0], set()).update(file.folders[1:2])
-        stems.setdefault(file.folders[0], set()).add(_stem(file.path.rpartition("/")[2]))
+        stems.setdefault(file.folders[0], set()).add(stem_of(file.path.rpartition("/")[2]))
     strange = [name for name in below if NO_CLASSES & set(tokens(name))]
     if strange and len(below) > 1:
         tree.doubts.append(

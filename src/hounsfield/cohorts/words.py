@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
@@ -17,6 +18,7 @@ SPLIT_WORDS = {
     "testing": "test",
     "dev": "validation",
     "holdout": "test",
+    "validierung": "validation",
     "训练": "train",
     "训练集": "train",
     "验证": "validation",
@@ -52,7 +54,8 @@ PATIENT_WORDS = frozenset(
 # Of these, the words for a part of what one patient has.
 NO_PATIENTS = frozenset({"study", "series", "session", "ses", "case"})
 MASK = re.compile(
-    r"(?P<stem>.+?)[ _\-](mask|masks|seg|segm|segmentation|gt|groundtruth|annotation|roi)(?P<number>[ _\-]?\d{1,3})?$",
+    r"(?P<stem>.+?)[ _\-](masks?|seg|segm|segmentation|gt|groundtruth|annotation|roi|labels?|labelmap)"
+    r"(?P<number>[ _\-]?\d{1,3})?$",
     re.IGNORECASE,
 )
 # Folders of masks, beside which the images of the same names lie.
@@ -94,6 +97,17 @@ def tokens(name: str) -> list[str]:
 def plain_name(column: object) -> str:
     """The letters and digits of a column's name in lower case: ``Patient ID`` and ``patient_id`` are the same."""
     return "".join(sign for sign in str(column).lower() if sign.isalnum())
+
+
+def stem_of(path: str) -> str:
+    """A path without the suffix of its file, and without that of a compressed one."""
+    folder, slash, name = path.rpartition("/")
+    return folder + slash + (name.removesuffix(".gz").rpartition(".")[0] or name)
+
+
+def composed(text: str) -> str:
+    """A text with its accents joined to their letters (Unicode NFC)."""
+    return unicodedata.normalize("NFC", text)
 
 
 def split_word(name: str) -> str | None:
