@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import shutil
+import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -215,7 +216,6 @@ def masks_by_content(folder: Path) -> None:
         cv2.imwrite(str(folder / "outlines" / f"scans{number}.png"), pixels)
 
 
-def patients_with_labels(folder: Path) -> None:
 def outlines_beside(folder: Path) -> None:
     classes(folder, ["ill", "well"])
     for number in range(3):
@@ -224,6 +224,7 @@ def outlines_beside(folder: Path) -> None:
         cv2.imwrite(str(folder / "ill" / f"ill{number}_annot.png"), pixels)
 
 
+def patients_with_labels(folder: Path) -> None:
     for name in "abcdef":
         for number in range(2):
             image(folder / f"case {name}" / f"{number}.png")
@@ -255,8 +256,8 @@ def sequences(folder: Path) -> None:
 
 SILENT: dict[str, tuple[Maker, str]] = {
     "patients with labels": (patients_with_labels, r"t\.csv names these folders in its column 'patient'"),
-    "studies in a table": (studies_in_a_table, "the values of the column 'study_id'"),
     "masks of any name beside images": (outlines_beside, r"end in _annot .* --exclude '\*_annot\.\*'"),
+    "studies in a table": (studies_in_a_table, "the values of the column 'study_id'"),
     "the same folders below": (same_below, "--label-level 1 or --label-level 2"),
     "the same folders beside": (augmented, "--exclude 'more'"),
     "changed images": (lambda f: classes(f, ["yes", "no", "augmented data"]), "--exclude 'augmented data'"),
@@ -348,7 +349,6 @@ def test_masks_are_no_images(tmp_path: Path, name: str) -> None:
     assert "3 files are masks of other images" in told(cohort)
 
 
-def test_a_name_like_that_of_a_mask_without_its_image_is_an_image(tmp_path: Path) -> None:
 def test_masks_of_any_name_beside_images_can_be_left_out_or_kept(tmp_path: Path) -> None:
     outlines_beside(tmp_path)
     assert len(load_cohort(tmp_path, exclude=["*_annot.*"])) == 6
@@ -366,6 +366,7 @@ def test_folders_with_points_in_their_names_have_no_suffix() -> None:
     ]
 
 
+def test_a_name_like_that_of_a_mask_without_its_image_is_an_image(tmp_path: Path) -> None:
     classes(tmp_path, ["with mask", "without mask"])
     assert len(load_cohort(tmp_path)) == 6
 
@@ -677,6 +678,101 @@ def test_folds_of_a_table_are_those_of_an_ensemble(tmp_path: Path) -> None:
     assert "10 patients are in several folds" in told(torn)
     folds = pd.Series(assign_folds(torn.with_splits(["train"] * 20), 5))
     assert folds.groupby(torn.table["patient"]).nunique().max() == 1
+
+
+def test_folds_called_train_and_test_are_the_splits(tmp_path: Path) -> None:
+    for number in range(20):
+        image(tmp_path / f"{number}.png")
+    rows = {"image": [f"{number}.png" for number in range(20)], "label": list("aabb") * 5}
+    words = ["Testing", "Training", "val", "Training"] * 5
+    table(tmp_path / "t.csv", **rows, fold=words)
+    cohort = load_cohort(tmp_path)
+    assert cohort.table["split"].value_counts().to_dict() == {"train": 10, "validation": 5, "test": 5}
+    assert "'fold' holds Testing, Training, val and was taken for the splits" in told(cohort)
+    chosen = load_cohort(tmp_path, test_on="fold=Testing")
+    assert chosen.table["split"].value_counts().to_dict() == {"train": 15, "test": 5}
+    # A column of another name stays an attribute, and that is said with the option.
+    table(tmp_path / "t.csv", **rows, subset=words)
+    cohort = load_cohort(tmp_path)
+    assert cohort.table["split"].isna().all()
+    assert cohort.table["subset"].tolist() == words
+    assert "--test-on 'subset=Testing'" in told(cohort)
+    table(tmp_path / "t.csv", **rows, subset=["train", "val"] * 10)
+    assert "--test-on 'subset=val'" in told(load_cohort(tmp_path))
+    table(tmp_path / "t.csv", **rows, subset=["train"] * 20)
+    assert "subset" not in told(load_cohort(tmp_path))
+
+
+def test_a_second_column_of_files_is_told(tmp_path: Path) -> None:
+    for number in range(8):
+        image(tmp_path / f"{number}.png")
+        image(tmp_path / f"{number}b.png")
+    names = [f"{number}.png" for number in range(8)]
+    other = [f"{number}b.png" for number in range(8)]
+    table(tmp_path / "t.csv", image=names, side=other, label=list("ab") * 4, origin=[f"{n}.png" for n in "stuvwxyz"])
+    cohort = load_cohort(tmp_path / "t.csv")
+    assert cohort.table["image"].tolist() == names
+    assert "'image'; side names files too" in told(cohort)
+    assert load_cohort(tmp_path / "t.csv", channels=["image", "side"]).channels == ("image", "side")
+    assert load_cohort(tmp_path / "t.csv", image_column="side").table["image"].tolist() == other
+
+
+def test_splits_without_labels_are_told_as_what_is_left(tmp_path: Path) -> None:
+    for number in range(12):
+        image(tmp_path / f"{number}.png")
+    rows = {"image": [f"{number}.png" for number in range(12)], "label": ["0", "1"] * 4 + [""] * 4}
+    table(tmp_path / "t.csv", **rows, split=["train"] * 8 + ["test"] * 4)
+    notes = told(load_cohort(tmp_path))
+    assert "8 train, 4 test. Of these, the labels leave 8 train." in notes
+
+
+def test_a_row_per_file_is_no_row_per_finding(tmp_path: Path) -> None:
+    for number in range(16):
+        image(tmp_path / f"{number:03d}.png")
+    table(
+        tmp_path / "t.csv",
+        image=[f"{number:03d}.png" for number in range(16)],
+        label=list("ab") * 8,
+        partition=[0, 0, 0, 0, 1, 1, 0, 0] * 2,
+        patient=[f"p{number // 2}" for number in range(16)],
+    )
+    cohort = load_cohort(tmp_path)
+    assert (len(cohort), set(cohort.labels), cohort.table["patient"].nunique()) == (16, {"a", "b"}, 8)
+
+
+def test_words_that_look_the_same_are_the_same(tmp_path: Path) -> None:
+    apart, joined = (unicodedata.normalize(form, "Ödem") for form in ("NFD", "NFC"))
+    classes(tmp_path / "folders" / "train", [apart, "normal"])
+    classes(tmp_path / "folders" / "test", [joined, "normal"])
+    assert load_cohort(tmp_path / "folders").labels == ("normal", joined)
+    for number in range(6):
+        image(tmp_path / "table" / f"{apart} {number}.png")
+    names = [f"{joined} {number}.png" for number in range(6)]
+    table(tmp_path / "table" / "t.csv", file=names, label=list("ab") * 3, patient=[apart, joined, *"pppp"])
+    cohort = load_cohort(tmp_path / "table")
+    assert (len(cohort), cohort.table["patient"].nunique()) == (6, 2)
+
+
+def test_the_sex_alone_is_no_label_in_german(tmp_path: Path) -> None:
+    for number in range(8):
+        image(tmp_path / f"{number:03d}x.png")
+    table(
+        tmp_path / "Liste.csv",
+        Datei=[f"{number:03d}x.png" for number in range(8)],
+        Patient=range(8),
+        Geschlecht=["m", "w"] * 4,
+    )
+    with pytest.raises(CohortError, match="it has no labels"):
+        load_cohort(tmp_path)
+
+
+def test_the_sheet_that_was_read_is_named_where_it_names_no_image(tmp_path: Path) -> None:
+    image(tmp_path / "000x.png")
+    with pd.ExcelWriter(tmp_path / "list.xlsx") as book:
+        pd.DataFrame({"export": ["2026"]}).to_excel(book, sheet_name="Info", index=False)
+        pd.DataFrame({"file": ["000x.png"], "label": ["a"]}).to_excel(book, sheet_name="Data", index=False)
+    with pytest.raises(CohortError, match=r"The sheet 'Info' of list\.xlsx was read; the others \(Data\)"):
+        load_cohort(tmp_path)
 
 
 def test_a_validation_split_too_small_to_choose_by_is_a_warning(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import yaml
 
 from hounsfield.cohorts.cohort import SEPARATOR, UNKNOWN, Cohort
 from hounsfield.cohorts.faults import together
-from hounsfield.cohorts.folds import fold_column, shared_patients
+from hounsfield.cohorts.folds import fold_column, shared_patients, splits_elsewhere
 from hounsfield.cohorts.label_columns import read_labels
 from hounsfield.cohorts.labels import check_known, check_labels, class_order, positive_note, split_labels, task_of, tidy
 from hounsfield.cohorts.options import NUM_NAMED, Options, Origin
@@ -27,6 +27,7 @@ from hounsfield.tasks import TASKS, family_of
 PATIENT_COLUMNS = frozenset(
     {
         *("patientid", "patients", "patientnumber", "subject", "subjectid", "participant", "participantid", "mrn"),
+        *("patnr", "patientnr", "patientennr", "patientennummer", "patientenid", "fallnummer"),
         *("lesionid", "pid", "personid", "caseid", "wsi", "slide", "slideid"),
     }
 )
@@ -55,7 +56,10 @@ def build_cohort(table: pd.DataFrame, options: Options, origin: Origin, notes: S
     final = pd.DataFrame(columns)
     for column in attributes:
         final[column] = attribute(table[column])
-    final = final[final["label"].notna()].reset_index(drop=True)
+    given = final["split"].notna().any()
+    final, num_rows = final[final["label"].notna()].reset_index(drop=True), len(final)
+    if given and len(final) < num_rows:
+        split_notes = [*split_notes, f"Of these, the labels leave {_sizes(final['split'])}."]
     # Patients that were chosen are read again from the same column.
     found = list(dict.fromkeys([*notes, *told, *renamed, *read.notes, *split_notes]))
     return labelled_cohort(final, options, origin, several=read.several, notes=found, column=read.columns[0])
@@ -298,7 +302,7 @@ def read_splits(table: pd.DataFrame, options: Options, where: str) -> tuple[pd.S
         return _tested_on(table, options.test_on, where)
     splits = optional_column(table, "split")
     if splits.isna().all():
-        return splits, _folds_note(table)
+        return splits, [*_folds_note(table), *splits_elsewhere(table)]
     words = {word: SPLIT_WORDS.get(str(word).strip().lower()) for word in splits.dropna().unique()}
     unknown = [str(word) for word, split in words.items() if split is None]
     if unknown:
@@ -313,9 +317,12 @@ def read_splits(table: pd.DataFrame, options: Options, where: str) -> tuple[pd.S
             "row, or for no row. Fill them, or remove the column to have splits made."
         )
     final = splits.map(words).astype(object)
-    sizes = final.value_counts()
-    listed = ", ".join(f"{sizes[split]} {split}" for split in ("train", "validation", "test") if split in sizes)
-    return final, [f"The splits are given: {listed}."]
+    return final, [f"The splits are given: {_sizes(final)}."]
+
+
+def _sizes(splits: pd.Series[str]) -> str:
+    sizes = splits.value_counts()
+    return ", ".join(f"{sizes[split]} {split}" for split in ("train", "validation", "test") if split in sizes)
 
 
 def _folds_note(table: pd.DataFrame) -> list[str]:

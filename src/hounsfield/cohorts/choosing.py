@@ -269,7 +269,9 @@ def _unused(table: TableFile) -> str:
     if table.against:
         return f"The table {table.path.name} was not used: {table.against}."
     if not table.describes:
-        return f"The table {table.path.name} was not used: it names none of the images."
+        # Such as which sheet of several was read.
+        notes = table.table.attrs.get("notes", ())
+        return " ".join([f"The table {table.path.name} was not used: it names none of the images.", *notes])
     if table.match is not None and table.match.ambiguous:
         return f"The table {table.path.name} was not used: its column '{table.image_column}' may mean several files."
     found = ", ".join(table.candidates[:NUM_NAMED])
@@ -310,8 +312,6 @@ def _by_folders(folder: Folder) -> Choice:
             f"them out with {' '.join(f'--exclude {name!r}' for name in masks[:NUM_NAMED])}, or say that these are "
             f"classes with --label-level {tree.level}"
         )
-    if tree.doubts:
-        raise CohortError(_doubtful(folder))
     if endings := mask_endings(tree):
         excluded = " ".join(f"--exclude '*{ending}.*'" for ending in endings[:NUM_NAMED])
         tree.doubts.append(
@@ -319,6 +319,8 @@ def _by_folders(folder: Folder) -> Choice:
             f"beside them without this ending do not: leave them out with {excluded}, or say that all are images with "
             f"--label-level {tree.level}"
         )
+    if tree.doubts:
+        raise CohortError(_doubtful(folder))
     describing = [table for table in folder.tables if table.match is not None and _adds(table)]
     unused = [t for t in folder.tables if t.match is None or t.against or t.match.ambiguous]
     notes = [*other_files(folder.path), *(_unused(table) for table in unused)]

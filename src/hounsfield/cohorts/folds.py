@@ -1,4 +1,4 @@
-"""Folds that a table gives, as the folds of a cross-validation are written down."""
+"""Folds that a table gives, as the folds of a cross-validation are written down, and splits under another name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hounsfield.cohorts.words import plain_name
+from hounsfield.cohorts.words import SPLIT_WORDS, plain_name
 from hounsfield.errors import CohortError
 
 FOLD_COLUMNS = frozenset({"fold", "folds", "kfold", "cvfold", "foldid", "foldnumber"})
@@ -20,6 +20,42 @@ def fold_column(table: pd.DataFrame) -> str | None:
             if (values != "").all() and len(values.unique()) > 1:
                 return str(column)
     return None
+
+
+def with_split_of_folds(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The table with its column of folds called ``split``, where that holds ``train``, ``test`` or the like."""
+    column = fold_column(table)
+    if column is None or "split" in table.columns or not _are_splits(table[column]):
+        return table, []
+    return table.rename(columns={column: "split"}), [
+        f"The column '{column}' holds {_listed(table[column])} and was taken for the splits."
+    ]
+
+
+def splits_elsewhere(table: pd.DataFrame) -> list[str]:
+    """What is said of columns that hold the words of splits and are called otherwise: they are attributes."""
+    return [
+        f"The column '{column}' holds {_listed(table[column])} and is an attribute: call it 'split' to have these as "
+        f"the splits, or test on some of its rows, as with --test-on '{column}={_held_out(table[column])}'."
+        for column in map(str, table.columns)
+        if _are_splits(table[column])
+    ]
+
+
+def _are_splits(values: pd.Series[str]) -> bool:
+    """Whether all values are words of splits, one of them that of training."""
+    found = {SPLIT_WORDS.get(text.lower()) for text in _texts(values).unique()}
+    return None not in found and "train" in found and len(found) > 1
+
+
+def _held_out(values: pd.Series[str]) -> str:
+    """The word for the test split, or else for the validation split."""
+    words: dict[str, str] = {SPLIT_WORDS[text.lower()]: text for text in _texts(values).unique()}
+    return words.get("test") or words["validation"]
+
+
+def _listed(values: pd.Series[str]) -> str:
+    return ", ".join(_texts(values).unique())
 
 
 def shared_patients(table: pd.DataFrame, column: str) -> int:

@@ -51,6 +51,7 @@ ATTRIBUTE_WORDS = frozenset(
         *("visit", "series", "slice", "instance", "rows", "columns", "width", "height", "spacing", "magnification"),
         *("device", "machine", "scanner", "vendor", "manufacturer", "hospital", "center", "centre", "site", "batch"),
         *("sex", "gender", "age", "race", "ethnicity", "smoker", "smoking", "quality", "source", "year", "month"),
+        *("geschlecht", "alter", "seite", "datum", "aufnahmedatum", "gerät", "hersteller", "klinik", "bemerkung"),
         *("description", "comment", "comments", "notes", "report", "anatom", "localization", "procedure", "rater"),
     }
 )

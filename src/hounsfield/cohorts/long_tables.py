@@ -10,6 +10,7 @@ import pandas as pd
 from hounsfield.cohorts.label_columns import ATTRIBUTES, LABEL_NAMES, label_columns_of
 from hounsfield.cohorts.options import NUM_NAMED, Options
 from hounsfield.cohorts.readers import ALL, HALF, chosen_reader, reader_column
+from hounsfield.cohorts.table_files import IMAGE_SUFFIX
 from hounsfield.cohorts.uncertain import are_flags, codes_of
 from hounsfield.cohorts.words import plain_name
 from hounsfield.errors import UsageError
@@ -41,6 +42,8 @@ def widened(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
             long = table.assign(**{column: ends[0], "_finding": ends[1]})
             told = f"The values of '{column}' end in a finding ({_some(ends[1])}): each was made a column."
             return _pivoted(long, column, "_finding", flags[0]), [told]
+    if any(_names_files_once(table[column]) for column in table.columns):
+        return table, []
     for name in table.columns:
         for column in table.columns:
             named = plain_name(name) in LABEL_NAMES and name not in (flags[0], column) and column != flags[0]
@@ -50,6 +53,11 @@ def widened(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
                 )
                 return _pivoted(table, column, name, flags[0]), [told]
     return table, []
+
+
+def _names_files_once(values: pd.Series[str]) -> bool:
+    """Whether a column names another file of images in each row: then an image has one row."""
+    return values.is_unique and all(IMAGE_SUFFIX.search(text) for text in values.astype(str))
 
 
 def _are_findings(images: pd.Series[str], findings: pd.Series[str]) -> bool:

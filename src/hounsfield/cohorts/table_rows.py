@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from hounsfield.cohorts.folds import with_split_of_folds
 from hounsfield.cohorts.joins import join_files
 from hounsfield.cohorts.long_tables import widened
 from hounsfield.cohorts.options import Options
@@ -24,5 +25,10 @@ def read_rows(path: Path, options: Options, *, may_be_empty: bool = False) -> pd
         table, told = join_files(table, path, options.join)
         notes += told
     table, told = widened(table)
-    table.attrs["notes"] = [*notes, *told]
+    notes += told
+    # A column that was named keeps its name.
+    if options.test_on is None:
+        table, told = with_split_of_folds(table)
+        notes += told
+    table.attrs["notes"] = notes
     return table

@@ -20,8 +20,8 @@ from hounsfield.cohorts.label_columns import require_columns
 from hounsfield.cohorts.long_tables import merge_rows
 from hounsfield.cohorts.options import FOLDER, MAX_BAD_FRACTION, NUM_NAMED, Options, Origin
 from hounsfield.cohorts.split_lists import splits_of_lists
-from hounsfield.cohorts.table_files import table_stem
-from hounsfield.cohorts.table_images import Names, find_image_column, one_of_several
+from hounsfield.cohorts.table_files import IMAGE_SUFFIX, table_stem
+from hounsfield.cohorts.table_images import BAD_NAME, Names, find_image_column, one_of_several
 from hounsfield.cohorts.table_rows import read_rows
 from hounsfield.cohorts.tree import images_below
 from hounsfield.cohorts.words import plain_name
@@ -32,6 +32,8 @@ from hounsfield.images.reading import find_images
 PLAIN_NAMES = frozenset({"cohort", "data", "index", "labels", "metadata", "table", "train"})
 # From this share of paths that lead to a file on, they are taken as they stand.
 DIRECT_SHARE = 0.5
+# So many values tell whether a column beside that of the images names files, too.
+TRIED = 20
 
 
 def load_table(path: Path, options: Options) -> Cohort:
@@ -103,7 +105,8 @@ def with_images(
             table["image"] = table["image"].str.replace("\\", "/", regex=False)
     if options.image_column in {None, "image"} and _leads_to_files(table, root):
         check_inside(table["image"], root, options.allow_outside, where)
-        return *drop_missing_files(table, root, where), []
+        table, told = drop_missing_files(table, root, where)
+        return table, [*told, *_other_files(table, root, options)], []
     table, told, unnamed = _by_content(table, root, options, where)
     check_inside(table["image"], root, options.allow_outside, where)
     return table, told, unnamed
@@ -118,6 +121,24 @@ def _leads_to_files(table: pd.DataFrame, root: Path) -> bool:
         return True
     # Where nothing lies below the folder, the message on missing files says more.
     return not root.is_dir() or next(find_images(root), None) is None
+
+
+def _other_files(table: pd.DataFrame, root: Path, options: Options) -> list[str]:
+    """What is said of columns beside ``image`` that name files too, as the second view of a patient; not of masks."""
+    others = [
+        column
+        for column in map(str, table.columns)
+        if column not in {"image", *options.label_columns} and not BAD_NAME.search(column)
+        if all(IMAGE_SUFFIX.search(text) and file_exists(root, text) for text in _text(table[column].head(TRIED)))
+    ]
+    if not others:
+        return []
+    named = ", ".join(others)
+    told = (
+        f"The images are those of the column 'image'; {named} names files too and is an attribute. Choose with "
+        f"--image-column, or take all as channels of one image with --channels {','.join(['image', *others])}."
+    )
+    return [told]
 
 
 def _by_content(
