@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -144,6 +145,41 @@ def test_a_folder_for_results_that_is_a_file_is_refused_before_the_work(
     told = capsys.readouterr().err
     assert "file' is a file, and a folder for the results is expected" in told
     assert "Backend" not in told
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("predict", "{run}", "{images}", "--overlay", "{images}"),
+        ("predict", "{run}", "{images}/deep/0.png", "--overlay", "{images}/deep"),
+        ("predict", "{run}", "{images}", "--overlay", "{images}/deep"),
+        ("predict", "{run}", "{images}", "--dicom-results", "{images}/deep"),
+        ("explain", "{run}", "{images}/deep/../deep/0.png[0]", "-o", "{images}/deep", "--method", "occlusion"),
+    ],
+    ids=["the input", "beside a file", "below the input", "DICOM", "explain"],
+)
+def test_results_never_replace_the_images_that_they_are_of(
+    run: Path,
+    words: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    images = tmp_path / "images"
+    shutil.copytree(run / "pictures", images / "deep")
+    before = {file: file.read_bytes() for file in images.rglob("*") if file.is_file()}
+    assert hounsfield(monkeypatch, *(word.format(run=run, images=images) for word in words)) == 2
+    assert "Name a folder apart from the inputs" in capsys.readouterr().err
+    assert {file: file.read_bytes() for file in images.rglob("*") if file.is_file()} == before
+
+
+def test_a_new_folder_for_results_may_lie_in_the_input(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = shutil.copytree(run / "pictures", tmp_path / "images")
+    assert hounsfield(monkeypatch, "predict", run, images, "--overlay", images / "drawn") == 0
+    assert len(capsys.readouterr().out.splitlines()) == 4
+    assert len(list((images / "drawn").iterdir())) == 3
 
 
 def test_a_run_without_a_bundle_has_status_1(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -125,14 +125,43 @@ def progress_bars() -> Iterator[ProgressBars]:
         bars.stop()
 
 
-def check_folder(path: Path | None) -> None:
-    """Refuse, before any work is done, a folder for results that is a file.
+def check_folder(path: Path | None, inputs: Sequence[str] = ()) -> None:
+    """Refuse, before any work is done, a folder for results that is a file, or in which inputs lie.
+
+    A result has the name of its image, so beside the image it could replace it; and results below a folder of inputs
+    would be read as images by the next call.
+
+    Args:
+        path: the folder; ``None`` where none is wanted.
+        inputs: images and folders of images whose results are written.
 
     Raises:
-        UsageError: it is one, or lies below one.
+        UsageError: it is a file or lies below one, it holds an input, or it is a folder with images inside an input.
     """
-    if path is not None and (file := next((place for place in (path, *path.parents) if place.is_file()), None)):
+    if path is None:
+        return
+    if file := next((place for place in (path, *path.parents) if place.is_file()), None):
         raise UsageError(f"'{file}' is a file, and a folder for the results is expected. Name another.")
+    if path.is_dir() and (held := _held_by(path, inputs)):
+        raise UsageError(
+            f"The folder for the results '{path}' holds images of the input '{held}', which results of the same name "
+            "would replace. Name a folder apart from the inputs."
+        )
+
+
+def _held_by(folder: Path, inputs: Sequence[str]) -> str | None:
+    """The first input that has images in a folder."""
+    from hounsfield.images import Reference, image_files
+
+    place = folder.resolve()
+    for name in inputs:
+        given = Path(Reference.parse(name).path).resolve()
+        if given.is_dir():
+            if place == given or (place.is_relative_to(given) and image_files(folder)):
+                return name
+        elif given.parent == place:
+            return name
+    return None
 
 
 def picture_name(image: str, taken: set[str]) -> str:

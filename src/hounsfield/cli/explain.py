@@ -43,7 +43,7 @@ def command(
     from hounsfield.explanation import FAMILIES, Explainer
     from hounsfield.inference import BadImage
 
-    check_folder(output)
+    check_folder(output, inputs)
     bundle = Bundle.load(run)
     require_family("explain", run, bundle.family, FAMILIES)
     _announce_keras(method, engine)

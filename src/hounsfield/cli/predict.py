@@ -119,7 +119,7 @@ def command(
     _check_shares({"--sets": sets, "--abstain": abstain})
     outputs = Outputs(output, overlay, {"counts": counts} if counts else {}, as_json)
     bundle = Bundle.load(run)
-    outputs.check(check_table_path, has_files=PREDICTORS[bundle.family].HAS_FILES)
+    outputs.check(check_table_path, inputs, has_files=PREDICTORS[bundle.family].HAS_FILES)
     objects = _objects(dicom_results, dicom_kind, bundle, inputs)
     announce_engine(engine)
     takes = {family: kind.OPTIONS | kind.TABLES for family, kind in PREDICTORS.items()}
@@ -146,7 +146,7 @@ def _objects(folder: Path | None, kinds: list[str] | None, bundle: Bundle, input
             raise UsageError("--dicom-kind says what --dicom-results writes. Give --dicom-results DIR too.")
         return None
     chosen_kinds = check_kinds(kinds, bundle)
-    check_folder(folder)
+    check_folder(folder, inputs)
     check_sources(inputs)
     return Objects(bundle, folder, chosen_kinds)
 
@@ -180,15 +180,15 @@ class Outputs:
         """Where the table is written."""
         return self.output / "predictions.csv" if self.output is not None and self.is_folder else self.output
 
-    def check(self, check_table_path: Any, *, has_files: bool) -> None:
+    def check(self, check_table_path: Any, inputs: list[str], *, has_files: bool) -> None:
         """Refuse, before any work is done, what could not be written."""
         if self.is_folder and has_files:
-            check_folder(self.output)
+            check_folder(self.output, inputs)
         elif self.output is not None:
             check_table_path(self.output)
         for path in self.tables.values():
             check_table_path(path, (".csv", ".parquet"))
-        check_folder(self.pictures)
+        check_folder(self.pictures, inputs)
 
 
 @dataclass
