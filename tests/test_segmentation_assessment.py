@@ -162,6 +162,31 @@ def test_a_table_of_compared_masks_is_evaluated(
         evaluate_table(path)
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "told"),
+    [
+        ("dice", "0,87", "expected a number"),
+        ("hd95", None, "hd95 is missing"),
+        ("dice", 1.2, "dice is above 1"),
+        ("assd", -1, "assd is below 0"),
+        ("size_true", None, "size_true is missing"),
+        ("unit", "ml", "one for all rows"),
+        ("tolerance", 3, "one for all rows"),
+    ],
+)
+def test_a_table_that_would_make_figures_false_is_refused(
+    pairs: list[Any], tmp_path: Path, column: str, value: Any, told: str
+) -> None:
+    cases = cases_of(pairs).assign(unit="mm²", tolerance=1.0).astype({column: object})
+    cases.to_csv(tmp_path / "predictions.csv", index=False)
+    evaluate_table(tmp_path / "predictions.csv", num_replicates=10)
+    row = int(np.flatnonzero(cases["size_true"] > 0)[-1])
+    cases.loc[row, column] = value
+    cases.to_csv(tmp_path / "predictions.csv", index=False)
+    with pytest.raises(EvaluationError, match=told):
+        evaluate_table(tmp_path / "predictions.csv")
+
+
 def test_groups_are_compared_by_the_mean_dice_of_an_image() -> None:
     generator = np.random.default_rng(1)
     number = 60
