@@ -20,9 +20,10 @@ from hounsfield.evaluation.segmentation_assessment import assess_masks, of_label
 from hounsfield.evaluation.segmentation_figures import FIGURES
 from hounsfield.evaluation.values import LIMIT
 from hounsfield.images import Image
+from hounsfield.masks import IGNORE, dice
 from hounsfield.reports.mask_figures import mask_figures, worst_images
 from hounsfield.testing import evaluate_table
-from hounsfield.testing.masks import audit
+from hounsfield.testing.masks import RawMasks, audit, helped_by_largest_component
 
 LABELS = ("organ", "lesion")
 
@@ -185,6 +186,35 @@ def test_a_table_that_would_make_figures_false_is_refused(
     cases.to_csv(tmp_path / "predictions.csv", index=False)
     with pytest.raises(EvaluationError, match=told):
         evaluate_table(tmp_path / "predictions.csv")
+
+
+def raw_of(pairs: list[tuple[np.ndarray, np.ndarray]], labels: tuple[str, ...] = ("organ",)) -> RawMasks:
+    """What a segmenter made of images, of which masks alone matter."""
+    nothing = np.zeros((len(pairs), len(labels)))
+    packed = tuple(PackedPair.of(*pair, None) for pair in pairs)
+    names = tuple(f"i{number}" for number in range(len(pairs)))
+    return RawMasks(np.arange(len(pairs)), names, labels, packed, nothing, nothing, nothing, nothing)
+
+
+def test_the_largest_component_alone_is_kept_where_it_helps_and_the_truth_is_in_one_piece() -> None:
+    organ, stray = block(4, 14), block(20, 23, base=block(4, 14))
+    speck = block(22, 23, base=organ)
+    assert helped_by_largest_component(raw_of([(organ, stray), (speck, stray)])) == ["organ"]
+    assert helped_by_largest_component(raw_of([(organ, organ), (organ, organ)])) == []
+    # Two cells are the truth: single pixels all over the image are no reason to leave one of them out.
+    cells = block(14, 19, base=block(2, 7))
+    noise = (np.indices((24, 24)) % 2 == 0).all(axis=0)[..., np.newaxis].astype(np.uint8)
+    noisy = np.maximum(cells, noise)
+    first = cells == 1, noisy == 1, block(2, 7) == 1
+    assert dice(first[0], first[2]) > dice(first[0], first[1])
+    assert helped_by_largest_component(raw_of([(cells, noisy)] * 2)) == []
+
+
+def test_what_is_drawn_where_nothing_is_known_has_no_say_on_components() -> None:
+    organ, unknown = block(4, 14), block(20, 23, IGNORE, block(4, 14))
+    drawn = block(20, 23, base=organ)
+    assert helped_by_largest_component(raw_of([(organ, drawn)])) == ["organ"]
+    assert helped_by_largest_component(raw_of([(unknown, drawn)])) == []
 
 
 def test_groups_are_compared_by_the_mean_dice_of_an_image() -> None:

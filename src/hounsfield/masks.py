@@ -41,6 +41,18 @@ def known_region(mask: Mask, label: int = 0, *, overlapping: bool = False) -> Re
     return np.asarray(mask[..., label if overlapping else 0] != IGNORE)
 
 
+def judged_regions(true: Mask, predicted: Mask, label: int, *, overlapping: bool = False) -> tuple[Region, Region]:
+    """Where a label is, and where it is predicted of what is known: (spatial …) each."""
+    first, second = (region_of(each, label, overlapping=overlapping) for each in (true, predicted))
+    return first, second & known_region(true, label, overlapping=overlapping)
+
+
+def dice(first: Region, second: Region) -> float:
+    """2|A∩B| / (|A| + |B|); ``nan`` where both are empty."""
+    total = int(first.sum() + second.sum())
+    return 2 * int((first & second).sum()) / total if total else math.nan
+
+
 def one_hot(mask: Mask, num_labels: int, *, overlapping: bool = False) -> npt.NDArray[np.uint8]:
     """Zeros and ones for networks; where nothing is known all are 0.
 

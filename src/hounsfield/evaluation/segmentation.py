@@ -18,7 +18,7 @@ from hounsfield.errors import EvaluationError
 from hounsfield.evaluation.lesions import match_lesions
 from hounsfield.evaluation.outcomes import Booleans
 from hounsfield.evaluation.surfaces import surface_distances
-from hounsfield.masks import known_region, region_of
+from hounsfield.masks import judged_regions
 
 # Of surface Dice, in mm; of the size of a voxel of most CT and MR images.
 TOLERANCE = 1.0
@@ -115,8 +115,7 @@ def compare_label_maps(
         )
     overlapping, found = true.shape[-1] == len(labels) > 1, []
     for index in range(len(labels)):
-        first, second = (region_of(each, index, overlapping=overlapping) for each in (true, predicted))
-        second = second & known_region(true, index, overlapping=overlapping)
+        first, second = judged_regions(true, predicted, index, overlapping=overlapping)
         figures = compare_masks(first, second, spacing, tolerance=tolerance)
         sizes = {"true": float(first.sum()), "predicted": float(second.sum())}
         found.append(figures | sizes | match_lesions(first, second))

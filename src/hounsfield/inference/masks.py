@@ -25,7 +25,7 @@ from hounsfield.inference.onnx_networks import Floats
 from hounsfield.inference.parallel import Turns
 from hounsfield.inference.prediction import DISTANCE_COLUMNS
 from hounsfield.inference.sliding import FULL, Segmented, Sliding
-from hounsfield.masks import Mask, label_sizes, largest_component, pixel_counts, region_of, region_window, size_unit
+from hounsfield.masks import Mask, dice, label_sizes, largest_component, pixel_counts, region_of, region_window, size_unit
 from hounsfield.preprocessing.grid_change import GridChange
 from hounsfield.preprocessing.interpolation import along_axis, area_matrix
 from hounsfield.progress import Progress, silent
@@ -222,9 +222,8 @@ class Segmenter(BasePredictor[MaskPrediction]):
         for pixels in images:
             masks = [sliding.segment(partial(_run, engine), pixels, keep=False).mask for engine in engines]
             for label in range(len(bundle.labels)):
-                exact, other = (region_of(mask, label, overlapping=sliding.overlapping) for mask in masks)
-                total = int(exact.sum() + other.sum())
-                scores.append(2 * int((exact & other).sum()) / total if total else 1.0)
+                same = dice(*(region_of(mask, label, overlapping=sliding.overlapping) for mask in masks))
+                scores.append(1.0 if math.isnan(same) else same)
         return bool(scores) and float(np.mean(scores)) >= SAME_MASK
 
 

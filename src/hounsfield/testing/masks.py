@@ -24,7 +24,7 @@ from hounsfield.evaluation.segmentation_assessment import SegmentationAssessment
 from hounsfield.evaluation.segmentation_tables import holds_cases, read_cases
 from hounsfield.evaluation.value_groups import Compared, ValueGroups, compare_means
 from hounsfield.inference.masks import COVERAGE, Segmenter, largest_only
-from hounsfield.masks import pixel_volume, region_of, size_unit
+from hounsfield.masks import dice, judged_regions, largest_component, pixel_volume, size_unit
 from hounsfield.preprocessing import Pipeline
 from hounsfield.progress import Progress
 from hounsfield.testing.base import TestSource
@@ -38,6 +38,9 @@ COMPARED = {"dice": "mean Dice", "nsd": "mean surface Dice"}
 LEAST_GAP = 0.02
 # The largest component alone is kept where that gains so much Dice on the mean over validation images.
 LEAST_GAIN = 1e-3
+# The share of a true mask that its largest component holds, on the mean over images, from which on it is in one piece:
+# annotations have stray pixels.
+ONE_PIECE = 0.99
 
 
 @dataclass(frozen=True, eq=False)
@@ -267,23 +270,26 @@ def notes(bundle: Bundle, raw: RawMasks, what: str) -> list[str]:
 
 
 def helped_by_largest_component(raw: RawMasks) -> list[str]:
-    """The labels whose masks are better without components beside the largest one, on the mean over images."""
+    """The labels whose masks are better without components beside the largest one, on the mean over images.
+
+    Only of labels whose true masks are in one piece: where there are several lesions or cells, a weak network may gain on
+    a few images from leaving all but one of them out.
+    """
     helped = []
     for index, label in enumerate(raw.labels):
-        gains = []
+        gains, pieces = [], []
         for pair in raw.pairs:
             true, predicted = pair.masks()
             cut = largest_only(predicted.copy(), raw.labels, [label], overlapping=raw.overlapping)
-            regions = [region_of(each, index, overlapping=raw.overlapping) for each in (true, predicted, cut)]
-            if regions[0].any() or regions[1].any():
-                gains.append(_dice(regions[0], regions[2]) - _dice(regions[0], regions[1]))
-        if gains and float(np.mean(gains)) > LEAST_GAIN:
+            region, found = judged_regions(true, predicted, index, overlapping=raw.overlapping)
+            kept = judged_regions(true, cut, index, overlapping=raw.overlapping)[1]
+            if region.any() or found.any():
+                gains.append(float(np.nan_to_num(dice(region, kept))) - dice(region, found))
+            if region.any():
+                pieces.append(largest_component(region).sum() / region.sum())
+        if pieces and float(np.mean(pieces)) >= ONE_PIECE and float(np.mean(gains)) > LEAST_GAIN:
             helped.append(label)
     return helped
-
-
-def _dice(true: npt.NDArray[np.bool_], predicted: npt.NDArray[np.bool_]) -> float:
-    return float(2 * (true & predicted).sum() / max(int(true.sum() + predicted.sum()), 1))
 
 
 def kept(raw: RawMasks, novelty: Novelty | None = None) -> MaskUncertainty:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from hounsfield.augmentation.build import build_layers
 from hounsfield.augmentation.patches import draw_placement, read_mask_patch, read_patch
 from hounsfield.inference.sliding import Sliding
-from hounsfield.masks import known_region, region_of
+from hounsfield.masks import dice, judged_regions
 from hounsfield.models.training_model import jit_compilation, training_copy
 from hounsfield.plans.masks import MaskPlan
 from hounsfield.segmentation import deep_supervision_loss
@@ -188,15 +188,11 @@ class SegmenterTrainee:
 
     def _scores(self, mask: npt.NDArray[np.uint8], found: npt.NDArray[np.uint8]) -> list[float]:
         """The Dice of each label; NaN where it is in neither."""
-        scores, overlapping = [], self._plan.overlapping
-        for index in range(len(self._plan.labels)):
-            true = region_of(mask, index, overlapping=overlapping)
-            predicted = region_of(found, index, overlapping=overlapping) & known_region(
-                mask, index, overlapping=overlapping
-            )
-            total = int(true.sum() + predicted.sum())
-            scores.append(2 * int((true & predicted).sum()) / total if total else math.nan)
-        return scores
+        overlapping = self._plan.overlapping
+        return [
+            dice(*judged_regions(mask, found, index, overlapping=overlapping))
+            for index in range(len(self._plan.labels))
+        ]
 
     def _run(self, batch: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         logits, features, *_ = self.model.predict_on_batch(batch)
