@@ -45,6 +45,18 @@ def test_blocks_are_judged_one_by_one() -> None:
         )
 
 
+def test_few_validation_images_allow_more_false_alarms_in_single_draws() -> None:
+    """Over 400 draws of ten validation images the share is 1/11 on the mean, and one in twenty lies above the bound."""
+    train, fresh = {"a": correlated(400)}, {"a": correlated(4000, seed=7)}
+    drawn = [Novelty.fit(train, {"a": correlated(10, seed=1000 + seed)}) for seed in range(400)]
+    alarms = np.array([novelty.unlike(fresh).mean() for novelty in drawn])
+    assert drawn[0].few
+    assert drawn[0].at_most() == pytest.approx(1 - 0.05**0.1)
+    assert alarms.mean() == pytest.approx(1 / 11, abs=0.013)
+    assert 0.02 <= np.mean(alarms > drawn[0].at_most()) <= 0.08
+    assert not Novelty.fit(train, {"a": correlated(150, seed=1)}).few
+
+
 @pytest.mark.parametrize("count", [150, 600])
 def test_false_alarms_are_as_many_as_promised(count: int) -> None:
     """Two descriptions together, over 200 draws of validation images; the promise is 1 − rank/(n + 1)."""

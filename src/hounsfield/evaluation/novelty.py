@@ -109,6 +109,22 @@ class Novelty:
         limits = {name: max(limit * scale, TINY) for name, scale in scales.items()}
         return cls(gaussians, limits, 1 - rank / (len(together) + 1))
 
+    @property
+    def few(self) -> bool:
+        """Whether the validation images were too few for the share of false alarms that was wanted."""
+        return self.false_alarms > FALSE_ALARMS + TINY
+
+    def at_most(self, confidence: float = 0.95) -> float:
+        """The share of images like those of training that is called unlike at most, where validation images were few.
+
+        ``false_alarms`` is the mean over all draws of validation images. The limit is the greatest of n distances then,
+        and beyond it lies more than a share x of new ones with the probability (1 − x)ⁿ.
+
+        Args:
+            confidence: in which share of draws this holds.
+        """
+        return 1 - (1 - confidence) ** (self.false_alarms / (1 - self.false_alarms))
+
     def ratios(self, descriptions: Mapping[str, npt.NDArray[Any]]) -> dict[str, Floats]:
         """Distance over limit in each description, (n,): above 1 an image is unlike those of training."""
         return {

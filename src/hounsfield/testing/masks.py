@@ -28,6 +28,7 @@ from hounsfield.masks import dice, judged_regions, largest_component, pixel_volu
 from hounsfield.preprocessing import Pipeline
 from hounsfield.progress import Progress
 from hounsfield.testing.base import TestSource
+from hounsfield.testing.uncertainty import count_unlike
 
 OPTIONS: frozenset[str] = frozenset({"tolerance"})
 AUDIT_OPTIONS: frozenset[str] = frozenset()
@@ -262,11 +263,7 @@ def assess_table(path: Path, *, threshold: float | None = None, **options: Any) 
 
 def notes(bundle: Bundle, raw: RawMasks, what: str) -> list[str]:
     """How many images are out of distribution; see ``FamilyTest``."""
-    if bundle.novelty is None:
-        return []
-    unlike = bundle.novelty.unlike(raw.descriptions)
-    found = f"Out of distribution: {int(unlike.sum()):,} of {len(unlike):,} {what} ({unlike.mean():.1%}"
-    return [f"{found}; {bundle.novelty.false_alarms:.1%} are expected of images like those of training)."]
+    return count_unlike(bundle.novelty, raw.descriptions, what)
 
 
 def helped_by_largest_component(raw: RawMasks) -> list[str]:

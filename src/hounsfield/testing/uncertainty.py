@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hounsfield.bundle import Bundle
 from hounsfield.evaluation import Assessment
 from hounsfield.evaluation.delong import auc_estimate
 from hounsfield.evaluation.intervals import make_clusters
+from hounsfield.evaluation.novelty import Novelty
 from hounsfield.evaluation.promises import measured_promises, promises_caution
 from hounsfield.evaluation.selective import decision_confidence
 from hounsfield.evaluation.uncertainty import Uncertainty
@@ -38,14 +41,28 @@ def caution_lines(bundle: Bundle, assessment: Assessment, what: str) -> list[str
 
 def unlike_lines(bundle: Bundle, run: EngineRun, what: str) -> list[str]:
     """How many images are out of distribution, and how many are expected."""
-    novelty, kept = bundle.novelty, bundle.kept(Uncertainty)
+    kept = bundle.kept(Uncertainty)
+    # The limit is that of single networks; the mean over those of an ensemble spreads less.
+    return count_unlike(bundle.novelty, run.descriptions, what, most="at most " if kept and kept.heads else "")
+
+
+def count_unlike(
+    novelty: Novelty | None, descriptions: Mapping[str, npt.NDArray[Any]], what: str, *, most: str = ""
+) -> list[str]:
+    """How many images are out of distribution, and how many are expected; nothing where no limit is known.
+
+    Args:
+        novelty: where images like those of training lie.
+        descriptions: of the images.
+        what: they are.
+        most: said before the share that is expected.
+    """
     if novelty is None:
         return []
-    unlike = novelty.unlike(run.descriptions)
+    unlike = novelty.unlike(descriptions)
     found = f"Out of distribution: {int(unlike.sum()):,} of {len(unlike):,} {what} ({unlike.mean():.1%}"
-    # The limit is that of single networks; the mean over those of an ensemble spreads less.
-    most = "at most " if kept and kept.heads else ""
-    return [f"{found}; {most}{novelty.false_alarms:.1%} are expected of images like those of training)."]
+    spread = f", and up to {novelty.at_most():.1%} with so few validation images" if novelty.few else ""
+    return [f"{found}; {most}{novelty.false_alarms:.1%} are expected of images like those of training{spread})."]
 
 
 def disagreement_lines(bundle: Bundle, run: EngineRun, assessment: Assessment, what: str) -> list[str]:
