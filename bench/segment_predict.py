@@ -120,7 +120,8 @@ def windows(run: Path) -> None:
     factor = np.prod(plan.strides, axis=0)
     shape = tuple((np.ceil(store.shapes[:, :-1].max(axis=0) / factor) * factor).astype(int))
     patch, whole = plan.input_shape[:-1], whole_network(run, shape)
-    dice, change, single = [], {"border": [0, 0], "else": [0, 0], "border, whole": [0, 0], "else, whole": [0, 0]}, []
+    dice, truth, single = [], [], []
+    change = {"border": [0, 0], "else": [0, 0], "border, whole": [0, 0], "else, whole": [0, 0]}
     for row in range(len(store)):
         pixels = np.asarray(store.image(row))
         before = [(side - length) // 2 for side, length in zip(shape, pixels.shape, strict=False)]
@@ -132,14 +133,21 @@ def windows(run: Path) -> None:
         masks = found.mask[..., 0]
         labels = range(1, plan.num_outputs)
         dice += [compare_masks(direct == label, masks == label, (1.0,) * 3)["dice"] for label in labels]
+        true = store.mask(row)[..., 0]
+        truth += [
+            [compare_masks(true == label, mask == label, (1.0,) * 3)["dice"] for mask in (masks, direct)]
+            for label in labels
+        ]
         for name, mask in (("", masks), (", whole", direct)):
             count_changes(mask, patch, change, name)
-        single.append(one_window(segmenter, bundle, pixels, patch))
+        single += one_window(segmenter, bundle, pixels, patch)
     rates = {name: changed / max(total, 1) for name, (changed, total) in change.items()}
     print(f"{len(store)} volumes up to {shape}, patch {tuple(patch)}")
     print(f"Dice of windows with the whole: mean {np.nanmean(dice):.4f}, least {np.nanmin(dice):.4f}")
-    print(f"labels change between neighbours: {rates}")
-    print(f"one window against the network itself: largest difference of a probability {max(single):.2g}")
+    print("Dice with the truth: windows {:.4f}, the whole {:.4f}".format(*np.nanmean(truth, axis=0)))
+    print(f"labels change between neighbours: {rates}, of {change['border'][1]:,} pairs at borders")
+    print(f"one window against the network itself, in {len(single)} volumes that hold a patch:")
+    print(f"largest difference of a probability {max(single, default=math.nan):.2g}")
 
 
 def count_changes(mask: np.ndarray, patch: tuple[int, ...], change: dict[str, list[int]], name: str) -> None:
@@ -157,18 +165,19 @@ def count_changes(mask: np.ndarray, patch: tuple[int, ...], change: dict[str, li
             kind[1] += differ[place].size
 
 
-def one_window(segmenter: Any, bundle: Any, pixels: np.ndarray, patch: tuple[int, ...]) -> float:
+def one_window(segmenter: Any, bundle: Any, pixels: np.ndarray, patch: tuple[int, ...]) -> list[float]:
+    """The largest difference in the first patch; nothing of a volume that does not hold one."""
     import keras
 
     from hounsfield.inference.sliding import FULL
 
     part = pixels[tuple(slice(side) for side in patch)]
     if part.shape[:-1] != tuple(patch):
-        return 0.0
+        return []
     logits = np.asarray(bundle.network().predict_on_batch(part[np.newaxis])[0])[0]
     expected = np.asarray(keras.ops.softmax(logits))
     found = segmenter.sliding.segment(lambda batch: tuple(segmenter.engine.run(batch)), np.ascontiguousarray(part))
-    return float(np.abs(found.probabilities / FULL - expected).max())
+    return [float(np.abs(found.probabilities / FULL - expected).max())]
 
 
 if __name__ == "__main__":
