@@ -12,6 +12,8 @@ import pandas as pd
 import pytest
 
 from families import hounsfield
+from hounsfield.drawing.outlines import outlined
+from hounsfield.drawing.pictures import shown_slice
 from hounsfield.errors import EvaluationError
 from hounsfield.evaluation.mask_uncertainty import MaskUncertainty
 from hounsfield.evaluation.packed_masks import PackedPair
@@ -21,7 +23,7 @@ from hounsfield.evaluation.segmentation_figures import FIGURES
 from hounsfield.evaluation.values import LIMIT
 from hounsfield.images import Image
 from hounsfield.masks import IGNORE, dice
-from hounsfield.reports.mask_figures import mask_figures, worst_images
+from hounsfield.reports.mask_figures import compared_pictures, mask_figures, worst_images
 from hounsfield.testing import evaluate_table
 from hounsfield.testing.masks import RawMasks, audit, helped_by_largest_component
 
@@ -243,6 +245,24 @@ def test_figures_are_drawn_and_the_worst_images_come_first(pairs: list[Any]) -> 
     drawn = mask_figures(assessed, lambda number: Image(100 * pairs[number][0]))
     assert set(drawn) == {"dice", "sizes", "worst_cases"}
     assert "worst_cases" not in mask_figures(assessed)
+
+
+def test_a_volume_is_shown_plain_and_outlined_in_one_slice_and_one_range() -> None:
+    generator = np.random.default_rng(0)
+    pixels = (generator.random((9, 24, 24, 1)) * np.linspace(0.1, 1, 9)[:, None, None, None] * 900).astype(np.float32)
+    true = np.zeros(pixels.shape, np.uint8)
+    true[7, 8:16, 8:16] = 1
+    plain, drawn = compared_pictures(Image(pixels), (true, true), ("organ",), side=240)
+    # Beyond the outline both are the same slice; it is not the middle one.
+    far = np.ones((240, 240), bool)
+    far[70:170, 70:170] = False
+    np.testing.assert_array_equal(plain[far], drawn[far])
+    assert (plain != drawn).any()
+    np.testing.assert_array_equal(plain, outlined(shown_slice(Image(pixels), 7), [], side=240))
+    # The darkest slice stays dark.
+    means = [float(shown_slice(Image(pixels), number).pixels.mean()) for number in (0, 8)]
+    assert means[0] < means[1] / 5
+    assert outlined(shown_slice(Image(pixels), 0), [], side=24).mean() == pytest.approx(means[0], abs=1)
 
 
 def test_packed_masks_come_back() -> None:

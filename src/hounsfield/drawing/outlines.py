@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from hounsfield.drawing.pictures import COLOURS, displayed, preview
+from hounsfield.drawing.pictures import COLOURS, preview, shown_slice
 from hounsfield.images.image import Image
 from hounsfield.masks import region_of
 
@@ -50,9 +50,7 @@ def outlined(image: Image, outlines: Sequence[Outline], *, side: int = SIDE) -> 
     Returns:
         (rows, columns, 3) as red, green, blue.
     """
-    if image.rank == 3:
-        number = fullest_slice(image.shape[0], [each.region for each in outlines])
-        image, outlines = _sliced(image, outlines, number)
+    image, outlines = flat(image, outlines)
     shown = preview(image, side)
     picture = np.ascontiguousarray(shown if shown.ndim == 3 else np.repeat(shown[..., None], 3, axis=-1))
     width = max(2, round(side / 250))
@@ -67,6 +65,13 @@ def outlined(image: Image, outlines: Sequence[Outline], *, side: int = SIDE) -> 
             for start in range(0, len(border), 2 * DASH):
                 cv2.polylines(picture, [border[start : start + DASH]], False, colour, width)
     return picture
+
+
+def flat(image: Image, outlines: Sequence[Outline]) -> tuple[Image, Sequence[Outline]]:
+    """What is shown of an image: of a volume the slice in which the regions have most voxels, with what lies in it."""
+    if image.rank == 2:
+        return image, outlines
+    return _sliced(image, outlines, fullest_slice(image.shape[0], [each.region for each in outlines]))
 
 
 def fullest_slice(num_slices: int, regions: Sequence[NDArray[np.bool_]]) -> int:
@@ -93,7 +98,7 @@ def outlines_figure(image: Image, mask: Image, *, labels: Mapping[str, str], tit
     if image.rank == 3:
         numbers = _shown_slices(image.shape[0], [each.region for each in outlines])
         shown = [(*_sliced(image, outlines, number), f"slice {number + 1} of {image.shape[0]}") for number in numbers]
-    pictures = [(outlined(flat, here), name) for flat, here, name in shown]
+    pictures = [(outlined(each, here), name) for each, here, name in shown]
     tallest = max(picture.shape[0] / picture.shape[1] for picture, _ in pictures)
     figure = Figure(figsize=(INCHES * len(pictures), INCHES * tallest + 0.9), layout="constrained")
     FigureCanvasAgg(figure)
@@ -119,8 +124,4 @@ def _shown_slices(num_slices: int, regions: Sequence[NDArray[np.bool_]]) -> list
 
 def _sliced(image: Image, outlines: Sequence[Outline], number: int) -> tuple[Image, list[Outline]]:
     """One slice of a volume, displayed in the range of the whole, with what lies in it."""
-    pixels = np.rint(255 * displayed(image.replace(pixels=image.pixels[number], spacing=None, affine=None)))
-    spacing = image.spacing[1:] if image.spacing else None
-    flat = pixels.astype(np.uint8)
-    slice_image = Image(flat if flat.ndim == 3 else flat[..., np.newaxis], spacing=spacing)
-    return slice_image, [each._replace(region=each.region[number]) for each in outlines]
+    return shown_slice(image, number), [each._replace(region=each.region[number]) for each in outlines]

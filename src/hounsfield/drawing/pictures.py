@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import base64
+import math
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hounsfield.images.image import Image
+from hounsfield.images.image import Image, Metadata
 
 JPEG_QUALITY = 85
+# The range of a volume is that of so many of its values at least, slices left out evenly.
+SAMPLED = 2**24
+# Centre and width of the window of bytes.
+BYTES = (127.5, 255.0)
 # Okabe and Ito's, for eyes that see colours less.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
@@ -39,9 +44,29 @@ def displayed(image: Image) -> NDArray[np.float32]:
     Returns:
         The spatial shape, and 3 channels behind it for colour.
     """
+    values = _values(image)
+    return _scaled(values, *_range(image, values))
+
+
+def shown_slice(image: Image, number: int) -> Image:
+    """One slice of a volume for display, in the range of the whole volume: uint8, with the spacing within the slice."""
+    some = image.pixels[:: max(1, math.ceil(image.pixels.size / SAMPLED))]
+    low, high = _range(image, _values(image.replace(pixels=some, affine=None)))
+    shown = _scaled(_values(Image(image.pixels[number])), low, high)
+    pixels = np.rint(255 * shown).astype(np.uint8)
+    spacing = image.spacing[1:] if image.spacing else None
+    # Whatever the slice holds, it is shown in this range.
+    return Image(
+        pixels if pixels.ndim == 3 else pixels[..., np.newaxis], spacing=spacing, metadata=Metadata(windows=(BYTES,))
+    )
+
+
+def _values(image: Image) -> NDArray[np.float32]:
     shown = image.pixels if image.channels == 3 else image.pixels[..., 0]
-    values = np.nan_to_num(shown.astype(np.float32), posinf=0.0, neginf=0.0)
-    low, high = _range(image, values)
+    return np.nan_to_num(shown.astype(np.float32), posinf=0.0, neginf=0.0)
+
+
+def _scaled(values: NDArray[np.float32], low: float, high: float) -> NDArray[np.float32]:
     return np.asarray(np.clip((values - low) / max(high - low, 1e-12), 0, 1), np.float32)
 
 

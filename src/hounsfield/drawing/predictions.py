@@ -15,7 +15,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from hounsfield.drawing.boxed import BoxGroup, boxed, busiest_slice, by_class, class_colour, crosses
-from hounsfield.drawing.pictures import displayed, preview
+from hounsfield.drawing.pictures import preview, shown_slice
 from hounsfield.images.image import Image
 
 SIDE = 1000  # pixels of the picture's longer side
@@ -106,12 +106,9 @@ def _groups(found: Findings) -> list[BoxGroup]:
 
 def _sliced(image: Image, found: Findings, number: int) -> tuple[Image, Findings]:
     """One slice of a volume, displayed in the range of the whole, and the outlines of what crosses it."""
-    shown = displayed(image)[number]
-    pixels = np.rint(255 * shown).astype(np.uint8)
-    spacing = image.spacing[1:] if image.spacing else None
-    flat = Image(pixels=pixels if pixels.ndim == 3 else pixels[..., np.newaxis], spacing=spacing)
     here = crosses(found.boxes, number)
-    return flat, Findings(found.boxes[here][:, [1, 2, 4, 5]], found.classes[here], found.scores[here])
+    outlines = Findings(found.boxes[here][:, [1, 2, 4, 5]], found.classes[here], found.scores[here])
+    return shown_slice(image, number), outlines
 
 
 def _caption(axes: Axes, found: Findings, labels: Sequence[str]) -> None:

@@ -84,6 +84,13 @@ class SegmentationAssessment:
         """(images, labels) a column of the cases."""
         return self.cases[name].to_numpy(np.float64).reshape(-1, len(self.labels))
 
+    def of_images(self, name: str) -> Floats:
+        """(images,) a column of the cases as the mean over the labels that have a value; ``nan`` where none has."""
+        values = self.of_cases(name)
+        known = ~np.isnan(values)
+        with np.errstate(invalid="ignore"):
+            return np.asarray(np.where(known, values, 0).sum(axis=1) / known.sum(axis=1))
+
     def to_dict(self) -> dict[str, Any]:
         """The figures as ``metrics.json`` has them, and beside them what they were made from."""
         return {

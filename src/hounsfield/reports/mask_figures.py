@@ -7,9 +7,10 @@ import math
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from numpy.typing import NDArray
 
-from hounsfield.drawing.outlines import Outline, label_colour, outlined
-from hounsfield.evaluation.outcomes import Floats, Integers
+from hounsfield.drawing.outlines import Outline, flat, label_colour, outlined
+from hounsfield.evaluation.outcomes import Integers
 from hounsfield.evaluation.segmentation_assessment import SegmentationAssessment, of_label
 from hounsfield.images.image import Image
 from hounsfield.masks import Mask, region_of
@@ -30,17 +31,9 @@ def mask_figures(assessment: SegmentationAssessment, read: Read | None = None) -
     return figures
 
 
-def image_scores(assessment: SegmentationAssessment) -> Floats:
-    """(images,) the mean Dice over the labels that have a value; ``nan`` where none has."""
-    values = assessment.of_cases("dice")
-    known = ~np.isnan(values)
-    with np.errstate(invalid="ignore"):
-        return np.asarray(np.where(known, values, 0).sum(axis=1) / known.sum(axis=1))
-
-
 def worst_images(assessment: SegmentationAssessment, count: int = WORST) -> Integers:
     """The images with the lowest mean Dice, worst first; only those below 1."""
-    scores = image_scores(assessment)
+    scores = assessment.of_images("dice")
     order = np.argsort(np.where(np.isnan(scores), np.inf, scores), kind="stable")[:count]
     return np.asarray(order[scores[order] < 1], np.int64)
 
@@ -94,14 +87,14 @@ def worst_cases_figure(assessment: SegmentationAssessment, read: Read, *, count:
         count: how many.
     """
     pictures = {
-        row: compared_picture(read(row), assessment.pairs[row].masks(), assessment.labels, side=PICTURE_SIDE)
+        row: compared_pictures(read(row), assessment.pairs[row].masks(), assessment.labels, side=PICTURE_SIDE)[1]
         for row in worst_images(assessment, count).tolist()
     }
     columns = min(3, max(1, len(pictures)))
     lines = max(1, math.ceil(len(pictures) / columns))
     tallest = max((picture.shape[0] / picture.shape[1] for picture in pictures.values()), default=1.0)
     figure = new_figure(4.2 * columns, (4.2 * tallest + 0.3) * lines + 0.4)
-    scores = image_scores(assessment)
+    scores = assessment.of_images("dice")
     for position, (row, picture) in enumerate(pictures.items(), start=1):
         axes = figure.add_subplot(lines, columns, position)
         axes.imshow(picture)
@@ -114,12 +107,18 @@ def worst_cases_figure(assessment: SegmentationAssessment, read: Read, *, count:
     return figure
 
 
-def compared_picture(image: Image, masks: tuple[Mask, Mask], labels: tuple[str, ...], *, side: int) -> Mask:
-    """An image with true outlines, solid, and predicted ones, dashed; of a volume the slice with most of both."""
+def compared_pictures(
+    image: Image, masks: tuple[Mask, Mask], labels: tuple[str, ...], *, side: int
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """An image as it is, and with true outlines, solid, and predicted ones, dashed.
+
+    Of a volume both are of the slice with most of both masks.
+    """
     overlapping = masks[0].shape[-1] == len(labels) > 1
     outlines = [
         Outline(region_of(mask, index, overlapping=overlapping), label_colour(index), dashed)
         for mask, dashed in zip(masks, (False, True), strict=True)
         for index in range(len(labels))
     ]
-    return outlined(image, outlines, side=side)
+    shown, here = flat(image, outlines)
+    return outlined(shown, [], side=side), outlined(shown, here, side=side)

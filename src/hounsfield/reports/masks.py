@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from hounsfield.evaluation.mask_uncertainty import MaskUncertainty
@@ -113,9 +114,7 @@ class MaskPage:
                 held = true[true[:, index] > 0, index]
                 if len(held):
                     ends = f"{held.min():.4g} to {held.max():.4g}"
-                    rows.append(
-                        (NAMES[split], label, f"{len(held):,}", f"{float(sorted(held)[len(held) // 2]):.4g}", ends)
-                    )
+                    rows.append((NAMES[split], label, f"{len(held):,}", f"{float(np.median(held)):.4g}", ends))
         yield Table(
             f"True sizes ({run.shown.unit})", ("split", "label", "images with it", "median", "range"), tuple(rows)
         )
@@ -146,4 +145,4 @@ def _by_label(run: MaskRun) -> str:
     if len(labels) < 2:
         return ""
     values = {label: number(run.estimates.get(of_label("dice", label), {}).get("value")) for label in labels}
-    return f" ({', '.join(f'{label} {value}' for label, value in values.items() if value != UNDEFINED)})"
+    return f" ({', '.join(f'{label}: {value}' for label, value in values.items() if value != UNDEFINED)})"

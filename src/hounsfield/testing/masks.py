@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from hounsfield.bundle import Bundle
@@ -231,18 +230,11 @@ def audit(
     source: TestSource | None,  # noqa: ARG001 - the table is enough
 ) -> ValueGroups:
     """The groups that the columns of the table make, by the mean over the labels of an image; see ``FamilyTest``."""
-    columns = {name: _mean_of_image(assessment.of_cases(name)) for name in COMPARED}
+    columns = {name: assessment.of_images(name) for name in COMPARED}
     compared = Compared(columns, COMPARED, assessment.groups)
     least = dict.fromkeys(COMPARED, LEAST_GAP)
     described = assessment.table if assessment.table is not None else pd.DataFrame({"image": assessment.images})
     return compare_means(described, compared, least=least, confidence=confidence)
-
-
-def _mean_of_image(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """(images,) the mean over labels that have a value."""
-    known = ~np.isnan(values)
-    with np.errstate(invalid="ignore"):
-        return np.asarray(np.where(known, values, 0).sum(axis=1) / known.sum(axis=1))
 
 
 def reads(path: Path, options: Mapping[str, Any]) -> bool:
@@ -269,8 +261,8 @@ def notes(bundle: Bundle, raw: RawMasks, what: str) -> list[str]:
 def helped_by_largest_component(raw: RawMasks) -> list[str]:
     """The labels whose masks are better without components beside the largest one, on the mean over images.
 
-    Only of labels whose true masks are in one piece: where there are several lesions or cells, a weak network may gain on
-    a few images from leaving all but one of them out.
+    Only of labels whose true masks are in one piece: where there are several lesions or cells, a weak network may gain
+    on a few images from leaving all but one of them out.
     """
     helped = []
     for index, label in enumerate(raw.labels):

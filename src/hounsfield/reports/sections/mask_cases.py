@@ -9,7 +9,6 @@ import numpy as np
 
 from hounsfield.cohorts import Cohort, load_request, read_mask
 from hounsfield.cohorts.request import DataRequest
-from hounsfield.drawing.outlines import outlined
 from hounsfield.drawing.pictures import data_address
 from hounsfield.errors import ImageError
 from hounsfield.images.image import Image
@@ -17,7 +16,7 @@ from hounsfield.inference import BadImage
 from hounsfield.inference.masks import Segmenter
 from hounsfield.progress import Progress
 from hounsfield.reports.base import Cases
-from hounsfield.reports.mask_figures import compared_picture, image_scores, worst_images
+from hounsfield.reports.mask_figures import compared_pictures, worst_images
 from hounsfield.reports.sections.content import Block, Case, Gallery, Paragraph
 from hounsfield.runs.masks import MaskRun
 
@@ -81,7 +80,7 @@ def _read(cohort: Cohort, segmenter: Segmenter, name: str) -> _Outlined | None:
 
 def _typical(run: MaskRun) -> list[int]:
     """The images nearest to the median Dice, in its order."""
-    scores = image_scores(run.shown)
+    scores = run.shown.of_images("dice")
     known = np.flatnonzero(~np.isnan(scores))
     if not len(known):
         return []
@@ -91,10 +90,9 @@ def _typical(run: MaskRun) -> list[int]:
 
 def _case(run: MaskRun, row: int, case: _Outlined, name: str) -> Case:
     masks = (np.asarray(case.true.pixels), np.asarray(case.predicted.pixels))
-    original = outlined(case.image, [], side=SIDE)
-    overlay = compared_picture(case.image, masks, run.bundle.labels, side=SIDE)
+    original, overlay = compared_pictures(case.image, masks, run.bundle.labels, side=SIDE)
     values = run.shown.of_cases("dice")[row]
     pairs = zip(run.bundle.labels, values.tolist(), strict=True)
     known = [(label, value) for label, value in pairs if not math.isnan(value)]
-    told = [f"{label} {value:.3f}" for label, value in known]
-    return Case(name, data_address(original), data_address(overlay), f"Dice: {', '.join(told)}", right=True)
+    told = [f"{label}: {value:.3f}" for label, value in known]
+    return Case(name, data_address(original), data_address(overlay), f"Dice of {', '.join(told)}", right=True)

@@ -9,6 +9,7 @@ import numpy as np
 from hounsfield.evaluation.mask_uncertainty import MaskUncertainty
 from hounsfield.evaluation.segmentation_assessment import of_label
 from hounsfield.evaluation.segmentation_figures import FIGURES
+from hounsfield.inference.masks import COVERAGE
 from hounsfield.reports.mask_figures import dice_figure, sizes_figure
 from hounsfield.reports.sections.content import (
     Block,
@@ -111,9 +112,6 @@ def _promised(run: MaskRun) -> Iterator[Block]:
         f"From {len(kept.dice) // max(len(run.bundle.labels), 1):,} images that the network was not trained on (split "
         "conformal). Of images unlike those, which are flagged as out of distribution, nothing is promised.",
     )
-
-
-COVERAGE = 0.9
 
 
 def certainty_section(run: MaskRun) -> Section:
