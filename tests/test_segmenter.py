@@ -300,6 +300,17 @@ def test_volumes_and_dice_have_intervals_where_validation_images_are_known(flat:
     assert list(row) == Segmenter(bundle).columns
 
 
+def test_too_few_validation_images_give_sizes_no_end_of_an_interval(flat: Bundle) -> None:
+    """A lower end of 0 beside none above would read as half of an interval."""
+    size = np.array([100.0, 200.0])
+    few = MaskUncertainty(np.array([0, 1]), np.array([0.9, 0.8]), np.array([0.9, 0.8]), size, size, "pixels")
+    segmenter = Segmenter(flat.with_uncertainty(few, threshold=flat.threshold))
+    (found,) = segmenter.predict(Image(nested(40, 56)))
+    assert all(row["size_low"] is None and row["size_high"] is None for row in found.rows())
+    assert all(row["size"] > 0 for row in found.rows())
+    assert "too few validation images for 90%" in (segmenter.summary(1, 2) or "")
+
+
 def test_predict_writes_masks_that_read_back_as_they_were(
     solid: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

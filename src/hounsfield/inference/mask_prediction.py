@@ -32,7 +32,7 @@ class MaskPrediction(BasePrediction):
         pixels: label → pixels or voxels of the mask.
         unit: of sizes: "ml", "mm²", and without a spacing "voxels" or "pixels".
         sizes: label → the volume or area of the mask, with the interval that holds the true one; its ends are ``nan``
-            where the bundle keeps no validation images, and infinite where these are too few.
+            where the bundle keeps no validation images, or too few.
         dice: label → the Dice that the mask is predicted to have, with its interval; ``None`` of an empty mask.
         uncertainty: label → the mean entropy of a pixel of the mask, 0 to 1; ``nan`` of an empty one.
         probabilities: (spatial …, labels) float32 on the grid of the image, where they were asked for.

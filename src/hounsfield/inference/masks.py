@@ -25,7 +25,16 @@ from hounsfield.inference.onnx_networks import Floats
 from hounsfield.inference.parallel import Turns
 from hounsfield.inference.prediction import DISTANCE_COLUMNS
 from hounsfield.inference.sliding import FULL, Segmented, Sliding
-from hounsfield.masks import Mask, dice, label_sizes, largest_component, pixel_counts, region_of, region_window, size_unit
+from hounsfield.masks import (
+    Mask,
+    dice,
+    label_sizes,
+    largest_component,
+    pixel_counts,
+    region_of,
+    region_window,
+    size_unit,
+)
 from hounsfield.preprocessing.grid_change import GridChange
 from hounsfield.preprocessing.interpolation import along_axis, area_matrix
 from hounsfield.progress import Progress, silent
@@ -107,7 +116,13 @@ class Segmenter(BasePredictor[MaskPrediction]):
         """Whether intervals are known; see :meth:`BasePredictor.summary`."""
         if self._kept is None:
             return "Sizes come without intervals: the bundle keeps no validation images."
-        return f"Intervals of sizes and of predicted Dice hold the true value in {self._coverage:.0%} of images."
+        ends = [self._kept.volume(label, 1.0, self._coverage).high for label in range(len(self.bundle.labels))]
+        if not np.isfinite(ends).any():
+            return f"Sizes come without intervals: the bundle keeps too few validation images for {self._coverage:.0%}."
+        return (
+            f"Intervals of sizes and of predicted Dice hold the true value in {self._coverage:.0%} of images like "
+            "those of validation."
+        )
 
     def outline(
         self,
@@ -198,7 +213,8 @@ class Segmenter(BasePredictor[MaskPrediction]):
     def _size(self, label: int, size: float, unit: str) -> Predicted:
         if self._kept is None or self._kept.unit != unit:
             return Predicted(size, math.nan, math.nan)
-        return self._kept.volume(label, size, self._coverage)
+        found = self._kept.volume(label, size, self._coverage)
+        return found if math.isfinite(found.high) else Predicted(size, math.nan, math.nan)
 
     def _dice(self, label: int, expected: float) -> Predicted | None:
         return None if self._kept is None else self._kept.predicted_dice(label, expected, self._coverage)
