@@ -123,7 +123,7 @@ class Novelty:
         Args:
             confidence: in which share of draws this holds.
         """
-        return 1 - (1 - confidence) ** (self.false_alarms / (1 - self.false_alarms))
+        return float(1 - (1 - confidence) ** (self.false_alarms / (1 - self.false_alarms)))
 
     def ratios(self, descriptions: Mapping[str, npt.NDArray[Any]]) -> dict[str, Floats]:
         """Distance over limit in each description, (n,): above 1 an image is unlike those of training."""
