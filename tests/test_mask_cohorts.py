@@ -206,6 +206,28 @@ def test_a_label_that_a_split_lacks_is_named(tmp_path: Path) -> None:
     assert "No test image has a mask with 2" in TARGETS["masks"].findings(untested, [])[-1].text
 
 
+def test_numbers_of_objects_are_not_taken_for_classes(tmp_path: Path) -> None:
+    def write(folder: Path, counts: Sequence[int]) -> Path:
+        for number, count in enumerate(counts):
+            marked = np.zeros((4, 6, 20), np.uint8)
+            for value in range(1, count + 1):
+                marked[1:3, 1:5, 2 * value : 2 * value + 2] = value
+            write_volume(folder / "imagesTr" / f"case_{number}.nii.gz", (7.0 * marked).astype(np.float32))
+            write_volume(folder / "labelsTr" / f"case_{number}.nii.gz", marked)
+        return folder
+
+    cells = write(tmp_path / "cells", (2, 7, 4, 5, 3))
+    with pytest.raises(CohortError, match=r"from 1 on in each image, up to 2 in one and up to 7 .* --class-names"):
+        load_cohort(cells)
+    (tmp_path / "names.csv").write_text("value,name\n" + "".join(f"{value},cell\n" for value in range(1, 8)))
+    cohort = load_cohort(cells, class_names=tmp_path / "names.csv")
+    assert cohort.labels == ("cell",)
+    assert [int(mask.max()) for mask in masks_of(cohort)] == [1] * 5
+    # Organs of which most images show all, and values that leave numbers out, are classes.
+    assert load_cohort(write(tmp_path / "organs", (7, 7, 6, 7))).labels == tuple("1234567")
+    assert load_cohort(volumes(tmp_path / "some", values=(2, 3))).labels == ("2", "3")
+
+
 def test_labels_that_a_network_knows_keep_their_names(tmp_path: Path) -> None:
     cohort = load_cohort(volumes(tmp_path, values=(2,)), labels=("1", "2"), task="segmentation")
     assert cohort.labels == ("1", "2")

@@ -30,6 +30,9 @@ FOREGROUND = "foreground"
 COVERS = 0.995
 # Of the pixels of a label, how many another one may share before each gets a channel of its own.
 TOUCHING = 0.01
+# Values that every image counts from 1 on are numbers of objects, where there are so many, and so many different ends of
+# the count.
+OBJECTS, COUNTED = 5, 3
 NUMBER = re.compile(r"-?\d+")
 
 
@@ -78,6 +81,8 @@ def build_mask_cohort(found: FoundMasks, options: Options, *, root: Path, kind: 
     samples = [(image, places.get(image) or Reference(image)) for image in table["image"]]
     facts = scan_masks(source, found.source, samples, progress=options.progress)
     named, told = _named(facts, options)
+    if not options.labels and options.class_names is None:
+        _refuse_objects(facts, named, where)
     notes += told
     bad = {
         image: reason for image in table["image"] if (reason := facts[image].reason or _covered(facts[image], named))
@@ -157,6 +162,24 @@ def _by_number(labels: dict[str, str], expected: Sequence[str]) -> tuple[dict[st
         "If it is a class, name it in a file with --class-names."
     )
     return labels, [note]
+
+
+def _refuse_objects(facts: Mapping[str, MaskFacts], named: Mapping[str, str], where: str) -> None:
+    """Refuse values that count from 1 in each image, as numbers of objects do: each would be a class of its own."""
+    lengths = set()
+    for each in facts.values():
+        names = {name for name in each.names if named.get(name)}
+        if names and names != {str(number) for number in range(1, len(names) + 1)}:
+            return
+        lengths.add(len(names))
+    lengths.discard(0)
+    if len(lengths) >= COUNTED and max(lengths) >= OBJECTS:
+        raise CohortError(
+            f"The masks of {where} number what they mark from 1 on in each image, up to {min(lengths)} in one and "
+            f"up to {max(lengths)} in another: these may be numbers of objects and not of classes. Give a file with "
+            "--class-names that names every value: the same name for all where they are objects of one kind (1,cell "
+            "and 2,cell …), or else one for each class."
+        )
 
 
 def _covered(facts: MaskFacts, named: Mapping[str, str]) -> str | None:
