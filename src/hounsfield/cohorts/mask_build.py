@@ -30,8 +30,8 @@ FOREGROUND = "foreground"
 COVERS = 0.995
 # Of the pixels of a label, how many another one may share before each gets a channel of its own.
 TOUCHING = 0.01
-# Values that every image counts from 1 on are numbers of objects, where there are so many, and so many different ends of
-# the count.
+# Values that every image counts from 1 on are numbers of objects, where there are so many, and so many different ends
+# of the count.
 OBJECTS, COUNTED = 5, 3
 NUMBER = re.compile(r"-?\d+")
 
