@@ -14,7 +14,7 @@ install: $(STAMP)
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[tensorflow,jax,onnx,openvino,report,serve,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[tensorflow,jax,onnx,openvino,report,serve,mlflow,wandb,dev]'
 	touch $@
 
 $(TORCH_STAMP): $(STAMP)

@@ -129,6 +129,8 @@ EXTRAS = {
     "openvino": "openvino",
     "jinja2": "report",
     "tensorboard": "tensorflow",
+    "mlflow": "mlflow",
+    "wandb": "wandb",
     "faster_coco_eval": "detection",
     "cryptography": "sign",
     "fastapi": "serve",

@@ -53,6 +53,20 @@ def command(
     change: Annotated[
         list[str] | None, typer.Option("--set", help="Set a field of the plan, as FIELD=VALUE; repeatable.")
     ] = None,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--track",
+            metavar="KIND:WHERE",
+            help="Log settings and figures to mlflow:URI or wandb:PROJECT too; repeatable.",
+        ),
+    ] = None,
+    register: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME[@ALIAS]", help="With --track mlflow:URI, make the bundle a version of this registered model."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON.")] = False,
 ) -> None:
     """Train a network on DATA; evaluate, bundle and diagnose it."""
@@ -71,9 +85,11 @@ def command(
             "change with --set."
         )
     # A seed of 0 is given too.
-    others = (out, plan, model, change or None, seed, effort, minutes, request)
+    others = (out, plan, model, change or None, seed, effort, minutes, request, track or None, register)
     if resume is not None and any(other is not None for other in others):
-        raise UsageError("A run that is resumed keeps its data, plan, seed and folder: give --resume RUN alone.")
+        raise UsageError(
+            "A run that is resumed keeps its data, plan, seed, folder and trackers: give --resume RUN alone."
+        )
     # Importing the backend is a part of the time that the user waits.
     started = time.monotonic()
     announce_backend()
@@ -97,6 +113,8 @@ def command(
                 seed=seed,
                 changes=change or (),
                 started=started,
+                track=track or (),
+                register=register,
                 progress=progress,
             )
     if as_json:

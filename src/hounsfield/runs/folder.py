@@ -61,6 +61,8 @@ class RunFolder:
         self.predictions = path / "predictions.csv"
         self.figures = path / "figures"
         self.tensorboard = path / "tensorboard"
+        self.wandb = path / "wandb"
+        self.tracking = path / "tracking.json"
         self.checkpoints = path / "checkpoints"
 
     @classmethod
@@ -165,8 +167,10 @@ class RunFolder:
                 with replacing(path) as temporary:
                     content.to_parquet(temporary)
 
-    def write_environment(self, data: dict[str, Any], *, backend: str, hardware: Hardware) -> None:
-        """Write where the data came from and on what the training runs."""
+    def write_environment(
+        self, data: dict[str, Any], *, backend: str, hardware: Hardware, tracking: dict[str, Any] | None = None
+    ) -> None:
+        """Write where the data came from, on what the training runs, and who follows it."""
         packages = {
             name: found.version
             for found in distributions()
@@ -183,6 +187,7 @@ class RunFolder:
             "memory_bytes": hardware.memory,
             "accelerators": hardware.accelerators,
             "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+            "tracking": tracking or {},
         }
         write_json(self.environment, facts)
 

@@ -33,6 +33,8 @@ UNLISTED = (
     "checkpoints",
     "learning_curve",
     "tensorboard",
+    "tracking.json",
+    "wandb",
     NAME,
     SIGNATURE,
     lock.NAME,

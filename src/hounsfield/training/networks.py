@@ -15,7 +15,7 @@ from hounsfield.training.loop import BatchReport, EpochReport, PaceReport, fit, 
 from hounsfield.training.pace import Decisions, Pace, TimeLimit
 from hounsfield.training.schedule import Schedule
 from hounsfield.training.table import TRAININGS
-from hounsfield.training.tracking import Tracker
+from hounsfield.training.tracking import Tracker, described
 
 
 def train_network(
@@ -69,6 +69,7 @@ def train_networks(job: Job[Any, Any], tracker: Tracker) -> tuple[list[Member[An
     make_private(job.folder.checkpoints)
     parts = TRAININGS[job.plan.family].rows(job)
     follower = Follower(job, tracker, len(parts))
+    tracker.begin(described(job.plan))
     members: list[Member[Any, Any]] = []
     for number, (train, validation) in enumerate(parts):
         specification = Specification(

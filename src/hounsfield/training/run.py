@@ -29,7 +29,7 @@ from hounsfield.training.finish import finish
 from hounsfield.training.networks import train_networks
 from hounsfield.training.preparation import Prepared, prepare
 from hounsfield.training.table import TRAININGS
-from hounsfield.training.tracking import open_tracker
+from hounsfield.training.tracking import Ending, Tracker, check_tracking, tracking
 
 AnyPlan = TypeVar("AnyPlan", bound=BasePlan)
 
@@ -64,6 +64,8 @@ def train(  # noqa: PLR0913 - what a user may want to say of a training
     seed: int | None = None,
     changes: Sequence[str] = (),
     started: float | None = None,
+    track: Sequence[str] = (),
+    register: str | None = None,
     progress: Progress = silent,
 ) -> Run:
     """Train, evaluate and bundle a network for labels, values or boxes, as the data has them.
@@ -78,10 +80,13 @@ def train(  # noqa: PLR0913 - what a user may want to say of a training
         seed: of the split and the training; where not given, that of the plan, or 0.
         changes: ``field=value`` of the plan, set by hand.
         started: reading of ``time.monotonic`` from which the minutes count; by default that of the call.
+        track: who follows the training beside TensorBoard: "mlflow:URI", "wandb:PROJECT".
+        register: "NAME" or "NAME@ALIAS": the registered model of MLflow that gets the bundle as a new version.
         progress: told of all that takes long.
 
     Raises:
-        UsageError: a network or another effort is asked for beside a plan, which has its own.
+        UsageError: a network or another effort is asked for beside a plan, which has its own; or a tracker is unknown.
+        MissingDependency: the package of a tracker is not installed.
         CohortError, PlanError, RunError, ResourceError: see their messages.
     """
     started = time.monotonic() if started is None else started
@@ -95,6 +100,7 @@ def train(  # noqa: PLR0913 - what a user may want to say of a training
     request = request.with_settings()
     check_changes(changes)
     check_network(network)
+    check_tracking(track, register)
     seed = seed if seed is not None else plan.seed if plan is not None else 0
     folder = RunFolder.create(Path(out))
     with folder.locked():
@@ -113,14 +119,17 @@ def train(  # noqa: PLR0913 - what a user may want to say of a training
             folder.write_cohort(prepared.cohort.table, prepared.cohort.box_table)
             # Last of what the run needs to be continued: a folder that has it has all else.
             folder.write_environment(
-                request.to_dict(), backend=keras.backend.backend(), hardware=Hardware.here(accelerators())
+                request.to_dict(),
+                backend=keras.backend.backend(),
+                hardware=Hardware.here(accelerators()),
+                tracking={"track": list(track), "register": register},
             )
             job = _job(folder, plan, prepared, request, progress, started)
         except BaseException:
             # Nothing was trained: the user may want to run the same command again.
             folder.discard()
             raise
-        return _run(job)
+        return _run(job, track, register)
 
 
 def resume(path: Path | str, *, progress: Progress = silent) -> Run:
@@ -138,7 +147,11 @@ def resume(path: Path | str, *, progress: Progress = silent) -> Run:
             )
         folder.reopen()
         plan = load_plan(folder.plan)
-        request = DataRequest.from_dict(folder.read_environment()["data"])
+        environment = folder.read_environment()
+        followed = environment.get("tracking", {})
+        track, register = followed.get("track", ()), followed.get("register")
+        check_tracking(track, register)
+        request = DataRequest.from_dict(environment["data"])
         prepared = prepare(request, seed=plan.seed, progress=progress)
         _require_same(folder.cohort, prepared.cohort.table, "rows or splits", request)
         if prepared.cohort.box_table is not None:
@@ -148,7 +161,7 @@ def resume(path: Path | str, *, progress: Progress = silent) -> Run:
             folder.write_cohort(prepared.cohort.table, prepared.cohort.box_table)
         # What the epochs took before counts as if it had been now.
         started = time.monotonic() - folder.seconds_in_epochs()
-        return _run(_job(folder, plan, prepared, request, progress, started))
+        return _run(_job(folder, plan, prepared, request, progress, started), track, register)
 
 
 def _require_same(kept: Path, table: pd.DataFrame, what: str, request: DataRequest) -> None:
@@ -187,11 +200,20 @@ def fitted_plan(plan: AnyPlan, cohort: Cohort) -> AnyPlan:
     return plan.model_copy(update={"pipeline": fitted})
 
 
-def _run(job: Job[Any, Any]) -> Run:
+def _run(job: Job[Any, Any], track: Sequence[str], register: str | None) -> Run:
+    folder = job.folder
+    with tracking(folder, track, register) as tracker:
+        run = _trained(job, tracker)
+        # Last: the run is whole, whatever becomes of a server.
+        tracker.end(Ending.of(run.metrics, folder.bundle))
+    return run
+
+
+def _trained(job: Job[Any, Any], tracker: Tracker) -> Run:
     folder, cohort = job.folder, job.store.cohort
     started = time.monotonic() - folder.seconds_in_epochs()
     folder.record_data(cohort.notes, [reference for reference, _ in job.store.bad])
-    members, interrupted = train_networks(job, open_tracker(folder.tensorboard))
+    members, interrupted = train_networks(job, tracker)
     folder.record("trained", seconds=round(time.monotonic() - started, 1), interrupted=interrupted)
     finished = finish(job, members)
     folder.record("finished", seconds=round(time.monotonic() - started, 1), peak_memory_mb=peak_memory_mb())
