@@ -590,6 +590,10 @@ def _layer(**values: Any) -> dict[str, Any]:
     return {"module": "keras", "class_name": "Sequential", "config": {"layers": [layer]}}
 
 
+def _activated(**values: Any) -> dict[str, Any]:
+    return _layer(config={"units": 1, "activation": {"class_name": "function", "registered_name": None} | values})
+
+
 for what, layer in {
     "Lambda": _layer(class_name="Lambda", config={"function": "x"}),
     "a lambda": _layer(config={"activation": {"class_name": "__lambda__", "config": {"value": "4wAA"}}}),
@@ -598,6 +602,18 @@ for what, layer in {
     "keras.utils.get_file": _layer(module="keras.utils", class_name="function", config="get_file"),
     "keras.src.utils": _layer(module="keras.src.utils.file_utils", class_name="function", config="extract_archive"),
     "keras_evil": _layer(module="keras_evil.layers"),
+    "layers.StringLookup": _layer(
+        module="keras", class_name="layers.StringLookup", config={"vocabulary": "/etc/passwd"}
+    ),
+    "layers.TFSMLayer": _layer(module="keras", class_name="layers.TFSMLayer", config={"filepath": "/etc"}),
+    "utils.get_file": _activated(module="keras", config="utils.get_file"),
+    "models.load_model": _activated(module="keras.models", config="load_model"),
+    "load_img": _activated(module="keras.preprocessing.image", config="load_img"),
+    "ops.vectorize": _activated(module="keras", config="ops.vectorize"),
+    "load_img as a class": _activated(module="keras.preprocessing.image", class_name="load_img", config={}),
+    "a network with its weights": _activated(module="keras.applications", class_name="VGG16", config={}),
+    "a type": _activated(module="os", class_name="__typespec__", spec_name="system", config=[]),
+    "a function of operations": _activated(module="keras.src.ops.numpy", config="vectorize"),
     "TFSMLayer": _layer(class_name="TFSMLayer", config={"filepath": "/etc"}),
     "TorchModuleWrapper": _layer(class_name="TorchModuleWrapper", config={"module": "gASVBQ"}),
     "StringLookup": _layer(class_name="StringLookup", config={"vocabulary": "/etc/passwd"}),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import zipfile
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,9 +15,17 @@ import keras
 import numpy as np
 import pytest
 
+from detectors import tiny_detector
 from families import hounsfield
 from hounsfield.bundle import Bundle, save_bundle
+from hounsfield.bundle import labels as label_form
+from hounsfield.bundle import masks as mask_form
+from hounsfield.bundle.keras_file import require_plain_network
 from hounsfield.images import Image
+from hounsfield.models import build, ensemble, flip_averaged
+from hounsfield.models.ordinal import folded
+from hounsfield.models.views import with_attention, with_attention_of
+from hounsfield.segmentation import residual_unet
 from networks import LABELS, keras_outputs, tiny_bundle, tiny_network, tiny_pipeline
 
 
@@ -63,6 +74,53 @@ def test_a_bundle_predicts_the_same_on_every_backend(bundle: Bundle, backend: st
     prepared = np.stack([bundle.pipeline.apply(Image(pixels=image[..., None])).pixels for image in images])
     positive, _ = keras_outputs(tiny_network(), prepared)
     np.testing.assert_allclose(np.load(tmp_path / "found.npy"), np.hstack([1 - positive, positive]), atol=1e-4)
+
+
+def _attended(flips: tuple[int, ...]) -> keras.Model:
+    network = with_attention(build("resnet10", (16, 16, 1), 3, "multi-class", width=4), "attention")
+    return with_attention_of(flip_averaged(network, flips), network)
+
+
+def _graded() -> keras.Model:
+    members = [build("resnet10", (12, 12, 12, 1), 4, "ordinal", width=4) for _ in range(2)]
+    return flip_averaged(ensemble([folded(member) for member in members]), (1, 2))
+
+
+def _segmenter(rank: int) -> keras.Model:
+    strides, kernels = ((2,) * rank,) * 3, ((3,) * rank,) * 4
+    return mask_form.deployed(residual_unet((*(16,) * rank, 1), 3, width=4, strides=strides, kernels=kernels))
+
+
+# What is deployed, by how it is made; of keras.applications one of each architecture.
+DEPLOYED = {
+    "attention": partial(_attended, ()),
+    "attention of mirrored images": partial(_attended, (0, 1)),
+    "grades by an ensemble of mirrored volumes": _graded,
+    "pooled stages": partial(build, "resnet10", (16, 16, 16, 1), 2, "binary", width=4, pooling="stages"),
+    "a mixed precision": lambda: label_form.deployed(tiny_network(dtype="mixed_bfloat16")),
+    "a detector": partial(tiny_detector, 2),
+    "a detector of volumes": partial(tiny_detector, 3),
+    "a segmenter": partial(_segmenter, 2),
+    "a segmenter of volumes": partial(_segmenter, 3),
+    **{
+        name: partial(build, name, (80, 80, 3), 2, "binary")
+        for name in (
+            *("convnexttiny", "densenet121", "efficientnetb0", "efficientnetv2b0", "inceptionresnetv2", "inceptionv3"),
+            *("mobilenet", "mobilenetv2", "mobilenetv3small", "nasnetmobile", "resnet101v2", "vgg16", "xception"),
+        )
+    },
+}
+
+
+@pytest.mark.parametrize("name", DEPLOYED)
+def test_what_is_deployed_is_no_network_that_does_harm(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.keras"
+    # Of its weights nothing is asked.
+    config = json.dumps(keras.saving.serialize_keras_object(DEPLOYED[name]()))
+    with zipfile.ZipFile(path, "w") as archive:
+        for member, content in (("metadata.json", "{}"), ("config.json", config), ("model.weights.h5", "")):
+            archive.writestr(member, content)
+    require_plain_network(path)
 
 
 def test_export_to_saved_model(

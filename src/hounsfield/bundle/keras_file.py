@@ -15,16 +15,20 @@ MEMBERS = frozenset({"metadata.json", "config.json", "model.weights.h5"})
 MAX_CONFIG = 2**26
 # Unpacked over packed: weights hardly get smaller.
 MAX_RATIO = 20
-# Where the classes of a network may come from: Keras would import any module, and call functions of its utilities.
+# Where the classes of a network may come from: Keras would import any module.
 PACKAGES = frozenset({"keras", "builtins", "hounsfield"})
 UTILITIES = frozenset({"utils", "saving", "ops", "backend", "config", "datasets", "callbacks", "export"})
 # Operations that only compute, such as those that mirror the input of an ensemble; others of keras.ops run code.
-OPERATIONS = tuple(f"keras.src.ops.{module}" for module in ("numpy", "nn", "math"))
+OPERATIONS = frozenset(f"keras.src.ops.{module}" for module in ("numpy", "nn", "math"))
+# Of functions those that Keras itself looks up as activations, losses and the like; all else would be called too.
+FUNCTIONS = frozenset({"builtins", "keras.activations"})
+# Values that are no classes.
+VALUES = frozenset({"__keras_tensor__", "__tensor__", "__numpy__", "__bytes__", "__ellipsis__", "__slice__"})
 # Layers that run code or read files.
 FORBIDDEN = frozenset(
     {
-        *("Lambda", "__lambda__", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "StringLookup"),
-        *("IntegerLookup", "TextVectorization", "Discretization", "HashedCrossing", "Hashing", "get_file"),
+        *("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "StringLookup"),
+        *("IntegerLookup", "TextVectorization", "Discretization", "HashedCrossing", "Hashing"),
     }
 )
 # Numbers of a layer, such as its filters: more of them would take all memory before any weight is read.
@@ -65,10 +69,9 @@ def _check_members(archive: zipfile.ZipFile, size: int) -> None:
 
 
 def _check_class(values: dict[str, Any]) -> None:
-    name, module = values.get("class_name"), values.get("module")
-    parts = str(module or "keras").split(".")
-    if isinstance(name, str) and (name in FORBIDDEN or not _computes(name, parts)):
-        raise ValueError(f"it holds {name:.80} of the module {'.'.join(parts):.80}")
+    name, module = values.get("class_name"), str(values.get("module") or "keras")
+    if isinstance(name, str) and (name in FORBIDDEN or not _computes(name, module)):
+        raise ValueError(f"it holds {name:.80} of the module {module:.80}")
     for field in SIZES:
         numbers = values.get(field)
         for number in numbers if isinstance(numbers, list) else [numbers]:
@@ -76,11 +79,17 @@ def _check_class(values: dict[str, Any]) -> None:
                 raise ValueError(f"a layer has the {field} {number:,}, and at most {MAX_NUMBER:,} are loaded")
 
 
-def _computes(name: str, parts: list[str]) -> bool:
+def _computes(name: str, module: str) -> bool:
     """Whether a class comes from where layers and operations do."""
-    if ".".join(parts) in OPERATIONS:
-        return name[:1].isupper()
-    return parts[0] in PACKAGES and not (parts[0] == "keras" and not UTILITIES.isdisjoint(parts))
+    if name in VALUES:
+        return True
+    if name == "function":
+        return module in FUNCTIONS
+    # Keras joins both with a point ("layers.Lambda" of "keras"), and would take a function where it expects a class.
+    if not (name.isidentifier() and name[0].isupper()) or module.startswith("keras.applications"):
+        return False
+    parts = module.split(".")
+    return module in OPERATIONS or (parts[0] in PACKAGES and (parts[0] != "keras" or UTILITIES.isdisjoint(parts)))
 
 
 def _dictionaries(value: Any) -> Iterator[dict[str, Any]]:
