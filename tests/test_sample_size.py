@@ -105,3 +105,14 @@ def test_training_patients_are_those_of_the_forecast(tmp_path: Path, capsys: pyt
     found = told(capsys, str(tmp_path), "--error", "0.046")
     assert found["expected_with"] in (1600, 2400)  # 0.02 + 1 / √1,480
     assert told(capsys, str(tmp_path), "--error", "0.001")["expected_with"] is None
+    reached = told(capsys, str(tmp_path), "--error", "0.1")
+    assert (reached["expected_with"], reached["size_now"]) == (800, 800)
+    cli.app(["samplesize", str(tmp_path), "--error", "0.1"], standalone_mode=False)
+    assert "there already" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["[", '{"sizes": [10, 20]}', '{"confidence": "x"}', "[1]", "{}"])
+def test_a_damaged_forecast_is_told(text: str, tmp_path: Path) -> None:
+    (tmp_path / "learning_curve.json").write_text(text)
+    with pytest.raises(RunError, match=r"damaged|cannot be read"):
+        cli.app(["samplesize", str(tmp_path), "--error", "0.05"], standalone_mode=False)

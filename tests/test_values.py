@@ -278,6 +278,16 @@ def test_anyones_table_of_grades_is_evaluated(tmp_path: Path) -> None:
         evaluate_table(tmp_path / "u.csv", task="ordinal", num_replicates=100)
 
 
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [("0,1,1000000000000\n1,1,1\n", "at most 1,000 steps"), (",1,0\n,1,1\n", "No row of g.csv has a truth")],
+)
+def test_grades_without_truth_or_bound_are_refused(rows: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "g.csv").write_text(f"truth,value,prediction\n{rows}")
+    with pytest.raises(EvaluationError, match=words):
+        evaluate_table(tmp_path / "g.csv", num_replicates=100)
+
+
 def test_a_table_of_values_has_no_threshold(tmp_path: Path) -> None:
     pd.DataFrame({"truth": [1.0, 2.0], "value": [1.5, 2.5]}).to_csv(tmp_path / "t.csv", index=False)
     with pytest.raises(UsageError, match="threshold"):

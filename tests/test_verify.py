@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from families import hounsfield
 from hounsfield.bundle import Bundle
 from hounsfield.errors import RunError, SignatureError
+from hounsfield.runs import read_addition
 from hounsfield.runs.manifest import adding, check_run, verify, write_run_manifest
 from hounsfield.signing import SIGN_VARIABLE, VARIABLE
 from networks import tiny_bundle
@@ -175,6 +176,15 @@ def test_a_command_that_is_stopped_half_way_leaves_a_whole_run(run: Path) -> Non
         "robustness.json is not listed.",
     ]
     check_run(run)
+
+
+def test_what_lies_in_a_run_and_is_not_listed_is_not_read(run: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with adding(run, [run / "robustness.json"]):
+        (run / "robustness.json").write_text('{"images": 9}')
+    (run / "bias.json").write_text('{"lines": ["All groups are served alike."]}')
+    assert read_addition(run, "robustness") == {"images": 9}
+    assert read_addition(run, "bias") is None
+    assert "bias.json is left out" in caplog.text
 
 
 def test_what_is_written_under_a_key_is_signed(

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SHARES = ("sensitivity", "specificity", "accuracy")
-CURVE = "learning_curve.json"
 FACTORS = (1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
 
 
@@ -70,6 +69,10 @@ def command(
         out.print(line)
 
 
+def _a(metric: str) -> str:
+    return f"an {metric}" if metric == "accuracy" else f"a {metric}"
+
+
 def _share(metric: str, prevalence: float | None) -> float:
     """Of the patients, those that the figure rests on; of an AUC the prevalence itself."""
     if metric == "accuracy":
@@ -86,11 +89,15 @@ def _for_width(metric: str, value: float, width: float, share: float, confidence
 
     if metric == "auc":
         patients = patients_for_auc(value, width, share, confidence=confidence)
-        told = f"An AUC near {value:g} with a {confidence:.0%} interval no wider than {width:g}: {patients:,} patients"
+        told = (
+            f"For an AUC near {value:g} with a {confidence:.0%} interval no wider than {width:g}: {patients:,} patients"
+        )
         return {"independent_patients": patients, "told": f"{told} at a prevalence of {share:g} (Hanley, McNeil)."}
     cases = cases_for_proportion(value, width, confidence=confidence)
     patients = ceil(cases / share)
-    told = f"A {metric} near {value:g} with a {confidence:.0%} interval no wider than {width:g}: {cases:,} patients"
+    told = (
+        f"For {_a(metric)} near {value:g} with a {confidence:.0%} interval no wider than {width:g}: {cases:,} patients"
+    )
     return {
         "cases_of_the_kind": cases,
         "independent_patients": patients,
@@ -112,9 +119,9 @@ def _for_gap(
     patients = ceil(cases / share)
     many = f"{comparisons:,} comparisons" if comparisons > 1 else "one comparison"
     told = (
-        f"To find a {metric} of {value - gap:g} in {100 * group:g} % of the patients against {value:g} in the others, "
-        f"at {significance:g} over {many} with a power of {power:g}: {cases:,} patients of its kind, {patients:,} in "
-        "all."
+        f"To find {_a(metric)} of {value - gap:g} in {100 * group:g} % of the patients against {value:g} in the "
+        f"others, at {significance:g} over {many} with a power of {power:g}: {cases:,} patients of its kind, "
+        f"{patients:,} in all."
     )
     return {"cases_of_the_kind": cases, "independent_patients": patients, "told": told}
 
@@ -140,33 +147,45 @@ def _training(run: Path, error: float, confidence: float) -> tuple[dict[str, Any
 
     from hounsfield.errors import RunError
     from hounsfield.evaluation.learning_curve import extrapolate
-    from hounsfield.textfiles import parse_json, read_text
+    from hounsfield.runs import read_addition
 
-    path = run / CURVE
-    if not path.is_file():
-        raise RunError(f"{run} has no forecast ({CURVE}): make it with 'hounsfield forecast {run}', then ask again.")
-    curve = parse_json(read_text(path))
-    z = float(stats.norm.ppf((1 + curve["confidence"]) / 2))
-    deviation = (np.array(curve["highs"]) - np.array(curve["lows"])) / (2 * z)
-    forecasts, now = extrapolate(
-        curve["sizes"], curve["errors"], np.diag(deviation**2), factors=FACTORS, confidence=confidence
-    )
+    curve = read_addition(run, "learning_curve")
+    if curve is None:
+        raise RunError(f"{run} has no forecast: make it with 'hounsfield forecast {run}', then ask again.")
+    try:
+        z = float(stats.norm.ppf((1 + curve["confidence"]) / 2))
+        deviation = (np.array(curve["highs"], float) - np.array(curve["lows"], float)) / (2 * z)
+        title, unit, largest = str(curve["title"]), str(curve["unit"]), int(max(curve["sizes"]))
+        forecasts, now = extrapolate(
+            curve["sizes"], curve["errors"], np.diag(deviation**2), factors=FACTORS, confidence=confidence
+        )
+    except (KeyError, TypeError, ValueError) as fault:
+        raise RunError(
+            f"The forecast of {run} is damaged ({type(fault).__name__}: {fault}). Make it again with 'hounsfield "
+            f"forecast {run}'."
+        ) from fault
     reached = next((each for each in forecasts if each.error <= error), None)
     surely = next((each for each in forecasts if each.high <= error), None)
-    most, title, unit = forecasts[-1], curve["title"], curve["unit"]
-    told = (
-        f"{title} of {error:g}: expected with {reached.size:,} training {unit} ({reached.factor:g} times as many; "
-        f"{reached.error:.3f}, {reached.low:.3f} to {reached.high:.3f})."
-        if reached
-        else f"{title} of {error:g}: not expected with {most.size:,} training {unit} ({most.factor:g} times as many; "
-        f"{most.error:.3f}, {most.low:.3f} to {most.high:.3f})."
-    )
+    most = forecasts[-1]
+    if now <= error:
+        told = f"{title} of {error:g}: the curve is there already."
+    elif reached:
+        told = (
+            f"{title} of {error:g}: expected with {reached.size:,} training {unit} ({reached.factor:g} times as many; "
+            f"{reached.error:.3f}, {reached.low:.3f} to {reached.high:.3f})."
+        )
+    else:
+        told = (
+            f"{title} of {error:g}: not expected with {most.size:,} training {unit} ({most.factor:g} times as many; "
+            f"{most.error:.3f}, {most.low:.3f} to {most.high:.3f})."
+        )
     safe = f" The whole interval lies below it with {surely.size:,}." if surely else ""
+    expected = largest if now <= error else reached.size if reached else None
     facts = {
         "error": error,
         "now": now,
-        "size_now": max(curve["sizes"]),
-        "expected_with": reached.size if reached else None,
+        "size_now": largest,
+        "expected_with": expected,
         "interval_below_with": surely.size if surely else None,
     }
-    return facts, [f"The curve gives {now:.3f} at {max(curve['sizes']):,} {unit}.", told + safe]
+    return facts, [f"The curve gives {now:.3f} at {largest:,} {unit}.", told + safe]

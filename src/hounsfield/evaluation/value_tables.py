@@ -21,6 +21,8 @@ from hounsfield.evaluation.predictions import (
 from hounsfield.tasks import ValueTask
 
 VALUE_COLUMN = "value"
+# Steps from the lowest grade to the highest.
+MOST_GRADES = 1000
 # What `predict` writes beside the value.
 OWN_COLUMNS = ("low", "high", "top_view", "view_weights", *UNCERTAINTY_COLUMNS)
 
@@ -85,6 +87,8 @@ def read_values(path: Path, task: ValueTask | None = None) -> Values:
     if missing.any():
         notes.append(f"{int(missing.sum()):,} of {len(table):,} rows without truth were left out.")
         table, both = table[~missing], both[~missing]
+    if not len(table):
+        raise EvaluationError(f"No row of {path.name} has a truth, so nothing can be evaluated. Fill in '{truth}'.")
     notes.append(f"{len(table):,} cases, {task}.")
     groups = table[PATIENT_COLUMN].to_numpy(dtype=object) if PATIENT_COLUMN in known else None
     if groups is None:
@@ -122,4 +126,9 @@ def _grades(truth: Floats, predicted: Floats, path: Path) -> tuple[tuple[str, ..
         )
     # Grades that occur nowhere are steps all the same: between 1 and 3 lies 2.
     low, high = int(min(truth.min(), predicted.min())), int(max(truth.max(), predicted.max()))
+    if high - low >= MOST_GRADES:
+        raise EvaluationError(
+            f"{path.name} has grades from {low:,} to {high:,}: expected at most {MOST_GRADES:,} steps for the task "
+            "ordinal. Correct the cells, or give --task regression."
+        )
     return tuple(map(str, range(low, high + 1))), (truth - low, predicted - low)

@@ -136,8 +136,11 @@ def _inside(name: str) -> str:
     return name
 
 
-def check_run(folder: Path) -> None:
+def check_run(folder: Path) -> frozenset[str] | None:
     """Compare what a run is read from with its manifest; a run of an earlier version has none, which is logged.
+
+    Returns:
+        The files that the manifest lists; ``None`` where there is none.
 
     Raises:
         RunError: a file is missing or is another than was written; the message names it.
@@ -151,10 +154,12 @@ def check_run(folder: Path) -> None:
             folder,
             NAME,
         )
-        return
-    hashes = {name: value for name, value in read_run_manifest(folder).items() if name not in (*PAGES, BUNDLE)}
+        return None
+    listed = read_run_manifest(folder)
+    hashes = {name: value for name, value in listed.items() if name not in (*PAGES, BUNDLE)}
     for fault in _faults(folder, hashes):
         raise RunError(f"{fault} Restore it from a copy of the run, or train again.")
+    return frozenset(listed)
 
 
 def verify(folder: Path) -> Verdict:

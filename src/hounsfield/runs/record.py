@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from hounsfield.runs.masks import MaskRun
 from hounsfield.runs.values import ValueRun
 from hounsfield.tasks import Family, family_of
 from hounsfield.textfiles import parse_json, read_text
+
+logger = logging.getLogger(__name__)
 
 # What a run of each family holds beside what all hold.
 RUNS: dict[Family, type[RunRecord]] = {"labels": LabelRun, "values": ValueRun, "boxes": BoxRun, "masks": MaskRun}
@@ -47,7 +50,7 @@ def read_run(folder: Path) -> RunRecord:
             f"The run {folder} is not finished: it has no metrics.json, so there is nothing to report yet. Continue it "
             f"with: hounsfield train --resume {folder}"
         )
-    check_run(folder)
+    listed = check_run(folder)
     bundle = Bundle.load(folder)
     events = read_file(folder / "log.jsonl", _read_lines)
     left_out = {image for event in events if event.get("event") == "left out" for image in event["images"]}
@@ -62,13 +65,32 @@ def read_run(folder: Path) -> RunRecord:
             "events": events,
             "metrics": read_file(folder / "metrics.json", _read_metrics),
             "bundle": bundle,
-            "additions": {
-                name: read_file(folder / file, _read_json)
-                for name, file in ADDITIONS.items()
-                if (folder / file).is_file()
-            },
+            "additions": {name: found for name in ADDITIONS if (found := _addition(folder, name, listed)) is not None},
         }
     )
+
+
+def read_addition(folder: Path, name: str) -> dict[str, Any] | None:
+    """What a further command found, by a key of ``ADDITIONS``; ``None`` where it did not run to its end.
+
+    Raises:
+        RunError: a file of the run is damaged.
+    """
+    return _addition(folder, name, check_run(folder))
+
+
+def _addition(folder: Path, name: str, listed: frozenset[str] | None) -> dict[str, Any] | None:
+    path = folder / ADDITIONS[name]
+    if not path.is_file():
+        return None
+    if listed is not None and path.name not in listed:
+        logger.warning(
+            "%s is left out: the manifest of the run does not list it, so its command was stopped, or the file comes "
+            "from elsewhere. Run the command again.",
+            path,
+        )
+        return None
+    return read_file(path, _read_json)
 
 
 def _read_metrics(path: Path) -> dict[str, dict[str, Any]]:
