@@ -120,11 +120,6 @@ def open_header(path: Path, max_pixels: int) -> Header:
         return Header(_with_transfer_syntax(dataset))
 
 
-def transfer_syntax(header: Header) -> UID:
-    """The transfer syntax that the file names or, where it names none, the one that it was found to be written in."""
-    return UID(header.dataset.file_meta.TransferSyntaxUID)
-
-
 def _check_kind(content: bytes, path: Path) -> None:
     if not is_dicom(content[: DICOM_MAGIC_OFFSET + 4]):
         raise ImageError(
@@ -142,7 +137,7 @@ def _is_deflated(content: bytes, path: Path) -> bool:
 
 def _names_deflation(content: bytes) -> bool:
     """Whether the deflated syntax is named where a lenient parser could take it for the file's own."""
-    return DEFLATED_MARK in content[: max(_meta_end(content), 2**16)]
+    return content.find(DEFLATED_MARK, 0, max(_meta_end(content), 2**16)) >= 0
 
 
 def _meta_end(content: bytes) -> int:

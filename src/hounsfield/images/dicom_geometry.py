@@ -63,12 +63,14 @@ class Plane:
         Args:
             step: from one slice to the next; by default ``thickness`` along the normal.
         """
-        matrix = np.eye(4)
-        matrix[:3, 0] = self.normal * self.thickness if step is None else step
-        matrix[:3, 1] = self.along_rows * self.spacing[0]
-        matrix[:3, 2] = self.along_columns * self.spacing[1]
-        matrix[:3, 3] = self.position
-        return matrix
+        rows, columns = self.spacing
+        axes = (
+            (self.normal * self.thickness if step is None else step).tolist(),
+            [cosine * rows for cosine in self.along_rows.tolist()],
+            [cosine * columns for cosine in self.along_columns.tolist()],
+            self.position.tolist(),
+        )
+        return np.array([*zip(*axes, strict=True), (0.0, 0.0, 0.0, 1.0)])
 
 
 def read_plane(position: Header, orientation: Header, measures: Header) -> Plane | None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Set
 from functools import cache
 from typing import Any
 
 from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
-from pydicom.tag import BaseTag
+from pydicom.uid import UID
 
 from hounsfield.errors import ImageError
 from hounsfield.images.dicom_tags import PRIVATE, TAGS, described, private_places
@@ -28,7 +29,7 @@ BINARY_FORMATS = {
 
 
 # Nothing stands here: private blocks begin at 0x10.
-NOWHERE = BaseTag(0x00190000)
+NOWHERE = 0x00190000
 
 
 class UnreadableElementError(ImageError):
@@ -48,19 +49,37 @@ class Header:
     pixels; what this fast way does not know is left to pydicom.
     """
 
-    __slots__ = ("content", "dataset")
+    __slots__ = ("_elements", "_syntax", "content", "dataset")
 
     def __init__(self, dataset: Dataset, content: bytes = b"") -> None:
         self.dataset = dataset
         self.content = content
+        self._syntax: UID | None = None
+        # By plain integers, as in ``TAGS``; raw elements stay raw here when the data set converts them.
+        self._elements: dict[int, Any] = dict(zip(map(int, dataset.keys()), dataset.values(), strict=True))
 
     def __contains__(self, keyword: str) -> bool:
-        # The keys are asked, for the data set would make a tag of the tag first.
-        return self._tag(keyword) in self.dataset.keys()  # noqa: SIM118
+        return self._tag(keyword) in self._elements
+
+    @property
+    def transfer_syntax(self) -> UID:
+        """The one that the file names or, where it names none, the one that it was found to be written in."""
+        if self._syntax is None:
+            self._syntax = UID(self.dataset.file_meta.TransferSyntaxUID)
+        return self._syntax
+
+    def put(self, keyword: str, value: Any) -> None:
+        """Give an element a value, which need not have been there."""
+        setattr(self.dataset, keyword, value)
+        self._elements[TAGS[keyword]] = self.dataset[TAGS[keyword]]
+
+    def has_any(self, tags: Set[int]) -> bool:
+        """Whether one of these elements is there."""
+        return not tags.isdisjoint(self._elements)
 
     def raw(self, keyword: str) -> bytes | memoryview | None:
         """The bytes of a value as they stand in the file, or ``None``; long ones are a view of the file's content."""
-        element = self.dataset.get_item(self._tag(keyword), keep_deferred=bool(self.content))
+        element = self._element(self._tag(keyword), keep_deferred=bool(self.content))
         if self.content and element is not None and element.value is None and element.length:
             if element.length == UNDEFINED_LENGTH:
                 value = self.dataset[TAGS[keyword]].value
@@ -70,18 +89,18 @@ class Header:
 
     def has_undefined_length(self, keyword: str) -> bool:
         """Whether the element ends with a delimiter, as compressed pixels do."""
-        element = self.dataset.get_item(TAGS[keyword], keep_deferred=True)
+        element = self._elements.get(TAGS[keyword])
         length = getattr(element, "length", None)
         return bool(length == UNDEFINED_LENGTH or getattr(element, "is_undefined_length", False))
 
     def value(self, keyword: str) -> Any:
         """A value as pydicom converts it, or ``None``."""
         tag = TAGS[keyword]
-        return self.dataset[tag].value if tag in self.dataset else None
+        return self.dataset[tag].value if tag in self._elements else None
 
     def text(self, keyword: str) -> str | None:
         """The whole value as text, several values joined by a backslash."""
-        element = self.dataset.get_item(TAGS[keyword])
+        element = self._element(TAGS[keyword])
         if element is None or not element.value:
             return None
         if isinstance(element.value, bytes):
@@ -106,11 +125,11 @@ class Header:
         Raises:
             UnreadableElementError: one of them is no finite number.
         """
-        element = self.dataset.get_item(self._tag(keyword))
+        element = self._element(self._tag(keyword))
         if element is None or element.value is None or element.value == "":
             return ()
         try:
-            numbers = tuple(_number(value) for value in self._parts(keyword, element))
+            numbers = _numbers(self._parts(keyword, element))
         except (ValueError, TypeError, struct.error):
             numbers = (math.nan,)
         if not all(map(math.isfinite, numbers)):
@@ -139,7 +158,7 @@ class Header:
         Raises:
             UnreadableElementError: it is no whole number.
         """
-        element = self.dataset.get_item(self._tag(keyword))
+        element = self._element(self._tag(keyword))
         if element is None:
             return None
         value = element.value
@@ -155,7 +174,7 @@ class Header:
     def items(self, keyword: str) -> list[Header]:
         """The items of a sequence; empty where there is none."""
         tag = self._tag(keyword)
-        if tag not in self.dataset:
+        if tag not in self._elements:
             return []
         value = self.dataset[tag].value
         return [Header(item) for item in value] if value and isinstance(value[0], Dataset) else []
@@ -165,14 +184,22 @@ class Header:
         items = self.items(keyword)
         return items[0] if items else None
 
-    def _tag(self, keyword: str) -> BaseTag:
+    def _element(self, tag: int, *, keep_deferred: bool = False) -> Any:
+        """An element, raw as it is in the file, or ``None``."""
+        element = self._elements.get(tag)
+        if element is not None and element.value is None and not keep_deferred:
+            # Empty, or left in the file: pydicom knows.
+            return self.dataset.get_item(tag)
+        return element
+
+    def _tag(self, keyword: str) -> int:
         """The number of an element; of a private one, that in the block that its creator has reserved in this file."""
         tag = TAGS.get(keyword)
         if tag is not None:
             return tag
         private = PRIVATE[keyword]
         for block, tag in private_places(keyword):
-            creator = self.dataset.get_item(block)
+            creator = self._element(block)
             if creator is not None and _text_of(creator.value).startswith(private.creator):
                 return tag
         return NOWHERE
@@ -191,6 +218,14 @@ class Header:
             return text.split(b"\\") if text else ()
         value = self.dataset[TAGS[keyword]].value
         return value if isinstance(value, MultiValue | list | tuple) else (value,)
+
+
+def _numbers(values: Any) -> tuple[float, ...]:
+    try:
+        return tuple(map(float, values))
+    except ValueError:
+        # Rare, and slower by far: decimal commas, and what pads a number.
+        return tuple(map(_number, values))
 
 
 def _number(value: Any) -> float:

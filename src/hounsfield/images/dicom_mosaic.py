@@ -20,9 +20,9 @@ from hounsfield.images.dicom_tags import private_places
 
 Array = npt.NDArray[Any]
 # The private blocks in which files say that they are mosaics; most files have none.
-CREATORS = [
+CREATORS = frozenset(
     creator for keyword in ("SiemensNumberOfImagesInMosaic", "UIHGridFrames") for creator, _ in private_places(keyword)
-]
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +61,7 @@ def read_mosaic(header: Header, path: Path) -> Mosaic | None:
     Raises:
         ImageError: it is one, and does not tell how many slices it has, or they do not fit into the picture.
     """
-    if not any(creator in header.dataset for creator in CREATORS) and not _says_mosaic(header):
+    if not header.has_any(CREATORS) and not _says_mosaic(header):
         return None
     if "UIHGridFrames" in header:
         return _of_uih(header, path)

@@ -36,7 +36,6 @@ from hounsfield.images.dicom_encapsulated import (
     split_frames,
     with_frames,
 )
-from hounsfield.images.dicom_file import transfer_syntax
 from hounsfield.images.dicom_header import Header
 from hounsfield.images.dicom_layout import Layout
 from hounsfield.images.dicom_lossless import PRECISION, SELECTION, without_overflow
@@ -67,7 +66,7 @@ def stored_pixels(header: Header, layout: Layout, path: Path, frames: Sequence[i
             values = np.frombuffer(content, dtype, count=layout.count).reshape(layout.shape)
             return _chosen(values, frames), layout
     content = _content(header, "PixelData", path)
-    syntax = transfer_syntax(header)
+    syntax = header.transfer_syntax
     if syntax != DEFLATED_IMAGE_FRAME and syntax.is_encapsulated and not is_plain(header, content, layout):
         if len(frames) < layout.frames:
             header, content = with_frames(header, content, frames, layout.frames, path)
@@ -91,7 +90,7 @@ def with_all_frames(header: Header, layout: Layout, path: Path) -> Layout:
     """
     keyword = next((keyword for keyword in FLOAT_ELEMENTS if keyword in header), "PixelData")
     content = header.raw(keyword) or b""
-    syntax = transfer_syntax(header)
+    syntax = header.transfer_syntax
     if syntax != DEFLATED_IMAGE_FRAME and syntax.is_encapsulated and not is_plain(header, content, layout):
         found = count_frames(header, content, syntax) if header.has_undefined_length(keyword) else layout.frames
     elif syntax == DEFLATED_IMAGE_FRAME:
@@ -101,7 +100,7 @@ def with_all_frames(header: Header, layout: Layout, path: Path) -> Layout:
     if found <= layout.frames:
         return layout
     logger.warning("%s declares %d frames and holds %d, which were all read", path, layout.frames, found)
-    header.dataset.NumberOfFrames = found
+    header.put("NumberOfFrames", found)
     return replace(layout, frames=found)
 
 
@@ -208,10 +207,10 @@ def _encapsulated(header: Header, content: Content, layout: Layout, syntax: UID,
         return _bits(rle_bit_planes(header, layout.frames, _frame_bytes(layout)), layout), layout
     repaired = prepare_frames(header, content, layout, syntax, path)
     if repaired is not None:
-        header.dataset.PixelData = repaired
+        header.put("PixelData", repaired)
     if syntax in JPEG_2000 and not layout.signed and has_signed_samples(header, content, layout, path):
         # Taken for unsigned, as this header has it, negative values would turn into the largest ones.
-        header.dataset.PixelRepresentation = 1
+        header.put("PixelRepresentation", 1)
         layout = replace(layout, signed=True)
     if syntax in SEQUENTIAL_JPEG and layout.samples == 3:
         _put_colours_right(header, split_frames(header, content, layout.frames, path), path)
@@ -230,7 +229,7 @@ def _put_colours_right(header: Header, frames: Sequence[bytes], path: Path) -> N
         return
     (colours,) = found
     logger.warning("%s declares its colours as %s, and its frames are certain to hold %s", path, declared, colours)
-    header.dataset.PhotometricInterpretation = colours
+    header.put("PhotometricInterpretation", colours)
 
 
 def _decoded(header: Header, layout: Layout, syntax: UID) -> tuple[Array, Layout]:

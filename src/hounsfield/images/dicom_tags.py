@@ -221,16 +221,18 @@ PRIVATE: dict[str, Private] = {
 
 
 @cache
-def private_places(keyword: str) -> list[tuple[BaseTag, BaseTag]]:
+def private_places(keyword: str) -> list[tuple[int, int]]:
     """(creator, element) of a private element in each of the blocks that writers use."""
     private = PRIVATE[keyword]
-    return [(Tag(private.group, block), Tag(private.group, block << 8 | private.element)) for block in BLOCKS]
+    group = private.group << 16
+    return [(group | block, group | block << 8 | private.element) for block in BLOCKS]
 
 
-TAGS: dict[str, BaseTag] = {keyword: Tag(keyword) for keyword in (*KEYWORDS, *INNER_KEYWORDS)}
-SPECIFIC_TAGS = list(
+# Plain integers: pydicom's tags compare themselves in Python, a hundred times a file.
+TAGS: dict[str, int] = {keyword: int(Tag(keyword)) for keyword in (*KEYWORDS, *INNER_KEYWORDS)}
+SPECIFIC_TAGS: list[BaseTag | int] = list(
     dict.fromkeys(
-        [Tag(keyword) for keyword in KEYWORDS]
+        [TAGS[keyword] for keyword in KEYWORDS]
         + [tag for keyword in PRIVATE for places in private_places(keyword) for tag in places]
     )
 )
@@ -241,5 +243,5 @@ def described(keyword: str) -> str:
     if keyword in PRIVATE:
         private = PRIVATE[keyword]
         return f"{keyword} ({private.group:04X},xx{private.element:02X})"
-    tag = TAGS[keyword]
+    tag = BaseTag(TAGS[keyword])
     return f"{keyword_for_tag(tag)} ({tag.group:04X},{tag.element:04X})"

@@ -61,15 +61,15 @@ def real_values(
         low, high = float(table.entries.min()), float(table.entries.max())
         return (np.float32(low + high) - values if inverted else values), (low, high), None
     slopes, intercepts = _rescaling(header, frames)
-    ends = [float(slopes[0] * end + intercepts[0]) for end in layout.stored_range]
+    ends = [slopes[0] * end + intercepts[0] for end in layout.stored_range]
     # Mirrored before the rescaling, which is linear: no digit is lost on the way.
     values = _rescaled(_mirrored(stored, layout) if inverted else stored, slopes, intercepts)
-    is_one = values is not stored and not np.ptp(slopes) and not np.ptp(intercepts)
-    rescale = (float(slopes[0]), float(intercepts[0])) if is_one and stored.dtype.kind in "iu" else None
+    is_one = values is not stored and len(set(slopes)) == len(set(intercepts)) == 1
+    rescale = (slopes[0], intercepts[0]) if is_one and stored.dtype.kind in "iu" else None
     return values, (min(ends), max(ends)), rescale
 
 
-def _rescaling(header: Header, chosen: Sequence[int]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _rescaling(header: Header, chosen: Sequence[int]) -> tuple[list[float], list[float]]:
     """Slope and intercept of each chosen frame, from its own group, the shared one or the image; or one for all."""
     frames = header.items("PerFrameFunctionalGroupsSequence")
     shared = header.item("SharedFunctionalGroupsSequence")
@@ -88,19 +88,21 @@ def _rescaling(header: Header, chosen: Sequence[int]) -> tuple[npt.NDArray[np.fl
             "The image declares a rescale slope of 0, which would make every value the same: expected another number. "
             "Export it again from its source."
         )
-    return np.array(slopes), np.array(intercepts)
+    return slopes, intercepts
 
 
-def _rescaled(stored: Array, slopes: npt.NDArray[np.float64], intercepts: npt.NDArray[np.float64]) -> Array:
-    if np.all(slopes == 1) and np.all(intercepts == 0):
+def _rescaled(stored: Array, slopes: list[float], intercepts: list[float]) -> Array:
+    """The values in single precision, computed in double where that makes a difference."""
+    slope, intercept = np.float64(slopes[0]), np.float64(intercepts[0])
+    if len(set(slopes)) > 1 or len(set(intercepts)) > 1:
+        scaled = stored * np.reshape(slopes, (-1, 1, 1, 1)) + np.reshape(intercepts, (-1, 1, 1, 1))
+        return np.asarray(scaled, dtype=np.float32)
+    if (slope, intercept) == (1.0, 0.0):
         return stored
-    if np.ptp(slopes) or np.ptp(intercepts):
-        slope, intercept = slopes.reshape(-1, 1, 1, 1), intercepts.reshape(-1, 1, 1, 1)
+    if stored.dtype.itemsize > 2 or not intercept.is_integer() or slope != 1:
         return np.asarray(stored * slope + intercept, dtype=np.float32)
-    if stored.dtype.itemsize > 2 or not float(intercepts[0]).is_integer() or slopes[0] != 1:
-        return np.asarray(stored * slopes[0] + intercepts[0], dtype=np.float32)
     # Exact in single precision, and four times as fast as by way of doubles.
-    return np.add(stored, np.float32(intercepts[0]), dtype=np.float32)
+    return np.add(stored, np.float32(intercept), dtype=np.float32)
 
 
 def _mirrored(stored: Array, layout: Layout) -> Array:

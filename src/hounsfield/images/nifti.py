@@ -49,6 +49,8 @@ DATATYPES = {
 # The low three bits of xyzt_units -> millimetres.
 MILLIMETRES = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 
+# Bytes of the headers, and of the flags behind them that tell of extensions.
+NIFTI_1, NIFTI_2, FLAGS = 348, 540, 4
 _VECTOR_INTENTS = {1006: "displacement field", 1007: "vector field"}
 # Between the header and the voxels stand extensions, which are small; skipping through a compressed file takes time.
 _FARTHEST_VOXELS = 2**28
@@ -90,14 +92,19 @@ def read_nifti(path: Path, max_pixels: int = MAX_PIXELS, volume: int | None = No
             displacement field, or stores a kind of number that is not an image.
     """
     try:
-        with np.errstate(all="ignore"):  # damaged numbers are refused by what they lead to, below
-            header, extended = _read_header(_header_path(path))
+        # Damaged numbers are refused by what they lead to.
+        with np.errstate(all="ignore"), open_file(_header_path(path)) as file:
+            start = _Start(Stream(file), path)
+            header = start.header
             layout = _layout(header, path, max_pixels)
             chosen = chosen_volume(alike(layout.shape, layout.frames), volume, path)
-            raw = _read_frame(_data_path(path, header), layout, chosen)
-            affine = _affine(header, len(layout.shape), path)
-            image = _image(raw, layout, header, affine)
-            labels = _labels(path, header, layout) if extended and layout.dtype.kind in "iu" else ()
+            labels = start.labels(layout)
+            if start.holds_voxels:
+                raw = _read_frame(start.stream, start.taken, layout, chosen)
+            else:
+                with open_file(_data_path(path)) as voxels:
+                    raw = _read_frame(Stream(voxels), b"", layout, chosen)
+            image = _image(raw, layout, header, _affine(header, len(layout.shape), path))
             return image.replace(metadata=replace(image.metadata, labels=labels)) if labels else image
     except (OSError, EOFError, zlib.error, ValueError, ArithmeticError, HeaderDataError, struct.error) as error:
         raise ImageError(
@@ -109,32 +116,51 @@ def _refuse(path: Path, found: str, remedy: str) -> NoReturn:
     raise ImageError(f"'{path}' {found}. {remedy}")
 
 
-def _read_header(path: Path) -> tuple[Any, bool]:
-    """The header, and whether it says that extensions follow it."""
-    with open_file(path) as file:
-        start = Stream(file).take(544)
-    sizes = {struct.unpack(order + "i", start[:4])[0] for order in "<>"} if len(start) >= 4 else set()
-    kind = nibabel.Nifti2Header if 540 in sizes else nibabel.Nifti1Header
-    length = 540 if 540 in sizes else 348
-    magic = bytes(start[4:8] if 540 in sizes else start[344:348])
-    if not sizes & {348, 540} or len(start) < length or magic[:3] not in {b"n+1", b"ni1", b"n+2", b"ni2"}:
-        _refuse(
-            path,
-            "is not NIfTI: its first bytes are no NIfTI-1 or NIfTI-2 header",
-            "Expected the size 348 or 540 and the magic 'n+1', 'ni1', 'n+2' or 'ni2'; an ANALYZE 7.5 file has no "
-            "orientation and must be converted to NIfTI first.",
-        )
-    return kind(bytes(start[:length]), check=False), len(start) > length and start[length] > 0
+class _Start:
+    """What a file begins with: the header, and what it says of all that follows.
 
+    Args:
+        stream: at its beginning; left wherever the reading ended.
+        path: as the user gave it.
 
-def _labels(path: Path, header: Any, layout: _Layout) -> Labels:
-    """The names of values in the extensions between header and voxels, where there are any."""
-    length = int(header["sizeof_hdr"]) + 4
-    if not length < layout.offset <= length + MAX_BYTES:
-        return ()
-    with open_file(_header_path(path)) as file:
-        content = bytes(Stream(file).take(layout.offset))
-    return labels_of_extensions(content[length:], header.endianness)
+    Attributes:
+        header: decoded.
+        taken: the bytes that were taken from the stream.
+    """
+
+    def __init__(self, stream: Stream, path: Path) -> None:
+        self.stream = stream
+        # A compressed file is read once: what comes behind the header of NIfTI-1 would be voxels.
+        start = bytes(stream.take(NIFTI_1 + FLAGS))
+        sizes = {struct.unpack(order + "i", start[:4])[0] for order in "<>"} if len(start) >= 4 else set()
+        self.length = NIFTI_2 if NIFTI_2 in sizes else NIFTI_1
+        if self.length == NIFTI_2:
+            start += bytes(stream.take(NIFTI_2 - NIFTI_1))
+        magic = start[4:8] if self.length == NIFTI_2 else start[344:348]
+        known = magic[:3] in {b"n+1", b"ni1", b"n+2", b"ni2"}
+        if not sizes & {NIFTI_1, NIFTI_2} or len(start) < self.length or not known:
+            _refuse(
+                path,
+                "is not NIfTI: its first bytes are no NIfTI-1 or NIfTI-2 header",
+                "Expected the size 348 or 540 and the magic 'n+1', 'ni1', 'n+2' or 'ni2'; an ANALYZE 7.5 file has no "
+                "orientation and must be converted to NIfTI first.",
+            )
+        kind = nibabel.Nifti2Header if self.length == NIFTI_2 else nibabel.Nifti1Header
+        self.taken, self.header = start, kind(start[: self.length], check=False)
+
+    @property
+    def holds_voxels(self) -> bool:
+        """Whether the voxels follow, rather than stand in the other file of a pair."""
+        return bytes(self.header["magic"])[:2] == b"n+"
+
+    def labels(self, layout: _Layout) -> Labels:
+        """The names of values in the extensions between header and voxels, where there are any."""
+        first = self.length + FLAGS
+        has_extensions = len(self.taken) > self.length and self.taken[self.length] > 0
+        if not has_extensions or layout.dtype.kind not in "iu" or not first <= layout.offset <= first + MAX_BYTES:
+            return ()
+        self.taken += bytes(self.stream.take(layout.offset - len(self.taken)))
+        return labels_of_extensions(self.taken[first:], self.header.endianness)
 
 
 def _header_path(path: Path) -> Path:
@@ -144,10 +170,8 @@ def _header_path(path: Path) -> Path:
     return _either(path, _pair_name(path)[0] + ".hdr")
 
 
-def _data_path(path: Path, header: Any) -> Path:
-    """The file with the voxels: the header's own, or the ``.img`` beside it."""
-    if bytes(header["magic"])[:2] == b"n+":
-        return _header_path(path)
+def _data_path(path: Path) -> Path:
+    """The file of a pair with the voxels: the one that is given, or the ``.img`` beside it."""
     stem, kind = _pair_name(path)
     return path if kind == ".img" else _either(path, stem + ".img")
 
@@ -207,19 +231,19 @@ def _layout(header: Any, path: Path, max_pixels: int) -> _Layout:
     return _Layout(tuple(sizes[:3][::-1]), frames, np.dtype(header.endianness + name), channels, start)
 
 
-def _read_frame(path: Path, layout: _Layout, frame: int) -> bytes | bytearray:
-    before = layout.offset + frame * layout.bytes_a_frame
-    with open_file(path) as file:
-        stream = Stream(file)
-        if before + layout.bytes_a_frame > stream.capacity:
-            needed = before + layout.bytes_a_frame
-            raise EOFError(f"the header declares {needed:,} bytes, more than a file of its size can hold")
-        stream.skip(before)
-        raw = stream.take(layout.bytes_a_frame)
-        if len(raw) < layout.bytes_a_frame:
-            raise EOFError(f"{layout.bytes_a_frame:,} bytes of voxels are declared and {len(raw):,} are there")
-        if frame == layout.frames - 1:
-            stream.verify()
+def _read_frame(stream: Stream, taken: bytes, layout: _Layout, frame: int) -> bytes | bytearray:
+    """The voxels of one volume from a stream, of which so many bytes were taken."""
+    size = layout.bytes_a_frame
+    before = layout.offset + frame * size
+    if before + size > stream.capacity:
+        raise EOFError(f"the header declares {before + size:,} bytes, more than a file of its size can hold")
+    stream.skip(max(0, before - len(taken)))
+    ahead = taken[before : before + size]
+    raw = ahead + stream.take(size - len(ahead)) if ahead else stream.take(size)
+    if len(raw) < size:
+        raise EOFError(f"{size:,} bytes of voxels are declared and {len(raw):,} are there")
+    if frame == layout.frames - 1:
+        stream.verify()
     return raw
 
 
@@ -265,8 +289,8 @@ def _affine(header: Any, rank: int, path: Path) -> Affine | None:
     if max(codes) <= 0:
         return None
     unit = MILLIMETRES.get(int(header["xyzt_units"]) & 7, 1.0)
-    for ras in ([header.get_sform()] if codes[0] > 0 else []) + ([_qform(header)] if codes[1] > 0 else []):
-        affine = affine_from_ras(np.diag([unit, unit, unit, 1.0]) @ ras)
+    for read in [read for code, read in zip(codes, (_sform, _qform), strict=True) if code > 0]:
+        affine = affine_from_ras(np.diag([unit, unit, unit, 1.0]) @ read(header))
         affine = _with_normal(affine) if rank == 2 else affine
         if is_usable(affine):
             return affine
@@ -276,6 +300,10 @@ def _affine(header: Any, rank: int, path: Path) -> Affine | None:
         "singular or not finite",
         "Expected an invertible matrix; correct the header, or set both codes to 0 to read it without a position.",
     )
+
+
+def _sform(header: Any) -> Affine:
+    return np.asarray(header.get_sform(), dtype=np.float64)
 
 
 def _qform(header: Any) -> Affine:
