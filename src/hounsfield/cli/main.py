@@ -41,6 +41,7 @@ COMMANDS: dict[str, Place] = {
     "robustness": Place("hounsfield.cli.robustness", "Test a run on images that get worse."),
     "forecast": Place("hounsfield.cli.forecast", "Estimate what more patients would bring."),
     "ablate": Place("hounsfield.cli.ablate", "Measure each remedy against overfitting."),
+    "assay": Place("hounsfield.cli.assay", "Count and type particles of preparations."),
     "recalibrate": Place("hounsfield.cli.recalibrate", "Fit probabilities to another hospital."),
     "predict": Place("hounsfield.cli.predict", "Predict images, folders or arrays."),
     "features": Place("hounsfield.cli.features", "Write the feature vectors of images."),

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from hounsfield.errors import CohortError, ResourceError, UsageError
-from hounsfield.phantoms import chest, ct, micrograph, organs
+from hounsfield.phantoms import chest, ct, micrograph, organs, vaccine
 from hounsfield.phantoms.patients import Bias, WeakGroup
 from hounsfield.progress import Progress, silent
 
@@ -48,6 +48,14 @@ PHANTOMS: dict[str, Phantom] = {
         False,
         micrograph.write_specimen,
         micrograph.write_coco,
+    ),
+    "vaccine": Phantom(
+        "electron micrographs of full, empty and damaged capsids in dilution series",
+        16,
+        vaccine.ATTRIBUTES,
+        False,
+        vaccine.write_preparation,
+        vaccine.write_truth,
     ),
 }
 

@@ -7,8 +7,8 @@ of which enough is in the field is boxed; debris never is.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -27,7 +27,7 @@ from hounsfield.phantoms.microscope import (
     stain_around,
     wave_intensity,
 )
-from hounsfield.phantoms.particles import KINDS, OUTLINE, Particle, draw_debris, draw_particle
+from hounsfield.phantoms.particles import KINDS, OUTLINE, Kind, Particle, draw_debris, draw_particle
 from hounsfield.phantoms.patients import Bias
 
 NAME = "phantom:micrograph"
@@ -46,7 +46,10 @@ _BLANK = 0.08  # of the specimens have no particle
 
 @dataclass(frozen=True)
 class Specimen:
-    """One preparation: how many particles of each kind a field has on average, and how it was stained."""
+    """One preparation: how many particles of each kind a field has on average, and how it was stained.
+
+    ``kinds`` are those that are boxed; where damaged capsids are one of them, none lies among the debris.
+    """
 
     identifier: str
     microscope: Microscope
@@ -55,6 +58,7 @@ class Specimen:
     depth: float
     pool: float
     debris: float
+    kinds: Mapping[str, Kind] = field(default_factory=lambda: KINDS)
 
 
 def draw_specimen(seed: int, index: int) -> tuple[Specimen, np.random.Generator]:
@@ -95,13 +99,20 @@ def write_specimen(folder: Path, index: int, *, seed: int, bias: Bias) -> list[d
             "patient": specimen.identifier,
             "microscope": specimen.microscope.model,
         }
-        picture, found = render(specimen, bias.strength(known), draws)
-        write_image(Image(picture[..., None]), folder / str(known["image"]))
-        if not found:
-            rows.append({"label": "", **known, **dict.fromkeys(COLUMNS)})
-        for label, region in found:
-            (box,) = region_boxes(region).tolist()
-            rows.append({"label": label, **known, **dict(zip(COLUMNS, box, strict=True)), "_runs": _runs(region)})
+        rows += write_field(folder, known, specimen, bias.strength(known), draws)
+    return rows
+
+
+def write_field(
+    folder: Path, known: dict[str, object], specimen: Specimen, strength: float, rng: np.random.Generator
+) -> list[dict[str, object]]:
+    """Write one field as ``known["image"]`` below ``folder`` and return its rows: one a box, or one without a box."""
+    picture, found = render(specimen, strength, rng)
+    write_image(Image(picture[..., None]), folder / str(known["image"]))
+    rows: list[dict[str, object]] = [] if found else [{"label": "", **known, **dict.fromkeys(COLUMNS)}]
+    for label, region in found:
+        (box,) = region_boxes(region).tolist()
+        rows.append({"label": label, **known, **dict(zip(COLUMNS, box, strict=True)), "_runs": _runs(region)})
     return rows
 
 
@@ -124,7 +135,8 @@ def render(specimen: Specimen, strength: float, rng: np.random.Generator) -> tup
         if found is not None:
             outlines.append((label, found))
     for _ in range(rng.poisson(specimen.debris)):
-        _add(protein, draw_debris(scope.pixel, rng), rng.uniform(0, side, 2), 1.0)
+        debris = draw_debris(scope.pixel, rng, capsids=specimen.kinds is KINDS)
+        _add(protein, debris, rng.uniform(0, side, 2), 1.0)
     specks = cv2.GaussianBlur((rng.random((side, side)) < 0.004).astype(np.float64), (0, 0), 2.5 / scope.pixel)
     protein += 60 * specks * rng.uniform(0.3, 1.0)
     depth = specimen.depth * (1 + _clouds(side, 70, 0.09, rng) + _clouds(side, 14, 0.03, rng))
@@ -132,8 +144,8 @@ def render(specimen: Specimen, strength: float, rng: np.random.Generator) -> tup
     film = rng.normal(0, 0.07, (side, side))
     defocus = float(rng.uniform(700, 2600))
     intensity = wave_intensity(protein, stain, film, scope, defocus)
-    field = intensity[MARGIN:-MARGIN, MARGIN:-MARGIN]
-    counts = expose(field, scope, float(np.exp(rng.normal(0, 0.25))), rng)
+    seen = intensity[MARGIN:-MARGIN, MARGIN:-MARGIN]
+    counts = expose(seen, scope, float(np.exp(rng.normal(0, 0.25))), rng)
     return develop(counts, scope), outlines
 
 
@@ -144,7 +156,7 @@ def _arranged(specimen: Specimen, rng: np.random.Generator) -> list[tuple[str, t
     heaps = rng.uniform(MARGIN, side - MARGIN, (int(rng.integers(1, 4)), 2))
     share = (side / SIZE) ** 2
     placed: list[tuple[str, tuple[float, float], Particle]] = []
-    for label, kind in KINDS.items():
+    for label, kind in specimen.kinds.items():
         for _ in range(rng.poisson(specimen.numbers[label] * share)):
             shift = (float(rng.uniform(-0.5, 0.5)), float(rng.uniform(-0.5, 0.5)))
             particle = draw_particle(kind, scope.pixel, shift, rng)

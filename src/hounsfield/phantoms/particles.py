@@ -66,8 +66,49 @@ def _solid(y: Array, x: Array, normals: Array, radius: float) -> Array:
 
 def icosahedral(y: Array, x: Array, radius: float, rng: np.random.Generator) -> Array:
     """A faceted capsid of 8 nm protein around its genome; one in seven is empty."""
-    normals = Rotation.random(rng=rng).apply(FACES)
-    core = 0.15 if rng.random() < 1 / 7 else rng.uniform(0.75, 0.95)
+    normals = _turned_faces(rng)
+    return _capsid(y, x, radius, normals, 0.15 if rng.random() < 1 / 7 else rng.uniform(0.75, 0.95))
+
+
+def full(y: Array, x: Array, radius: float, rng: np.random.Generator) -> Array:
+    """A capsid with its genome."""
+    return _capsid(y, x, radius, _turned_faces(rng), rng.uniform(0.75, 0.95))
+
+
+def empty(y: Array, x: Array, radius: float, rng: np.random.Generator) -> Array:
+    """A whole capsid with hardly anything in it."""
+    return _capsid(y, x, radius, _turned_faces(rng), rng.uniform(0.02, 0.2))
+
+
+def damaged(y: Array, x: Array, radius: float, rng: np.random.Generator) -> Array:
+    """A capsid, full or empty, of which a part has broken off."""
+    turn = rng.uniform(0, 2 * np.pi)
+    kept = np.cos(turn) * x + np.sin(turn) * y > radius * rng.uniform(-0.35, 0.2)
+    whole = full if rng.random() < 0.5 else empty
+    return np.asarray(whole(y, x, radius, rng) * kept)
+
+
+def aggregate(y: Array, x: Array, radius: float, rng: np.random.Generator) -> Array:
+    """Four to seven capsids that stick together, each touching one before it; ``radius`` is that of their heap."""
+    size, thickness = radius * 0.45, np.zeros_like(y)
+    middles = [np.zeros(2)]
+    for _ in range(int(rng.integers(3, 7))):
+        turn = rng.uniform(0, 2 * np.pi)
+        beside = middles[int(rng.integers(len(middles)))] + 1.25 * size * np.array([np.sin(turn), np.cos(turn)])
+        # The heap stays within its radius.
+        middles.append(beside * min(1.0, (radius - size) / max(float(np.hypot(*beside)), 1e-9)))
+    for middle in middles:
+        whole = full if rng.random() < 0.5 else empty
+        thickness = np.maximum(thickness, whole(y - middle[0], x - middle[1], size, rng))
+    return thickness
+
+
+def _turned_faces(rng: np.random.Generator) -> Array:
+    return np.asarray(Rotation.random(rng=rng).apply(FACES))
+
+
+def _capsid(y: Array, x: Array, radius: float, normals: Array, core: float) -> Array:
+    """A shell of 8 nm protein; ``core`` is how much of the room within is filled."""
     inside = radius * 0.795  # of the faces, which lie nearer than the corners
     return _solid(y, x, normals, inside) - (1 - core) * _solid(y, x, normals, inside - 8)
 
@@ -129,6 +170,13 @@ KINDS = {
     "rod": Kind(rod, (65, 125), 4.0),
     "spherical": Kind(spherical, (13, 17), 14.0),
 }
+# What a preparation of one virus holds; the numbers are those of a specimen.
+CAPSIDS = {
+    "aggregate": Kind(aggregate, (84, 96), 1.0),
+    "damaged": Kind(damaged, (38, 44), 1.0),
+    "empty": Kind(empty, (38, 44), 1.0),
+    "full": Kind(full, (38, 44), 1.0),
+}
 
 
 def draw_particle(kind: Kind, pixel: float, shift: tuple[float, float], rng: np.random.Generator) -> Particle:
@@ -145,11 +193,11 @@ def draw_particle(kind: Kind, pixel: float, shift: tuple[float, float], rng: np.
     return Particle(kind.draw(y, x, radius, rng), radius)
 
 
-def draw_debris(pixel: float, rng: np.random.Generator) -> Particle:
-    """Something that is no particle: a clot of protein, a torn membrane, or a broken piece of capsid."""
+def draw_debris(pixel: float, rng: np.random.Generator, *, capsids: bool = True) -> Particle:
+    """Something that is no particle: a clot of protein, a torn membrane, or, with ``capsids``, a broken one."""
     radius = float(rng.uniform(10, 55))
     y, x = grid(radius * 1.2, pixel, (0.0, 0.0))
-    what = rng.random()
+    what = rng.random() * (1.0 if capsids else 0.8)
     if what < 0.5:
         return Particle(_clot(y, x, radius, rng), radius)
     if what < 0.8:
