@@ -36,6 +36,7 @@ WORKS: dict[str, list[tuple[str, str]]] = {
     "preprocess": [],
     "convert": [],
     "data": [],
+    "assay": [],
 }
 REFUSES: dict[str, list[tuple[str, str]]] = {
     "robustness": [("robustness run", "`hounsfield robustness` is for classifiers; run is a detector.")],
@@ -57,7 +58,7 @@ REFUSES: dict[str, list[tuple[str, str]]] = {
     ],
 }
 # Commands that take no run, and those whose work on detection data has tests of its own.
-ELSEWHERE = {"demo", "train", "preprocess", "convert", "data", "serve", "audit"}
+ELSEWHERE = {"demo", "train", "preprocess", "convert", "data", "serve", "audit", "assay"}
 
 
 @pytest.fixture(scope="module")
