@@ -252,7 +252,7 @@ def test_codes_of_the_run(tmp_path):
     assert read_codes(bundle) == {}
     about = tmp_path / "run" / "about.yaml"
     about.write_text(
-        "purpose: anything\ncodes:\n  opacity: {value: '233604007', scheme: SCT, meaning: Pneumonia}\n",
+        "intended_use: anything\ncodes:\n  opacity: {value: '233604007', scheme: SCT, meaning: Pneumonia}\n",
         encoding="utf-8",
     )
     codes = read_codes(bundle)

@@ -29,12 +29,12 @@ from hounsfield.reports.figures import COLOURS, dress, new_figure
 from hounsfield.reports.run_report import Report, write_report
 from hounsfield.reports.sections.answers import Facts, answer
 from hounsfield.reports.sections.certainty import calibration_section
-from hounsfield.reports.sections.data import attributes
+from hounsfield.reports.sections.data import attributes, data_section
 from hounsfield.reports.sections.groups import robustness_section, subgroup_section
-from hounsfield.reports.sections.guidelines import CLAIM, TRIPOD_AI
+from hounsfield.reports.sections.guidelines import CLAIM, GUIDELINES, PROBAST_AI, STARD_AI, TRIPOD_AI
 from hounsfield.reports.sections.operating import operating_section
 from hounsfield.reports.sections.privacy import Scrubber
-from hounsfield.reports.sections.summary import limitations
+from hounsfield.reports.sections.summary import limitations, where_not
 from hounsfield.reports.svg import svg_of
 from hounsfield.reports.table import PAGES
 from hounsfield.runs import LabelRun, RunRecord, read_run
@@ -201,7 +201,8 @@ def test_every_drawing_has_its_table(written: Report) -> None:
 
 
 def test_nobody_and_no_file_is_named(written: Report, page: Page) -> None:
-    for text in (written.page.read_text(encoding="utf-8"), written.card.read_text(encoding="utf-8")):
+    for path in (written.page, written.card, written.lists, written.facts):
+        text = path.read_text(encoding="utf-8")
         assert not re.search(r"MUSTERMANN|Erika|scan-\d|patient_name", text)
     assert "1 image cannot be read: [withheld] of [withheld]." in page.text
 
@@ -283,13 +284,15 @@ def test_an_image_of_an_unknown_patient_counts_as_a_patient() -> None:
 
 
 def test_checklists_have_every_item_and_say_who_fills_it(written: Report, page: Page) -> None:
-    claim, tripod = written.checklists
+    claim, tripod, stard, probast = written.checklists
+    lists = Page(written.lists.read_text(encoding="utf-8"))
+    assert lists.open == []
     clean = Scrubber.of(read_run(written.page.parent))
     assert [row.number for row in claim.items] == [str(number) for number in range(1, 45)]
-    assert len(tripod.items) == 52
-    for row in (*claim.items, *tripod.items):
+    assert [len(each.items) for each in (tripod, stard, probast)] == [52, 48, 34]
+    for row in (*claim.items, *tripod.items, *stard.items, *probast.items):
         assert row.text
-        assert " ".join(clean(row.text).split()) in page.text
+        assert " ".join(clean(row.text).split()) in lists.text
         assert ("by the author:" in row.text) <= (row.status != "filled")
     filled = sum(row.status == "filled" for row in claim.items)
     assert f"CLAIM 2024: {filled} of 44 filled in" in page.text
@@ -298,6 +301,9 @@ def test_checklists_have_every_item_and_say_who_fills_it(written: Report, page: 
     assert (statuses["30"], statuses["7"], statuses["31"], statuses["33"]) == ("author", "partly", "filled", "author")
     # What only the author knows is never filled in.
     assert "filled" not in {statuses[number] for number in ("1", "2", "5", "13", "21", "26", "35", "36")}
+    known = {row.number for row in tripod.items if row.status == "filled"}
+    # What these ask is known in part, or not at all, by a program.
+    assert known.isdisjoint({"1", "7", "9b", "10", "14", "15", "16", "20a", "20b", "20c", "21"})
     statuses = {row.number: row.status for row in tripod.items}
     for number in ("1", "2", "7", "9b", "10", "14", "15", "16", "20a", "20b", "20c", "21"):
         assert statuses[number] != "filled", number
@@ -482,6 +488,52 @@ def test_the_lists_have_the_items_of_the_published_ones() -> None:
     parts |= {"23": "ab", "27": "abc"}
     expected = [f"{item}{part}" for item in map(str, range(1, 28)) for part in parts.get(item, [""])]
     assert list(TRIPOD_AI) == expected
+    parts = {"15": "abcd", "16": "abc", "17": "ab", "26": "ab", "40": "ab"}
+    assert list(STARD_AI) == [f"{item}{part}" for item in map(str, range(1, 41)) for part in parts.get(item, [""])]
+    questions = {"D": (3, 4, 4, 5), "E": (3, 4, 4, 7)}
+    assert list(PROBAST_AI) == [
+        f"{part}{domain}.{number}"
+        for part, counts in questions.items()
+        for domain, count in enumerate(counts, 1)
+        for number in range(1, count + 1)
+    ]
+
+
+ABOUT = {
+    "intended_use": "Sorting of chest radiographs in the worklist",
+    "users": "Radiologists",
+    "not_for": "Children",
+    "ethics": "Waived by the committee of X",
+    "annotators": "Two radiologists of ten years",
+}
+
+
+def test_what_the_author_says_is_taken_in(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    (run / "about.yaml").write_text("\n".join(f"{name}: {text}" for name, text in ABOUT.items()), encoding="utf-8")
+    report = write_report(run, evidence=False)
+    found = {each.name: {row.number: row for row in each.items} for each in report.checklists}
+    assert list(found) == list(GUIDELINES)
+    # Of the three entries that this item needs, one is missing.
+    background = found["CLAIM 2024"]["3"]
+    assert background.status == "partly"
+    assert "The author: Sorting of chest radiographs in the worklist. Radiologists. To be added" in background.text
+    for name, item in (("TRIPOD+AI", "17"), ("STARD-AI", "6"), ("STARD-AI", "12")):
+        assert found[name][item].status == "filled"
+        assert "by the author:" not in found[name][item].text
+    first = Page(report.page.read_text(encoding="utf-8")).text.split("What does it do?")[0]
+    assert "What is it for? Sorting of chest radiographs in the worklist. Radiologists." in first
+    assert "Not intended: Children." in " ".join(where_not(read_run(run), PAGES["labels"]))
+    card = report.card.read_text(encoding="utf-8")
+    assert "## Intended use\n\nSorting of chest radiographs" in card
+    assert "- Ethics: Waived by the committee of X." in card
+    facts = Page(report.facts.read_text(encoding="utf-8"))
+    assert facts.open == []
+    assert "Not to be used Children." in facts.text
+    metrics = json.loads((run / "metrics.json").read_text())["test"]
+    assert (
+        f"AUC {metrics['auc']['value']:.3f} ({metrics['auc']['low']:.3f} to {metrics['auc']['high']:.3f})" in facts.text
+    )
 
 
 def test_identifiers_are_withheld_and_words_stay() -> None:
@@ -498,6 +550,28 @@ def test_attributes_leave_out_what_could_point_at_a_person() -> None:
         "label": ["a"] * 20,
     }
     assert attributes(pd.DataFrame(values)) == ["sex", "age"]
+
+
+def test_patients_are_described_once_each_and_labels_by_group(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    table = pd.read_parquet(run / "cohort.parquet")
+    # Of a patient's two images, one attribute is always the same and one is not.
+    table["sex"] = np.resize(np.repeat(["F", "M", "M"], 2), COUNT)
+    table["view"] = ["frontal", "lateral"] * (COUNT // 2)
+    table.to_parquet(run / "cohort.parquet")
+    record = read_run(run)
+    shares, described = (
+        block for block in data_section(record, PAGES["labels"]).blocks if block_title(block)[:5] in {"Patie", "Label"}
+    )
+    rows = {row[0]: row[1:] for row in described.rows}
+    sexes = record.rows("test").drop_duplicates("patient")["sex"].value_counts()
+    assert rows["sex: F"][-1].startswith(f"{sexes.get('F', 0)} (")
+    assert rows["view: frontal (images)"] == ("15 (50 %)",) * 3
+    parts = {row[0]: row[1:] for row in shares.rows}
+    women = table[table["sex"] == "F"]
+    share = (women["label"] == "opacity").mean()
+    assert parts["sex: F"][0] == str(len(women))
+    assert parts["sex: F"][-1] == f"{100 * share:.0f} %"
 
 
 def test_a_figure_becomes_part_of_a_page() -> None:

@@ -88,9 +88,14 @@ def _predictions(path: Path) -> Predictions:
     from hounsfield.bundle import Bundle
     from hounsfield.cli.options import require_family
     from hounsfield.runs import read_run
+    from hounsfield.runs.test_use import record_test_use, refuse_sealed
 
     require_family("compare", path, Bundle.load(path).family, FAMILIES)
-    return cast("LabelRun", read_run(path)).shown
+    refuse_sealed(path)
+    run = cast("LabelRun", read_run(path))
+    if run.split == "test":
+        record_test_use(path, "compare")
+    return run.shown
 
 
 def _study(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from hounsfield.cohorts.request import DataRequest
     from hounsfield.evaluation.classification import Estimate
     from hounsfield.images import Image
+    from hounsfield.testing import Tested
     from hounsfield.testing.base import Assessed, Audit
 
 
@@ -92,6 +93,13 @@ def command(
             "at .05, without pairs."
         ),
     ] = None,
+    open_seal: Annotated[
+        bool,
+        typer.Option(
+            "--open-seal",
+            help="Open the test images of a run that was trained with --seal, once; the run keeps date and figures.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Measure a run on its test split or on other data, or evaluate a table of predictions or of findings with boxes.
@@ -105,11 +113,15 @@ def command(
     if attributes is not None:
         given["attributes"] = tuple(filter(None, (name.strip() for name in attributes.split(","))))
     of_runs, of_tables = {"interventions": interventions or None}, {"task": task, "truth": truth}
+    if open_seal:
+        changed = {name: value for name, value in given.items() if name != "attributes"} | {"DATA": request}
+        changed["confidence"] = confidence if confidence != CONFIDENCE else None
+        _refuse_changes(target, changed)
     if target.is_dir():
         _refuse(target, "a run", "tables", of_tables)
-        found = _test_run(target, request, given | of_runs, common)
+        found = _test_run(target, request, given | of_runs, common, opens=open_seal)
     else:
-        _refuse(target, "a table", "runs", {"DATA": request, **of_runs})
+        _refuse(target, "a table", "runs", {"DATA": request, "open_seal": open_seal or None, **of_runs})
         found = _test_table(target, given | of_tables, common)
     for note in found.assessment.notes:
         say(note)
@@ -149,11 +161,24 @@ def _refuse(target: Path, kind: str, others: str, given: Mapping[str, Any]) -> N
         raise UsageError(f"{' and '.join(wrong)} {verb} for {others}; {target} is {kind}. Remove {them}.")
 
 
-def _test_run(run: Path, data: DataRequest | None, given: Mapping[str, Any], common: dict[str, Any]) -> Found:
+def _refuse_changes(target: Path, changed: Mapping[str, Any]) -> None:
+    """A seal is opened for the test as it was planned, not for another."""
+    wrong = [name if name.isupper() else flag(name) for name, value in changed.items() if value is not None]
+    if wrong:
+        raise UsageError(
+            f"--open-seal tests {target} as its training would have done it, without {' and '.join(wrong)}. Remove "
+            f"{plural(wrong)[1]}; when the seal is open, further tests take any option."
+        )
+
+
+def _test_run(
+    run: Path, data: DataRequest | None, given: Mapping[str, Any], common: dict[str, Any], *, opens: bool
+) -> Found:
     from hounsfield.bundle import Bundle
     from hounsfield.tasks import MODEL_NAMES
     from hounsfield.testing import TESTS, evaluate_run
     from hounsfield.testing.base import COMMON_OPTIONS, TestSource
+    from hounsfield.testing.seal import open_test
 
     family = Bundle.load(run).family
     takes = {each: COMMON_OPTIONS | test.OPTIONS | test.AUDIT_OPTIONS for each, test in TESTS.items()}
@@ -161,10 +186,27 @@ def _test_run(run: Path, data: DataRequest | None, given: Mapping[str, Any], com
     audited = {name: options.pop(name) for name in TESTS[family].AUDIT_OPTIONS & options.keys()}
     announce_engine("auto")
     with progress_bars() as progress:
-        tested = evaluate_run(run, data, progress=progress, **options, **common)
+        if opens:
+            tested = open_test(run, progress=progress)
+            _keep_figures(tested, run)
+        else:
+            tested = evaluate_run(run, data, progress=progress, **options, **common)
         source = TestSource(run, data, options.get("threshold"), progress)
         audit = _audit(tested.assessment, common, audited, source)
     return Found(tested.assessment, audit, tested.read)
+
+
+def _keep_figures(tested: Tested, run: Path) -> None:
+    """The figures of a test that was sealed, beside those of the training."""
+    from hounsfield.reports.figures import save_figure
+    from hounsfield.reports.table import PAGES
+    from hounsfield.runs.manifest import adding
+
+    drawn = PAGES[tested.bundle.family].figures(tested.assessment, tested.read)
+    paths = {name: run / "figures" / f"{name}_test.png" for name in drawn}
+    with adding(run, list(paths.values())):
+        for name, figure in drawn.items():
+            save_figure(figure, paths[name])
 
 
 def _test_table(path: Path, given: Mapping[str, Any], common: dict[str, Any]) -> Found:

@@ -46,6 +46,7 @@ COMMANDS: dict[str, Place] = {
     "predict": Place("hounsfield.cli.predict", "Predict images, folders or arrays."),
     "features": Place("hounsfield.cli.features", "Write the feature vectors of images."),
     "explain": Place("hounsfield.cli.explain", "Draw heat maps over images."),
+    "about": Place("hounsfield.cli.about", "Write or check about.yaml: what only the author knows."),
     "report": Place("hounsfield.cli.report", "Write a run's report and model card."),
     "export": Place("hounsfield.cli.export", "Write the network for another runtime."),
     "verify": Place("hounsfield.cli.verify", "Check that a run or bundle is whole; sign it."),

@@ -16,7 +16,7 @@ def command(
         bool, typer.Option("--json", help="Print the paths of the files and the answers to the checklists as JSON.")
     ] = False,
 ) -> None:
-    """Write report.html and MODEL_CARD.md into a run: results, cases, limitations, the plan, checklists."""
+    """Write report.html into a run (results, cases, limitations, the plan), checklists, model facts, a model card."""
     from hounsfield.cli.console import out, print_json, progress_bars, say
     from hounsfield.errors import MissingDependency
     from hounsfield.reports.run_report import write_report
@@ -33,9 +33,11 @@ def command(
     with progress_bars() as progress:
         report = write_report(run, evidence=evidence, progress=progress)
     if as_json:
-        filled = {found.title.partition(":")[0]: [vars(row) for row in found.items] for found in report.checklists}
-        print_json({"page": str(report.page), "card": str(report.card), "checklists": filled})
+        filled = {found.name: [vars(row) for row in found.items] for found in report.checklists}
+        paths = {"page": report.page, "lists": report.lists, "facts": report.facts, "card": report.card}
+        print_json({name: str(path) for name, path in paths.items()} | {"checklists": filled})
         return
-    out.print(f"Report:     {report.page}\nModel card: {report.card}")
+    out.print(f"Report:      {report.page}\nChecklists:  {report.lists}")
+    out.print(f"Model facts: {report.facts}\nModel card:  {report.card}")
     for found in report.checklists:
         out.print(found.title)

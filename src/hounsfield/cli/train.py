@@ -67,6 +67,12 @@ def command(
             metavar="NAME[@ALIAS]", help="With --track mlflow:URI, make the bundle a version of this registered model."
         ),
     ] = None,
+    seal: Annotated[
+        bool,
+        typer.Option(
+            "--seal", help="Leave the test images alone, until `hounsfield evaluate RUN --open-seal` opens them once."
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON.")] = False,
 ) -> None:
     """Train a network on DATA; evaluate, bundle and diagnose it."""
@@ -85,7 +91,7 @@ def command(
             "change with --set."
         )
     # A seed of 0 is given too.
-    others = (out, plan, model, change or None, seed, effort, minutes, request, track or None, register)
+    others = (out, plan, model, change or None, seed, effort, minutes, request, track or None, register, seal or None)
     if resume is not None and any(other is not None for other in others):
         raise UsageError(
             "A run that is resumed keeps its data, plan, seed, folder and trackers: give --resume RUN alone."
@@ -112,6 +118,7 @@ def command(
                 network=model,
                 seed=seed,
                 changes=change or (),
+                seal=seal,
                 started=started,
                 track=track or (),
                 register=register,

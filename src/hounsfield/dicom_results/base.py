@@ -16,7 +16,8 @@ from pydicom.sr.codedict import codes
 
 from hounsfield.atomic import replacing
 from hounsfield.bundle import Bundle
-from hounsfield.dicom_results.codes import Code, concept
+from hounsfield.bundle.about import Code
+from hounsfield.dicom_results.codes import concept
 from hounsfield.explanation import Explainer
 from hounsfield.version import __version__
 

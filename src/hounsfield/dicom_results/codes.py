@@ -6,13 +6,10 @@ import re
 import zlib
 from collections.abc import Mapping
 
-import yaml
 from highdicom.sr import CodedConcept
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hounsfield.bundle import Bundle
-from hounsfield.errors import RunError
-from hounsfield.textfiles import MAX_YAML_BYTES, parse_yaml, read_text
+from hounsfield.bundle.about import Code, read_about
 
 # Scheme of concepts that no terminology has: those of private schemes begin with 99 (PS3.16, section 8.2).
 PRIVATE = "99HOUNSFIELD"
@@ -61,54 +58,15 @@ def concept(name: str) -> CodedConcept:
     return CodedConcept(*CONCEPTS[name])
 
 
-class Code(BaseModel):
-    """The code of a label in a terminology.
-
-    Attributes:
-        value: such as "233604007".
-        scheme: such as "SCT" or "RADLEX" (PS3.16, section 8).
-        meaning: in words.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
-
-    value: str = Field(min_length=1, max_length=_LENGTH)
-    scheme: str = Field(min_length=1, max_length=_LENGTH)
-    meaning: str = Field(min_length=1, max_length=64)
-
-
-class _About(BaseModel):
-    """Of ``about.yaml``, what is read here."""
-
-    codes: dict[str, Code] = Field(default_factory=dict)
-
-
 def read_codes(bundle: Bundle) -> dict[str, Code]:
     """Label → code, as the ``about.yaml`` beside the bundle in its run says; empty where there is none.
 
     Raises:
         RunError: the file is damaged, or maps what is no label of the bundle.
     """
-    path = bundle.folder.parent / "about.yaml"
-    if bundle.folder.name != "bundle" or not path.is_file():
+    if bundle.folder.name != "bundle":
         return {}
-    try:
-        found = _About.model_validate(parse_yaml(read_text(path, limit=MAX_YAML_BYTES)) or {}).codes
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise RunError(
-            f"{path} has at '{place}': {first['msg']}. Expected codes: LABEL: {{value, scheme, meaning}}, such as "
-            "pneumonia: {value: '233604007', scheme: SCT, meaning: Pneumonia}."
-        ) from error
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise RunError(f"{path} cannot be read: {error}. Repair the file, or remove it.") from error
-    if unknown := sorted(set(found) - set(bundle.labels)):
-        raise RunError(
-            f"{path} has codes for {', '.join(unknown)}, and the labels of the bundle are {', '.join(bundle.labels)}. "
-            "Correct the labels under codes."
-        )
-    return found
+    return read_about(bundle.folder.parent, bundle.labels).codes
 
 
 def label_concept(label: str, codes: Mapping[str, Code]) -> CodedConcept:

@@ -9,10 +9,10 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 
 from hounsfield.bundle import Bundle
+from hounsfield.bundle.about import Code
 from hounsfield.dicom_results import boxes, labels, masks, values
 from hounsfield.dicom_results.base import Author, Written, write
 from hounsfield.dicom_results.captures import captures
-from hounsfield.dicom_results.codes import Code
 from hounsfield.dicom_results.evidence import maps
 from hounsfield.dicom_results.sources import Source, find_sources
 from hounsfield.errors import ImageError

@@ -38,11 +38,15 @@ class Reply:
 
     Attributes:
         status: filled by the run, partly, or left to the author.
-        text: a template; the words in braces are those of ``answers.words`` and of the family.
+        text: what the run knows, as a template; the words in braces are those of ``answers.words`` and of the family.
+        missing: what the author must add.
+        about: the entries of ``about.yaml`` that add it.
     """
 
     status: Literal["filled", "partly", "author"]
-    text: str
+    text: str = ""
+    missing: str = ""
+    about: tuple[str, ...] = ()
 
 
 # An answer that is always the same sentence, or one that depends on the run and its cases.

@@ -23,7 +23,7 @@ from hounsfield.reports.figures import (
 )
 from hounsfield.reports.sections.certainty import calibration_section, uncertainty_section
 from hounsfield.reports.sections.content import Block, Section, listed, lowered, number, of_hundred
-from hounsfield.reports.sections.data import has_groups, label_counts
+from hounsfield.reports.sections.data import has_groups, label_counts, label_shares
 from hounsfield.reports.sections.evidence import evidence
 from hounsfield.reports.sections.groups import robustness_section, subgroup_section
 from hounsfield.reports.sections.label_answers import ANSWERS, words
@@ -153,8 +153,9 @@ class LabelPage:
             yield f"Decision threshold: {threshold_text(run.bundle.threshold, run.bundle.labels, 4)}"
 
     def truth(self, run: LabelRun) -> Iterator[Block]:
-        """Images by label and split."""
+        """Images by label and split, and by label and group."""
         yield label_counts(run)
+        yield from label_shares(run)
 
     def results(self, run: LabelRun) -> tuple[Section, ...]:
         """Figures, calibration, thresholds, abstention, subgroups and robustness."""

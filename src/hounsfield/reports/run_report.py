@@ -1,19 +1,22 @@
-"""Writes ``report.html`` and ``MODEL_CARD.md`` into a run: one page for a board or a reviewer, and a model card."""
+"""Writes the report of a run for a board or a reviewer, its checklists, the model facts and a model card."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from hounsfield.atomic import write_text
 from hounsfield.errors import require
 from hounsfield.progress import Progress, silent
+from hounsfield.reports.base import Cases, Page
 from hounsfield.reports.sections.answers import Facts
 from hounsfield.reports.sections.cases import show_cases
 from hounsfield.reports.sections.content import Callout, Checklist, Points, Section, number
 from hounsfield.reports.sections.data import data_section, split_section
-from hounsfield.reports.sections.guidelines import CLAIM, TRIPOD_AI, checklist
+from hounsfield.reports.sections.guidelines import GUIDELINES, checklist
 from hounsfield.reports.sections.model_card import model_card
+from hounsfield.reports.sections.model_facts import model_facts
 from hounsfield.reports.sections.privacy import Scrubber
 from hounsfield.reports.sections.resources import environment_section, resources_section
 from hounsfield.reports.sections.summary import limitations, summary_section
@@ -31,23 +34,23 @@ class Report:
 
     Attributes:
         page: the report.
+        lists: the page of the checklists.
+        facts: the model facts, one page for those who use the model.
         card: the model card.
-        sections: what the page holds, in order.
+        sections: what the report holds, in order.
+        checklists: CLAIM, TRIPOD+AI, STARD-AI and PROBAST+AI, answered.
     """
 
     page: Path
+    lists: Path
+    facts: Path
     card: Path
     sections: tuple[Section, ...]
-
-    @property
-    def checklists(self) -> tuple[Checklist, ...]:
-        """CLAIM and TRIPOD+AI, answered."""
-        blocks = [block for section in self.sections for block in section.blocks]
-        return tuple(block for block in blocks if isinstance(block, Checklist))
+    checklists: tuple[Checklist, ...]
 
 
 def write_report(run: Path | str, *, evidence: bool = True, progress: Progress = silent) -> Report:
-    """Write the report and the model card of a finished run, replacing older ones.
+    """Write the report, checklists, model facts and model card of a finished run, replacing older ones.
 
     Neither a patient nor a file is named in them.
 
@@ -63,28 +66,33 @@ def write_report(run: Path | str, *, evidence: bool = True, progress: Progress =
     """
     jinja2 = require("jinja2", "the HTML report of a run")
     record = read_run(Path(run))
-    sections = _sections(record, evidence, progress)
+    page = page_of(record)
+    cases = show_cases(record, page, wanted=evidence, progress=progress)
+    lists = checklists(Facts(record, page, cases))
+    folder = record.folder
+    paths = (folder / "report.html", folder / "checklists.html", folder / "model_facts.html", folder / "MODEL_CARD.md")
+    report = Report(*paths, _sections(record, page, cases, lists), lists)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    page = environment.get_template("report.html").render(
-        title=_title(record),
-        subtitle=f"Report on the run '{record.folder.resolve().name}' of {_date(record)}",
-        tiles=_tiles(record),
-        sections=sections,
-        version=__version__,
-    )
+    common = {"subtitle": f"Run '{folder.resolve().name}' of {_date(record)}", "version": __version__}
+    draw = environment.get_template("report.html").render
+    texts = {
+        report.card: model_card(record, page),
+        report.facts: environment.get_template("model_facts.html").render(
+            title=title(record), parts=model_facts(record, page), **common
+        ),
+        report.lists: draw(title="Reporting checklists", sections=_list_sections(lists), **common),
+        report.page: draw(title=title(record), tiles=_tiles(record), sections=report.sections, **common),
+    }
     clean = Scrubber.of(record)
-    report = Report(record.folder / "report.html", record.folder / "MODEL_CARD.md", sections)
-    with adding(record.folder, [report.card, report.page]):
-        write_text(report.card, clean(model_card(record, page_of(record))))
-        write_text(report.page, clean(page))
+    with adding(folder, list(texts)):
+        for path, text in texts.items():
+            write_text(path, clean(text))
     return report
 
 
-def _sections(run: RunRecord, evidence: bool, progress: Progress) -> tuple[Section, ...]:
-    page = page_of(run)
-    cases = show_cases(run, page, wanted=evidence, progress=progress)
+def _sections(run: RunRecord, page: Page[Any], cases: Cases, lists: tuple[Checklist, ...]) -> tuple[Section, ...]:
     return (
         summary_section(run, page),
         data_section(run, page),
@@ -95,22 +103,33 @@ def _sections(run: RunRecord, evidence: bool, progress: Progress) -> tuple[Secti
         Section("limitations", "Limitations", (Points(tuple(limitations(run, page))),)),
         resources_section(run),
         environment_section(run),
-        _checklists(Facts(run, page, cases)),
+        Section("checklists", "Checklists", (_counts(lists),)),
     )
 
 
-def _checklists(facts: Facts) -> Section:
+def checklists(facts: Facts) -> tuple[Checklist, ...]:
+    """Every guideline, answered."""
+    return tuple(checklist(name, items, facts) for name, items in GUIDELINES.items())
+
+
+def _counts(lists: tuple[Checklist, ...]) -> Points:
+    stands = "Item by item in checklists.html beside this page; hounsfield about RUN asks the author for the rest."
+    return Points((*(found.title for found in lists), stands))
+
+
+def _list_sections(lists: tuple[Checklist, ...]) -> tuple[Section, ...]:
     caution = Callout(
         "note",
         "What a program can fill in",
-        "Items are named in short words of our own; the published lists are authoritative. What is filled in here was "
-        "read from the run, and the author must check it like everything else.",
+        "Items are named in short words of our own; the published lists are authoritative. What is filled in was read "
+        "from the run, or stands in about.yaml as the author's word (The author: …), and must be checked like "
+        "everything else. PROBAST+AI is a tool for readers: its questions have what the run knows, not a judgment.",
     )
-    lists = (checklist("CLAIM 2024", CLAIM, facts), checklist("TRIPOD+AI", TRIPOD_AI, facts))
-    return Section("checklists", "Checklists", (caution, *lists))
+    first, *rest = [Section(f"list-{number}", found.name, (found,)) for number, found in enumerate(lists)]
+    return (replace(first, blocks=(caution, *first.blocks)), *rest)
 
 
-def _title(run: RunRecord) -> str:
+def title(run: RunRecord) -> str:
     """The labels, as far as they fit in a heading."""
     labels = [label[:1].upper() + label[1:] for label in run.bundle.labels[:1]] + list(run.bundle.labels[1:4])
     more = len(run.bundle.labels) - len(labels)

@@ -12,8 +12,10 @@ import pandas as pd
 import yaml
 
 from hounsfield.bundle import Bundle
+from hounsfield.bundle.about import About
 from hounsfield.errors import EvaluationError, PlanError, RunError
 from hounsfield.plans import BasePlan
+from hounsfield.runs.test_use import TEST_USED, is_sealed
 
 SPLITS = ("train", "validation", "test")
 Content = TypeVar("Content")
@@ -33,6 +35,7 @@ class RunRecord:
         metrics: split → metric → value, low, high, n.
         bundle: what is deployed.
         additions: what further commands found, by the keys of ``ADDITIONS``.
+        about: what its author says of it.
     """
 
     folder: Path
@@ -44,6 +47,7 @@ class RunRecord:
     metrics: dict[str, dict[str, Any]]
     bundle: Bundle
     additions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    about: About = field(default_factory=About)
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> Self:
@@ -88,6 +92,16 @@ class RunRecord:
     def estimates(self) -> dict[str, Any]:
         """The metrics of the split that is shown."""
         return self.metrics[self.split]
+
+    @property
+    def sealed(self) -> bool:
+        """Whether the training left its test images alone, and nobody has looked at them since."""
+        return is_sealed(self.environment, self.events)
+
+    @property
+    def test_uses(self) -> list[dict[str, Any]]:
+        """When figures were computed on the test images, and by which command."""
+        return [event for event in self.events if event.get("event") == TEST_USED]
 
     @property
     def num_networks(self) -> int:

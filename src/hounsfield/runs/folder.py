@@ -149,9 +149,8 @@ class RunFolder:
 
     def record(self, event: str, **facts: Any) -> None:
         """Append one line to the log."""
-        line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event} | facts, ensure_ascii=False)
         with self.log.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+            file.write(log_line(event, **facts))
 
     def record_data(self, notes: Iterable[str], left_out: Sequence[str]) -> None:
         """Log what was decided about the data, and the images that could not be read and were left out."""
@@ -168,9 +167,15 @@ class RunFolder:
                     content.to_parquet(temporary)
 
     def write_environment(
-        self, data: dict[str, Any], *, backend: str, hardware: Hardware, tracking: dict[str, Any] | None = None
+        self,
+        data: dict[str, Any],
+        *,
+        backend: str,
+        hardware: Hardware,
+        tracking: dict[str, Any] | None = None,
+        sealed: bool = False,
     ) -> None:
-        """Write where the data came from, on what the training runs, and who follows it."""
+        """Write where the data came from, on what the training runs, who follows it, and whether its test is sealed."""
         packages = {
             name: found.version
             for found in distributions()
@@ -188,6 +193,7 @@ class RunFolder:
             "accelerators": hardware.accelerators,
             "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
             "tracking": tracking or {},
+            "sealed": sealed,
         }
         write_json(self.environment, facts)
 
@@ -210,6 +216,12 @@ class RunFolder:
         """Write one row an epoch and member."""
         with replacing(self.history) as temporary:
             pd.DataFrame(records).to_csv(temporary, index=False)
+
+
+def log_line(event: str, **facts: Any) -> str:
+    """A line of the log, with the time."""
+    line = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event} | facts
+    return json.dumps(line, ensure_ascii=False) + "\n"
 
 
 def _begun(path: Path) -> list[str]:

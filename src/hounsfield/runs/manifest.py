@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -41,7 +41,7 @@ UNLISTED = (
 )
 BUNDLE = "bundle/bundle.json"
 # Nothing is read from these; their reader may have edited them.
-PAGES = ("report.html", "MODEL_CARD.md")
+PAGES = ("report.html", "checklists.html", "model_facts.html", "MODEL_CARD.md")
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,24 @@ def adding(folder: Path, paths: Sequence[Path]) -> Iterator[None]:
     with lock.locked(folder, wait=True):
         present = [name for name in names if (folder / name).is_file()]
         _write(folder, read_run_manifest(folder) | digests(folder, present))
+
+
+def amend(folder: Path, path: Path, change: Callable[[str], str]) -> None:
+    """Change a text that a run holds, and its hash in the manifest, while no other process does.
+
+    Args:
+        folder: of the run.
+        path: of the text, which may not be there yet.
+        change: from the old text to the new one.
+    """
+    with lock.locked(folder, wait=True):
+        listed, name = (folder / NAME).is_file(), path.relative_to(folder).as_posix()
+        known = read_run_manifest(folder) if listed else {}
+        if name in known:
+            _write(folder, {each: value for each, value in known.items() if each != name})
+        write_text(path, change(read_text(path) if path.is_file() else ""))
+        if listed:
+            _write(folder, known | digests(folder, [name]))
 
 
 def read_run_manifest(folder: Path) -> dict[str, str]:

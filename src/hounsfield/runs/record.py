@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from hounsfield.bundle import Bundle
+from hounsfield.bundle.about import read_about
 from hounsfield.containers import read_parquet
 from hounsfield.errors import RunError
 from hounsfield.plans import load_plan
@@ -65,6 +66,7 @@ def read_run(folder: Path) -> RunRecord:
             "events": events,
             "metrics": read_file(folder / "metrics.json", _read_metrics),
             "bundle": bundle,
+            "about": read_about(folder, bundle.labels),
             "additions": {name: found for name in ADDITIONS if (found := _addition(folder, name, listed)) is not None},
         }
     )

@@ -11,18 +11,38 @@ from hounsfield.containers import read_parquet
 from hounsfield.errors import RunError
 from hounsfield.runs.folder import RunFolder
 from hounsfield.runs.manifest import check_run
+from hounsfield.runs.test_use import record_test_use, refuse_sealed
 
 
 def tested_cohort(run: Path | str, data: DataRequest | str | None, bundle: Bundle) -> tuple[Cohort, str]:
     """The rows that a run is tested on, and which they are, in words; see :func:`evaluate_run`."""
     if data is None:
+        refuse_sealed(Path(run))
         return _own_test_rows(RunFolder.open(Path(run)), bundle)
     request = (data if isinstance(data, DataRequest) else DataRequest(data)).with_settings()
     folder = RunFolder(Path(run))
     if folder.environment.is_file():
+        if is_own(Path(run), request):
+            refuse_sealed(Path(run))
         # Other volumes or levels than those of training would be other images.
         request = request.read_as(DataRequest.from_dict(folder.read_environment()["data"]))
     return _other(request, bundle)
+
+
+def count_use(run: Path | str, data: DataRequest | str | None, by: str) -> None:
+    """Count a test that looks at the run's own test images, also where its own data is named."""
+    if data is None or is_own(Path(run), data):
+        record_test_use(Path(run), by)
+
+
+def is_own(run: Path, data: DataRequest | str) -> bool:
+    """Whether DATA is that of the run's training."""
+    folder = RunFolder(run)
+    if not folder.environment.is_file():
+        return False
+    own = str(folder.read_environment()["data"]["data"])
+    given = data.data if isinstance(data, DataRequest) else data
+    return given == own or Path(given).resolve() == Path(own).resolve()
 
 
 def _own_test_rows(folder: RunFolder, bundle: Bundle) -> tuple[Cohort, str]:

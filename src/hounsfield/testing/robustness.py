@@ -24,7 +24,7 @@ from hounsfield.inference.views import require_single_images, run
 from hounsfield.preprocessing.corruption import CORRUPTIONS, SEVERITIES, corrupted, corruption_names
 from hounsfield.progress import Progress, silent
 from hounsfield.tasks import Family
-from hounsfield.testing.cohort import tested_cohort
+from hounsfield.testing.cohort import count_use, tested_cohort
 
 # Enough for half-widths of two points; more would only take longer.
 MAX_IMAGES = 1000
@@ -148,6 +148,7 @@ def evaluate_robustness(
     require_single_images(bundle, "A test of robustness")
     task = bundle.classifier_task
     cohort, note = tested_cohort(run, data, bundle)
+    count_use(run, data, "robustness")
     if len(cohort) > max_images:
         cohort = cohort.subset(np.sort(np.random.default_rng(seed).permutation(len(cohort))[:max_images]))
         note += f" {max_images:,} of them were drawn at random."

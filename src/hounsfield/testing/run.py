@@ -16,7 +16,7 @@ from hounsfield.inference import open_predictor
 from hounsfield.progress import Progress, silent
 from hounsfield.tasks import Family, family_of
 from hounsfield.testing.base import COMMON_OPTIONS, Assessed, Raw
-from hounsfield.testing.cohort import tested_cohort
+from hounsfield.testing.cohort import count_use, tested_cohort
 from hounsfield.testing.table import TESTS
 
 
@@ -89,6 +89,7 @@ def evaluate_run(
         )
     test.check(bundle, options)
     cohort, note = tested_cohort(run, data, bundle)
+    count_use(run, data, "evaluate")
     store = test.build_store(cohort, bundle.pipeline, progress)
     predictor = open_predictor(bundle)
     raw = test.predict(predictor, store, store.cohort.samples(), progress, "test")

@@ -15,6 +15,7 @@ from hounsfield.evaluation import estimates_to_dict
 from hounsfield.images import Image
 from hounsfield.reports.figures import learning_curves, save_figure
 from hounsfield.reports.table import PAGES
+from hounsfield.runs.test_use import TEST_USED, sealed_run
 from hounsfield.safe_text import cell
 from hounsfield.testing import TESTS
 from hounsfield.training.base import Choice, Job, Member
@@ -80,10 +81,11 @@ def _export(job: Job[Any, Any], bundle: Bundle) -> None:
 
 
 def _predict(job: Job[Any, Any], choice: Choice[Any]) -> dict[str, Any]:
-    """The raw outcomes of validation and, where there are any, of test rows."""
+    """The raw outcomes of validation and, where there are any that are not sealed, of test rows."""
     raw = {"validation": choice.validation}
     rows = job.store.cohort.samples(job.store.cohort.rows("test"))
-    if len(rows):
+    if len(rows) and not sealed_run(job.folder.path):
+        job.folder.record(TEST_USED, by="train")
         raw["test"] = TESTS[job.plan.family].predict(choice.predictor, job.store, rows, job.progress, "test")
     return raw
 

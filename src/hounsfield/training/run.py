@@ -63,6 +63,7 @@ def train(  # noqa: PLR0913 - what a user may want to say of a training
     network: str | None = None,
     seed: int | None = None,
     changes: Sequence[str] = (),
+    seal: bool = False,
     started: float | None = None,
     track: Sequence[str] = (),
     register: str | None = None,
@@ -79,6 +80,7 @@ def train(  # noqa: PLR0913 - what a user may want to say of a training
         network: overrides the planner's network, where no plan is given.
         seed: of the split and the training; where not given, that of the plan, or 0.
         changes: ``field=value`` of the plan, set by hand.
+        seal: leaves the test images alone, until ``hounsfield evaluate RUN --open-seal`` opens them once.
         started: reading of ``time.monotonic`` from which the minutes count; by default that of the call.
         track: who follows the training beside TensorBoard: "mlflow:URI", "wandb:PROJECT".
         register: "NAME" or "NAME@ALIAS": the registered model of MLflow that gets the bundle as a new version.
@@ -107,6 +109,8 @@ def train(  # noqa: PLR0913 - what a user may want to say of a training
         folder.require_new()
         try:
             prepared = prepare(request, seed=seed, progress=progress)
+            if seal:
+                _require_test(prepared.cohort)
             if plan is None:
                 plan = prepared.plan(effort=effort, minutes=minutes, network=network, seed=seed)
             if minutes is not None and (changes or plan.minutes != minutes):
@@ -123,6 +127,7 @@ def train(  # noqa: PLR0913 - what a user may want to say of a training
                 backend=keras.backend.backend(),
                 hardware=Hardware.here(accelerators()),
                 tracking={"track": list(track), "register": register},
+                sealed=seal,
             )
             job = _job(folder, plan, prepared, request, progress, started)
         except BaseException:
@@ -162,6 +167,11 @@ def resume(path: Path | str, *, progress: Progress = silent) -> Run:
         # What the epochs took before counts as if it had been now.
         started = time.monotonic() - folder.seconds_in_epochs()
         return _run(_job(folder, plan, prepared, request, progress, started), track, register)
+
+
+def _require_test(cohort: Cohort) -> None:
+    if not len(cohort.rows("test")):
+        raise UsageError("--seal keeps test images for one look, and the data has no test rows. Leave it out.")
 
 
 def _require_same(kept: Path, table: pd.DataFrame, what: str, request: DataRequest) -> None:

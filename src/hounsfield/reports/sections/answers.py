@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 from hounsfield.cohorts.public import public_set
 from hounsfield.errors import UsageError
 from hounsfield.reports.base import Answer, Cases, Page, Reply
-from hounsfield.reports.sections.content import listed, lowered
-from hounsfield.reports.sections.data import NAMES, attributes, pipeline_steps, shape_text, shared_patients
+from hounsfield.reports.sections.content import listed, lowered, number
+from hounsfield.reports.sections.data import attributes, pipeline_steps, shape_text, shared_patients
 from hounsfield.reports.sections.summary import limitations
-from hounsfield.reports.sections.wording import tested_where
+from hounsfield.reports.sections.wording import test_use, tested_where
 from hounsfield.runs import RunRecord
 from hounsfield.runs.base import SPLITS
 
+# Of a guideline: number -> topic, and the key of its answer in ``ANSWERS``, or what the author must fill in.
+Items = Mapping[str, tuple[str, str | Reply]]
 ACQUISITION = {"scanner", "manufacturer", "view", "modality", "site", "position", "kernel"}
+# What CLAIM 2024 calls the splits: "validation" is also used for a test elsewhere.
+GUIDELINE_NAMES = {"train": "training", "validation": "tuning (validation)", "test": "internal test"}
 DEMOGRAPHICS = {"sex", "gender", "age"}
 SOFTWARE = "The software is Hounsfield (Apache-2.0), the model is the run's bundle, and the plan repeats the training."
 
@@ -36,9 +41,9 @@ class Facts:
         return {**_words(self.run, self.page), **self.page.words(self.run)}
 
 
-def author(task: str) -> Reply:
-    """An item that a run cannot know."""
-    return Reply("author", f"To be filled in by the author: {task}")
+def author(missing: str, *about: str, text: str = "") -> Reply:
+    """An item that a run cannot know; the author may answer it in ``about.yaml``."""
+    return Reply("author", text, missing, about)
 
 
 def filled(text: str) -> Reply:
@@ -46,17 +51,29 @@ def filled(text: str) -> Reply:
     return Reply("filled", text)
 
 
-def partly(text: str) -> Reply:
+def partly(text: str, missing: str, *about: str) -> Reply:
     """An item of which the author must add a part."""
-    return Reply("partly", text)
+    return Reply("partly", text, missing, about)
 
 
-def answer(key: str, facts: Facts) -> Reply:
-    """The answer to an item, its template filled."""
-    found = facts.page.answers.get(key) or ANSWERS[key]
-    if not isinstance(found, Reply):
-        return found(facts.run, facts.cases)
-    return Reply(found.status, found.text.format_map(facts.words))
+def answer(found: str | Reply, facts: Facts) -> Reply:
+    """The answer to an item, given as the key of ``ANSWERS`` or as it is: its template filled, with the author's part.
+
+    What the author says in ``about.yaml`` fills an item where every entry that it needs is there, else a part of it.
+    """
+    entry: Answer = (facts.page.answers.get(found) or ANSWERS[found]) if isinstance(found, str) else found
+    reply = entry if isinstance(entry, Reply) else entry(facts.run, facts.cases)
+    text = reply.text.format_map(facts.words) if isinstance(entry, Reply) else reply.text
+    if reply.status == "filled":
+        return Reply("filled", text)
+    said = facts.run.about.answers(reply.about)
+    complete = bool(reply.about) and all(getattr(facts.run.about, name) for name in reply.about)
+    parts = [text, f"The author: {said}" if said else ""]
+    if not complete:
+        parts.append(f"To be {'added' if text or said else 'filled in'} by the author: {reply.missing}")
+    status: Literal["filled", "partly", "author"] = reply.status
+    status = "filled" if complete else "partly" if said else status
+    return Reply(status, " ".join(filter(None, parts)))
 
 
 def _words(run: RunRecord, page: Page[Any]) -> dict[str, str]:
@@ -65,7 +82,7 @@ def _words(run: RunRecord, page: Page[Any]) -> dict[str, str]:
     excluded = [
         note for note in run.notes if any(word in note.lower() for word in ("left out", "cannot be read", "unreadable"))
     ]
-    counts = [f"{len(rows):,} {NAMES[split]}" for split in SPLITS if len(rows := run.rows(split))]
+    counts = [f"{len(rows):,} {GUIDELINE_NAMES[split]}" for split in SPLITS if len(rows := run.rows(split))]
     return {
         "what": page.what_it_does(run),
         "how_well": " ".join(page.how_well(run)),
@@ -97,13 +114,18 @@ def _words(run: RunRecord, page: Page[Any]) -> dict[str, str]:
         "engine": str(run.event("engine").get("name", "an inference engine")),
         "limits": " ".join(limitations(run, page)),
         "where_tested": tested_where(run),
+        "test_use": test_use(run),
+        "cross": "Truth beside output in Results.",
+        "indeterminate": "Every image has an output.",
+        "share": "" if run.prevalence is None else f"Prevalence in the {run.split} images: {number(run.prevalence)}.",
+        "metrics_told": f"{listed(lowered(title) for name, title in page.titles.items() if name in run.estimates)}.",
     }
 
 
 def across_splits(run: RunRecord, metric: str) -> str:
     """A metric on each split that has it: "0.950 on validation and 0.930 on test"."""
     found = {split: figures.get(metric, {}).get("value") for split, figures in run.metrics.items()}
-    return listed(f"{value:.3f} on {NAMES[split]}" for split, value in found.items() if value is not None)
+    return listed(f"{value:.3f} on {GUIDELINE_NAMES[split]}" for split, value in found.items() if value is not None)
 
 
 def half_width(run: RunRecord, metric: str, title: str) -> str:
@@ -141,80 +163,129 @@ def _source(run: RunRecord, _: Cases) -> Reply:
     public = public_data(run)
     if public:
         return filled(f"{public[0].upper()}{public[1:]}. See Data.")
-    return partly("See Data for what was read. To be added by the author: institutions, dates, links, permissions.")
+    return partly("See Data for what was read.", "institutions, dates, links, permissions.", "data_sources", "dates")
 
 
 def _availability(run: RunRecord, _: Cases) -> Reply:
     public = public_data(run)
     if public:
         return filled(f"{SOFTWARE} The data is {public}.")
-    return partly(f"{SOFTWARE} To be added by the author: whether model and data are available, and on which terms.")
+    return partly(SOFTWARE, "whether model and data are available, and on which terms.", "availability")
 
 
 def _acquisition(run: RunRecord, _: Cases) -> Reply:
     known = [name for name in attributes(run.cohort) if name.lower() in ACQUISITION]
     modality = run.bundle.modality or listed(run.bundle.source_range.modalities)
     if modality and known:
-        return partly(
-            f"Modality {modality}; {listed(known)} of the images by split in Data. To be added by the author: "
-            "protocols."
-        )
-    return Reply(
-        "partly" if modality else "author",
-        f"Modality {modality or 'unknown'}. To be added by the author: scanners, protocols, acquired resolution.",
-    )
+        return partly(f"Modality {modality}; {listed(known)} by split in Data.", "protocols.", "acquisition")
+    missing = "scanners, protocols, acquired resolution."
+    if modality:
+        return partly(f"Modality {modality}.", missing, "acquisition")
+    return author(missing, "acquisition", text="Modality unknown.")
 
 
 def _demographics(run: RunRecord, _: Cases) -> Reply:
     known = [name for name in attributes(run.cohort) if name.lower() in DEMOGRAPHICS]
     if known:
-        return partly(
-            f"{listed(known)} and other attributes in each split: see Data. To be added by the author: what else "
-            "describes the patients, and how the splits differ."
-        )
-    return author("age, sex and other characteristics by split; the data has neither sex nor age.")
+        missing = "what else describes the patients, and how the splits differ."
+        return partly(f"{listed(known)} and other attributes in each split: see Data.", missing, "demographics")
+    text = "The data has neither sex nor age."
+    return author("age, sex and other characteristics by split.", "demographics", text=text)
 
 
 def _groups(run: RunRecord, _: Cases) -> Reply:
     bias = run.additions.get("bias")
     if bias is None or not bias["attributes"]:
-        return Reply("author", "Groups have not been compared, or the data has none; see Subgroups.")
+        return author("how groups differ.", text="Groups have not been compared, or the data has none; see Subgroups.")
     return filled(f"Groups by {listed(bias['attributes'])} compared, corrected for multiple testing; see Subgroups.")
 
 
 def _fairness(run: RunRecord, cases: Cases) -> Reply:
     found = _groups(run, cases)
     if found.status == "author":
-        return author("how fairness was addressed; no groups were compared.")
-    return partly(f"{found.text} To be added by the author: which groups matter here, and why.")
+        return author("how fairness was addressed; no groups were compared.", "fairness")
+    return partly(found.text, "which groups matter here, and why.", "fairness")
+
+
+def _devices(run: RunRecord, cases: Cases) -> Reply:
+    found, environment = _acquisition(run, cases), run.environment
+    software = f"The model was made with Hounsfield {environment['hounsfield']}, Keras on {environment['backend']}."
+    return Reply("partly", f"{found.text} {software}".strip(), found.missing, found.about)
+
+
+def _variability(run: RunRecord, cases: Cases) -> Reply:
+    parts = [found.text for find in (_groups, _robustness) if (found := find(run, cases)).status == "filled"]
+    if not parts:
+        return author("an analysis of how accuracy varies.", text="Neither groups nor image quality were examined.")
+    return partly(" ".join(parts), "which of these were planned beforehand.")
+
+
+def _error_analysis(run: RunRecord, cases: Cases) -> Reply:
+    groups = _groups(run, cases)
+    worst = "The worst cases are shown." if cases.made else ""
+    known = groups.text if groups.status == "filled" else ""
+    if not worst and not known:
+        return author("an analysis of errors and of fairness.", "fairness")
+    return partly(f"{worst} {known}".strip(), "what was done about fairness beyond it.", "fairness")
+
+
+def _overfitting(run: RunRecord, _: Cases) -> Reply:
+    found = run.event("diagnosis").get("verdict")
+    told = f" Found: {found}." if found else ""
+    return filled(
+        "Weight decay, augmentation, averaged weights and the best epoch on validation images; see Training and "
+        f"overfitting.{told}"
+    )
+
+
+def _not_apparent(run: RunRecord, _: Cases) -> Reply:
+    if run.split == "test":
+        return filled("Yes: figures are of images that took no part in the training.")
+    return filled("No: figures are of validation images, which chose the epoch; there is no test.")
+
+
+def _leakage(run: RunRecord, _: Cases) -> Reply:
+    if not run.patients_known:
+        return partly("Split by image; patients are not known for all images.", "whether patients are shared.")
+    shared = shared_patients(run.cohort)
+    if shared:
+        return filled(f"No: {shared:,} patients are in more than one split.")
+    return filled(f"No patient is in more than one split. {test_use(run)}")
 
 
 def _robustness(run: RunRecord, _: Cases) -> Reply:
     if "robustness" not in run.additions:
-        return Reply("author", "Not measured yet; the section Robustness names the command.")
+        return author("an analysis of robustness.", text="Not measured yet; the section Robustness names the command.")
     kinds = len(run.additions["robustness"]["corruptions"])
     return filled(f"AUC and accuracy under {kinds} kinds of image degradation at five severities; see Robustness.")
 
 
 # Item -> its answer; what families answer otherwise is in their entries of ``table.PAGES``.
 ANSWERS: dict[str, Answer] = {
-    "title": partly("Development and test of {model}. To be added by the author: the target population and setting."),
-    "abstract": partly("{what} {how_well} To be added by the author: the design, the population and the conclusions."),
-    "retrospective": partly(
-        "The images existed before the model. To be added by the author: whether they were collected for this study."
+    "title": partly("Development and test of {model}.", "the target population and setting.", "population", "setting"),
+    "abstract": partly(
+        "{what} {how_well}",
+        "the design, the population and the conclusions.",
+        *("design", "population", "interpretation"),
     ),
-    "goal": filled("Model development and {split}. {where_tested} {what}"),
+    "retrospective": partly(
+        "The images existed before the model.", "whether they were collected for this study.", "design"
+    ),
+    "goal": partly(
+        "Model development and internal test. {where_tested} {what}", "the goal of the study.", "objectives"
+    ),
     "source": _source,
     "exclusions": partly(
-        "{used} ({images}); see Split and leaks for what was excluded. To be added by the author: the criteria by "
-        "which patients were included."
+        "{used} ({images}); see Split and leaks for what was excluded.",
+        "the criteria by which patients were included.",
+        "inclusion",
     ),
     "preprocessing": filled(
         "In order: {steps}. All parameters are in the plan (Environment and plan); what is learned from images is "
         "learned from training images alone."
     ),
     "prepared": partly(
-        "In order: {steps}; the same for all images. To be added by the author: what was done to the images before."
+        "In order: {steps}; the same for all images.", "what was done to the images before.", "earlier_processing"
     ),
     "subsets": filled("Whole images of all training patients; no region of an image was selected by hand."),
     "missing": filled(
@@ -225,33 +296,34 @@ ANSWERS: dict[str, Answer] = {
     "partition": filled("{counts} images. {how_split}"),
     "disjoint": filled("{disjoint}"),
     "sample_size": partly(
-        "The size is that of the data ({tested}).{precision} To be added by the author: a calculation made beforehand, "
-        "or that there was none; hounsfield samplesize makes one."
+        "The size is that of the data ({tested}).{precision}",
+        "a calculation made beforehand, or that there was none; hounsfield samplesize makes one.",
+        "sample_size",
     ),
     "network": filled("{architecture} on input {input}; layer by layer in bundle/model.keras, which Keras opens."),
     "software": filled("{versions}; all versions in Environment and plan."),
     "initialisation": filled("{weights}"),
     "training": filled("{loss}; {optimiser}."),
     "selection": partly(
-        "{selected}. The training used test images at its end alone. To be added by the author: whether results on "
-        "them were seen before, or led to another training."
+        "{selected}. {test_use}", "whether results on test images led to another training.", "test_use"
     ),
     "ensembling": filled("{ensemble}"),
     "metrics": filled("Metrics: {metrics}; see {where}."),
     "uncertainty": filled("95 % intervals {intervals}: {methods}; see Results."),
     "robustness": _robustness,
-    "internal": filled("{main}."),
+    "internal": filled("{main}. {test_use}"),
     "external": author("an external test, or that there was none; hounsfield evaluate RUN DATA makes one."),
     "flow": partly(
-        "{images} images{patients} included. {excluded} To be added by the author: how they were chosen from "
-        "all patients."
+        "{images} images{patients} included. {excluded}", "how they were chosen from all patients.", "inclusion"
     ),
     "participants": partly(
-        "{counts} images. {how_split} To be added by the author: patients with the outcome in each analysis, where "
-        "they are not in Data."
+        "{counts} images. {how_split}",
+        "patients with the outcome in each analysis, where they are not in Data.",
     ),
     "demographics": _demographics,
-    "performance": filled("All metrics on validation and test images with intervals, {strata}: see {where}."),
+    "performance": filled(
+        "All metrics on tuning (validation) and internal test images with intervals, {strata}: see {where}."
+    ),
     "accuracy": filled("{headlines}; curves in Results."),
     "limits": filled("{limits}"),
     "availability": _availability,
@@ -263,7 +335,7 @@ ANSWERS: dict[str, Answer] = {
     "predictors": filled("The image alone; nothing was selected beforehand."),
     "readers": filled("None: images are read as files."),
     "imbalance": filled("{balance}"),
-    "output": partly("{output} To be added by the author: why this threshold suits its use."),
+    "output": partly("{output}", "why this threshold suits its use.", "threshold_reason"),
     "updating": filled("{updating}"),
     "specification": filled(
         "The bundle holds the network, preprocessing, calibration and threshold; hounsfield predict RUN INPUT uses it."
@@ -273,4 +345,28 @@ ANSWERS: dict[str, Answer] = {
         "Nothing but the image file is needed: preprocessing is part of the bundle. A clinician must read the result."
     ),
     "prediction": filled("By the bundle on {engine}: hounsfield predict, or Python."),
+    # Of STARD-AI and PROBAST+AI alone.
+    "devices": _devices,
+    "cross_tabulation": filled("{cross}"),
+    "blind_index": filled("The model saw the image alone: neither clinical information nor the truth."),
+    "indeterminate": filled("{indeterminate}"),
+    "variability": _variability,
+    "error_analysis": _error_analysis,
+    "representative": author(
+        "whether the test images are like those of the intended use.", "population", text="{share}"
+    ),
+    "audit_trail": filled("predictions.csv holds every output; a service keeps them with an audit trail."),
+    "same_reading": filled("All images were read and prepared by the same steps: {steps}."),
+    "unseen_truth": filled("Yes: the network is given the image alone."),
+    "available": filled("Yes: the image is all that it needs."),
+    "same_definition": author("whether each label was determined alike for all patients.", "reference_standard"),
+    "enough": filled("Tested on {tested}.{precision} Whether that is enough is for the reader to judge."),
+    "handled": filled("The only predictor is the image: {steps}."),
+    "recalibrated": filled("{balance} {updating}"),
+    "overfitting": _overfitting,
+    "not_apparent": _not_apparent,
+    "evaluation_prevalence": filled("Yes: weights apply to training alone; test images are as they came."),
+    "leakage": _leakage,
+    "resampling": filled("No resampling: one split. {disjoint}"),
+    "measures": filled("{metrics_told}"),
 }

@@ -166,6 +166,11 @@ class Checklist:
     title: str
     items: tuple[ChecklistRow, ...]
 
+    @property
+    def name(self) -> str:
+        """The guideline."""
+        return self.title.partition(":")[0]
+
 
 @dataclass(frozen=True)
 class ChecklistRow:

@@ -23,6 +23,8 @@ IDENTIFYING = re.compile(
     r"(?i:name|birth|address|phone|mrn|accession)|(ID|Uid|UID)$|(?i:(^|[_ ])u?id$)|(?i:^(study|series|instance))"
 )
 MOST_LEVELS = 12
+# More labels would not fit beside each other.
+MOST_LABELS = 8
 
 
 def data_section(run: RunRecord, page: Page[Any]) -> Section:
@@ -73,7 +75,15 @@ def _split_blocks(run: RunRecord) -> Iterator[Block]:
         )
     elif run.patients_known:
         yield Paragraph(f"No patient is in more than one split: {patients.nunique():,} identifiers were compared.")
-    if run.split != "test":
+    if run.sealed:
+        yield Callout(
+            "warning",
+            "The test images are sealed",
+            "The training left them alone. All figures of this report are on validation images, which also chose the "
+            "epoch and the calibration, so they are too good. When nothing will be changed any more, open them: "
+            "hounsfield evaluate RUN --open-seal",
+        )
+    elif run.split != "test":
         yield Callout(
             "error",
             "No test images",
@@ -167,21 +177,47 @@ def _attribute_table(run: RunRecord) -> Iterator[Block]:
     parts = _parts(run)
     described = [row for column in known for row in _attribute_rows(column, run.cohort, parts)]
     columns = ("attribute", *(NAMES[split] for split in parts))
-    yield Table(
-        "Patients and images", columns, tuple(described), "Images and their share; median and quartiles of numbers."
-    )
+    counted = "Patients and their share, or images where so marked" if run.patients_known else "Images and their share"
+    yield Table("Patients and images", columns, tuple(described), f"{counted}; median and quartiles of numbers.")
+
+
+def label_shares(run: RunRecord) -> Iterator[Table]:
+    """How frequent each label is in each group: groups may differ in performance because they differ in this."""
+    labels = run.bundle.labels[-1:] if run.prevalence is not None else run.bundle.labels
+    groups = [column for column in attributes(run.cohort) if _is_grouping(run.cohort[column])]
+    if not groups or len(labels) > MOST_LABELS:
+        return
+    given = run.cohort["label"].fillna("").astype(str).str.split(";")
+    rows = []
+    for column in groups:
+        for level in sorted(run.cohort[column].dropna().unique(), key=str):
+            chosen = given[run.cohort[column] == level]
+            shares = (percent(float(chosen.map(lambda each, label=label: label in each).mean())) for label in labels)
+            rows.append((f"{column}: {level}", f"{len(chosen):,}", *shares))
+    yield Table("Labels by group", ("group", "images", *labels), tuple(rows), "Of all splits together.")
+
+
+def _is_grouping(values: pd.Series[Any]) -> bool:
+    return not (pd.api.types.is_numeric_dtype(values) and values.nunique() > MOST_LEVELS)
 
 
 def _attribute_rows(column: str, cohort: pd.DataFrame, parts: dict[str, pd.DataFrame]) -> Iterator[tuple[str, ...]]:
-    values = cohort[column]
-    if pd.api.types.is_numeric_dtype(values) and values.nunique() > MOST_LEVELS:
-        yield (column, *(quartiles(part[column]) for part in parts.values()))
+    values, name = cohort[column], column
+    if cohort["patient"].notna().all():
+        if len(cohort[["patient", column]].drop_duplicates()) == cohort["patient"].nunique():
+            # Of several images of a patient one is enough.
+            parts = {split: part.drop_duplicates("patient") for split, part in parts.items()}
+        else:
+            name = f"{column} (images)"
+    if not _is_grouping(values):
+        yield (name, *(quartiles(part[column]) for part in parts.values()))
         return
+    marked = name.removeprefix(column)
     levels: list[Any] = sorted(values.dropna().unique(), key=str)
     for level in levels:
-        yield (f"{column}: {level}", *(_share(part[column] == level) for part in parts.values()))
+        yield (f"{column}: {level}{marked}", *(_share(part[column] == level) for part in parts.values()))
     if values.isna().any():
-        yield (f"{column}: missing", *(_share(part[column].isna()) for part in parts.values()))
+        yield (f"{column}: missing{marked}", *(_share(part[column].isna()) for part in parts.values()))
 
 
 def _share(chosen: pd.Series[Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hounsfield.evaluation.metrics import METRICS
 from hounsfield.evaluation.scaling import Unscaled
 from hounsfield.reports.base import Answer, Cases, Reply
-from hounsfield.reports.sections.answers import across_splits, filled, half_width
+from hounsfield.reports.sections.answers import across_splits, author, filled, half_width
 from hounsfield.reports.sections.content import listed, lowered, of_hundred
 from hounsfield.reports.sections.data import attributes
 from hounsfield.runs import LabelRun
@@ -39,6 +39,9 @@ def words(run: LabelRun) -> dict[str, str]:
         ),
         "ensemble": _ensemble(run),
         "where": "Results",
+        "cross": "Confusion matrix in Results.",
+        "indeterminate": "Every image has an output unless abstention is asked for; see Uncertainty.",
+        "metrics_told": "Discrimination in Results, calibration in Calibration, net benefit in Operating point.",
         "methods": "DeLong for AUC, Wilson for shares, BCa bootstrap for the others",
         "main": f"AUC {across_splits(run, 'auc')}; the gap between training and validation in Training and overfitting",
         "strata": "by label, and by group where known",
@@ -97,7 +100,7 @@ def _missing(run: LabelRun, _: Cases) -> Reply:
 
 def _explainability(_: LabelRun, cases: Cases) -> Reply:
     if not cases.made:
-        return Reply("author", "No heat maps were made; the section Evidence gives the reason.")
+        return author("what explains its predictions.", text="No heat maps were made; Evidence gives the reason.")
     checked = ", checked by deletion and insertion and by randomised weights" if cases.validated else ""
     return filled(f"Heat maps of typical and worst cases{checked}; see Evidence.")
 

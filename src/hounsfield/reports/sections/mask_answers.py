@@ -55,7 +55,7 @@ def words(run: MaskRun) -> dict[str, str]:
 
 def _explainability(_: MaskRun, cases: Cases) -> Reply:
     if not cases.made:
-        return Reply("author", "No pictures were made; the section Cases gives the reason.")
+        return author("what explains its predictions.", text="No pictures were made; Cases gives the reason.")
     return filled("The outlines themselves show what was found; typical and worst ones in Cases.")
 
 

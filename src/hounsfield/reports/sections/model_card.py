@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hounsfield.reports.base import Page
 from hounsfield.reports.sections.content import with_interval
 from hounsfield.reports.sections.data import NAMES, shape_text
-from hounsfield.reports.sections.summary import limitations, where_not
+from hounsfield.reports.sections.summary import intended_use, limitations, where_not
 from hounsfield.runs import RunRecord
 from hounsfield.safe_text import markdown
 from hounsfield.version import __version__
+
+# Entries of about.yaml -> their words on the card.
+DATA = {
+    "population": "Population",
+    "setting": "Setting",
+    "dates": "Dates",
+    "inclusion": "Inclusion",
+    "data_sources": "Sources",
+    "acquisition": "Acquisition",
+    "reference_standard": "Reference standard",
+    "annotators": "Annotators",
+    "agreement": "Agreement of annotators",
+}
+STUDY = {
+    "contact": "Contact",
+    "ethics": "Ethics",
+    "fairness": "Fairness",
+    "funding": "Funding",
+    "conflicts": "Conflicts of interest",
+    "registration": "Registration",
+    "availability": "Availability",
+}
 
 
 def model_card(run: RunRecord, page: Page[Any]) -> str:
@@ -24,14 +46,23 @@ def _lines(run: RunRecord, page: Page[Any]) -> Iterator[str]:
     yield f"# Model card: {', '.join(first)}{page.joined if first else ''}{last}"
     yield from ("", "Not a medical device. Not for diagnosis or treatment.", "")
     yield from ("## Model", "", page.what_it_does(run), "", *(f"- {fact}" for fact in _facts(run, page)), "")
-    yield from ("## Intended use", "", "To be filled in by the author: for whom, at which step of care, by whom.", "")
+    yield from ("## Intended use", "", intended_use(run), "")
     yield from ("## Performance", "", " ".join(page.how_well(run)), "", *_figures(run, page), "")
     yield from ("## Where it should not be used", "", " ".join(where_not(run, page)), "")
     yield from (f"## {page.distrust}", "", " ".join(page.when_not(run)), "")
-    yield from ("## Data", "", *_data(run), "")
+    yield from ("## Data", "", *_data(run), *_said(run, DATA), "")
     yield from ("## Limitations", "", *(f"- {line}" for line in limitations(run, page)), "")
+    if told := list(_said(run, STUDY)):
+        yield from ("## Study", "", *told, "")
     yield from ("## Use", "", "```sh", "hounsfield predict RUN images/ -o predictions.csv", "```", "")
     yield f"Made by Hounsfield {__version__}; the full report is report.html."
+
+
+def _said(run: RunRecord, entries: Mapping[str, str]) -> Iterator[str]:
+    """What the author says, one point for each entry."""
+    for name, words in entries.items():
+        if text := run.about.answers((name,)):
+            yield f"- {words}: {text}"
 
 
 def _facts(run: RunRecord, page: Page[Any]) -> Iterator[str]:

@@ -8,7 +8,7 @@ from typing import Any
 from hounsfield.reports.base import Page
 from hounsfield.reports.sections.content import Callout, Questions, Section
 from hounsfield.reports.sections.data import shared_patients
-from hounsfield.reports.sections.wording import image_kind, tested_where
+from hounsfield.reports.sections.wording import image_kind, test_use, tested_where
 from hounsfield.runs import RunRecord
 
 
@@ -16,6 +16,7 @@ def summary_section(run: RunRecord, page: Page[Any]) -> Section:
     """What a reader must know before anything else."""
     questions = Questions(
         (
+            ("What is it for?", intended_use(run)),
             ("What does it do?", page.what_it_does(run)),
             ("How well?", " ".join(page.how_well(run))),
             ("Where should it not be used?", " ".join(where_not(run, page))),
@@ -32,8 +33,16 @@ def summary_section(run: RunRecord, page: Page[Any]) -> Section:
     return Section("summary", "Summary", (*cautions, questions, caution))
 
 
+def intended_use(run: RunRecord) -> str:
+    """For which use and users its author intends the model."""
+    told = run.about.answers(("intended_use", "users"))
+    return told or "The intended use is not stated. Its author states it in about.yaml: hounsfield about RUN."
+
+
 def where_not(run: RunRecord, page: Page[Any]) -> Iterator[str]:
     """Where the model performs worse, and where nothing is known."""
+    if run.about.not_for:
+        yield f"Not intended: {run.about.answers(('not_for',))}"
     yield from page.not_for(run)
     images = f"{image_kind(run.bundle)} images".strip()
     yield (
@@ -45,7 +54,9 @@ def where_not(run: RunRecord, page: Page[Any]) -> Iterator[str]:
 def limitations(run: RunRecord, page: Page[Any]) -> list[str]:
     """What limits the figures, as far as a run can know it."""
     found = [f"{tested_where(run)} This report holds no external test."]
-    if run.split != "test":
+    if run.sealed:
+        found = ["The test images are sealed: figures are on validation images, which chose the epoch, and too good."]
+    elif run.split != "test":
         found = ["There are no test images, and figures on validation images are too good."]
     if not run.patients_known:
         found.append("Patients are not known for all images, so images of one patient may be in several splits.")
@@ -59,5 +70,10 @@ def limitations(run: RunRecord, page: Page[Any]) -> list[str]:
         found.append("The effect of lower image quality has not been measured.")
     if run.event("diagnosis").get("verdict") == "overfitting":
         found.append("The network overfits its training images.")
-    found.append("Labels are taken as they are: the run does not know how they were made, or how reliable they are.")
+    if len(run.test_uses) > 1:
+        found.append(f"{test_use(run)} Whoever chooses by them makes the figures too good.")
+    if not run.about.reference_standard:
+        found.append(
+            "Labels are taken as they are: the run does not know how they were made, or how reliable they are."
+        )
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hounsfield.evaluation.values import TITLES
 from hounsfield.reports.base import Answer, Cases, Reply
-from hounsfield.reports.sections.answers import across_splits, filled, half_width
+from hounsfield.reports.sections.answers import across_splits, author, filled, half_width
 from hounsfield.reports.sections.content import listed, lowered, with_interval
 from hounsfield.runs.values import ValueRun
 
@@ -72,7 +72,7 @@ def _head(run: ValueRun) -> str:
 
 def _explainability(_: ValueRun, cases: Cases) -> Reply:
     if not cases.made:
-        return Reply("author", "No heat maps were made; the section Evidence gives the reason.")
+        return author("what explains its predictions.", text="No heat maps were made; Evidence gives the reason.")
     return filled("Heat maps of typical cases and of the largest errors; see Evidence.")
 
 

@@ -31,7 +31,7 @@ def image_kind(bundle: Bundle) -> str:
 def tested_on(run: RunRecord) -> str:
     """How many images of how many patients the figures are from."""
     if run.split != "test":
-        told = "which also chose the training epoch"
+        told = "which also chose the training epoch" + (", since the test images are sealed" if run.sealed else "")
     elif run.patients_known and not shared_patients(run.cohort):
         told = "of patients that it had not seen in training" if run.num_patients is None else "not seen in training"
     else:
@@ -78,3 +78,18 @@ def share_of(run: RunRecord, metric: str) -> str:
     if found["low"] is None:
         return text
     return f"{text} (95 % interval {of_hundred(found['low'])} to {of_hundred(found['high'])})"
+
+
+def test_use(run: RunRecord) -> str:
+    """How often figures were computed on the run's test images, and since when; whether they were sealed."""
+    if run.sealed:
+        return "The test images are sealed: nothing was computed on them."
+    uses, opened = run.test_uses, run.event("seal opened")
+    if run.split != "test" or not uses:
+        return "There is no test." if run.split != "test" else "Uses of the test images were not counted."
+    sealed = f"The test images were sealed in training and opened on {str(opened.get('time'))[:10]}. " if opened else ""
+    times = "once" if len(uses) == 1 else f"{len(uses):,} times"
+    by = listed(sorted({str(use.get("by", "a command")) for use in uses}))
+    first, last = str(uses[0].get("time"))[:10], str(uses[-1].get("time"))[:10]
+    days = f"on {first}" if first == last else f"from {first} to {last}"
+    return f"{sealed}Figures were computed on the test images {times} ({by}), {days}."
