@@ -7,11 +7,9 @@ A command dies just before the change; what it wrote so far stays in the page ca
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import random
-import re
 import shutil
 import signal
 import sys
@@ -22,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import h5py
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -187,11 +184,6 @@ def _said(path: Path) -> bytes:
     if path.suffix == ".npz":
         with zipfile.ZipFile(path) as archive:
             return b"".join(name.encode() + archive.read(name) for name in sorted(archive.namelist()))
-    if path.suffix == ".keras":
-        with zipfile.ZipFile(path) as archive:
-            # Keras numbers the layers of a process, whatever other networks it has built before.
-            config = re.sub(rb"_\d+\b", b"", archive.read("config.json"))
-            return config + _weights(archive.read("model.weights.h5"))
     if path.name == "bundle.json":
         values = json.loads(path.read_text())
         return json.dumps({name: value for name, value in values.items() if name not in TIMED_FIELDS}).encode()
@@ -200,14 +192,6 @@ def _said(path: Path) -> bytes:
     lines = path.read_bytes().splitlines(keepends=True)
     # How long a training takes is measured anew by each plan.
     return b"".join(line for line in lines if not (path.name == "plan.yaml" and line.startswith(b"expected_seconds")))
-
-
-def _weights(content: bytes) -> bytes:
-    """The arrays of an HDF5 file, whose other bytes may hold times."""
-    found = []
-    with h5py.File(io.BytesIO(content)) as file:
-        file.visititems(lambda name, each: found.append((name, each[()].tobytes())) if hasattr(each, "shape") else None)
-    return b"".join(name.encode() + values for name, values in sorted(found))
 
 
 def leftovers(place: Path) -> list[str]:

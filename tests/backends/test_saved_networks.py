@@ -21,6 +21,7 @@ from hounsfield.bundle import Bundle, save_bundle
 from hounsfield.bundle import labels as label_form
 from hounsfield.bundle import masks as mask_form
 from hounsfield.bundle.keras_file import require_plain_network
+from hounsfield.bundle.keras_writing import write_keras
 from hounsfield.images import Image
 from hounsfield.models import build, ensemble, flip_averaged
 from hounsfield.models.ordinal import folded
@@ -91,7 +92,7 @@ def _segmenter(rank: int) -> keras.Model:
     return mask_form.deployed(residual_unet((*(16,) * rank, 1), 3, width=4, strides=strides, kernels=kernels))
 
 
-# What is deployed, by how it is made; of keras.applications one of each architecture.
+# What is deployed, by how it is made.
 DEPLOYED = {
     "attention": partial(_attended, ()),
     "attention of mirrored images": partial(_attended, (0, 1)),
@@ -102,21 +103,40 @@ DEPLOYED = {
     "a detector of volumes": partial(tiny_detector, 3),
     "a segmenter": partial(_segmenter, 2),
     "a segmenter of volumes": partial(_segmenter, 3),
-    **{
-        name: partial(build, name, (80, 80, 3), 2, "binary")
-        for name in (
-            *("convnexttiny", "densenet121", "efficientnetb0", "efficientnetv2b0", "inceptionresnetv2", "inceptionv3"),
-            *("mobilenet", "mobilenetv2", "mobilenetv3small", "nasnetmobile", "resnet101v2", "vgg16", "xception"),
-        )
-    },
 }
 
 
 @pytest.mark.parametrize("name", DEPLOYED)
-def test_what_is_deployed_is_no_network_that_does_harm(name: str, tmp_path: Path) -> None:
+def test_what_is_deployed_does_no_harm_and_is_always_the_same_file(name: str, tmp_path: Path) -> None:
+    written = []
+    for number in range(2):
+        # The second one is built after more layers than the first.
+        keras.utils.set_random_seed(0)
+        network, path = DEPLOYED[name](), tmp_path / f"{number}" / "model.keras"
+        names = [layer.name for layer in network._flatten_layers()]
+        path.parent.mkdir()
+        write_keras(network, path)
+        require_plain_network(path)
+        assert [layer.name for layer in network._flatten_layers()] == names
+        assert [each.name for each in path.parent.iterdir()] == ["model.keras"]
+        written.append(path.read_bytes())
+    assert written[0] == written[1]
+    loaded = keras.saving.load_model(path, compile=False)
+    for mine, its in zip(network.get_weights(), loaded.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, its)
+
+
+# One of each architecture; of their weights nothing is asked.
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("convnexttiny", "densenet121", "efficientnetb0", "efficientnetv2b0", "inceptionresnetv2", "inceptionv3"),
+        *("mobilenet", "mobilenetv2", "mobilenetv3small", "nasnetmobile", "resnet101v2", "vgg16", "xception"),
+    ],
+)
+def test_networks_of_keras_do_no_harm(name: str, tmp_path: Path) -> None:
     path = tmp_path / "model.keras"
-    # Of its weights nothing is asked.
-    config = json.dumps(keras.saving.serialize_keras_object(DEPLOYED[name]()))
+    config = json.dumps(keras.saving.serialize_keras_object(build(name, (80, 80, 3), 2, "binary")))
     with zipfile.ZipFile(path, "w") as archive:
         for member, content in (("metadata.json", "{}"), ("config.json", config), ("model.weights.h5", "")):
             archive.writestr(member, content)

@@ -11,6 +11,7 @@ from typing import Any
 
 from hounsfield.atomic import replacing_folder
 from hounsfield.bundle.bundle import Bundle, rewriting, write_manifest
+from hounsfield.bundle.keras_writing import write_keras
 from hounsfield.bundle.known_answer import write_known_answer
 from hounsfield.bundle.manifest import (
     KNOWN_ANSWER,
@@ -89,7 +90,7 @@ def _write(bundle: Bundle, network: Any) -> None:
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
     with replacing_folder(folder) as new:
-        network.save(new / NETWORK)
+        write_keras(network, new / NETWORK)
         bundle.pipeline.to_json(new / PIPELINE)
         write_manifest(dataclasses.replace(bundle, folder=new))
 
