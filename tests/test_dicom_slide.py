@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
+from PIL import Image as Pillow
 from pydicom.uid import VLWholeSlideMicroscopyImageStorage, generate_uid
 
 from dicom_samples import make_dicom
-from hounsfield.errors import ImageError, SeveralVolumes
+from hounsfield.cohorts import load_cohort
+from hounsfield.cohorts.headers import read_header
+from hounsfield.cohorts.stacks import stack_series
+from hounsfield.errors import CohortError, ImageError, SeveralVolumes
 from hounsfield.images import read_image, read_series
 from hounsfield.images.conversion import convert
+from hounsfield.inference.sources import sources
 from test_dicom import item
 
 TILE = (16, 24)
@@ -129,3 +135,47 @@ def test_the_largest_level_that_fits_is_read_and_any_can_be_chosen(picture, tmp_
         read_series(folder, max_pixels=100)
     convert(folder, tmp_path / "a.png", level=1)
     np.testing.assert_array_equal(read_image(tmp_path / "a.png").pixels, small)
+
+
+@pytest.fixture
+def pyramid(picture: np.ndarray, tmp_path: Path) -> Path:
+    """A slide in two levels, with the picture of its label."""
+    folder = tmp_path / "slide"
+    folder.mkdir()
+    slide(folder / "a.dcm", np.ascontiguousarray(picture[::2, ::2]), SOPInstanceUID=generate_uid())
+    slide(folder / "b.dcm", picture, SOPInstanceUID=generate_uid())
+    slide(folder / "c.dcm", picture, image_type="LABEL", SOPInstanceUID=generate_uid())
+    return folder
+
+
+def test_a_folder_with_a_slide_is_one_image_to_predict(
+    pyramid: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    Pillow.new("L", (4, 5)).save(pyramid / "d.png")
+    found = [source.reference.path for source in sources(pyramid, 2)]
+    assert found == [str(pyramid / "b.dcm"), str(pyramid / "d.png")]
+    assert "2 levels (0: 40 × 60 pixels; 1: 20 × 30 pixels)" in caplog.text
+    assert "1 labels and overviews" in caplog.text
+    monkeypatch.setenv("HOUNSFIELD_LEVEL", "1")
+    assert next(source.reference.path for source in sources(pyramid, 2)) == str(pyramid / "a.dcm")
+    monkeypatch.setenv("HOUNSFIELD_LEVEL", "2")
+    (refused,) = sources(pyramid, 2)
+    with pytest.raises(ImageError, match="number 2 was asked for"):
+        refused.load()
+
+
+def test_a_slide_is_one_sample_of_a_cohort(pyramid: Path) -> None:
+    stacks = stack_series([(str(path), read_header(str(path))) for path in sorted(pyramid.iterdir())])
+    assert [path for path, _ in stacks.samples] == [str(pyramid / "b.dcm")]
+    assert "2 levels" in stacks.notes[0]
+    assert stacks.notes[1:] == ["1 localisers were left out."]
+
+
+def test_levels_of_a_slide_are_no_samples_of_a_class(pyramid: Path, tmp_path: Path) -> None:
+    (tmp_path / "classes").mkdir()
+    shutil.copytree(pyramid, tmp_path / "classes" / "tumour")
+    (tmp_path / "classes" / "normal").mkdir()
+    for number in range(3):
+        Pillow.new("RGB", (60, 40)).save(tmp_path / "classes" / "normal" / f"{number}.png")
+    with pytest.raises(CohortError, match="3 images are levels of one whole slide, its label or an overview"):
+        load_cohort(tmp_path / "classes")

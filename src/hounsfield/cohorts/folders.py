@@ -71,7 +71,7 @@ def cohort_of_tree(tree: Tree, options: Options, beside: pd.DataFrame | None = N
                 f"'{table['patient'].iloc[0]}'."
             )
     table, told = name_patients(table, options, where)
-    table = fill_from_headers(table, folder, options.progress)
+    table = fill_from_headers(table, folder, options.progress, found=True)
     origin = Origin(FileSource(folder), "class folders", folder.resolve().name, where)
     # The labels are the folders', whatever columns a table beside them has.
     plain = dataclasses.replace(options, label_columns=("label",))

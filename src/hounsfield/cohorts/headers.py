@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from hounsfield.cohorts.files import full_path
-from hounsfield.errors import ImageError
+from hounsfield.errors import CohortError, ImageError
 from hounsfield.images.dicom_file import open_header
 from hounsfield.images.dicom_metadata import read_metadata
+from hounsfield.images.dicom_slide import is_slide, slide_size
 from hounsfield.images.limits import pixel_limit
 from hounsfield.images.reading import READERS, format_suffix
 from hounsfield.images.series_geometry import is_localiser
@@ -45,7 +48,7 @@ def read_header(path: str) -> dict[str, Any]:
 
     Returns:
         A value for each of ``IDENTIFIERS``, of ``COLUMNS``, for ``Rows`` and ``modality``, as far as the header has
-        them, and ``localiser`` where it is one.
+        them, ``localiser`` where it is one, and ``slide``, (rows, columns), of a level of a whole slide.
     """
     try:
         header = open_header(Path(path), pixel_limit())
@@ -58,17 +61,24 @@ def read_header(path: str) -> dict[str, Any]:
     values["Rows"] = rows
     values["modality"] = header.text("Modality")
     values["localiser"] = is_localiser(header) or None
+    values["slide"] = slide_size(header) if is_slide(header) else None
     values |= {column: getattr(metadata, column) for column in COLUMNS}
     return {key: value for key, value in values.items() if value is not None}
 
 
-def fill_from_headers(table: pd.DataFrame, root: Path, progress: Progress = silent) -> pd.DataFrame:
+def fill_from_headers(
+    table: pd.DataFrame, root: Path, progress: Progress = silent, *, found: bool = False
+) -> pd.DataFrame:
     """Fill what the table does not say of its DICOM images from their headers; what it says is kept.
 
     Args:
         table: a column ``image`` of paths relative to ``root``.
         root: the folder.
         progress: receives reports on files.
+        found: whether the images were found in folders, and not listed by the user.
+
+    Raises:
+        CohortError: several files that were found are levels of one whole slide, or its label.
     """
     headers = {}
     for row, image in enumerate(table["image"]):
@@ -76,7 +86,25 @@ def fill_from_headers(table: pd.DataFrame, root: Path, progress: Progress = sile
         if is_dicom(path):
             headers[row] = read_header(path)
             progress(READING, row + 1, len(table))
+    if found:
+        _check_slides({table["image"].iloc[row]: header for row, header in headers.items()})
     return merge_headers(table, headers) if headers else table
+
+
+def _check_slides(headers: Mapping[str, dict[str, Any]]) -> None:
+    slides = {image: header for image, header in headers.items() if "slide" in header}
+    levels = Counter(header.get("SeriesInstanceUID") for header in slides.values())
+    doubtful = [
+        image
+        for image, header in slides.items()
+        if "localiser" in header or levels[header.get("SeriesInstanceUID")] > 1
+    ]
+    if doubtful:
+        raise CohortError(
+            f"{len(doubtful):,} images are levels of one whole slide, its label or an overview, such as {doubtful[0]}: "
+            "expected one image of each slide. Leave the others out with --exclude, or list one level of each slide in "
+            "a table with the columns image and label."
+        )
 
 
 def _first_file(path: str) -> str:

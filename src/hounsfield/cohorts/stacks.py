@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hounsfield.cohorts.files import full_path
+from hounsfield.images.slide_levels import surplus_levels
 
 # Modalities of which the files of one series are slices; of all others each file is an image of its own.
 SLICED = frozenset({"CT", "MR", "PT"})
@@ -32,13 +33,25 @@ class Stacks:
 def stack_series(files: Sequence[tuple[str, dict[str, Any]]]) -> Stacks:
     """Take the files of each CT, MR or PET series together as one volume, and leave out its localisers.
 
+    Of a whole slide, whose levels lie in several files, one level is taken.
+
     A volume's reference is the folder that holds its files and no others, or else that folder with the series'
     identifier behind it.
 
     Args:
         files: path and header facts of each DICOM image, as ``headers.read_header`` gives them.
+
+    Raises:
+        ImageError: a slide has no level that --level or --max-pixels allows.
     """
     images = [(path, header) for path, header in files if not header.get("localiser")]
+    levels = {
+        path: (header["SeriesInstanceUID"], header["slide"])
+        for path, header in images
+        if "slide" in header and "SeriesInstanceUID" in header
+    }
+    surplus, notes = surplus_levels(levels)
+    images = [(path, header) for path, header in images if path not in surplus]
     slices: dict[str, list[str]] = {}
     for path, header in images:
         if header.get("modality") in SLICED and "SeriesInstanceUID" in header:
@@ -49,14 +62,13 @@ def stack_series(files: Sequence[tuple[str, dict[str, Any]]]) -> Stacks:
     samples: dict[str, dict[str, Any]] = {}
     for path, header in images:
         samples.setdefault(references.get(header.get("SeriesInstanceUID", ""), path), header)
-    notes = []
     if volumes:
         notes.append(
             f"{sum(map(len, volumes.values()))} slices of CT, MR or PET were stacked into the {len(volumes)} volumes "
             "of their series; to have each slice by itself, key the table by SOPInstanceUID."
         )
-    if len(images) < len(files):
-        notes.append(f"{len(files) - len(images)} localisers were left out.")
+    if localisers := sum(bool(header.get("localiser")) for _, header in files):
+        notes.append(f"{localisers} localisers were left out.")
     return Stacks(list(samples.items()), {references[series]: tuple(paths) for series, paths in volumes.items()}, notes)
 
 

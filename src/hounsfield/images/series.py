@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -21,13 +20,13 @@ from hounsfield.images.regridding import evened, straightened
 from hounsfield.images.series_geometry import UNEVEN
 from hounsfield.images.series_grouping import TWO_SPACINGS, Grouper, Grouping, Series, listed
 from hounsfield.images.settings import LEVEL_VARIABLE, UNEVEN_VARIABLE, number_setting, setting
+from hounsfield.images.slide_levels import chosen_level
+from hounsfield.images.slide_levels import listed as listed_levels
 from hounsfield.images.volumes import chosen_volume
 from hounsfield.progress import Progress, silent
 
 logger = logging.getLogger(__name__)
 
-# Samples of a pixel of a slide.
-COLOURS = 3
 Uneven = Literal["two spacings", "resample", "refuse"]
 # Files of up to this many bytes together are read once and kept until they are decoded, larger series twice.
 KEPT_BYTES = 2**29
@@ -164,40 +163,19 @@ def chosen_series(
         return replace(found[0], volume=volume)
     source = given if isinstance(given, str | Path) else found[0].paths[0].parent
     if volume is None and all(one.slide for one in found):
-        return _Level(number_setting(LEVEL_VARIABLE) if level is None else level, pixel_limit(max_pixels)).of(
-            found, source
-        )
+        number = number_setting(LEVEL_VARIABLE) if level is None else level
+        return _level_of(found, number, pixel_limit(max_pixels), source)
     if level is not None:
         raise ImageError(f"{source} is no whole slide of several levels, and level {level} was asked for.")
     return found[chosen_volume([described(series) for series in found], volume, source)]
 
 
-@dataclass(frozen=True)
-class _Level:
-    """Which level of a slide is wanted: that of a number, or the largest that the limit allows."""
-
-    number: int | None
-    limit: int
-
-    def of(self, levels: Sequence[Series], source: object) -> Series:
-        """The level among those of one slide."""
-        ordered = sorted(levels, key=lambda one: -math.prod(one.slide or (0,)))
-        sizes = "; ".join(
-            f"{number}: {one.slide[0]} × {one.slide[1]} pixels" for number, one in enumerate(ordered) if one.slide
-        )
-        if len({one.uid for one in levels}) > 1:
-            raise ImageError(f"{source} holds levels of several slides ({sizes}): expected those of one series.")
-        if self.number is not None and self.number >= len(ordered):
-            raise ImageError(f"{source} has {len(ordered)} levels ({sizes}), and number {self.number} was asked for.")
-        if self.number is not None:
-            return ordered[self.number]
-        fitting = [one for one in ordered if math.prod(one.slide or (0,)) * COLOURS <= self.limit]
-        if not fitting:
-            raise ImageError(
-                f"{source} is a whole slide whose levels ({sizes}) all exceed the limit of {self.limit} values. "
-                "Raise the limit with --max-pixels if the memory is there."
-            )
-        return fitting[0]
+def _level_of(levels: Sequence[Series], number: int | None, limit: int, source: object) -> Series:
+    """The level that is read among those of one slide."""
+    sizes = [one.slide or (0, 0) for one in levels]
+    if len({one.uid for one in levels}) > 1:
+        raise ImageError(f"{source} holds levels of several slides ({listed_levels(sizes)}): expected those of one.")
+    return levels[chosen_level(sizes, number, limit, source)]
 
 
 def described(series: Series) -> str:

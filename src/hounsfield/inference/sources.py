@@ -18,6 +18,7 @@ from hounsfield import images
 from hounsfield.errors import ImageError, UsageError
 from hounsfield.images import Image, Reference, image_files, input_path
 from hounsfield.images.reading import read_reference, volume_setting
+from hounsfield.images.slide_levels import without_surplus
 
 if TYPE_CHECKING:
     from hounsfield.images import Series
@@ -124,11 +125,20 @@ def _read(reference: Reference) -> Source:
 
 
 def of_files(files: Sequence[Path], rank: int) -> Iterator[Source]:
-    """The images of some files; for a network of volumes, those of DICOM are taken together by series."""
+    """The images of some files; for a network of volumes, those of DICOM are taken together by series.
+
+    Of a whole slide, whose levels lie in several files, one level is taken.
+    """
     if rank == 3:
         yield from _of_series(files)
         return
-    for file in files:
+    try:
+        kept = without_surplus(files)
+    except ImageError as error:
+        reason = str(error)
+        yield Source(Reference(str(files[0].parent)), lambda: _refuse(reason))
+        return
+    for file in kept:
         yield from _of_path(file, str(file), rank)
 
 
