@@ -146,6 +146,22 @@ def test_a_frame_without_a_segment_is_refused(sources, tmp_path) -> None:
         read_image(path)
 
 
+@pytest.mark.parametrize(("numbers", "words"), [((1, 1), "two segments by one number"), ((0, 2), "segment number 0")])
+def test_segments_whose_pixels_would_be_lost_are_refused(numbers, words, sources, tmp_path) -> None:
+    truth = np.zeros(SHAPE, np.uint8)
+    truth[:, :2], truth[:, 2:] = 1, 2
+    path = written(tmp_path / "a.dcm", sources, truth, "BINARY", 2)
+    dataset = pydicom.dcmread(path)
+    for item, number in zip(dataset.SegmentSequence, numbers, strict=True):
+        item.SegmentNumber = number
+    for group in dataset.PerFrameFunctionalGroupsSequence:
+        found = group.SegmentIdentificationSequence[0]
+        found.ReferencedSegmentNumber = numbers[found.ReferencedSegmentNumber - 1]
+    dataset.save_as(path)
+    with pytest.raises(ImageError, match=words):
+        read_image(path)
+
+
 def test_uneven_slices_are_refused(sources, tmp_path) -> None:
     truth = np.ones(SHAPE, np.uint8)
     path = written(tmp_path / "a.dcm", sources, truth, "BINARY", 1, omit_empty_frames=False)

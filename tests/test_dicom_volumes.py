@@ -522,3 +522,17 @@ def test_a_part_of_a_concatenation_is_not_taken_for_the_whole(number, total, wor
         read_series(tmp_path)
     whole = make_dicom(tmp_path / "a.dcm", FRAMES, **{**split, "InConcatenationTotalNumber": 1})
     assert read_image(whole).shape == FRAMES.shape
+
+
+@pytest.mark.parametrize("keyword", ["SequenceName", "SeriesDescription", "ProtocolName", "ImageComments"])
+def test_a_text_tells_volumes_apart_where_the_order_of_slices_would_mix_them(keyword: str, tmp_path: Path) -> None:
+    for number in range(8):
+        place, turn = divmod(number, 2)
+        b_value = (50, 800)[turn if place % 2 == 0 else 1 - turn]
+        elements = {keyword: f"*ep_b{b_value}", "InstanceNumber": number + 1}
+        pixels = np.full((8, 8), b_value, np.uint16)
+        make_dicom(
+            tmp_path / f"{number}.dcm", pixels, **{**UPRIGHT, "ImagePositionPatient": [0, 0, 2 * place]}, **elements
+        )
+    for volume, b_value in enumerate((50, 800)):
+        assert set(read_series(tmp_path, volume=volume).pixels.ravel().tolist()) == {b_value}

@@ -108,7 +108,7 @@ def test_image_files_skips_what_is_hidden_or_no_image(tmp_path) -> None:
     [
         ((4, 5), (4, 5, 1)),
         ((4, 5, 3), (4, 5, 3)),
-        ((4, 5, 4), (4, 5, 3)),
+        ((4, 5, 4),) * 2,
         ((7, 4, 5), (7, 4, 5, 1)),
         ((2, 4, 5, 3),) * 2,
     ],
@@ -119,10 +119,13 @@ def test_arrays(shape, expected, order, tmp_path) -> None:
     np.save(tmp_path / "a.npy", values)
     image = read_image(tmp_path / "a.npy")
     assert image.pixels.shape == expected
-    np.testing.assert_array_equal(
-        image.pixels.reshape(*expected),
-        values[..., :3].reshape(expected) if shape[-1] == 4 else values.reshape(expected),
-    )
+    np.testing.assert_array_equal(image.pixels, values.reshape(expected))
+
+
+def test_transparency_of_bytes_is_dropped(tmp_path) -> None:
+    values = np.arange(80, dtype=np.uint8).reshape(4, 5, 4)
+    np.save(tmp_path / "a.npy", values)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.npy").pixels, values[..., :3])
 
 
 @pytest.mark.parametrize(("stored", "read"), [("?", "|u1"), ("<f2", "<f4"), (">i2", "<i2"), ("<u8", "<u8")])

@@ -256,11 +256,28 @@ def test_nifti_with_a_damaged_header_is_refused(tmp_path, offset, form, values, 
         read_nifti(path)
 
 
-def test_nifti_with_a_broken_sform_falls_back_on_the_qform(tmp_path):
+def test_nifti_with_a_broken_sform_falls_back_on_the_qform(tmp_path, caplog):
     path = write_nifti(tmp_path / "a.nii", voxels())
     expected = read_nifti(path).affine
     edit_header(path, 280, "<12f", *(0.0,) * 12)
     np.testing.assert_allclose(read_nifti(path).affine, expected, atol=1e-5)
+    assert "its position is that of the qform" in caplog.text
+
+
+@pytest.mark.parametrize("qfac", [0.0, 3.0])
+def test_nifti_whose_qfac_is_neither_sign_is_read_as_one(tmp_path, qfac):
+    path = write_nifti(tmp_path / "a.nii", voxels())
+    edit_header(path, 252, "<2h", 1, 0)
+    expected = read_nifti(path).affine
+    edit_header(path, 76, "<f", qfac)
+    np.testing.assert_array_equal(read_nifti(path).affine, expected)
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
+def test_a_fourth_channel_is_not_dropped(tmp_path, suffix):
+    values = np.arange(96, dtype=np.int16).reshape(2, 3, 4, 4)
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(values, isVector=True), str(tmp_path / f"a{suffix}"))
+    np.testing.assert_array_equal(read_image(tmp_path / f"a{suffix}").pixels, values)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "int16", "uint16", "int32", "uint32", "float32", "float64"])

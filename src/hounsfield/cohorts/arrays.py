@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from hounsfield.cohorts import hdf5
 from hounsfield.errors import CohortError, ImageError, ResourceError
-from hounsfield.images.arrays import CHANNEL_COUNTS
+from hounsfield.images.arrays import CHANNEL_COUNTS, without_transparency
 from hounsfield.images.image import Image
 from hounsfield.images.limits import pixel_limit
 from hounsfield.images.reference import Reference
@@ -310,7 +310,7 @@ def with_channels(row: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """One image with its channels last: an axis is added where the last one is no channel axis; transparency goes."""
     if row.ndim == 2 or (row.ndim == 3 and row.shape[-1] not in CHANNEL_COUNTS):
         return row[..., np.newaxis]
-    return row[..., :3] if row.shape[-1] == 4 else row
+    return without_transparency(row)
 
 
 def file_identity(path: str | os.PathLike[str]) -> str:

@@ -183,9 +183,12 @@ def _with_channels(values: npt.NDArray[Any], path: Path) -> npt.NDArray[Any]:
         )
     if values.ndim == 2 or (values.ndim == 3 and values.shape[-1] not in CHANNEL_COUNTS):
         values = values[..., np.newaxis]
-    if values.shape[-1] == 4:
-        values = values[..., :3]
-    return _native(values)
+    return _native(without_transparency(values))
+
+
+def without_transparency(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Three of four channels of bytes, as pictures with transparency have them; of other types all are kept."""
+    return values[..., :3] if values.shape[-1] == 4 and values.dtype == np.uint8 else values
 
 
 def _native(values: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -58,7 +58,13 @@ LABELS: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
     "AcquisitionTime": ("acquired at {}", (("FrameContentSequence", "FrameAcquisitionDateTime"),)),
     "RealTimeTimer": ("time {} s", ()),
     "ContentTime": ("made at {}", (("FrameContentSequence", "FrameReferenceDateTime"),)),
+    "SequenceName": ("sequence {}", ()),
+    "SeriesDescription": ("description {}", ()),
+    "ProtocolName": ("protocol {}", ()),
+    "ImageComments": ("comment {}", ()),
 }
+# Texts in which some scanners tell b-values, directions and contrasts: "ep_b1000#3", "b=1000".
+DESCRIPTIONS = ("SequenceName", "SeriesDescription", "ProtocolName", "ImageComments")
 STANDARD = tuple(label for label in LABELS if label in TAGS)
 # Slices that differ in one of these are of another kind, wherever they lie.
 KINDS = (
@@ -239,6 +245,10 @@ TEXTS = frozenset(
         "ContentTime",
         "FrameAcquisitionDateTime",
         "FrameReferenceDateTime",
+        "SequenceName",
+        "SeriesDescription",
+        "ProtocolName",
+        "ImageComments",
     }
 )
 

@@ -57,14 +57,12 @@ def read_segmentation(header: Header, layout: Layout, path: Path) -> Segmentatio
     kind = (header.text("SegmentationType") or "").upper()
     stored = stored_pixels(header, layout, path, range(layout.frames))[0][..., 0]
     planes, slots = _grid(header, layout.frames, path)
-    labels = tuple(
-        (item.integer("SegmentNumber") or 0, item.text("SegmentLabel") or "")
-        for item in header.items("SegmentSequence")
-    )
+    labels = _labels(header, path)
     size = (len(planes) if planes else layout.frames, layout.rows, layout.columns, 1)
     if kind == "LABELMAP":
         return Segmentation((_filled(stored, slots, size),), ("",), planes, labels)
     numbers = _segments(header, layout.frames, path)
+    _check_described(numbers, labels, path)
     by_segment = {
         number: [index for index, other in enumerate(numbers) if other == number] for number in sorted(set(numbers))
     }
@@ -83,6 +81,32 @@ def read_segmentation(header: Header, layout: Layout, path: Path) -> Segmentatio
     if sum((part > 0).astype(np.uint16) for part in parts).max() > 1:
         return Segmentation(tuple(parts), _words(by_segment), planes, labels)
     return Segmentation((np.sum(parts, axis=0, dtype=masks.dtype),), ("",), planes, labels)
+
+
+def _labels(header: Header, path: Path) -> tuple[tuple[int, str], ...]:
+    """Number and label of each segment, and of the background where a label map describes it."""
+    labels = tuple(
+        (item.integer("SegmentNumber") or 0, item.text("SegmentLabel") or "")
+        for item in header.items("SegmentSequence")
+    )
+    numbers = [number for number, _ in labels]
+    if len(set(numbers)) < len(numbers):
+        raise ImageError(
+            f"{path} is a segmentation that describes two segments by one number, so that nothing tells their pixels "
+            "apart: expected a number of its own for each. Export it again from its source."
+        )
+    return labels
+
+
+def _check_described(numbers: Sequence[int], labels: Sequence[tuple[int, str]], path: Path) -> None:
+    """Refuse segments whose pixels would be lost, and name those that have no label."""
+    if min(numbers) < 1:
+        raise ImageError(
+            f"{path} is a segmentation with the segment number {min(numbers)}: expected numbers from 1, for 0 is the "
+            "background. Export it again from its source."
+        )
+    if unknown := sorted(set(numbers) - {number for number, _ in labels}):
+        logger.warning("%s: its segment %s has no description, so its label is unknown", path, unknown[0])
 
 
 def _words(numbers: Sequence[int] | dict[int, Any]) -> tuple[str, ...]:

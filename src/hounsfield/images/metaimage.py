@@ -81,12 +81,12 @@ def read_metaimage(path: Path, max_pixels: int = MAX_PIXELS, volume: int | None 
 
 
 def _image(values: NDArray[Any], chosen: int, geometry: tuple[tuple[float, ...] | None, Affine | None]) -> Image:
-    """One volume of (slices, rows, columns, values a voxel)."""
-    colour = values.shape[-1] in {3, 4}
+    """One volume of (slices, rows, columns, values a voxel); nothing says of a fourth value that it is transparency."""
+    several = values.shape[-1] in {3, 4}
     bits = values.dtype.itemsize * 8 if values.dtype.kind in "iu" else None
     spacing, affine = geometry
     return Image(
-        pixels=values[..., :3] if colour else values[..., chosen, np.newaxis],
+        pixels=values if several else values[..., chosen, np.newaxis],
         spacing=spacing,
         affine=affine,
         metadata=Metadata(bits=bits),

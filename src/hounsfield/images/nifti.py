@@ -10,6 +10,7 @@ The position in the patient is taken from the sform where ``sform_code`` > 0, el
 
 from __future__ import annotations
 
+import logging
 import math
 import struct
 import zlib
@@ -29,6 +30,8 @@ from hounsfield.images.label_names import MAX_BYTES, Labels, labels_of_extension
 from hounsfield.images.limits import MAX_PIXELS
 from hounsfield.images.orientation import Affine, affine_from_ras, is_usable, spacing_of
 from hounsfield.images.volumes import alike, chosen_volume
+
+logger = logging.getLogger(__name__)
 
 # datatype code -> NumPy type and channels (nifti1.h). Complex, 128-bit float and bit-packed data are not images here.
 DATATYPES = {
@@ -293,6 +296,8 @@ def _affine(header: Any, rank: int, path: Path) -> Affine | None:
         affine = affine_from_ras(np.diag([unit, unit, unit, 1.0]) @ read(header))
         affine = _with_normal(affine) if rank == 2 else affine
         if is_usable(affine):
+            if read is _qform and codes[0] > 0:
+                logger.warning("%s: its sform is singular or not finite, so its position is that of the qform", path)
             return affine
     _refuse(
         path,
@@ -307,6 +312,10 @@ def _sform(header: Any) -> Affine:
 
 
 def _qform(header: Any) -> Affine:
+    if abs(float(header["pixdim"][0])) != 1:
+        # Some writers leave it at 0, where it is to be 1 (nifti1.h); nifti_clib takes what is not negative for 1.
+        header = header.copy()
+        header["pixdim"][0] = -1.0 if header["pixdim"][0] < 0 else 1.0
     try:
         return np.asarray(header.get_qform(), dtype=np.float64)
     except (HeaderDataError, ValueError):

@@ -62,6 +62,8 @@ SPACES = {
 # Kinds of axes along which samples lie in space, or that say nothing ("???" and "none").
 SPATIAL_KINDS = frozenset({"domain", "space", "???", "none"})
 COLOURS = {"rgb-color": 3, "3-color": 3, "rgba-color": 4, "4-color": 4}
+# Of these the last value is transparency.
+TRANSPARENT = frozenset({"rgba-color"})
 
 Fields = dict[str, str]
 
@@ -90,9 +92,9 @@ class _Axes:
 def read_nrrd(path: Path, max_pixels: int = MAX_PIXELS, volume: int | None = None) -> Image:
     """Read an NRRD volume. Values keep their stored type.
 
-    The axis that holds several values a voxel must be red, green and blue; any other count is a list of volumes. A
-    spacing that is missing or not a number is unknown, and so is a position without ``space directions`` in a space of
-    the patient.
+    An axis that holds three or four values a voxel holds its channels, of "RGBA-color" without transparency; any other
+    count is a list of volumes. A spacing that is missing or not a number is unknown, and so is a position without
+    ``space directions`` in a space of the patient.
 
     Args:
         path: the file.
@@ -106,17 +108,17 @@ def read_nrrd(path: Path, max_pixels: int = MAX_PIXELS, volume: int | None = Non
     fields, end = _header(path)
     axes = _axes(fields, path)
     voxels = _voxels(fields, axes.sizes, end, path)
-    colour = _is_colour(axes, voxels.dtype, path)
+    several = _are_channels(axes, voxels.dtype, path)
     count = 1 if axes.values is None else axes.sizes[axes.values]
     shape = [axes.sizes[axis] for axis in reversed(axes.spatial)]
-    chosen = chosen_volume(alike(shape, 1 if colour else count), volume, path)
+    chosen = chosen_volume(alike(shape, 1 if several else count), volume, path)
     spacing, affine = _geometry(fields, axes, path)
     values = decode(voxels, path, max_pixels)
     if axes.values is None:
         values = values[..., np.newaxis]
     else:
         values = np.moveaxis(values, len(axes.sizes) - 1 - axes.values, -1)
-    pixels = values[..., :3] if colour else values[..., chosen, np.newaxis]
+    pixels = (values[..., :3] if axes.kind in TRANSPARENT else values) if several else values[..., chosen, np.newaxis]
     bits = pixels.dtype.itemsize * 8 if pixels.dtype.kind in "iu" else None
     return Image(pixels=pixels, spacing=spacing, affine=affine, metadata=Metadata(bits=bits))
 
@@ -207,8 +209,8 @@ def _vector(text: str, path: Path) -> list[float]:
     return [float(number) for number in numbers(" ".join(parts), len(parts), "a vector", path)]
 
 
-def _is_colour(axes: _Axes, dtype: np.dtype[Any], path: Path) -> bool:
-    """Whether a voxel's values are red, green and blue, with or without transparency."""
+def _are_channels(axes: _Axes, dtype: np.dtype[Any], path: Path) -> bool:
+    """Whether a voxel's values are its channels, such as red, green and blue, and not a list of volumes."""
     if axes.values is None:
         return False
     count = axes.sizes[axes.values]

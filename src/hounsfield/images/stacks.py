@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hounsfield.images.dicom_geometry import GAP_MILLIMETRES, Plane, are_parallel, is_even
-from hounsfield.images.dicom_labels import KINDS, LABELS, LAST_RANKS, RANKS, Labels, words
+from hounsfield.images.dicom_labels import DESCRIPTIONS, KINDS, LABELS, LAST_RANKS, RANKS, Labels, words
 
 # Labels may have to be combined, as b-values and directions are; more than so many at once are not tried.
 MOST_COMBINED = 3
@@ -99,6 +99,7 @@ class _Stack:
         return (
             self._by_labels()
             or self._by_rank(RANKS)
+            or self._by_description()
             or self._by_runs()
             or self._by_rank(LAST_RANKS)
             or (self._by_kind() or [Part(tuple(self.indices), is_certain=False)])
@@ -111,7 +112,10 @@ class _Stack:
         """The labels that differ at all, in the order in which they are tried."""
         found = {label: None for index in self.indices for label in self.places[index].labels}
         named = [label for label in LABELS if label in found] + [label for label in found if label not in LABELS]
-        return [label for label in named if len({self._label(index, label) for index in self.indices}) > 1]
+        return [label for label in named if label not in DESCRIPTIONS and self._differs(label)]
+
+    def _differs(self, label: str) -> bool:
+        return len({self._label(index, label) for index in self.indices}) > 1
 
     def _groups(self, labels: tuple[str, ...]) -> dict[tuple[Hashable, ...], list[int]]:
         groups: dict[tuple[Hashable, ...], list[int]] = defaultdict(list)
@@ -130,6 +134,14 @@ class _Stack:
                 groups = self._groups(chosen)
                 if len(groups) == self.multiplicity and all(self._is_apart(group) for group in groups.values()):
                     return self._worded(groups, chosen)
+        return []
+
+    def _by_description(self) -> list[Part]:
+        """By a text for people, before the mere order of the slices."""
+        for label in filter(self._differs, DESCRIPTIONS):
+            groups = self._groups((label,))
+            if len(groups) == self.multiplicity and all(self._is_apart(group) for group in groups.values()):
+                return self._worded(groups, (label,))
         return []
 
     def _worded(self, groups: dict[tuple[Hashable, ...], list[int]], chosen: tuple[str, ...]) -> list[Part]:

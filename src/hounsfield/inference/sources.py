@@ -17,6 +17,7 @@ import numpy.typing as npt
 from hounsfield import images
 from hounsfield.errors import ImageError, UsageError
 from hounsfield.images import Image, Reference, image_files, input_path
+from hounsfield.images.arrays import without_transparency
 from hounsfield.images.reading import read_reference, volume_setting
 from hounsfield.images.slide_levels import without_surplus
 
@@ -272,9 +273,7 @@ def _row_loader(array: npt.NDArray[Any], number: int, has_channels: bool) -> Cal
 def _as_image(values: npt.NDArray[Any], has_channels: bool) -> Image:
     if values.dtype.kind not in "biuf":
         raise ImageError(f"An array of type {values.dtype} is not an image: expected numbers. Convert it first.")
-    pixels = np.array(values if has_channels else values[..., np.newaxis])
-    if pixels.shape[-1] == 4:
-        pixels = pixels[..., :3]
+    pixels = without_transparency(np.array(values if has_channels else values[..., np.newaxis]))
     if pixels.dtype == np.bool_:
         pixels = pixels.astype(np.uint8)
     if pixels.dtype == np.float16:
