@@ -133,6 +133,7 @@ EXTRAS = {
     "wandb": "wandb",
     "faster_coco_eval": "detection",
     "cryptography": "sign",
+    "sklearn": "clinical",
     "fastapi": "serve",
     "pynetdicom": "serve",
     "uvicorn": "serve",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from hounsfield.images import Image
     from hounsfield.testing import Tested
     from hounsfield.testing.base import Assessed, Audit
+    from hounsfield.testing.clinical import ClinicalValue
 
 
 # Of the intervals that a run keeps.
@@ -93,6 +94,13 @@ def command(
             "at .05, without pairs."
         ),
     ] = None,
+    clinical: Annotated[
+        str | None,
+        typer.Option(
+            help="Runs of classifiers and regressors: what the image adds to clinical columns such as age,sex, and "
+            "they to it; models fitted on validation, judged on the test."
+        ),
+    ] = None,
     open_seal: Annotated[
         bool,
         typer.Option(
@@ -111,8 +119,9 @@ def command(
     common = {"num_replicates": replicates, "confidence": confidence, "seed": seed}
     given: dict[str, Any] = {"threshold": threshold, "criterion": criterion, "overlap": overlap, "tolerance": tolerance}
     if attributes is not None:
-        given["attributes"] = tuple(filter(None, (name.strip() for name in attributes.split(","))))
-    of_runs, of_tables = {"interventions": interventions or None}, {"task": task, "truth": truth}
+        given["attributes"] = _names(attributes)
+    of_runs = {"interventions": interventions or None, "clinical": _names(clinical)}
+    of_tables = {"task": task, "truth": truth}
     if open_seal:
         changed = {name: value for name, value in given.items() if name != "attributes"} | {"DATA": request}
         changed["confidence"] = confidence if confidence != CONFIDENCE else None
@@ -126,10 +135,13 @@ def command(
     for note in found.assessment.notes:
         say(note)
     if as_json:
-        print_json({**found.assessment.to_dict(), **({"bias": found.audit.to_dict()} if found.audit else {})})
+        parts = {"bias": found.audit, "clinical": found.clinical}
+        told = {name: part.to_dict() for name, part in parts.items() if part is not None}
+        print_json({**found.assessment.to_dict(), **told})
     else:
         _print(found, confidence)
     if target.is_dir() and request is None:
+        _keep_clinical(found, target, as_planned=confidence == CONFIDENCE)
         _keep_audit(found, target, as_planned=threshold is None and confidence == CONFIDENCE and attributes is None)
     if output is not None:
         _write(found, output)
@@ -137,11 +149,17 @@ def command(
 
 @dataclass(frozen=True)
 class Found:
-    """The ``Assessed`` of a test, its ``Audit`` or ``None``, and what reads the image of a number."""
+    """The ``Assessed`` of a test, its ``Audit`` or ``None``, what reads the image of a number, clinical columns."""
 
     assessment: Any
     audit: Any
     read: Callable[[int], Image] | None = None
+    clinical: ClinicalValue | None = None
+
+
+def _names(text: str | None) -> tuple[str, ...] | None:
+    """The columns that an option lists."""
+    return None if text is None else tuple(filter(None, (name.strip() for name in text.split(","))))
 
 
 def _check_output(output: Path | None) -> None:
@@ -178,11 +196,15 @@ def _test_run(
     from hounsfield.tasks import MODEL_NAMES
     from hounsfield.testing import TESTS, evaluate_run
     from hounsfield.testing.base import COMMON_OPTIONS, TestSource
+    from hounsfield.testing.clinical import FAMILIES as CLINICAL_FAMILIES
+    from hounsfield.testing.clinical import clinical_value
     from hounsfield.testing.seal import open_test
 
     family = Bundle.load(run).family
     takes = {each: COMMON_OPTIONS | test.OPTIONS | test.AUDIT_OPTIONS for each, test in TESTS.items()}
+    takes |= {each: takes[each] | {"clinical"} for each in CLINICAL_FAMILIES}
     options = chosen(run, family, takes, given, MODEL_NAMES)
+    columns = options.pop("clinical", None)
     audited = {name: options.pop(name) for name in TESTS[family].AUDIT_OPTIONS & options.keys()}
     announce_engine("auto")
     with progress_bars() as progress:
@@ -193,7 +215,8 @@ def _test_run(
             tested = evaluate_run(run, data, progress=progress, **options, **common)
         source = TestSource(run, data, options.get("threshold"), progress)
         audit = _audit(tested.assessment, common, audited, source)
-    return Found(tested.assessment, audit, tested.read)
+        added = clinical_value(run, tested, columns, **common) if columns else None
+    return Found(tested.assessment, audit, tested.read, added)
 
 
 def _keep_figures(tested: Tested, run: Path) -> None:
@@ -240,6 +263,12 @@ def _print(found: Found, confidence: float) -> None:
         title = found.assessment.title(name)
         table.add_row(title, _value(estimate), _interval(estimate), f"{estimate.n:,}", estimate.note)
     out.print(table)
+    if found.clinical is not None:
+        cells = found.clinical.cells()
+        added = Table(*cells[0], title=f"Image and {', '.join(found.clinical.columns)}", title_justify="left")
+        for row in cells[1:]:
+            added.add_row(*row)
+        out.print(added)
     if found.audit is None:
         return
     if cells := found.audit.cells():
@@ -269,6 +298,19 @@ def _write(found: Found, folder: Path) -> None:
     for path in write_assessment(found.assessment, folder, read=found.read):
         say(f"wrote {path}")
     _write_audit(found, folder, folder)
+
+
+def _keep_clinical(found: Found, run: Path, *, as_planned: bool) -> None:
+    """Let the run keep what the image adds, with 95 % intervals, for its report."""
+    if found.clinical is None or not as_planned:
+        return
+    from hounsfield.atomic import write_json
+    from hounsfield.runs.manifest import adding
+
+    path = run / "clinical.json"
+    with adding(run, [path]):
+        write_json(path, found.clinical.to_dict())
+    say(f"wrote {path}")
 
 
 def _keep_audit(found: Found, run: Path, *, as_planned: bool) -> None:

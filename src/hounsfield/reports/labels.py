@@ -22,6 +22,7 @@ from hounsfield.reports.figures import (
     score_histogram,
 )
 from hounsfield.reports.sections.certainty import calibration_section, uncertainty_section
+from hounsfield.reports.sections.clinical import clinical_section
 from hounsfield.reports.sections.content import Block, Section, listed, lowered, number, of_hundred
 from hounsfield.reports.sections.data import has_groups, label_counts, label_shares
 from hounsfield.reports.sections.evidence import evidence
@@ -165,6 +166,7 @@ class LabelPage:
             operating_section(run),
             uncertainty_section(run),
             subgroup_section(run),
+            *clinical_section(run),
             robustness_section(run),
         )
 

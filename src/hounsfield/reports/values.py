@@ -12,6 +12,7 @@ from hounsfield.evaluation.value_uncertainty import ValueUncertainty
 from hounsfield.evaluation.values import TITLES
 from hounsfield.progress import Progress
 from hounsfield.reports.base import Answer, Cases, Read
+from hounsfield.reports.sections.clinical import clinical_section
 from hounsfield.reports.sections.content import Block, Section, Table, listed, with_interval
 from hounsfield.reports.sections.data import NAMES, label_counts, quartiles
 from hounsfield.reports.sections.mean_groups import groups_section
@@ -127,6 +128,7 @@ class ValuePage:
             results_section(run, self.titles, self.chosen),
             ranges_section(run),
             groups_section(run),
+            *clinical_section(run),
         )
 
     def cases(self, run: ValueRun, progress: Progress) -> Cases:

@@ -29,6 +29,7 @@ RUNS: dict[Family, type[RunRecord]] = {"labels": LabelRun, "values": ValueRun, "
 # Files that further commands leave in a run, each with the command that makes it.
 ADDITIONS = {
     "bias": "bias.json",
+    "clinical": "clinical.json",
     "robustness": "robustness.json",
     "learning_curve": "learning_curve.json",
     "ablation": "ablation.json",
