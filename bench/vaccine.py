@@ -74,8 +74,9 @@ def describe(name: str, assay: Assay, truth: pd.DataFrame) -> None:
         bounds = one.concentration_by_grid
         densities.append(bounds.low <= density * settled <= bounds.high)
         errors.append(one.concentration.value / (density * settled) - 1)
-        shares.append(one.share_by_grid.low <= planted["share_full"] <= one.share_by_grid.high)
-        gaps.append(one.share.value - planted["share_full"])
+        share = one.share_corrected or one.share_by_grid
+        shares.append(share.low <= planted["share_full"] <= share.high)
+        gaps.append(share.value - planted["share_full"])
     print(f"{name}: {sum(densities)} of {len(densities)} intervals of the concentration hold the planted one", end="; ")
     print(f"errors {np.mean(errors):+.1%} on average, {np.mean(np.abs(errors)):.1%} in size")
     print(f"{name}: {sum(shares)} of {len(shares)} intervals of the share of full hold the planted one", end="; ")

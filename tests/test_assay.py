@@ -17,6 +17,7 @@ from detectors import LABELS, tiny_detector_bundle
 from hounsfield.cli.main import app
 from hounsfield.errors import CohortError, EvaluationError, UsageError
 from hounsfield.evaluation.assay import analyse_fields
+from hounsfield.evaluation.count_correction import CountCorrection
 from hounsfield.evaluation.field_rates import detection_limit, rate_of, slope_of
 from hounsfield.phantoms import make_phantom
 from hounsfield.phantoms.vaccine import DILUTIONS, RECOVERY
@@ -88,6 +89,24 @@ def test_intervals_of_concentration_and_share_hold_the_truth_as_often_as_they_sa
     assert min(held.values()) >= 51, held
 
 
+def test_shares_are_corrected_for_kinds_that_are_taken_for_others() -> None:
+    generator = np.random.default_rng(0)
+    # Of ten empty capsids three are taken for full ones and one is missed.
+    finds = np.array([[0.6, 0.3], [0.05, 0.9]])
+    true = generator.poisson([6, 9], (200, 2))
+    correction = CountCorrection(true, generator.poisson(true @ finds))
+    np.testing.assert_allclose(correction.matrix, finds, atol=0.08)
+    held = 0
+    for _ in range(20):
+        objects = generator.poisson([14, 6], (12, 2))
+        found = pd.DataFrame(generator.poisson(objects @ finds))
+        share = correction.share(found, 1, pd.Series(np.arange(12)), confidence=0.95)
+        assert share is not None
+        held += share.low <= 0.3 <= share.high
+        assert found[1].sum() / found.to_numpy().sum() > 0.45
+    assert held >= 16
+
+
 def test_repeatability_tells_chance_from_more() -> None:
     repeat = analyse_fields(simulated(2, specimens=20), KINDS).repeatability
     assert repeat is not None
@@ -97,7 +116,7 @@ def test_repeatability_tells_chance_from_more() -> None:
 
 
 def test_the_detection_limit_is_that_of_exact_poisson_counts() -> None:
-    clean = pd.DataFrame({"found": [0] * 10, "exposure": [0.5] * 10})
+    clean = pd.DataFrame({"specimen": "buffer", "found": [0] * 10, "exposure": [0.5] * 10})
     limit = detection_limit(clean, 4)
     assert (limit.critical, limit.false) == (1, 0)
     assert limit.limit == pytest.approx(-np.log(0.05) / (4 * 0.5), rel=1e-6)

@@ -100,7 +100,7 @@ def _print(found: CountedFields) -> None:
     for one in assay.specimens:
         cells = [one.specimen, str(one.fields), told(one.concentration_by_grid or one.concentration)]
         if assay.kind:
-            cells.append(told(one.share_by_grid or one.share, as_share))
+            cells.append(told(one.share_corrected or one.share_by_grid or one.share, as_share))
         table.add_row(*cells, *([told(one.calibrated)] if calibrated else []))
     out.print(table)
     if assay.slope:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from hounsfield.errors import EvaluationError
+from hounsfield.evaluation.count_correction import CountCorrection
 from hounsfield.evaluation.field_precision import Agreement, Repeatability, agreements, repeatability
 from hounsfield.evaluation.field_rates import Detection, Figure, detection_limit, rate_of, share_of, slope_of
 
@@ -30,6 +31,8 @@ class SpecimenAssay:
         share: of the wanted kind among the particles, with an interval in which fields are the independent units;
             ``None`` where no share was asked for.
         share_by_grid: the same where grids are; ``None`` with fewer than two.
+        share_corrected: the share corrected for the detector's errors on validation images, grids being the independent
+            units where there are two or more; ``None`` where these are not known.
         concentration: particles per unit of area (per field where no area is known) of the undiluted specimen. Where
             none was found the value is 0 and ``high`` the bound that a Poisson count of 0 excludes.
         concentration_by_grid: the same where grids are the independent units; ``None`` with fewer than two.
@@ -43,6 +46,7 @@ class SpecimenAssay:
     counts: dict[str, int]
     share: Figure | None
     share_by_grid: Figure | None
+    share_corrected: Figure | None
     concentration: Figure
     concentration_by_grid: Figure | None
     calibrated: Figure | None
@@ -88,6 +92,7 @@ def analyse_fields(
     kind: str | None = None,
     blanks: Sequence[str] = (),
     standard: tuple[str, float] | None = None,
+    correction: CountCorrection | None = None,
     confidence: float = 0.95,
 ) -> Assay:
     """Compute the assay.
@@ -100,6 +105,7 @@ def analyse_fields(
         kind: the one whose share is wanted.
         blanks: specimens without particles.
         standard: a specimen and its known concentration, to which the others are related.
+        correction: of shares, for a detector of just these labels in their order.
         confidence: nominal coverage of all intervals.
 
     Raises:
@@ -112,7 +118,13 @@ def analyse_fields(
     if kind is not None and kind not in labels:
         raise EvaluationError(f"The kind '{kind}' is not counted; expected one of {', '.join(labels)}.")
     table = _prepared(fields, labels)
-    found = [_specimen(str(name), rows, labels, kind, confidence) for name, rows in table.groupby("specimen")]
+    by_specimen = table.groupby("specimen")
+    found = [_specimen(str(name), rows, labels, kind, confidence) for name, rows in by_specimen]
+    if correction is not None and kind is not None:
+        found = [
+            replace(one, share_corrected=_corrected(rows, labels, kind, correction, confidence))
+            for one, (_, rows) in zip(found, by_specimen, strict=True)
+        ]
     if standard is not None:
         found = _calibrated(found, *standard)
     filled = table[~table["specimen"].isin(blanks)]
@@ -150,9 +162,9 @@ def _prepared(fields: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:
 def _specimen(
     name: str, rows: pd.DataFrame, labels: Sequence[str], kind: str | None, confidence: float
 ) -> SpecimenAssay:
-    grids = rows["grid"] if "grid" in rows and rows["grid"].notna().all() else None
+    grids = rows.get("grid")
     num_grids = None if grids is None else len(grids.unique())
-    apart = grids if grids is not None and (num_grids or 0) > 1 else None
+    apart = _several_grids(rows)
     whole = float(rows["total"].sum() / rows["exposure"].sum())
     recovery = {}
     if "dilution" in rows and len(rows["dilution"].unique()) > 1 and whole > 0:
@@ -166,11 +178,26 @@ def _specimen(
         counts={label: int(rows[f"count_{label}"].sum()) for label in labels},
         share=share_of(rows, kind, None, confidence),
         share_by_grid=None if apart is None else share_of(rows, kind, apart, confidence),
+        share_corrected=None,
         concentration=rate_of(rows["total"], rows["exposure"], confidence),
         concentration_by_grid=None if apart is None else _rate_by(rows, apart, confidence),
         calibrated=None,
         recovery=recovery,
     )
+
+
+def _several_grids(rows: pd.DataFrame) -> pd.Series | None:
+    grids = rows.get("grid")
+    return grids if grids is not None and len(grids.unique()) > 1 else None
+
+
+def _corrected(
+    rows: pd.DataFrame, labels: Sequence[str], kind: str, correction: CountCorrection, confidence: float
+) -> Figure | None:
+    grids = _several_grids(rows)
+    units = pd.Series(np.arange(len(rows)), rows.index) if grids is None else grids
+    weights = rows[[f"weight_{label}" for label in labels]]
+    return correction.share(weights, list(labels).index(kind), units, confidence=confidence)
 
 
 def _rate_by(rows: pd.DataFrame, units: pd.Series, confidence: float) -> Figure:

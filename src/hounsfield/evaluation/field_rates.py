@@ -30,6 +30,7 @@ class Detection:
     """What is told from nothing.
 
     Attributes:
+        blanks: the specimens without particles.
         blank_fields: fields without a particle of the kind that is sought.
         false: findings in them.
         critical: in as many fields as a specimen has, so many findings are more than blanks have (5 %).
@@ -37,6 +38,7 @@ class Detection:
         fields: so many.
     """
 
+    blanks: tuple[str, ...]
     blank_fields: int
     false: int
     critical: int
@@ -129,4 +131,6 @@ def detection_limit(blank: pd.DataFrame, fields: int) -> Detection:
     expected = false / count * fields
     critical = int(stats.poisson.isf(0.05, expected)) + 1 if expected else 1
     excess = float(optimize.brentq(lambda mean: stats.poisson.sf(critical - 1, mean + expected) - 0.95, 0, 1e6))
-    return Detection(count, false, critical, excess / (fields * area), fields)
+    return Detection(
+        tuple(map(str, blank["specimen"].unique())), count, false, critical, excess / (fields * area), fields
+    )

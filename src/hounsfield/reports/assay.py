@@ -93,7 +93,7 @@ def _shares(assay: Assay) -> Drawing:
     return _by_specimen(
         assay,
         f"Share of {assay.kind}",
-        [("by field", lambda one: one.share), ("by grid", lambda one: one.share_by_grid)],
+        [("corrected", lambda one: one.share_corrected), ("as found", lambda one: one.share_by_grid or one.share)],
     )
 
 
@@ -124,7 +124,8 @@ def _dilutions(assay: Assay) -> Drawing:
     figure = new_figure(5.4, 3.2)
     axes = figure.add_subplot()
     axes.axhline(1, color=GREY, linewidth=1)
-    for one in assay.specimens:
+    blanks = assay.detection.blanks if assay.detection else ()
+    for one in (each for each in assay.specimens if each.specimen not in blanks):
         points = sorted((dilution, ratio) for dilution, ratio in one.recovery.items() if ratio > 0)
         axes.plot(*zip(*points, strict=True), "o-", color=COLOURS[0], alpha=0.5, markersize=3, linewidth=1)
     axes.set_xscale("log")

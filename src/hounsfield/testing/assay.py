@@ -16,6 +16,7 @@ from hounsfield.cohorts.table_files import read_table
 from hounsfield.containers import read_parquet
 from hounsfield.errors import CohortError, UsageError
 from hounsfield.evaluation.assay import Assay, analyse_fields
+from hounsfield.evaluation.count_correction import CountCorrection
 from hounsfield.evaluation.detection_uncertainty import DetectionUncertainty
 from hounsfield.inference import Detector
 from hounsfield.inference.prediction import BadImage
@@ -36,6 +37,8 @@ NUM_NAMED = 5
 SQUARE_NM = 1e6  # in a square micrometre
 # Findings that come this near to the border of a field, in pixels, may be parts of particles.
 RIM = 3
+# Of a kind that is found less often than this, counts are not to be relied on.
+LEAST_FOUND = 0.5
 TRAINED = ("train", "validation")
 
 
@@ -103,8 +106,8 @@ def assay_fields(
     detector = Detector(run)
     unknown = sorted({*labels, *([kind] if kind else [])} - set(detector.bundle.labels))
     if unknown:
-        known = ", ".join(detector.bundle.labels)
-        raise UsageError(f"The detector does not know {', '.join(unknown)}: expected labels of {known}.")
+        offered = ", ".join(detector.bundle.labels)
+        raise UsageError(f"The detector does not know {', '.join(unknown)}: expected labels of {offered}.")
     fields, notes = _without_known(_design(table), run)
     counted = _counted(fields, detector, table.parent, progress)
     used = counted[counted["refused"] == ""]
@@ -114,15 +117,28 @@ def assay_fields(
         notes = [*notes, f"{len(counted) - len(used):,} of {len(counted):,} fields were refused; fields.csv says why."]
     if detector.bundle.novelty is None:
         notes = [*notes, "The detector has no limit of distance from its training images: no field was refused by it."]
+    particles = tuple(labels) or detector.bundle.labels
+    kept = detector.bundle.kept(DetectionUncertainty)
+    kept = kept if kept is not None and len(kept.counts_true) else None
+    if kind is not None and kept is None:
+        notes = [*notes, "Shares are of what was found: the detector has no validation counts to correct them by."]
     assay = analyse_fields(
         used,
-        tuple(labels) or detector.bundle.labels,
+        particles,
         kind=kind,
         blanks=blanks,
         standard=standard,
+        correction=_correction(detector.bundle, kept, particles) if kept else None,
         confidence=confidence,
     )
-    return CountedFields(counted, assay, _recovery(detector.bundle), tuple(notes))
+    recovery = _recovery(detector.bundle, kept) if kept else {}
+    weak = [label for label in particles if recovery.get(label, 1.0) < LEAST_FOUND]
+    told = [
+        f"For 100 objects '{label}' in its validation images the detector found {100 * recovery[label]:.0f}: do not rely "
+        "on its counts of them."
+        for label in weak
+    ]
+    return CountedFields(counted, assay, recovery, (*notes, *told))
 
 
 def _design(path: Path) -> pd.DataFrame:
@@ -235,9 +251,11 @@ def whole(boxes: npt.NDArray[np.floating], shape: Sequence[int]) -> npt.NDArray[
     return np.asarray(np.where(inside, size.prod() / room, 0.0))
 
 
-def _recovery(bundle: Bundle) -> dict[str, float]:
-    kept = bundle.kept(DetectionUncertainty)
-    if kept is None or not len(kept.counts_true):
-        return {}
+def _correction(bundle: Bundle, kept: DetectionUncertainty, labels: Sequence[str]) -> CountCorrection:
+    columns = [bundle.labels.index(label) for label in labels]
+    return CountCorrection(kept.counts_true[:, columns], kept.counts_found[:, columns])
+
+
+def _recovery(bundle: Bundle, kept: DetectionUncertainty) -> dict[str, float]:
     true, found = kept.counts_true.sum(axis=0), kept.counts_found.sum(axis=0)
     return {label: float(found[place] / true[place]) for place, label in enumerate(bundle.labels) if true[place]}
