@@ -59,13 +59,13 @@ def destination(port: int, service_port: int, folder: Path) -> None:
     entity.start_server(("127.0.0.1", port), block=True, evt_handlers=handlers)
 
 
-def life(folder: Path, images: list[bytes], ports: tuple[int, int]) -> None:
-    """Receive a study, predict it, deliver the result; acknowledgements are noted."""
+def life(folder: Path, images: list[bytes], ports: tuple[int, int]) -> bool:
+    """Receive a study, sending again what was not acknowledged; whether its result was delivered."""
     service_port, destination_port = ports
     settings = ServeSettings.model_validate(
         {
             "folder": folder / "service",
-            "models": [{"name": "fake", "run": "."}],
+            "models": [{"name": "fake", "run": ".", "rules": {"modality": ["CT"]}}],
             "dicom": {"port": service_port},
             "destinations": [
                 {"name": "pacs", "title": "PACS", "host": "127.0.0.1", "port": destination_port, "commitment": True}
@@ -78,21 +78,27 @@ def life(folder: Path, images: list[bytes], ports: tuple[int, int]) -> None:
     )
     address = str(folder / "model")
     CallServer(
-        address, SECRET, {"study": lambda _, results, __: _fake_study(settings.folder / results, results)}
+        address, SECRET, {"study": lambda _, results, *__: _fake_study(settings.folder / results, results)}
     ).start()
     directory = Directory(folder / "models.json")
     directory.publish([Served("fake", ".", address, {"bundle": "b", "modality": None})])
     service = keeper.Keeper(settings, directory, SECRET)
     service.start()
-    for content in images:
-        answer, _ = service.intake.receive(content, "SENDER")
+    waiting = list(images)
+    while waiting:
+        try:
+            answer, _ = service.intake.receive(waiting[0], "SENDER")
+        except OSError:
+            continue
         if answer.value in {"stored", "known"}:
             with (folder / "acknowledged").open("a") as file:
-                file.write(f"{hashlib.sha256(content).hexdigest()}\n")
+                file.write(f"{hashlib.sha256(waiting.pop(0)).hexdigest()}\n")
     end = time.monotonic() + 20
     while service.register.counts()["delivery"] != {"delivered": 1} and time.monotonic() < end:
         time.sleep(0.02)
+    delivered = service.register.counts()["delivery"] == {"delivered": 1}
     service.stop()
+    return delivered
 
 
 def _fake_study(target: Path, results: str) -> dict[str, Any]:
@@ -100,8 +106,14 @@ def _fake_study(target: Path, results: str) -> dict[str, Any]:
     uid = f"2.25.{int(hashlib.sha256(STUDY.encode()).hexdigest()[:24], 16)}"
     with replacing(target / f"{uid}.dcm") as path:
         content = _file(path, 0, uid)
-    result = {"uid": uid, "kind": "report", "sop_class": "1.2.840.10008.5.1.4.1.1.2", "path": f"{results}/{uid}.dcm"}
-    return {"predictions": [], "results": [result | {"sha256": hashlib.sha256(content).hexdigest()}]}
+    result = {
+        "uid": uid,
+        "kind": "report",
+        "quirk": None,
+        "sop_class": "1.2.840.10008.5.1.4.1.1.2",
+        "path": f"{results}/{uid}.dcm",
+    }
+    return {"bundle": "b", "predictions": [], "results": [result | {"sha256": hashlib.sha256(content).hexdigest()}]}
 
 
 def _file(path: Path, value: int, uid: str) -> bytes:
@@ -128,7 +140,7 @@ def main(folder: Path, ports: tuple[int, int], points: list[str]) -> None:
 
 
 def _fork(place: Path, images: list[bytes], ports: tuple[int, int], fault: str | None) -> int:
-    """The exit status of a life: 0 done, 1 its fault was never reached, -9 killed."""
+    """The exit status of a life: 0 all delivered, 1 its fault was never reached, 3 not delivered, -9 killed."""
     peer = os.fork()
     if peer == 0:
         destination(ports[1], ports[0], place)
@@ -137,9 +149,9 @@ def _fork(place: Path, images: list[bytes], ports: tuple[int, int], fault: str |
         if fault is not None:
             os.environ[VARIABLE] = fault
         try:
-            life(place, images, ports)
+            delivered = life(place, images, ports)
             # A fault that was passed is gone from the environment.
-            os._exit(1 if VARIABLE in os.environ else 0)
+            os._exit(1 if VARIABLE in os.environ else 0 if delivered else 3)
         finally:
             os._exit(2)
     _, status = os.waitpid(child, 0)

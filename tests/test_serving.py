@@ -36,6 +36,11 @@ def bundle(tmp_path_factory) -> Path:
     return folder
 
 
+def ct_model(bundle: Path, **settings: Any) -> dict[str, Any]:
+    """Settings of a model that takes studies: the training images of this bundle had no modality."""
+    return {"name": "tiny", "run": str(bundle), "rules": {"modality": ["CT"]}} | settings
+
+
 @pytest.fixture(scope="module")
 def pacs_and_service(tmp_path_factory, bundle) -> Iterator[tuple[Orthanc, Service]]:
     folder = tmp_path_factory.mktemp("peers")
@@ -43,7 +48,7 @@ def pacs_and_service(tmp_path_factory, bundle) -> Iterator[tuple[Orthanc, Servic
     with orthanc(folder / "orthanc", port) as pacs:
         settings = {
             "dicom": {"port": port},
-            "models": [{"name": "tiny", "run": str(bundle), "rules": {"modality": ["CT"]}}],
+            "models": [ct_model(bundle)],
             "destinations": [
                 {"name": "pacs", "title": "TESTPACS", "host": "127.0.0.1", "port": pacs.dicom_port, "commitment": True},
                 {"name": "web", "url": f"{pacs.url}/dicom-web"},
@@ -159,7 +164,9 @@ def test_a_job_is_done_later(pacs_and_service, tmp_path):
     path = image(tmp_path / "30.dcm", 30)
     number = post(f"{running.url}/api/models/tiny/jobs", {"30.dcm": path.read_bytes()})["job"]
     job = until(lambda: (found := get_json(f"{running.url}/api/jobs/{number}"))["state"] == "done" and found, "done")
-    assert len(job["predictions"]) == 1
+    assert [each["image"] for each in job["predictions"]] == ["30.dcm"]
+    assert job["bundle"] == get_json(f"{running.url}/api/models/tiny")["bundle"]
+    until(lambda: not list((running.folder / "uploads").iterdir()), "the upload is removed")
 
 
 def test_every_access_stands_in_the_audit_and_the_chain_is_whole(pacs_and_service):
@@ -173,7 +180,7 @@ def test_every_access_stands_in_the_audit_and_the_chain_is_whole(pacs_and_servic
 
 @pytest.mark.parametrize("part", ["keeper", "web"])
 def test_processes_that_are_killed_come_back_without_loss(bundle, tmp_path, part):
-    settings = {"models": [{"name": "tiny", "run": str(bundle)}], "quiet_seconds": 3}
+    settings = {"models": [ct_model(bundle)], "quiet_seconds": 3}
     with service(tmp_path, settings) as running:
         assert send(running.dicom_port, image(tmp_path / "a.dcm", 1)).returncode == 0
         os.kill(_process(running, part), signal.SIGKILL)
@@ -249,11 +256,22 @@ def test_two_services_do_not_share_a_folder(bundle, tmp_path):
     assert "Traceback" not in second.stderr
 
 
+def test_an_open_address_is_refused_until_there_is_a_token(bundle, tmp_path):
+    path = tmp_path / "serve.yaml"
+    http = {"host": "0.0.0.0", "port": 0, "tls": {"certificate": "a.pem", "key": "a.key"}}  # noqa: S104
+    path.write_text(json.dumps({"folder": str(tmp_path / "service"), "models": [ct_model(bundle)], "http": http}))
+    command = [sys.executable, "-m", "hounsfield", "serve", "--config", str(path)]
+    refused = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, check=False, timeout=60)
+    assert refused.returncode == 1
+    assert "there is no token that tells who may ask" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
 def test_a_destination_that_is_down_gets_the_result_once_it_is_up(bundle, tmp_path):
     port, pacs_port = free_port(), free_port()
     settings = {
         "dicom": {"port": port},
-        "models": [{"name": "tiny", "run": str(bundle)}],
+        "models": [ct_model(bundle)],
         "destinations": [{"name": "pacs", "title": "TESTPACS", "host": "127.0.0.1", "port": pacs_port}],
     }
     with service(tmp_path / "own", settings) as running:

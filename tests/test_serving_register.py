@@ -18,7 +18,6 @@ from hounsfield.serving.audit import Access, append, verify
 from hounsfield.serving.database import Database, Reader
 from hounsfield.serving.lifecycle import STATES, TABLES, Record, Timing, backoff, step
 from hounsfield.serving.register import Received, Register, Result
-from hounsfield.serving.statements import INSERT_CORRECTION
 
 TIMING = Timing(quiet=10, lease=60, commitment=30, attempts=3, first_wait=2, longest_wait=100)
 
@@ -38,8 +37,8 @@ def received(uid: str = "1.2.1", study: str = "1.2", content: str = "a") -> Rece
     )
 
 
-def result(uid: str) -> Result:
-    return Result(uid, "report", "1.2.840.10008.5.1.4.1.1.88.34", f"{uid}.dcm", "ab")
+def result(uid: str, quirk: str | None = None) -> Result:
+    return Result(uid, "report", quirk, "1.2.840.10008.5.1.4.1.1.88.34", f"{uid}.dcm", "ab")
 
 
 @pytest.fixture
@@ -49,7 +48,7 @@ def register(tmp_path: Path) -> Register:
         database,
         TIMING,
         models=lambda *_: {"chest": "", "brain": "takes MR"},
-        destinations=lambda _: ["pacs", "archive"],
+        destinations=lambda _, quirk: ["viewer"] if quirk else ["pacs", "archive"],
     )
 
 
@@ -190,13 +189,21 @@ def test_an_error_within_a_transaction_leaves_nothing(register):
     assert register.counts()["study"] == {"receiving": 1}
 
 
-def test_corrections_cannot_be_changed(register):
+def test_a_result_goes_only_where_its_quirk_is_wanted(register):
     register.receive(received(), 0)
-    values = {"study": 1, "revision": 1, "reader": "r", "time": 1, "bundle": "x", "blind": 0, "before": "", "after": ""}
-    with register.database.transaction() as database:
-        database.change(INSERT_CORRECTION, values)
-    with pytest.raises(sqlite3.IntegrityError, match="append-only"), register.database.transaction() as database:
-        database.change("UPDATE correction SET after = 'other'")
+    register.complete_quiet_studies(10)
+    job = register.claim_job("chest", 10)
+    results = [result("1.8"), replace(result("1.9", "ohif"), path="other.dcm")]
+    register.finish_job(job["id"], job["attempt"], 10, answer="{}", bundle="x", results=results)
+    sent = {name: [row["uid"] for row in register.claim_deliveries(name, 10)] for name in ("pacs", "archive", "viewer")}
+    assert sent == {"pacs": ["1.8"], "archive": ["1.8"], "viewer": ["1.9"]}
+
+
+def test_an_image_that_came_again_with_other_pixels_is_told(register):
+    register.receive(received(), 0)
+    assert not register.was_corrected(1)
+    register.receive(received(content="b"), 1)
+    assert register.was_corrected(1)
 
 
 def test_a_reader_beside_the_writer_sees_what_was_committed_and_cannot_write(register):
@@ -242,13 +249,29 @@ def test_a_changed_or_removed_record_of_the_audit_is_found(register, attack):
         verify(database)
 
 
+def test_records_that_are_added_while_the_audit_is_read_are_no_fault(register):
+    append(register.database, [ACCESS])
+
+    class Busy:
+        """Adds a record between two looks."""
+
+        def row(self, statement, values=()):
+            found = register.database.row(statement, values)
+            append(register.database, [ACCESS])
+            return found
+
+        each = staticmethod(register.database.each)
+
+    assert verify(Busy()) == 1
+
+
 class Service(RuleBasedStateMachine):
     """The register beside a dictionary, on a simulated clock."""
 
     @initialize()
     def start(self):
         self.register = Register(
-            Database(Path(":memory:")), TIMING, models=lambda *_: {"m": ""}, destinations=lambda _: ["d"]
+            Database(Path(":memory:")), TIMING, models=lambda *_: {"m": ""}, destinations=lambda *_: ["d"]
         )
         self.now, self.sent, self.known = 0.0, {}, {}
         self.jobs, self.deliveries, self.made = [], [], 0

@@ -117,11 +117,11 @@ def _swap(folder: Path, swap: str) -> None:
 def _add_token(folder: Path, name: str, role: str, days: float) -> None:
     from hounsfield.serving.tokens import Tokens
 
-    typer.echo(Tokens(folder).add(name, role, time.time(), days=days))
+    typer.echo(Tokens(folder, alone=False).add(name, role, time.time(), days=days))
 
 
 def _remove_token(folder: Path, name: str) -> None:
     from hounsfield.serving.tokens import Tokens
 
-    Tokens(folder).remove(name)
+    Tokens(folder, alone=False).remove(name)
     say(f"The token '{name}' counts no longer.")

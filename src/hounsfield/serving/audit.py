@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -38,8 +39,8 @@ class Access:
 class Rows(Protocol):
     """A connection that reads."""
 
-    def rows(self, statement: str, values: Values = ()) -> list[Row]:
-        """What a statement selects."""
+    def each(self, statement: str, values: Values = ()) -> Iterator[Row]:
+        """What a statement selects, one row after another."""
 
     def row(self, statement: str, values: Values = ()) -> Row | None:
         """The first row that a statement selects."""
@@ -59,11 +60,14 @@ def append(database: Database, accesses: list[Access]) -> None:
 def verify(database: Rows) -> int:
     """Go through the whole chain, and return the number of its records.
 
+    What is added meanwhile is not looked at: the head is read first.
+
     Raises:
         ServingError: a record was changed, added or removed; the message names the first that does not fit.
     """
+    head = database.row(sql.AUDIT_HEAD) or {"id": 0, "hash": START}
     number, last = 0, START
-    for row in database.rows(sql.AUDIT):
+    for row in database.each(sql.AUDIT, (head["id"],)):
         number += 1
         values = {key: value for key, value in row.items() if key not in {"id", "hash"}}
         last = _hash(last, number, values)
@@ -72,7 +76,6 @@ def verify(database: Rows) -> int:
                 f"Record {number} of the audit does not fit the one before it: it, or one before it, was changed or "
                 "removed after it was written. Compare with a backup from before."
             )
-    head = database.row(sql.AUDIT_HEAD) or {"id": 0, "hash": START}
     if (head["id"], head["hash"]) != (number, last):
         raise ServingError(
             f"The audit has {number} records, and {head['id']} were written: the last ones were removed. Compare with "

@@ -100,12 +100,14 @@ class Caller:
         address: of the socket.
         secret: that the server knows.
         what: who answers there, for messages.
+        seconds: that an answer may take; ``None`` for no limit.
     """
 
-    def __init__(self, address: str, secret: bytes, what: str) -> None:
+    def __init__(self, address: str, secret: bytes, what: str, *, seconds: float | None = None) -> None:
         self._address = address
         self._secret = secret
         self._what = what
+        self._seconds = seconds
         self._local = threading.local()
 
     def __call__(self, name: str, *arguments: Any) -> Any:
@@ -119,6 +121,7 @@ class Caller:
             try:
                 connection = self._connection()
                 connection.send((name, arguments))
+                self._wait(connection)
                 reply = connection.recv()
                 break
             except (OSError, EOFError, AuthenticationError) as error:
@@ -131,6 +134,12 @@ class Caller:
         if "error" in reply:
             raise (RefusedCallError if reply.get("refused") else ServingError)(reply["error"])
         return reply["answer"]
+
+    def _wait(self, connection: Connection) -> None:
+        if not connection.poll(self._seconds):
+            connection.close()
+            self._local.connection = None
+            raise ServingError(f"{self._what} took longer than {self._seconds:g} s.")
 
     def _connection(self) -> Connection:
         if getattr(self._local, "connection", None) is None:

@@ -86,6 +86,11 @@ class Database:
             found = self._connection.execute(statement, values).fetchone()
         return None if found is None else dict(found)
 
+    def each(self, statement: str, values: Values = ()) -> Iterator[Row]:
+        """What a statement selects, one row after another."""
+        with self._lock:
+            yield from map(dict, self._connection.execute(statement, values))
+
     def close(self) -> None:
         """Twice does no harm."""
         with self._lock:
@@ -107,6 +112,10 @@ class Reader:
         """The first row that a statement selects."""
         found = self._connection().execute(statement, values).fetchone()
         return None if found is None else dict(found)
+
+    def each(self, statement: str, values: Values = ()) -> Iterator[Row]:
+        """What a statement selects, one row after another."""
+        yield from map(dict, self._connection().execute(statement, values))
 
     def _connection(self) -> sqlite3.Connection:
         if not hasattr(self._local, "connection"):

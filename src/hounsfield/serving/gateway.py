@@ -7,7 +7,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,9 +32,12 @@ STATUS: tuple[tuple[type[Exception], int], ...] = (
     (RefusedCallError, 422),
     (ServingError, 503),
     (HounsfieldError, 422),
+    (OSError, 507),
 )
 # Seconds after which a client that was turned away may ask again.
 RETRY_AFTER = 1
+# Seconds that the last accesses have to reach the audit when the service stops.
+NOTE_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class Gateway:
     pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(32, "call"))
     _clients: dict[str, FrameClient] = field(default_factory=dict)
     _notes: queue.SimpleQueue[Access | None] = field(default_factory=queue.SimpleQueue)
+    _written: threading.Event = field(default_factory=threading.Event)
 
     def identify(self, request: Request, role: Role, action: str, subject: str = "") -> Identity:
         """Who asks; the access is noted in the audit.
@@ -68,9 +72,7 @@ class Gateway:
         Raises:
             HTTPException: 401 without a valid token, 403 where the role is not enough.
         """
-        scheme, _, text = request.headers.get("authorization", "").partition(" ")
-        token = text.strip() if scheme.lower() == "bearer" else request.cookies.get("token")
-        identity = self.tokens.identify(token, self.clock())
+        identity = self.known(request.headers.get("authorization", ""))
         if identity is None:
             self.note("", "", action, subject, "no valid token")
             raise HTTPException(401, "A valid token is needed.", {"WWW-Authenticate": "Bearer"})
@@ -80,12 +82,17 @@ class Gateway:
         self.note(identity.name, identity.role, action, subject, "allowed")
         return identity
 
+    def known(self, authorization: str) -> Identity | None:
+        """Whose a header ``Authorization`` is; ``None`` without a valid token."""
+        scheme, _, text = authorization.partition(" ")
+        return self.tokens.identify(text.strip() if scheme.lower() == "bearer" else None, self.clock())
+
     def note(self, actor: str, role: str, action: str, subject: str, outcome: str) -> None:
         """Write an access into the audit, with the others of this moment."""
         self._notes.put(Access(self.clock(), actor, role, action, subject, outcome))
 
-    async def predict(self, model: str, paths: list[str]) -> list[dict[str, Any]]:
-        """The predictions of files, within the time that they may take.
+    async def predict(self, model: str, paths: list[str]) -> dict[str, Any]:
+        """The ``predictions`` of files and the ``bundle`` that made them, within the time that they may take.
 
         Raises:
             ServingError: see ``FrameClient.ask``; or it took too long.
@@ -100,14 +107,14 @@ class Gateway:
                 raise
             return await self._predict(model, new, paths)
 
-    async def _predict(self, model: str, address: str, paths: list[str]) -> list[dict[str, Any]]:
+    async def _predict(self, model: str, address: str, paths: list[str]) -> dict[str, Any]:
         client = self._clients.get(address)
         if client is None:
             what = f"The process of the model '{model}'"
             client = self._clients[address] = FrameClient(frames_address(address), what)
         try:
             async with asyncio.timeout(self.settings.limits.seconds):
-                answer: list[dict[str, Any]] = await client.ask(paths)
+                answer: dict[str, Any] = await client.ask(paths)
         except TimeoutError as error:
             raise ServingError(f"It took longer than {self.settings.limits.seconds:g} s. Ask for a job.") from error
         return answer
@@ -127,30 +134,25 @@ class Gateway:
     def stop(self) -> None:
         """Write what is left of the audit."""
         self._notes.put(None)
+        self._written.wait(NOTE_SECONDS)
         self.pool.shutdown(wait=True)
 
     def _write_notes(self) -> None:
-        while True:
+        """All of a moment in one call, tried until the keeper, which may be starting again, has taken them."""
+        notes: list[Access | None] = []
+        while None not in notes:
             notes = [self._notes.get()]
             while not self._notes.empty():
                 notes.append(self._notes.get())
-            if not self._written([note for note in notes if note is not None]) or None in notes:
-                return
-
-    def _written(self, accesses: Sequence[Access]) -> bool:
-        """Tried until the keeper, which may be starting again, has taken them."""
-        for wait in (0.1, 0.5, 2, 5, 10, 0):
-            if not accesses:
-                return True
-            try:
-                self.keeper("note", list(accesses))
-            except ServingError as error:
-                logger.warning("the audit waits: %s", error)
-                time.sleep(wait)
-            else:
-                return True
-        logger.error("%d accesses could not be written into the audit", len(accesses))
-        return True
+            accesses = [note for note in notes if note is not None]
+            while accesses:
+                try:
+                    self.keeper("note", accesses)
+                    break
+                except ServingError as error:
+                    logger.warning("%d accesses wait for the audit: %s", len(accesses), error)
+                    time.sleep(RETRY_AFTER)
+        self._written.set()
 
 
 def status_of(error: Exception) -> int:

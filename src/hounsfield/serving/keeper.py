@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import hashlib
 import json
 import logging
 import queue
@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,14 @@ from hounsfield.serving.processes import Ready
 from hounsfield.serving.register import Register, read_results
 from hounsfield.serving.sender import Sender
 from hounsfield.serving.settings import MEBIBYTE, Model, ServeSettings
+from hounsfield.serving.uploads import with_names
 
 logger = logging.getLogger(__name__)
 
-# Seconds between looks at what is due, and between looks at what can be removed.
+# Seconds between looks at what is due, at what can be removed, and at what has to go into the audit.
 TICK_SECONDS = 0.5
 RETENTION_SECONDS = 60.0
+AUDIT_SECONDS = 0.05
 DAY = 86_400
 GIGABYTE = 10**9
 
@@ -65,15 +68,12 @@ class Keeper:
         self._by_name = {model.name: model for model in settings.models}
         self._stop = threading.Event()
         self._notes: queue.SimpleQueue[Access] = queue.SimpleQueue()
+        self._unwritten: list[Access] = []
         make_private(settings.folder)
-        remove_unregistered = not (settings.folder / DATABASE).exists()
         self.database = Database(settings.folder / DATABASE)
-        self.register = Register(
-            self.database, settings.timing, models=self._reasons, destinations=settings.destinations_of
-        )
-        if not remove_unregistered:
-            clean(settings.folder, self.database)
+        self.register = Register(self.database, settings.timing, models=self._reasons, destinations=self._destinations)
         limits = settings.limits
+        clean(settings.folder, self.database, clock() - limits.seconds)
         self.intake = Intake(
             settings.folder,
             self.register,
@@ -102,12 +102,13 @@ class Keeper:
             self.node.start()
         for sender in self.senders.values():
             sender.start()
-        targets = [
+        loops = [
             ("clock", self._tick),
             ("audit", self._note_together),
-            *((f"work {name}", self._worker(model)) for name, model in self._by_name.items()),
+            ("retention", self._remove_old),
+            *((f"work {name}", partial(self._work_once, model)) for name, model in self._by_name.items()),
         ]
-        self._threads = [threading.Thread(target=target, name=name, daemon=True) for name, target in targets]
+        self._threads = [threading.Thread(target=self._repeat, args=loop, name=loop[0], daemon=True) for loop in loops]
         for thread in self._threads:
             thread.start()
 
@@ -120,28 +121,45 @@ class Keeper:
             sender.stop()
         for thread in self._threads:
             thread.join(self.settings.lease_seconds)
+        self._note_together()
         self.database.close()
 
     def note(self, accesses: Sequence[Access]) -> None:
         """Add accesses to the audit."""
         append(self.database, list(accesses))
 
-    def _note_together(self) -> None:
+    def _repeat(self, name: str, work: Callable[[], float]) -> None:
+        """Do some work again and again until the service stops, however it fails; it says after how many seconds."""
+        while not self._stop.is_set():
+            try:
+                wait = work()
+            except Exception:
+                logger.exception("'%s' failed, and goes on", name)
+                wait = TICK_SECONDS
+            self._stop.wait(wait)
+
+    def _note_together(self) -> float:
         """Write what DICOM nodes did into the audit, all of a moment in one transaction."""
-        while not self._stop.is_set() or not self._notes.empty():
-            with contextlib.suppress(queue.Empty):
-                notes = [self._notes.get(timeout=TICK_SECONDS)]
-                while not self._notes.empty():
-                    notes.append(self._notes.get())
-                self.note(notes)
+        while not self._notes.empty():
+            self._unwritten.append(self._notes.get())
+        if self._unwritten:
+            self.note(self._unwritten)
+            self._unwritten = []
+        return AUDIT_SECONDS
 
     def receive(self, content: bytes, source: str) -> tuple[str, str]:
         """Take in a DICOM file that came over HTTP: the value of its ``Answer``, and the reason of a refusal."""
         answer, reason = self.intake.receive(content, source)
         return answer.value, reason
 
-    def add_upload(self, model: str, upload: str, owner: str) -> int:
+    def add_upload(self, model: str, place: str, names: dict[str, str], owner: str) -> int:
         """Make the job of files that came over HTTP, and return its number.
+
+        Args:
+            model: its name.
+            place: of the files, relative to the folder of the service.
+            names: file → its name as the client gave it, in their order.
+            owner: who may see the answer.
 
         Raises:
             ServingError: too many jobs wait.
@@ -149,6 +167,7 @@ class Keeper:
         waiting = self.register.counts()["job"].get("waiting", 0)
         if waiting >= self.settings.limits.queue:
             raise ServingError(f"{waiting} jobs wait, and no more are taken. Try again later.")
+        upload = json.dumps({"place": place, "names": names}, ensure_ascii=False)
         return self.register.add_upload(model, upload, self._clock(), owner=owner)
 
     def release(self, kind: Kind, number: int) -> None:
@@ -171,55 +190,53 @@ class Keeper:
     def _reasons(self, study: Row, instances: list[Row]) -> dict[str, str]:  # noqa: ARG002 - rules look at images
         return {name: reason_to_leave(model, self._modality(name), instances) for name, model in self._by_name.items()}
 
+    def _destinations(self, model: str, quirk: str | None) -> list[str]:
+        return [each.name for each in self.settings.destinations_of(model) if each.quirk == quirk]
+
     def _modality(self, name: str) -> str | None:
         modality: str | None = self.directory.find(name).info["modality"]
         return modality
 
-    def _tick(self) -> None:
-        last = 0.0
-        while not self._stop.wait(TICK_SECONDS):
-            try:
-                now = self._clock()
-                if self.register.complete_quiet_studies(now):
-                    reached("study.completed")
-                self.register.expire(now)
-                if now - last > RETENTION_SECONDS:
-                    last = now
-                    self.remove_old(now)
-            except Exception:
-                logger.exception("the clock of studies failed")
+    def _tick(self) -> float:
+        now = self._clock()
+        if self.register.complete_quiet_studies(now):
+            reached("study.completed")
+        self.register.expire(now)
+        return TICK_SECONDS
 
-    def remove_old(self, now: float) -> int:
-        """Remove the studies that retention does not keep, and return how many these were."""
-        retention, removed = self.settings.retention, 0
-        before = now - retention.days * DAY if retention.days is not None else 0
-        removed += sum(self._remove(study) for study in self.register.removable(before))
-        limit = retention.gigabytes
-        if limit is None:
-            return removed
-        for study in self.register.removable(now):
-            stored = self.database.row(sql.STORED_BYTES)
-            if stored is None or stored["bytes"] <= limit * GIGABYTE:
-                break
-            removed += self._remove(study)
-        return removed
+    def _remove_old(self) -> float:
+        """Remove the studies and uploads that retention does not keep."""
+        retention, now = self.settings.retention, self._clock()
+        if retention.days is not None:
+            before = now - retention.days * DAY
+            for study in self.register.removable(before):
+                self._remove(study)
+            for job in self.register.removable_uploads(before):
+                self.register.remove_job(job["id"])
+                self._remove_upload(job)
+        if retention.gigabytes is not None:
+            for study in self.register.removable(now):
+                stored = self.database.row(sql.STORED_BYTES)
+                if stored is None or stored["bytes"] <= retention.gigabytes * GIGABYTE:
+                    break
+                self._remove(study)
+        return RETENTION_SECONDS
 
-    def _remove(self, study: Row) -> bool:
+    def _remove(self, study: Row) -> None:
         for path in self.register.remove(study["id"]):
             (self.settings.folder / path).unlink(missing_ok=True)
-        return True
 
-    def _worker(self, model: Model) -> Callable[[], None]:
-        def work() -> None:
-            while not self._stop.is_set():
-                job = self.register.claim_job(model.name, self._clock())
-                if job is None:
-                    self._stop.wait(TICK_SECONDS)
-                    continue
-                reached("job.claimed")
-                self._work(model, job)
+    def _remove_upload(self, job: Row) -> None:
+        shutil.rmtree(self.settings.folder / json.loads(job["upload"])["place"], ignore_errors=True)
 
-        return work
+    def _work_once(self, model: Model) -> float:
+        """Work on the next job of a model, where there is one."""
+        job = self.register.claim_job(model.name, self._clock())
+        if job is None:
+            return TICK_SECONDS
+        reached("job.claimed")
+        self._work(model, job)
+        return 0
 
     def _work(self, model: Model, job: Row) -> None:
         """One job, from its claim to its record."""
@@ -233,46 +250,61 @@ class Keeper:
                 self._end(job, "fail", str(error))
                 return
         reached("result.written")
+        predictions = answer["predictions"]
+        bad = [each["reason"] for each in predictions if "reason" in each]
         try:
-            self.register.finish_job(
+            known = self.register.finish_job(
                 job["id"],
                 job["attempt"],
                 self._clock(),
-                answer=json.dumps(answer["predictions"], ensure_ascii=False),
+                answer=json.dumps(predictions, ensure_ascii=False),
                 bundle=answer["bundle"],
                 results=read_results(answer["results"]),
+                reason=f"{len(bad)} of {len(predictions)} images have no prediction: {bad[0]}" if bad else "",
             )
         except ServingError as error:
             logger.warning("job %s: %s", job["id"], error)
             return
         reached("job.finished")
+        for path in known:
+            (self.settings.folder / path).unlink(missing_ok=True)
+        if job["upload"] is not None:
+            self._remove_upload(job)
         for sender in self.senders.values():
             sender.wake()
 
     def _answer(self, model: Model, job: Row) -> dict[str, Any]:
         served = self.directory.find(model.name)
-        caller = Caller(served.address, self._secret, f"The process of the model '{model.name}'")
+        what, seconds = f"The process of the model '{model.name}'", self.settings.limits.seconds
+        caller = Caller(served.address, self._secret, what, seconds=seconds)
         if job["upload"] is not None:
-            paths = [str(path) for path in sorted((self.settings.folder / job["upload"]).iterdir())]
-            answer = {"predictions": caller("predict", paths), "results": []}
-        else:
-            answer = self._study_answer(model, job, caller)
-        return answer | {"bundle": served.info["bundle"]}
+            upload = json.loads(job["upload"])
+            folder, names = self.settings.folder / upload["place"], upload["names"]
+            said: dict[str, Any] = caller("predict", [str(folder / name) for name in names])
+            return said | {"predictions": with_names(said["predictions"], folder, names), "results": []}
+        return self._study_answer(model, job, caller)
 
     def _study_answer(self, model: Model, job: Row, caller: Caller) -> dict[str, Any]:
         instances = self.database.rows(sql.INSTANCES_OF_STUDY, (job["study"],))
+        chosen = chosen_instances(model, self._modality(model.name), instances)
         folder = self.settings.folder / "work" / f"job-{job['id']}-{job['attempt']}"
         results = f"results/job-{job['id']}"
         make_private(folder)
         make_private(self.settings.folder / results)
-        quirks = [each.quirk for each in self.settings.destinations if each.quirk]
+        quirks = list(dict.fromkeys(each.quirk for each in self.settings.destinations_of(model.name))) or [None]
         try:
-            for row in chosen_instances(model, self._modality(model.name), instances):
+            for row in chosen:
                 (folder / f"{row['id']}.dcm").hardlink_to(self.settings.folder / row["path"])
-            answer: dict[str, Any] = caller("study", str(folder), results, quirks[0] if quirks else None)
+            answer: dict[str, Any] = caller("study", str(folder), results, quirks, self._version(job["study"], chosen))
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         return answer
+
+    def _version(self, study: int, chosen: Sequence[Row]) -> str | None:
+        """What tells images that came again under the same UIDs from the first ones."""
+        if not self.register.was_corrected(study):
+            return None
+        return hashlib.sha256(" ".join(sorted(row["sha256"] for row in chosen)).encode()).hexdigest()
 
     def _end(self, job: Row, event: str, reason: str) -> None:
         try:
@@ -302,15 +334,25 @@ class _Renewing:
             self._keeper._end(self._job, "renew", "")
 
 
-def clean(folder: Path, database: Database) -> None:
-    """Remove what a service that died left half-written or unregistered; nothing of it was acknowledged."""
+def clean(folder: Path, database: Database, before: float) -> None:
+    """Remove what a service that died left half-written or unregistered; nothing of it was acknowledged.
+
+    Args:
+        folder: of the service.
+        database: open.
+        before: uploads that came since this time, in seconds since 1970, may be those of requests that go on.
+    """
     remove_leftovers(folder)
     remove_tree(folder / "work")
-    known = {row["path"] for row in database.rows(sql.ALL_PATHS)}
+    known = {row["path"] for row in database.each(sql.ALL_PATHS)}
     for place in ("instances", "results"):
         for path in (folder / place).rglob("*"):
             if path.is_file() and path.relative_to(folder).as_posix() not in known:
                 path.unlink()
+    uploads = {json.loads(row["upload"])["place"] for row in database.each(sql.OPEN_UPLOADS)}
+    for path in (folder / "uploads").glob("*"):
+        if path.relative_to(folder).as_posix() not in uploads and path.stat().st_mtime < before:
+            remove_tree(path)
 
 
 @dataclass(frozen=True)

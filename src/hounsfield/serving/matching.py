@@ -34,10 +34,15 @@ def chosen_instances(model: Model, modality: str | None, instances: Iterable[Row
 
 def reason_to_leave(model: Model, modality: str | None, instances: Sequence[Row]) -> str:
     """Why a model leaves a study; "" where it takes at least one of its instances."""
-    reasons = [_reason(model.rules, modality, row) for row in instances]
-    if None in reasons:
+    if not modality and not model.rules.modality:
+        return "the model knows no modality: name those that it takes in its rules"
+    chosen = chosen_instances(model, modality, instances)
+    if len({json.loads(row["attributes"]).get("PatientID", "") for row in chosen}) > 1:
+        return "the images of the study name several patients"
+    if chosen:
         return ""
-    return "; ".join(dict.fromkeys(reason for reason in reasons if reason is not None)) or "the study has no image"
+    reasons = dict.fromkeys(_reason(model.rules, modality, row) for row in instances)
+    return "; ".join(filter(None, reasons)) or "the study has no image"
 
 
 def _reason(rules: Rules, modality: str | None, row: Row) -> str | None:

@@ -85,10 +85,14 @@ class Batcher:
         self._thread.start()
 
     def put(self, inputs: list[str], answer: Answer) -> None:
-        """Let paths be predicted: one prediction or fault for each image, as plain values, in their order."""
+        """Let paths be predicted.
+
+        The answer holds the identity of the ``bundle``, and ``predictions``: one prediction or fault for each image, as
+        plain values, in their order.
+        """
         self._waiting.put((inputs, answer))
 
-    def predict(self, inputs: list[str]) -> list[dict[str, Any]]:
+    def predict(self, inputs: list[str]) -> dict[str, Any]:
         """As ``put``, for who can wait.
 
         Raises:
@@ -99,7 +103,7 @@ class Batcher:
         reply = found.get()
         if "error" in reply:
             raise ServingError(reply["error"])
-        answer: list[dict[str, Any]] = reply["answer"]
+        answer: dict[str, Any] = reply["answer"]
         return answer
 
     def stop(self, seconds: float = 30) -> None:
@@ -128,7 +132,7 @@ class Batcher:
                 answer({"error": f"An unexpected fault: {type(error).__name__}."})
             return
         for (_, answer), found in zip(batch, answers, strict=True):
-            answer({"answer": found})
+            answer({"answer": {"bundle": self._predictor.bundle.identity, "predictions": found}})
 
 
 def _owner(owners: Mapping[str, int], path: str) -> int:
@@ -151,26 +155,33 @@ class Studies:
         self._specification = specification
         self._codes = read_codes(predictor.bundle)
 
-    def predict(self, folder: str, results: str, quirk: str | None) -> dict[str, Any]:
-        """The predictions of a folder with a study's images, and the objects that were written.
+    def predict(self, folder: str, results: str, quirks: list[str | None], version: str | None) -> dict[str, Any]:
+        """The predictions of a folder with a study's images, the ``bundle`` that made them, and the objects written.
 
         Args:
             folder: with the images that the model takes.
             results: the folder for the objects, relative to that of the service.
-            quirk: of the viewer behind the destinations.
+            quirks: of the viewers behind the destinations: for each, objects of its own.
+            version: of images that came again under the same UIDs: their results have other UIDs than the first ones.
         """
         found = list(self._predictor.stream(folder))
         predictions = [result for result in found if not isinstance(result, BadImage)]
         if not predictions:
             raise ImageError("; ".join(dict.fromkeys(str(result) for result in found)) or "The study has no image.")
         kinds, target = self._specification.model.results, self._specification.folder / results
-        objects = write_results(
-            predictions, self._predictor.bundle, target, kinds=kinds, codes=self._codes, quirk=quirk
-        )
+        bundle, options = self._predictor.bundle, {"images": version} if version else {}
         written = [
-            Result(each.uid, each.kind, each.sop_class, f"{results}/{each.path.name}", each.sha256) for each in objects
+            Result(each.uid, each.kind, quirk, each.sop_class, f"{results}/{each.path.name}", each.sha256)
+            for quirk in quirks
+            for each in write_results(
+                predictions, bundle, target, kinds=kinds, codes=self._codes, quirk=quirk, options=options
+            )
         ]
-        return {"predictions": [plain(each) for each in found], "results": [asdict(each) for each in written]}
+        return {
+            "bundle": bundle.identity,
+            "predictions": [plain(each) for each in found],
+            "results": [asdict(each) for each in written],
+        }
 
 
 def plain(result: BasePrediction | BadImage) -> dict[str, Any]:

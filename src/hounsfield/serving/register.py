@@ -51,10 +51,16 @@ class Received:
 
 @dataclass(frozen=True)
 class Result:
-    """One DICOM object that a job made and that lies on disk; see ``Received`` for the fields."""
+    """One DICOM object that a job made and that lies on disk; see ``Received`` for the fields.
+
+    Attributes:
+        kind: "report", "segmentation", "map" or "capture".
+        quirk: of the viewer that it was made for; it goes to destinations with this quirk, and to no others.
+    """
 
     uid: str
     kind: str
+    quirk: str | None
     sop_class: str
     path: str
     sha256: str
@@ -73,7 +79,7 @@ class Register:
         timing: how long is waited.
         models: which models work on a complete study: given its row and those of its instances, the name of each model
             with "" where it does, and else with the reason why it leaves the study.
-        destinations: the names of those that get the results of a model.
+        destinations: given a model and a quirk, the names of those that get such results of it.
     """
 
     def __init__(
@@ -82,7 +88,7 @@ class Register:
         timing: Timing,
         *,
         models: Callable[[Row, list[Row]], Mapping[str, str]],
-        destinations: Callable[[str], Sequence[str]],
+        destinations: Callable[[str, str | None], Sequence[str]],
     ) -> None:
         self.database = database
         self.timing = timing
@@ -141,7 +147,14 @@ class Register:
         return [study["uid"] for study in studies]
 
     def add_upload(self, model: str, upload: str, now: float, *, owner: str) -> int:
-        """Make the job of files that came over HTTP and lie in the folder ``upload``, and return its number."""
+        """Make the job of files that came over HTTP, and return its number.
+
+        Args:
+            model: its name.
+            upload: where the files lie, and their names, as JSON.
+            now: seconds since 1970.
+            owner: who may see the answer.
+        """
         values = {"study": None, "revision": 1, "upload": upload, "model": model, "owner": owner}
         with self.database.transaction() as database:
             made = database.change(sql.INSERT_JOB, values | {"state": "waiting", "reason": "", "now": now})
@@ -160,8 +173,16 @@ class Register:
             return [row | self._move("delivery", row, "claim", now) for row in waiting]
 
     def finish_job(
-        self, job: int, attempt: int, now: float, *, answer: str, bundle: str, results: Sequence[Result]
-    ) -> None:
+        self,
+        job: int,
+        attempt: int,
+        now: float,
+        *,
+        answer: str,
+        bundle: str,
+        results: Sequence[Result],
+        reason: str = "",
+    ) -> list[str]:
         """Keep a job's answer and results, and give the results to the outbox.
 
         Args:
@@ -171,6 +192,10 @@ class Register:
             answer: the predictions as JSON.
             bundle: the identity of the bundle that gave them.
             results: DICOM objects, which lie on disk.
+            reason: why a part of the images has no answer.
+
+        Returns:
+            The files of results that were made before, by an earlier job, and are kept from then.
 
         Raises:
             ServingError: the claim has ended, and nothing is kept.
@@ -178,9 +203,13 @@ class Register:
         with self.database.transaction() as database:
             row = self._claimed("job", job, attempt)
             database.change(sql.ANSWER_JOB, {"id": job, "answer": answer, "bundle": bundle})
-            for result in results:
-                database.change(sql.INSERT_RESULT, asdict(result) | {"job": job})
-            self._move("job", row, "finish", now, results=[result.uid for result in results])
+            known = [
+                result.path
+                for result in results
+                if not database.change(sql.INSERT_RESULT, asdict(result) | {"job": job}).rowcount
+            ]
+            self._move("job", row, "finish", now, reason=reason, results=[result.uid for result in results])
+        return known
 
     def move(self, kind: Kind, number: int, attempt: int, event: str, now: float, *, reason: str = "") -> Row:
         """Let an event happen to a job or delivery that its caller has claimed.
@@ -264,11 +293,21 @@ class Register:
         }
 
     def removable(self, before: float, limit: int = BATCH) -> list[Row]:
-        """Studies that have not changed since a time, the oldest first, of which nothing waits to be done or sent.
-
-        Studies that a reader corrected are not among them.
-        """
+        """Studies that have not changed since a time, the oldest first, of which nothing waits to be done or sent."""
         return self.database.rows(sql.STUDIES_BEFORE, {"before": before, "limit": limit})
+
+    def removable_uploads(self, before: float, limit: int = BATCH) -> list[Row]:
+        """Jobs of uploads that ended before a time."""
+        return self.database.rows(sql.UPLOADS_BEFORE, (before, limit))
+
+    def remove_job(self, job: int) -> None:
+        """Forget the job of an upload."""
+        with self.database.transaction() as database:
+            database.change(sql.REMOVE_JOB, (job,))
+
+    def was_corrected(self, study: int) -> bool:
+        """Whether an image of a study was replaced by another of the same UID."""
+        return self.database.row(sql.WAS_REPLACED, (study,)) is not None
 
     def remove(self, study: int) -> list[str]:
         """Forget a study, and return the files that are no longer needed."""
@@ -340,7 +379,7 @@ class Register:
         elif effect == "make_deliveries":
             for uid in results:
                 for result in database.rows(sql.RESULT_BY_UID, (uid,)):
-                    for destination in self._destinations(row["model"]):
+                    for destination in self._destinations(row["model"], result["quirk"]):
                         values = {"result": result["id"], "destination": destination, "now": now}
                         database.change(sql.INSERT_DELIVERY, values)
 

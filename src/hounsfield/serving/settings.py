@@ -252,10 +252,10 @@ class ServeSettings(_Settings):
                 )
         return self
 
-    def destinations_of(self, model: str) -> Sequence[str]:
-        """The names of the destinations that get a model's results."""
+    def destinations_of(self, model: str) -> list[Destination]:
+        """The destinations that get a model's results."""
         chosen = next(each.destinations for each in self.models if each.name == model)
-        return [each.name for each in self.destinations] if chosen is None else chosen
+        return [each for each in self.destinations if chosen is None or each.name in chosen]
 
 
 def load_settings(path: Path | None, overrides: dict[str, Any]) -> ServeSettings:
@@ -275,13 +275,14 @@ def load_settings(path: Path | None, overrides: dict[str, Any]) -> ServeSettings
         if not isinstance(values, dict):
             raise ServingError(f"{path} holds no settings: expected lines such as 'quiet_seconds: 30'.")
     try:
-        return ServeSettings.model_validate(values | overrides)
+        settings = ServeSettings.model_validate(values | overrides)
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(map(str, item['loc'])) or 'settings'}: {item['msg'].removeprefix('Value error, ')}"
             for item in error.errors()
         )
         raise ServingError(f"The settings of the service are wrong: {problems}. See docs/serving.md.") from error
+    return settings.model_copy(update={"folder": settings.folder.absolute()})
 
 
 def is_loopback(host: str) -> bool:

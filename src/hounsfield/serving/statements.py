@@ -68,6 +68,7 @@ CREATE TABLE result (
     uid TEXT NOT NULL UNIQUE,
     job INTEGER NOT NULL REFERENCES job (id),
     kind TEXT NOT NULL,
+    quirk TEXT,
     sop_class TEXT NOT NULL,
     path TEXT NOT NULL UNIQUE,
     sha256 TEXT NOT NULL
@@ -96,19 +97,6 @@ CREATE TABLE event (
     time REAL NOT NULL
 ) STRICT;
 CREATE INDEX event_record ON event (kind, record);
-CREATE TABLE correction (
-    id INTEGER PRIMARY KEY,
-    study INTEGER NOT NULL REFERENCES study (id),
-    revision INTEGER NOT NULL,
-    reader TEXT NOT NULL,
-    time REAL NOT NULL,
-    bundle TEXT NOT NULL,
-    blind INTEGER NOT NULL CHECK (blind IN (0, 1)),
-    before TEXT NOT NULL,
-    after TEXT NOT NULL
-) STRICT;
-CREATE TRIGGER correction_kept BEFORE UPDATE ON correction
-BEGIN SELECT RAISE (ABORT, 'corrections are append-only'); END;
 CREATE TABLE audit (
     id INTEGER PRIMARY KEY,
     time REAL NOT NULL,
@@ -143,13 +131,13 @@ INSERT INTO instance (
 VALUES (:uid, :study, :series_uid, :sop_class, :transfer_syntax, :path, :sha256, :size, :attributes, :revision, :now)
 """
 INSTANCES_OF_STUDY = "SELECT * FROM instance WHERE study = ? AND replaced = 0 ORDER BY series_uid, uid"
+WAS_REPLACED = "SELECT 1 FROM instance WHERE study = ? AND replaced = 1 LIMIT 1"
 STUDIES_BEFORE = """
 SELECT * FROM study WHERE state = 'complete' AND changed < :before
 AND NOT EXISTS (SELECT 1 FROM job WHERE job.study = study.id AND job.state IN ('waiting', 'running'))
 AND NOT EXISTS (
     SELECT 1 FROM job JOIN result ON result.job = job.id JOIN delivery ON delivery.result = result.id
     WHERE job.study = study.id AND delivery.state != 'delivered')
-AND NOT EXISTS (SELECT 1 FROM correction WHERE correction.study = study.id)
 ORDER BY changed LIMIT :limit
 """
 STORED_BYTES = "SELECT COALESCE(SUM(size), 0) AS bytes FROM instance"
@@ -161,10 +149,17 @@ ON CONFLICT DO NOTHING
 """
 NEXT_JOB = "SELECT * FROM job WHERE state = 'waiting' AND due <= :now AND model = :model ORDER BY due, id LIMIT 1"
 OPEN_JOBS_OF_STUDY = "SELECT * FROM job WHERE study = ? AND state IN ('waiting', 'running', 'refused', 'dead')"
+# Uploads that may still be worked on: those of jobs that are not done.
+OPEN_UPLOADS = "SELECT upload FROM job WHERE upload IS NOT NULL AND state != 'done'"
+UPLOADS_BEFORE = """
+SELECT * FROM job WHERE upload IS NOT NULL AND state NOT IN ('waiting', 'running') AND changed < ? LIMIT ?
+"""
+REMOVE_JOB = "DELETE FROM job WHERE id = ?"
 ANSWER_JOB = "UPDATE job SET answer = :answer, bundle = :bundle WHERE id = :id"
 
 INSERT_RESULT = """
-INSERT INTO result (uid, job, kind, sop_class, path, sha256) VALUES (:uid, :job, :kind, :sop_class, :path, :sha256)
+INSERT INTO result (uid, job, kind, quirk, sop_class, path, sha256)
+VALUES (:uid, :job, :kind, :quirk, :sop_class, :path, :sha256)
 ON CONFLICT (uid) DO NOTHING
 """
 RESULT_BY_UID = "SELECT * FROM result WHERE uid = ?"
@@ -232,11 +227,7 @@ SET_AUDIT_HEAD = """
 INSERT INTO audit_head (one, id, hash) VALUES (1, :id, :hash)
 ON CONFLICT (one) DO UPDATE SET id = excluded.id, hash = excluded.hash
 """
-AUDIT = "SELECT * FROM audit ORDER BY id"
-
-INSERT_CORRECTION = """
-INSERT INTO correction (study, revision, reader, time, bundle, blind, before, after)
-VALUES (:study, :revision, :reader, :time, :bundle, :blind, :before, :after)
-"""
+AUDIT = "SELECT * FROM audit WHERE id <= ? ORDER BY id"
+AUDIT_PAGE = "SELECT * FROM audit WHERE id > ? ORDER BY id LIMIT ?"
 
 ALL_PATHS = "SELECT path FROM instance UNION SELECT path FROM result"

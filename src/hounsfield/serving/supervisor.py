@@ -26,7 +26,8 @@ from hounsfield.serving.keeper import main as keeper_main
 from hounsfield.serving.predicting import Specification as ModelSpecification
 from hounsfield.serving.predicting import main as model_main
 from hounsfield.serving.processes import ChildProcess
-from hounsfield.serving.settings import ServeSettings
+from hounsfield.serving.settings import ServeSettings, is_loopback
+from hounsfield.serving.tokens import Tokens
 from hounsfield.serving.web import Specification as WebSpecification
 from hounsfield.serving.web import main as web_main
 
@@ -90,6 +91,7 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._ask_to_stop)
         with alone(self.settings.folder):
+            self._require_tokens()
             self._run()
 
     def _run(self) -> None:
@@ -111,6 +113,14 @@ class Supervisor:
             self._watch()
         finally:
             self.stop()
+
+    def _require_tokens(self) -> None:
+        http = self.settings.http
+        if not is_loopback(http.host) and not Tokens(self.settings.folder, alone=False).all():
+            raise ServingError(
+                f"The web server would listen at {http.host}, and there is no token that tells who may ask. Make one "
+                f"first: hounsfield serve --folder {self.settings.folder} --add-token NAME --role admin"
+            )
 
     def stop(self) -> None:
         """Stop everything, what takes requests first; twice does no harm."""
@@ -178,8 +188,14 @@ class Supervisor:
 
     def _tell(self) -> None:
         settings = self.settings
-        for name, model in self._children.items():
-            self._say(f"Model {name}: {model.info['task']} on {model.info['engine']}")
+        for model in settings.models:
+            info = self._children[model.name].info
+            self._say(f"Model {model.name}: {info['task']} on {info['engine']}")
+            if not model.rules.modality and not info["modality"]:
+                self._say(
+                    f"Model {model.name} was trained on images without a modality: it takes no study until its rules "
+                    "name one (models[].rules.modality)."
+                )
         if settings.dicom is not None:
             self._say(f"DICOM: {settings.dicom.title} at {settings.dicom.host}:{self.keeper.info['dicom_port']}")
         scheme = "https" if settings.http.tls is not None else "http"

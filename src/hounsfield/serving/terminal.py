@@ -49,7 +49,7 @@ def release_laid_aside(folder: Path) -> int:
     with alone(folder):
         database = Database(_database(folder))
         try:
-            register = Register(database, Timing(), models=lambda *_: {}, destinations=lambda _: ())
+            register = Register(database, Timing(), models=lambda *_: {}, destinations=lambda *_: ())
             return register.release_all(time.time())
         finally:
             database.close()

@@ -34,7 +34,7 @@ class Identity:
         return ROLES.index(self.role) >= ROLES.index(role)
 
 
-# Without any token, whoever is at this machine may do everything.
+# Without any token, whoever is at this machine may do everything, where nobody else can reach the service.
 LOCAL = Identity("local", "admin")
 
 
@@ -53,12 +53,19 @@ class Tokens:
 
     Args:
         folder: of the service.
+        alone: whether only this machine can reach the service.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, alone: bool) -> None:
+        self._alone = alone
         self._path = folder / FILE
         self._stamp: tuple[int, int] | None = None
         self._tokens: list[Token] = []
+
+    @property
+    def is_local(self) -> bool:
+        """Whether whoever is at this machine may do everything, without a token."""
+        return self._alone and not self.all()
 
     def all(self) -> list[Token]:
         """As they stand now.
@@ -86,9 +93,9 @@ class Tokens:
             text: the token, or ``None`` where none was given.
             now: seconds since 1970.
         """
-        tokens = self.all()
-        if not tokens:
+        if self.is_local:
             return LOCAL
+        tokens = self.all()
         digest = hashlib.sha256((text or "").encode("utf-8", "surrogateescape")).hexdigest()
         found = [token for token in tokens if hmac.compare_digest(token.sha256, digest) and now < token.expires]
         return Identity(found[0].name, found[0].role) if found else None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 import zipfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from hounsfield.errors import HounsfieldError
 
@@ -58,7 +60,8 @@ class Upload:
                 self._take(len(chunk))
                 file.write(chunk)
         if zipfile.is_zipfile(path) and path.suffix.lower() != ".npz":
-            self._unpack(path)
+            # Other requests are served meanwhile.
+            await asyncio.to_thread(self._unpack, path)
 
     def _place(self, name: str) -> Path:
         """A name of ours with the suffix of theirs, from which readers tell the format."""
@@ -97,3 +100,22 @@ class Upload:
                     raise TooLargeError("The archive unpacks into far more than its own size. Send the files alone.")
                 target.write(chunk)
         return written
+
+
+def with_names(predictions: list[dict[str, Any]], folder: Path, names: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Predictions with the names that the client gave in place of ours, and no place of this machine.
+
+    Args:
+        predictions: as plain values.
+        folder: of the upload.
+        names: file in the folder → its name as the client gave it.
+    """
+    for prediction in predictions:
+        ours, bracket, frame = prediction["image"].partition("[")
+        name = names.get(ours, ours)
+        prediction["image"] = name + bracket + frame
+        if "reference" in prediction:
+            prediction["reference"]["path"] = name
+        if "reason" in prediction:
+            prediction["reason"] = prediction["reason"].replace(str(folder / ours), name)
+    return predictions

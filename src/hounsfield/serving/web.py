@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import uvicorn
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -24,13 +26,18 @@ from hounsfield.serving.database import DATABASE, Reader
 from hounsfield.serving.directory import Directory
 from hounsfield.serving.gateway import RETRY_AFTER, Gateway, status_of
 from hounsfield.serving.processes import Ready
-from hounsfield.serving.settings import MEBIBYTE, Limits, ServeSettings
+from hounsfield.serving.settings import MEBIBYTE, ServeSettings, is_loopback
 from hounsfield.serving.tokens import Tokens
 from hounsfield.serving.web_dicom import add_dicom_routes
 from hounsfield.serving.web_models import add_model_routes
 from hounsfield.serving.web_status import add_status_routes
 from hounsfield.version import __version__
 
+logger = logging.getLogger(__name__)
+
+# What anybody may ask: nothing about patients or models.
+OPEN = frozenset({"/healthz", "/readyz", "/openapi.json"})
+LOCAL_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
 HEADERS = [
     (b"content-security-policy", b"default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"),
     (b"x-content-type-options", b"nosniff"),
@@ -69,13 +76,19 @@ def build_app(gateway: Gateway) -> FastAPI:
 
     app = FastAPI(title="Hounsfield", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     registry = CollectorRegistry()
-    app.add_middleware(Limited, limits=gateway.settings.limits, registry=registry)
+    app.add_middleware(Limited, gateway=gateway, registry=registry)
 
     @app.exception_handler(HounsfieldError)
     async def refuse(_: Request, error: HounsfieldError) -> JSONResponse:
         status = status_of(error)
         headers = {"Retry-After": str(RETRY_AFTER)} if status == 503 else {}
         return JSONResponse({"detail": str(error)}, status, headers)
+
+    @app.exception_handler(OSError)
+    async def fail(_: Request, error: OSError) -> JSONResponse:
+        logger.error("a request failed: %s", error)
+        said = "The service cannot write to its disk, or read from it. Its administrator has to free space."
+        return JSONResponse({"detail": said}, status_of(error), {"Retry-After": str(RETRY_AFTER)})
 
     add_status_routes(app, gateway, registry)
     add_model_routes(app, gateway)
@@ -84,17 +97,20 @@ def build_app(gateway: Gateway) -> FastAPI:
 
 
 class Limited:
-    """Around every request: size of a body by its own word, requests at one time, headers, and what is measured.
+    """Around every request: who asks, the size of its body, requests at one time, headers, and what is measured.
+
+    Whoever is not known is turned away before a byte of the body is read.
 
     Args:
         app: the application.
-        limits: of the service.
+        gateway: knows limits and tokens.
         registry: of the measures.
     """
 
-    def __init__(self, app: ASGIApp, limits: Limits, registry: CollectorRegistry) -> None:
+    def __init__(self, app: ASGIApp, gateway: Gateway, registry: CollectorRegistry) -> None:
         self._app = app
-        self._limits = limits
+        self._gateway = gateway
+        self._limits = gateway.settings.limits
         self._active = 0
         self._count = Counter(
             "hounsfield_http_requests", "Requests by route and status.", ["route", "status"], registry=registry
@@ -119,7 +135,7 @@ class Limited:
 
         self._active += 1
         try:
-            await (self._refusal(scope) or self._app)(scope, receive, send_with_headers)
+            await (self._refusal(scope) or self._app)(scope, self._bounded(receive), send_with_headers)
         finally:
             self._active -= 1
             # The pattern of the route, never the address itself, which may hold identifiers.
@@ -127,13 +143,47 @@ class Limited:
             self._count.labels(route, str(status)).inc()
             self._seconds.labels(route).observe(time.perf_counter() - started)
 
+    def _bounded(self, receive: Receive) -> Receive:
+        """The body, however its length was announced, up to the limit."""
+        left = self._limits.body_mb * MEBIBYTE
+
+        async def bounded() -> Message:
+            nonlocal left
+            message = await receive()
+            left -= len(message.get("body", b""))
+            if left < 0:
+                raise HTTPException(413, "The body is too large.")
+            return message
+
+        return bounded
+
     def _refusal(self, scope: Scope) -> JSONResponse | None:
-        length = dict(scope["headers"]).get(b"content-length", b"0")
-        if not length.isdigit() or int(length) > self._limits.body_mb * MEBIBYTE:
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        gateway = self._gateway
+        if _is_foreign(headers, local=gateway.tokens.is_local):
+            return JSONResponse({"detail": "Pages of other sites may not ask this service."}, 403)
+        if scope["path"] not in OPEN and gateway.known(headers.get("authorization", "")) is None:
+            gateway.note("", "", "ask", "", "no valid token")
+            return JSONResponse({"detail": "A valid token is needed."}, 401, {"WWW-Authenticate": "Bearer"})
+        length = headers.get("content-length", "0")
+        if not length.isdecimal() or int(length) > self._limits.body_mb * MEBIBYTE:
             return JSONResponse({"detail": "The body is too large."}, 413)
         if self._active > self._limits.requests:
             return JSONResponse({"detail": "Too many requests."}, 429, {"Retry-After": str(RETRY_AFTER)})
         return None
+
+
+def _is_foreign(headers: Mapping[str, str], *, local: bool) -> bool:
+    """Whether a browser asks for a page of another site.
+
+    Args:
+        headers: of the request.
+        local: whether everybody at this machine may ask, so that a name of another site for its address counts.
+    """
+    host, origin = headers.get("host", ""), headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != host:
+        return True
+    return local and urlsplit(f"//{host}").hostname not in LOCAL_NAMES
 
 
 def main(specification: Specification, ready: Ready, stop: threading.Event) -> None:
@@ -149,7 +199,7 @@ def main(specification: Specification, ready: Ready, stop: threading.Event) -> N
         Reader(settings.folder / DATABASE),
         Caller(specification.keeper, specification.secret, "The process that keeps the records"),
         Caller(specification.control, specification.secret, "The process that starts the others"),
-        Tokens(settings.folder),
+        Tokens(settings.folder, alone=is_loopback(settings.http.host)),
     )
     listener = _listen(settings.http.host, settings.http.port)
     tls: dict[str, Any] = {}

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator
-from email.parser import BytesParser
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI, HTTPException, Query, Request
@@ -13,10 +11,9 @@ from fastapi.responses import JSONResponse, Response
 
 from hounsfield.serving.gateway import Gateway
 from hounsfield.serving.intake import Answer
-from hounsfield.serving.settings import MEBIBYTE
+from hounsfield.serving.multipart import read_parts
 
 DICOM_JSON = "application/dicom+json"
-BOUNDARY = re.compile(r'boundary="?([^";,]{1,200})"?')
 # Failure reasons of STOW-RS (PS3.18, I.2.2).
 FAILURES = {
     Answer.UNREADABLE.value: 0xC000,
@@ -33,10 +30,15 @@ STUDY_TAGS = {
     "PatientID": ("00100020", "LO"),
     "StudyDescription": ("00081030", "LO"),
 }
-_STUDIES = "SELECT * FROM study ORDER BY received DESC LIMIT ? OFFSET ?"
+# What instances are searched by: keyword → column.
+INSTANCE_COLUMNS = {"SOPInstanceUID": "instance.uid", "SeriesInstanceUID": "series_uid", "SOPClassUID": "sop_class"}
+STUDY_COLUMNS = {name: f"json_extract(attributes, '$.{name}')" for name in STUDY_TAGS} | {"StudyInstanceUID": "uid"}
+# Parameters of QIDO-RS that match nothing: PS3.18, 10.6.1.
+NO_MATCH = frozenset({"limit", "offset", "includefield", "fuzzymatching"})
+_STUDIES = "SELECT * FROM study WHERE {} ORDER BY received DESC LIMIT ? OFFSET ?"
 _INSTANCES = """
 SELECT instance.*, study.uid AS study_uid FROM instance JOIN study ON study.id = instance.study
-WHERE study.uid = ? AND instance.replaced = 0 ORDER BY series_uid, instance.uid
+WHERE instance.replaced = 0 AND study.uid = ? AND {} ORDER BY series_uid, instance.uid
 """
 _INSTANCE = """
 SELECT instance.* FROM instance JOIN study ON study.id = instance.study
@@ -53,25 +55,29 @@ def add_dicom_routes(app: FastAPI, gateway: Gateway) -> None:
         identity = gateway.identify(request, "annotator", "store")
         stored: list[str] = []
         failed: list[str] = []
-        for part in _parts(await _body(request, gateway), request.headers.get("content-type", "")):
+        async for part in read_parts(request.headers.get("content-type", ""), request.stream()):
             answer, _ = await gateway.call(gateway.keeper, "receive", part, identity.name)
             (failed if answer in FAILURES else stored).append(answer)
+        if not stored and not failed:
+            raise HTTPException(400, "The body holds no part.")
         return _stow_answer(stored, failed)
 
     @app.get("/dicom-web/studies")
     async def studies(
         request: Request, limit: int = Query(100, ge=1, le=1000), offset: int = Query(0, ge=0, lt=2**62)
     ) -> JSONResponse:
-        """QIDO-RS: studies, the latest first."""
+        """QIDO-RS: studies, the latest first; by attributes of their first image, with * and ? as wild cards."""
         gateway.identify(request, "reader", "search studies")
-        found = [_study(row) for row in gateway.reader.rows(_STUDIES, (limit, offset))]
+        where, values = _matching(request, STUDY_COLUMNS)
+        found = [_study(row) for row in gateway.reader.rows(_STUDIES.format(where), (*values, limit, offset))]
         return JSONResponse(found, media_type=DICOM_JSON)
 
     @app.get("/dicom-web/studies/{study}/instances")
     async def instances(request: Request, study: str) -> JSONResponse:
         """QIDO-RS: the instances of a study."""
         gateway.identify(request, "reader", "search instances", study)
-        found = [_instance(row) for row in gateway.reader.rows(_INSTANCES, (study,))]
+        where, values = _matching(request, INSTANCE_COLUMNS)
+        found = [_instance(row) for row in gateway.reader.rows(_INSTANCES.format(where), (study, *values))]
         return JSONResponse(found, media_type=DICOM_JSON)
 
     @app.get("/dicom-web/studies/{study}/series/{series}/instances/{uid}")
@@ -87,27 +93,17 @@ def add_dicom_routes(app: FastAPI, gateway: Gateway) -> None:
         return Response(head + content + b"\r\n--part--\r\n", media_type=kind)
 
 
-async def _body(request: Request, gateway: Gateway) -> bytes:
-    limit, body = gateway.settings.limits.body_mb * MEBIBYTE, bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise HTTPException(413, "The body is too large.")
-    return bytes(body)
-
-
-def _parts(body: bytes, kind: str) -> Iterator[bytes]:
-    """The DICOM files of a multipart body."""
-    found = BOUNDARY.search(kind)
-    if not kind.startswith("multipart/related") or found is None:
-        raise HTTPException(415, 'Expected multipart/related; type="application/dicom" with a boundary.')
-    boundary = b"--" + found[1].encode()
-    for part in body.split(boundary)[1:-1]:
-        head, gap, content = part.partition(b"\r\n\r\n")
-        headers = BytesParser().parsebytes(head.lstrip(b"\r\n") + gap)
-        if headers.get_content_type() != "application/dicom":
-            raise HTTPException(415, "Expected parts of the type application/dicom.")
-        yield content.removesuffix(b"\r\n")
+def _matching(request: Request, columns: Mapping[str, str]) -> tuple[str, list[str]]:
+    """The condition that a search asks for, with its values; one that is not understood is never left out silently."""
+    conditions, values = ["1"], []
+    for name, value in request.query_params.multi_items():
+        if name in NO_MATCH:
+            continue
+        if name not in columns:
+            raise HTTPException(400, f"Cannot search by '{name}': expected some of {', '.join(columns)}.")
+        conditions.append(f"{columns[name]} GLOB ?")
+        values.append(value.replace("[", "[[]"))
+    return " AND ".join(conditions), values
 
 
 def _stow_answer(stored: list[str], failed: list[str]) -> JSONResponse:

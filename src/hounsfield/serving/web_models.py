@@ -16,7 +16,7 @@ from hounsfield.errors import ServingError
 from hounsfield.serving import statements as sql
 from hounsfield.serving.gateway import RETRY_AFTER, Gateway
 from hounsfield.serving.settings import MEBIBYTE
-from hounsfield.serving.uploads import Upload
+from hounsfield.serving.uploads import Upload, with_names
 
 CARD = "MODEL_CARD.md"
 # What a model card has at most.
@@ -60,14 +60,14 @@ def add_model_routes(app: FastAPI, gateway: Gateway) -> None:
     async def predict(request: Request, name: str, uploads: Files) -> JSONResponse:
         """Predict files: images of any format that is read, or ZIP archives of them; one entry for each image."""
         gateway.identify(request, "reader", "predict", name)
-        served = _found(gateway, name)
+        _found(gateway, name)
         upload = await _received(gateway, uploads)
         try:
             said = await gateway.predict(name, upload.files)
         finally:
             shutil.rmtree(upload.path, ignore_errors=True)
-        answer = {"model": name, "bundle": served.info["bundle"], "predictions": _named(said, upload)}
-        return JSONResponse(answer)
+        predictions = with_names(said["predictions"], upload.path, upload.names)
+        return JSONResponse({"model": name, "bundle": said["bundle"], "predictions": predictions})
 
     @app.put("/api/models/{name}/run")
     async def swap(request: Request, name: str, run: Run) -> JSONResponse:
@@ -87,7 +87,7 @@ def _add_jobs(app: FastAPI, gateway: Gateway) -> None:
         upload = await _received(gateway, uploads)
         place = upload.path.relative_to(gateway.settings.folder).as_posix()
         try:
-            number = await gateway.call(gateway.keeper, "add_upload", name, place, identity.name)
+            number = await gateway.call(gateway.keeper, "add_upload", name, place, upload.names, identity.name)
         except ServingError as error:
             shutil.rmtree(upload.path, ignore_errors=True)
             raise HTTPException(429, str(error), {"Retry-After": str(10 * RETRY_AFTER)}) from error
@@ -112,7 +112,7 @@ def _found(gateway: Gateway, name: str) -> Any:
 
 
 async def _received(gateway: Gateway, files: list[UploadFile]) -> Upload:
-    upload = Upload(gateway.settings.folder.absolute(), int(gateway.settings.limits.body_mb * MEBIBYTE))
+    upload = Upload(gateway.settings.folder, int(gateway.settings.limits.body_mb * MEBIBYTE))
     try:
         for file in files:
             await upload.add(file.filename or "", _parts(file))
@@ -125,16 +125,3 @@ async def _received(gateway: Gateway, files: list[UploadFile]) -> Upload:
 async def _parts(file: UploadFile) -> AsyncIterator[bytes]:
     while part := await file.read(_PART):
         yield part
-
-
-def _named(predictions: list[dict[str, Any]], upload: Upload) -> list[dict[str, Any]]:
-    """With the names that the client gave in place of ours, and no place of this machine."""
-    for prediction in predictions:
-        ours, bracket, frame = prediction["image"].partition("[")
-        name = upload.names.get(ours, ours)
-        prediction["image"] = name + bracket + frame
-        if "reference" in prediction:
-            prediction["reference"]["path"] = name
-        if "reason" in prediction:
-            prediction["reason"] = prediction["reason"].replace(str(upload.path / ours), name)
-    return predictions

@@ -1,0 +1,355 @@
+"""The web server of a service in this process: who may ask what, what is refused, what stands in the audit."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+import uvicorn
+
+from dicom_samples import make_dicom
+from hounsfield.inference import open_predictor
+from hounsfield.serving import predicting
+from hounsfield.serving.calls import RefusedCallError
+from hounsfield.serving.database import DATABASE, Reader
+from hounsfield.serving.directory import Directory, Served
+from hounsfield.serving.gateway import Gateway
+from hounsfield.serving.keeper import Keeper
+from hounsfield.serving.settings import ServeSettings, load_settings
+from hounsfield.serving.tokens import ROLES, Tokens
+from hounsfield.serving.web import OPEN, build_app
+from networks import tiny_bundle
+from services import until
+
+SECRET = b"secret"
+DAY = 86_400
+# Method and route → the least role; a route that is not here has been forgotten.
+ROUTES = {
+    ("GET", "/metrics"): "reader",
+    ("GET", "/api/status"): "reader",
+    ("GET", "/api/models"): "reader",
+    ("GET", "/api/models/{name}"): "reader",
+    ("GET", "/api/models/{name}/card"): "reader",
+    ("POST", "/api/models/{name}/predict"): "reader",
+    ("POST", "/api/models/{name}/jobs"): "reader",
+    ("GET", "/api/jobs/{number}"): "reader",
+    ("PUT", "/api/models/{name}/run"): "admin",
+    ("POST", "/api/{kind}s/{number}/release"): "admin",
+    ("GET", "/api/audit"): "admin",
+    ("GET", "/api/audit/verify"): "admin",
+    ("GET", "/dicom-web/studies"): "reader",
+    ("POST", "/dicom-web/studies"): "annotator",
+    ("GET", "/dicom-web/studies/{study}/instances"): "reader",
+    ("GET", "/dicom-web/studies/{study}/series/{series}/instances/{uid}"): "reader",
+}
+
+
+@dataclass
+class Web:
+    """A web server that runs."""
+
+    url: str
+    folder: Path
+    keeper: Keeper
+    app: Any
+    tokens: dict[str, str]
+
+    def ask(self, method: str, route: str, role: str | None = None, **options: Any) -> requests.Response:
+        headers = options.pop("headers", {})
+        if role is not None:
+            headers = headers | {"Authorization": f"Bearer {self.tokens.get(role, role)}"}
+        return requests.request(method, self.url + route, headers=headers, timeout=30, **options)
+
+    def audit(self) -> list[dict[str, Any]]:
+        return Reader(self.folder / DATABASE).rows("SELECT * FROM audit ORDER BY id")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A model that answers, in a thread of this process."""
+    folder = tmp_path_factory.mktemp("model")
+    tiny_bundle(folder / "bundle")
+    settings = served_settings(folder / "service", folder / "bundle").models[0]
+    found: list[dict[str, Any]] = []
+    stop = threading.Event()
+    specification = predicting.Specification(settings, folder, str(folder / "socket"), SECRET, 10**6)
+    thread = threading.Thread(target=predicting.main, args=(specification, found.append, stop))
+    thread.start()
+    until(lambda: found, "the model is open")
+    yield Served("tiny", str(folder / "bundle"), str(folder / "socket"), found[0])
+    stop.set()
+    thread.join()
+
+
+def served_settings(folder: Path, run: Path | str, **values: Any) -> ServeSettings:
+    model = {"name": "tiny", "run": str(run), "rules": {"modality": ["CT"]}}
+    return ServeSettings.model_validate({"folder": folder, "models": [model], "dicom": None} | values)
+
+
+@contextlib.contextmanager
+def serving(folder: Path, model: Served, roles: tuple[str, ...] = (), **values: Any) -> Iterator[Web]:
+    """The web server and the keeper; with a token for each of the roles."""
+    settings = served_settings(folder / "service", model.run, **{"quiet_seconds": 0.1, **values})
+    directory = Directory(folder / "models.json")
+    directory.publish([model])
+    keeper = Keeper(settings, directory, SECRET)
+    keeper.start()
+    tokens = Tokens(settings.folder, alone=True)
+    made = {role: tokens.add(role, role, keeper._clock(), days=1) for role in roles}
+
+    def refuse(*_: Any) -> None:
+        raise RefusedCallError("there is no such run")
+
+    called: Callable[..., Any] = lambda name, *values: getattr(keeper, name)(*values)  # noqa: E731
+    app = build_app(
+        Gateway(settings, directory, Reader(settings.folder / DATABASE), called, refuse, tokens)  # type: ignore[arg-type]
+    )
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", loop="asyncio"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    until(lambda: server.started, "the web server listens")
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield Web(f"http://127.0.0.1:{port}", settings.folder, keeper, app, made)
+    finally:
+        server.should_exit = True
+        thread.join()
+        keeper.stop()
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory, model: Served) -> Iterator[Web]:
+    with serving(tmp_path_factory.mktemp("alone"), model, limits={"body_mb": 1}) as web:
+        yield web
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory, model: Served) -> Iterator[Web]:
+    with serving(tmp_path_factory.mktemp("guarded"), model, ROLES) as web:
+        yield web
+
+
+def routes(app: Any) -> set[tuple[str, str]]:
+    return {
+        (method, route.path)
+        for route in app.routes
+        for method in route.methods - {"HEAD"}
+        if route.path not in OPEN and route.path.startswith("/")
+    }
+
+
+def address(route: str) -> str:
+    values = {"name": "tiny", "number": "1", "kind": "job", "study": "1.2", "series": "1.3", "uid": "1.4"}
+    return re.sub(r"{(\w+)}", lambda found: values[found[1]], route)
+
+
+def test_each_role_may_ask_each_route_or_may_not(guarded: Web) -> None:
+    assert routes(guarded.app) == set(ROUTES)
+    for (method, route), least in ROUTES.items():
+        body: dict[str, Any] = {"json": {}} if method == "PUT" else {}
+        if route.endswith(("/predict", "/jobs")):
+            body = {"files": {"uploads": ("a.txt", b"no image")}}
+        assert guarded.ask(method, address(route), **body).status_code == 401, route
+        for role in ROLES:
+            status = guarded.ask(method, address(route), role, **body).status_code
+            if ROLES.index(role) < ROLES.index(least):
+                assert status == 403, (role, route)
+            else:
+                assert status not in {401, 403}, (role, route)
+                assert status < 500, (role, route)
+
+
+@pytest.mark.parametrize("attack", ["", "x", "Bearer", "0" * 43, "é"])
+def test_a_forged_token_lets_nobody_in(guarded: Web, attack: str) -> None:
+    for token in (attack, guarded.tokens["admin"][:-1], guarded.tokens["admin"] + "A"):
+        answer = guarded.ask("GET", "/api/models", headers={"Authorization": f"Bearer {token}".encode()})
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"] == "Bearer"
+    stored = (guarded.folder / "tokens.json").read_text()
+    assert not any(token in stored for token in guarded.tokens.values())
+
+
+def test_a_token_counts_until_it_expires_or_is_removed(tmp_path: Path) -> None:
+    tokens = Tokens(tmp_path, alone=False)
+    assert tokens.identify(None, 0) is None
+    text = tokens.add("alice", "reader", 0, days=1)
+    assert tokens.identify(text, DAY - 1) is not None
+    assert tokens.identify(text, DAY + 1) is None
+    tokens.remove("alice")
+    assert tokens.identify(text, 1) is None
+
+
+def test_without_a_token_only_a_service_that_nobody_else_can_reach_lets_in(tmp_path: Path) -> None:
+    assert Tokens(tmp_path, alone=True).identify(None, 0) is not None
+    assert Tokens(tmp_path, alone=False).identify(None, 0) is None
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Origin": "https://evil.example"}, {"Host": "evil.example"}, {"Host": "127.0.0.1.evil.example:80"}],
+)
+def test_pages_of_other_sites_may_not_ask(alone: Web, headers: dict[str, str]) -> None:
+    assert alone.ask("GET", "/api/models", headers=headers).status_code == 403
+
+
+def test_a_page_of_the_service_itself_may_ask(alone: Web) -> None:
+    assert alone.ask("GET", "/api/models", headers={"Origin": alone.url}).status_code == 200
+
+
+def test_headers_keep_browsers_within_the_service(alone: Web) -> None:
+    for route in ("/healthz", "/api/nothing", "/api/models"):
+        headers = alone.ask("GET", route).headers
+        assert "default-src 'self'" in headers["content-security-policy"]
+        assert headers["x-content-type-options"] == "nosniff"
+
+
+def chunks(count: int) -> Iterator[bytes]:
+    yield from [b"\0" * 2**16] * count
+
+
+def test_a_body_is_bounded_however_its_length_is_told(alone: Web) -> None:
+    route = "/api/models/tiny/predict"
+    assert alone.ask("POST", route, data=b"\0" * (2**20 + 1)).status_code == 413
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    assert alone.ask("POST", route, data=chunks(40), headers=headers).status_code in {400, 413}
+    headers = {"Content-Type": 'multipart/related; type="application/dicom"; boundary=b'}
+    part = b"--b\r\nContent-Type: application/dicom\r\n\r\n"
+    large = (each for each in (part, *chunks(40)))
+    assert alone.ask("POST", "/dicom-web/studies", data=large, headers=headers).status_code == 413
+
+
+def zipped(name: str, content: bytes, compression: int = zipfile.ZIP_DEFLATED) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", compression) as archive:
+        archive.writestr(name, content)
+    return file.getvalue()
+
+
+def test_a_bomb_is_not_unpacked(alone: Web) -> None:
+    bomb = zipped("a.npy", b"\0" * 50_000_000)
+    answer = alone.ask("POST", "/api/models/tiny/predict", files={"uploads": ("a.zip", bomb)})
+    assert answer.status_code == 413
+    assert not list((alone.folder / "uploads").iterdir())
+
+
+@pytest.mark.parametrize("name", ["../../tokens.json", "/etc/passwd", "..\\..\\a.png", "C:\\a.png", "a/../../b"])
+def test_names_lead_nowhere(alone: Web, name: str) -> None:
+    before = sorted(path for path in alone.folder.rglob("*") if path.is_file() and "sqlite" not in path.name)
+    answer = alone.ask("POST", "/api/models/tiny/predict", files={"uploads": (name, b"no image")})
+    inside = alone.ask("POST", "/api/models/tiny/predict", files={"uploads": ("a.zip", zipped(name, b"no image"))})
+    for each in (answer, inside):
+        (bad,) = each.json()["predictions"]
+        assert "format" in bad["reason"]
+        assert str(alone.folder) not in each.text
+    assert sorted(path for path in alone.folder.rglob("*") if path.is_file() and "sqlite" not in path.name) == before
+
+
+@pytest.mark.parametrize(
+    "route", ["/dicom-web/studies/..%2F..%2Ftokens.json/instances", "/api/models/..%2F..", "/..%2F"]
+)
+def test_addresses_lead_nowhere(guarded: Web, route: str) -> None:
+    answer = guarded.ask("GET", route, "admin")
+    assert answer.status_code in {200, 404}
+    assert "sha256" not in answer.text
+
+
+def dicom(path: Path, number: int, **elements: Any) -> bytes:
+    uid = f"1.2.{number}"
+    elements = {"StudyInstanceUID": "1.2", "SeriesInstanceUID": "1.2.0", "SOPInstanceUID": uid} | elements
+    make_dicom(path, np.full((16, 16), number % 256, np.uint8), **elements)
+    return path.read_bytes()
+
+
+def multipart(*parts: bytes, kind: bytes = b"application/dicom") -> bytes:
+    return b"".join(b"--b\r\nContent-Type: " + kind + b"\r\n\r\n" + part + b"\r\n" for part in parts) + b"--b--\r\n"
+
+
+MULTIPART = {"Content-Type": 'multipart/related; type="application/dicom"; boundary=b'}
+
+
+def stow(web: Web, body: bytes) -> requests.Response:
+    return web.ask("POST", "/dicom-web/studies", data=body, headers=MULTIPART)
+
+
+def test_what_is_stored_over_the_web_is_found_and_comes_back_as_it_was(alone: Web, tmp_path: Path) -> None:
+    uid, content = "1.2.826.1.1", b""
+    make_dicom(tmp_path / "a.dcm", np.eye(16, dtype=np.uint8), StudyInstanceUID="1.2.826.1", SOPInstanceUID=uid)
+    content = (tmp_path / "a.dcm").read_bytes()
+    assert stow(alone, multipart(content, content)).status_code == 200
+    (study,) = alone.ask("GET", "/dicom-web/studies?StudyInstanceUID=1.2.826.*").json()
+    assert study["00100020"]["Value"] == ["P1"]
+    (instance,) = alone.ask("GET", "/dicom-web/studies/1.2.826.1/instances").json()
+    series = instance["0020000E"]["Value"][0]
+    back = alone.ask("GET", f"/dicom-web/studies/1.2.826.1/series/{series}/instances/{uid}").content
+    assert content in back
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (multipart(b"no DICOM file"), 409),
+        (multipart(b"", kind=b"text/html"), 415),
+        (b"--b\r\nContent-Type: application/dicom\r\n\r\ncut", 400),
+        (b"nothing like it", 400),
+        (b"--b--\r\n", 400),
+    ],
+)
+def test_a_body_that_holds_no_instance_stores_nothing(alone: Web, body: bytes, status: int) -> None:
+    before = alone.keeper.register.counts()
+    assert stow(alone, body).status_code == status
+    assert alone.keeper.register.counts() == before
+
+
+def test_a_search_that_is_not_understood_is_refused(alone: Web) -> None:
+    assert alone.ask("GET", "/dicom-web/studies?Modality=CT").status_code == 400
+    assert alone.ask("GET", "/dicom-web/studies?limit=nothing").status_code == 422
+    assert alone.ask("GET", "/dicom-web/studies?PatientID=[A-Z]*").json() == []
+
+
+def test_a_study_that_names_two_patients_is_left(alone: Web, tmp_path: Path) -> None:
+    for number, patient in ((1, "P1"), (2, "P2")):
+        elements = {"StudyInstanceUID": "1.2.5", "SOPInstanceUID": f"1.2.5.{number}", "PatientID": patient}
+        make_dicom(tmp_path / "a.dcm", np.eye(16, dtype=np.uint8), **elements)
+        assert stow(alone, multipart((tmp_path / "a.dcm").read_bytes())).status_code == 200
+    reader = Reader(alone.folder / DATABASE)
+    row = until(
+        lambda: reader.row("SELECT job.* FROM job JOIN study ON study.id = job.study WHERE study.uid = '1.2.5'"),
+        "the study is complete",
+    )
+    assert (row["state"], row["reason"]) == ("refused", "the images of the study name several patients")
+
+
+def test_a_job_of_a_service_in_a_folder_named_from_here(
+    tmp_path: Path, model: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = load_settings(None, {"models": [{"name": "tiny", "run": model.run}]})
+    assert settings.folder == tmp_path / "service"
+
+
+def test_a_viewer_that_needs_it_gets_an_object_of_its_own(tmp_path: Path, model: Served) -> None:
+
+    (tmp_path / "study").mkdir()
+    (tmp_path / "results").mkdir()
+    make_dicom(tmp_path / "study" / "a.dcm", np.eye(16, dtype=np.uint8))
+    settings = served_settings(tmp_path, model.run).models[0]
+    specification = predicting.Specification(settings, tmp_path, "", SECRET, 10**6)
+    studies = predicting.Studies(open_predictor(model.run), specification)
+    said = studies.predict(str(tmp_path / "study"), "results", [None, "ohif"], None)
+    plain, marked = said["results"]
+    assert (plain["quirk"], marked["quirk"]) == (None, "ohif")
+    assert plain["uid"] != marked["uid"]
+    again = studies.predict(str(tmp_path / "study"), "results", [None], None)["results"][0]
+    corrected = studies.predict(str(tmp_path / "study"), "results", [None], "other")["results"][0]
+    assert again["uid"] == plain["uid"]
+    assert corrected["uid"] != plain["uid"]
