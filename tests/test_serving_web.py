@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import subprocess
+import sys
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
@@ -25,8 +27,10 @@ from hounsfield.serving.database import DATABASE, Reader
 from hounsfield.serving.directory import Directory, Served
 from hounsfield.serving.gateway import Gateway
 from hounsfield.serving.keeper import Keeper
+from hounsfield.serving.rates import Rates
 from hounsfield.serving.settings import ServeSettings, load_settings
 from hounsfield.serving.tokens import ROLES, Tokens
+from hounsfield.serving.watchdog import Watchdog
 from hounsfield.serving.web import OPEN, build_app
 from networks import tiny_bundle
 from services import until
@@ -82,7 +86,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     settings = served_settings(folder / "service", folder / "bundle").models[0]
     found: list[dict[str, Any]] = []
     stop = threading.Event()
-    specification = predicting.Specification(settings, folder, str(folder / "socket"), SECRET, 10**6)
+    specification = predicting.Specification(settings, folder, str(folder / "socket"), SECRET, 10**6, 60)
     thread = threading.Thread(target=predicting.main, args=(specification, found.append, stop))
     thread.start()
     until(lambda: found, "the model is open")
@@ -167,6 +171,79 @@ def test_each_role_may_ask_each_route_or_may_not(guarded: Web) -> None:
             else:
                 assert status not in {401, 403}, (role, route)
                 assert status < 500, (role, route)
+
+
+def test_each_access_leaves_one_record_however_it_ends(guarded: Web) -> None:
+    asked = [(method, address(route), role) for method, route in ROUTES for role in (None, "reader")]
+    asked += [("GET", "/api/nothing", "reader"), ("GET", "/dicom-web/studies?limit=no", "reader")]
+    asked = [each for each in asked if each != ("GET", "/metrics", "reader")]
+    until(lambda: _is_quiet(guarded), "earlier accesses are written")
+    before = len(guarded.audit())
+    for method, route, role in asked:
+        guarded.ask(method, route, role)
+    for free in ("/healthz", "/readyz", "/openapi.json"):
+        assert guarded.ask("GET", free).status_code == 200
+    assert guarded.ask("GET", "/metrics", "reader").status_code == 200
+    until(lambda: len(guarded.audit()) - before >= len(asked), "the accesses are written")
+    assert _is_quiet(guarded)
+    assert len(guarded.audit()) - before == len(asked)
+
+
+def _is_quiet(web: Web) -> bool:
+    """Whether no record of the audit was added for a moment."""
+    before = len(web.audit())
+    threading.Event().wait(0.3)
+    return len(web.audit()) == before
+
+
+def test_who_asks_too_often_is_told_when_to_come_back(tmp_path: Path, model: Served) -> None:
+    with serving(tmp_path, model, ("reader", "admin"), limits={"per_minute": 3}) as web:
+        statuses = [web.ask("GET", "/api/models", "reader").status_code for _ in range(4)]
+        refused = web.ask("GET", "/api/models", "reader")
+        assert statuses[:3] == [200] * 3
+        assert refused.status_code == 429
+        assert 1 <= int(refused.headers["retry-after"]) <= 20
+        assert web.ask("GET", "/api/models", "admin").status_code == 200
+        assert web.ask("GET", "/healthz").status_code == 200
+        unknown = [web.ask("GET", "/api/models", "nobody").status_code for _ in range(4)]
+        assert unknown == [401, 401, 401, 429]
+
+
+def test_requests_are_counted_for_each_user_as_time_passes() -> None:
+    now = [0.0]
+    rates = Rates(6, lambda: now[0])
+    assert [rates.ask("a") for _ in range(6)] == [0.0] * 6
+    assert rates.ask("a") == pytest.approx(10)
+    assert rates.ask("b") == 0
+    now[0] = 9.9
+    assert rates.ask("a") == pytest.approx(0.1)
+    now[0] = 10.1
+    assert rates.ask("a") == 0
+    assert rates.ask("a") > 9
+    now[0] = 1000
+    assert [rates.ask("a") > 0 for _ in range(7)] == [False] * 6 + [True]
+
+
+HANG = """
+import sys, time
+from pathlib import Path
+from hounsfield.serving.watchdog import Watchdog
+watchdog = Watchdog(0.2)
+with watchdog:
+    pass
+time.sleep(0.4)
+Path(sys.argv[1]).write_text("alive after work that was in time")
+with watchdog:
+    sum(range(10**12))
+"""
+
+
+def test_work_without_end_ends_its_process_even_in_native_code(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HANG, str(tmp_path / "said")]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    assert (tmp_path / "said").exists()
+    assert "Timeout" in ended.stderr
 
 
 @pytest.mark.parametrize("attack", ["", "x", "Bearer", "0" * 43, "é"])
@@ -305,9 +382,10 @@ def test_what_is_stored_over_the_web_is_found_and_comes_back_as_it_was(alone: We
     ],
 )
 def test_a_body_that_holds_no_instance_stores_nothing(alone: Web, body: bytes, status: int) -> None:
-    before = alone.keeper.register.counts()
+    rows = Reader(alone.folder / DATABASE).rows
+    before = rows("SELECT COUNT(*) FROM instance")
     assert stow(alone, body).status_code == status
-    assert alone.keeper.register.counts() == before
+    assert rows("SELECT COUNT(*) FROM instance") == before
 
 
 def test_a_search_that_is_not_understood_is_refused(alone: Web) -> None:
@@ -343,8 +421,8 @@ def test_a_viewer_that_needs_it_gets_an_object_of_its_own(tmp_path: Path, model:
     (tmp_path / "results").mkdir()
     make_dicom(tmp_path / "study" / "a.dcm", np.eye(16, dtype=np.uint8))
     settings = served_settings(tmp_path, model.run).models[0]
-    specification = predicting.Specification(settings, tmp_path, "", SECRET, 10**6)
-    studies = predicting.Studies(open_predictor(model.run), specification)
+    specification = predicting.Specification(settings, tmp_path, "", SECRET, 10**6, 60)
+    studies = predicting.Studies(open_predictor(model.run), specification, Watchdog(60))
     said = studies.predict(str(tmp_path / "study"), "results", [None, "ohif"], None)
     plain, marked = said["results"]
     assert (plain["quirk"], marked["quirk"]) == (None, "ohif")

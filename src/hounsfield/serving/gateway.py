@@ -36,6 +36,8 @@ STATUS: tuple[tuple[type[Exception], int], ...] = (
 )
 # Seconds after which a client that was turned away may ask again.
 RETRY_AFTER = 1
+# In the scope of a request: whether the audit has it.
+NOTED = "hounsfield.noted"
 # Seconds that the last accesses have to reach the audit when the service stops.
 NOTE_SECONDS = 10
 
@@ -66,20 +68,31 @@ class Gateway:
     _notes: queue.SimpleQueue[Access | None] = field(default_factory=queue.SimpleQueue)
     _written: threading.Event = field(default_factory=threading.Event)
 
-    def identify(self, request: Request, role: Role, action: str, subject: str = "") -> Identity:
+    def identify(
+        self, request: Request, role: Role, action: str, subject: str = "", *, is_noted: bool = True
+    ) -> Identity:
         """Who asks; the access is noted in the audit.
+
+        Args:
+            request: that was sent.
+            role: that is needed.
+            action: for the audit.
+            subject: for the audit.
+            is_noted: ``False`` where only a refusal is noted, as of measures that a machine reads every few seconds.
 
         Raises:
             HTTPException: 401 without a valid token, 403 where the role is not enough.
         """
         identity = self.known(request.headers.get("authorization", ""))
+        request.scope[NOTED] = True
         if identity is None:
             self.note("", "", action, subject, "no valid token")
             raise HTTPException(401, "A valid token is needed.", {"WWW-Authenticate": "Bearer"})
         if not identity.may(role):
             self.note(identity.name, identity.role, action, subject, "not allowed")
             raise HTTPException(403, f"The role {role} is needed.")
-        self.note(identity.name, identity.role, action, subject, "allowed")
+        if is_noted:
+            self.note(identity.name, identity.role, action, subject, "allowed")
         return identity
 
     def known(self, authorization: str) -> Identity | None:

@@ -22,6 +22,7 @@ from hounsfield.serving.frames import Answer, FrameServer, frames_address
 from hounsfield.serving.processes import Ready
 from hounsfield.serving.register import Result
 from hounsfield.serving.settings import Model
+from hounsfield.serving.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class Specification:
         address: of the socket.
         secret: that a client has to know.
         max_pixels: of one image.
+        seconds: that one prediction may take; after them the process ends itself.
     """
 
     model: Model
@@ -46,6 +48,7 @@ class Specification:
     address: str
     secret: bytes
     max_pixels: int
+    seconds: float
 
 
 def main(specification: Specification, ready: Ready, stop: threading.Event) -> None:
@@ -58,8 +61,9 @@ def main(specification: Specification, ready: Ready, stop: threading.Event) -> N
     os.environ[MAX_PIXELS_VARIABLE] = str(specification.max_pixels)
     bundle = Bundle.load(specification.model.run)
     predictor = open_predictor(bundle)
-    batcher = Batcher(predictor)
-    functions: Functions = {"predict": batcher.predict, "study": Studies(predictor, specification).predict}
+    watchdog = Watchdog(specification.seconds)
+    batcher = Batcher(predictor, watchdog)
+    functions: Functions = {"predict": batcher.predict, "study": Studies(predictor, specification, watchdog).predict}
     server = CallServer(specification.address, specification.secret, functions)
     frames = FrameServer(frames_address(specification.address), batcher.put)
     server.start()
@@ -76,10 +80,12 @@ class Batcher:
 
     Args:
         predictor: that is asked.
+        watchdog: over each batch.
     """
 
-    def __init__(self, predictor: BasePredictor[Any]) -> None:
+    def __init__(self, predictor: BasePredictor[Any], watchdog: Watchdog) -> None:
         self._predictor = predictor
+        self._watchdog = watchdog
         self._waiting: queue.SimpleQueue[tuple[list[str], Answer] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="batches", daemon=True)
         self._thread.start()
@@ -116,7 +122,8 @@ class Batcher:
             batch = [self._waiting.get()]
             while len(batch) < BATCH_REQUESTS and not self._waiting.empty():
                 batch.append(self._waiting.get())
-            self._answer([request for request in batch if request is not None])
+            with self._watchdog:
+                self._answer([request for request in batch if request is not None])
             if None in batch:
                 return
 
@@ -148,9 +155,11 @@ class Studies:
     Args:
         predictor: that is asked.
         specification: of the process.
+        watchdog: over each study.
     """
 
-    def __init__(self, predictor: BasePredictor[Any], specification: Specification) -> None:
+    def __init__(self, predictor: BasePredictor[Any], specification: Specification, watchdog: Watchdog) -> None:
+        self._watchdog = watchdog
         self._predictor = predictor
         self._specification = specification
         self._codes = read_codes(predictor.bundle)
@@ -164,6 +173,10 @@ class Studies:
             quirks: of the viewers behind the destinations: for each, objects of its own.
             version: of images that came again under the same UIDs: their results have other UIDs than the first ones.
         """
+        with self._watchdog:
+            return self._predict(folder, results, quirks, version)
+
+    def _predict(self, folder: str, results: str, quirks: list[str | None], version: str | None) -> dict[str, Any]:
         found = list(self._predictor.stream(folder))
         predictions = [result for result in found if not isinstance(result, BadImage)]
         if not predictions:

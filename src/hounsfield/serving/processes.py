@@ -7,6 +7,7 @@ import multiprocessing
 import multiprocessing.connection
 import signal
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -36,6 +37,7 @@ class ChildProcess:
         self._opening_seconds = opening_seconds
         self._process: Any = None
         self._word: Any = None
+        self._deadline = 0.0
 
     def launch(self) -> None:
         """Start the process without waiting for it; twice does no harm."""
@@ -45,6 +47,7 @@ class ChildProcess:
         self._word, there = spawn.Pipe()
         self._process = spawn.Process(target=_run, args=(self._main, self.argument, there), name=self.name)
         self._process.start()
+        self._deadline = time.monotonic() + self._opening_seconds
         there.close()
 
     def wait(self) -> None:
@@ -53,17 +56,36 @@ class ChildProcess:
         Raises:
             ServingError: it could not be started, or was not ready in time; it is stopped.
         """
+        while self.is_opening:
+            self.look(self._deadline - time.monotonic())
+
+    def look(self, seconds: float = 0) -> None:
+        """Hear whether the process is ready, and wait for its word no longer than so many seconds.
+
+        Raises:
+            ServingError: it could not be started, or was not ready in time; it is stopped.
+        """
         if self._word is None:
             return
         try:
-            word = self._word.recv() if self._word.poll(self._opening_seconds) else {"error": "It took too long."}
+            if self._word.poll(max(seconds, 0)):
+                word = self._word.recv()
+            elif time.monotonic() < self._deadline:
+                return
+            else:
+                word = {"error": "It took too long."}
         except EOFError:
             word = {"error": "Its process ended."}
         self._word = None
         if "error" in word:
-            self.stop()
+            self.stop(seconds=1)
             raise ServingError(f"'{self.name}' could not be started. {word['error']}")
         self.info = word
+
+    @property
+    def is_opening(self) -> bool:
+        """Whether it was launched, and has not said yet that it is ready."""
+        return self._word is not None
 
     @property
     def alive(self) -> bool:

@@ -167,6 +167,7 @@ class Limits(_Settings):
         megapixels: of one image, before it is read.
         seconds: of one prediction.
         requests: over HTTP at one time; more are asked to come back later.
+        per_minute: requests over HTTP of one user, on average and at most at once.
         queue: jobs that wait; more are refused.
         free_mb: that have to stay free on the disk; below it nothing is accepted.
     """
@@ -175,6 +176,7 @@ class Limits(_Settings):
     megapixels: float = Field(default=1024, gt=0)
     seconds: float = Field(default=600, gt=0)
     requests: int = Field(default=64, ge=1)
+    per_minute: int = Field(default=6000, ge=1)
     queue: int = Field(default=10_000, ge=1)
     free_mb: float = Field(default=500, ge=0)
 

@@ -71,9 +71,11 @@ class Supervisor:
         self._secret = secrets.token_bytes(32)
         self.directory = Directory(place / "models.json")
         self._place = place
-        self._changing = threading.Lock()
+        self._changing, self._swapping = threading.Lock(), threading.Lock()
         self._runs = ServedRuns(settings)
-        self._children = {model.name: self._model_process(model.name, 0) for model in settings.models}
+        self._children = {
+            model.name: self._model_process(model.name, self._runs.current(model.name), 0) for model in settings.models
+        }
         keeper = KeeperSpecification(settings, place / "models.json", str(place / "keeper"), self._secret)
         self.keeper = ChildProcess("keeper", keeper_main, keeper, opening_seconds=OPENING_SECONDS)
         web = WebSpecification(
@@ -146,33 +148,30 @@ class Supervisor:
         Raises:
             ServingError: there is nothing to return to, or the run cannot be served; the old one goes on.
         """
-        with self._changing:
+        with self._swapping:
             before = self._runs.current(name)
             wanted = self._runs.previous(name) if run is None else Path(run)
-            self._runs.set(name, wanted)
             self._number += 1
-            old, new = self._children[name], self._model_process(name, self._number)
-            try:
-                new.launch()
-                new.wait()
-            except ServingError:
-                self._runs.set(name, before)
-                raise
-            self._children[name] = new
-            self._publish()
-            self._runs.save(name, previous=before)
+            new = self._model_process(name, wanted, self._number)
+            new.launch()
+            new.wait()
+            with self._changing:
+                old, self._children[name] = self._children[name], new
+                self._runs.set(name, wanted)
+                self._publish()
+                self._runs.save(name, previous=before)
         old.stop()
         return str(new.info["bundle"])
 
     def _call_keeper(self, function: str) -> Any:
         return Caller(str(self._place / "keeper"), self._secret, "The process that keeps the records")(function)
 
-    def _model_process(self, name: str, number: int) -> ChildProcess:
-        model = next(each for each in self.settings.models if each.name == name)
-        model = model.model_copy(update={"run": self._runs.current(name)})
+    def _model_process(self, name: str, run: Path, number: int) -> ChildProcess:
+        model = next(each for each in self.settings.models if each.name == name).model_copy(update={"run": run})
         pixels = min(int(self.settings.limits.megapixels * MEGAPIXEL), MAX_PIXELS)
         address = str(self._place / f"m{list(self._runs.names).index(name)}-{number}")
-        specification = ModelSpecification(model, self.settings.folder.absolute(), address, self._secret, pixels)
+        seconds = self.settings.limits.seconds
+        specification = ModelSpecification(model, self.settings.folder, address, self._secret, pixels, seconds)
         return ChildProcess(f"model {name}", model_main, specification, opening_seconds=MODEL_SECONDS)
 
     def _publish(self) -> None:
@@ -210,8 +209,17 @@ class Supervisor:
             watches = {child: watches.get(child) or _Watch(child, time.monotonic()) for child in children}
             multiprocessing.connection.wait([child.sentinel for child in children if child.alive], timeout=0.2)
             for watch in watches.values():
-                if not watch.child.alive and not self._stopping:
+                if watch.child.is_opening:
+                    self._hear(watch.child)
+                elif not watch.child.alive and not self._stopping:
                     self._start_again(watch, time.monotonic())
+
+    def _hear(self, child: ChildProcess) -> None:
+        """Take the word of a process that is being started again; others are watched meanwhile."""
+        try:
+            child.look()
+        except ServingError as error:
+            logger.error("%s", error)  # noqa: TRY400 - a sentence for a person
 
     def _start_again(self, watch: _Watch, now: float) -> None:
         if watch.due is None:
@@ -221,8 +229,4 @@ class Supervisor:
         if now < watch.due:
             return
         watch.wait, watch.due, watch.started = min(2 * watch.wait, LONGEST_WAIT), None, now
-        try:
-            watch.child.launch()
-            watch.child.wait()
-        except ServingError as error:
-            logger.error("%s", error)  # noqa: TRY400 - a sentence for a person
+        watch.child.launch()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import socket
 import threading
 import time
@@ -24,8 +25,9 @@ from hounsfield.errors import HounsfieldError, ServingError
 from hounsfield.serving.calls import Caller
 from hounsfield.serving.database import DATABASE, Reader
 from hounsfield.serving.directory import Directory
-from hounsfield.serving.gateway import RETRY_AFTER, Gateway, status_of
+from hounsfield.serving.gateway import NOTED, RETRY_AFTER, Gateway, status_of
 from hounsfield.serving.processes import Ready
+from hounsfield.serving.rates import Rates
 from hounsfield.serving.settings import MEBIBYTE, ServeSettings, is_loopback
 from hounsfield.serving.tokens import Tokens
 from hounsfield.serving.web_dicom import add_dicom_routes
@@ -112,6 +114,7 @@ class Limited:
         self._gateway = gateway
         self._limits = gateway.settings.limits
         self._active = 0
+        self._rates = Rates(self._limits.per_minute)
         self._count = Counter(
             "hounsfield_http_requests", "Requests by route and status.", ["route", "status"], registry=registry
         )
@@ -138,6 +141,7 @@ class Limited:
             await (self._refusal(scope) or self._app)(scope, self._bounded(receive), send_with_headers)
         finally:
             self._active -= 1
+            self._note(scope, status)
             # The pattern of the route, never the address itself, which may hold identifiers.
             route = getattr(scope.get("route"), "path", "other")
             self._count.labels(route, str(status)).inc()
@@ -157,20 +161,43 @@ class Limited:
 
         return bounded
 
+    def _note(self, scope: Scope, status: int) -> None:
+        """Let the audit have a request that ended before its route did so itself."""
+        if scope["path"] in OPEN or scope.get(NOTED):
+            return
+        authorization = _headers(scope).get("authorization", "")
+        identity = self._gateway.known(authorization)
+        name, role = ("", "") if identity is None else (identity.name, identity.role)
+        self._gateway.note(name, role, "ask", "", f"refused with status {status}")
+
     def _refusal(self, scope: Scope) -> JSONResponse | None:
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        gateway = self._gateway
-        if _is_foreign(headers, local=gateway.tokens.is_local):
+        headers = _headers(scope)
+        if _is_foreign(headers, local=self._gateway.tokens.is_local):
             return JSONResponse({"detail": "Pages of other sites may not ask this service."}, 403)
-        if scope["path"] not in OPEN and gateway.known(headers.get("authorization", "")) is None:
-            gateway.note("", "", "ask", "", "no valid token")
+        return None if scope["path"] in OPEN else self._unwelcome(scope, headers) or self._unfit(headers)
+
+    def _unwelcome(self, scope: Scope, headers: Mapping[str, str]) -> JSONResponse | None:
+        identity = self._gateway.known(headers.get("authorization", ""))
+        host = (scope.get("client") or ("",))[0]
+        if wait := self._rates.ask(f"at {host}" if identity is None else identity.name):
+            return _too_many(wait)
+        if identity is None:
             return JSONResponse({"detail": "A valid token is needed."}, 401, {"WWW-Authenticate": "Bearer"})
+        return None
+
+    def _unfit(self, headers: Mapping[str, str]) -> JSONResponse | None:
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > self._limits.body_mb * MEBIBYTE:
             return JSONResponse({"detail": "The body is too large."}, 413)
-        if self._active > self._limits.requests:
-            return JSONResponse({"detail": "Too many requests."}, 429, {"Retry-After": str(RETRY_AFTER)})
-        return None
+        return _too_many(RETRY_AFTER) if self._active > self._limits.requests else None
+
+
+def _headers(scope: Scope) -> dict[str, str]:
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+
+
+def _too_many(seconds: float) -> JSONResponse:
+    return JSONResponse({"detail": "Too many requests."}, 429, {"Retry-After": str(math.ceil(seconds))})
 
 
 def _is_foreign(headers: Mapping[str, str], *, local: bool) -> bool:

@@ -44,7 +44,7 @@ def _add_health(app: FastAPI, gateway: Gateway, registry: CollectorRegistry) -> 
     @app.get("/metrics")
     async def metrics(request: Request) -> Response:
         """Measures in Prometheus's form; they name no patient, study or user."""
-        gateway.identify(request, "reader", "read measures")
+        gateway.identify(request, "reader", "read measures", is_noted=False)
         for kind, statement in sql.COUNTS.items():
             for row in gateway.reader.rows(statement):
                 gauge.labels(kind, row["state"]).set(row["count"])
