@@ -8,8 +8,9 @@ later changes any first part may be kept, each as a whole.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hounsfield.errors import HounsfieldError
+
 Names = dict[str, int]
+# What has to hold in a folder after so much was said to be done; it raises where it does not.
+Check = Callable[[Path, set[str]], None]
+NUM_STATES = 200
 # Functions whose callers decide that something is flushed.
 FLUSHES = ("flush", "flush_folder", "flush_tree")
 
@@ -30,7 +36,7 @@ class Disk:
     Attributes:
         root: the folder.
         kinds: of each inode, "file" or "folder".
-        held: descriptors of all of them.
+        held: of each inode a descriptor to read it.
         events: ("names", folder, names), ("flushed file", file, content), ("flushed folder", folder, None) or
             ("done", what, None), where files and folders are numbers of inodes.
         places: of each event the lines of code that flushed, outermost last; "" of others.
@@ -39,7 +45,7 @@ class Disk:
     root: Path
     events: list[tuple[str, Any, Any]] = field(default_factory=list)
     kinds: dict[int, str] = field(default_factory=dict)
-    held: list[int] = field(default_factory=list)
+    held: dict[int, int] = field(default_factory=dict)
     places: list[str] = field(default_factory=list)
     _seen: dict[int, Names] = field(default_factory=dict)
 
@@ -48,7 +54,8 @@ class Disk:
         for folder, _, _ in os.walk(self.root):
             entries = list(os.scandir(folder))
             # Kept open, so that no number is given to another file when this one is removed.
-            self.held += [os.open(entry.path, os.O_RDONLY) for entry in entries if entry.inode() not in self.kinds]
+            new = [entry for entry in entries if entry.inode() not in self.kinds]
+            self.held |= {entry.inode(): os.open(entry.path, os.O_RDONLY) for entry in new}
             names = {entry.name: entry.inode() for entry in entries}
             self.kinds |= {entry.inode(): "folder" if entry.is_dir() else "file" for entry in entries}
             number = Path(folder).stat().st_ino
@@ -65,7 +72,9 @@ class Disk:
         if self.kinds.get(status.st_ino) == "folder" or status.st_ino == self.root.stat().st_ino:
             self._note(("flushed folder", status.st_ino, None), _place())
         else:
-            self._note(("flushed file", status.st_ino, os.pread(descriptor, status.st_size, 0)), _place())
+            # The descriptor may be one that only writes.
+            content = os.pread(self.held[status.st_ino], status.st_size, 0)
+            self._note(("flushed file", status.st_ino, content), _place())
 
     def done(self, what: str) -> None:
         """Note that something was said to be done."""
@@ -76,6 +85,16 @@ class Disk:
         """The same, had these lines of code not flushed."""
         kept = [event for event, flushed_by in zip(self.events, self.places, strict=True) if flushed_by != place]
         return Disk(self.root, kept, self.kinds)
+
+    def has(self, path: Path, content: bytes, place: str) -> None:
+        """Note that the disk has this of a file now, and by which lines of code."""
+        self.look()
+        self._note(("flushed file", path.stat().st_ino, content), place)
+
+    def has_names(self, folder: Path, place: str) -> None:
+        """Note that the disk has the names in a folder now, and by which lines of code."""
+        self.look()
+        self._note(("flushed folder", folder.stat().st_ino, None), place)
 
     def _note(self, event: tuple[str, Any, Any], place: str = "") -> None:
         self.events.append(event)
@@ -150,5 +169,37 @@ def recorded(root: Path) -> Iterator[Disk]:
         try:
             yield disk
         finally:
-            for descriptor in disk.held:
+            for descriptor in disk.held.values():
                 os.close(descriptor)
+
+
+def faults(disk: Disk, place: Path, check: Check, num_states: int = NUM_STATES) -> Iterator[str]:
+    """What is missing in states after a loss of power at any moment, the first fault of each state."""
+    generator = np.random.default_rng(0)
+    place.mkdir()
+    for number in range(num_states):
+        # Every moment is tried, from the last one: then most was said to be done.
+        end = len(disk.events) - number % len(disk.events)
+        state = place / str(number)
+        disk.after_loss(end, state, generator)
+        try:
+            check(state, {what for kind, what, _ in disk.events[:end] if kind == "done"})
+        except (AssertionError, OSError, ValueError, KeyError, HounsfieldError) as error:
+            yield f"state {number} of {end} events: {type(error).__name__}: {error}"
+        shutil.rmtree(state)
+
+
+def lines(disk: Disk) -> set[str]:
+    """The lines of code that flush."""
+    return {line for line in disk.places if line}
+
+
+def vain(disk: Disk, tried: set[str], place: Path, check: Check) -> set[str]:
+    """Those of some lines of code that flush without which nothing is lost, in at least 200 states."""
+    place.mkdir()
+    num_states = max(NUM_STATES, 3 * len(disk.events))
+    return {
+        line
+        for number, line in enumerate(sorted(tried))
+        if not any(faults(disk.without(line), place / str(number), check, num_states))
+    }

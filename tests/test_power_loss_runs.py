@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ import pytest
 
 from hounsfield.atomic import creating, replacing_folder
 from hounsfield.bundle import Bundle, bundle_faults, save_bundle
-from hounsfield.errors import HounsfieldError, RunError
+from hounsfield.errors import RunError
 from hounsfield.evaluation.uncertainty import Uncertainty
 from hounsfield.inference.export import export_bundle
 from hounsfield.runs.folder import RunFolder
@@ -23,44 +21,10 @@ from hounsfield.runs.manifest import verify
 from hounsfield.training import train
 from networks import tiny_network, tiny_pipeline
 from plans import PLAIN, small_plan, write_pair
-from power_loss import Disk, recorded
+from power_loss import NUM_STATES, Disk, faults, lines, recorded, vain
 
-NUM_STATES = 200
 # Lines of code that flush, in a training or an export, are more.
 MIN_LINES = 5
-Check = Callable[[Path, set[str]], None]
-
-
-def faults(disk: Disk, place: Path, check: Check, num_states: int = NUM_STATES) -> Iterator[str]:
-    """What is missing in states after a loss of power at any moment, the first fault of each state."""
-    generator = np.random.default_rng(0)
-    place.mkdir()
-    for number in range(num_states):
-        # Every moment is tried, from the last one: then most was said to be done.
-        end = len(disk.events) - number % len(disk.events)
-        state = place / str(number)
-        disk.after_loss(end, state, generator)
-        try:
-            check(state, {what for kind, what, _ in disk.events[:end] if kind == "done"})
-        except (AssertionError, OSError, ValueError, KeyError, HounsfieldError) as error:
-            yield f"state {number} of {end} events: {type(error).__name__}: {error}"
-        shutil.rmtree(state)
-
-
-def lines(disk: Disk) -> set[str]:
-    """The lines of code that flush."""
-    return {line for line in disk.places if line}
-
-
-def vain(disk: Disk, tried: set[str], place: Path, check: Check) -> set[str]:
-    """Those of some lines of code that flush without which nothing is lost, in at least 200 states."""
-    place.mkdir()
-    num_states = max(NUM_STATES, 3 * len(disk.events))
-    return {
-        line
-        for number, line in enumerate(sorted(tried))
-        if not any(faults(disk.without(line), place / str(number), check, num_states))
-    }
 
 
 def check_run(root: Path, done: set[str]) -> None:

@@ -226,10 +226,13 @@ def write_json(path: Path | str, value: Any) -> None:
 
 
 def make_private(folder: Path) -> None:
-    """Make a folder that nobody but its user can look into, where it is not there yet; its name is on disk."""
+    """Make a folder that nobody but its user can look into, and those above it, where they are not there yet.
+
+    Their names are on disk when this returns.
+    """
     if folder.is_dir():
         return
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_private(folder.parent)
     folder.mkdir(mode=0o700, exist_ok=True)
     flush_folder(folder.parent)
 

@@ -39,8 +39,9 @@ ATTRIBUTES = (
     "ImageLaterality",
 )
 _IDENTIFIERS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
-# The folder of instances within that of the service.
+# The folder of instances within that of the service, and those in it, by the first two digits of a file's name.
 PLACE = "instances"
+FOLDERS = tuple(f"{number:02x}" for number in range(256))
 
 
 class Answer(Enum):
@@ -75,8 +76,8 @@ class Intake:
     def __post_init__(self) -> None:
         """Make the folders at once, so that no instance waits for one."""
         make_private(self.folder / PLACE)
-        for number in range(256):
-            (self.folder / PLACE / f"{number:02x}").mkdir(mode=0o700, exist_ok=True)
+        for name in FOLDERS:
+            (self.folder / PLACE / name).mkdir(mode=0o700, exist_ok=True)
         flush_folder(self.folder / PLACE)
 
     def receive(self, content: bytes, source: str, *, expected_uid: str | None = None) -> tuple[Answer, str]:

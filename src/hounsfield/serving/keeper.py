@@ -239,16 +239,29 @@ class Keeper:
         return 0
 
     def _work(self, model: Model, job: Row) -> None:
-        """One job, from its claim to its record."""
+        """One job, from its claim to its record; what it wrote and nobody refers to is removed."""
         with _Renewing(self, job):
-            try:
-                answer = self._answer(model, job)
-            except RefusedCallError as error:
-                self._end(job, "refuse", str(error))
-                return
-            except (HounsfieldError, OSError) as error:
-                self._end(job, "fail", str(error))
-                return
+            answer = self._try(model, job)
+        if answer is None or not self._finish(job, answer):
+            shutil.rmtree(self.settings.folder / _results(job), ignore_errors=True)
+            return
+        if job["upload"] is not None:
+            self._remove_upload(job)
+        for sender in self.senders.values():
+            sender.wake()
+
+    def _try(self, model: Model, job: Row) -> dict[str, Any] | None:
+        """The answer to a job; ``None`` where there is none, which is recorded."""
+        try:
+            return self._answer(model, job)
+        except RefusedCallError as error:
+            self._end(job, "refuse", str(error))
+        except (HounsfieldError, OSError) as error:
+            self._end(job, "fail", str(error))
+        return None
+
+    def _finish(self, job: Row, answer: dict[str, Any]) -> bool:
+        """Whether the answer to a job is kept, and not refused since its images are no longer all of the study."""
         reached("result.written")
         predictions = answer["predictions"]
         bad = [each["reason"] for each in predictions if "reason" in each]
@@ -264,14 +277,11 @@ class Keeper:
             )
         except ServingError as error:
             logger.warning("job %s: %s", job["id"], error)
-            return
+            return False
         reached("job.finished")
         for path in known:
             (self.settings.folder / path).unlink(missing_ok=True)
-        if job["upload"] is not None:
-            self._remove_upload(job)
-        for sender in self.senders.values():
-            sender.wake()
+        return True
 
     def _answer(self, model: Model, job: Row) -> dict[str, Any]:
         served = self.directory.find(model.name)
@@ -288,7 +298,7 @@ class Keeper:
         instances = self.database.rows(sql.INSTANCES_OF_STUDY, (job["study"],))
         chosen = chosen_instances(model, self._modality(model.name), instances)
         folder = self.settings.folder / "work" / f"job-{job['id']}-{job['attempt']}"
-        results = f"results/job-{job['id']}"
+        results = _results(job)
         make_private(folder)
         make_private(self.settings.folder / results)
         quirks = list(dict.fromkeys(each.quirk for each in self.settings.destinations_of(model.name))) or [None]
@@ -311,6 +321,11 @@ class Keeper:
             self.register.move("job", job["id"], job["attempt"], event, self._clock(), reason=reason)
         except ServingError as error:
             logger.warning("job %s: %s", job["id"], error)
+
+
+def _results(job: Row) -> str:
+    """The folder of the objects that one attempt at a job makes, within that of the service."""
+    return f"results/job-{job['id']}-{job['attempt']}"
 
 
 class _Renewing:

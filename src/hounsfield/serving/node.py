@@ -12,6 +12,7 @@ from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts
 from hounsfield.errors import ServingError
 from hounsfield.serving.intake import Answer, Intake
 from hounsfield.serving.settings import Node, Tls
+from hounsfield.serving.transport import sleep_until_something_happens
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +82,7 @@ class DicomNode:
             (evt.EVT_C_ECHO, self._echo),
             (evt.EVT_N_EVENT_REPORT, self._report),
             (evt.EVT_REJECTED, self._rejected),
+            (evt.EVT_CONN_OPEN, sleep_until_something_happens),
         ]
         context = server_context(settings.tls) if settings.tls is not None else None
         try:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from hounsfield.atomic import flush_folder, flush_tree
 from hounsfield.errors import HounsfieldError
 
 # Files of one archive, and how many times larger than the archive they may be together.
@@ -39,13 +40,18 @@ class Upload:
         self.path = folder / "uploads" / secrets.token_hex(12)
         self.names: dict[str, str] = {}
         self._left = max_bytes
-        # Nobody is promised that an upload outlives the power: it is not flushed.
         self.path.mkdir(mode=0o700, parents=True)
 
     @property
     def files(self) -> list[str]:
         """The files in the order in which they came."""
         return [str(self.path / name) for name in self.names]
+
+    def keep(self) -> None:
+        """Let the disk have all of it, for a job that is promised; what is answered at once need not outlive a loss."""
+        flush_tree(self.path)
+        for folder in list(self.path.parents)[:2]:
+            flush_folder(folder)
 
     async def add(self, name: str, chunks: AsyncIterator[bytes]) -> None:
         """Write one file.

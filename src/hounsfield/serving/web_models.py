@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 from collections.abc import AsyncIterator
@@ -85,6 +86,7 @@ def _add_jobs(app: FastAPI, gateway: Gateway) -> None:
         identity = gateway.identify(request, "reader", "begin job", name)
         _found(gateway, name)
         upload = await _received(gateway, uploads)
+        await asyncio.to_thread(upload.keep)
         place = upload.path.relative_to(gateway.settings.folder).as_posix()
         try:
             number = await gateway.call(gateway.keeper, "add_upload", name, place, upload.names, identity.name)
