@@ -7,11 +7,12 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,9 +42,9 @@ def until(condition: Callable[[], Any], what: str, deadline: float = DEADLINE) -
     raise AssertionError(f"not within {deadline:.0f} s: {what}")
 
 
-def get_json(address: str, token: str | None = None) -> Any:
+def get_json(address: str, token: str | None = None, context: ssl.SSLContext | None = None) -> Any:
     request = urllib.request.Request(address, headers={"Authorization": f"Bearer {token}"} if token else {})  # noqa: S310
-    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+    with urllib.request.urlopen(request, timeout=30, context=context) as answer:  # noqa: S310
         return json.loads(answer.read())
 
 
@@ -111,10 +112,11 @@ class Service:
     process: subprocess.Popen[bytes]
     dicom_port: int
     http_port: int
+    scheme: str = "http"
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.http_port}"
+        return f"{self.scheme}://127.0.0.1:{self.http_port}"
 
     def status(self) -> dict[str, dict[str, int]]:
         return get_json(f"{self.url}/api/status")["counts"]
@@ -125,8 +127,13 @@ class Service:
 
 
 @contextlib.contextmanager
-def service(folder: Path, settings: dict[str, Any], environment: dict[str, str] | None = None) -> Iterator[Service]:
-    """Serve with these settings; ports are chosen where none are given."""
+def service(
+    folder: Path,
+    settings: dict[str, Any],
+    environment: dict[str, str] | None = None,
+    context: ssl.SSLContext | None = None,
+) -> Iterator[Service]:
+    """Serve with these settings, over HTTPS where a client's context is given; free ports where none are given."""
     folder.mkdir(exist_ok=True)
     settings = {"quiet_seconds": 0.5, "folder": str(folder / "service"), **settings}
     settings["http"] = {"port": free_port()} | settings.get("http", {})
@@ -136,10 +143,11 @@ def service(folder: Path, settings: dict[str, Any], environment: dict[str, str] 
     log = (folder / "serve.log").open("ab")
     command = [sys.executable, "-m", "hounsfield", "serve", "--config", str(path)]
     process = subprocess.Popen(command, stdout=log, stderr=log, env=ENVIRONMENT | (environment or {}))
-    started = Service(folder / "service", process, settings["dicom"]["port"], settings["http"]["port"])
+    scheme = "http" if context is None else "https"
+    started = Service(folder / "service", process, settings["dicom"]["port"], settings["http"]["port"], scheme)
     try:
         until(
-            lambda: process.poll() is not None or get_json(f"{started.url}/readyz"),
+            lambda: process.poll() is not None or get_json(f"{started.url}/readyz", context=context),
             f"ready, see {folder / 'serve.log'}",
         )
         assert process.poll() is None, (folder / "serve.log").read_text()
@@ -151,8 +159,9 @@ def service(folder: Path, settings: dict[str, Any], environment: dict[str, str] 
 
 
 def send(
-    port: int, *paths: Path, title: str = "HOUNSFIELD", caller: str = "SENDER"
+    port: int, *paths: Path, title: str = "HOUNSFIELD", caller: str = "SENDER", options: Sequence[str] = ()
 ) -> subprocess.CompletedProcess[str]:
     """storescu; ``-R`` proposes what the files need and goes on after a refusal."""
-    command = [peer("storescu"), "-v", "-R", "-aec", title, "-aet", caller, "127.0.0.1", str(port), *map(str, paths)]
+    command = [peer("storescu"), "-v", "-R", "-aec", title, "-aet", caller, *options, "127.0.0.1", str(port)]
+    command += map(str, paths)
     return subprocess.run(command, capture_output=True, text=True, timeout=120, env=ENVIRONMENT, check=False)

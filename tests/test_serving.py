@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sqlite3
+import ssl
 import subprocess
 import sys
 import urllib.error
@@ -21,11 +22,13 @@ import psutil
 import pydicom
 import pytest
 
+from certificates import Authority
 from dicom_samples import make_dicom
 from hounsfield.inference import open_predictor
 from hounsfield.serving.audit import verify
 from hounsfield.serving.database import Reader
 from networks import tiny_bundle
+from peers import peer
 from services import ENVIRONMENT, Orthanc, Service, free_port, get_json, orthanc, send, service, until
 
 
@@ -264,6 +267,29 @@ def test_an_open_address_is_refused_until_there_is_a_token(bundle, tmp_path):
     assert refused.returncode == 1
     assert "there is no token that tells who may ask" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_over_tls_only_those_with_a_certificate_are_let_in(bundle, tmp_path):
+    ours, others = Authority(tmp_path), Authority(tmp_path, "others")
+    server, client, stranger = ours.sign("server"), ours.sign("client"), others.sign("stranger")
+    tls = {"certificate": str(server.certificate), "key": str(server.key), "authority": str(ours.certificate)}
+    context = ssl.create_default_context(cafile=ours.certificate)
+    context.load_cert_chain(client.certificate, client.key)
+    settings = {"models": [ct_model(bundle)], "http": {"tls": tls}, "dicom": {"tls": tls}}
+    file = image(tmp_path / "a.dcm", 1)
+    with service(tmp_path / "own", settings, context=context) as running:
+        curl = [peer("curl"), "--silent", "--cacert", str(ours.certificate), f"{running.url}/api/models"]
+        certificate = ["--cert", str(client.certificate), "--key", str(client.key)]
+        assert json.loads(subprocess.run([*curl, *certificate], capture_output=True, check=True).stdout)
+        wrong = ["--cert", str(stranger.certificate), "--key", str(stranger.key)]
+        for refused in ([], wrong):
+            assert subprocess.run([*curl, *refused], capture_output=True, check=False).returncode != 0
+        assert send(running.dicom_port, file).returncode != 0
+        for signed, is_let_in in ((stranger, False), (client, True)):
+            options = ["+tls", str(signed.key), str(signed.certificate), "+cf", str(ours.certificate)]
+            assert (send(running.dicom_port, file, options=options).returncode == 0) == is_let_in
+        (kept,) = (running.folder / "instances").rglob("*.dcm")
+        assert pydicom.dcmread(kept) == pydicom.dcmread(file)
 
 
 def test_a_destination_that_is_down_gets_the_result_once_it_is_up(bundle, tmp_path):

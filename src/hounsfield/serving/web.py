@@ -7,6 +7,7 @@ import contextlib
 import logging
 import math
 import socket
+import ssl
 import threading
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -26,9 +27,10 @@ from hounsfield.serving.calls import Caller
 from hounsfield.serving.database import DATABASE, Reader
 from hounsfield.serving.directory import Directory
 from hounsfield.serving.gateway import NOTED, RETRY_AFTER, Gateway, status_of
+from hounsfield.serving.node import server_context
 from hounsfield.serving.processes import Ready
 from hounsfield.serving.rates import Rates
-from hounsfield.serving.settings import MEBIBYTE, ServeSettings, is_loopback
+from hounsfield.serving.settings import MEBIBYTE, ServeSettings, Tls, is_loopback
 from hounsfield.serving.tokens import Tokens
 from hounsfield.serving.web_dicom import add_dicom_routes
 from hounsfield.serving.web_models import add_model_routes
@@ -229,9 +231,7 @@ def main(specification: Specification, ready: Ready, stop: threading.Event) -> N
         Tokens(settings.folder, alone=is_loopback(settings.http.host)),
     )
     listener = _listen(settings.http.host, settings.http.port)
-    tls: dict[str, Any] = {}
-    if settings.http.tls is not None:
-        tls = {"ssl_certfile": settings.http.tls.certificate, "ssl_keyfile": settings.http.tls.key}
+    tls = _tls(settings.http.tls) if settings.http.tls is not None else {}
     config = uvicorn.Config(
         build_app(gateway), log_level="warning", access_log=False, server_header=False, date_header=False, **tls
     )
@@ -247,6 +247,15 @@ def main(specification: Specification, ready: Ready, stop: threading.Event) -> N
         await task
 
     asyncio.run(serve())
+
+
+def _tls(tls: Tls) -> dict[str, Any]:
+    """What uvicorn has to know; the files are tried first, for an error that names them."""
+    server_context(tls)
+    options: dict[str, Any] = {"ssl_certfile": tls.certificate, "ssl_keyfile": tls.key}
+    if tls.authority is not None:
+        options |= {"ssl_ca_certs": str(tls.authority), "ssl_cert_reqs": ssl.CERT_REQUIRED}
+    return options
 
 
 def _listen(host: str, port: int) -> socket.socket:
