@@ -78,7 +78,7 @@ def life(folder: Path, images: list[bytes], ports: tuple[int, int]) -> bool:
     )
     address = str(folder / "model")
     CallServer(
-        address, SECRET, {"study": lambda _, results, *__: _fake_study(settings.folder / results, results)}
+        address, SECRET, {"study": lambda _, results, *__: fake_study(settings.folder / results, results)}
     ).start()
     directory = Directory(folder / "models.json")
     directory.publish([Served("fake", ".", address, {"bundle": "b", "modality": None})])
@@ -101,11 +101,11 @@ def life(folder: Path, images: list[bytes], ports: tuple[int, int]) -> bool:
     return delivered
 
 
-def _fake_study(target: Path, results: str) -> dict[str, Any]:
+def fake_study(target: Path, results: str) -> dict[str, Any]:
     """One object whose UID depends on what it is about and on nothing else."""
     uid = f"2.25.{int(hashlib.sha256(STUDY.encode()).hexdigest()[:24], 16)}"
     with replacing(target / f"{uid}.dcm") as path:
-        content = _file(path, 0, uid)
+        content = write_image(path, 0, uid)
     result = {
         "uid": uid,
         "kind": "report",
@@ -116,7 +116,7 @@ def _fake_study(target: Path, results: str) -> dict[str, Any]:
     return {"bundle": "b", "predictions": [], "results": [result | {"sha256": hashlib.sha256(content).hexdigest()}]}
 
 
-def _file(path: Path, value: int, uid: str) -> bytes:
+def write_image(path: Path, value: int, uid: str) -> bytes:
     make_dicom(path, np.full((4, 4), value, np.uint8), SOPInstanceUID=uid, StudyInstanceUID=STUDY)
     dataset = pydicom.dcmread(path)
     dataset.file_meta.MediaStorageSOPInstanceUID = uid
@@ -130,7 +130,7 @@ def main(folder: Path, ports: tuple[int, int], points: list[str]) -> None:
     images = []
     for number in range(INSTANCES):
         uid = f"{STUDY}.7.{number}"
-        images.append(_file(folder / "image.dcm", number, uid))
+        images.append(write_image(folder / "image.dcm", number, uid))
     for point in points:
         for action in ("error", "kill"):
             place = folder / f"{point}-{action}"

@@ -275,7 +275,7 @@ def test_over_tls_only_those_with_a_certificate_are_let_in(bundle, tmp_path):
     tls = {"certificate": str(server.certificate), "key": str(server.key), "authority": str(ours.certificate)}
     context = ssl.create_default_context(cafile=ours.certificate)
     context.load_cert_chain(client.certificate, client.key)
-    settings = {"models": [ct_model(bundle)], "http": {"tls": tls}, "dicom": {"tls": tls}}
+    settings = {"models": [ct_model(bundle)], "http": {"tls": tls}, "dicom": {"tls": dict(tls)}}
     file = image(tmp_path / "a.dcm", 1)
     with service(tmp_path / "own", settings, context=context) as running:
         curl = [peer("curl"), "--silent", "--cacert", str(ours.certificate), f"{running.url}/api/models"]

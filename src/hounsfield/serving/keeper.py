@@ -29,6 +29,7 @@ from hounsfield.serving.matching import chosen_instances, reason_to_leave
 from hounsfield.serving.node import DicomNode
 from hounsfield.serving.processes import Ready
 from hounsfield.serving.register import Register, read_results
+from hounsfield.serving.renewing import Renewing
 from hounsfield.serving.sender import Sender
 from hounsfield.serving.settings import MEBIBYTE, Model, ServeSettings
 from hounsfield.serving.uploads import with_names
@@ -240,7 +241,7 @@ class Keeper:
 
     def _work(self, model: Model, job: Row) -> None:
         """One job, from its claim to its record; what it wrote and nobody refers to is removed."""
-        with _Renewing(self, job):
+        with Renewing(self.register, "job", lambda: [job], self._clock):
             answer = self._try(model, job)
         if answer is None or not self._finish(job, answer):
             shutil.rmtree(self.settings.folder / _results(job), ignore_errors=True)
@@ -326,27 +327,6 @@ class Keeper:
 def _results(job: Row) -> str:
     """The folder of the objects that one attempt at a job makes, within that of the service."""
     return f"results/job-{job['id']}-{job['attempt']}"
-
-
-class _Renewing:
-    """Renews the claim on a job while its model works."""
-
-    def __init__(self, keeper: Keeper, job: Row) -> None:
-        self._keeper = keeper
-        self._job = job
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._done.wait(self._keeper.settings.lease_seconds / 3):
-            self._keeper._end(self._job, "renew", "")
 
 
 def clean(folder: Path, database: Database, before: float) -> None:

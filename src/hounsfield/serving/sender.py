@@ -14,6 +14,7 @@ from hounsfield.serving.faults import reached
 from hounsfield.serving.node import Committed
 from hounsfield.serving.outgoing import RefusedError, Way, Word, over_dicom, over_web
 from hounsfield.serving.register import Register
+from hounsfield.serving.renewing import Renewing
 from hounsfield.serving.settings import Destination
 
 logger = logging.getLogger(__name__)
@@ -80,7 +81,12 @@ class Sender:
         reached("delivery.claimed")
         told: set[int] = set()
         try:
-            with self._way(rows) as way:
+            with (
+                Renewing(
+                    self._register, "delivery", lambda: [row for row in rows if row["id"] not in told], self._clock
+                ),
+                self._way(rows) as way,
+            ):
                 self._send(way, rows, told)
         except RefusedError as error:
             self._record_others(rows, told, Word("reject", str(error)))
@@ -109,11 +115,10 @@ class Sender:
         for row in rows:
             if self._stopping:
                 raise OSError("the service is stopping")
-            self._register.move("delivery", row["id"], row["attempt"], "renew", self._clock())
             word = way.send(row)
             reached("delivery.sent")
-            self._record(row, word)
             told.add(row["id"])
+            self._record(row, word)
             if word.event == "store":
                 stored.append(row)
         if stored:
