@@ -93,7 +93,7 @@ def life(folder: Path, images: list[bytes], ports: tuple[int, int]) -> bool:
         if answer.value in {"stored", "known"}:
             with (folder / "acknowledged").open("a") as file:
                 file.write(f"{hashlib.sha256(waiting.pop(0)).hexdigest()}\n")
-    end = time.monotonic() + 20
+    end = time.monotonic() + 90
     while service.register.counts()["delivery"] != {"delivered": 1} and time.monotonic() < end:
         time.sleep(0.02)
     delivered = service.register.counts()["delivery"] == {"delivered": 1}

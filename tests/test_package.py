@@ -91,6 +91,7 @@ LIGHT_ROOMS = set(LAYERS) - HEAVY_ROOMS
 HEAVY = ("keras", "tensorflow", "jax", "torch")
 # Import name -> distribution, where they differ.
 DISTRIBUTIONS = {
+    "python_multipart": "python-multipart",
     "charset_normalizer": "charset-normalizer",
     "cv2": "opencv-python-headless",
     "dicomweb_client": "dicomweb-client",

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, evt
+from pydicom.uid import UID
+from pynetdicom import (
+    AE,
+    ALL_TRANSFER_SYNTAXES,
+    DEFAULT_TRANSFER_SYNTAXES,
+    AllStoragePresentationContexts,
+    evt,
+)
+from pynetdicom.presentation import PresentationContext
 
 from hounsfield.errors import ServingError
 from hounsfield.serving.intake import Answer, Intake
@@ -72,11 +81,7 @@ class DicomNode:
         entity.require_called_aet = True
         if settings.callers:
             entity.require_calling_aet = list(settings.callers)
-        for storage in AllStoragePresentationContexts:
-            entity.add_supported_context(str(storage.abstract_syntax), ALL_TRANSFER_SYNTAXES)
-        entity.add_supported_context(VERIFICATION)
-        # Destinations report as the provider of the service, some of them without saying so.
-        entity.add_supported_context(COMMITMENT, scu_role=True, scp_role=True)
+        entity.supported_contexts = _contexts()
         handlers: Any = [
             (evt.EVT_C_STORE, self._store),
             (evt.EVT_C_ECHO, self._echo),
@@ -131,6 +136,31 @@ class DicomNode:
     def _report(self, event: Any) -> tuple[int, None]:
         read_report(_title(event), event, self._committed)
         return 0x0000, None
+
+
+class _Context(PresentationContext):
+    """Copied for each association, which takes pynetdicom fifty milliseconds for all: its syntaxes never change."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Context:
+        new = copy.copy(self)
+        new._transfer_syntax = list(self._transfer_syntax)
+        return new
+
+
+def _contexts() -> list[PresentationContext]:
+    """All storage classes in every transfer syntax, verification, and reports of commitment."""
+    kinds = [str(storage.abstract_syntax) for storage in AllStoragePresentationContexts]
+    contexts: list[PresentationContext] = [_context(kind, ALL_TRANSFER_SYNTAXES) for kind in kinds]
+    # Destinations report as the provider of the service, some of them without saying so.
+    commitment = _context(COMMITMENT, DEFAULT_TRANSFER_SYNTAXES)
+    commitment.scu_role = commitment.scp_role = True
+    return [*contexts, _context(VERIFICATION, DEFAULT_TRANSFER_SYNTAXES), commitment]
+
+
+def _context(kind: str, syntaxes: Sequence[str]) -> PresentationContext:
+    context = _Context()
+    context.abstract_syntax, context.transfer_syntax = UID(kind), [UID(syntax) for syntax in syntaxes]
+    return context
 
 
 def read_report(title: str, event: Any, committed: Committed) -> None:
