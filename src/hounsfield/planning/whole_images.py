@@ -108,7 +108,7 @@ def decisions(
         "batch_size": batch_size,
         "epochs": epochs,
         "epoch_images": Decision(_part(passes.epoch_images, views.value) if passes else None),
-        "patience": _patience(epochs.value),
+        "patience": _patience(epochs.value, views.value),
         "folds": folds,
         "views": views,
         "view_pooling": Decision(
@@ -240,7 +240,11 @@ def _epochs(found: Fingerprint, budget: Budget) -> Decision[int]:
     return Decision(epochs_for(found.num_readable, found.rank, budget), why)
 
 
-def _patience(epochs: int) -> Decision[int]:
+def _patience(epochs: int, views: int | None) -> Decision[int]:
+    if views:
+        # Until the network has found which of the images shows the finding, nothing improves.
+        why = "the training is not ended early: a network that judges several images together improves late"
+        return Decision(epochs, why)
     patience = max(LEAST_PATIENCE, epochs // 3)
     why = (
         f"{patience} epochs without a better validation loss end the training: a third of {epochs}, and at least "
