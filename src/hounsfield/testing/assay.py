@@ -134,8 +134,8 @@ def assay_fields(
     recovery = _recovery(detector.bundle, kept) if kept else {}
     weak = [label for label in particles if recovery.get(label, 1.0) < LEAST_FOUND]
     told = [
-        f"For 100 objects '{label}' in its validation images the detector found {100 * recovery[label]:.0f}: do not rely "
-        "on its counts of them."
+        f"For 100 objects '{label}' in its validation images the detector found {100 * recovery[label]:.0f}: do not "
+        "rely on its counts of them."
         for label in weak
     ]
     return CountedFields(counted, assay, recovery, (*notes, *told))
