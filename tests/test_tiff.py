@@ -99,6 +99,30 @@ def test_every_compression_is_undone(values, compression, predictor, tile, tmp_p
     np.testing.assert_array_equal(read_image(tmp_path / "a.tif").pixels, values.reshape(40, 50, -1))
 
 
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int32", "float32", "float64"])
+def test_lzw_in_strips_is_decoded_as_by_tifffile(dtype, byteorder, tmp_path) -> None:
+    values = (COLOUR.astype(np.float64) * 97 - 4000).astype(dtype)
+    for photometric, written in (("rgb", values), ("minisblack", values[..., 0])):
+        tifffile.imwrite(
+            tmp_path / "a.tif", written, compression="lzw", byteorder=byteorder, photometric=photometric, predictor=True
+        )
+        expected = tifffile.imread(tmp_path / "a.tif").reshape(40, 50, -1)
+        np.testing.assert_array_equal(read_image(tmp_path / "a.tif").pixels, expected)
+        assert read_image(tmp_path / "a.tif").pixels.dtype == np.dtype(dtype)
+
+
+def test_damaged_lzw_is_refused(tmp_path, capfd) -> None:
+    values = np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", values, compression="lzw", rowsperstrip=64)
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    content[-2000:-1000] = bytes(byte ^ 0x5A for byte in content[-2000:-1000])
+    (tmp_path / "a.tif").write_bytes(content)
+    with pytest.raises(ImageError, match="cannot be read"):
+        read_image(tmp_path / "a.tif")
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("planar", ["contig", "separate"])
 def test_planes_of_colours_are_put_together(planar, tmp_path) -> None:
     values = COLOUR if planar == "contig" else np.moveaxis(COLOUR, -1, 0)

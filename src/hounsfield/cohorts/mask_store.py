@@ -19,8 +19,8 @@ from hounsfield.cohorts.files import ordered_map
 from hounsfield.cohorts.masks import masks_of, read_mask
 from hounsfield.cohorts.options import MAX_BAD_FRACTION
 from hounsfield.cohorts.public import cache_folder
-from hounsfield.cohorts.store import SPARE_BYTES, Store, disk_full, refuse_bad
-from hounsfield.errors import CohortError, ImageError, PreprocessingError, ResourceError
+from hounsfield.cohorts.store import Store, check_disk, disk_full, refuse_bad
+from hounsfield.errors import CohortError, ImageError, PreprocessingError
 from hounsfield.masks import region_of
 from hounsfield.preprocessing import Pipeline
 from hounsfield.preprocessing.grid_change import GridChange, apply_with_mask
@@ -170,7 +170,8 @@ def _build(cohort: Cohort, pipeline: Pipeline, folder: Path, max_bad_fraction: f
     prepared = ordered_map(lambda row: _prepared(cohort, pipeline, folder, row), range(len(cohort)))
     for row, found in enumerate(prepared):
         if found.shape and not any(other.shape for other in rows):
-            _check_disk(folder, len(cohort), found.shape)
+            needed = len(cohort) * int(np.prod(found.shape)) * 5
+            check_disk(folder, needed, f"{len(cohort):,} images like the first", "choose a coarser spacing")
         rows.append(found)
         progress("preparing images and masks", row + 1, len(cohort))
     images = cohort.table["image"].astype(str).tolist()
@@ -280,14 +281,3 @@ def _check_alike(shapes: list[tuple[int, ...]], images: list[str]) -> None:
                 f"{images[0]} has {len(shapes[0]) - 1} and {shapes[0][-1]}: expected the same for all. Give images of "
                 "one kind, or add the step to_channels to the pipeline."
             )
-
-
-def _check_disk(folder: Path, num_rows: int, shape: tuple[int, ...]) -> None:
-    needed = num_rows * int(np.prod(shape)) * 5
-    free = shutil.disk_usage(folder).free
-    if free < needed + SPARE_BYTES:
-        raise ResourceError(
-            f"Preparing {num_rows:,} images like the first, of shape {shape}, needs {needed / 2**30:.2f} GiB on the "
-            f"disk of {folder.parent}, and {free / 2**30:.2f} GiB are free. Free space, set HOUNSFIELD_CACHE to a "
-            "folder on a larger disk, or choose a coarser spacing."
-        )

@@ -328,7 +328,9 @@ def _write(work: _Work, folder: Path) -> None:
                 bad.append((row, references[row], prepared.reason))
             else:
                 if not shapes:
-                    _check_disk(folder, len(references), prepared.pixels.shape)
+                    shape, count = prepared.pixels.shape, len(references)
+                    needed = count * int(np.prod(shape)) * 4 + HEADER_BYTES
+                    check_disk(folder, needed, f"{count:,} images of shape {shape}", "use a smaller image size")
                 shapes.append(prepared.pixels.shape)
                 if not work.mixed:
                     _check_shape(shapes[-1], shapes[0], references[row])
@@ -408,14 +410,24 @@ def _check_shape(found: tuple[int, ...], expected: tuple[int, ...], reference: s
         )
 
 
-def _check_disk(folder: Path, num_rows: int, shape: tuple[int, ...]) -> None:
-    needed = num_rows * int(np.prod(shape)) * 4 + HEADER_BYTES
+def check_disk(folder: Path, needed: int, what: str, remedy: str) -> None:
+    """Refuse to prepare what the disk has no room for.
+
+    Args:
+        folder: of the store.
+        needed: bytes.
+        what: is prepared.
+        remedy: what makes it smaller.
+
+    Raises:
+        ResourceError: less is free, beside what has to stay free.
+    """
     free = shutil.disk_usage(folder).free
     if free < needed + SPARE_BYTES:
         raise ResourceError(
-            f"Preparing {num_rows:,} images of shape {shape} needs {needed / 2**30:.2f} GiB on the disk of "
-            f"{folder.parent}, and {free / 2**30:.2f} GiB are free. Free space, set HOUNSFIELD_CACHE to a folder on a "
-            "larger disk, or use a smaller image size."
+            f"Preparing {what} needs {needed / 2**20:,.1f} MiB on the disk of {folder.parent}, where another "
+            f"{SPARE_BYTES // 2**20} MiB have to stay free, and {free / 2**20:,.1f} MiB are free. Free space, set "
+            f"HOUNSFIELD_CACHE to a folder on a larger disk, or {remedy}."
         )
 
 

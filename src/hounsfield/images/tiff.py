@@ -26,7 +26,7 @@ from hounsfield.images.files import open_file
 from hounsfield.images.image import Image, Metadata
 from hounsfield.images.limits import MAX_PIXELS
 from hounsfield.images.tiff_geometry import declared_planes, pixel_size
-from hounsfield.images.tiff_pixels import check_layout, check_segments, page_values, stored_bits, turned
+from hounsfield.images.tiff_pixels import check_layout, check_segments, decoded, page_values, stored_bits, turned
 from hounsfield.images.volumes import MAX_VOLUMES, chosen_volume
 
 # What tifffile and the codecs raise for damaged files.
@@ -220,7 +220,7 @@ def _page(series: TiffPageSeries, number: int, path: Path) -> NDArray[Any]:
                 "incomplete. Save the image as one file."
             )
         check_segments(page, series.keyframe, path)
-        return np.asarray(page.asarray())
+        return decoded(page, series.keyframe)
     keyframe = series.keyframe
     if series.dataoffset is None or keyframe.dtype is None:
         raise ValueError(f"page {number} is missing")

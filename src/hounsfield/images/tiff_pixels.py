@@ -9,6 +9,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 from tifffile import TiffFrame, TiffPage
@@ -27,6 +28,9 @@ CCITT = frozenset({2, 3, 4})
 READABLE = frozenset({PLAIN, LZW, JPEG, ADOBE_DEFLATE, PACKBITS, DEFLATE, ZSTD}) | JPEG_2000 | CCITT
 # The most bytes that one becomes: deflate's as zlib says; PackBits repeats 128 times; LZW's longest entry in 12 bits.
 EXPANSION = {PLAIN: 1, ADOBE_DEFLATE: DEFLATE_LIMIT, DEFLATE: DEFLATE_LIMIT, PACKBITS: 64, LZW: 2732}
+# PlanarConfiguration: the samples of a pixel stand together.
+CONTIGUOUS = 1
+WHOLE_BYTES = frozenset({8, 16, 32, 64})
 # ExtraSamples (TIFF 6.0, section 18).
 ASSOCIATED_ALPHA, UNASSOCIATED_ALPHA = 1, 2
 COLOURS = frozenset({RGB, YCBCR})
@@ -114,6 +118,23 @@ def _check_codestreams(page: TiffPage | TiffFrame, layout: TiffPage, path: Path)
                 f"{path} holds a compressed part of the size {size}, more than its {rows} × {columns} pixels. Export "
                 "it again from its source."
             )
+
+
+def decoded(page: TiffPage | TiffFrame, layout: TiffPage) -> NDArray[Any]:
+    """The stored values of a page whose segments were checked.
+
+    The strips of a picture by LZW are decoded by libtiff, in half of the time. It reads the first page of a whole file,
+    so only files of one page that are about as large as the picture are given to it.
+    """
+    handle = page.parent.filehandle
+    is_simple = layout.compression == LZW and not layout.is_tiled and layout.bitspersample in WHOLE_BYTES
+    is_alone = page.index == 0 and len(page.parent.pages) == 1 and handle.size <= layout.nbytes + SPARE_BYTES
+    if is_simple and is_alone and layout.planarconfig == CONTIGUOUS:
+        handle.seek(0)
+        values = np.asarray(imagecodecs.tiff_decode(handle.read()))
+        if values.dtype == layout.dtype and values.size == math.prod(layout.shape):
+            return values.reshape(layout.shape)
+    return np.asarray(page.asarray())
 
 
 def stored_bits(page: TiffPage) -> int | None:
