@@ -5,17 +5,22 @@ BIN := $(VENV)/bin
 # One fixed version: an open range would fetch whatever build is newest, with gigabytes of CUDA.
 TORCH := 2.13.0
 STAMP := $(VENV)/.installed
+# The reader's page of `hounsfield serve`.
+PAGE := src/hounsfield/serving/static/index.html
 TORCH_STAMP := $(VENV)/.installed-torch
 
 .PHONY: install demo test test-torch check clean
 
-install: $(STAMP)
+install: $(STAMP) $(PAGE)
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[tensorflow,jax,onnx,openvino,report,serve,mlflow,wandb,dev]'
 	touch $@
+
+$(PAGE): $(STAMP) $(shell find viewer -name node_modules -prune -o -type f -print)
+	scripts/viewer build
 
 $(TORCH_STAMP): $(STAMP)
 	$(BIN)/python -m pip install --quiet 'torch==$(TORCH)'
@@ -24,7 +29,7 @@ $(TORCH_STAMP): $(STAMP)
 demo: $(STAMP)
 	$(BIN)/hounsfield demo
 
-test: $(STAMP)
+test: $(STAMP) $(PAGE)
 	scripts/test tensorflow jax
 
 test-torch: $(TORCH_STAMP)
@@ -34,4 +39,4 @@ check: $(STAMP)
 	scripts/check
 
 clean:
-	rm -rf $(VENV) dist runs
+	rm -rf $(VENV) dist runs viewer/node_modules $(dir $(PAGE))

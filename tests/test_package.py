@@ -73,6 +73,7 @@ LAYERS = {
     "runs": {"evaluation", "bundle", "plans"},
     "inference": {"images", "preprocessing", "evaluation", "drawing", "onnx_export", "openvino_runtime", "bundle"},
     "explanation": {"images", "preprocessing", "bundle", "inference"},
+    "reading": {"inference"},
     "testing": {"images", "preprocessing", "cohorts", "evaluation", "bundle", "runs", "inference"},
     "reports": {
         *("images", "preprocessing", "cohorts", "evaluation", "bundle", "runs", "inference", "explanation"),
@@ -82,7 +83,7 @@ LAYERS = {
 LAYERS["dicom_results"] = {"images", "bundle", "drawing", "inference", "explanation"}
 LAYERS["training"] = set(LAYERS) - {"explanation", "dicom_results"}
 # Never training: what is served was trained elsewhere.
-LAYERS["serving"] = {"images", "bundle", "inference", "dicom_results", "runs"}
+LAYERS["serving"] = {"images", "bundle", "inference", "explanation", "dicom_results", "reading", "runs"}
 LAYERS["cli"] = set(LAYERS)
 LAYERS["__main__"] = {"cli"}
 # What predicts, tests, reports and serves needs no backend; below it only the rooms that build networks do.

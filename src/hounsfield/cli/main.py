@@ -51,6 +51,8 @@ COMMANDS: dict[str, Place] = {
     "export": Place("hounsfield.cli.export", "Write the network for another runtime."),
     "verify": Place("hounsfield.cli.verify", "Check that a run or bundle is whole; sign it."),
     "serve": Place("hounsfield.cli.serve", "Serve models to a PACS and to programs."),
+    "label": Place("hounsfield.cli.label", "Say which images to label next."),
+    "readings": Place("hounsfield.cli.readings", "Write what readers said as DATA."),
     "audit": Place("hounsfield.cli.audit", "Check who did what to a service."),
     "preprocess": Place("hounsfield.cli.preprocess", "Enhance, normalise, crop or resample images."),
     "convert": Place("hounsfield.cli.convert", "Convert images to another format."),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hounsfield.errors import ServingError
-from hounsfield.serving.statements import SCHEMA, VERSION
+from hounsfield.serving.statements import SCRIPTS, VERSION
 
 # The name of the file in the folder of the service.
 DATABASE = "service.sqlite"
@@ -40,14 +40,14 @@ class Database:
             self._connection.execute("PRAGMA synchronous = FULL")
             self._connection.execute("PRAGMA foreign_keys = ON")
             version = self._connection.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0:
-                self._connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} COMMIT;")
+            for script in SCRIPTS[version:]:
+                self._connection.executescript(f"BEGIN IMMEDIATE; {script} COMMIT;")
         except sqlite3.DatabaseError as error:
             raise ServingError(
                 f"{path} cannot be opened as the database of the service ({error}). Give another folder, or restore "
                 "the file from a backup."
             ) from error
-        if version not in {0, VERSION}:
+        if version > VERSION:
             raise ServingError(
                 f"{path} has the version {version}, and this Hounsfield knows versions to {VERSION}. Use the newer "
                 "Hounsfield that wrote it."

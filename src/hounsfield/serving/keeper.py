@@ -9,7 +9,8 @@ import queue
 import shutil
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from hounsfield.errors import HounsfieldError, ServingError
 from hounsfield.serving import statements as sql
 from hounsfield.serving.audit import Access, append
 from hounsfield.serving.calls import Caller, CallServer, RefusedCallError
+from hounsfield.serving.cases import OVERLAYS, OverlayKind
 from hounsfield.serving.database import DATABASE, Database, Row
 from hounsfield.serving.directory import Directory
 from hounsfield.serving.faults import reached
@@ -28,6 +30,7 @@ from hounsfield.serving.lifecycle import Kind
 from hounsfield.serving.matching import chosen_instances, reason_to_leave
 from hounsfield.serving.node import DicomNode
 from hounsfield.serving.processes import Ready
+from hounsfield.serving.readings import Step, add_reading
 from hounsfield.serving.register import Register, read_results
 from hounsfield.serving.renewing import Renewing
 from hounsfield.serving.sender import Sender
@@ -42,6 +45,7 @@ RETENTION_SECONDS = 60.0
 AUDIT_SECONDS = 0.05
 DAY = 86_400
 GIGABYTE = 10**9
+OVERLAY_SECONDS = 3600.0
 
 
 class Keeper:
@@ -153,7 +157,7 @@ class Keeper:
         answer, reason = self.intake.receive(content, source)
         return answer.value, reason
 
-    def add_upload(self, model: str, place: str, names: dict[str, str], owner: str) -> int:
+    def add_upload(self, model: str, place: str, names: dict[str, str], owner: str, kept: bool = False) -> int:
         """Make the job of files that came over HTTP, and return its number.
 
         Args:
@@ -161,6 +165,7 @@ class Keeper:
             place: of the files, relative to the folder of the service.
             names: file → its name as the client gave it, in their order.
             owner: who may see the answer.
+            kept: whether the files stay when the job is done, for who reads them on the page.
 
         Raises:
             ServingError: too many jobs wait.
@@ -168,8 +173,60 @@ class Keeper:
         waiting = self.register.counts()["job"].get("waiting", 0)
         if waiting >= self.settings.limits.queue:
             raise ServingError(f"{waiting} jobs wait, and no more are taken. Try again later.")
-        upload = json.dumps({"place": place, "names": names}, ensure_ascii=False)
+        upload = json.dumps({"place": place, "names": names, "kept": kept}, ensure_ascii=False)
         return self.register.add_upload(model, upload, self._clock(), owner=owner)
+
+    def add_reading(self, values: dict[str, Any]) -> int:
+        """Keep a step of a reader, the fields of a ``readings.Step``, and return its number."""
+        return add_reading(self.database, Step(**values), self._clock())
+
+    def overlay(self, number: int, prediction: int, kind: OverlayKind, label: str) -> tuple[str, list[str]]:
+        """Let a model write the overlay of one of its predictions: the file, relative to the folder, and its labels.
+
+        Args:
+            number: of the job.
+            prediction: number of the prediction in its answer.
+            kind: as of ``Overlays.write``.
+            label: likewise.
+
+        Raises:
+            ServingError: the model, or the study, is another one since; or the model refused.
+        """
+        job = self.database.row(sql.SELECT["job"], (number,))
+        if job is None or job["state"] != "done":
+            raise ServingError("There is no answer of this number.")
+        served = self.directory.find(job["model"])
+        if served.info["bundle"] != job["bundle"]:
+            raise ServingError("The model was swapped since: what the earlier one saw cannot be shown any more.")
+        name = hashlib.sha256(f"{prediction} {kind} {label}".encode()).hexdigest()[:12]
+        target = f"{OVERLAYS}/{number}-{name}.npy"
+        caller = Caller(served.address, self._secret, f"The process of the model '{job['model']}'")
+        with self._inputs_again(job, f"overlay-{number}-{name}-{threading.get_ident()}") as inputs:
+            try:
+                labels = caller("overlay", inputs, prediction, kind, label, str(self.settings.folder / target))
+            except RefusedCallError as error:
+                # It may name where the image lies.
+                raise RefusedCallError(str(error).replace(f"{self.settings.folder}/", "")) from error
+        return target, labels
+
+    @contextmanager
+    def _inputs_again(self, job: Row, name: str) -> Iterator[str | list[str]]:
+        """What a model was given for a job, for the length of a ``with`` block.
+
+        Raises:
+            ServingError: the study has changed since.
+        """
+        if job["upload"] is not None:
+            upload = json.loads(job["upload"])
+            yield [str(self.settings.folder / upload["place"] / each) for each in upload["names"]]
+            return
+        study = self.database.row(sql.SELECT["study"], (job["study"],))
+        if study is None or study["revision"] != job["revision"]:
+            raise ServingError("Further images of this study have come. Open it again.")
+        instances = self.database.rows(sql.INSTANCES_OF_STUDY, (job["study"],))
+        chosen = chosen_instances(self._by_name[job["model"]], self._modality(job["model"]), instances)
+        with self._laid_out(chosen, name) as folder:
+            yield str(folder)
 
     def release(self, kind: Kind, number: int) -> None:
         """Let what was laid aside be tried again."""
@@ -208,6 +265,9 @@ class Keeper:
     def _remove_old(self) -> float:
         """Remove the studies and uploads that retention does not keep."""
         retention, now = self.settings.retention, self._clock()
+        for path in (self.settings.folder / OVERLAYS).glob("*.npy"):
+            if path.stat().st_mtime < now - OVERLAY_SECONDS:
+                path.unlink(missing_ok=True)
         if retention.days is not None:
             before = now - retention.days * DAY
             for study in self.register.removable(before):
@@ -246,7 +306,7 @@ class Keeper:
         if answer is None or not self._finish(job, answer):
             shutil.rmtree(self.settings.folder / _results(job), ignore_errors=True)
             return
-        if job["upload"] is not None:
+        if job["upload"] is not None and not json.loads(job["upload"]).get("kept"):
             self._remove_upload(job)
         for sender in self.senders.values():
             sender.wake()
@@ -298,18 +358,24 @@ class Keeper:
     def _study_answer(self, model: Model, job: Row, caller: Caller) -> dict[str, Any]:
         instances = self.database.rows(sql.INSTANCES_OF_STUDY, (job["study"],))
         chosen = chosen_instances(model, self._modality(model.name), instances)
-        folder = self.settings.folder / "work" / f"job-{job['id']}-{job['attempt']}"
         results = _results(job)
-        make_private(folder)
         make_private(self.settings.folder / results)
         quirks = list(dict.fromkeys(each.quirk for each in self.settings.destinations_of(model.name))) or [None]
-        try:
-            for row in chosen:
-                (folder / f"{row['id']}.dcm").hardlink_to(self.settings.folder / row["path"])
+        with self._laid_out(chosen, f"job-{job['id']}-{job['attempt']}") as folder:
             answer: dict[str, Any] = caller("study", str(folder), results, quirks, self._version(job["study"], chosen))
+        return answer
+
+    @contextmanager
+    def _laid_out(self, instances: Sequence[Row], name: str) -> Iterator[Path]:
+        """A folder with the files of instances, for the length of a ``with`` block."""
+        folder = self.settings.folder / "work" / name
+        make_private(folder)
+        try:
+            for row in instances:
+                (folder / f"{row['id']}.dcm").hardlink_to(self.settings.folder / row["path"])
+            yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        return answer
 
     def _version(self, study: int, chosen: Sequence[Row]) -> str | None:
         """What tells images that came again under the same UIDs from the first ones."""
@@ -339,6 +405,7 @@ def clean(folder: Path, database: Database, before: float) -> None:
     """
     remove_leftovers(folder)
     remove_tree(folder / "work")
+    remove_tree(folder / OVERLAYS)
     known = {row["path"] for row in database.each(sql.ALL_PATHS)}
     for place in ("instances", "results"):
         for path in (folder / place).rglob("*"):
@@ -381,6 +448,8 @@ def main(specification: Specification, ready: Ready, stop: threading.Event) -> N
             "note": keeper.note,
             "receive": keeper.receive,
             "add_upload": keeper.add_upload,
+            "add_reading": keeper.add_reading,
+            "overlay": keeper.overlay,
             "release": keeper.release,
             "release_all": keeper.release_all,
         },

@@ -10,7 +10,7 @@ from hounsfield.serving.database import Row
 from hounsfield.serving.settings import Model, Rules
 
 # Storage classes without pixels that a network could take: PS3.4, B.5.
-_NO_IMAGE = (
+NO_IMAGE = (
     "1.2.840.10008.5.1.4.1.1.88.",  # structured reports
     "1.2.840.10008.5.1.4.1.1.66",  # segmentations, registrations, raw data
     "1.2.840.10008.5.1.4.1.1.11.",  # presentation states
@@ -46,7 +46,7 @@ def reason_to_leave(model: Model, modality: str | None, instances: Sequence[Row]
 
 
 def _reason(rules: Rules, modality: str | None, row: Row) -> str | None:
-    if row["sop_class"].startswith(_NO_IMAGE):
+    if row["sop_class"].startswith(NO_IMAGE):
         return "it holds objects that are no images"
     attributes: Mapping[str, str] = json.loads(row["attributes"])
     wanted = {

@@ -19,6 +19,7 @@ from hounsfield.images.settings import MAX_PIXELS_VARIABLE
 from hounsfield.inference import BadImage, BasePrediction, BasePredictor, open_predictor
 from hounsfield.serving.calls import CallServer, Functions
 from hounsfield.serving.frames import Answer, FrameServer, frames_address
+from hounsfield.serving.overlays import Overlays
 from hounsfield.serving.processes import Ready
 from hounsfield.serving.register import Result
 from hounsfield.serving.settings import Model
@@ -63,7 +64,11 @@ def main(specification: Specification, ready: Ready, stop: threading.Event) -> N
     predictor = open_predictor(bundle)
     watchdog = Watchdog(specification.seconds)
     batcher = Batcher(predictor, watchdog)
-    functions: Functions = {"predict": batcher.predict, "study": Studies(predictor, specification, watchdog).predict}
+    functions: Functions = {
+        "predict": batcher.predict,
+        "study": Studies(predictor, specification, watchdog).predict,
+        "overlay": Overlays(predictor, watchdog).write,
+    }
     server = CallServer(specification.address, specification.secret, functions)
     frames = FrameServer(frames_address(specification.address), batcher.put)
     server.start()

@@ -208,6 +208,7 @@ class ServeSettings(_Settings):
         attempts: tries of a job or delivery before it is laid aside.
         limits: of one request or study.
         retention: when studies are removed.
+        blind_share: of the cases, drawn by their identifier, that are read without the models' answers.
     """
 
     folder: Path = Path("service")
@@ -221,6 +222,7 @@ class ServeSettings(_Settings):
     attempts: int = Field(default=8, ge=1)
     limits: Limits = Limits()
     retention: Retention = Retention()
+    blind_share: float = Field(default=0.1, ge=0, le=1)
 
     @property
     def timing(self) -> Timing:

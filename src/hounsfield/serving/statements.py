@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from hounsfield.serving.lifecycle import STATES, Kind
 
-VERSION = 1
-
 
 def _states(kind: Kind) -> str:
     return ", ".join(f"'{state}'" for state in STATES[kind])
@@ -112,8 +110,35 @@ CREATE TABLE audit_head (
     id INTEGER NOT NULL,
     hash TEXT NOT NULL
 ) STRICT;
-PRAGMA user_version = {VERSION};
+PRAGMA user_version = 1;
 """
+
+# What readers said: a row is added for each step, and none is changed.
+READINGS = """
+CREATE TABLE reading (
+    id INTEGER PRIMARY KEY,
+    nonce TEXT NOT NULL UNIQUE,
+    study INTEGER REFERENCES study (id),
+    job INTEGER REFERENCES job (id),
+    revision INTEGER NOT NULL,
+    reader TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('draft', 'final')),
+    blind INTEGER NOT NULL,
+    bundles TEXT NOT NULL,
+    places TEXT NOT NULL,
+    content TEXT NOT NULL,
+    time REAL NOT NULL,
+    CHECK ((study IS NULL) != (job IS NULL))
+) STRICT;
+CREATE INDEX reading_study ON reading (study, reader) WHERE study IS NOT NULL;
+CREATE INDEX reading_job ON reading (job, reader) WHERE job IS NOT NULL;
+CREATE TRIGGER reading_kept BEFORE UPDATE ON reading BEGIN SELECT RAISE (ABORT, 'readings are only added'); END;
+CREATE TRIGGER reading_left BEFORE DELETE ON reading BEGIN SELECT RAISE (ABORT, 'readings are only added'); END;
+PRAGMA user_version = 2;
+"""
+# What makes of a database of one version the next, from an empty one on.
+SCRIPTS = (SCHEMA, READINGS)
+VERSION = len(SCRIPTS)
 
 INSERT_STUDY = """
 INSERT INTO study (uid, state, due, source, attributes, received, changed)
@@ -138,6 +163,7 @@ AND NOT EXISTS (SELECT 1 FROM job WHERE job.study = study.id AND job.state IN ('
 AND NOT EXISTS (
     SELECT 1 FROM job JOIN result ON result.job = job.id JOIN delivery ON delivery.result = result.id
     WHERE job.study = study.id AND delivery.state != 'delivered')
+AND NOT EXISTS (SELECT 1 FROM reading WHERE reading.study = study.id)
 ORDER BY changed LIMIT :limit
 """
 STORED_BYTES = "SELECT COALESCE(SUM(size), 0) AS bytes FROM instance"
@@ -149,10 +175,13 @@ ON CONFLICT DO NOTHING
 """
 NEXT_JOB = "SELECT * FROM job WHERE state = 'waiting' AND due <= :now AND model = :model ORDER BY due, id LIMIT 1"
 OPEN_JOBS_OF_STUDY = "SELECT * FROM job WHERE study = ? AND state IN ('waiting', 'running', 'refused', 'dead')"
-# Uploads that may still be worked on: those of jobs that are not done.
-OPEN_UPLOADS = "SELECT upload FROM job WHERE upload IS NOT NULL AND state != 'done'"
+# Uploads that may still be worked on, or be read by a person.
+OPEN_UPLOADS = """
+SELECT upload FROM job WHERE upload IS NOT NULL AND (state != 'done' OR json_extract(upload, '$.kept'))
+"""
 UPLOADS_BEFORE = """
-SELECT * FROM job WHERE upload IS NOT NULL AND state NOT IN ('waiting', 'running') AND changed < ? LIMIT ?
+SELECT * FROM job WHERE upload IS NOT NULL AND state NOT IN ('waiting', 'running') AND changed < ?
+AND NOT EXISTS (SELECT 1 FROM reading WHERE reading.job = job.id) LIMIT ?
 """
 REMOVE_JOB = "DELETE FROM job WHERE id = ?"
 ANSWER_JOB = "UPDATE job SET answer = :answer, bundle = :bundle WHERE id = :id"
@@ -231,3 +260,61 @@ AUDIT = "SELECT * FROM audit WHERE id <= ? ORDER BY id"
 AUDIT_PAGE = "SELECT * FROM audit WHERE id > ? ORDER BY id LIMIT ?"
 
 ALL_PATHS = "SELECT path FROM instance UNION SELECT path FROM result"
+
+# Of a list of what is to be read: those that changed after a time, with what was done about them.
+STUDIES_TO_READ = """
+SELECT * FROM study WHERE changed > :after
+OR EXISTS (SELECT 1 FROM job WHERE job.study = study.id AND job.changed > :after)
+OR EXISTS (SELECT 1 FROM reading WHERE reading.study = study.id AND reading.time > :after)
+ORDER BY received DESC
+"""
+JOBS_TO_READ = """
+SELECT job.* FROM job JOIN study ON study.id = job.study AND study.revision = job.revision
+WHERE job.state != 'superseded' AND (study.changed > :after OR EXISTS (
+    SELECT 1 FROM job AS other WHERE other.study = study.id AND other.changed > :after)
+    OR EXISTS (SELECT 1 FROM reading WHERE reading.study = study.id AND reading.time > :after))
+ORDER BY job.id
+"""
+UPLOADS_TO_READ = """
+SELECT * FROM job WHERE upload IS NOT NULL AND json_extract(upload, '$.kept') AND (changed > :after
+    OR EXISTS (SELECT 1 FROM reading WHERE reading.job = job.id AND reading.time > :after))
+ORDER BY made DESC
+"""
+JOBS_OF_STUDY = """
+SELECT job.* FROM job JOIN study ON study.id = job.study AND study.revision = job.revision
+WHERE job.study = ? AND job.state != 'superseded' ORDER BY job.id
+"""
+CASES = """
+SELECT (SELECT COUNT(*) FROM study)
+    + (SELECT COUNT(*) FROM job WHERE upload IS NOT NULL AND json_extract(upload, '$.kept')) AS count
+"""
+
+SENT_READING = "SELECT id FROM reading WHERE nonce = ?"
+INSERT_READING = """
+INSERT INTO reading (nonce, study, job, revision, reader, state, blind, bundles, places, content, time)
+VALUES (:nonce, :study, :job, :revision, :reader, :state, :blind, :bundles, :places, :content, :now)
+"""
+LAST_READING = """
+SELECT * FROM reading WHERE study IS :study AND job IS :job AND reader = :reader ORDER BY id DESC LIMIT 1
+"""
+FINISHED = """
+SELECT 1 FROM reading WHERE study IS :study AND job IS :job AND reader = :reader AND state = 'final' LIMIT 1
+"""
+FINISHED_BY = "SELECT DISTINCT study, job FROM reading WHERE reader = ? AND state = 'final'"
+OTHERS_READINGS = """
+SELECT * FROM reading WHERE id IN (
+    SELECT MAX(id) FROM reading
+    WHERE study IS :study AND job IS :job AND reader != :reader AND state = 'final' GROUP BY reader)
+ORDER BY id
+"""
+# Who has read what: of each reader and case the last step.
+READERS = """
+SELECT study, job, reader, state, time FROM reading
+WHERE id IN (SELECT MAX(id) FROM reading GROUP BY study, job, reader)
+"""
+# Of each reader and case the last end of a reading, where nothing was entered since.
+FINISHED_READINGS = """
+SELECT reading.*, study.attributes FROM reading LEFT JOIN study ON study.id = reading.study
+WHERE reading.state = 'final' AND reading.id IN (SELECT MAX(id) FROM reading GROUP BY study, job, reader)
+ORDER BY reading.id
+"""

@@ -25,6 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from hounsfield.errors import HounsfieldError, ServingError
 from hounsfield.serving.calls import Caller
 from hounsfield.serving.database import DATABASE, Reader
+from hounsfield.serving.desk import Desk
 from hounsfield.serving.directory import Directory
 from hounsfield.serving.gateway import NOTED, RETRY_AFTER, Gateway, status_of
 from hounsfield.serving.node import server_context
@@ -34,13 +35,16 @@ from hounsfield.serving.settings import MEBIBYTE, ServeSettings, Tls, is_loopbac
 from hounsfield.serving.tokens import Tokens
 from hounsfield.serving.web_dicom import add_dicom_routes
 from hounsfield.serving.web_models import add_model_routes
+from hounsfield.serving.web_page import ASSETS, add_page_routes
+from hounsfield.serving.web_pictures import add_picture_routes
+from hounsfield.serving.web_reading import add_reading_routes
 from hounsfield.serving.web_status import add_status_routes
 from hounsfield.version import __version__
 
 logger = logging.getLogger(__name__)
 
 # What anybody may ask: nothing about patients or models.
-OPEN = frozenset({"/healthz", "/readyz", "/openapi.json"})
+OPEN = frozenset({"/", "/healthz", "/readyz", "/openapi.json"})
 LOCAL_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
 HEADERS = [
     (b"content-security-policy", b"default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"),
@@ -97,6 +101,10 @@ def build_app(gateway: Gateway) -> FastAPI:
     add_status_routes(app, gateway, registry)
     add_model_routes(app, gateway)
     add_dicom_routes(app, gateway)
+    desk = Desk(gateway)
+    add_reading_routes(app, desk)
+    add_picture_routes(app, desk)
+    add_page_routes(app)
     return app
 
 
@@ -135,7 +143,9 @@ class Limited:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", []), *HEADERS]
+                own = message.get("headers", [])
+                names = {name for name, _ in own}
+                message["headers"] = [*own, *(header for header in HEADERS if header[0] not in names)]
             await send(message)
 
         self._active += 1
@@ -165,7 +175,7 @@ class Limited:
 
     def _note(self, scope: Scope, status: int) -> None:
         """Let the audit have a request that ended before its route did so itself."""
-        if scope["path"] in OPEN or scope.get(NOTED):
+        if _is_open(scope) or scope.get(NOTED):
             return
         authorization = _headers(scope).get("authorization", "")
         identity = self._gateway.known(authorization)
@@ -176,7 +186,7 @@ class Limited:
         headers = _headers(scope)
         if _is_foreign(headers, local=self._gateway.tokens.is_local):
             return JSONResponse({"detail": "Pages of other sites may not ask this service."}, 403)
-        return None if scope["path"] in OPEN else self._unwelcome(scope, headers) or self._unfit(headers)
+        return None if _is_open(scope) else self._unwelcome(scope, headers) or self._unfit(headers)
 
     def _unwelcome(self, scope: Scope, headers: Mapping[str, str]) -> JSONResponse | None:
         identity = self._gateway.known(headers.get("authorization", ""))
@@ -192,6 +202,10 @@ class Limited:
         if not length.isdecimal() or int(length) > self._limits.body_mb * MEBIBYTE:
             return JSONResponse({"detail": "The body is too large."}, 413)
         return _too_many(RETRY_AFTER) if self._active > self._limits.requests else None
+
+
+def _is_open(scope: Scope) -> bool:
+    return scope["path"] in OPEN or scope["path"].startswith(ASSETS)
 
 
 def _headers(scope: Scope) -> dict[str, str]:

@@ -81,15 +81,18 @@ def add_model_routes(app: FastAPI, gateway: Gateway) -> None:
 
 def _add_jobs(app: FastAPI, gateway: Gateway) -> None:
     @app.post("/api/models/{name}/jobs", status_code=202)
-    async def begin(request: Request, name: str, uploads: Files) -> JSONResponse:
-        """Predict files later: the answer names the job, at whose address the result will be."""
+    async def begin(request: Request, name: str, uploads: Files, kept: bool = False) -> JSONResponse:
+        """Predict files later: the answer names the job, at whose address the result will be.
+
+        With ``kept`` the files stay, as a case that can be read on the page.
+        """
         identity = gateway.identify(request, "reader", "begin job", name)
         _found(gateway, name)
         upload = await _received(gateway, uploads)
         await asyncio.to_thread(upload.keep)
         place = upload.path.relative_to(gateway.settings.folder).as_posix()
         try:
-            number = await gateway.call(gateway.keeper, "add_upload", name, place, upload.names, identity.name)
+            number = await gateway.call(gateway.keeper, "add_upload", name, place, upload.names, identity.name, kept)
         except ServingError as error:
             shutil.rmtree(upload.path, ignore_errors=True)
             raise HTTPException(429, str(error), {"Retry-After": str(10 * RETRY_AFTER)}) from error

@@ -1,0 +1,205 @@
+"""What readers said comes back as DATA, exactly; and which images are to be labelled next."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dicom_samples import make_dicom, make_series
+from hounsfield.cohorts import load_cohort, read_mask
+from hounsfield.errors import ServingError
+from hounsfield.images import group_series, read_image
+from hounsfield.reading.doubt import doubt_of
+from hounsfield.reading.ranking import Candidate, ranked
+from hounsfield.serving import statements as sql
+from hounsfield.serving.corrections import TABLE, decode_runs, export_readings
+from hounsfield.serving.database import Database, Reader
+from hounsfield.serving.readings import Step, add_reading
+
+READERS = ("alice", "bob")
+NOW = 1_790_000_000.0
+
+
+class Service:
+    """The folder of a service, with cases whose files are written by hand."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "instances").mkdir(parents=True)
+        self.database = Database(folder / "service.sqlite")
+        self.reader = Reader(folder / "service.sqlite")
+        self._steps = 0
+
+    def study(self, patient: str) -> int:
+        with self.database.transaction() as writing:
+            attributes = json.dumps({"PatientID": patient})
+            values = {"uid": f"1.2.{patient}", "due": 0, "source": "", "attributes": attributes, "now": NOW}
+            return int(writing.change(sql.INSERT_STUDY, values).lastrowid or 0)
+
+    def read(self, study: int, files: list[Path], content: dict[str, Any], reader: str = "alice", **more: Any) -> None:
+        self._steps += 1
+        whole = {"opinions": {}, "marks": [], "regions": [], "comment": ""} | content
+        places = {"0": {"files": [file.relative_to(self.folder).as_posix() for file in files], "volume": None}}
+        last = self.database.row(sql.LAST_READING, {"study": study, "job": None, "reader": reader})
+        step = {
+            "nonce": f"step {self._steps}",
+            "study": study,
+            "job": None,
+            "revision": 1,
+            "reader": reader,
+            "role": "annotator",
+            "state": "final",
+            "after": last["id"] if last else 0,
+            "blind": False,
+            "bundles": {"m": "b" * 64},
+            "places": places,
+            "content": whole,
+            "subject": "",
+        }
+        add_reading(self.database, Step(**step | more), NOW)
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Service:
+    return Service(tmp_path / "service")
+
+
+def picture(service: Service, number: int) -> Path:
+    pixels = np.random.default_rng(number).integers(0, 255, (40, 50)).astype(np.uint8)
+    path = service.folder / "instances" / f"{number}.dcm"
+    return make_dicom(path, pixels, PatientID=f"P{number}", SOPInstanceUID=f"1.2.9.{number}", Modality="CR")
+
+
+def box(number: int, x0: float, y0: float, x1: float, y1: float, **more: Any) -> dict[str, Any]:
+    place = {"stack": 0, "frame": 0, "from": [x0, y0], "to": [x1, y1], "label": "ring", "model": "m"}
+    return {"id": str(number), "kind": "box"} | place | more
+
+
+def test_labels_come_back_with_patient_reader_date_and_bundle(service, tmp_path):
+    truth = {}
+    for number in range(12):
+        label = "opacity" if number % 3 else "normal"
+        opinion = {"verdict": "corrected", "labels": {"normal": label == "normal", "opacity": label == "opacity"}}
+        study, file = service.study(f"P{number}"), picture(service, number)
+        for reader in READERS:
+            service.read(study, [file], {"opinions": {"m|0|": opinion}}, reader)
+        truth[f"P{number}"] = label
+    # What says nothing of this model, and a draft after a finished reading, are no truth.
+    service.read(service.study("P98"), [picture(service, 98)], {"comment": "seen"})
+    study = service.study("P99")
+    service.read(study, [picture(service, 99)], {"opinions": {"m|0|": opinion}})
+    service.read(study, [picture(service, 99)], {}, state="draft")
+    written = export_readings(service.folder, service.reader, tmp_path / "out", model="m", family="labels")
+    assert (written.images, written.readings, written.left_out) == (12, 24, 1)
+    cohort = load_cohort(str(tmp_path / "out"))
+    assert dict(zip(cohort.table["patient"], cohort.table["label"], strict=True)) == truth
+    table = (tmp_path / "out" / TABLE).read_text().splitlines()
+    assert table[0] == "image,label,patient,reader,read,bundle,blind"
+    assert table[1].split(",")[2:] == ["P0", "alice", "2026-09-21T14:13:20+00:00", "b" * 64, "0"]
+    with pytest.raises(ServingError, match="there already"):
+        export_readings(service.folder, service.reader, tmp_path / "out", model="m", family="labels")
+
+
+def test_boxes_come_back_to_the_last_digit_and_images_without_any_are_negatives(service, tmp_path):
+    truth: dict[str, list[list[float]]] = {}
+    for number in range(8):
+        drawn = [[3.25 + number, 4.5, 20.125, 30.75], [30, 2, 44.5, 12]][: number % 3]
+        marks = [box(index, *corners) for index, corners in enumerate(drawn)]
+        content = {"marks": marks, "opinions": {"m|0|": {"verdict": "accepted"}}}
+        service.read(service.study(f"P{number}"), [picture(service, number)], content)
+        truth[f"P{number}"] = [[y0, x0, y1, x1] for x0, y0, x1, y1 in drawn]
+    export_readings(service.folder, service.reader, tmp_path / "out", model="m", family="boxes")
+    cohort = load_cohort(str(tmp_path / "out"), kind="box table")
+    found = {patient: cohort.boxes(row)[0].tolist() for row, patient in enumerate(cohort.table["patient"])}
+    assert found == truth
+
+
+def test_masks_of_a_volume_come_back_pixel_by_pixel(service, tmp_path):
+    generator = np.random.default_rng(5)
+    truth = {}
+    for number in range(6):
+        folder = service.folder / "instances" / str(number)
+        folder.mkdir()
+        uids = {
+            "StudyInstanceUID": f"1.2.5.{number}",
+            "SeriesInstanceUID": f"1.2.5.{number}.1",
+            "PatientID": f"P{number}",
+        }
+        make_series(folder, [0.0, 3.0, 6.0, 9.0], **uids)
+        (series,) = group_series(folder).series
+        rows, columns = read_image(series.paths[0]).shape
+        mask = np.zeros((4, rows, columns), np.uint8)
+        mask[1:3, 2:5, 1:4] = 1 + (generator.random((2, 3, 3)) > 0.5)
+        regions = [
+            {"stack": 0, "frame": frame, "label": label, "model": "m", "runs": runs_of(mask[frame] == value)}
+            for frame in (1, 2)
+            for value, label in ((1, "liver"), (2, "spleen"))
+        ]
+        service.read(service.study(f"P{number}"), list(series.paths), {"regions": regions})
+        truth[f"P{number}"] = mask
+    export_readings(service.folder, service.reader, tmp_path / "out", model="m", family="masks")
+    cohort = load_cohort(str(tmp_path / "out"))
+    assert cohort.labels == ("liver", "spleen")
+    for row, patient in enumerate(cohort.table["patient"]):
+        found = read_mask(cohort, row, cohort.read(row)).pixels[..., 0]
+        assert (found == truth[patient]).all()
+
+
+def runs_of(mask: np.ndarray) -> list[int]:
+    flat = mask.ravel().astype(int)
+    ends = [0, *(np.flatnonzero(np.diff(flat)) + 1), flat.size]
+    runs = np.diff(ends).tolist()
+    return [0, *runs] if flat[0] else runs
+
+
+def test_runs_are_read_as_the_page_writes_them():
+    mask = np.random.default_rng(0).random((7, 9)) > 0.5
+    assert (decode_runs(runs_of(mask), (7, 9)) == mask).all()
+
+
+def candidate(name: str, doubt: float, *features: float, ood: float | None = None) -> Candidate:
+    return Candidate(name, doubt, None, ood, np.array(features, np.float32))
+
+
+def test_what_the_model_doubts_comes_first_and_copies_of_it_last():
+    pool = [
+        candidate("sure", 0.1, 0, 5),
+        candidate("doubted", 0.9, 0, 0),
+        candidate("its copy", 0.9, 0, 0.01),
+        candidate("doubted elsewhere", 0.8, 5, 0),
+    ]
+    names = [choice.candidate.image for choice in ranked(pool, count=4, random_share=0, seed=0)]
+    assert names[:2] == ["doubted", "doubted elsewhere"]
+    assert names[-1] == "its copy"
+
+
+def test_the_random_share_is_drawn_from_all_and_repeats_with_its_seed():
+    pool = [candidate(str(number), number / 1000, number) for number in range(1000)]
+    choices = ranked(pool, count=200, random_share=0.5, seed=3)
+    drawn = [choice.candidate.doubt for choice in choices if choice.is_random]
+    assert len(choices) == len({choice.candidate.image for choice in choices}) == 200
+    assert len(drawn) == 100
+    # Uniform from 0 to 1: four standard errors.
+    assert abs(np.mean(drawn) - 0.5) < 4 * np.sqrt(1 / 12 / 100)
+    assert choices == ranked(pool, count=200, random_share=0.5, seed=3)
+    assert ranked([], count=5, random_share=0.1, seed=0) == []
+
+
+def test_doubt_is_greatest_at_the_threshold():
+    def binary(probability: float) -> float:
+        content = {"prediction": "", "probabilities": {"normal": 1 - probability, "opacity": probability}}
+        return doubt_of(content, 0.2, "binary")
+
+    assert [binary(value) for value in (0, 0.1, 0.2, 0.6, 1)] == pytest.approx([0, 0.5, 1, 0.5, 0])
+    own = {"probabilities": {"a": 0.3, "b": 0.3}}
+    assert doubt_of(own, (0.9, 0.4), "multi-label") == pytest.approx(0.75)
+    several = {"probabilities": {"a": 0.5, "b": 0.4, "c": 0.1}}
+    assert doubt_of(several, 0.5, "multi-class") == pytest.approx(0.9)
+    assert doubt_of({"findings": [{"score": 0.9}, {"score": 0.6}]}, 0.5, "detection") == pytest.approx(0.8)
+    assert doubt_of({"findings": []}, 0.5, "detection") == 0
+    assert doubt_of({"labels": {"a": {"uncertainty": 0.25}, "b": {"uncertainty": None}}}, 0.5, "segmentation") == 0.25
+    assert doubt_of({"value": 7}, 0.5, "regression") == 0
