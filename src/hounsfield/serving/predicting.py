@@ -78,6 +78,7 @@ def main(specification: Specification, ready: Ready, stop: threading.Event) -> N
     frames.stop()
     server.stop()
     batcher.stop()
+    watchdog.stop()
 
 
 class Batcher:

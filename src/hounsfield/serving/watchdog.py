@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import faulthandler
+import logging
+import os
 import threading
 import time
+
+logger = logging.getLogger(__name__)
+
+# Seconds between looks, at most.
+LOOK_SECONDS = 5.0
 
 
 class Watchdog:
     """A context over each piece of work; several may go on at one time.
 
-    The timer is one of the interpreter's own, outside its lock: it also ends a process that hangs in native code, as
-    that of a decoder, and never comes back to Python. Whoever waits for an answer hears that the process is gone.
+    A thread looks at the time that each has taken. Where native code, as that of a decoder, hangs and lets no thread
+    of Python run, a timer of the interpreter's own ends the process, which that thread puts off at every look. Whoever
+    waits for an answer hears that the process is gone.
 
     Args:
         seconds: that a piece of work may take.
@@ -20,21 +28,25 @@ class Watchdog:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._begun: dict[int, float] = {}
-        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        threading.Thread(target=self._run, name="watchdog", daemon=True).start()
 
     def __enter__(self) -> None:
-        with self._lock:
-            self._begun[threading.get_ident()] = time.monotonic()
-            self._arm()
+        self._begun[threading.get_ident()] = time.monotonic()
 
     def __exit__(self, *_: object) -> None:
-        with self._lock:
-            del self._begun[threading.get_ident()]
-            self._arm()
+        del self._begun[threading.get_ident()]
 
-    def _arm(self) -> None:
-        if self._begun:
-            left = min(self._begun.values()) + self._seconds - time.monotonic()
-            faulthandler.dump_traceback_later(max(left, 0.001), exit=True)
-        else:
-            faulthandler.cancel_dump_traceback_later()
+    def stop(self) -> None:
+        """Watch no longer; twice does no harm."""
+        self._stopped.set()
+
+    def _run(self) -> None:
+        while True:
+            faulthandler.dump_traceback_later(self._seconds, exit=True)
+            if self._stopped.wait(min(self._seconds / 4, LOOK_SECONDS)):
+                faulthandler.cancel_dump_traceback_later()
+                return
+            if time.monotonic() - min(list(self._begun.values()), default=float("inf")) > self._seconds:
+                logger.error("a prediction took longer than %g s: this process ends", self._seconds)
+                os._exit(1)
