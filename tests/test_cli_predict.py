@@ -12,8 +12,10 @@ import cv2
 import numpy as np
 import pytest
 
+from hounsfield.bundle import FORMS
 from hounsfield.cli import main as cli
 from hounsfield.openvino_runtime import openvino_runtime
+from hounsfield.tasks import Family
 from networks import tiny_bundle
 
 
@@ -57,6 +59,8 @@ def test_bad_images_end_with_status_1_after_the_good_ones(
     assert "1 of 4 images" in captured.err
     assert "torn.png" in captured.err
     assert len(table.read_text().splitlines()) == 4
+    # How many images there are was not known before: it ends nevertheless.
+    assert captured.err.index("predict: started") < captured.err.index("predict: done, ")
 
 
 def test_no_good_image_writes_nothing(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,13 +232,23 @@ def test_export_to_onnx_and_openvino(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert hounsfield(monkeypatch, "export", run, "--to", "onnx", "-o", tmp_path / "m.onnx") == 0
-    assert capsys.readouterr().out.strip() == str(tmp_path / "m.onnx")
+    said = capsys.readouterr()
+    assert said.out.strip() == str(tmp_path / "m.onnx")
+    assert said.err == "Input 'image': (batch, 12, 10, 1) float32, after the steps of pipeline.json.\n"
     assert (tmp_path / "m.onnx").read_bytes() == (run / "bundle" / "model.onnx").read_bytes()
     assert hounsfield(monkeypatch, "export", run, "--to", "openvino", "-o", tmp_path / "m.xml") == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.bin", "m.onnx", "m.xml"]
     core = openvino_runtime("a test").Core()
     outputs = core.compile_model(tmp_path / "m.xml", "CPU")({"image": np.ones((2, 12, 10, 1), np.float32)})
     assert outputs["probabilities"].shape == (2, 1)
+
+
+@pytest.mark.parametrize("family", ["labels", "values"])
+def test_only_networks_of_samples_are_exported_with_a_word_on_joining(family: Family) -> None:
+    form = FORMS[family]
+    joining = "settings.view_pooling"
+    assert joining in form.export_note({"view_pooling": "attention"})
+    assert joining not in form.export_note({})
 
 
 def test_export_to_nowhere(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

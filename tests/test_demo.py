@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from hounsfield.cli import demo as demo_command
 from hounsfield.cli import main as cli
 from hounsfield.planning import budget
 
@@ -48,6 +49,11 @@ def test_the_commands_are_those_of_the_main_job(demo: Path) -> None:
     assert lines[1][5] == "--minutes"
     assert float(lines[1][6]) <= 1.5
     assert lines[1][-4:] == ["--seed", "3", "--out", str(demo / "run")]
+
+
+@pytest.mark.parametrize(("spent", "seconds"), [(10, 69), (20, 54), (30, 75), (60, 150)])
+def test_a_slow_machine_gets_more_time_to_train(spent: float, seconds: float) -> None:
+    assert demo_command._minutes(spent) * 60 == pytest.approx(seconds)
 
 
 def test_patients_held_out_are_not_trained_on(demo: Path) -> None:

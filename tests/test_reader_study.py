@@ -185,6 +185,15 @@ def test_two_tables_are_paired_by_image(tmp_path: Path, capsys: pytest.CaptureFi
     assert json.loads(capsys.readouterr().out)["auc_not_inferior"] is True
 
 
+def test_no_name_is_cut_off_in_a_narrow_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good = predictions(tmp_path / "good.csv", noise=0.7, seed=1)
+    poor = predictions(tmp_path / "poor.csv", noise=3.0, seed=2)
+    cli.app(["compare", str(good), str(poor), "--replicates", "100"], standalone_mode=False)
+    told = capsys.readouterr().out
+    assert "Log loss" in told.replace("\n", " ")
+    assert "…" not in told
+
+
 def test_what_cannot_be_paired_is_refused(tmp_path: Path) -> None:
     good = predictions(tmp_path / "good.csv", noise=0.7, seed=1)
     other = tmp_path / "other.csv"

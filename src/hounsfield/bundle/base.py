@@ -45,13 +45,11 @@ class Form(Protocol):
     Attributes:
         PARTS: the networks, in the order in which they run.
         KEPT: the class of what is kept of validation images.
-        EXPORT_NOTE: what a user has to know who exports the networks; "" for nothing.
         LAYERS: the module that makes the layers of its networks known to Keras; ``None`` where these are Keras's own.
     """
 
     PARTS: tuple[Part, ...]
     KEPT: type[Kept]
-    EXPORT_NOTE: str
     LAYERS: str | None
 
     def check(self, network: Any, labels: Sequence[str], task: Task) -> None:
@@ -74,6 +72,9 @@ class Form(Protocol):
 
     def ends(self, network: Any) -> list[tuple[Any, Ends]]:
         """The ``keras.Model`` of each part, with the names of its input and outputs in an ONNX file."""
+
+    def export_note(self, settings: Mapping[str, Any]) -> str:
+        """What a user has to know who exports the networks, from the settings of a bundle; "" for nothing."""
 
     def outputs(self, settings: Mapping[str, Any]) -> list[list[str]]:
         """The names of each part's outputs, from the settings of a bundle."""

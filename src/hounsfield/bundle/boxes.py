@@ -14,11 +14,15 @@ from hounsfield.tasks import Task
 # On the head, which is small, hang labels and places.
 PARTS: tuple[Part, ...] = (Part("trunk.onnx"), Part("head.onnx", exact=True))
 KEPT: type[Kept] = DetectionUncertainty
-EXPORT_NOTE: str = (
-    "A detector has two networks: trunk, from an image to features and anchors, and head, from regions to labels. "
-    "docs/detection-prediction.md describes what lies between them."
-)
 LAYERS: str | None = "hounsfield.detection"
+
+
+def export_note(settings: Mapping[str, Any]) -> str:  # noqa: ARG001 - the same for all
+    """What lies around the networks; see ``Form``."""
+    return (
+        "A detector has two networks: trunk, from an image to features and anchors, and head, from regions to labels. "
+        "docs/detection-prediction.md describes what lies between them."
+    )
 
 
 def check(network: Any, labels: Sequence[str], task: Task) -> None:  # noqa: ARG001 - there is one task

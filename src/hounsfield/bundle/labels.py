@@ -13,10 +13,6 @@ from hounsfield.tasks import TASKS, Task, num_outputs
 
 PARTS: tuple[Part, ...] = (Part("model.onnx"),)
 KEPT: type[Kept] = Uncertainty
-EXPORT_NOTE: str = (
-    "A network whose images are judged together takes them one by one: settings.view_pooling of bundle.json says how "
-    "their features are joined before settings.head."
-)
 LAYERS: str | None = None
 
 
@@ -51,6 +47,16 @@ def deployed(network: Any) -> Any:
 def settings(network: Any, given: Mapping[str, Any]) -> tuple[tuple[int, ...], dict[str, Any]]:
     """The network's input; see ``Form``."""
     return tuple(network.input_shape[1:]), dict(given)
+
+
+def export_note(settings: Mapping[str, Any]) -> str:
+    """How samples of several images are put together; see ``Form``."""
+    if "view_pooling" not in settings:
+        return ""
+    return (
+        "The network takes the images of a sample one by one: settings.view_pooling of bundle.json says how their "
+        "features are joined before settings.head."
+    )
 
 
 def ends(network: Any) -> list[tuple[Any, Ends]]:

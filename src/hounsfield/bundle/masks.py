@@ -13,13 +13,17 @@ from hounsfield.tasks import Task
 
 PARTS: tuple[Part, ...] = (Part("model.onnx"),)
 KEPT: type[Kept] = MaskUncertainty
-EXPORT_NOTE: str = (
-    "A segmenter takes windows of the shape input_shape of bundle.json. Its output 'logits' has for each pixel one "
-    "number a class, the background first: softmax makes them probabilities; where settings.overlapping is true, one "
-    "number a label for a sigmoid. docs/segmentation-prediction.md describes how windows are put together."
-)
 LAYERS: str | None = "hounsfield.segmentation"
 OUTPUTS = ("logits", "features")
+
+
+def export_note(settings: Mapping[str, Any]) -> str:  # noqa: ARG001 - the same for all
+    """What lies around the networks; see ``Form``."""
+    return (
+        "A segmenter takes windows of the shape input_shape of bundle.json. Its output 'logits' has for each pixel one "
+        "number a class, the background first: softmax makes them probabilities; where settings.overlapping is true, "
+        "one number a label for a sigmoid. docs/segmentation-prediction.md describes how windows are put together."
+    )
 
 
 def check(network: Any, labels: Sequence[str], task: Task) -> None:  # noqa: ARG001 - there is one task

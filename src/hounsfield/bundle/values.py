@@ -17,13 +17,18 @@ from hounsfield.errors import BundleError
 from hounsfield.evaluation.value_uncertainty import ValueUncertainty
 from hounsfield.tasks import TASKS, Task
 
-__all__ = ["EXPORT_NOTE", "KEPT", "LAYERS", "PARTS", "check", "deployed", "ends", "outputs", "settings"]
+__all__ = ["KEPT", "LAYERS", "PARTS", "check", "deployed", "ends", "export_note", "outputs", "settings"]
 
 KEPT: type[Kept] = ValueUncertainty
-EXPORT_NOTE: str = (
-    "The output 'probabilities' of a network for values is the standardised value: times settings.deviation plus "
-    "settings.mean of bundle.json. For grades it is the probability of a grade above each but the last."
-)
+
+
+def export_note(settings: Mapping[str, Any]) -> str:
+    """What the output stands for, and how samples of several images are put together; see ``Form``."""
+    scale = (
+        "The output 'probabilities' of a network for values is the standardised value: times settings.deviation plus "
+        "settings.mean of bundle.json. For grades it is the probability of a grade above each but the last."
+    )
+    return f"{scale} {label_form.export_note(settings)}".rstrip()
 
 
 def check(network: Any, labels: Sequence[str], task: Task) -> None:

@@ -183,9 +183,11 @@ def _tell_comparison(
     if as_json:
         print_json(_plain(found, margin))
         return
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("", *map(str, names), "difference", f"{confidence:.0%} interval", "p", "adjusted p")
+    # No word is cut off where the terminal is narrow: it goes on in the next line.
+    titles = ("", *map(str, names), "difference", f"{confidence:.0%} interval", "p", "adjusted p")
+    table = Table(*(Column(title, overflow="fold") for title in titles))
     for name, gap in found.differences.items():
         if math.isfinite(gap.value):
             ends = f"{gap.low:+.3f} to {gap.high:+.3f}" if math.isfinite(gap.low) else "–"

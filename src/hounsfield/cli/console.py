@@ -96,12 +96,21 @@ class ProgressBars:
             if not self._interactive:
                 say(f"{task}: started" + (f" ({total:,})" if total else ""))
         self._bars.update(self._tasks[task], completed=done, total=total, memory=_memory_in_use())
-        if not self._interactive and total is not None and done >= total and task in self._started:
+        if total is not None and done >= total:
+            self._end(task)
+
+    def _end(self, task: str) -> None:
+        if not self._interactive and task in self._started:
             say(f"{task}: done, {time.monotonic() - self._started.pop(task):.1f} s, {_memory_in_use()}")
 
     def start(self) -> None:
         """Begin to draw."""
         self._bars.start()
+
+    def finish(self) -> None:
+        """Say that all is done, also tasks whose length was not known and those that ended early."""
+        for task in tuple(self._started):
+            self._end(task)
 
     def stop(self) -> None:
         """Leave the last state on the screen."""
@@ -121,6 +130,7 @@ def progress_bars() -> Iterator[ProgressBars]:
     bars.start()
     try:
         yield bars
+        bars.finish()
     finally:
         bars.stop()
 

@@ -20,14 +20,17 @@ def command(
 ) -> None:
     """Write the network for another runtime; the preprocessing stays in the bundle's pipeline.json."""
     from hounsfield.bundle import Bundle
-    from hounsfield.inference.export import export_bundle
+    from hounsfield.cli.backend import announce_backend
+    from hounsfield.inference.export import export_bundle, needs_keras
     from hounsfield.runs.manifest import adding
 
     bundle = Bundle.load(run)
+    if needs_keras(bundle, to, output):
+        announce_backend()
     with adding(run, [bundle.folder / "bundle.json"]):
         path = export_bundle(bundle, to, output)
-    if bundle.form.EXPORT_NOTE:
-        say(bundle.form.EXPORT_NOTE)
+    if note := bundle.form.export_note(bundle.settings):
+        say(note)
     say(f"Input 'image': (batch, {', '.join(map(str, bundle.input_shape))}) float32, after the steps of pipeline.json.")
     if as_json:
         print_json({"to": to, "path": str(path)})

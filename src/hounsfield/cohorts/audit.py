@@ -149,7 +149,7 @@ def _contradicting(groups: tuple[DuplicateGroup, ...]) -> list[Finding]:
     near = len(groups) - exact
     parts = [f"{exact:,} with the same pixels, so that at least one label is wrong"] * bool(exact)
     parts += [f"{near:,} with a changed copy"] * bool(near)
-    text = f"Pictures with different labels: {' and '.join(parts)}. Look at them and correct the table."
+    text = f"Pictures with different labels: {' and '.join(parts)}. Look at them, and correct labels that are wrong."
     return [Finding("warning", "Contradicting labels", text, _rows_of(groups))]
 
 

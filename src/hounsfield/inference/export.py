@@ -32,9 +32,7 @@ def export_bundle(bundle: Bundle, to: str, output: Path | None = None) -> Path:
         BundleError: the network cannot be exported here.
         MissingDependency: a package for it is not installed.
     """
-    if to not in EXPORTS:
-        raise UsageError(f"Networks cannot be exported to '{to}': expected one of {', '.join(EXPORTS)}.")
-    suffix, export = EXPORTS[to]
+    suffix, export = _exporter(to)
     stems = [Path(part.file).stem for part in bundle.form.PARTS]
     paths = [bundle.folder / f"{stem}{suffix or '_saved_model'}" for stem in stems]
     if len(stems) > 1:
@@ -52,6 +50,22 @@ def export_bundle(bundle: Bundle, to: str, output: Path | None = None) -> Path:
             raise UsageError(f"The output '{written}' must end in '{suffix}' for {to}.")
     export(bundle, paths)
     return written
+
+
+def needs_keras(bundle: Bundle, to: str, output: Path | None = None) -> bool:
+    """Whether the network itself is read to be exported: the ONNX files of a bundle serve all but SavedModel.
+
+    Raises:
+        UsageError: no such runtime.
+    """
+    _exporter(to)
+    return to == "saved_model" or not bundle.has_onnx or (to == "onnx" and output is None)
+
+
+def _exporter(to: str) -> tuple[str, Callable[[Bundle, list[Path]], None]]:
+    if to not in EXPORTS:
+        raise UsageError(f"Networks cannot be exported to '{to}': expected one of {', '.join(EXPORTS)}.")
+    return EXPORTS[to]
 
 
 def _to_onnx(bundle: Bundle, paths: list[Path]) -> None:

@@ -24,6 +24,7 @@ from hounsfield.planning.dial import (
     efforts_from,
     fit_to_time,
 )
+from hounsfield.planning.expectations import PROCESS_MB
 from hounsfield.planning.images import SIDED, SQUEEZE, UNORIENTED, normalisation_steps, num_channels
 from hounsfield.planning.speed import measure_speed, multiply_adds
 from hounsfield.plans.architecture import STEM_REDUCTION, Stem
@@ -324,7 +325,7 @@ def expect(plan: DetectionPlan, facts: Facts) -> DetectionPlan:
     network = work.network
     seconds = work.timing.seconds(plan, found.num_readable)
     values = sum(int(np.prod(layer.output.shape[1:])) for layer in network.trunk.layers)
-    memory = 1000 + (plan.batch_size * values * 4 * 2 + network.count_params() * 16) / 2**20
+    memory = PROCESS_MB + (plan.batch_size * values * 4 * 2 + network.count_params() * 16) / 2**20
     disk = facts.num_prepared * _prepared_pixels(plan.pipeline, found) * plan.input_shape[-1] * 4 / 2**20
     canvases = plan.epochs * min(found.num_readable, plan.epoch_images or found.num_readable)
     told = (

@@ -19,6 +19,7 @@ from hounsfield.hardware import Hardware
 from hounsfield.models.devices import accelerators
 from hounsfield.planning.base import Facts, Wish
 from hounsfield.planning.dial import Passes, Rung, Timing, efforts_from, fit_to_time
+from hounsfield.planning.expectations import PROCESS_MB
 from hounsfield.planning.images import GREY_SHARE, mirror_axes, normalisation_steps
 from hounsfield.planning.mask_grids import PreparedGrid, prepared_grid, prepared_lengths, windows_of
 from hounsfield.planning.speed import Speed, measure_speed, multiply_adds
@@ -293,7 +294,7 @@ def _figures_of(
 def memory_mb(plan: MaskPlan) -> float:
     """Resident memory that a training takes, within a factor of 2: what layers put out is kept for their gradients."""
     figures, size = _figures(plan), 4 if plan.precision == "float32" else 2
-    return 900 + (plan.batch_size * figures.values * size * 2 + figures.weights * 16) / 2**20
+    return PROCESS_MB + (plan.batch_size * figures.values * size * 2 + figures.weights * 16) / 2**20
 
 
 def _with_validations(plan: MaskPlan, facts: Facts, minutes: float) -> MaskPlan:
