@@ -36,6 +36,8 @@ class Traits:
     Attributes:
         family: the kind of truth.
         activation: of the network's last layer.
+        least: labels that it has at least.
+        most: labels that it has at most; ``None`` for any number.
         paired: two labels share one output, the probability of the second, positive one.
         exclusive: exactly one label holds, the most probable one is predicted, and there is no threshold.
         multi_label: an image may have several labels, or none.
@@ -44,6 +46,8 @@ class Traits:
 
     family: Family
     activation: Activation
+    least: int = 1
+    most: int | None = None
     paired: bool = False
     exclusive: bool = False
     multi_label: bool = False
@@ -51,16 +55,18 @@ class Traits:
 
 
 TASKS: dict[Task, Traits] = {
-    "binary": Traits("labels", "sigmoid", paired=True),
-    "multi-class": Traits("labels", "softmax", exclusive=True),
+    "binary": Traits("labels", "sigmoid", 2, 2, paired=True),
+    "multi-class": Traits("labels", "softmax", 2, exclusive=True),
     "multi-label": Traits("labels", "sigmoid", multi_label=True),
-    "regression": Traits("values", "linear"),
-    "ordinal": Traits("values", "sigmoid", ordered=True),
+    "regression": Traits("values", "linear", 1, 1),
+    "ordinal": Traits("values", "sigmoid", 2, ordered=True),
     "detection": Traits("boxes", "sigmoid", multi_label=True),
     "segmentation": Traits("masks", "linear", multi_label=True),
 }
 
 
+# Several labels of one image stand in one text, with this between them.
+SEPARATOR = ";"
 # What a model of a family is called in messages.
 MODEL_NAMES: dict[Family, str] = {
     "labels": "classifier",
@@ -100,6 +106,24 @@ def num_outputs(num_labels: int, task: Task) -> int:
     return num_labels - (TASKS[task].paired or TASKS[task].ordered)
 
 
+def num_labels(num_outputs: int, task: Task) -> int:
+    """How many labels so many numbers speak of: the inverse of :func:`num_outputs`."""
+    return num_outputs + (TASKS[task].paired or TASKS[task].ordered)
+
+
+def fits_labels(count: int, task: Task) -> bool:
+    """Whether a task can have so many labels."""
+    least, most = TASKS[task].least, TASKS[task].most
+    return least <= count and (most is None or count <= most)
+
+
+def expected_labels(task: Task) -> str:
+    """How many labels a task has, for messages."""
+    least, most = TASKS[task].least, TASKS[task].most
+    words = {1: "one label", 2: "two labels"}[least]
+    return words if most == least else f"{words} or more"
+
+
 def decide(probabilities: npt.NDArray[Any], task: LabelTask, threshold: Threshold = 0.5) -> npt.NDArray[np.bool_]:
     """The decision on each output; the one place where a threshold is applied.
 
@@ -128,6 +152,14 @@ def refuse_threshold(task: Task, threshold: float | None) -> None:
         )
 
 
+def thresholds(threshold: Threshold, labels: Sequence[str], task: Task) -> dict[str, float]:
+    """The threshold of each output, by the label that it speaks of; empty where the most probable label is taken."""
+    if TASKS[task].exclusive:
+        return {}
+    asked = questions(labels, task)
+    return dict(zip(asked, threshold if isinstance(threshold, tuple) else [threshold] * len(asked), strict=True))
+
+
 def threshold_text(threshold: Threshold, labels: Sequence[str], digits: int = 3) -> str:
     """A threshold for people; where each label has its own, with their names."""
     if not isinstance(threshold, tuple):
@@ -139,7 +171,12 @@ def label_text(decision: npt.NDArray[np.bool_], labels: Sequence[str], task: Lab
     """One row of :func:`decide` in words; several labels with ``;`` between them, none as the empty text."""
     if TASKS[task].paired:
         return labels[int(decision[0])]
-    return ";".join(label for label, holds in zip(labels, decision, strict=True) if holds)
+    return SEPARATOR.join(label for label, holds in zip(labels, decision, strict=True) if holds)
+
+
+def labels_in(text: str, task: Task) -> list[str]:
+    """The labels that a text of :func:`label_text` names."""
+    return [part for part in text.split(SEPARATOR) if part] if TASKS[task].multi_label else [text]
 
 
 def for_each_label(probabilities: npt.NDArray[Any], task: Task) -> npt.NDArray[Any]:

@@ -9,7 +9,7 @@ from hounsfield.bundle.base import Kept, Part
 from hounsfield.errors import BundleError, require
 from hounsfield.evaluation.uncertainty import Uncertainty
 from hounsfield.onnx_export.ends import ATTENTION, OUTPUTS, Ends, classifier_ends
-from hounsfield.tasks import TASKS, Task, num_outputs
+from hounsfield.tasks import Task, fits_labels, num_outputs
 
 PARTS: tuple[Part, ...] = (Part("model.onnx"),)
 KEPT: type[Kept] = Uncertainty
@@ -25,7 +25,7 @@ def check(network: Any, labels: Sequence[str], task: Task) -> None:
             "its pooled vector and its last layer so."
         )
     outputs = network.get_layer("probabilities").output.shape[-1]
-    if outputs != expected or (TASKS[task].paired and len(labels) != 2):
+    if outputs != expected or not fits_labels(len(labels), task):
         raise BundleError(
             f"The network gives {outputs} probabilities, and the task is {task} with the labels {', '.join(labels)}: "
             f"expected {expected} (binary: 1 for 2 labels). Give the labels that it was trained on."

@@ -13,13 +13,14 @@ import pandas as pd
 from hounsfield.boxes import COLUMNS as BOX_COLUMNS
 from hounsfield.boxes import are_valid, clipped, sides
 from hounsfield.cohorts.box_table import box_rank
-from hounsfield.cohorts.cohort import SEPARATOR, Cohort
+from hounsfield.cohorts.cohort import Cohort
 from hounsfield.cohorts.files import FileSource, typed_places
 from hounsfield.cohorts.image_rows import image_rows
 from hounsfield.cohorts.labels import check_known, class_order, misspellings, tidy
 from hounsfield.cohorts.options import MAX_BAD_FRACTION, NUM_NAMED, Options
 from hounsfield.cohorts.shapes import image_shapes
 from hounsfield.errors import CohortError
+from hounsfield.tasks import SEPARATOR
 
 # A box may stand out by so many pixels before its clipping is worth a word: annotators count the last pixel variously.
 TOLERATED = 1.0

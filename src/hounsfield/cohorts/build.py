@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from hounsfield.cohorts.cohort import SEPARATOR, UNKNOWN, Cohort
+from hounsfield.cohorts.cohort import UNKNOWN, Cohort
 from hounsfield.cohorts.faults import together
 from hounsfield.cohorts.folds import fold_column, shared_patients, splits_elsewhere
 from hounsfield.cohorts.label_columns import read_labels
@@ -21,7 +21,7 @@ from hounsfield.cohorts.uncertain import Policy
 from hounsfield.cohorts.value_columns import check_values, task_of_column
 from hounsfield.cohorts.words import SPLIT_WORDS, patient_of_path, plain_name
 from hounsfield.errors import CohortError, UsageError
-from hounsfield.tasks import TASKS, family_of
+from hounsfield.tasks import SEPARATOR, TASKS, family_of
 
 # Columns that are taken for the patient where none is called so; in lower case without spaces and underlines.
 PATIENT_COLUMNS = frozenset(
@@ -118,10 +118,10 @@ def labelled_cohort(
         task = asked or task_of(found, several=several)
         label_notes += check_labels(table, task, origin.where)
         labels = tuple(order) or class_order(found)
-    told = [*notes, *label_notes]
+    told, binary = [*notes, *label_notes], TASKS[task].paired
     if options.positive is not None and not options.labels:
-        labels = _with_positive(labels, options.positive, binary=TASKS[task].paired)
-    if TASKS[task].paired:
+        labels = _with_positive(labels, options.positive, binary=binary)
+    if binary:
         told.append(positive_note(labels, chosen=options.positive is not None or bool(options.labels or order)))
     return Cohort(table, task, labels, origin.source, origin.kind, origin.name, tuple(told), places=dict(origin.places))
 

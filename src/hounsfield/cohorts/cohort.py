@@ -25,14 +25,14 @@ from hounsfield.cohorts import box_table as box_tables
 from hounsfield.cohorts.masks import Masks
 from hounsfield.cohorts.targets import TARGETS
 from hounsfield.cohorts.targets.boxes import box_counts, known_boxes
-from hounsfield.cohorts.targets.labels import SEPARATOR, SPLITS, UNKNOWN
+from hounsfield.cohorts.targets.labels import SPLITS, UNKNOWN
 from hounsfield.cohorts.views import check_views
 from hounsfield.errors import CohortError, ImageError
 from hounsfield.images.image import Image
 from hounsfield.images.reference import Reference
-from hounsfield.tasks import TASKS, Family, Task, family_of
+from hounsfield.tasks import Family, Task, family_of
 
-__all__ = ["OWN_COLUMNS", "REQUIRED_COLUMNS", "SEPARATOR", "SPLITS", "UNKNOWN", "Cohort", "ImageSource"]
+__all__ = ["OWN_COLUMNS", "REQUIRED_COLUMNS", "SPLITS", "UNKNOWN", "Cohort", "ImageSource"]
 
 REQUIRED_COLUMNS = ("image", "label", "patient", "split")
 # Columns that are no attributes of a sample.
@@ -126,11 +126,6 @@ class Cohort:
     def knows_patients(self) -> bool:
         """Whether every row names its patient."""
         return bool(self.table["patient"].notna().all())
-
-    @property
-    def multi_label(self) -> bool:
-        """Whether an image may have several labels, or none."""
-        return TASKS[self.task].multi_label
 
     @functools.cached_property
     def has_views(self) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from hounsfield.cohorts.build import build_cohort, name_patients
-from hounsfield.cohorts.cohort import SEPARATOR, Cohort
+from hounsfield.cohorts.cohort import Cohort
 from hounsfield.cohorts.files import FileSource, full_path
 from hounsfield.cohorts.headers import IDENTIFIERS, READING, fill_from_headers, is_dicom, merge_headers, read_header
 from hounsfield.cohorts.options import NUM_NAMED, Options, Origin
@@ -22,6 +22,7 @@ from hounsfield.cohorts.words import plain_name
 from hounsfield.errors import CohortError
 from hounsfield.images.reading import DIRECTORIES, find_images
 from hounsfield.progress import Progress
+from hounsfield.tasks import SEPARATOR
 
 PLAIN_IDENTIFIERS = frozenset(identifier.lower() for identifier in IDENTIFIERS)
 

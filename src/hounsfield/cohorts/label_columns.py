@@ -9,12 +9,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from hounsfield.cohorts.cohort import SEPARATOR
 from hounsfield.cohorts.labels import split_labels, tidy
 from hounsfield.cohorts.uncertain import DEFAULT, Policy, are_flags, codes_of, settle, settle_one
 from hounsfield.cohorts.words import plain_name, tokens
 from hounsfield.errors import CohortError
-from hounsfield.tasks import TASKS, Task
+from hounsfield.tasks import SEPARATOR, TASKS, Task
 
 # Columns that are attributes by their name, so that zeros and ones in them are not taken for labels.
 ATTRIBUTES = frozenset(

@@ -9,10 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from hounsfield.cohorts.cohort import SEPARATOR
 from hounsfield.cohorts.words import composed
 from hounsfield.errors import CohortError
-from hounsfield.tasks import TASKS, Task
+from hounsfield.tasks import SEPARATOR, TASKS, Task, labels_in
 
 # Texts that stand for "no label was given"; "none" is not among them, since it can be a finding's absence.
 MISSING = frozenset({"", "nan", "na", "n/a", "<na>", "null", "?"})
@@ -105,14 +104,12 @@ def check_labels(table: pd.DataFrame, task: Task, name: str) -> list[str]:
     """
     patients = table["patient"].astype(object).where(table["patient"].notna(), pd.Series(table.index, table.index))
     long = pd.DataFrame({"label": table["label"], "patient": patients})
-    if TASKS[task].multi_label:
-        long = long.assign(label=long["label"].str.split(SEPARATOR)).explode("label")
-        long = long[long["label"] != ""]
+    long = long.assign(label=long["label"].map(lambda text: labels_in(text, task))).explode("label")
     grouped = long.groupby("label")["patient"]
     sizes = {str(label): int(size) for label, size in grouped.size().sort_values(ascending=False).items()}
     patients_of = {str(label): int(number) for label, number in grouped.nunique().items()}
     notes = misspellings(sizes, patients_of, name)
-    if len(sizes) < (1 if TASKS[task].multi_label else 2):
+    if len(sizes) < TASKS[task].least:
         found = f"only the label '{next(iter(sizes))}'" if sizes else "no label at all"
         raise CohortError(
             f"Found {found} in {name} ({len(table)} rows): expected at least two classes to tell apart. Add images of "

@@ -94,7 +94,7 @@ def merge_rows(table: pd.DataFrame, options: Options) -> tuple[pd.DataFrame, lis
     notes: list[str] = []
     if (reader := reader_column(table)) is not None:
         table, notes = _by_readers(table, reader, options)
-    if options.task == "multi-label":
+    if options.every_label:
         table, told = _listed(table, options)
         notes += told
     return table, notes

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from hounsfield.cohorts.build import read_class_names
-from hounsfield.cohorts.cohort import SEPARATOR, Cohort, ImageSource
+from hounsfield.cohorts.cohort import Cohort, ImageSource
 from hounsfield.cohorts.files import FileSource, typed_places
 from hounsfield.cohorts.image_rows import image_rows
 from hounsfield.cohorts.labels import check_known
@@ -23,6 +23,7 @@ from hounsfield.cohorts.options import MAX_BAD_FRACTION, NUM_NAMED, Options
 from hounsfield.errors import CohortError, ImageError, SeveralVolumes
 from hounsfield.images.reference import Reference
 from hounsfield.masks import IGNORE, MAX_LABELS
+from hounsfield.tasks import SEPARATOR
 
 # What a mask without names marks where it has one value alone.
 FOREGROUND = "foreground"

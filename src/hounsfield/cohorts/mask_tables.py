@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from hounsfield.cohorts.build import patients_by_folder
-from hounsfield.cohorts.cohort import SEPARATOR, Cohort
+from hounsfield.cohorts.cohort import Cohort
 from hounsfield.cohorts.label_maps import map_names
 from hounsfield.cohorts.mask_build import FoundMasks, build_mask_cohort
 from hounsfield.cohorts.mask_files import FileMasks, MaskFile
@@ -22,6 +22,7 @@ from hounsfield.cohorts.tables import PLAIN_NAMES, check_inside, with_images
 from hounsfield.cohorts.tree import every_image
 from hounsfield.cohorts.words import tokens
 from hounsfield.errors import CohortError
+from hounsfield.tasks import SEPARATOR
 
 KIND = "mask table"
 WORDS = frozenset({"mask", "masks", "seg", "segmentation", "segmentations", "labelmap", "groundtruth", "annotation"})

@@ -67,6 +67,11 @@ class Options:
     task: Task | None = None
     progress: Progress = silent
 
+    @property
+    def every_label(self) -> bool:
+        """Whether an image takes the labels of all its rows."""
+        return self.task == "multi-label"
+
 
 @dataclass(frozen=True)
 class Origin:

@@ -200,7 +200,7 @@ class Folder:
         rows = pd.DataFrame({"image": match.found}).assign(**{column: found.table[column] for column in labels})
         rows = rows[rows["image"] != ""].drop_duplicates()
         twice = rows["image"][rows["image"].duplicated()]
-        if not labels or twice.empty or self.options.task == "multi-label":
+        if not labels or twice.empty or self.options.every_label:
             return ""
         if reader_column(found.table.assign(image=match.found)) is not None:
             return ""

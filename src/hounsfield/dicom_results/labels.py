@@ -13,7 +13,7 @@ from hounsfield.dicom_results.base import Author
 from hounsfield.dicom_results.codes import concept, label_concept
 from hounsfield.dicom_results.sources import Source
 from hounsfield.inference.prediction import Prediction
-from hounsfield.tasks import TASKS, questions
+from hounsfield.tasks import labels_in, thresholds
 
 
 def report(author: Author, sources: Sequence[Source]) -> list[Dataset]:
@@ -26,31 +26,26 @@ def report(author: Author, sources: Sequence[Source]) -> list[Dataset]:
 
 
 def _evaluations(author: Author, source: Source) -> Iterator[Dataset]:
-    prediction, thresholds = cast("Prediction", source.prediction), _thresholds(author)
+    prediction, limits = cast("Prediction", source.prediction), _thresholds(author)
     for label, value in prediction.probabilities.items():
         details: list[Dataset] = [reports.number(concept("probability"), value)]
-        if label in thresholds:
-            details.append(reports.number(concept("operating point"), thresholds[label]))
+        if label in limits:
+            details.append(reports.number(concept("operating point"), limits[label]))
         name, found = label_concept(label, author.codes), concept(presence(author, prediction, label))
         yield reports.found(name, found, [*details, *reports.about(source)])
 
 
 def _thresholds(author: Author) -> dict[str, float]:
     """The probability above which a label counts as present; of a task that takes the most probable one, empty."""
-    bundle = author.bundle
-    if TASKS[bundle.task].exclusive:
-        return {}
-    given: Any = author.options.get("threshold", bundle.threshold)
-    asked = questions(bundle.labels, bundle.task)
-    return dict(zip(asked, given if isinstance(given, tuple) else [float(given)] * len(asked), strict=True))
+    given: Any = author.options.get("threshold", author.bundle.threshold)
+    return thresholds(given, author.bundle.labels, author.bundle.task)
 
 
 def presence(author: Author, prediction: Prediction, label: str) -> str:
     """Whether a label is "present" or "absent", or "undetermined" where the model does not answer."""
     if prediction.answered is False:
         return "undetermined"
-    several = TASKS[author.bundle.task].multi_label
-    return "present" if label in (prediction.label.split(";") if several else [prediction.label]) else "absent"
+    return "present" if label in labels_in(prediction.label, author.bundle.task) else "absent"
 
 
 def _region(author: Author, source: Source) -> PlanarROIMeasurementsAndQualitativeEvaluations:

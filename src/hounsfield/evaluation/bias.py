@@ -248,6 +248,7 @@ def _adjusted(gaps: Iterable[Gap], share: float) -> list[Gap]:
 
 def _one_sided(groups: Sequence[Subgroup], questions: dict[str, Question], task: LabelTask) -> Iterator[str]:
     """Groups in which a label always or never occurs, where chance hardly makes that."""
+    exclusive = TASKS[task].exclusive
     for group, (label, question) in product(groups, questions.items()):
         rows = question.among(group.rows)
         if not rows.any():
@@ -256,10 +257,9 @@ def _one_sided(groups: Sequence[Subgroup], questions: dict[str, Question], task:
         truth = question.truth[rows]
         patients = renumbered(question.of_case[rows])[1]
         # That a group holds one class alone is said once, not again of each class that it lacks.
-        one_class = TASKS[task].exclusive and any(each.truth[group.rows].all() for each in questions.values())
+        one_class = exclusive and any(each.truth[group.rows].all() for each in questions.values())
         if truth.all() and share**patients < ONE_SIDED:
-            only = len(questions) == 1 or TASKS[task].exclusive
-            yield _one_sided_note(group.name, f"every case is '{label}'", only=only)
+            yield _one_sided_note(group.name, f"every case is '{label}'", only=len(questions) == 1 or exclusive)
         elif not truth.any() and (1 - share) ** patients < ONE_SIDED and not one_class:
             yield _one_sided_note(group.name, f"no case is '{label}'", only=len(questions) == 1)
 

@@ -79,7 +79,7 @@ def _json_number(value: float) -> float | None:
 
 # The share that each metric is: which cases succeed, and among which.
 _SHARES: dict[str, Callable[[Outcomes], tuple[Booleans, Booleans]]] = {
-    "accuracy": lambda a: (_right(a), np.ones_like(_right(a)) if a.traits.exclusive else a.known),
+    "accuracy": lambda a: (_right(a), a.known[:, : len(a.judged)]),
     "sensitivity": lambda a: (a.decisions, a.truth),
     "specificity": lambda a: (~a.decisions, a.absent),
     "ppv": lambda a: (a.truth, a.decisions & a.known),

@@ -65,7 +65,7 @@ def compare(
     for name, value, drawn, without in zip(names, values, replicates, left_out, strict=True):
         interval = bca_interval(float(value), drawn, without, confidence=confidence)
         found[name] = Difference(float(value), interval.low, interval.high, _p_value(float(value), drawn))
-    if first.traits.paired and first.answerable.all():
+    if first.two_sided:
         scores = first.scores[:, 0], second.scores[:, 0]
         found["auc"] = auc_difference(first.truth[:, 0], *scores, clusters, confidence=confidence)
     return found

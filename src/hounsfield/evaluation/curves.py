@@ -16,15 +16,15 @@ def confusion_matrix(answers: Outcomes) -> Integers:
     Returns:
         (C, C) in label order, rows the truth, columns the decision; of a multi-label task (K, 2, 2), one a label.
     """
-    if answers.traits.exclusive:
-        return np.asarray(answers.truth.astype(np.int64).T @ answers.decisions.astype(np.int64))
+    if not answers.traits.multi_label:
+        return np.asarray(answers.class_truth.astype(np.int64).T @ answers.class_decisions.astype(np.int64))
     tables = [
         np.bincount((2 * truth + decided)[known], minlength=4).reshape(2, 2)
         for truth, decided, known in zip(
             answers.truth.T.astype(np.int64), answers.decisions.T.astype(np.int64), answers.known.T, strict=True
         )
     ]
-    return tables[0] if answers.traits.paired else np.stack(tables)
+    return np.stack(tables)
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,7 +28,7 @@ from hounsfield.evaluation.outcomes import (
     as_outcomes,
 )
 from hounsfield.evaluation.scaling import SMALLEST
-from hounsfield.tasks import TASKS, LabelTask
+from hounsfield.tasks import LabelTask, num_labels
 
 ECE_BINS = 10
 
@@ -68,6 +68,13 @@ class Tally:
     def hits(self) -> Floats:
         """(K, R): the weight of the true positives."""
         return self.sums(self.answers.truth & self.answers.decisions)
+
+    @cached_property
+    def right(self) -> Floats:
+        """The weight of the right decisions: (1, R) where one is made for each case, else (K, R)."""
+        if self.answers.traits.exclusive:
+            return np.asarray(self.hits.sum(axis=0, keepdims=True))
+        return np.asarray(self.total - self.positives - self.called + 2 * self.hits)
 
     def sums(self, values: npt.NDArray[Any]) -> Floats:
         """Weighted sums over the cases of (n, J) values: (J, R)."""
@@ -145,9 +152,7 @@ def f1(tally: Tally) -> Floats:
 
 def accuracy(tally: Tally) -> Floats:
     """Right decisions among all; in a multi-label task for each label, so its headline is the mean over labels."""
-    if tally.answers.traits.exclusive:
-        return _ratio(tally.hits.sum(axis=0, keepdims=True), tally.total)
-    return _ratio(tally.total - tally.positives - tally.called + 2 * tally.hits, tally.total)
+    return _ratio(tally.right, tally.total)
 
 
 def balanced_accuracy(tally: Tally) -> Floats:
@@ -160,13 +165,11 @@ def balanced_accuracy(tally: Tally) -> Floats:
 def kappa(tally: Tally) -> Floats:
     """Agreement beyond chance (Cohen 1960)."""
     if tally.answers.traits.exclusive:
-        agreed = tally.hits.sum(axis=0, keepdims=True)
         chance = _ratio((tally.positives * tally.called).sum(axis=0, keepdims=True), tally.total)
     else:
-        agreed = tally.total - tally.positives - tally.called + 2 * tally.hits
         negative, left = tally.total - tally.positives, tally.total - tally.called
         chance = _ratio(tally.positives * tally.called + negative * left, tally.total)
-    return _ratio(agreed - chance, tally.total - chance)
+    return _ratio(tally.right - chance, tally.total - chance)
 
 
 def brier(tally: Tally) -> Floats:
@@ -190,7 +193,6 @@ def ece(tally: Tally) -> Floats:
     noise = 2.0 if tally.resampled else 1.0
     answers, found = tally.answers, []
     for column in range(answers.outcome.shape[1]):
-        # Of a multi-class task, the one column is of the decided class, and all truths are known.
         rows = slice(None) if answers.unknown is None else answers.known_rows(column)
         probability, outcome = answers.confidence[rows, column], answers.outcome[rows, column]
         if len(outcome):
@@ -296,7 +298,7 @@ class Metric:
     ) -> float:
         """The headline value for truths and scores as ``as_outcomes`` takes them, with optional (n,) case weights."""
         width = np.shape(y_score)[1] if np.ndim(y_score) == 2 else 1
-        names = [str(index) for index in range(width + TASKS[task].paired)]
+        names = [str(index) for index in range(num_labels(width, task))]
         answers = as_outcomes(y_true, y_score, labels=names, task=task, threshold=threshold)
         counted = np.ones(len(answers)) if weights is None else np.asarray(weights, dtype=np.float64)
         kept = np.flatnonzero(counted > 0)

@@ -5,18 +5,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from hounsfield.errors import EvaluationError
-from hounsfield.tasks import TASKS, LabelTask, Threshold, Traits, decide, for_each_label, num_outputs, questions
+from hounsfield.tasks import (
+    TASKS,
+    LabelTask,
+    Threshold,
+    Traits,
+    decide,
+    expected_labels,
+    fits_labels,
+    for_each_label,
+    num_outputs,
+    questions,
+)
 
 Floats = npt.NDArray[np.float64]
 Booleans = npt.NDArray[np.bool_]
 Integers = npt.NDArray[np.int64]
 
+PREDICTED_CLASS = "the predicted class"
 MAX_SUM_ERROR = 0.05  # probabilities rounded for a table may miss 1 by this much
 
 
@@ -53,6 +65,11 @@ class Outcomes:
         return TASKS[self.task]
 
     @property
+    def two_sided(self) -> bool:
+        """Whether the task is binary and there are cases of both labels, so that a threshold can be judged."""
+        return self.traits.paired and bool(self.answerable.all())
+
+    @property
     def questions(self) -> tuple[str, ...]:
         """The label that each column asks for."""
         return questions(self.labels, self.task)
@@ -77,8 +94,13 @@ class Outcomes:
         """(n,): whether no decision on a case is wrong."""
         return np.asarray(~np.asarray(self.wrong.any(axis=1)))
 
+    @property
+    def judged(self) -> tuple[str, ...]:
+        """(Q,): what each column of ``confidence`` is the probability of."""
+        return (PREDICTED_CLASS,) if self.traits.exclusive else self.questions
+
     def known_rows(self, column: int) -> Integers:
-        """The cases of which the truth of a column is known."""
+        """The cases of which the truth of a column is known: all of them in a multi-class task."""
         return np.flatnonzero(self.known[:, column])
 
     def column(self, column: int) -> tuple[Booleans, Floats]:
@@ -160,22 +182,18 @@ def as_outcomes(
 
 
 def _columns(labels: tuple[str, ...], task: LabelTask) -> int:
-    known = [name for name, traits in TASKS.items() if traits.paired or traits.exclusive or name == "multi-label"]
+    known = get_args(LabelTask)
     if task not in known:
         raise EvaluationError(f"The task '{task}' is not known; expected one of {', '.join(known)}.")
     if len(set(labels)) != len(labels):
         raise EvaluationError(
             f"The labels {list(labels)} name one label twice; each must be distinct. Rename or merge them."
         )
-    if TASKS[task].paired and len(labels) != 2:
+    if not fits_labels(len(labels), task):
         raise EvaluationError(
-            f"A binary task has two labels (negative, positive), and {len(labels)} were given: {list(labels)}. Name "
-            "both, or choose the task 'multi-class' or 'multi-label'."
+            f"A {task} task has {expected_labels(task)}, and {len(labels)} were given: {list(labels)}. Name every "
+            "label, the negative one of a binary task first, or choose another task."
         )
-    if TASKS[task].exclusive and len(labels) < 2:
-        raise EvaluationError(f"A multi-class task needs two labels or more; got {list(labels)}. Name every class.")
-    if not labels:
-        raise EvaluationError("No label was given; each column of scores needs its name. Name every label.")
     return num_outputs(len(labels), task)
 
 
@@ -211,8 +229,8 @@ def _scores(y_score: npt.ArrayLike, columns: int, task: LabelTask) -> Floats:
 
 def _truth(y_true: npt.ArrayLike, columns: int, task: LabelTask) -> tuple[Booleans, Booleans | None]:
     """(n, columns) truths, and where they are not known; ``None`` where all are."""
-    values = _numbers(y_true, "truths")
-    if TASKS[task].exclusive and (values.ndim == 1 or values.shape[1:] == (1,)):
+    values, exclusive = _numbers(y_true, "truths"), TASKS[task].exclusive
+    if exclusive and (values.ndim == 1 or values.shape[1:] == (1,)):
         return _one_hot(values.reshape(-1), columns), None
     if values.ndim == 1 and columns == 1:
         values = values[:, None]
@@ -230,7 +248,7 @@ def _truth(y_true: npt.ArrayLike, columns: int, task: LabelTask) -> tuple[Boolea
             f"The truths hold {found}; expected only 0 and 1. Encode each label as 0 (no) or 1 (yes)."
         )
     truth = values.astype(bool)
-    if TASKS[task].exclusive and (truth.sum(axis=1) != 1).any():
+    if exclusive and (truth.sum(axis=1) != 1).any():
         row = int((truth.sum(axis=1) != 1).argmax())
         raise EvaluationError(
             f"Row {row} of the truths has {int(truth[row].sum())} classes; in a multi-class task each case has exactly "

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ from hounsfield.evaluation.outcomes import (
     as_outcomes,
 )
 from hounsfield.safe_text import plain_cells
-from hounsfield.tasks import TASKS, LabelTask, Threshold, threshold_text
+from hounsfield.tasks import SEPARATOR, TASKS, LabelTask, Threshold, num_outputs, threshold_text
 from hounsfield.textfiles import require_regular
 
 TRUTH_COLUMNS = ("truth", "label")
@@ -30,7 +30,6 @@ UNKNOWN_COLUMN = "unknown_labels"
 PREDICTION_COLUMN = "prediction"
 SPLIT_COLUMN = "split"
 PROBABILITY_PREFIX = "p_"
-SEPARATOR = ";"
 
 # What `predict` writes beside label and probabilities.
 # "unlike_training" is what earlier versions called the out-of-distribution score.
@@ -102,12 +101,17 @@ def predictions_from_table(
     scores = _score_table(table, scored, name)
     task = task or _detect_task(scores, table[truth_column])
     notes = []
-    missing = table[truth_column].isna() if not TASKS[task].multi_label else pd.Series(data=False, index=table.index)
+    several = TASKS[task].multi_label
+    missing = table[truth_column].isna() & (not several)
     if missing.any():
         notes.append(f"{int(missing.sum()):,} of {len(table):,} rows without truth were left out.")
         table, scores = table[~missing], scores[~missing.to_numpy()]
-    labels, y_true, y_score = _encode(table[truth_column], scores, scored, task, name)
-    if UNKNOWN_COLUMN in table.columns and TASKS[task].multi_label:
+    columns = COLUMNS[task]
+    labels, y_true = columns.truths(
+        table[truth_column], tuple(column.removeprefix(PROBABILITY_PREFIX) for column in scored), name
+    )
+    y_score = scores[:, -num_outputs(len(labels), task) :]
+    if UNKNOWN_COLUMN in table.columns and several:
         unknown = _label_sets(table[UNKNOWN_COLUMN])
         _check_known({label for each in unknown for label in each}, labels, name)
         y_true = np.where(_matrix(unknown, labels), np.nan, y_true)
@@ -116,7 +120,7 @@ def predictions_from_table(
     notes.append(f"{len(table):,} cases, {told}.")
     predicted = table[PREDICTION_COLUMN] if PREDICTION_COLUMN in table.columns else None
     if threshold is None:
-        threshold, about = _decided_at(predicted, y_score, labels, task)
+        threshold, about = (0.5, []) if predicted is None else columns.decided_at(predicted, y_score, labels)
         notes.extend(about)
     groups = table[PATIENT_COLUMN].to_numpy(dtype=object) if PATIENT_COLUMN in table.columns else None
     if groups is None:
@@ -192,21 +196,26 @@ def _detect_task(scores: Floats, truth: pd.Series) -> LabelTask:
     return "binary" if scores.shape[1] == 2 else "multi-class"
 
 
-def _encode(
-    truth: pd.Series, scores: Floats, columns: Sequence[str], task: LabelTask, name: str
-) -> tuple[tuple[str, ...], np.ndarray, Floats]:
-    """Label names, encoded truths and the scores that belong to them."""
-    labels = tuple(column.removeprefix(PROBABILITY_PREFIX) for column in columns)
-    if TASKS[task].multi_label:
-        wanted = _label_sets(truth)
-        _check_known({label for each in wanted for label in each}, labels, name)
-        return labels, _matrix(wanted, labels), scores
+# The labels of the columns of scores, and the name of the table -> all label names, and the encoded truths.
+Encoded = tuple[tuple[str, ...], np.ndarray]
+
+
+def _pair_truths(truth: pd.Series, labels: tuple[str, ...], name: str) -> Encoded:
+    if len(labels) == 1:
+        labels = (_other_label(set(truth.map(_text)), labels[0], name), labels[0])
+    return _class_truths(truth, labels, name)
+
+
+def _class_truths(truth: pd.Series, labels: tuple[str, ...], name: str) -> Encoded:
     found = truth.map(_text)
-    if TASKS[task].paired and len(labels) == 1:
-        labels = (_other_label(set(found), labels[0], name), labels[0])
     _check_known(set(found), labels, name)
-    indices = found.map({label: index for index, label in enumerate(labels)}).to_numpy(dtype=np.int64)
-    return labels, indices, scores[:, -1:] if TASKS[task].paired else scores
+    return labels, found.map({label: index for index, label in enumerate(labels)}).to_numpy(dtype=np.int64)
+
+
+def _set_truths(truth: pd.Series, labels: tuple[str, ...], name: str) -> Encoded:
+    wanted = _label_sets(truth)
+    _check_known({label for each in wanted for label in each}, labels, name)
+    return labels, _matrix(wanted, labels)
 
 
 def _label_sets(cells: pd.Series) -> list[set[str]]:
@@ -243,21 +252,19 @@ def _check_known(found: set[str], labels: Sequence[str], name: str) -> None:
         )
 
 
-def _decided_at(
-    predicted: pd.Series | None, scores: Floats, labels: Sequence[str], task: LabelTask
-) -> tuple[Threshold, list[str]]:
-    """The threshold that the predictions were made with, and what is to be said of it."""
-    if predicted is None:
-        return 0.5, []
-    if TASKS[task].multi_label:
-        return _thresholds_of(_matrix(_label_sets(predicted), labels), scores, labels)
-    said = predicted.map(_text)
-    if TASKS[task].exclusive:
-        largest = np.array(labels, dtype=object)[scores.argmax(axis=1)]
-        differ = int((said.to_numpy(dtype=object) != largest).sum())
-        told = f"In {differ:,} rows 'prediction' is not the most probable label; the most probable label is evaluated."
-        return 0.5, [told] if differ else []
-    return _threshold_of((said == labels[1]).to_numpy(), scores[:, 0])
+def _pair_threshold(predicted: pd.Series, scores: Floats, labels: Sequence[str]) -> tuple[Threshold, list[str]]:
+    return _threshold_of((predicted.map(_text) == labels[1]).to_numpy(), scores[:, 0])
+
+
+def _no_threshold(predicted: pd.Series, scores: Floats, labels: Sequence[str]) -> tuple[Threshold, list[str]]:
+    largest = np.array(labels, dtype=object)[scores.argmax(axis=1)]
+    differ = int((predicted.map(_text).to_numpy(dtype=object) != largest).sum())
+    told = f"In {differ:,} rows 'prediction' is not the most probable label; the most probable label is evaluated."
+    return 0.5, [told] if differ else []
+
+
+def _set_thresholds(predicted: pd.Series, scores: Floats, labels: Sequence[str]) -> tuple[Threshold, list[str]]:
+    return _thresholds_of(_matrix(_label_sets(predicted), labels), scores, labels)
 
 
 def _thresholds_of(yes: Booleans, scores: Floats, labels: Sequence[str]) -> tuple[Threshold, list[str]]:
@@ -286,3 +293,17 @@ def _threshold_of(yes: Booleans, score: Floats) -> tuple[float, list[str]]:
             f"'prediction' was made with a threshold between {most:.4g} and {least:.4g}; {middle:.4g} is used."
         ]
     return 0.5, ["No threshold gives the column 'prediction'; a threshold of .5 is used instead."]
+
+
+class Columns(NamedTuple):
+    """How the columns of a table are read: the truths, and the threshold that the predictions were made with."""
+
+    truths: Callable[[pd.Series, tuple[str, ...], str], Encoded]
+    decided_at: Callable[[pd.Series, Floats, Sequence[str]], tuple[Threshold, list[str]]]
+
+
+COLUMNS: dict[LabelTask, Columns] = {
+    "binary": Columns(_pair_truths, _pair_threshold),
+    "multi-class": Columns(_class_truths, _no_threshold),
+    "multi-label": Columns(_set_truths, _set_thresholds),
+}

@@ -5,9 +5,9 @@ How each is fitted is in ``recalibration``; here is NumPy alone, so that a predi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -74,7 +74,7 @@ class Isotonic:
         curves = zip(scores.T, self.inputs, self.outputs, strict=True)
         curve = np.column_stack([np.interp(column, xs, ys) for column, xs, ys in curves])
         scaled = (1 - KEPT_SHARE) * curve + KEPT_SHARE * scores
-        return np.asarray(scaled / scaled.sum(axis=1, keepdims=True) if TASKS[task].exclusive else scaled)
+        return LINKS[TASKS[task].activation].put_right(scaled)
 
 
 Scaling = Unscaled | Temperature | Platt | Isotonic
@@ -111,15 +111,38 @@ def scaling_from_dict(stored: Mapping[str, Any]) -> Scaling:
 def logits_of(scores: npt.NDArray[Any], task: LabelTask) -> Floats:
     """Log odds of (n, K) probabilities, of a multi-class task their logarithms; 0 and 1 are moved off by 2e-16."""
     clipped = np.minimum(np.maximum(np.asarray(scores, dtype=np.float64), SMALLEST), 1 - SMALLEST)
-    return np.asarray(np.log(clipped) if TASKS[task].exclusive else np.log(clipped) - np.log1p(-clipped))
+    return LINKS[TASKS[task].activation].logits(clipped)
 
 
 def probabilities_of(logits: Floats, task: LabelTask) -> Floats:
     """The inverse of :func:`logits_of`: softmax over the last axis of a multi-class task, else the sigmoid of each."""
-    if not TASKS[task].exclusive:
-        return np.asarray(np.exp(-np.logaddexp(0.0, -logits)))
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
+    return LINKS[TASKS[task].activation].probabilities(logits)
+
+
+def _softmax(logits: Floats) -> Floats:
+    return _shares(np.exp(logits - logits.max(axis=-1, keepdims=True)))
+
+
+def _shares(values: Floats) -> Floats:
+    return np.asarray(values / values.sum(axis=-1, keepdims=True))
+
+
+class Link(NamedTuple):
+    """How probabilities and logits belong together, and how probabilities changed one by one are put right."""
+
+    logits: Callable[[Floats], Floats]
+    probabilities: Callable[[Floats], Floats]
+    put_right: Callable[[Floats], Floats]
+
+
+LINKS: dict[str, Link] = {
+    "sigmoid": Link(
+        lambda scores: np.asarray(np.log(scores) - np.log1p(-scores)),
+        lambda logits: np.asarray(np.exp(-np.logaddexp(0.0, -logits))),
+        lambda scores: scores,
+    ),
+    "softmax": Link(lambda scores: np.asarray(np.log(scores)), _softmax, _shares),
+}
 
 
 def _frozen(value: Any) -> Any:

@@ -44,7 +44,7 @@ def decision_confidence(answers: Outcomes, threshold: Threshold = 0.5) -> tuple[
     whose truth is known.
     """
     if answers.traits.exclusive:
-        return answers.scores.max(axis=1), answers.outcome[:, 0]
+        return answers.scores.max(axis=1), answers.right
     limit = np.asarray(threshold)
     distance = answers.scores - limit
     side = np.where(distance > 0, np.maximum(1 - limit, 1e-12), np.maximum(limit, 1e-12))

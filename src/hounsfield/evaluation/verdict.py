@@ -103,10 +103,9 @@ def calibration_verdicts(
         confidence: nominal coverage of the intervals.
     """
     patients = None if groups is None else np.asarray(groups)
-    questions = ("the predicted class",) if answers.traits.exclusive else answers.questions
     found = []
-    for column, question in enumerate(questions):
-        rows = np.arange(len(answers)) if answers.traits.exclusive else answers.known_rows(column)
+    for column, question in enumerate(answers.judged):
+        rows = answers.known_rows(column)
         outcome, probability = answers.outcome[rows, column], answers.confidence[rows, column]
         part = None if patients is None else patients[rows]
         try:

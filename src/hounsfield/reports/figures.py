@@ -28,7 +28,7 @@ from hounsfield.evaluation.detection_titles import TITLES
 from hounsfield.evaluation.metrics import METRICS
 from hounsfield.evaluation.outcomes import Outcomes
 from hounsfield.reports.fonts import letter
-from hounsfield.tasks import Threshold
+from hounsfield.tasks import Threshold, thresholds
 
 DASHES = ("-", "--", "-.", ":")
 GREY = "#767676"
@@ -185,8 +185,10 @@ def reliability_figure(answers: Outcomes, groups: npt.ArrayLike | None = None) -
         }
         bars = spread if len(columns) == 1 else None
         axes.errorbar(bins.probability, bins.frequency, bars, marker="o", markersize=4, capsize=2, label=name, **style)
-    about = "Probability of the predicted class" if answers.traits.exclusive else "Predicted probability"
-    dress(axes, "Reliability", about, "Share correct" if answers.traits.exclusive else "Observed frequency")
+    names = ("Predicted probability", "Observed frequency")
+    if answers.traits.exclusive:
+        names = (f"Probability of {answers.judged[0]}", "Share correct")
+    dress(axes, "Reliability", *names)
     _legend_outside(axes, answers, "upper left")
     return figure
 
@@ -194,7 +196,7 @@ def reliability_figure(answers: Outcomes, groups: npt.ArrayLike | None = None) -
 def score_histogram(answers: Outcomes, threshold: Threshold = 0.5) -> Figure:
     """Draw the distribution of the scores of the cases with and without each label."""
     figure, panels = _panels(answers.truth.shape[1], width=SIDE, height=3.2)
-    bins = np.linspace(0, 1, 31).tolist()
+    bins, limits = np.linspace(0, 1, 31).tolist(), thresholds(threshold, answers.labels, answers.task)
     for column, axes in enumerate(panels):
         truth, scores = answers.column(column)
         question = answers.questions[column]
@@ -203,9 +205,8 @@ def score_histogram(answers: Outcomes, threshold: Threshold = 0.5) -> Figure:
             if part.any():
                 label = f"{name} ({int(part.sum()):,})"
                 axes.hist(scores[part], bins, alpha=0.6, color=colour, hatch=hatch, label=label, density=True)
-        if not answers.traits.exclusive:
-            limit = threshold[column] if isinstance(threshold, tuple) else threshold
-            axes.axvline(limit, color="black", linewidth=0.8, linestyle="--")
+        if question in limits:
+            axes.axvline(limits[question], color="black", linewidth=0.8, linestyle="--")
         dress(axes, f"Probability of {question}", "Score", "Density")
         axes.legend(frameon=False, fontsize=8)
     return figure
@@ -268,7 +269,7 @@ def _draw_curve(axes: Axes, curve: Curve, index: int, label: str, *, stepped: bo
 
 
 def _mark_operating_point(axes: Axes, answers: Outcomes) -> None:
-    if not answers.traits.paired or not answers.answerable.all():
+    if not answers.two_sided:
         return
     truth, decided = answers.truth[:, 0], answers.decisions[:, 0]
     axes.plot(decided[~truth].mean(), decided[truth].mean(), "o", color=COLOURS[1], label="operating point")

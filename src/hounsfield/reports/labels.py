@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import ClassVar
 
 import numpy as np
@@ -33,7 +33,22 @@ from hounsfield.reports.sections.label_training import training_section
 from hounsfield.reports.sections.operating import operating_section
 from hounsfield.reports.sections.wording import FEW, given_image, missed_of, share_of, tested_on
 from hounsfield.runs import LabelRun
-from hounsfield.tasks import TASKS, threshold_text
+from hounsfield.tasks import Task, threshold_text, thresholds
+
+# What the model puts out and predicts.
+OUTPUTS: dict[Task, str] = {
+    "binary": (
+        "Given {image}, the model gives the probability of '{positive}' as opposed to '{negative}', and predicts "
+        "'{positive}' when it is above {threshold}."
+    ),
+    "multi-class": (
+        "Given {image}, the model gives a probability for each of {labels}, and predicts the most probable one."
+    ),
+    "multi-label": (
+        "Given {image}, the model gives a separate probability for each of {labels}, and predicts every label whose "
+        "probability is above {threshold}."
+    ),
+}
 
 
 class LabelPage:
@@ -68,33 +83,14 @@ class LabelPage:
             run.bundle.labels,
             threshold_text(run.bundle.threshold, run.bundle.labels),
         )
-        traits = TASKS[run.bundle.task]
-        if traits.paired:
-            negative, positive = labels
-            return (
-                f"Given {image}, the model gives the probability of '{positive}' as opposed to '{negative}', and "
-                f"predicts '{positive}' when it is above {threshold}."
-            )
-        if traits.exclusive:
-            return (
-                f"Given {image}, the model gives a probability for each of {listed(labels)}, and predicts the most "
-                "probable one."
-            )
-        return (
-            f"Given {image}, the model gives a separate probability for each of {listed(labels)}, and predicts every "
-            f"label whose probability is above {threshold}."
+        return OUTPUTS[run.bundle.task].format(
+            image=image, labels=listed(labels), negative=labels[0], positive=labels[-1], threshold=threshold
         )
 
     def how_well(self, run: LabelRun) -> Iterator[str]:
         """The main figures as counts of 100."""
-        traits = TASKS[run.bundle.task]
         yield tested_on(run)
-        if traits.paired:
-            yield from _binary(run)
-        elif traits.exclusive:
-            yield from _classes(run)
-        else:
-            yield f"Averaged over the labels: {_auc(run)}; {_weakest(run, 'auc')}."
+        yield from FIGURES[run.bundle.task](run)
 
     def not_for(self, run: LabelRun) -> Iterator[str]:
         """Which groups it serves worse."""
@@ -150,7 +146,7 @@ class LabelPage:
         """Calibration and threshold."""
         yield f"Calibration: {run.bundle.scaling.name}"
         yield from (verdict.text() for verdict in run.verdicts)
-        if not TASKS[run.bundle.task].exclusive:
+        if thresholds(run.bundle.threshold, run.bundle.labels, run.bundle.task):
             yield f"Decision threshold: {threshold_text(run.bundle.threshold, run.bundle.labels, 4)}"
 
     def truth(self, run: LabelRun) -> Iterator[Block]:
@@ -190,8 +186,8 @@ class LabelPage:
             "reliability": reliability_figure(answers, assessment.groups),
             "scores": score_histogram(answers, assessment.threshold),
         }
-        if not TASKS[answers.task].multi_label:
-            figures["confusion"] = confusion_figure(confusion_matrix(answers), answers.labels)
+        if (matrix := confusion_matrix(answers)).ndim == 2:
+            figures["confusion"] = confusion_figure(matrix, answers.labels)
         if answers.answerable.any():
             figures["roc"] = roc_figure(answers, estimates)
             figures["precision_recall"] = precision_recall_figure(answers, estimates)
@@ -243,3 +239,15 @@ def _weakest(run: LabelRun, metric: str) -> str:
         return "no label could be judged by itself"
     worst = min(found, key=lambda label: found[label])
     return f"the weakest label is '{worst}' ({lowered(METRICS[metric].title)} {found[worst]:.3f})"
+
+
+def _labels(run: LabelRun) -> Iterator[str]:
+    yield f"Averaged over the labels: {_auc(run)}; {_weakest(run, 'auc')}."
+
+
+# The main figures as counts of 100.
+FIGURES: dict[Task, Callable[[LabelRun], Iterator[str]]] = {
+    "binary": _binary,
+    "multi-class": _classes,
+    "multi-label": _labels,
+}

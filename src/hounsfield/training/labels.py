@@ -21,6 +21,7 @@ from hounsfield.plans.labels import Plan
 from hounsfield.progress import Progress
 from hounsfield.reports.figures import montage
 from hounsfield.reports.subgroups import write_bias
+from hounsfield.tasks import TASKS
 from hounsfield.testing.engine_runs import EngineRun, run_engine
 from hounsfield.testing.labels import prediction_table
 from hounsfield.testing.uncertainty import caution_lines, disagreement_lines, error_lines
@@ -62,7 +63,7 @@ def check(plan: Plan, cohort: Cohort) -> None:
             f"{cohort.task} task with {', '.join(cohort.labels)}. Make a plan for this data with 'hounsfield plan "
             "DATA'."
         )
-    if plan.label_thresholds and not cohort.multi_label:
+    if plan.label_thresholds and not TASKS[plan.task].multi_label:
         raise PlanError(
             f"The plan has label_thresholds: true, but a {plan.task} task has one decision for each image. Set "
             "label_thresholds to false."

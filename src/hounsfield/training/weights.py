@@ -9,7 +9,7 @@ from hounsfield.cohorts import Cohort
 from hounsfield.errors import PlanError
 from hounsfield.evaluation.subgroups import MAX_LEVELS, Attribute, make_attribute
 from hounsfield.plans.labels import Plan
-from hounsfield.tasks import TASKS
+from hounsfield.tasks import TASKS, for_each_label
 
 # A row of a small group counts at most so many times what it would alone: a few images cannot stand for many.
 MOST_WEIGHT = 10.0
@@ -57,13 +57,14 @@ def row_weights(plan: Plan, cohort: Cohort, train: npt.NDArray[np.int64]) -> npt
         PlanError: the plan names a column that is not there or makes no groups.
     """
     targets = cohort.targets()
-    label = targets[:, 0].astype(np.int64) if TASKS[plan.task].paired else np.nan_to_num(targets).argmax(1)
+    several = TASKS[plan.task].multi_label
+    label = for_each_label(np.nan_to_num(targets), plan.task).argmax(1)
     weights = np.ones(len(cohort))
-    if plan.balance_classes and not TASKS[plan.task].multi_label:
+    if plan.balance_classes and not several:
         counts = np.bincount(label[train], minlength=len(plan.labels)).clip(1)
         weights = (len(train) / len(plan.labels) / counts)[label]
     if plan.balance_groups:
-        stratum = np.zeros_like(label) if TASKS[plan.task].multi_label else label
+        stratum = np.zeros_like(label) if several else label
         factor = equal_groups(stratum, group_attribute(plan.balance_groups, cohort).codes, train)
         weights = weights * factor / np.average(factor[train], weights=weights[train])
     return weights.astype(np.float32)

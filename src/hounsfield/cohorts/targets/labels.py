@@ -12,13 +12,11 @@ import pandas as pd
 from hounsfield.cohorts.finding import Finding
 from hounsfield.cohorts.targets.base import Samples
 from hounsfield.errors import CohortError
-from hounsfield.tasks import TASKS
+from hounsfield.tasks import SEPARATOR, TASKS, expected_labels, fits_labels, labels_in, num_outputs
 
 SPLITS = ("train", "validation", "test")
 # Rows that no split was given to.
 UNASSIGNED = "unassigned"
-# Several labels of one image stand in one cell, with this between them.
-SEPARATOR = ";"
 # The column with the labels of a row of which it is not known whether they hold, joined likewise.
 UNKNOWN = "unknown_labels"
 # From so many times as many images on, the most frequent label makes accuracy misleading.
@@ -30,10 +28,11 @@ class LabelTargets:
 
     def check(self, samples: Samples) -> None:
         """See ``Targets.check``."""
-        if TASKS[samples.task].paired and len(samples.labels) != 2:
+        if not fits_labels(len(samples.labels), samples.task):
             raise CohortError(
                 f"The cohort '{samples.name}' is called {samples.task} and has {len(samples.labels)} labels "
-                f"({', '.join(samples.labels)}): expected a negative and a positive one."
+                f"({', '.join(samples.labels)}): expected "
+                f"{expected_labels(samples.task)}. Name every label, also the negative one, or name the task otherwise."
             )
         distinct_targets(samples)
         unknown_labels(samples)
@@ -54,7 +53,7 @@ class LabelTargets:
         unknown = unknown_labels(samples)
         if unknown is not None:
             targets[unknown] = np.nan
-        return targets[:, 1:] if TASKS[samples.task].paired else targets
+        return targets[:, -num_outputs(len(samples.labels), samples.task) :]
 
     def strata(self, samples: Samples) -> npt.NDArray[np.int64]:
         """The labels of each row that are known to hold; a row without any is a stratum of its own."""
@@ -159,9 +158,7 @@ def assigned_splits(samples: Samples) -> pd.Series[Any]:
 
 def parts_of(samples: Samples, text: object) -> list[str]:
     """The labels of one cell."""
-    if TASKS[samples.task].multi_label and isinstance(text, str):
-        return [part for part in text.split(SEPARATOR) if part]
-    return [str(text)]
+    return labels_in(text, samples.task) if isinstance(text, str) else [str(text)]
 
 
 def unknown_labels(samples: Samples) -> npt.NDArray[np.bool_] | None:

@@ -88,8 +88,7 @@ def _scaling(run: LabelRun) -> str:
 
 def _reliability_table(run: LabelRun) -> Table:
     rows, answers = [], run.shown.answers
-    questions = answers.questions if not TASKS[answers.task].exclusive else ("predicted class",)
-    for column, question in enumerate(questions):
+    for column, question in enumerate(answers.judged):
         known = answers.known_rows(column)
         if not len(known):
             continue

@@ -9,7 +9,7 @@ from hounsfield.reports.sections.answers import across_splits, author, filled, h
 from hounsfield.reports.sections.content import listed, lowered, of_hundred
 from hounsfield.reports.sections.data import attributes
 from hounsfield.runs import LabelRun
-from hounsfield.tasks import TASKS, threshold_text
+from hounsfield.tasks import threshold_text, thresholds
 
 HEADLINES = ("auc", "sensitivity", "specificity")
 
@@ -20,9 +20,9 @@ def words(run: LabelRun) -> dict[str, str]:
     kind = "convolutional neural network" if plan.network == "simple_cnn" else f"deep neural network ({plan.network})"
     width = f" of width {plan.width}" if plan.width else ""
     threshold = (
-        ""
-        if TASKS[bundle.task].exclusive
-        else f"; decision threshold {threshold_text(bundle.threshold, bundle.labels)}, see Operating point"
+        f"; decision threshold {threshold_text(bundle.threshold, bundle.labels)}, see Operating point"
+        if thresholds(bundle.threshold, bundle.labels, bundle.task)
+        else ""
     )
     scaled = not isinstance(bundle.scaling, Unscaled)
     return {

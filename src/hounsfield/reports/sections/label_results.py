@@ -24,7 +24,6 @@ from hounsfield.reports.sections.content import (
 from hounsfield.reports.sections.metric_table import CURVE_POINTS, metric_table, on_what
 from hounsfield.reports.svg import svg_of
 from hounsfield.runs import LabelRun
-from hounsfield.tasks import TASKS
 
 
 def results_section(run: LabelRun, titles: Mapping[str, str], chosen: str) -> Section:
@@ -42,10 +41,8 @@ def results_section(run: LabelRun, titles: Mapping[str, str], chosen: str) -> Se
 
 def _class_table(run: LabelRun) -> Iterator[Table]:
     """The metrics of each label, where there are several."""
-    labels = () if TASKS[run.bundle.task].paired else run.bundle.labels
-    names = [
-        name for name in METRICS if METRICS[name].per_label and f"{name}_{labels[0] if labels else ''}" in run.estimates
-    ]
+    labels = run.bundle.labels
+    names = [name for name in METRICS if METRICS[name].per_label and f"{name}_{labels[0]}" in run.estimates]
     if not names:
         return
     rows = []
@@ -113,7 +110,7 @@ def _score_table(answers: Outcomes) -> Table:
 
 def _confusions(answers: Outcomes) -> Iterator[Block]:
     matrices = confusion_matrix(answers)
-    if not TASKS[answers.task].multi_label:
+    if matrices.ndim == 2:
         counts = tuple(tuple(map(int, row)) for row in matrices)
         yield Matrix(answers.labels, counts, "Confusion matrix: rows are the truth, columns the prediction.")
         return

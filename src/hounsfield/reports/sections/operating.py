@@ -24,7 +24,7 @@ from hounsfield.reports.sections.content import (
 from hounsfield.reports.sections.drawings import decision_figure
 from hounsfield.reports.svg import svg_of
 from hounsfield.runs import LabelRun
-from hounsfield.tasks import TASKS, threshold_text
+from hounsfield.tasks import threshold_text, thresholds
 
 RULES: tuple[tuple[str, Rule, float | None], ...] = (
     (".5", "half", None),
@@ -46,7 +46,7 @@ def operating_section(run: LabelRun) -> Section:
 
 def _operating_blocks(run: LabelRun) -> Iterator[Block]:
     answers = run.shown.answers
-    if TASKS[answers.task].exclusive:
+    if not thresholds(run.bundle.threshold, run.bundle.labels, answers.task):
         yield Paragraph("The most probable label is predicted; there is no threshold to choose.")
         return
     yield Paragraph(
@@ -55,16 +55,16 @@ def _operating_blocks(run: LabelRun) -> Iterator[Block]:
     )
     if isinstance(run.bundle.threshold, tuple):
         yield _label_table(run, run.bundle.threshold)
-    if TASKS[answers.task].paired and answers.answerable.all():
+    if answers.two_sided:
         yield _threshold_table(run)
         yield _prevalence_table(run)
         yield _decision_curve(run)
 
 
-def _label_table(run: LabelRun, thresholds: tuple[float, ...]) -> Table:
+def _label_table(run: LabelRun, limits: tuple[float, ...]) -> Table:
     """The threshold of each label, and what it does on validation images, where it was chosen, and on those shown."""
     rows = []
-    for column, (label, threshold) in enumerate(zip(run.bundle.labels, thresholds, strict=True)):
+    for column, (label, threshold) in enumerate(zip(run.bundle.labels, limits, strict=True)):
         found = [f"{share:.3f}" for share in _both_shares(run.tested["validation"].answers, column)]
         shown = [f"{share:.3f}" for share in _both_shares(run.shown.answers, column)]
         rows.append((label, f"{threshold:.3f}", *found, *shown))
