@@ -29,7 +29,7 @@ def hounsfield(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the demo wrote, and what it printed beside it."""
     folder = tmp_path_factory.mktemp("demo") / "it's here"
-    tiny = dataclasses.replace(budget.BUDGETS["quick"], longest_side={2: 32, 3: 16}, width={2: 4, 3: 4}, epochs=(1, 1))
+    tiny = dataclasses.replace(budget.BUDGETS["quick"], size={2: 32, 3: 16}, width={2: 4, 3: 4}, epochs=(1, 1))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOUNSFIELD_CACHE", str(folder.parent / "cache"))
         patch.setitem(budget.BUDGETS, "quick", tiny)

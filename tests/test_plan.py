@@ -175,7 +175,7 @@ def test_every_decision_has_its_reason() -> None:
 @pytest.mark.parametrize("effort", ["quick", "standard", "thorough"])
 def test_the_input_keeps_its_proportions_within_the_effort(effort: Any) -> None:
     rows, columns, channels = make_plan(seen(), effort=effort).input_shape
-    assert max(rows, columns) == BUDGETS[effort].longest_side[2]
+    assert max(rows, columns) == BUDGETS[effort].size[2]
     assert abs(rows / columns - 400 / 320) < 0.1
     assert channels == 1
 
@@ -484,7 +484,7 @@ def test_volumes_are_planned_as_volumes() -> None:
     volumes = {"rank": 3, "ranks": {3: 1000}, "shapes": {shape: 1000}, "orientations": {"SPL": 1000}}
     plan = make_plan(seen(**volumes, median_shape=shape, min_shape=shape, max_shape=shape, modality="MR"))
     assert len(plan.input_shape) == 4
-    assert max(plan.input_shape) <= BUDGETS["standard"].longest_side[3]
+    assert max(plan.input_shape) <= BUDGETS["standard"].size[3]
     assert "reorient" in steps(plan)
     assert plan.augmentation.flip_axes == (2,)
     assert plan.network_options()["pooling"] == plan.pooling == "stages"

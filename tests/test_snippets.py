@@ -231,7 +231,7 @@ def run(monkeypatch: pytest.MonkeyPatch, line: str) -> int:
 
 @pytest.mark.usefixtures("workplace")
 def test_main_job_of_the_readme_and_the_article_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    tiny = dataclasses.replace(budget.BUDGETS["quick"], longest_side={2: 32, 3: 16}, width={2: 4, 3: 4}, epochs=(1, 1))
+    tiny = dataclasses.replace(budget.BUDGETS["quick"], size={2: 32, 3: 16}, width={2: 4, 3: 4}, epochs=(1, 1))
     monkeypatch.setitem(budget.BUDGETS, "quick", tiny)
     make_phantom("chest", Path("chest-xray"), num_patients=40)
     Path("new-images").mkdir()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,18 +17,13 @@ from hounsfield.hardware import Hardware
 from hounsfield.models.backbone import backbone_names
 from hounsfield.models.devices import accelerators
 from hounsfield.planning.base import Facts, Wish
-from hounsfield.planning.dial import (
-    Passes,
-    Rung,
-    Timing,
-    efforts_from,
-    fit_to_time,
-)
+from hounsfield.planning.dial import Passes, Rung, Timing, fit_to_time, ladder
 from hounsfield.planning.expectations import PROCESS_MB
 from hounsfield.planning.images import SIDED, SQUEEZE, UNORIENTED, normalisation_steps, num_channels
+from hounsfield.planning.recipes import Budget, Less, to_the_end
 from hounsfield.planning.speed import measure_speed, multiply_adds
 from hounsfield.plans.architecture import STEM_REDUCTION, Stem
-from hounsfield.plans.augmentation import SCENE_STRENGTHS, Augmentation, SceneAugmentation, Strength
+from hounsfield.plans.augmentation import SCENE_STRENGTHS, Augmentation, SceneAugmentation
 from hounsfield.plans.base import Effort
 from hounsfield.plans.boxes import DetectionPlan
 from hounsfield.plans.decision import Decision
@@ -36,24 +31,12 @@ from hounsfield.plans.detector_settings import DetectorSettings
 from hounsfield.preprocessing import Pipeline
 from hounsfield.preprocessing.resampling import Resample, Zoom
 
-
-@dataclass(frozen=True)
-class Budget:
-    """What an effort may spend: by rank the canvas's longest side, the network's width and the images seen."""
-
-    network: str
-    longest_side: dict[int, int]
-    width: dict[int, int]
-    images: dict[int, int]
-    augmentation: Strength
-
-
-BUDGETS: dict[Effort, Budget] = {
-    "quick": Budget("resnet10", {2: 256, 3: 48}, {2: 32, 3: 8}, {2: 3_000, 3: 1_500}, "light"),
-    "standard": Budget("resnet18", {2: 320, 3: 64}, {2: 64, 3: 16}, {2: 12_000, 3: 6_000}, "medium"),
-    "thorough": Budget("resnet18", {2: 448, 3: 96}, {2: 64, 3: 16}, {2: 40_000, 3: 20_000}, "medium"),
-}
 EPOCHS = (8, 200)
+BUDGETS: dict[Effort, Budget] = {
+    "quick": Budget("resnet10", {2: 256, 3: 48}, {2: 32, 3: 8}, {2: 3_000, 3: 1_500}, EPOCHS, "light"),
+    "standard": Budget("resnet18", {2: 320, 3: 64}, {2: 64, 3: 16}, {2: 12_000, 3: 6_000}, EPOCHS, "medium"),
+    "thorough": Budget("resnet18", {2: 448, 3: 96}, {2: 64, 3: 16}, {2: 40_000, 3: 20_000}, EPOCHS, "medium"),
+}
 VALIDATIONS = 12
 # Positions of the input a batch: the features of the finest level then take some hundred megabytes in training.
 BATCH_POSITIONS = 400_000
@@ -75,12 +58,16 @@ OTHER_WORK = 1.6
 # Images on which an epoch is judged, training images that are predicted again at the end, and the time of a prediction
 # as a share of that of a training step on one image.
 JUDGED, REVISITED, PREDICTION = 96, 400, 0.4
-# What is made smaller, effort by effort, until the time is enough: shares of the longest side and of the width, and
-# whether the network becomes a resnet10.
-SMALLER: dict[Effort, tuple[tuple[float, float, bool], ...]] = {
-    "thorough": ((1, 1, True),),
-    "standard": ((0.8, 1, False), (0.8, 1, True), (0.8, 0.5, True)),
-    "quick": ((1, 0.5, True), (0.75, 0.5, True), (0.5, 0.5, True), (0.5, 0.25, True)),
+# What is made smaller, effort by effort, until the time is enough.
+SMALLER: dict[Effort, tuple[Less, ...]] = {
+    "thorough": (Less(small=True),),
+    "standard": (Less(0.8), Less(0.8, small=True), Less(0.8, 0.5, small=True)),
+    "quick": (
+        Less(width=0.5, small=True),
+        Less(0.75, 0.5, small=True),
+        Less(0.5, 0.5, small=True),
+        Less(0.5, 0.25, small=True),
+    ),
 }
 
 
@@ -121,29 +108,14 @@ def make(facts: Facts, wish: Wish) -> DetectionPlan:
     def plan_of(rung: Rung[Budget], passes: Passes | None) -> DetectionPlan:
         return DetectionPlan.decided(_decisions(facts, wish, rung, passes))
 
-    return expect(fit_to_time(_ladder(wish), plan_of, lambda plan: _work(plan, facts).timing, facts, wish), facts)
-
-
-def _ladder(wish: Wish) -> list[Rung[Budget]]:
-    """The recipes that may be taken, from the largest to the smallest."""
-    rungs = []
-    for effort in efforts_from(wish):
-        budget = BUDGETS[effort]
-        for side, width, small in ((1, 1, False), *SMALLER[effort]):
-            smaller = replace(
-                budget,
-                longest_side={rank: _up(side * length) for rank, length in budget.longest_side.items()},
-                width={rank: max(4, round(width * channels)) for rank, channels in budget.width.items()},
-                network="resnet10" if small else budget.network,
-            )
-            rungs.append(Rung(effort, smaller))
-    return rungs
+    rungs = ladder(wish, BUDGETS, SMALLER, lambda length, _: _up(length))
+    return expect(fit_to_time(rungs, plan_of, lambda plan: _work(plan, facts).timing, facts, wish), facts)
 
 
 def _decisions(facts: Facts, wish: Wish, rung: Rung[Budget], passes: Passes | None) -> dict[str, Decision[Any]]:
     found, boxes, budget = facts.fingerprint, facts.truth, rung.budget
     rank, residual = found.rank, wish.network is None or wish.network.startswith("resnet")
-    scale = _scale(boxes, budget.longest_side[rank])
+    scale = _scale(boxes, budget.size[rank])
     input_shape = (*scale.canvas, num_channels(found))
     sides = boxes.sides * scale.factors
     stem = _stem(sides) if residual else Decision[Stem]("large")
@@ -175,21 +147,16 @@ def _decisions(facts: Facts, wish: Wish, rung: Rung[Budget], passes: Passes | No
 
 
 def _epochs(found: Fingerprint, budget: Budget, passes: Passes | None) -> dict[str, Decision[Any]]:
-    epochs = passes.epochs if passes else int(np.clip(round(budget.images[found.rank] / found.num_readable), *EPOCHS))
-    why = (
-        f"{found.num_readable:,} training images; this effort shows the network {budget.images[found.rank]:,} images, "
-        f"in {EPOCHS[0]} to {EPOCHS[1]} passes"
-    )
+    own = budget.passes(found.num_readable, found.rank)
+    epochs = passes.epochs if passes else own.value
     return {
-        "epochs": Decision(epochs, passes.why if passes else why),
+        "epochs": Decision(epochs, passes.why if passes else own.why),
         "epoch_images": Decision(passes.epoch_images if passes else None),
         "validate_every": Decision(
             max(1, epochs // VALIDATIONS),
             f"about {VALIDATIONS} times in all: finding objects in every validation image takes time",
         ),
-        "patience": Decision(
-            epochs, "the schedule is run to its end, and the epoch with the best validation AP is kept"
-        ),
+        **to_the_end(epochs, "AP"),
     }
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar, get_args
+from typing import Any, Generic, TypeVar, get_args
 
 from hounsfield.planning.base import Facts, Wish
+from hounsfield.planning.recipes import Budget, Less, Rounded
 from hounsfield.planning.speed import Speed
 from hounsfield.plans.base import EFFORT_MINUTES, BasePlan, Effort
 
@@ -24,14 +25,6 @@ ROOM = 2
 START_AND_END, COMPILING, PREPARING = 15.0, 5.0, 1.5
 # Without an effort, those are tried whose own time is at most so many times the one that is asked for.
 OVERREACH = 8
-
-
-class Budget(Protocol):
-    """What a recipe wants to show its network: images, by rank, all passes together."""
-
-    @property
-    def images(self) -> dict[int, int]:
-        """By rank."""
 
 
 BudgetT = TypeVar("BudgetT", bound=Budget)
@@ -99,6 +92,24 @@ def efforts_from(wish: Wish) -> tuple[Effort, ...]:
     if wish.effort is None and wish.minutes is not None:
         return tuple(each for each in known[:-1] if EFFORT_MINUTES[each] <= OVERREACH * wish.minutes) + known[-1:]
     return known[known.index(wish.effort or "standard") :]
+
+
+def ladder(
+    wish: Wish, budgets: Mapping[Effort, BudgetT], smaller: Mapping[Effort, Sequence[Less]], rounded: Rounded
+) -> list[Rung[BudgetT]]:
+    """The recipes that may be taken, from the largest to the smallest.
+
+    Args:
+        wish: of the user.
+        budgets: of each effort.
+        smaller: what each effort gives up, step by step, until the time is enough.
+        rounded: the size that is taken for a smaller one.
+    """
+    return [
+        Rung(effort, budgets[effort].reduced(less, rounded))
+        for effort in efforts_from(wish)
+        for less in (Less(), *smaller[effort])
+    ]
 
 
 def fit_to_time(

@@ -18,12 +18,13 @@ from hounsfield.cohorts.training_masks import TrainingMasks, training_masks
 from hounsfield.hardware import Hardware
 from hounsfield.models.devices import accelerators
 from hounsfield.planning.base import Facts, Wish
-from hounsfield.planning.dial import Passes, Rung, Timing, efforts_from, fit_to_time
+from hounsfield.planning.dial import Passes, Rung, Timing, efforts_from, fit_to_time, ladder
 from hounsfield.planning.expectations import PROCESS_MB
 from hounsfield.planning.images import GREY_SHARE, mirror_axes, normalisation_steps
 from hounsfield.planning.mask_grids import PreparedGrid, prepared_grid, prepared_lengths, windows_of
+from hounsfield.planning.recipes import Budget, Less, to_the_end
 from hounsfield.planning.speed import Speed, measure_speed, multiply_adds
-from hounsfield.plans.augmentation import PATCH_STRENGTHS, Augmentation, PatchAugmentation, Strength
+from hounsfield.plans.augmentation import PATCH_STRENGTHS, Augmentation, PatchAugmentation
 from hounsfield.plans.base import EFFORT_MINUTES, Effort
 from hounsfield.plans.decision import Decision
 from hounsfield.plans.masks import NETWORK, MaskPlan
@@ -31,34 +32,50 @@ from hounsfield.preprocessing import Pipeline
 from hounsfield.segmentation import residual_unet
 
 
-@dataclass(frozen=True)
-class Budget:
-    """What an effort may spend: by rank the pixels of a patch, the network's width and the patches seen.
+@dataclass(frozen=True, kw_only=True)
+class PatchBudget(Budget):
+    """The recipe of an effort, whose images are patches.
 
     A patch that sees a smaller share of a typical image than ``seen`` is too small to know where it is, and prediction
     takes too many of them: images are then made coarser, but no structure shorter than ``shortest`` pixels.
     """
 
-    positions: dict[int, int]
-    width: dict[int, int]
-    images: dict[int, int]
     seen: float
     shortest: float
-    augmentation: Strength
 
 
-BUDGETS: dict[Effort, Budget] = {
-    "quick": Budget({2: 128**2, 3: 48_000}, {2: 16, 3: 8}, {2: 3_000, 3: 1_500}, 1 / 2, 6, "light"),
-    "standard": Budget({2: 256**2, 3: 96_000}, {2: 32, 3: 16}, {2: 16_000, 3: 8_000}, 1 / 3, 10, "medium"),
-    "thorough": Budget({2: 384**2, 3: 160_000}, {2: 32, 3: 24}, {2: 50_000, 3: 25_000}, 1 / 4, 12, "medium"),
-}
-# Shares of the pixels and of the width that are left, step by step, until the time is enough.
-SMALLER: dict[Effort, tuple[tuple[float, float], ...]] = {
-    "thorough": ((0.6, 1),),
-    "standard": ((1, 0.75), (0.6, 0.75), (0.6, 0.5)),
-    "quick": ((0.6, 1), (0.6, 0.5), (0.3, 0.5)),
-}
 EPOCHS = (8, 200)
+BUDGETS: dict[Effort, PatchBudget] = {
+    "quick": PatchBudget(
+        NETWORK, {2: 128**2, 3: 48_000}, {2: 16, 3: 8}, {2: 3_000, 3: 1_500}, EPOCHS, "light", seen=1 / 2, shortest=6
+    ),
+    "standard": PatchBudget(
+        NETWORK,
+        {2: 256**2, 3: 96_000},
+        {2: 32, 3: 16},
+        {2: 16_000, 3: 8_000},
+        EPOCHS,
+        "medium",
+        seen=1 / 3,
+        shortest=10,
+    ),
+    "thorough": PatchBudget(
+        NETWORK,
+        {2: 384**2, 3: 160_000},
+        {2: 32, 3: 24},
+        {2: 50_000, 3: 25_000},
+        EPOCHS,
+        "medium",
+        seen=1 / 4,
+        shortest=12,
+    ),
+}
+# What is made smaller, effort by effort, until the time is enough.
+SMALLER: dict[Effort, tuple[Less, ...]] = {
+    "thorough": (Less(0.6),),
+    "standard": (Less(width=0.75), Less(0.6, 0.75), Less(0.6, 0.5)),
+    "quick": (Less(0.6), Less(0.6, 0.5), Less(0.3, 0.5)),
+}
 # Patches of an epoch, at least: each epoch ends with an average of the weights, and some with a validation.
 EPOCH_PATCHES = 128
 VALIDATIONS = 10
@@ -100,11 +117,12 @@ def make(facts: Facts, wish: Wish) -> MaskPlan:
 
     minutes = wish.minutes or EFFORT_MINUTES[efforts_from(wish)[0]]
 
-    def plan_of(rung: Rung[Budget], passes: Passes | None) -> MaskPlan:
+    def plan_of(rung: Rung[PatchBudget], passes: Passes | None) -> MaskPlan:
         plan = MaskPlan.decided(_decisions(facts, wish, rung, passes, patches))
         return _with_validations(plan, facts, minutes)
 
-    plan = fit_to_time(_ladder(wish), plan_of, lambda plan: _timing(plan, counted), counted, wish)
+    rungs = ladder(wish, BUDGETS, SMALLER, lambda pixels, _: round(pixels))
+    plan = fit_to_time(rungs, plan_of, lambda plan: _timing(plan, counted), counted, wish)
     return expect(plan, facts)
 
 
@@ -118,27 +136,12 @@ def _counting(facts: Facts, patches: int) -> Facts:
     )
 
 
-def _ladder(wish: Wish) -> list[Rung[Budget]]:
-    """The recipes that may be taken, from the largest to the smallest."""
-    rungs = []
-    for effort in efforts_from(wish):
-        budget = BUDGETS[effort]
-        for part, width in ((1.0, 1.0), *SMALLER[effort]):
-            smaller = replace(
-                budget,
-                positions={rank: round(part * count) for rank, count in budget.positions.items()},
-                width={rank: max(4, round(width * channels)) for rank, channels in budget.width.items()},
-            )
-            rungs.append(Rung(effort, smaller))
-    return rungs
-
-
 def _decisions(
-    facts: Facts, wish: Wish, rung: Rung[Budget], passes: Passes | None, patches: int
+    facts: Facts, wish: Wish, rung: Rung[PatchBudget], passes: Passes | None, patches: int
 ) -> dict[str, Decision[Any]]:
     found, masks, budget = facts.fingerprint, facts.truth, rung.budget
     rank = masks.grids.shapes.shape[1]
-    grid = prepared_grid(masks, positions=budget.positions[rank], seen=budget.seen, shortest=budget.shortest)
+    grid = prepared_grid(masks, positions=budget.size[rank], seen=budget.seen, shortest=budget.shortest)
     channels = _channels(found, masks)
     shape, input_shape = grid.shape, (*grid.shape.patch, channels)
     width = budget.width[rank]
@@ -185,18 +188,13 @@ CONSTANT: dict[str, Decision[Any]] = {
 }
 
 
-def _epochs(count: int, rank: int, budget: Budget, passes: Passes | None) -> dict[str, Decision[Any]]:
-    epochs = passes.epochs if passes else int(np.clip(round(budget.images[rank] / count), *EPOCHS))
-    why = (
-        f"{count:,} patches in an epoch; this effort shows the network {budget.images[rank]:,} patches, "
-        f"in {EPOCHS[0]} to {EPOCHS[1]} passes"
-    )
+def _epochs(count: int, rank: int, budget: PatchBudget, passes: Passes | None) -> dict[str, Decision[Any]]:
+    own = budget.passes(count, rank, "patches")
+    epochs = passes.epochs if passes else own.value
     return {
-        "epochs": Decision(epochs, passes.why if passes else why),
+        "epochs": Decision(epochs, passes.why if passes else own.why),
         "epoch_images": Decision(passes.epoch_images if passes else None),
-        "patience": Decision(
-            epochs, "the schedule is run to its end, and the epoch with the best validation Dice is kept"
-        ),
+        **to_the_end(epochs, "Dice"),
     }
 
 
@@ -250,7 +248,7 @@ def _normalisation(found: Fingerprint, masks: TrainingMasks, channels: int) -> t
     return [window, scale], why
 
 
-def _augmentation(found: Fingerprint, masks: TrainingMasks, budget: Budget) -> Decision[PatchAugmentation]:
+def _augmentation(found: Fingerprint, masks: TrainingMasks, budget: PatchBudget) -> Decision[PatchAugmentation]:
     axes, mirrored = mirror_axes(found, found.labels)
     if masks.grids.shapes.shape[1] != found.rank:
         axes, mirrored = (), "not mirrored"

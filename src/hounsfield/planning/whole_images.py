@@ -13,7 +13,7 @@ from hounsfield.cohorts.fingerprint import Fingerprint
 from hounsfield.hardware import Hardware
 from hounsfield.models.devices import accelerators
 from hounsfield.planning.base import Facts, Wish
-from hounsfield.planning.budget import Budget, epochs_for, ladder
+from hounsfield.planning.budget import ImageBudget, image_ladder
 from hounsfield.planning.dial import Passes, Rung, fit_to_time
 from hounsfield.planning.expectations import AnyPlan, expected, timing
 from hounsfield.planning.images import (
@@ -67,15 +67,15 @@ def fitted_plan(
         build: the network of a plan.
     """
 
-    def make(rung: Rung[Budget], passes: Passes | None) -> AnyPlan:
+    def make(rung: Rung[ImageBudget], passes: Passes | None) -> AnyPlan:
         return complete(decisions(facts, wish, rung, passes, labels))
 
-    plan = fit_to_time(ladder(wish), make, lambda plan: timing(plan, build(plan), facts), facts, wish)
+    plan = fit_to_time(image_ladder(wish), make, lambda plan: timing(plan, build(plan), facts), facts, wish)
     return expected(plan, build(plan), facts)
 
 
 def decisions(
-    facts: Facts, wish: Wish, rung: Rung[Budget], passes: Passes | None, labels: Sequence[str] = ()
+    facts: Facts, wish: Wish, rung: Rung[ImageBudget], passes: Passes | None, labels: Sequence[str] = ()
 ) -> dict[str, Decision[Any]]:
     """All decisions, by field of the plan, that do not depend on what is predicted of an image.
 
@@ -91,7 +91,7 @@ def decisions(
     width = _width(wish.network, found, shape.value, budget, hardware)
     views = _views(found)
     batch_size = _batch_size(shape.value, found, views.value)
-    epochs = Decision(passes.epochs, passes.why) if passes else _epochs(found, budget)
+    epochs = Decision(passes.epochs, passes.why) if passes else budget.passes(found.num_readable, found.rank)
     shown = batch_size.value * (views.value or 1)
     speed = measure_speed(shape.value, width.value or budget.width[found.rank], shown)
     augmentation, folds = _augmentation(found, budget, labels), _folds(budget, found)
@@ -135,10 +135,10 @@ CONSTANT: dict[str, Decision[Any]] = {
 }
 
 
-def _input_shape(found: Fingerprint, budget: Budget) -> Decision[tuple[int, ...]]:
+def _input_shape(found: Fingerprint, budget: ImageBudget) -> Decision[tuple[int, ...]]:
     channels, lungs = num_channels(found), cropped_lungs(found)
     median = sizes(found).median_shape
-    longest, cap = max(median), budget.longest_side[found.rank]
+    longest, cap = max(median), budget.size[found.rank]
     factor = min(1.0, cap / longest)
     # Multiples of 8 keep the stages' grids even; small images of one size stay exactly as they are.
     spatial = median if factor == 1 and not lungs else tuple(max(8, round(size * factor / 8) * 8) for size in median)
@@ -163,7 +163,7 @@ def _grey(found: Fingerprint) -> str:
     return f", in grey ({tinted:,} of {found.num_readable:,} images have a tint: too few to carry information)"
 
 
-def _network(asked: str | None, budget: Budget, found: Fingerprint) -> Decision[str]:
+def _network(asked: str | None, budget: ImageBudget, found: Fingerprint) -> Decision[str]:
     if asked is not None:
         return Decision(asked, "asked for")
     why = f"a residual network from scratch suits {found.num_readable:,} training images of this size at this effort"
@@ -177,7 +177,7 @@ def _names_of_channels(found: Fingerprint) -> str:
 
 
 def _width(
-    asked: str | None, found: Fingerprint, input_shape: tuple[int, ...], budget: Budget, hardware: Hardware
+    asked: str | None, found: Fingerprint, input_shape: tuple[int, ...], budget: ImageBudget, hardware: Hardware
 ) -> Decision[int | None]:
     if asked is not None and not asked.startswith("resnet"):
         return Decision(None)
@@ -232,14 +232,6 @@ def _batch_size(input_shape: tuple[int, ...], found: Fingerprint, views: int | N
     return Decision(int(min(wanted, largest)), why)
 
 
-def _epochs(found: Fingerprint, budget: Budget) -> Decision[int]:
-    why = (
-        f"{found.num_readable:,} training images; this effort shows the network {budget.images[found.rank]:,} images, "
-        f"in {budget.epochs[0]} to {budget.epochs[1]} passes"
-    )
-    return Decision(epochs_for(found.num_readable, found.rank, budget), why)
-
-
 def _patience(epochs: int, views: int | None) -> Decision[int]:
     if views:
         # Until the network has found which of the images shows the finding, nothing improves.
@@ -253,7 +245,7 @@ def _patience(epochs: int, views: int | None) -> Decision[int]:
     return Decision(patience, why)
 
 
-def _augmentation(found: Fingerprint, budget: Budget, labels: Sequence[str]) -> Decision[Augmentation]:
+def _augmentation(found: Fingerprint, budget: ImageBudget, labels: Sequence[str]) -> Decision[Augmentation]:
     axes, mirrored = mirror_axes(found, labels)
     masks, limits = are_masks(found), STRENGTHS[budget.augmentation]
     varied = (
@@ -269,7 +261,7 @@ def _augmentation(found: Fingerprint, budget: Budget, labels: Sequence[str]) -> 
     return Decision(limits.model_copy(update=kept | {"flip_axes": axes}), why)
 
 
-def _folds(budget: Budget, found: Fingerprint) -> Decision[int]:
+def _folds(budget: ImageBudget, found: Fingerprint) -> Decision[int]:
     if budget.folds == 1:
         return Decision(1, "one network at this effort")
     if found.most_views > 1:

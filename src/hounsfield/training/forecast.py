@@ -9,7 +9,7 @@ import pandas as pd
 from hounsfield.atomic import write_json
 from hounsfield.errors import RunError
 from hounsfield.evaluation.learning_curve import LearningCurve, learning_curve
-from hounsfield.planning.budget import BUDGETS, epochs_for
+from hounsfield.planning.budget import BUDGETS
 from hounsfield.plans.labels import Plan
 from hounsfield.plans.loading import classifier_plan
 from hounsfield.progress import Progress, silent
@@ -93,6 +93,6 @@ def epochs_of_share(plan: Plan, share: float, num_images: int) -> int:
     network as many images in all; never more than the effort allows.
     """
     budget, rank, trained = BUDGETS[plan.effort], len(plan.input_shape) - 1, num_images * plan.train_share
-    if plan.epochs == epochs_for(trained, rank, budget):
-        return epochs_for(trained * share, rank, budget)
+    if plan.epochs == budget.epochs_for(trained, rank):
+        return budget.epochs_for(trained * share, rank)
     return min(round(plan.epochs / share), max(plan.epochs, budget.epochs[1]))
