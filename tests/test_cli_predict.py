@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -61,6 +62,17 @@ def test_bad_images_end_with_status_1_after_the_good_ones(
     assert len(table.read_text().splitlines()) == 4
     # How many images there are was not known before: it ends nevertheless.
     assert captured.err.index("predict: started") < captured.err.index("predict: done, ")
+
+
+def test_a_prediction_loads_nothing_that_it_does_not_need(run: Path) -> None:
+    code = (
+        "import sys\nfrom hounsfield.cli.main import main\ntry: main()\nexcept SystemExit as end: assert not end.code\n"
+        "unneeded = {'keras', 'pandas', 'scipy', 'pydicom', 'highdicom', 'matplotlib', 'hounsfield.explanation'}\n"
+        "print(sorted(unneeded & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", code, "predict", str(run), str(next((run / "pictures").rglob("*.png")))]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert finished.stdout.splitlines()[-1:] == ["[]"], finished.stderr
 
 
 def test_no_good_image_writes_nothing(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -139,12 +139,13 @@ def command(
 
 def _objects(folder: Path | None, kinds: list[str] | None, bundle: Bundle, inputs: list[str]) -> Objects | None:
     """What writes DICOM results, where they are wanted; what could not be written is refused before any work."""
-    from hounsfield.cli.dicom_objects import Objects, check_kinds, check_sources
-
     if folder is None:
         if kinds:
             raise UsageError("--dicom-kind says what --dicom-results writes. Give --dicom-results DIR too.")
         return None
+    # Takes longer than a prediction.
+    from hounsfield.cli.dicom_objects import Objects, check_kinds, check_sources
+
     chosen_kinds = check_kinds(kinds, bundle)
     check_folder(folder, inputs)
     check_sources(inputs)

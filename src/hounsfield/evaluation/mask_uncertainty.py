@@ -6,15 +6,17 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from hounsfield.evaluation.conformal import finite_sample_quantile
 from hounsfield.evaluation.novelty import Novelty
 from hounsfield.evaluation.outcomes import Booleans, Floats, Integers
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Of a label with fewer cases than this, those of all labels tell how far predictions can be trusted.
 ENOUGH = 20
