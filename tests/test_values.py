@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import cv2
 import numpy as np
@@ -11,6 +14,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics as reference
 
+from hounsfield.bundle import Bundle
 from hounsfield.cohorts import TARGETS, Cohort, assign_splits, load_cohort
 from hounsfield.cohorts.scan import scan
 from hounsfield.cohorts.shift import shifts
@@ -21,8 +25,10 @@ from hounsfield.evaluation.readings import readings_of
 from hounsfield.evaluation.value_assessment import assess_values
 from hounsfield.evaluation.value_groups import compare_groups
 from hounsfield.evaluation.value_intervals import ConformalRange, misfits
+from hounsfield.evaluation.value_uncertainty import ValueUncertainty
 from hounsfield.evaluation.values import FIGURES, figures
 from hounsfield.testing import evaluate_table
+from hounsfield.testing.values import DEGRADED
 
 
 def named(task: str, truth: np.ndarray, predicted: np.ndarray, weights: np.ndarray | None = None) -> dict[str, float]:
@@ -144,6 +150,42 @@ def test_readings_are_in_the_unit_of_the_truth_and_probabilities_sum_to_one() ->
     assert grades.probabilities == pytest.approx(np.array([[0.1, 0.3, 0.6], [0.6, 0.0, 0.4]]))
     assert grades.grades.tolist() == [2, 0]
     assert list(grades.values) == pytest.approx([0.3 + 1.8, 1.2])
+
+
+def test_worse_images_are_measured_by_patient(tmp_path: Path) -> None:
+    generator = np.random.default_rng(2)
+    cohort = cohort_of(tmp_path, generator.normal(50, 10, 60).tolist())
+    cohort = replace(cohort, table=cohort.table.assign(patient=[f"p{row // 3}" for row in range(60)]))
+    truth = cohort.table["label"].astype(float).to_numpy()
+    clean, worse = truth + generator.normal(0, 2, 60), truth + 4 + generator.normal(0, 3, 60)
+    kept = ValueUncertainty(np.abs(generator.normal(0, 2, 99)))
+    bundle = SimpleNamespace(
+        labels=("size",), task="regression", settings={"mean": 50.0, "deviation": 10.0}, kept=lambda _: kept
+    )
+    assert DEGRADED is not None
+    outputs = (np.stack([clean, worse], axis=1)[:, :, None] - 50) / 10
+    before, after = DEGRADED.measure(cast("Bundle", bundle), cohort, outputs, 0.95)
+    limit = np.sort(kept.misfit)[89]  # the ⌈.9 · 100⌉-th of 99
+    for found, predicted in ((before, clean), (after, worse)):
+        assert found.estimates["mae"].value == pytest.approx(reference.mean_absolute_error(truth, predicted))
+        assert found.estimates["coverage"].value == np.mean(np.abs(predicted - truth) <= limit)
+    assert "shift" not in before.estimates
+    assert before.changes == {}
+    # All patients have three images, so that their means are a sample of one figure per patient.
+    lost = np.abs(worse - truth) - np.abs(clean - truth)
+    for found, values in ((after.estimates["shift"], worse - clean), (after.changes["mae"], lost)):
+        means = values.reshape(20, 3).mean(axis=1)
+        ends = stats.t.interval(0.95, 19, means.mean(), stats.sem(means))
+        assert (found.value, found.low, found.high) == pytest.approx((means.mean(), *ends))
+    assert after.changes["mae"].p_value == pytest.approx(stats.ttest_1samp(lost.reshape(20, 3).mean(axis=1), 0).pvalue)
+    assert after.changes["coverage"].high < 0 < after.changes["mae"].low
+
+    # Of one patient nothing is known of the spread between patients, and of few validation images no range.
+    alone = replace(cohort, table=cohort.table.assign(patient="p"))
+    kept = ValueUncertainty(kept.misfit[:5])
+    after = DEGRADED.measure(cast("Bundle", bundle), alone, outputs, 0.95)[1]
+    assert np.isnan([after.estimates["mae"].low, after.changes["mae"].low, after.changes["mae"].p_value]).all()
+    assert set(after.estimates) == {"mae", "shift"}
 
 
 def test_a_planted_gap_between_groups_is_found_and_none_is_made_up() -> None:

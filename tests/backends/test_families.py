@@ -83,11 +83,22 @@ def test_from_data_to_report(
     explained = hounsfield(monkeypatch, "explain", run, images[0], "-o", "evidence") == 0
     assert explained == bool(list(tmp_path.glob("evidence/*.png")))
     assert explained or "`hounsfield explain` is for" in capsys.readouterr().err
+    if family == "values":
+        assert hounsfield(monkeypatch, "robustness", run, "--max-images", "9") == 0
+        worse = json.loads((run / "robustness.json").read_text())
+        assert {"mae", "shift"} <= set(worse["corruptions"]["noise"]["severities"][4])
+        assert (run / "figures" / "robustness.png").stat().st_size > 20_000
     assert hounsfield(monkeypatch, "report", run) == 0
+    assert ("Noise, severity 5" in (run / "report.html").read_text(encoding="utf-8")) == (family == "values")
     assert (run / "report.html").stat().st_size > 10_000
     assert (run / "MODEL_CARD.md").stat().st_size > 500
 
     capsys.readouterr()
-    for command in () if family == "labels" else ("robustness", "forecast", "ablate"):
+    refused = {
+        "robustness": {"boxes", "masks"},
+        "forecast": {*FAMILIES} - {"labels"},
+        "ablate": {*FAMILIES} - {"labels"},
+    }
+    for command in (command for command, families in refused.items() if family in families):
         assert hounsfield(monkeypatch, command, run) == 2
         assert f"`hounsfield {command}` is for classifiers" in capsys.readouterr().err

@@ -29,17 +29,19 @@ def command(
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the corruptions.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
-    """Test a classifier on images with noise, blur, compression and more, each in five severities; draw the curves."""
+    """Test on images with noise, blur, compression and more, each in five severities; draw the curves."""
     from hounsfield.bundle import Bundle
     from hounsfield.cli.backend import announce_engine
     from hounsfield.cli.console import check_folder, out, print_json, progress_bars, say
     from hounsfield.cli.options import require_family
     from hounsfield.errors import UsageError
     from hounsfield.reports.robustness import write_robustness
-    from hounsfield.testing.robustness import FAMILIES, evaluate_robustness
+    from hounsfield.testing import TESTS
+    from hounsfield.testing.robustness import evaluate_robustness
 
     require_data(request)
-    require_family("robustness", run, Bundle.load(run).family, FAMILIES)
+    tested = [family for family, each in TESTS.items() if each.DEGRADED is not None]
+    require_family("robustness", run, Bundle.load(run).family, tested)
     if request is not None and output is None:
         raise UsageError("Figures of other data do not belong in the run. Name a folder for them with --out.")
     check_folder(output)
@@ -62,19 +64,21 @@ def command(
 
 
 def _print(found: Robustness) -> None:
-    """AUC of each corruption and severity, those significantly below that of unchanged images with a mark."""
+    """The main figure of each corruption and severity, with a mark where it is significantly worse than without."""
     from rich.table import Table
 
     from hounsfield.cli.console import out
     from hounsfield.preprocessing.corruption import CORRUPTIONS, SEVERITIES
 
-    clean = found.clean.estimates["auc"]
-    told = f"{clean.value:.3f} ({clean.low:.3f} to {clean.high:.3f})"
-    title = f"AUC by severity; {told} on unchanged images; * significantly lower"
+    name, shown = found.main, found.shown[found.main]
+    digits = ".3f" if shown.share else ".4g"
+    clean = found.clean.estimates[name]
+    told = f"{clean.value:{digits}} ({clean.low:{digits}} to {clean.high:{digits}})"
+    title = f"{shown.title} by severity; {told} on unchanged images; * significantly {shown.worse}"
     table = Table("", *map(str, SEVERITIES), title=title, title_justify="left")
-    for name, conditions in found.curves.items():
+    for corruption, conditions in found.curves.items():
         cells = [
-            f"{each.estimates['auc'].value:.3f}{'*' if each.changes['auc'].high < 0 else ''}" for each in conditions
+            f"{each.estimates[name].value:{digits}}{'*' if found.is_harmed(name, each) else ''}" for each in conditions
         ]
-        table.add_row(CORRUPTIONS[name].title, *cells)
+        table.add_row(CORRUPTIONS[corruption].title, *cells)
     out.print(table)

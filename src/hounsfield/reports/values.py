@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from hounsfield.evaluation.value_assessment import ValueAssessment
 from hounsfield.evaluation.value_uncertainty import ValueUncertainty
 from hounsfield.evaluation.values import TITLES
-from hounsfield.progress import Progress
-from hounsfield.reports.base import Answer, Cases, Read
+from hounsfield.reports.base import Answer, Read
 from hounsfield.reports.sections.clinical import clinical_section
 from hounsfield.reports.sections.content import Block, Section, Table, listed, with_interval
 from hounsfield.reports.sections.data import NAMES, label_counts, quartiles
+from hounsfield.reports.sections.groups import robustness_section
 from hounsfield.reports.sections.mean_groups import groups_section
 from hounsfield.reports.sections.value_answers import ANSWERS, words
 from hounsfield.reports.sections.value_cases import value_cases
@@ -39,6 +39,9 @@ class ValuePage:
     cases_title: ClassVar[str] = "Evidence"
     explains: ClassVar[bool] = True
     answers: ClassVar[Mapping[str, Answer]] = ANSWERS
+    cases = staticmethod(value_cases)
+    training = staticmethod(training_section)
+    words = staticmethod(words)
 
     def what_it_does(self, run: ValueRun) -> str:
         """One sentence."""
@@ -123,25 +126,14 @@ class ValuePage:
         yield Table(f"{run.bundle.labels[0]} by split", columns, tuple(rows))
 
     def results(self, run: ValueRun) -> tuple[Section, ...]:
-        """Figures, ranges and subgroups."""
+        """Figures, ranges, subgroups and robustness."""
         return (
             results_section(run, self.titles, self.chosen),
             ranges_section(run),
             groups_section(run),
+            robustness_section(run),
             *clinical_section(run),
         )
-
-    def cases(self, run: ValueRun, progress: Progress) -> Cases:
-        """Typical cases and the largest errors with heat maps."""
-        return value_cases(run, progress)
-
-    def training(self, run: ValueRun) -> Section:
-        """Learning curves, overfitting, and what could be tried."""
-        return training_section(run)
-
-    def words(self, run: ValueRun) -> dict[str, str]:
-        """What the templates of checklist answers need."""
-        return words(run)
 
     def figures(self, assessment: ValueAssessment, read: Read | None = None) -> dict[str, Figure]:
         """Every figure of a test; no image is needed."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,7 @@ from hounsfield.bundle import Bundle
 from hounsfield.cohorts import Cohort, Store
 from hounsfield.cohorts.request import DataRequest
 from hounsfield.evaluation.classification import Estimate
+from hounsfield.evaluation.delong import Difference
 from hounsfield.preprocessing import Pipeline
 from hounsfield.progress import Progress
 from hounsfield.tasks import Family
@@ -42,6 +43,40 @@ class Raw(Protocol):
     @property
     def features(self) -> np.ndarray:
         """(n, features)."""
+
+
+class Shown(NamedTuple):
+    """A figure of degraded images.
+
+    Attributes:
+        title: where people read it.
+        share: whether it lies between 0 and 1.
+        worse: "lower" or "higher" where the loss is told in words; ``None`` for a figure that is only shown.
+    """
+
+    title: str
+    share: bool
+    worse: Literal["lower", "higher"] | None = None
+
+
+class Figures(NamedTuple):
+    """The figures of images in one condition, and their paired differences from the same images as they are."""
+
+    estimates: dict[str, Estimate]
+    changes: dict[str, Difference]
+
+
+class Degraded(NamedTuple):
+    """What is measured of images that are degraded on purpose.
+
+    Attributes:
+        shown: figures by their name in ``robustness.json``, the main one first.
+        measure: the figures of each condition, the first of which leaves the images as they are; from the bundle, the
+            cohort, the network's outputs (images of the cohort, conditions, outputs) and the confidence.
+    """
+
+    shown: Mapping[str, Shown]
+    measure: Callable[[Bundle, Cohort, np.ndarray, float], list[Figures]]
 
 
 class Assessed(Protocol):
@@ -91,12 +126,14 @@ class FamilyTest(Protocol):
         AUDIT_OPTIONS: names of the options that ``audit`` takes beside those below.
         TABLE_OPTIONS: names of the options that ``assess_table`` takes beside ``COMMON_OPTIONS``.
         TABLE: what the tables are called that ``assess_table`` reads, such as "table of predictions".
+        DEGRADED: what is measured of degraded images; ``None`` for a family that is not tested so.
     """
 
     OPTIONS: frozenset[str]
     AUDIT_OPTIONS: frozenset[str]
     TABLE_OPTIONS: frozenset[str]
     TABLE: str
+    DEGRADED: Degraded | None
 
     def check(self, bundle: Bundle, options: Mapping[str, Any]) -> None:
         """Refuse values of options that this bundle cannot be tested with, before any work is done.

@@ -22,12 +22,13 @@ from hounsfield.inference import Detector
 from hounsfield.inference.windows import Found
 from hounsfield.preprocessing import Pipeline
 from hounsfield.progress import Progress
-from hounsfield.testing.base import Audit, TestSource
+from hounsfield.testing.base import Audit, Degraded, TestSource
 from hounsfield.testing.findings import evaluate_findings
 
 OPTIONS: frozenset[str] = frozenset({"criterion", "overlap"})
 AUDIT_OPTIONS: frozenset[str] = frozenset()
 TABLE_OPTIONS: frozenset[str] = frozenset({"truth", "criterion", "overlap"})
+DEGRADED: Degraded | None = None
 TABLE = "table of findings"
 
 

@@ -14,12 +14,12 @@ from hounsfield.bundle import Bundle
 from hounsfield.cohorts import Cohort, Store
 from hounsfield.cohorts.cohort import UNKNOWN
 from hounsfield.errors import UsageError
-from hounsfield.evaluation import Assessment
+from hounsfield.evaluation import Assessment, compare, evaluate_outcomes
 from hounsfield.evaluation.assessment import assess as assess_outcomes
 from hounsfield.evaluation.bias_report import BiasReport, report_bias
 from hounsfield.evaluation.calibration import estimated_error
 from hounsfield.evaluation.masking_effect import MaskingEffect
-from hounsfield.evaluation.outcomes import as_outcomes
+from hounsfield.evaluation.outcomes import Outcomes, as_outcomes
 from hounsfield.evaluation.predictions import UNCERTAINTY_COLUMNS, read_predictions
 from hounsfield.evaluation.promises import measured_promises, promises_caution
 from hounsfield.evaluation.scaling import Unscaled
@@ -28,7 +28,7 @@ from hounsfield.inference import Predictor
 from hounsfield.preprocessing import Pipeline
 from hounsfield.progress import Progress
 from hounsfield.tasks import LabelTask, Threshold, decide, for_each_label, label_text, refuse_threshold
-from hounsfield.testing.base import TestSource
+from hounsfield.testing.base import Degraded, Figures, Shown, TestSource
 from hounsfield.testing.engine_runs import EngineRun, named_rows, run_engine
 from hounsfield.testing.interventions import mask_shortcuts
 from hounsfield.testing.uncertainty import unlike_lines
@@ -37,6 +37,8 @@ OPTIONS: frozenset[str] = frozenset()
 AUDIT_OPTIONS: frozenset[str] = frozenset({"interventions", "attributes"})
 TABLE_OPTIONS: frozenset[str] = frozenset({"task"})
 TABLE = "table of predictions"
+# Enough for half-widths of two points; more would only take longer.
+DEGRADED_REPLICATES = 500
 
 
 def check(bundle: Bundle, options: Mapping[str, Any]) -> None:
@@ -144,3 +146,30 @@ def prediction_table(cohort: Cohort, raw: EngineRun, bundle: Bundle) -> pd.DataF
     said = decide(scores, bundle.classifier_task, bundle.threshold)
     known.insert(1, "prediction", [label_text(row, bundle.labels, bundle.classifier_task) for row in said])
     return known.join(pd.DataFrame(probabilities, columns=[f"p_{label}" for label in bundle.labels]))
+
+
+def under_conditions(bundle: Bundle, cohort: Cohort, outputs: np.ndarray, confidence: float) -> list[Figures]:
+    """AUC and accuracy of each condition; see ``Degraded``."""
+    groups = cohort.table["patient"].to_numpy() if cohort.knows_patients else None
+    options: dict[str, Any] = {"groups": groups, "num_replicates": DEGRADED_REPLICATES, "confidence": confidence}
+    truth, found = cohort.targets(), list[Figures]()
+    clean: Outcomes | None = None
+    for scores in np.moveaxis(outputs, 1, 0):
+        answers = as_outcomes(
+            truth,
+            bundle.calibrated(scores),
+            labels=bundle.labels,
+            task=bundle.classifier_task,
+            threshold=bundle.threshold,
+        )
+        estimates = evaluate_outcomes(answers, **options)
+        changes = {} if clean is None else compare(clean, answers, **options)
+        clean = clean or answers
+        found.append(
+            Figures({name: estimates[name] for name in SHOWN}, {name: changes[name] for name in SHOWN if changes})
+        )
+    return found
+
+
+SHOWN = {"auc": Shown("AUC", share=True, worse="lower"), "accuracy": Shown("Accuracy", share=True)}
+DEGRADED: Degraded | None = Degraded(SHOWN, under_conditions)

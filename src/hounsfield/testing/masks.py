@@ -26,12 +26,13 @@ from hounsfield.inference.masks import COVERAGE, Segmenter, largest_only
 from hounsfield.masks import dice, judged_regions, largest_component, pixel_volume, size_unit
 from hounsfield.preprocessing import Pipeline
 from hounsfield.progress import Progress
-from hounsfield.testing.base import TestSource
+from hounsfield.testing.base import Degraded, TestSource
 from hounsfield.testing.uncertainty import count_unlike
 
 OPTIONS: frozenset[str] = frozenset({"tolerance"})
 AUDIT_OPTIONS: frozenset[str] = frozenset()
 TABLE_OPTIONS: frozenset[str] = frozenset()
+DEGRADED: Degraded | None = None
 TABLE = "table of compared masks"
 # What groups of patients are compared by, and the difference below which a gap is not reported.
 COMPARED = {"dice": "mean Dice", "nsd": "mean surface Dice"}

@@ -1,9 +1,9 @@
-"""How a run's metrics fall as its test images get worse."""
+"""How a run's figures fall as its test images get worse."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -15,23 +15,21 @@ from hounsfield.bundle import Bundle
 from hounsfield.cohorts import Cohort
 from hounsfield.cohorts.files import ordered_map
 from hounsfield.cohorts.request import DataRequest
-from hounsfield.errors import ImageError, PreprocessingError, RunError
-from hounsfield.evaluation import Difference, Estimate, Outcomes, as_outcomes, compare, evaluate_outcomes
+from hounsfield.errors import ImageError, PreprocessingError, RunError, UsageError
+from hounsfield.evaluation import Difference, Estimate
 from hounsfield.images import Image
-from hounsfield.inference import Engine, Predictor, open_engine
+from hounsfield.inference import Engine, open_engine
 from hounsfield.inference.novelty import described
 from hounsfield.inference.views import require_single_images, run
 from hounsfield.preprocessing.corruption import CORRUPTIONS, SEVERITIES, corrupted, corruption_names
 from hounsfield.progress import Progress, silent
-from hounsfield.tasks import Family
+from hounsfield.tasks import MODEL_NAMES
+from hounsfield.testing.base import Degraded, Shown
 from hounsfield.testing.cohort import count_use, tested_cohort
+from hounsfield.testing.table import TESTS
 
 # Enough for half-widths of two points; more would only take longer.
 MAX_IMAGES = 1000
-REPLICATES = 500
-SHOWN = ("auc", "accuracy")
-# Whose bundles can be tested so.
-FAMILIES: tuple[Family, ...] = (Predictor.FAMILY,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +38,7 @@ class Condition:
 
     Attributes:
         strength: of the corruption, in its own unit; ``None`` for images as they are.
-        estimates: AUC and accuracy with their intervals.
+        estimates: figures with their intervals.
         changes: their paired differences from images as they are; empty for these.
         unlike: share of the images that lie beyond the bundle's limit; ``None`` where it has none.
     """
@@ -65,6 +63,7 @@ class Robustness:
     """The figures of a run under every corruption.
 
     Attributes:
+        shown: figures by name, the main one first.
         clean: of the images as they are.
         curves: corruption → one condition a severity, from 1 to 5.
         example: one of the images.
@@ -72,6 +71,7 @@ class Robustness:
         notes: what a reader must know.
     """
 
+    shown: Mapping[str, Shown]
     clean: Condition
     curves: dict[str, tuple[Condition, ...]]
     example: Image
@@ -88,36 +88,71 @@ class Robustness:
             }
             for name, conditions in self.curves.items()
         }
-        return {**self.facts, "clean": self.clean.to_dict(), "corruptions": curves, "notes": list(self.notes)}
+        figures = {name: {"title": each.title, "share": each.share} for name, each in self.shown.items()}
+        return {
+            **self.facts,
+            "figures": figures,
+            "clean": self.clean.to_dict(),
+            "corruptions": curves,
+            "notes": list(self.notes),
+        }
+
+    @property
+    def main(self) -> str:
+        """The name of the main figure."""
+        return next(iter(self.shown))
 
     def lines(self) -> list[str]:
         """The main findings in words."""
-        losses = {name: _mean_loss(self.clean, conditions) for name, conditions in self.curves.items()}
+        figure = self.shown[self.main]
+        sign, change = (-1, "loss") if figure.worse == "lower" else (1, "increase")
+        losses = {name: sign * self._mean_change(name) for name in self.curves}
         ranked = sorted(losses, key=lambda name: -losses[name])
-        told = ", ".join(f"{_spoken(name)} {losses[name]:.3f}" for name in ranked)
-        firsts = {name: _first_harm(self.curves[name]) for name in ranked}
-        harmed = "; ".join(f"{_spoken(name)} severity {first}" for name, first in firsts.items() if first)
-        others = ", ".join(_spoken(name) for name, first in firsts.items() if not first)
-        lower = f"Significantly lower (interval of the paired difference below 0) from: {harmed or 'no severity'}"
+        told = ", ".join(
+            f"{_spoken(CORRUPTIONS[name].title)} {losses[name]:{'.3f' if figure.share else '.3g'}}" for name in ranked
+        )
         return [
-            f"Robustness: mean loss of AUC over the five severities, largest first: {told}.",
-            f"{lower}; not for {others}." if others else f"{lower}.",
+            f"Robustness: mean {change} of {_spoken(figure.title)} over the five severities, largest first: {told}.",
+            *(self._harm(name, ranked) for name, each in self.shown.items() if each.worse and self._is_known(name)),
         ]
 
+    def _is_known(self, name: str) -> bool:
+        return name in self.clean.estimates
 
-def _mean_loss(clean: Condition, conditions: tuple[Condition, ...]) -> float:
-    return float(np.mean([clean.estimates["auc"].value - each.estimates["auc"].value for each in conditions]))
+    def _mean_change(self, corruption: str) -> float:
+        before = self.clean.estimates[self.main].value
+        return float(np.mean([each.estimates[self.main].value - before for each in self.curves[corruption]]))
+
+    def _harm(self, name: str, ranked: list[str]) -> str:
+        """From which severity on a figure is worse, for the corruptions in this order."""
+        worse = self.shown[name].worse
+        firsts = {each: self._first_harm(name, each) for each in ranked}
+        harmed = "; ".join(
+            f"{_spoken(CORRUPTIONS[each].title)} severity {first}" for each, first in firsts.items() if first
+        )
+        others = ", ".join(_spoken(CORRUPTIONS[each].title) for each, first in firsts.items() if not first)
+        side = "below" if worse == "lower" else "above"
+        told = (
+            f"{self.shown[name].title} significantly {worse} (interval of the paired difference {side} 0) from: "
+            f"{harmed or 'no severity'}"
+        )
+        return f"{told}; not for {others}." if others else f"{told}."
+
+    def _first_harm(self, name: str, corruption: str) -> int | None:
+        """The severity from which on each is significantly worse: a single one may be chance, among so many."""
+        conditions = self.curves[corruption]
+        spared = [severity for severity, each in enumerate(conditions, 1) if not self.is_harmed(name, each)]
+        first = max(spared, default=0) + 1
+        return first if first <= len(conditions) else None
+
+    def is_harmed(self, name: str, condition: Condition) -> bool:
+        """Whether a figure is significantly worse than that of the images as they are."""
+        change = condition.changes[name]
+        return change.high < 0 if self.shown[name].worse == "lower" else change.low > 0
 
 
-def _first_harm(conditions: tuple[Condition, ...]) -> int | None:
-    """The severity from which on each is significantly lower: a single one may be chance, among so many."""
-    spared = [severity for severity, each in enumerate(conditions, 1) if not each.changes["auc"].high < 0]
-    first = max(spared, default=0) + 1
-    return first if first <= len(conditions) else None
-
-
-def _spoken(name: str) -> str:
-    title = CORRUPTIONS[name].title
+def _spoken(title: str) -> str:
+    """A title within a sentence."""
     return title if title.isupper() else title.lower()
 
 
@@ -130,7 +165,7 @@ def evaluate_robustness(
     confidence: float = 0.95,
     progress: Progress = silent,
 ) -> Robustness:
-    """Predict test images under each corruption and severity, and measure AUC and accuracy.
+    """Predict test images under each corruption and severity, and measure what ``TESTS`` says of the family.
 
     Args:
         run: the run folder.
@@ -142,11 +177,11 @@ def evaluate_robustness(
 
     Raises:
         RunError, BundleError, CohortError: as :func:`evaluate_run` does; no image could be predicted.
-        UsageError: the bundle judges several images together.
+        UsageError: the bundle judges several images together, or is of a family that is not tested so.
     """
     bundle = Bundle.load(run)
+    degraded = _degraded(bundle)
     require_single_images(bundle, "A test of robustness")
-    task = bundle.classifier_task
     cohort, note = tested_cohort(run, data, bundle)
     count_use(run, data, "robustness")
     if len(cohort) > max_images:
@@ -156,10 +191,18 @@ def evaluate_robustness(
     possible = corruption_names(len(bundle.input_shape) - 1)
     names = [name for name in possible if _fits(bundle, corrupted(example, name, SEVERITIES[-1]))]
     conditions = [(None, 0), *product(names, SEVERITIES)]
-    scores, unlike, rows = _predict(bundle, engine, cohort, conditions, seed, progress)
+    outputs, unlike, rows = _predict(bundle, engine, cohort, conditions, seed, progress)
     left_out = len(cohort) - len(rows)
     cohort = cohort.subset(rows)
-    figures = _conditions(bundle, cohort, scores, unlike, conditions, confidence)
+    measured = degraded.measure(bundle, cohort, outputs, confidence)
+    figures = {
+        (name, severity): Condition(
+            None if name is None else CORRUPTIONS[name].strengths[severity - 1],
+            *measured[number],
+            None if unlike is None else float(unlike[:, number].mean()),
+        )
+        for number, (name, severity) in enumerate(conditions)
+    }
     curves = {name: tuple(figures[name, severity] for severity in SEVERITIES) for name in names}
     notes = [note]
     if left_out:
@@ -170,14 +213,24 @@ def evaluate_robustness(
         if name not in names
     ]
     facts = {
-        "task": task,
+        "task": bundle.task,
         "labels": list(bundle.labels),
         "images": len(cohort),
         "patients": int(cohort.table["patient"].nunique()) if cohort.knows_patients else None,
         "seed": seed,
         "engine": engine.description,
     }
-    return Robustness(figures[None, 0], curves, example, facts, tuple(notes))
+    return Robustness(degraded.shown, figures[None, 0], curves, example, facts, tuple(notes))
+
+
+def _degraded(bundle: Bundle) -> Degraded:
+    found = TESTS[bundle.family].DEGRADED
+    if found is None:
+        raise UsageError(
+            f"{bundle.folder} is a {MODEL_NAMES[bundle.family]}, and how its figures change with worse images is not "
+            "measured. Give another run."
+        )
+    return found
 
 
 def _example(bundle: Bundle, cohort: Cohort) -> Image:
@@ -210,17 +263,17 @@ def _predict(
     seed: int,
     progress: Progress,
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
-    """Scores (images, conditions, outputs), which are unlike (images, conditions), and rows (images,)."""
+    """Outputs (images, conditions, outputs), which are unlike (images, conditions), and rows (images,)."""
     novelty = bundle.novelty
-    scores, unlike, rows = [], [], []
+    found, unlike, rows = [], [], []
     for row, batch in _prepared(bundle, cohort, conditions, seed):
         outputs = run(engine, batch)
-        scores.append(bundle.calibrated(outputs.probabilities))
+        found.append(outputs.probabilities)
         if novelty is not None:
             unlike.append(novelty.unlike(described(novelty, batch, outputs.features)))
         rows.append(row)
         progress("predicting corrupted images", row + 1, len(cohort))
-    return np.stack(scores), np.stack(unlike) if unlike else None, np.array(rows)
+    return np.stack(found), np.stack(unlike) if unlike else None, np.array(rows)
 
 
 def _prepared(
@@ -247,33 +300,3 @@ def _prepared(
 def seed_of(seed: int, row: int) -> int:
     """Another seed for each image; otherwise all would be rotated the same way."""
     return int(np.random.SeedSequence((seed, row)).generate_state(1)[0])
-
-
-def _conditions(
-    bundle: Bundle,
-    cohort: Cohort,
-    scores: np.ndarray,
-    unlike: np.ndarray | None,
-    conditions: list[tuple[str | None, int]],
-    confidence: float,
-) -> dict[tuple[str | None, int], Condition]:
-    """The figures under each condition."""
-    groups = cohort.table["patient"].to_numpy() if cohort.knows_patients else None
-    options: dict[str, Any] = {"groups": groups, "num_replicates": REPLICATES, "confidence": confidence}
-    truth = cohort.targets()
-    clean: Outcomes | None = None
-    found = {}
-    for number, (name, severity) in enumerate(conditions):
-        answers = as_outcomes(
-            truth, scores[:, number], labels=bundle.labels, task=bundle.classifier_task, threshold=bundle.threshold
-        )
-        estimates = evaluate_outcomes(answers, **options)
-        changes = {} if clean is None else compare(clean, answers, **options)
-        clean = clean or answers
-        found[name, severity] = Condition(
-            None if name is None else CORRUPTIONS[name].strengths[severity - 1],
-            {metric: estimates[metric] for metric in SHOWN},
-            {metric: changes[metric] for metric in SHOWN if changes},
-            None if unlike is None else float(unlike[:, number].mean()),
-        )
-    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,8 @@ from hounsfield.bundle import Bundle
 from hounsfield.cohorts import Cohort
 from hounsfield.cohorts.targets.values import grade_indices, numbers
 from hounsfield.errors import UsageError
+from hounsfield.evaluation.group_figures import clusters_of
+from hounsfield.evaluation.paired_means import mean_difference, mean_estimate, share_estimate
 from hounsfield.evaluation.value_assessment import ValueAssessment, assess_values
 from hounsfield.evaluation.value_groups import ValueGroups, compare_groups
 from hounsfield.evaluation.value_tables import holds_values, read_values
@@ -21,7 +24,7 @@ from hounsfield.evaluation.value_uncertainty import ValueUncertainty
 from hounsfield.inference.values import ValuePredictor, range_ends, read
 from hounsfield.progress import Progress
 from hounsfield.tasks import TASKS, ValueTask
-from hounsfield.testing.base import TestSource
+from hounsfield.testing.base import Degraded, Figures, Shown, TestSource
 from hounsfield.testing.engine_runs import EngineRun, named_rows, run_engine
 from hounsfield.testing.labels import build_store
 from hounsfield.testing.uncertainty import unlike_lines
@@ -29,6 +32,7 @@ from hounsfield.testing.uncertainty import unlike_lines
 __all__ = [
     "AUDIT_OPTIONS",
     "COVERAGE",
+    "DEGRADED",
     "OPTIONS",
     "TABLE",
     "TABLE_OPTIONS",
@@ -134,3 +138,39 @@ def assess_table(
 def notes(bundle: Bundle, raw: EngineRun, what: str) -> list[str]:
     """How many images are out of distribution; see ``FamilyTest``."""
     return unlike_lines(bundle, raw, what)
+
+
+def under_conditions(bundle: Bundle, cohort: Cohort, outputs: np.ndarray, confidence: float) -> list[Figures]:
+    """Errors, the mean change of the predictions, and how often the ranges hold the truth; see ``Degraded``."""
+    truth, kept = truths_of(cohort), bundle.kept(ValueUncertainty)
+    clusters = clusters_of(
+        np.arange(len(cohort)) if not cohort.knows_patients else pd.factorize(cohort.table["patient"])[0]
+    )
+    limit = math.inf if kept is None else kept.conformal(COVERAGE).limit
+    predicted, errors, held, found = list[Any](), list[Any](), list[Any](), list[Figures]()
+    for number in range(outputs.shape[1]):
+        readings = read(bundle, outputs[:, number])
+        predicted.append(readings.compared)
+        errors.append(np.abs(readings.compared - truth))
+        held.append(ValueUncertainty.of(truth, readings).misfit <= limit)
+        estimates = {"mae": mean_estimate(errors[-1], clusters, confidence=confidence)}
+        changes = {"mae": mean_difference(errors[-1] - errors[0], clusters, confidence=confidence)} if number else {}
+        if number:
+            estimates["shift"] = mean_estimate(predicted[-1] - predicted[0], clusters, confidence=confidence)
+        if math.isfinite(limit):
+            estimates["coverage"] = share_estimate(held[-1], clusters, confidence=confidence)
+            if number:
+                lost = held[-1].astype(np.float64) - held[0]
+                changes["coverage"] = mean_difference(lost, clusters, confidence=confidence)
+        found.append(Figures(estimates, changes))
+    return found
+
+
+DEGRADED: Degraded | None = Degraded(
+    {
+        "mae": Shown("Mean absolute error", share=False, worse="higher"),
+        "shift": Shown("Mean change of the prediction", share=False),
+        "coverage": Shown(f"Coverage of the {COVERAGE:.0%} ranges", share=True, worse="lower"),
+    },
+    under_conditions,
+)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from hounsfield.cohorts.public import public_set
 from hounsfield.errors import UsageError
 from hounsfield.reports.base import Answer, Cases, Page, Reply
+from hounsfield.reports.robustness import shown_figures
 from hounsfield.reports.sections.content import listed, lowered, number
 from hounsfield.reports.sections.data import attributes, pipeline_steps, shape_text, shared_patients
 from hounsfield.reports.sections.summary import limitations
@@ -256,8 +257,11 @@ def _leakage(run: RunRecord, _: Cases) -> Reply:
 def _robustness(run: RunRecord, _: Cases) -> Reply:
     if "robustness" not in run.additions:
         return author("an analysis of robustness.", text="Not measured yet; the section Robustness names the command.")
-    kinds = len(run.additions["robustness"]["corruptions"])
-    return filled(f"AUC and accuracy under {kinds} kinds of image degradation at five severities; see Robustness.")
+    found = run.additions["robustness"]
+    kinds, titles = len(found["corruptions"]), listed(lowered(title) for title in shown_figures(found).values())
+    return filled(
+        f"{titles[0].upper()}{titles[1:]} under {kinds} kinds of image degradation at five severities; see Robustness."
+    )
 
 
 # Item -> its answer; what families answer otherwise is in their entries of ``table.PAGES``.

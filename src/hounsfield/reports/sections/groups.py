@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from hounsfield.reports.robustness import robustness_figure
+from hounsfield.reports.robustness import panels, robustness_figures, shown_figures
 from hounsfield.reports.sections.content import (
     Block,
     Callout,
@@ -15,6 +15,8 @@ from hounsfield.reports.sections.content import (
     Section,
     Table,
     interval,
+    listed,
+    lowered,
     number,
     percent,
     with_interval,
@@ -176,25 +178,26 @@ def _change(removal: Mapping[str, Any]) -> str:
 def _robustness_blocks(found: Mapping[str, Any]) -> Iterator[Block]:
     for note in found.get("notes", ()):
         yield Paragraph(str(note))
-    corruptions = found["corruptions"]
-    rows = [("original", *_condition(found["clean"]))]
-    for curve in corruptions.values():
+    titles, curves = shown_figures(found), found["corruptions"].values()
+    rows = [("original", *_condition(found["clean"], titles))]
+    for curve in curves:
         rows += [
-            (f"{curve['title']}, severity {severity}", *_condition(condition))
+            (f"{curve['title']}, severity {severity}", *_condition(condition, titles))
             for severity, condition in enumerate(curve["severities"], start=1)
         ]
-    yield Drawing(
-        svg_of(robustness_figure(found), "robustness", "Performance against severity"),
-        f"AUC and accuracy on {found['images']:,} images of decreasing quality, from severity 1 (slight) to 5 "
-        "(severe). Grey: the share of images that the model flags as out of distribution.",
-        Table("", ("images", "AUC", "accuracy", "flagged"), tuple(rows)),
-        wide=True,
-    )
+    table: Table | None = Table("", ("images", *titles.values(), "flagged"), tuple(rows))
+    for (name, lines), figure in zip(panels(found).items(), robustness_figures(found).values(), strict=True):
+        yield Drawing(svg_of(figure, name, "Performance against severity"), _caption(found, lines), table, wide=True)
+        table = None
 
 
-def _condition(condition: Mapping[str, Any]) -> tuple[str, str, str]:
+def _caption(found: Mapping[str, Any], lines: Mapping[str, str]) -> str:
+    names = listed(lowered(title) for title in lines.values())
     return (
-        with_interval(condition["auc"]),
-        with_interval(condition["accuracy"]),
-        percent(condition["ood_score"]),
+        f"{names[:1].upper()}{names[1:]} on {found['images']:,} images of decreasing quality, from severity 1 (slight) "
+        "to 5 (severe). Grey, in figures from 0 to 1: the share of images that the model flags as out of distribution."
     )
+
+
+def _condition(condition: Mapping[str, Any], titles: Mapping[str, str]) -> tuple[str, ...]:
+    return (*(with_interval(condition.get(name, {})) for name in titles), percent(condition["ood_score"]))
