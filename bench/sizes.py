@@ -2,7 +2,7 @@
 
     python bench/sizes.py [--specimens 60] [--seed 0] [--effort quick] [--minutes N] [--folder FOLDER]
 
-Each picture of 128×128 pixels shows one particle of ``phantom:micrograph``, drawn as there, of one of its four kinds. All
+Each picture of 128×128 pixels shows one particle of ``phantom:micrograph``, drawn as there, of one of four kinds. All
 kinds have the same range of sizes, so that the kind says next to nothing about the size: the peer knows it, and guesses
 the mean of the training values of that kind. The value is the longest side in pixels of what was drawn.
 """
