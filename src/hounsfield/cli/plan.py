@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hounsfield.cli.data_options import with_request
+from hounsfield.cli.plan_options import EffortOption, MinutesOption
 
 if TYPE_CHECKING:
     from hounsfield.cohorts.request import DataRequest
@@ -21,21 +22,8 @@ def command(
         Path | None, typer.Option("-o", "--output", help="Write the plan here instead of printing it.")
     ] = None,
     model: Annotated[str | None, typer.Option("--model", help="Network instead of the planner's choice.")] = None,
-    effort: Annotated[
-        Literal["quick", "standard", "thorough"] | None,
-        typer.Option(
-            help="How much to spend: quick takes about 2 minutes, standard 20, thorough 2 hours. [default: standard]",
-            show_default=False,
-        ),
-    ] = None,
-    minutes: Annotated[
-        float | None,
-        typer.Option(
-            min=0.5,
-            help="Time for the whole training: network, image size and epochs are chosen to fit.",
-            show_default=False,
-        ),
-    ] = None,
+    effort: EffortOption = None,
+    minutes: MinutesOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the split and the training.")] = 0,
     change: Annotated[
         list[str] | None, typer.Option("--set", help="Set a field of the plan, as FIELD=VALUE; repeatable.")

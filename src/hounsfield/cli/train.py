@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hounsfield.cli.data_options import with_request
+from hounsfield.cli.plan_options import EffortOption, MinutesOption
 
 if TYPE_CHECKING:
     from hounsfield.cohorts.request import DataRequest
@@ -30,21 +31,8 @@ def command(
             "--model", help="Network instead of the planner's choice, e.g. resnet34, simple_cnn, efficientnetv2b0."
         ),
     ] = None,
-    effort: Annotated[
-        Literal["quick", "standard", "thorough"] | None,
-        typer.Option(
-            help="How much to spend: quick takes about 2 minutes, standard 20, thorough 2 hours. [default: standard]",
-            show_default=False,
-        ),
-    ] = None,
-    minutes: Annotated[
-        float | None,
-        typer.Option(
-            min=0.5,
-            help="Time for the whole training: network, image size and epochs are chosen to fit.",
-            show_default=False,
-        ),
-    ] = None,
+    effort: EffortOption = None,
+    minutes: MinutesOption = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Random seed of the split and the training; by default the plan's, or 0.")
     ] = None,

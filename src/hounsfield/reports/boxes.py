@@ -10,8 +10,7 @@ from matplotlib.figure import Figure
 
 from hounsfield.evaluation.detection import DetectionAssessment, image_errors
 from hounsfield.evaluation.detection_titles import TITLES, detection_title
-from hounsfield.progress import Progress
-from hounsfield.reports.base import Answer, Cases, Read
+from hounsfield.reports.base import Answer, Read
 from hounsfield.reports.box_figures import (
     counting_figure,
     detection_precision_figure,
@@ -51,6 +50,9 @@ class BoxPage:
     cases_title: ClassVar[str] = "Cases"
     explains: ClassVar[bool] = False
     answers: ClassVar[Mapping[str, Answer]] = ANSWERS
+    cases = staticmethod(drawn_cases)
+    training = staticmethod(training_section)
+    words = staticmethod(words)
 
     def what_it_does(self, run: BoxRun) -> str:
         """One or two sentences."""
@@ -131,18 +133,6 @@ class BoxPage:
             counting_section(run),
             score_section(run),
         )
-
-    def cases(self, run: BoxRun, progress: Progress) -> Cases:
-        """Typical and worst cases with true boxes and findings."""
-        return drawn_cases(run, progress)
-
-    def training(self, run: BoxRun) -> Section:
-        """Learning curves and anchors."""
-        return training_section(run)
-
-    def words(self, run: BoxRun) -> dict[str, str]:
-        """What the templates of checklist answers need."""
-        return words(run)
 
     def figures(self, assessment: DetectionAssessment, read: Read | None = None) -> dict[str, Figure]:
         """Every figure of a test; the worst cases where images can be read and some have errors."""

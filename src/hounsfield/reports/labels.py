@@ -12,8 +12,7 @@ from hounsfield.evaluation.assessment import Assessment
 from hounsfield.evaluation.curves import confusion_matrix
 from hounsfield.evaluation.metrics import METRICS
 from hounsfield.evaluation.selective import decision_confidence, risk_coverage
-from hounsfield.progress import Progress
-from hounsfield.reports.base import Answer, Cases, Read
+from hounsfield.reports.base import Answer, Read
 from hounsfield.reports.figures import (
     confusion_figure,
     precision_recall_figure,
@@ -75,6 +74,9 @@ class LabelPage:
     cases_title: ClassVar[str] = "Evidence"
     explains: ClassVar[bool] = True
     answers: ClassVar[Mapping[str, Answer]] = ANSWERS
+    cases = staticmethod(evidence)
+    training = staticmethod(training_section)
+    words = staticmethod(words)
 
     def what_it_does(self, run: LabelRun) -> str:
         """One sentence."""
@@ -165,18 +167,6 @@ class LabelPage:
             *clinical_section(run),
             robustness_section(run),
         )
-
-    def cases(self, run: LabelRun, progress: Progress) -> Cases:
-        """Typical and worst cases with heat maps, and checks of these maps."""
-        return evidence(run, progress)
-
-    def training(self, run: LabelRun) -> Section:
-        """Learning curves, overfitting, and what was or could be tried."""
-        return training_section(run)
-
-    def words(self, run: LabelRun) -> dict[str, str]:
-        """What the templates of checklist answers need."""
-        return words(run)
 
     def figures(self, assessment: Assessment, read: Read | None = None) -> dict[str, Figure]:
         """Every figure of a test; curves are left out where no label can be ranked. No image is needed."""

@@ -11,8 +11,7 @@ from matplotlib.figure import Figure
 from hounsfield.evaluation.mask_uncertainty import MaskUncertainty
 from hounsfield.evaluation.segmentation_assessment import SegmentationAssessment, of_label
 from hounsfield.evaluation.segmentation_figures import FIGURES, TITLES
-from hounsfield.progress import Progress
-from hounsfield.reports.base import Answer, Cases, Read
+from hounsfield.reports.base import Answer, Read
 from hounsfield.reports.mask_figures import mask_figures
 from hounsfield.reports.sections.content import UNDEFINED, Block, Section, Table, listed, number, percent, with_interval
 from hounsfield.reports.sections.data import NAMES, label_counts
@@ -37,6 +36,9 @@ class MaskPage:
     cases_title: ClassVar[str] = "Cases"
     explains: ClassVar[bool] = False
     answers: ClassVar[Mapping[str, Answer]] = ANSWERS
+    cases = staticmethod(outlined_cases)
+    training = staticmethod(training_section)
+    words = staticmethod(words)
 
     def what_it_does(self, run: MaskRun) -> str:
         """One sentence."""
@@ -122,18 +124,6 @@ class MaskPage:
     def results(self, run: MaskRun) -> tuple[Section, ...]:
         """Figures, sizes, predicted Dice and subgroups."""
         return (results_section(run, self.chosen), sizes_section(run), certainty_section(run), groups_section(run))
-
-    def cases(self, run: MaskRun, progress: Progress) -> Cases:
-        """Typical and worst cases with true and predicted outlines."""
-        return outlined_cases(run, progress)
-
-    def training(self, run: MaskRun) -> Section:
-        """Learning curves."""
-        return training_section(run)
-
-    def words(self, run: MaskRun) -> dict[str, str]:
-        """What the templates of checklist answers need."""
-        return words(run)
 
     def figures(self, assessment: SegmentationAssessment, read: Read | None = None) -> dict[str, Figure]:
         """Every figure of a test; the worst cases where images can be read."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import keras
 import numpy as np
@@ -123,12 +123,44 @@ class Choice(Generic[RawT]):
     lines: tuple[str, ...] = ()
 
 
+class GapLimits(NamedTuple):
+    """From which figure on training images a network has fitted them, and from which gap on it overfits."""
+
+    learned: float
+    notable_gap: float
+
+
 @dataclass(frozen=True)
 class Verdict:
     """Whether the networks overfitted: lines to be read, and facts for the log."""
 
     lines: tuple[str, ...]
     record: dict[str, Any] = field(default_factory=dict)
+
+
+def gap_verdict(
+    job: Job[Any, Any], name: str, trained: float, validated: float, *, revisited: int, epochs: int, limits: GapLimits
+) -> Verdict:
+    """Whether a network overfits, by a figure of which more is better, and what to try next.
+
+    Args:
+        job: of the training.
+        name: of the figure.
+        trained: its value on training images.
+        validated: its value on validation images.
+        revisited: how many training images that were.
+        epochs: of the training.
+        limits: what is told from chance.
+    """
+    gap = trained - validated
+    figures = f"{name} {trained:.3f} on {revisited} training images and {validated:.3f} in validation"
+    lines = [f"Diagnosis: {figures}, gap {gap:+.3f}."]
+    command = f"hounsfield train {job.data} --plan {job.folder.plan}"
+    if trained < limits.learned:
+        lines.append(f"  Try: a longer training: {command} --set epochs={2 * epochs}")
+    elif gap > limits.notable_gap:
+        lines.append(f"  Try: stronger augmentation, or more images: {command} --set augmentation=strong")
+    return Verdict(tuple(lines), {"lines": lines})
 
 
 class Training(Protocol[PlanT, StoreT]):

@@ -19,14 +19,14 @@ from hounsfield.plans.boxes import DetectionPlan
 from hounsfield.progress import Progress
 from hounsfield.testing.boxes import RawFindings, predict
 from hounsfield.testing.engine_runs import evenly
-from hounsfield.training.base import Choice, Job, Member, Specification, Verdict
+from hounsfield.training.base import Choice, GapLimits, Job, Member, Specification, Verdict, gap_verdict
 from hounsfield.training.detector import DetectorTrainee
 
 # Images on which bfloat16 is compared with float32, and training images, at most, that are predicted again: by them
 # overfitting is judged, and what images like those of training are.
 CHECKED, REVISITED = 24, 400
 # A difference of AP50 between training and validation above this is worth a word; so is less than this in training.
-NOTABLE_GAP, LEARNED = 0.1, 0.7
+LIMITS = GapLimits(learned=0.7, notable_gap=0.1)
 
 BoxJob = Job[DetectionPlan, SceneStore]
 BoxMember = Member[DetectionPlan, SceneStore]
@@ -154,15 +154,8 @@ def _with_score(bundle: Bundle, held: RawFindings, novelty: Novelty | None = Non
 def diagnose(job: BoxJob, members: list[BoxMember], choice: Choice[RawFindings]) -> Verdict:
     """By AP50 on training and validation images; see ``Training``."""
     trained, validated = (quick_precision(each.detections)[1] for each in (choice.train, choice.validation))
-    gap = trained - validated
-    figures = f"AP50 {trained:.3f} on {len(choice.train.rows)} training images and {validated:.3f} in validation"
-    lines = [f"Diagnosis: {figures}, gap {gap:+.3f}."]
-    command = f"hounsfield train {job.data} --plan {job.folder.plan}"
-    if trained < LEARNED:
-        lines.append(f"  Try: a longer training: {command} --set epochs={2 * members[0].fitted.epochs}")
-    elif gap > NOTABLE_GAP:
-        lines.append(f"  Try: stronger augmentation, or more images: {command} --set augmentation=strong")
-    return Verdict(tuple(lines), {"lines": lines})
+    revisited, epochs = len(choice.train.rows), members[0].fitted.epochs
+    return gap_verdict(job, "AP50", trained, validated, revisited=revisited, epochs=epochs, limits=LIMITS)
 
 
 def remarks(

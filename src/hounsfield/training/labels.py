@@ -30,11 +30,10 @@ from hounsfield.training.calibration import calibrate
 from hounsfield.training.classifier import classification_loss, validation_scores, weighted_scores
 from hounsfield.training.diagnosis import diagnose as diagnosed
 from hounsfield.training.image_trainee import Examples, ImageTrainee
-from hounsfield.training.views import check_views, image_trainee, sample_settings
-from hounsfield.training.weights import group_attribute, training_weights
+from hounsfield.training.views import check_images, image_trainee, sample_settings
+from hounsfield.training.weights import training_weights
 from hounsfield.training.whole_images import (
     NOVELTY_ROWS,
-    check_mirroring,
     check_shape,
     ensemble_heads,
     fit_novelty,
@@ -68,10 +67,7 @@ def check(plan: Plan, cohort: Cohort) -> None:
             f"The plan has label_thresholds: true, but a {plan.task} task has one decision for each image. Set "
             "label_thresholds to false."
         )
-    if plan.balance_groups:
-        group_attribute(plan.balance_groups, cohort)
-    check_mirroring(plan)
-    check_views(plan, cohort)
+    check_images(plan, cohort)
     # An option that the network does not take is better found now than after the images are prepared.
     build_network(plan)
 

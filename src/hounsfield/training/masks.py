@@ -25,7 +25,7 @@ from hounsfield.plans.masks import MaskPlan
 from hounsfield.progress import Progress
 from hounsfield.testing.engine_runs import evenly
 from hounsfield.testing.masks import RawMasks, helped_by_largest_component, kept, predict
-from hounsfield.training.base import Choice, Job, Member, Specification, Verdict
+from hounsfield.training.base import Choice, GapLimits, Job, Member, Specification, Verdict, gap_verdict
 from hounsfield.training.segmenter import SegmenterTrainee
 
 __all__ = [
@@ -47,7 +47,7 @@ __all__ = [
 # Images on which bfloat16 is compared with float32.
 CHECKED = 8
 # A difference of Dice between training and validation above this is worth a word; so is less than this in training.
-NOTABLE_GAP, LEARNED = 0.08, 0.75
+LIMITS = GapLimits(learned=0.75, notable_gap=0.08)
 
 MaskJob = Job[MaskPlan, MaskStore]
 MaskMember = Member[MaskPlan, MaskStore]
@@ -173,15 +173,8 @@ def choose(job: MaskJob, members: list[MaskMember], bundle: Bundle) -> Choice[Ra
 def diagnose(job: MaskJob, members: list[MaskMember], choice: Choice[RawMasks]) -> Verdict:
     """By the mean Dice on training and validation images; see ``Training``."""
     trained, validated = (float(np.nanmean(each.cases["dice"])) for each in (choice.train, choice.validation))
-    gap = trained - validated
-    figures = f"Dice {trained:.3f} on {len(choice.train.rows)} training images and {validated:.3f} in validation"
-    lines = [f"Diagnosis: {figures}, gap {gap:+.3f}."]
-    command = f"hounsfield train {job.data} --plan {job.folder.plan}"
-    if trained < LEARNED:
-        lines.append(f"  Try: a longer training: {command} --set epochs={2 * members[0].fitted.epochs}")
-    elif gap > NOTABLE_GAP:
-        lines.append(f"  Try: stronger augmentation, or more images: {command} --set augmentation=strong")
-    return Verdict(tuple(lines), {"lines": lines})
+    revisited, epochs = len(choice.train.rows), members[0].fitted.epochs
+    return gap_verdict(job, "Dice", trained, validated, revisited=revisited, epochs=epochs, limits=LIMITS)
 
 
 def remarks(

@@ -40,9 +40,8 @@ from hounsfield.training.labels import (
     put_weights,
 )
 from hounsfield.training.regressor import judge_of, regression_loss, standard, trained_targets, value_weights
-from hounsfield.training.views import check_views, image_trainee, sample_settings
-from hounsfield.training.weights import group_attribute
-from hounsfield.training.whole_images import check_mirroring, fit_novelty, novelty_rows, out_of_fold, rows_of_networks
+from hounsfield.training.views import check_images, image_trainee, sample_settings
+from hounsfield.training.whole_images import fit_novelty, novelty_rows, out_of_fold, rows_of_networks
 
 __all__ = [
     "REVISITED",
@@ -72,10 +71,7 @@ def check(plan: ValuePlan, cohort: Cohort) -> None:
             f"{cohort.task} on {', '.join(cohort.labels)}. Make a plan for this data with 'hounsfield plan DATA', or "
             "choose the task with --task."
         )
-    if plan.balance_groups:
-        group_attribute(plan.balance_groups, cohort)
-    check_mirroring(plan)
-    check_views(plan, cohort)
+    check_images(plan, cohort)
     # An option that the network does not take is better found now than after the images are prepared.
     build_network(plan)
 

@@ -18,9 +18,23 @@ from hounsfield.training.averaging import Batches
 from hounsfield.training.batches import TrainingBatches
 from hounsfield.training.image_trainee import Examples, ImageTrainee, Judge
 from hounsfield.training.schedule import Schedule
+from hounsfield.training.weights import group_attribute
+from hounsfield.training.whole_images import check_mirroring
 
 # Images that are predicted at once in a validation.
 VALIDATED = 128
+
+
+def check_images(plan: WholeImagePlan, cohort: Cohort) -> None:
+    """Refuse a plan whose groups, mirroring or views do not fit the data.
+
+    Raises:
+        PlanError: it does not.
+    """
+    if plan.balance_groups:
+        group_attribute(plan.balance_groups, cohort)
+    check_mirroring(plan)
+    check_views(plan, cohort)
 
 
 def check_views(plan: WholeImagePlan, cohort: Cohort) -> None:

@@ -8,26 +8,20 @@ from typing import Any
 
 from hounsfield.evaluation.ablation import Ablation
 from hounsfield.evaluation.learning_curve import Forecast, LearningCurve
-from hounsfield.reports.figures import learning_curves
 from hounsfield.reports.sections.content import (
     Block,
     Callout,
     Drawing,
-    Paragraph,
     Points,
     Section,
     Table,
     number,
 )
+from hounsfield.reports.sections.learning import diagnosis_blocks, loss_drawing
 from hounsfield.reports.subgroups import ablation_figure, learning_curve_figure
 from hounsfield.reports.svg import svg_of
 from hounsfield.runs import LabelRun
 
-MEANINGS = {
-    "overfitting": "the network performs better on training images than on new ones",
-    "underfitting": "the network has not yet fitted its training images",
-    "balanced": "the network performs alike on training and validation images",
-}
 # What further commands find out about a training: addition -> what, and by which command.
 FURTHER = {
     "ablation": ("what each measure against overfitting contributes", "hounsfield ablate RUN"),
@@ -43,29 +37,14 @@ def training_section(run: LabelRun) -> Section:
 def _training_blocks(run: LabelRun) -> Iterator[Block]:
     found = run.event("diagnosis")
     if found:
-        verdict = str(found["verdict"])
-        yield Callout(
-            "warning" if verdict == "overfitting" else "note",
-            f"{verdict.capitalize()}: {MEANINGS[verdict]}",
+        text = (
             f"The log loss of the final network is {number(found['train_loss'])} on training images without "
             f"augmentation and {number(found['val_loss'])} on validation images, a gap of {found['gap']:+.3f}; that of "
             f"predicting the label frequencies is {number(found['chance_loss'])}. A gap below 0.08 is within the "
-            "variation between seeds.",
+            "variation between seeds."
         )
-        yield Paragraph(f"Measures against overfitting in the plan: {'; '.join(found['already'])}.")
-        yield Paragraph("What to try next, judged on validation images:")
-        yield Points(tuple(str(remedy["what"]) for remedy in found["remedies"]))
-    best = run.history.sort_values("val_loss").groupby("member").first() if "member" in run.history else run.history
-    rows = [
-        (f"network {member}", str(int(row["epoch"])), number(row["loss"]), number(row["val_loss"]))
-        for member, row in best.iterrows()
-    ]
-    yield Drawing(
-        svg_of(learning_curves(run.history), "learning", "Learning curves"),
-        "Loss against epoch. The training loss is measured on augmented images with smoothed labels, so it can be "
-        "higher than the validation loss; the epoch with the lowest validation loss is kept.",
-        Table("", ("", "best epoch", "training loss", "validation loss"), tuple(rows)),
-    )
+        yield from diagnosis_blocks(found, text)
+    yield loss_drawing(run.history, "augmented images with smoothed labels")
     ablation = run.additions.get("ablation")
     if ablation:
         yield _remedies(Ablation.from_dict(ablation))
