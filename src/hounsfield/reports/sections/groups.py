@@ -186,8 +186,12 @@ def _robustness_blocks(found: Mapping[str, Any]) -> Iterator[Block]:
             for severity, condition in enumerate(curve["severities"], start=1)
         ]
     table: Table | None = Table("", ("images", *titles.values(), "flagged"), tuple(rows))
-    for (name, lines), figure in zip(panels(found).items(), robustness_figures(found).values(), strict=True):
-        yield Drawing(svg_of(figure, name, "Performance against severity"), _caption(found, lines), table, wide=True)
+    drawn = robustness_figures(found)
+    for name, lines in panels(found).items():
+        text = _caption(found, lines)
+        if name == list(drawn)[-1]:
+            text += " Grey: the share of images that the model flags as out of distribution."
+        yield Drawing(svg_of(drawn[name], name, "Performance against severity"), text, table, wide=True)
         table = None
 
 
@@ -195,7 +199,7 @@ def _caption(found: Mapping[str, Any], lines: Mapping[str, str]) -> str:
     names = listed(lowered(title) for title in lines.values())
     return (
         f"{names[:1].upper()}{names[1:]} on {found['images']:,} images of decreasing quality, from severity 1 (slight) "
-        "to 5 (severe). Grey, in figures from 0 to 1: the share of images that the model flags as out of distribution."
+        "to 5 (severe)."
     )
 
 
