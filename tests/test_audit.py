@@ -27,7 +27,7 @@ from hounsfield.cohorts.leaks import Leak, drop_leaks, leaking_rows, leaks, sett
 from hounsfield.cohorts.scan import scan
 from hounsfield.cohorts.shortcuts import accuracy_alone, chi_square, cramers_v, holm, independence_p_value, shortcuts
 from hounsfield.cohorts.signature import CELLS, signature
-from hounsfield.cohorts.store import refuse_bad
+from hounsfield.cohorts.store_building import refuse_bad
 from hounsfield.errors import CohortError, ImageError
 from hounsfield.images import Reference
 from hounsfield.images.image import Image, Metadata

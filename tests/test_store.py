@@ -13,9 +13,8 @@ import cv2
 import numpy as np
 import pytest
 
-from hounsfield.cohorts import Store, load_cohort
+from hounsfield.cohorts import Store, load_cohort, store_building
 from hounsfield.cohorts import files as files_module
-from hounsfield.cohorts import store as store_module
 from hounsfield.cohorts.files import ordered_map
 from hounsfield.errors import CohortError, ResourceError
 from hounsfield.images import Reference
@@ -91,7 +90,7 @@ def test_rows_that_do_not_exist_are_refused(folder, tmp_path):
 
 def test_a_store_is_found_again(folder, tmp_path, monkeypatch):
     first = Store.build(load_cohort(folder), RESIZED, folder=tmp_path / "stores")
-    monkeypatch.setattr(store_module, "_write", None)
+    monkeypatch.setattr(store_building, "_write", None)
     again = Store.build(load_cohort(folder), RESIZED, folder=tmp_path / "stores")
     assert again.folder == first.folder
     np.testing.assert_array_equal(again.batch([3]), first.batch([3]))
@@ -187,7 +186,7 @@ def test_a_disk_that_fills_up_leaves_nothing_behind(folder, tmp_path, monkeypatc
     def full(shape):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(store_module, "_header", full)
+    monkeypatch.setattr(store_building, "_header", full)
     with pytest.raises(ResourceError, match="is full; the unfinished store there has been removed"):
         Store.build(load_cohort(folder), RESIZED, folder=tmp_path / "stores")
     assert entries(tmp_path / "stores") == []

@@ -19,7 +19,8 @@ from hounsfield.cohorts.files import ordered_map
 from hounsfield.cohorts.masks import masks_of, read_mask
 from hounsfield.cohorts.options import MAX_BAD_FRACTION
 from hounsfield.cohorts.public import cache_folder
-from hounsfield.cohorts.store import Store, check_disk, disk_full, refuse_bad
+from hounsfield.cohorts.store import Store
+from hounsfield.cohorts.store_building import check_disk, disk_full, refuse_bad
 from hounsfield.errors import CohortError, ImageError, PreprocessingError
 from hounsfield.masks import region_of
 from hounsfield.preprocessing import Pipeline

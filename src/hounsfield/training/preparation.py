@@ -15,7 +15,7 @@ from hounsfield.cohorts.fingerprint import Fingerprint, fingerprint
 from hounsfield.cohorts.leaks import settle_leaks
 from hounsfield.cohorts.request import DataRequest
 from hounsfield.cohorts.scan import Scan, scan
-from hounsfield.cohorts.store import refuse_bad
+from hounsfield.cohorts.store_building import refuse_bad
 from hounsfield.planning import PLANNERS, Facts, Wish, make_plan
 from hounsfield.plans.base import BasePlan, Effort
 from hounsfield.progress import Progress, silent
