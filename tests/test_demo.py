@@ -47,11 +47,12 @@ def test_the_commands_are_those_of_the_main_job(demo: Path) -> None:
     assert [line[1] for line in lines] == ["inspect", "train", "evaluate", "predict", "report"]
     assert lines[1][2:5] == [str(demo / "chest"), "--effort", "quick"]
     assert lines[1][5] == "--minutes"
-    assert float(lines[1][6]) <= 1.5
+    # How many there are depends on how fast the steps before were; the fewest are after 21 s.
+    assert float(lines[1][6]) >= 0.87
     assert lines[1][-4:] == ["--seed", "3", "--out", str(demo / "run")]
 
 
-@pytest.mark.parametrize(("spent", "seconds"), [(10, 69), (20, 54), (30, 75), (60, 150)])
+@pytest.mark.parametrize(("spent", "seconds"), [(10, 69), (20, 54), (21, 52.5), (30, 75), (60, 150)])
 def test_a_slow_machine_gets_more_time_to_train(spent: float, seconds: float) -> None:
     assert demo_command._minutes(spent) * 60 == pytest.approx(seconds)
 

@@ -106,6 +106,12 @@ def num_outputs(num_labels: int, task: Task) -> int:
     return num_labels - (TASKS[task].paired or TASKS[task].ordered)
 
 
+def label_kind(task: Task) -> LabelTask:
+    """The task of labels that has the traits of a task, for what is looked up by task."""
+    traits = TASKS[task]
+    return "binary" if traits.paired else "multi-class" if traits.exclusive else "multi-label"
+
+
 def num_labels(num_outputs: int, task: Task) -> int:
     """How many labels so many numbers speak of: the inverse of :func:`num_outputs`."""
     return num_outputs + (TASKS[task].paired or TASKS[task].ordered)

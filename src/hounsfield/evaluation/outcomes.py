@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -182,7 +182,7 @@ def as_outcomes(
 
 
 def _columns(labels: tuple[str, ...], task: LabelTask) -> int:
-    known = get_args(LabelTask)
+    known = [name for name, traits in TASKS.items() if traits.paired or traits.exclusive or name == "multi-label"]
     if task not in known:
         raise EvaluationError(f"The task '{task}' is not known; expected one of {', '.join(known)}.")
     if len(set(labels)) != len(labels):

@@ -21,7 +21,7 @@ from hounsfield.evaluation.outcomes import (
     as_outcomes,
 )
 from hounsfield.safe_text import plain_cells
-from hounsfield.tasks import SEPARATOR, TASKS, LabelTask, Threshold, num_outputs, threshold_text
+from hounsfield.tasks import SEPARATOR, TASKS, LabelTask, Threshold, label_kind, num_outputs, threshold_text
 from hounsfield.textfiles import require_regular
 
 TRUTH_COLUMNS = ("truth", "label")
@@ -106,7 +106,7 @@ def predictions_from_table(
     if missing.any():
         notes.append(f"{int(missing.sum()):,} of {len(table):,} rows without truth were left out.")
         table, scores = table[~missing], scores[~missing.to_numpy()]
-    columns = COLUMNS[task]
+    columns = COLUMNS[label_kind(task)]
     labels, y_true = columns.truths(
         table[truth_column], tuple(column.removeprefix(PROBABILITY_PREFIX) for column in scored), name
     )

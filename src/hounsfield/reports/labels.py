@@ -32,10 +32,10 @@ from hounsfield.reports.sections.label_training import training_section
 from hounsfield.reports.sections.operating import operating_section
 from hounsfield.reports.sections.wording import FEW, given_image, missed_of, share_of, tested_on
 from hounsfield.runs import LabelRun
-from hounsfield.tasks import Task, threshold_text, thresholds
+from hounsfield.tasks import LabelTask, label_kind, threshold_text, thresholds
 
 # What the model puts out and predicts.
-OUTPUTS: dict[Task, str] = {
+OUTPUTS: dict[LabelTask, str] = {
     "binary": (
         "Given {image}, the model gives the probability of '{positive}' as opposed to '{negative}', and predicts "
         "'{positive}' when it is above {threshold}."
@@ -85,14 +85,14 @@ class LabelPage:
             run.bundle.labels,
             threshold_text(run.bundle.threshold, run.bundle.labels),
         )
-        return OUTPUTS[run.bundle.task].format(
+        return OUTPUTS[label_kind(run.bundle.task)].format(
             image=image, labels=listed(labels), negative=labels[0], positive=labels[-1], threshold=threshold
         )
 
     def how_well(self, run: LabelRun) -> Iterator[str]:
         """The main figures as counts of 100."""
         yield tested_on(run)
-        yield from FIGURES[run.bundle.task](run)
+        yield from FIGURES[label_kind(run.bundle.task)](run)
 
     def not_for(self, run: LabelRun) -> Iterator[str]:
         """Which groups it serves worse."""
@@ -236,7 +236,7 @@ def _labels(run: LabelRun) -> Iterator[str]:
 
 
 # The main figures as counts of 100.
-FIGURES: dict[Task, Callable[[LabelRun], Iterator[str]]] = {
+FIGURES: dict[LabelTask, Callable[[LabelRun], Iterator[str]]] = {
     "binary": _binary,
     "multi-class": _classes,
     "multi-label": _labels,
