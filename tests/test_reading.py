@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,13 @@ def test_a_step_from_a_second_window_or_of_an_earlier_state_is_refused(database)
     with pytest.raises(OutdatedError, match="Further images"):
         add_reading(database, step(nonce="t3", after=first), 3.0)
     assert len(database.rows("SELECT * FROM reading")) == 1
+
+
+def test_any_text_that_json_holds_is_kept(database, tmp_path):
+    add_reading(database, step(content=content(comment="half a pair: \ud800, 肺")), 1.0)
+    case = find_case(reader := Reader(tmp_path / "service.sqlite"), "s1")
+    assert case is not None
+    assert json.loads(own_reading(reader, case, "alice")["content"])["comment"] == "half a pair: \ud800, 肺"
 
 
 def test_two_readers_are_kept_apart(database, tmp_path):

@@ -284,6 +284,17 @@ def test_slices_stand_in_their_order_with_sides_values_and_lengths(page, running
     expect(image.locator(".mark")).to_have_count(0)
 
 
+def test_an_earlier_study_of_the_patient_stands_beside(page, running, files):
+    opened(page, running, keys(running)["oblique"])
+    page.get_by_label("Compare with").select_option(label="CT 12 bits")
+    other = page.get_by_role("application", name="Compare")
+    expect(other).to_contain_text("Image 1 of 1")
+    expect(other).to_contain_text("48 × 40")
+    expect(other).to_have_attribute("data-drawn", "0/0")
+    page.get_by_label("Compare with").select_option(label="Nothing")
+    expect(other).to_have_count(0)
+
+
 def test_a_region_tells_mean_and_deviation(page, running, files):
     image = opened(page, running, keys(running)["signed and rescaled"])
     image.press("r")

@@ -81,7 +81,8 @@ def add_reading(database: Database, step: Step, now: float) -> int:
             "blind": int(step.blind),
             "bundles": json.dumps(dict(step.bundles)),
             "places": json.dumps(dict(step.places)),
-            "content": json.dumps(dict(step.content), ensure_ascii=False),
+            # In ASCII: half of a surrogate pair, which JSON can hold, is no text for a database.
+            "content": json.dumps(dict(step.content)),
             "now": now,
         }
         number = int(database.change(sql.INSERT_READING, values).lastrowid or 0)

@@ -100,7 +100,7 @@ class Entered(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    nonce: str = Field(min_length=8, max_length=64)
+    nonce: str = Field(pattern=r"^[A-Za-z0-9-]{8,64}$")
     revision: int = Field(ge=1, lt=2**31)
     state: State
     after: int = Field(ge=0, lt=2**62)
