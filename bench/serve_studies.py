@@ -21,7 +21,6 @@ from collections import Counter
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pydicom
@@ -130,8 +129,8 @@ def compare(running: Service, uid: str, path: Path, study: str, series: str) -> 
 
 def dataset_bytes(content: bytes) -> bytes:
     """What follows the meta information."""
-    meta: Any = pydicom.filereader.read_file_meta_info(BytesIO(content))
-    return content[144 + int(meta.FileMetaInformationGroupLength) :]
+    # Preamble, "DICM" and the first element, which says how many bytes of meta information follow.
+    return content[144 + int.from_bytes(content[140:144], "little") :]
 
 
 def values(content: bytes) -> pydicom.Dataset:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import threading
 import time
 from collections.abc import Iterator
@@ -223,3 +224,15 @@ def test_objects_of_a_job_that_was_withdrawn_are_removed(tmp_path: Path) -> None
         registered = {row["path"] for row in service.database.rows("SELECT path FROM result")}
         folder = service.settings.folder
         assert {path.relative_to(folder).as_posix() for path in (folder / "results").rglob("*.dcm")} == registered
+
+
+def test_the_contexts_of_an_association_are_copied_at_once(tmp_path: Path) -> None:
+    with serving(tmp_path, Pacs()) as service:
+        contexts = service.node._server.contexts
+        started = time.process_time()
+        copied = copy.deepcopy(contexts)
+        assert time.process_time() - started < 0.02
+        assert copied == contexts
+        assert copied[0] is not contexts[0]
+        (commitment,) = (each for each in copied if each.abstract_syntax == COMMITMENT)
+        assert (commitment.scu_role, commitment.scp_role) == (True, True)

@@ -402,6 +402,13 @@ def test_a_search_that_is_not_understood_is_refused(alone: Web) -> None:
     assert alone.ask("GET", "/dicom-web/studies?PatientID=[A-Z]*").json() == []
 
 
+@pytest.mark.parametrize("number", [-1, -(2**70), 2**63, 2**70, "x"])
+def test_a_number_that_no_record_can_have_is_refused(alone: Web, number: int | str) -> None:
+    assert alone.ask("GET", f"/api/jobs/{number}").status_code == 422
+    assert alone.ask("POST", f"/api/jobs/{number}/release").status_code == 422
+    assert alone.ask("GET", f"/api/audit?after={number}").status_code == 422
+
+
 def test_a_study_that_names_two_patients_is_left(alone: Web, tmp_path: Path) -> None:
     for number, patient in ((1, "P1"), (2, "P2")):
         elements = {"StudyInstanceUID": "1.2.5", "SOPInstanceUID": f"1.2.5.{number}", "PatientID": patient}

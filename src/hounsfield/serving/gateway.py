@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import HTTPException, Request
+from fastapi import HTTPException, Path, Request
 
 from hounsfield.errors import HounsfieldError, ServingError
 from hounsfield.serving.audit import Access
@@ -34,6 +34,8 @@ STATUS: tuple[tuple[type[Exception], int], ...] = (
     (HounsfieldError, 422),
     (OSError, 507),
 )
+# The number of a record in an address; SQLite has no larger ones.
+Number = Annotated[int, Path(ge=0, lt=2**63)]
 # Seconds after which a client that was turned away may ask again.
 RETRY_AFTER = 1
 # In the scope of a request: whether the audit has it.

@@ -81,7 +81,6 @@ class DicomNode:
         entity.require_called_aet = True
         if settings.callers:
             entity.require_calling_aet = list(settings.callers)
-        entity.supported_contexts = _contexts()
         handlers: Any = [
             (evt.EVT_C_STORE, self._store),
             (evt.EVT_C_ECHO, self._echo),
@@ -92,7 +91,11 @@ class DicomNode:
         context = server_context(settings.tls) if settings.tls is not None else None
         try:
             self._server = entity.start_server(
-                (settings.host, settings.port), block=False, evt_handlers=handlers, ssl_context=context
+                (settings.host, settings.port),
+                block=False,
+                evt_handlers=handlers,
+                ssl_context=context,
+                contexts=_contexts(),
             )
         except OSError as error:
             raise ServingError(

@@ -11,11 +11,11 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, File, HTTPException, Request, UploadFile
 from fastapi.responses import JSONResponse, PlainTextResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from hounsfield.errors import ServingError
 from hounsfield.serving import statements as sql
-from hounsfield.serving.gateway import RETRY_AFTER, Gateway
+from hounsfield.serving.gateway import RETRY_AFTER, Gateway, Number
 from hounsfield.serving.settings import MEBIBYTE
 from hounsfield.serving.uploads import Upload, with_names
 
@@ -29,7 +29,7 @@ Files = Annotated[list[UploadFile], File(description="Images, or ZIP archives of
 class Run(BaseModel):
     """Which run is to be served: a folder on the server, or nothing for the one that was served before."""
 
-    folder: str | None = None
+    folder: str | None = Field(default=None, min_length=1)
 
 
 def add_model_routes(app: FastAPI, gateway: Gateway) -> None:
@@ -99,10 +99,10 @@ def _add_jobs(app: FastAPI, gateway: Gateway) -> None:
         return JSONResponse({"job": number}, 202, {"Location": f"/api/jobs/{number}"})
 
     @app.get("/api/jobs/{number}")
-    async def job(request: Request, number: int) -> dict[str, Any]:
+    async def job(request: Request, number: Number) -> dict[str, Any]:
         """Where a job stands, and its predictions once it is done; only for who began it, and for admins."""
         identity = gateway.identify(request, "reader", "show job", str(number))
-        row = gateway.reader.row(sql.SELECT["job"], (number,)) if number < 2**63 else None
+        row = gateway.reader.row(sql.SELECT["job"], (number,))
         if row is None or not (row["owner"] == identity.name or identity.may("admin")):
             raise HTTPException(404, "There is no such job.")
         answer = {key: row[key] for key in ("id", "model", "state", "attempt", "reason", "bundle")}

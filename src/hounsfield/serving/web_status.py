@@ -12,7 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, gen
 from hounsfield.errors import ServingError
 from hounsfield.serving import statements as sql
 from hounsfield.serving.audit import verify
-from hounsfield.serving.gateway import Gateway
+from hounsfield.serving.gateway import Gateway, Number
 from hounsfield.serving.lifecycle import LAID_ASIDE
 from hounsfield.serving.overview import overview
 
@@ -59,10 +59,10 @@ def _add_overview(app: FastAPI, gateway: Gateway) -> None:
         return overview(gateway.reader)
 
     @app.post("/api/{kind}s/{number}/release")
-    async def release(request: Request, kind: str, number: int) -> dict[str, str]:
+    async def release(request: Request, kind: str, number: Number) -> dict[str, str]:
         """Let a job or delivery that was laid aside be tried again."""
         gateway.identify(request, "admin", f"release {kind}", str(number))
-        if kind not in LAID_ASIDE or number >= 2**63:
+        if kind not in LAID_ASIDE:
             raise HTTPException(404, "There is no such record.")
         try:
             await gateway.call(gateway.keeper, "release", kind, number)
