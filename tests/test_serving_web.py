@@ -32,6 +32,7 @@ from hounsfield.serving.settings import ServeSettings, load_settings
 from hounsfield.serving.tokens import ROLES, Tokens
 from hounsfield.serving.watchdog import Watchdog
 from hounsfield.serving.web import OPEN, build_app
+from hounsfield.serving.web_page import ASSETS
 from networks import tiny_bundle
 from services import until
 
@@ -51,6 +52,14 @@ ROUTES = {
     ("POST", "/api/{kind}s/{number}/release"): "admin",
     ("GET", "/api/audit"): "admin",
     ("GET", "/api/audit/verify"): "admin",
+    ("GET", "/api/session"): "reader",
+    ("GET", "/api/cases"): "reader",
+    ("GET", "/api/cases/{key}"): "reader",
+    ("POST", "/api/cases/{key}/readings"): "annotator",
+    ("GET", "/api/cases/{key}/{revision}/stacks/{number}"): "reader",
+    ("GET", "/api/cases/{key}/{revision}/stacks/{number}/frames/{frame}"): "reader",
+    ("GET", "/api/cases/{key}/answers/{job}/{prediction}/{kind}"): "reader",
+    ("GET", "/api/cases/{key}/overlays/{name}/{layer}/{frame}"): "reader",
     ("GET", "/dicom-web/studies"): "reader",
     ("POST", "/dicom-web/studies"): "annotator",
     ("GET", "/dicom-web/studies/{study}/instances"): "reader",
@@ -148,19 +157,22 @@ def routes(app: Any) -> set[tuple[str, str]]:
         (method, route.path)
         for route in app.routes
         for method in route.methods - {"HEAD"}
-        if route.path not in OPEN and route.path.startswith("/")
+        if route.path not in OPEN and not route.path.startswith(ASSETS)
     }
 
 
 def address(route: str) -> str:
-    values = {"name": "tiny", "number": "1", "kind": "job", "study": "1.2", "series": "1.3", "uid": "1.4"}
-    return re.sub(r"{(\w+)}", lambda found: values[found[1]], route)
+    values = {"name": "tiny", "study": "1.2", "series": "1.3", "uid": "1.4"}
+    values["kind"] = "evidence" if route.startswith("/api/cases") else "job"
+    return re.sub(r"{(\w+)}", lambda found: values.get(found[1], "1"), route)
 
 
 def test_each_role_may_ask_each_route_or_may_not(guarded: Web) -> None:
     assert routes(guarded.app) == set(ROUTES)
     for (method, route), least in ROUTES.items():
         body: dict[str, Any] = {"json": {}} if method == "PUT" else {}
+        if route.endswith("/readings"):
+            body = {"json": {"nonce": "12345678", "revision": 1, "state": "draft", "after": 0, "content": {}}}
         if route.endswith(("/predict", "/jobs")):
             body = {"files": {"uploads": ("a.txt", b"no image")}}
         assert guarded.ask(method, address(route), **body).status_code == 401, route
