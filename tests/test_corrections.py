@@ -14,7 +14,7 @@ from hounsfield.cohorts import load_cohort, read_mask
 from hounsfield.errors import ServingError
 from hounsfield.images import group_series, read_image
 from hounsfield.reading.doubt import doubt_of
-from hounsfield.reading.ranking import Candidate, ranked
+from hounsfield.reading.ranking import Candidate, ranked, value_of
 from hounsfield.serving import statements as sql
 from hounsfield.serving.corrections import TABLE, decode_runs, export_readings
 from hounsfield.serving.database import Database, Reader
@@ -159,6 +159,13 @@ def runs_of(mask: np.ndarray) -> list[int]:
 def test_runs_are_read_as_the_page_writes_them():
     mask = np.random.default_rng(0).random((7, 9)) > 0.5
     assert (decode_runs(runs_of(mask), (7, 9)) == mask).all()
+
+
+def test_what_is_not_known_does_not_count():
+    assert value_of(0.6, None, None) == 0.6
+    assert value_of(0.6, 0.1, None) == pytest.approx(0.4)
+    # An image far from those of training counts as much as one that is doubted, and not more.
+    assert value_of(0.5, 0.25, 7.0) == pytest.approx(2 / 3)
 
 
 def candidate(name: str, doubt: float, *features: float, ood: float | None = None) -> Candidate:

@@ -26,6 +26,7 @@ const WORDS = {
   onlyWarned: ["Only uncertain or unusual", "仅显示不确定或异常的"],
   order: ["Order", "排序"],
   byUrgency: ["Most urgent first", "最紧急优先"],
+  byTeaching: ["Most to learn from first", "最值得学习优先"],
   byNewest: ["Newest first", "最新优先"],
   byOldest: ["Oldest first", "最早优先"],
   modality: ["Modality", "设备类型"],

@@ -34,7 +34,7 @@ def command(
     """Say which images to label next: what the model doubts, each unlike the others, and some at random."""
     from hounsfield.cli.backend import announce_engine
     from hounsfield.inference import open_predictor
-    from hounsfield.reading.doubt import candidate_of
+    from hounsfield.reading.pool import candidate_of
     from hounsfield.reading.ranking import ranked
 
     if output is not None and output.suffix != ".csv":
@@ -53,9 +53,10 @@ def command(
         typer.echo("\n".join(f"{row['rank']}\t{row['image']}" + ("\tblind" if row["blind"] else "") for row in rows))
     if output is not None:
         _write(output, rows)
+        say(f"{len(rows):,} of {len(candidates):,} images in {output}")
     if not candidates and not bad:
         say("Nothing is left to label: the pool has no image.")
-    conclude(len(candidates), bad, output)
+    conclude(len(candidates), bad, None)
 
 
 def _row(rank: int, choice: Choice) -> dict[str, object]:

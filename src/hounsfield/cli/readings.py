@@ -32,6 +32,6 @@ def command(
     if as_json:
         print_json(asdict(written) | {"table": str(out / TABLE)})
         return
-    say(f"{written.readings:,} readings of {written.images:,} images in {out / TABLE}.")
+    say(f"Readings: {written.readings:,}, images: {written.images:,}, in {out / TABLE}")
     if written.left_out:
-        say(f"{written.left_out:,} finished readings say nothing of '{name}' that could be trained on.")
+        say(f"Left out, since they say nothing of '{name}' that could be trained on: {written.left_out:,}")

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from hounsfield.inference import BasePrediction, BasePredictor
-from hounsfield.reading.ranking import Candidate
 
-
-def candidate_of(predictor: BasePredictor[Any], prediction: BasePrediction) -> Candidate:
-    """A prediction as what may be labelled next."""
-    disagreement = getattr(prediction, "disagreement", None)
-    features = np.asarray(prediction.features, np.float32)
-    doubt = doubt_of(prediction.content(), predictor.bundle.threshold, predictor.bundle.task)
-    return Candidate(prediction.image, doubt, disagreement, prediction.ood_score, features)
-
-
-def doubt_of(content: dict[str, Any], threshold: float | tuple[float, ...], task: str) -> float:
+def doubt_of(content: Mapping[str, Any], threshold: float | tuple[float, ...], task: str) -> float:
     """How near a prediction is to another one, 0 to 1.
 
     Of labels that exclude each other, one minus the distance of the two most probable; of others and of boxes, how near

@@ -9,6 +9,22 @@ import numpy as np
 import numpy.typing as npt
 
 
+def value_of(doubt: float, disagreement: float | None, ood_score: float | None) -> float:
+    """How much a label may teach, 0 to 1: the mean of doubt, disagreement and unlikeness, as far as known.
+
+    Args:
+        doubt: how near the answer is to another one, 0 to 1.
+        disagreement: how far the networks of an ensemble differ, 0 to .5.
+        ood_score: the out-of-distribution score.
+    """
+    parts = [doubt]
+    if disagreement is not None:
+        parts.append(min(2 * disagreement, 1.0))
+    if ood_score is not None:
+        parts.append(min(ood_score / 2, 1.0))
+    return float(np.mean(parts))
+
+
 @dataclass(frozen=True)
 class Candidate:
     """An image that nobody has labelled.
@@ -29,13 +45,8 @@ class Candidate:
 
     @property
     def value(self) -> float:
-        """How much a label may teach, 0 to 1: the mean of doubt, disagreement and unlikeness, as far as known."""
-        parts = [self.doubt]
-        if self.disagreement is not None:
-            parts.append(min(2 * self.disagreement, 1.0))
-        if self.ood_score is not None:
-            parts.append(min(self.ood_score / 2, 1.0))
-        return float(np.mean(parts))
+        """How much a label may teach; see ``value_of``."""
+        return value_of(self.doubt, self.disagreement, self.ood_score)
 
 
 @dataclass(frozen=True)

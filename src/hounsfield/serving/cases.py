@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from hounsfield.reading.doubt import doubt_of
+from hounsfield.reading.ranking import value_of
 from hounsfield.serving import statements as sql
 from hounsfield.serving.database import Reader, Row
 from hounsfield.serving.matching import NO_IMAGE
@@ -73,29 +75,33 @@ def files_of(reader: Reader, case: Case, folder: Path) -> dict[Path, str]:
     return {folder / upload["place"] / ours: name for ours, name in upload["names"].items()}
 
 
-def worklist(reader: Reader, after: float, *, with_patients: bool) -> list[dict[str, Any]]:
+# Name of a model → what its process says of it.
+Models = Mapping[str, Mapping[str, Any]]
+
+
+def worklist(reader: Reader, after: float, models: Models, *, with_patients: bool) -> list[dict[str, Any]]:
     """The cases that changed after a time, in seconds since 1970; with their patients for who may see them."""
     jobs: dict[int, list[Row]] = {}
     for job in reader.each(sql.JOBS_TO_READ, {"after": after}):
         jobs.setdefault(job["study"], []).append(job)
     studies = [
-        _study(row, jobs.get(row["id"], []), with_patients=with_patients)
+        _study(row, jobs.get(row["id"], []), models, with_patients=with_patients)
         for row in reader.each(sql.STUDIES_TO_READ, {"after": after})
     ]
-    return studies + [_upload(row) for row in reader.each(sql.UPLOADS_TO_READ, {"after": after})]
+    return studies + [_upload(row, models) for row in reader.each(sql.UPLOADS_TO_READ, {"after": after})]
 
 
 def without_answers(row: dict[str, Any]) -> dict[str, Any]:
     """A case of the list as it is shown to who reads it without the models' answers."""
-    return row | {"answers": [answer | summarised(()) for answer in row["answers"]]}
+    return row | {"answers": [answer | summarised(()) | {"teaches": 0.0} for answer in row["answers"]]}
 
 
-def described(case: Case, jobs: Sequence[Row], *, with_patients: bool) -> dict[str, Any]:
+def described(case: Case, jobs: Sequence[Row], models: Models, *, with_patients: bool) -> dict[str, Any]:
     """One case as the list has it."""
-    return _study(case.row, jobs, with_patients=with_patients) if case.is_study else _upload(case.row)
+    return _study(case.row, jobs, models, with_patients=with_patients) if case.is_study else _upload(case.row, models)
 
 
-def _study(row: Row, jobs: Sequence[Row], *, with_patients: bool) -> dict[str, Any]:
+def _study(row: Row, jobs: Sequence[Row], models: Models, *, with_patients: bool) -> dict[str, Any]:
     attributes: dict[str, str] = json.loads(row["attributes"])
     patient = {name: attributes.get(keyword, "") for name, keyword in PATIENT.items()}
     digest = hashlib.sha256("\0".join((patient["id"], patient["birth"], patient["name"])).encode())
@@ -112,11 +118,11 @@ def _study(row: Row, jobs: Sequence[Row], *, with_patients: bool) -> dict[str, A
         "body_part": attributes.get("BodyPartExamined", ""),
         "description": attributes.get("StudyDescription", "") or attributes.get("SeriesDescription", ""),
         "date": attributes.get("StudyDate", ""),
-        "answers": [_answer(job) for job in jobs],
+        "answers": [_answer(job, models) for job in jobs],
     }
 
 
-def _upload(job: Row) -> dict[str, Any]:
+def _upload(job: Row, models: Models) -> dict[str, Any]:
     names = list(json.loads(job["upload"])["names"].values())
     more = f" + {len(names) - 1}" if len(names) > 1 else ""
     return {
@@ -132,19 +138,36 @@ def _upload(job: Row) -> dict[str, Any]:
         "body_part": "",
         "description": f"{names[0] if names else ''}{more}",
         "date": "",
-        "answers": [_answer(job)],
+        "answers": [_answer(job, models)],
     }
 
 
-def _answer(job: Row) -> dict[str, Any]:
+def _answer(job: Row, models: Models) -> dict[str, Any]:
     predictions = json.loads(job["answer"]) if job["answer"] else []
     return {
         "model": job["model"],
         "state": job["state"],
         "reason": job["reason"],
         "bundle": job["bundle"],
+        "teaches": _teaches(predictions, models.get(job["model"])),
         **summarised(predictions),
     }
+
+
+def _teaches(predictions: Sequence[Mapping[str, Any]], info: Mapping[str, Any] | None) -> float:
+    """How much a label may teach, 0 to 1: that of the image of which the model knows least."""
+    if info is None:
+        return 0.0
+    threshold = info["threshold"]
+    threshold = tuple(threshold) if isinstance(threshold, list) else float(threshold or 0.5)
+    return max(
+        (
+            value_of(doubt_of(each, threshold, info["task"]), each.get("disagreement"), each.get("ood_score"))
+            for each in predictions
+            if "reason" not in each
+        ),
+        default=0.0,
+    )
 
 
 def summarised(predictions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def add_reading_routes(app: FastAPI, desk: Desk) -> None:
         identity = desk.look(request, found)
         stacks = await desk.stacks(found)
         jobs = desk.jobs(found)
-        facts = described(found, jobs, with_patients=identity.may("annotator"))
+        facts = described(found, jobs, _models(gateway), with_patients=identity.may("annotator"))
         place, hidden = _placing(stacks, desk.files(found)), desk.hides(found, identity)
         answers = [_full_answer(job, place, hidden=hidden) for job in jobs]
         del facts["identity"]
@@ -162,11 +162,15 @@ def _full_answer(job: Row, place: Placing, *, hidden: bool) -> dict[str, Any]:
     }
 
 
+def _models(gateway: Gateway) -> dict[str, dict[str, Any]]:
+    return {name: served.info for name, served in gateway.directory.all().items()}
+
+
 def _listed(gateway: Gateway, identity: Identity, after: float) -> list[dict[str, Any]]:
     """The rows of the list as one user may see them, with how far they are read."""
     read, finished = readers(gateway.reader, identity.name), finished_by(gateway.reader, identity.name)
     share, rows = gateway.settings.blind_share, []
-    for row in worklist(gateway.reader, after, with_patients=identity.may("annotator")):
+    for row in worklist(gateway.reader, after, _models(gateway), with_patients=identity.may("annotator")):
         hidden = is_blind(row.pop("identity"), share) and row["key"] not in finished
         mine, count = read.get(row["key"], (None, 0))
         rows.append((without_answers(row) if hidden else row) | {"hidden": hidden, "mine": mine, "readers": count})

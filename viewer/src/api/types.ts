@@ -38,6 +38,8 @@ export interface Summary {
   unlike: boolean;
   unsure: boolean;
   failed: number;
+  /** How much a label may teach the model, 0 to 1. */
+  teaches: number;
 }
 
 interface CaseFacts {

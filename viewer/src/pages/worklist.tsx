@@ -160,6 +160,7 @@ function FilterBar({ rows, chosen, set }: FilterBarProps) {
         value={chosen.order}
         options={[
           ["urgency", text("byUrgency")],
+          ["teaching", text("byTeaching")],
           ["newest", text("byNewest")],
           ["oldest", text("byOldest")],
         ]}

@@ -12,6 +12,7 @@ const answer = (change: Partial<Summary> = {}): Summary => ({
   unlike: false,
   unsure: false,
   failed: 0,
+  teaches: 0,
   ...change,
 });
 
@@ -46,6 +47,11 @@ it("findings come first, the surest before others, then what is unclear, the lon
   ];
   expect(keys(listed(rows, NO_FILTERS))).toBe("dcbea");
   expect(rows.map(urgencyOf)).toEqual(["none", "unclear", "finding", "finding", "none"]);
+});
+
+it("what teaches most comes first where this is asked for", () => {
+  const rows = [0.2, 0.9, 0.5].map((teaches, number) => row("abc"[number] ?? "", { answers: [answer({ teaches })] }));
+  expect(keys(listed(rows, { ...NO_FILTERS, order: "teaching" }))).toBe("bca");
 });
 
 it("filters and words all have to fit", () => {

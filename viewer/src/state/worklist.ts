@@ -8,7 +8,7 @@ export interface Filters {
   warned: boolean;
   /** What this reader has not finished, or has, or both. */
   read: "open" | "final" | "all";
-  order: "urgency" | "newest" | "oldest";
+  order: "urgency" | "teaching" | "newest" | "oldest";
 }
 
 export const NO_FILTERS: Filters = { search: "", modality: "", state: "", finding: "", warned: false, read: "open", order: "urgency" };
@@ -38,9 +38,12 @@ const RANK: Readonly<Record<Urgency, number>> = { finding: 2, unclear: 1, none: 
 
 const scoreOf = (row: CaseRow): number => Math.max(0, ...row.answers.map((answer) => answer.score));
 
+const teachingOf = (row: CaseRow): number => Math.max(0, ...row.answers.map((answer) => answer.teaches));
+
 const ORDERS: Readonly<Record<Filters["order"], (one: CaseRow, other: CaseRow) => number>> = {
   urgency: (one, other) =>
     RANK[urgencyOf(other)] - RANK[urgencyOf(one)] || scoreOf(other) - scoreOf(one) || one.received - other.received,
+  teaching: (one, other) => teachingOf(other) - teachingOf(one) || one.received - other.received,
   newest: (one, other) => other.received - one.received,
   oldest: (one, other) => one.received - other.received,
 };
