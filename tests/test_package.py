@@ -80,6 +80,7 @@ LAYERS = {
         *("plans", "testing", "drawing"),
     },
 }
+LAYERS["distributed"] = {"images", "bundle", "inference"}
 LAYERS["dicom_results"] = {"images", "bundle", "drawing", "inference", "explanation"}
 LAYERS["training"] = set(LAYERS) - {"explanation", "dicom_results"}
 # Never training: what is served was trained elsewhere.

@@ -137,6 +137,10 @@ EXTRAS = {
     "fastapi": "serve",
     "pynetdicom": "serve",
     "uvicorn": "serve",
+    "ray": "ray",
+    "fsspec": "cloud",
+    "s3fs": "cloud",
+    "optuna": "tune",
 }
 
 

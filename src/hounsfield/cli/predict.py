@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from hounsfield.cli.console import check_folder, picture_name, print_json, progress_bars, say
 from hounsfield.cli.options import chosen
 from hounsfield.cli.results import ENGINE_HELP, conclude, good_results, reasons
+from hounsfield.cli.workers import Crew, RayAddress, Table, TimeLimit, WorkerMemory, Workers, check_output, make_table
 from hounsfield.errors import UsageError
 from hounsfield.progress import Progress, silent
 
@@ -29,12 +30,12 @@ def command(
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Images, folders of images, or .npy arrays.")],
     *,
     output: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--output",
             "-o",
             help="Write the table to this file: .csv, .parquet or .json. Segmenters: or masks and the table to this "
-            "folder.",
+            "folder. With --workers or --ray: or shards of the table to this folder or s3:// URL.",
         ),
     ] = None,
     threshold: Annotated[
@@ -99,6 +100,10 @@ def command(
         ),
     ] = None,
     engine: Annotated[str, typer.Option(help=ENGINE_HELP)] = "auto",
+    workers: Workers = None,
+    ray: RayAddress = None,
+    time_limit: TimeLimit = None,
+    worker_memory: WorkerMemory = None,
     as_json: Annotated[
         bool,
         typer.Option("--json", help="Print predictions (with -o their number), bad images and engine as JSON."),
@@ -117,9 +122,16 @@ def command(
     from hounsfield.tasks import MODEL_NAMES
 
     _check_shares({"--sets": sets, "--abstain": abstain})
-    outputs = Outputs(output, overlay, {"counts": counts} if counts else {}, as_json)
+    crew = Crew(workers, ray, time_limit, worker_memory)
+    crew.check()
+    outputs = Outputs(Path(output) if output else None, overlay, {"counts": counts} if counts else {}, as_json)
     bundle = Bundle.load(run)
-    outputs.check(check_table_path, inputs, has_files=PREDICTORS[bundle.family].HAS_FILES)
+    if crew.is_wanted:
+        alone = {"--overlay": overlay, "--counts": counts, "--probabilities": probabilities}
+        crew.refuse(alone | {"--dicom-results": dicom_results, "--json without -o": as_json and not output})
+        check_output(output, masks=PREDICTORS[bundle.family].HAS_FILES)
+    else:
+        outputs.check(check_table_path, inputs, has_files=PREDICTORS[bundle.family].HAS_FILES)
     objects = _objects(dicom_results, dicom_kind, bundle, inputs)
     announce_engine(engine)
     takes = {family: kind.OPTIONS | kind.TABLES for family, kind in PREDICTORS.items()}
@@ -132,6 +144,9 @@ def command(
         raise UsageError("--probabilities writes files: name a folder for them with -o DIR.")
     options = {name: value for name, value in options.items() if name not in outputs.tables}
     predictor = open_predictor(bundle, engine, **options)
+    if crew.is_wanted:
+        _predict_in_crew(predictor, inputs, Request(output, engine, options, as_json), crew)
+        return
     if objects is not None:
         objects.options = options
     _predict(predictor, inputs, outputs, objects)
@@ -273,6 +288,42 @@ def _predict(
     if objects is not None:
         objects.write()
     conclude(tally.images, tally.bad, outputs.output)
+
+
+class Request(NamedTuple):
+    """What workers are to do: the output, by which engine, with which options of the predictor, and how it is told."""
+
+    output: str | None
+    engine: str
+    options: dict[str, Any]
+    as_json: bool
+
+
+def _predict_in_crew(predictor: BasePredictor[Any], inputs: list[str], asked: Request, crew: Crew) -> None:
+    from hounsfield.distributed import PredictionWork
+    from hounsfield.distributed.predicting import BundleCopy
+    from hounsfield.inference.fitting import DifferenceLog
+    from hounsfield.inference.tables import write_csv, write_table
+
+    say(f"Engine: {predictor.engine.description}")
+    parts = list(predictor.parts(inputs))
+    copy = BundleCopy.of(predictor.bundle)
+    work = PredictionWork(copy, asked.engine, asked.options, alone=len(parts) == 1)
+
+    def write(rows: Iterable[dict[str, Any]]) -> int:
+        if asked.output is None:
+            return write_csv(sys.stdout, predictor.columns, rows)
+        return write_table(asked.output, predictor.columns, rows)
+
+    facts = {"bundle": copy.identity, "engine": asked.engine, "options": asked.options}
+    table = Table("predict", asked.output, predictor.columns, write, facts, asked.as_json)
+    whole = make_table(table, crew, work, parts)
+    log = DifferenceLog(predictor.bundle.source_range)
+    log.add(whole.differences)
+    log.conclude()
+    if told := predictor.summary(whole.images, whole.num_rows):
+        say(told)
+    conclude(whole.images, whole.bad, Path(asked.output) if asked.output else None)
 
 
 def _print(predictor: BasePredictor[Any], predictions: Iterator[BasePrediction]) -> int:

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from hounsfield.cohorts.arrays import file_identity
 from hounsfield.errors import CohortError, ImageError
+from hounsfield.hardware import num_cores
 from hounsfield.images import Reference
 from hounsfield.images.image import Image
 from hounsfield.images.reading import read_reference
@@ -145,11 +146,7 @@ def file_size(path: str) -> int:
 
 def num_workers() -> int:
     """How many threads work at once: the cores that this process may use, but no more than memory is sure to allow."""
-    return min(MAX_WORKERS, _num_cores())
-
-
-def _num_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(MAX_WORKERS, num_cores())
 
 
 def ordered_map(function: Callable[[Given], Made], items: Iterable[Given], *, ahead: int = 1) -> Iterator[Made]:

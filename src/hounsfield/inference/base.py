@@ -243,7 +243,7 @@ class BasePredictor(ABC, Generic[Said]):
             viewer: is shown each image as read with its prediction; several threads may call it.
         """
         work = Work(DifferenceLog(self.bundle.source_range), Turns(progress), viewer, self._trace)
-        parts = chunks(self._inputs(inputs), self._batch_size if self.views is None else 1)
+        parts = self.parts(inputs)
         done = 0
         if self._alone:
             found: Iterator[list[Said | BadImage]] = (self._of_sources(chunk, True, work) for chunk in parts)
@@ -254,6 +254,22 @@ class BasePredictor(ABC, Generic[Said]):
             done += len(results)
             progress("predict", done, None)
         work.differences.conclude()
+
+    def parts(self, inputs: Inputs) -> Iterator[list[Any]]:
+        """The inputs unread, in the parts that are predicted together: a ``Source`` or a ``SampleSource`` an item."""
+        return chunks(self._inputs(inputs), self._batch_size if self.views is None else 1)
+
+    def predict_part(
+        self, part: Sequence[Any], differences: DifferenceLog, *, alone: bool = False
+    ) -> list[Said | BadImage]:
+        """Predict one of the ``parts``, as :meth:`stream` does.
+
+        Args:
+            part: its items.
+            differences: takes note of the images.
+            alone: whether it is the only part; ``stream`` then lets the network have every core for it.
+        """
+        return self._of_sources(part, alone or self._alone, Work(differences, Turns(), None, self._trace))
 
     def predict_image(
         self, image: Image, reference: Reference, differences: DifferenceLog

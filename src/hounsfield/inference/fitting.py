@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from hounsfield.bundle import Bundle, SourceRange
 from hounsfield.errors import ImageError
@@ -83,52 +84,86 @@ def differences(image: Image, trained: SourceRange) -> dict[str, str]:
     return found
 
 
-class DifferenceLog:
-    """Warns of the first file of each kind of difference, counts the others, and names images out of distribution."""
+@dataclass
+class Differences:
+    """How many images differ from those of training.
 
-    def __init__(self, trained: SourceRange) -> None:
+    Attributes:
+        counts: kind of difference → number of images.
+        first: kind of difference → what is said of the first image that has it.
+        total: images that were predicted.
+        beyond: those that are out of distribution.
+        named: the first of these.
+    """
+
+    counts: dict[str, int] = field(default_factory=dict)
+    first: dict[str, str] = field(default_factory=dict)
+    total: int = 0
+    beyond: int = 0
+    named: list[str] = field(default_factory=list)
+
+    def add(self, others: Differences) -> None:
+        """Count what was found of other images."""
+        for kind, count in others.counts.items():
+            self.counts[kind] = self.counts.get(kind, 0) + count
+            self.first.setdefault(kind, others.first[kind])
+        self.total += others.total
+        self.beyond += others.beyond
+        self.named += others.named[: NUM_NAMED - len(self.named)]
+
+
+class DifferenceLog:
+    """Warns of the first file of each kind of difference, counts the others, and names images out of distribution.
+
+    Args:
+        trained: of the images of training.
+        aloud: whether to warn; where not, what was ``found`` goes to a log that does.
+
+    Attributes:
+        found: so far.
+    """
+
+    def __init__(self, trained: SourceRange, *, aloud: bool = True) -> None:
         self._trained = trained
-        self._counts: dict[str, int] = {}
-        self._first_named: list[str] = []
-        self._num_beyond = 0
-        self._total = 0
+        self._aloud = aloud
+        self.found = Differences()
         self._lock = threading.Lock()
 
     def note(self, image: Image, name: str) -> tuple[str, ...]:
         """Compare one image, before preprocessing, with those of training: the kinds of difference."""
         found = differences(image, self._trained)
-        for kind, wording in found.items():
-            with self._lock:
-                self._counts[kind] = self._counts.get(kind, 0) + 1
-                first = self._counts[kind] == 1
-            if first:
-                logger.warning("%s %s: its prediction may not be reliable.", name, wording)
+        self.add(Differences(dict.fromkeys(found, 1), {kind: f"{name} {told}" for kind, told in found.items()}))
         return tuple(found)
 
     def count(self, predictions: Sequence[BasePrediction]) -> None:
         """Take note of predicted images that are out of distribution."""
+        beyond = [prediction for prediction in predictions if prediction.out_of_distribution]
+        names = []
+        for prediction in beyond[:NUM_NAMED]:
+            why = ", ".join(flag for flag in prediction.flags if flag in PLAIN_FLAGS)
+            names.append(prediction.image + (f" ({why})" if why else ""))
+        self.add(Differences(total=len(predictions), beyond=len(beyond), named=names))
+
+    def add(self, others: Differences) -> None:
+        """Take note of what was found elsewhere."""
         with self._lock:
-            self._total += len(predictions)
-            for prediction in predictions:
-                if not prediction.out_of_distribution:
-                    continue
-                self._num_beyond += 1
-                if len(self._first_named) < NUM_NAMED:
-                    why = ", ".join(flag for flag in prediction.flags if flag in PLAIN_FLAGS)
-                    self._first_named.append(prediction.image + (f" ({why})" if why else ""))
+            new = [wording for kind, wording in others.first.items() if kind not in self.found.counts]
+            self.found.add(others)
+        for wording in new if self._aloud else ():
+            logger.warning("%s: its prediction may not be reliable.", wording)
 
     def conclude(self) -> None:
         """Say how many images there were of each kind, and which are out of distribution."""
-        for kind, count in self._counts.items():
+        for kind, count in self.found.counts.items():
             if count > 1:
                 logger.warning("%d images differ from those of training in their %s.", count, kind)
-        if self._num_beyond:
-            named = ", ".join(self._first_named) + (", …" if self._num_beyond > NUM_NAMED else "")
+        if self.found.beyond:
+            named = ", ".join(self.found.named) + (", …" if self.found.beyond > NUM_NAMED else "")
             logger.warning(
                 "Out of distribution: %d of %d images (%s). These differ from the training images, so do not rely on "
                 "their predictions.",
-                self._num_beyond,
-                self._total,
+                self.found.beyond,
+                self.found.total,
                 named,
             )
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from hounsfield.bundle import Bundle
 from hounsfield.errors import BundleError, require
+from hounsfield.hardware import CORES_VARIABLE, num_cores
 from hounsfield.inference.onnx_bounds import MAX_TENSOR, require_bounded_file
 from hounsfield.openvino_runtime import openvino_runtime
 
@@ -88,7 +89,9 @@ class OpenVINONetwork:
                 if form == "one image":
                     network = network.clone()
                     network.reshape([1, *network.input(0).partial_shape[1:]])
-                options = {"PERFORMANCE_HINT": hint, "INFERENCE_PRECISION_HINT": self._precision}
+                options: dict[str, Any] = {"PERFORMANCE_HINT": hint, "INFERENCE_PRECISION_HINT": self._precision}
+                if CORES_VARIABLE in os.environ:
+                    options["INFERENCE_NUM_THREADS"] = num_cores()
                 self._compiled[form] = self._core.compile_model(network, "CPU", options)
             return self._compiled[form]
 
@@ -141,11 +144,6 @@ def has_bfloat16() -> bool:
     """
     core = openvino_runtime("running the network on OpenVINO").Core()
     return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-
-
-def num_cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _require_file(path: Path, engine: str) -> None:

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from itertools import chain, islice
 from typing import Any, TypeVar
 
-from hounsfield.inference.onnx_networks import num_cores
+from hounsfield.hardware import num_cores
 from hounsfield.progress import Progress, silent
 
 # Items that are worked on or wait to be taken, a core: the next one is always ready, and memory stays flat.

@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from hounsfield.images import Image, Reference, image_files, input_path
 from hounsfield.images.arrays import without_transparency
 from hounsfield.images.reading import read_reference, volume_setting
 from hounsfield.images.slide_levels import without_surplus
+from hounsfield.inference.remote import is_url, read_remote, remote_files
 
 if TYPE_CHECKING:
     from hounsfield.images import Series
@@ -38,7 +39,7 @@ class Source:
 
     Attributes:
         reference: the path as given, with the number of the image where a file or an array holds several.
-        load: reads it; raises :class:`~hounsfield.errors.ImageError`.
+        load: reads it, also in another process; raises :class:`~hounsfield.errors.ImageError`.
     """
 
     reference: Reference
@@ -49,7 +50,8 @@ def sources(inputs: Inputs, rank: int, channels: Sequence[str] = ()) -> Iterator
     """Every image of the inputs in their order, unread.
 
     Args:
-        inputs: a file, a folder (searched to its depths), an array, an ``Image``, or any number of these. An array is
+        inputs: a file, a folder (searched to its depths), a URL of an object store, an array, an ``Image``, or any
+            number of these. An array is
             one image, or a batch when it has one axis more: (n, rows, columns), (n, rows, columns, channels).
         rank: the network's, which tells a batch of 2D images from a volume. For a network of volumes the DICOM files of
             a folder are taken together by series, and localisers are left out.
@@ -58,15 +60,16 @@ def sources(inputs: Inputs, rank: int, channels: Sequence[str] = ()) -> Iterator
     Raises:
         UsageError: a name is empty.
     """
-    if isinstance(inputs, str | Path) and channels:
+    if isinstance(inputs, str) and is_url(inputs):
+        yield from _of_url(inputs)
+    elif isinstance(inputs, str | Path) and channels:
         yield from channel_sources(input_path(str(inputs)), str(inputs), channels)
     elif isinstance(inputs, str | Path):
         yield from _of_path(input_path(str(inputs)), str(inputs), rank)
     elif isinstance(inputs, np.ndarray):
         yield from _of_array(inputs, "array", rank)
     elif isinstance(inputs, Image):
-        image = inputs
-        yield Source(image.reference or Reference("image"), lambda: image)
+        yield Source(inputs.reference or Reference("image"), partial(_given, inputs))
     else:
         for number, item in enumerate(inputs):
             for source in sources(item, rank, channels):
@@ -176,6 +179,14 @@ def _slices(image: Image, reference: Reference) -> Iterator[tuple[Reference, Ima
         yield (reference.replace(frame=number) if several else reference), frame
 
 
+def _of_url(url: str) -> Iterator[Source]:
+    try:
+        for name in remote_files(url):
+            yield Source(Reference(name), partial(read_remote, name))
+    except ImageError as error:
+        yield Source(Reference(url), partial(_refuse, str(error)))
+
+
 def _numbered(source: Source, number: int) -> Source:
     """One of several arrays or images that have no place of their own."""
     reference = source.reference
@@ -190,14 +201,13 @@ def _of_path(path: Path, name: str, rank: int) -> Iterator[Source]:
     if path.is_dir():
         files = image_files(path)
         if not files:
-            yield Source(
-                Reference(name), lambda: _refuse(f"{name} is a folder without images. Give a folder that holds some.")
-            )
+            told = f"{name} is a folder without images. Give a folder that holds some."
+            yield Source(Reference(name), partial(_refuse, told))
         yield from of_files(files, rank)
         return
     array = _mapped(path) if path.suffix.lower() == ".npy" else None
     if array is not None and array.ndim in (rank, rank + 1, rank + 2):
-        yield from _of_array(array, name, rank)
+        yield from _of_array(array, name, rank, path)
     else:
         yield Source(reference, partial(read_reference, reference))
 
@@ -239,6 +249,7 @@ def _named(series: Series, others: Sequence[Series], in_folder: Counter[Path]) -
     return Reference(str(folder if is_alone else folder / series.uid), number, series=series.uid), number
 
 
+@lru_cache(maxsize=4)
 def _mapped(path: Path) -> npt.NDArray[Any] | None:
     """The array of a file without reading it; ``None`` leaves the verdict on a damaged file to its reader."""
     try:
@@ -248,26 +259,30 @@ def _mapped(path: Path) -> npt.NDArray[Any] | None:
     return array if isinstance(array, np.ndarray) and array.dtype.kind in "biuf" else None
 
 
-def _of_array(array: npt.NDArray[Any], name: str, rank: int) -> Iterator[Source]:
+def _of_array(array: npt.NDArray[Any], name: str, rank: int, path: Path | None = None) -> Iterator[Source]:
+    """The images of an array, which may be that of a file."""
     has_channels = array.ndim > rank and array.shape[-1] in CHANNEL_COUNTS
     axes = array.ndim - has_channels
+    # The array of a file is opened where it is read, which may be in another process.
+    held = array if path is None else path
     if axes == rank + 1:
         for number in range(len(array)):
-            yield Source(Reference(name, volume=number), _row_loader(array, number, has_channels))
+            yield Source(Reference(name, volume=number), partial(_row, held, number, has_channels))
     elif axes == rank:
-        yield Source(Reference(name), lambda: _as_image(array, has_channels))
+        yield Source(Reference(name), partial(_row, held, None, has_channels))
     else:
-        yield Source(
-            Reference(name),
-            lambda: _refuse(
-                f"{name} has the shape {array.shape}: expected one image or a batch of images with {rank} axes of "
-                "space each, and 1, 3 or 4 channels last where there is an axis for them."
-            ),
+        told = (
+            f"{name} has the shape {array.shape}: expected one image or a batch of images with {rank} axes of space "
+            "each, and 1, 3 or 4 channels last where there is an axis for them."
         )
+        yield Source(Reference(name), partial(_refuse, told))
 
 
-def _row_loader(array: npt.NDArray[Any], number: int, has_channels: bool) -> Callable[[], Image]:
-    return lambda: _as_image(array[number], has_channels)
+def _row(held: npt.NDArray[Any] | Path, number: int | None, has_channels: bool) -> Image:
+    array = _mapped(held) if isinstance(held, Path) else held
+    if array is None or (number is not None and number >= len(array)):
+        raise ImageError(f"{held} has changed since its images were listed. Give it again when it is complete.")
+    return _as_image(array if number is None else array[number], has_channels)
 
 
 def _as_image(values: npt.NDArray[Any], has_channels: bool) -> Image:
@@ -279,6 +294,10 @@ def _as_image(values: npt.NDArray[Any], has_channels: bool) -> Image:
     if pixels.dtype == np.float16:
         pixels = pixels.astype(np.float32)
     return Image(pixels=pixels)
+
+
+def _given(image: Image) -> Image:
+    return image
 
 
 def _refuse(message: str) -> Image:

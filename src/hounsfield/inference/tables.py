@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import importlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO
 
@@ -24,11 +24,6 @@ TEXTS = frozenset({"image", "prediction", "flags", "set", "answer", "label"})
 # Columns that are true or false.
 TRUTHS = frozenset({"out_of_distribution"})
 FEATURE_SUFFIXES = (".npz", ".csv", ".parquet")
-
-
-def feature_columns(num_features: int) -> list[str]:
-    """The columns of a table of features, in order."""
-    return ["image", *(f"f{number}" for number in range(num_features))]
 
 
 def feature_row(prediction: BasePrediction) -> Row:
@@ -74,10 +69,14 @@ def write_features(path: str | Path, predictions: Iterable[BasePrediction]) -> i
     if path.suffix.lower() == ".npz":
         with replacing(path) as temporary:
             return _write_npz(temporary, stream)
+    return write_feature_rows(path, map(feature_row, stream))
+
+
+def write_feature_rows(path: str | Path, rows: Iterable[Row]) -> int:
+    """Write the rows of :func:`feature_row` as .csv or .parquet, and return their number."""
+    stream = iter(rows)
     first = list(islice(stream, 1))
-    columns = feature_columns(len(first[0].features) if first else 0)
-    rows = (feature_row(prediction) for part in (first, stream) for prediction in part)
-    return write_table(path, columns, rows)
+    return write_table(path, list(first[0]) if first else ["image"], chain(first, stream))
 
 
 def check_table_path(path: Path, suffixes: Sequence[str] = (".csv", ".parquet", ".json")) -> None:
@@ -120,12 +119,20 @@ def _write_json(path: Path, _columns: Sequence[str], rows: Iterable[Row]) -> int
 
 
 def _write_parquet(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> int:
+    with path.open("wb") as stream:
+        return write_parquet(stream, columns, rows)
+
+
+def write_parquet(
+    stream: IO[bytes], columns: Sequence[str], rows: Iterable[Row], facts: Mapping[str, str] | None = None
+) -> int:
+    """Write rows as Parquet into an open stream, and return their number; ``facts`` go into the file's metadata."""
     # Imported when a Parquet file is asked for: it takes longer than a prediction.
     arrow, parquet = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
     special = dict.fromkeys(TEXTS, arrow.string()) | dict.fromkeys(TRUTHS, arrow.bool_())
-    schema = arrow.schema([(name, special.get(name, arrow.float64())) for name in columns])
+    schema = arrow.schema([(name, special.get(name, arrow.float64())) for name in columns], metadata=facts)
     count = 0
-    with parquet.ParquetWriter(path, schema) as writer:
+    with parquet.ParquetWriter(stream, schema) as writer:
         for part in _parts(rows):
             writer.write_table(arrow.Table.from_pylist([_text(row) for row in part], schema=schema))
             count += len(part)
