@@ -294,3 +294,55 @@ def test_features_by_workers_are_those_of_one_process(
     assert hounsfield(monkeypatch, "features", run, *pictures, "-o", one) == 0
     assert hounsfield(monkeypatch, "features", run, *pictures, "-o", shards, "--workers", 1) == 0
     pd.testing.assert_frame_equal(pd.read_parquet(shards), pd.read_csv(one), check_exact=True, check_dtype=False)
+
+
+def test_explanations_by_workers_are_those_of_one_process(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "00.png").write_bytes((run / "pictures" / "01.png").read_bytes())
+    pictures = [run / "pictures" / "00.png", tmp_path / "other", run / "pictures" / "40.png"]
+    said = []
+    for folder, options in ((tmp_path / "one", ()), (tmp_path / "two", ("--workers", 2))):
+        asked = ("explain", run, *pictures, "-o", folder, "--method", "occlusion", "--maps", "npy", *options)
+        assert hounsfield(monkeypatch, *asked) == 1
+        said.append(capsys.readouterr().out.replace(str(folder), "DIR"))
+    assert said[0] == said[1]
+    files = [{path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("one", "two")]
+    assert set(files[0]) == {"00.png", "00.npy", "00-2.png", "00-2.npy"}
+    assert files[0] == files[1]
+
+
+def test_files_preprocessed_by_workers_are_those_of_one_process(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = []
+    for folder, options in ((tmp_path / "one", ()), (tmp_path / "two", ("--workers", 2))):
+        asked = ("preprocess", run / "pictures", "--gamma=0.8", "--resize=8", "-o", folder, *options)
+        assert hounsfield(monkeypatch, *asked) == 1
+        said.append(capsys.readouterr().out.replace(str(folder), "DIR"))
+    assert said[0] == said[1]
+    files = [
+        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir() if path.suffix == ".png"}
+        for name in ("one", "two")
+    ]
+    assert len(files[0]) == 99
+    assert files[0] == files[1]
+
+
+def test_a_scan_by_workers_is_that_of_one_process(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data"
+    for number, picture in enumerate(sorted((run / "pictures").iterdir())):
+        place = data / ("a", "b")[number % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        (place / picture.name).write_bytes(picture.read_bytes())
+    said = []
+    for name, options in (("one", ()), ("two", ("--workers", 2))):
+        monkeypatch.setenv("HOUNSFIELD_CACHE", str(tmp_path / name))
+        assert hounsfield(monkeypatch, "inspect", data, "--json", "--no-cost", *options) == 0
+        told = capsys.readouterr()
+        said.append(json.loads(told.out))
+    assert said[0] == said[1]
+    assert "2 processes of this machine" in told.err

@@ -80,15 +80,21 @@ LAYERS = {
         *("plans", "testing", "drawing"),
     },
 }
-LAYERS["distributed"] = {"images", "bundle", "inference"}
+LAYERS["distributed"] = {
+    *("images", "preprocessing", "cohorts", "bundle", "inference", "explanation", "reports"),
+}
 LAYERS["dicom_results"] = {"images", "bundle", "drawing", "inference", "explanation"}
 LAYERS["training"] = set(LAYERS) - {"explanation", "dicom_results"}
+LAYERS["tuning"] = set(LAYERS) - {"explanation", "dicom_results", "reports"}
 # Never training: what is served was trained elsewhere.
 LAYERS["serving"] = {"images", "bundle", "inference", "explanation", "dicom_results", "reading", "runs"}
 LAYERS["cli"] = set(LAYERS)
 LAYERS["__main__"] = {"cli"}
 # What predicts, tests, reports and serves needs no backend; below it only the rooms that build networks do.
-HEAVY_ROOMS = {"augmentation", "models", "detection", "segmentation", "planning", "training", "cli", "__main__"}
+HEAVY_ROOMS = {
+    *("augmentation", "models", "detection", "segmentation", "planning", "training", "tuning"),
+    *("cli", "__main__"),
+}
 LIGHT_ROOMS = set(LAYERS) - HEAVY_ROOMS
 HEAVY = ("keras", "tensorflow", "jax", "torch")
 # Import name -> distribution, where they differ.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,10 +12,15 @@ import typer
 from hounsfield.cli.console import check_folder, picture_name, print_json, progress_bars, say
 from hounsfield.cli.options import require_family
 from hounsfield.cli.results import ENGINE_HELP, conclude, reasons
+from hounsfield.cli.workers import Crew, RayAddress, TimeLimit, WorkerMemory, Workers, told_parts
 
 if TYPE_CHECKING:
-    from hounsfield.explanation import Explanation
+    from hounsfield.distributed.explaining import ExplanationWork
+    from hounsfield.explanation import Explainer
     from hounsfield.inference import BadImage
+
+    # Rows of the table, and bad images.
+    Found = tuple[list[dict[str, Any]], list[BadImage]]
 
 METHOD_HELP = "grad_cam, activation, integrated_gradients, occlusion, or auto: grad_cam where Keras is installed."
 
@@ -36,13 +43,18 @@ def command(
         Literal["none", "npy", "nii.gz"], typer.Option(help="Also write the evidence at each pixel, in this format.")
     ] = "none",
     engine: Annotated[str, typer.Option(help=ENGINE_HELP)] = "auto",
+    workers: Workers = None,
+    ray: RayAddress = None,
+    time_limit: TimeLimit = None,
+    worker_memory: WorkerMemory = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
 ) -> None:
     """Draw heat maps over images: where the evidence for a label lies."""
     from hounsfield.bundle import Bundle
     from hounsfield.explanation import FAMILIES, Explainer
-    from hounsfield.inference import BadImage
 
+    crew = Crew(workers, ray, time_limit, worker_memory)
+    crew.check()
     check_folder(output, inputs)
     bundle = Bundle.load(run)
     require_family("explain", run, bundle.family, FAMILIES)
@@ -50,16 +62,14 @@ def command(
     explainer = Explainer(bundle, method, layer=layer, label=label, engine=engine)
     say(f"Engine: {explainer.predictor.engine.description}")
     say(f"Method: {explainer.method.description}")
-    rows: list[dict[str, Any]] = []
-    bad: list[BadImage] = []
-    taken: set[str] = set()
-    with progress_bars() as bars:
-        for result in explainer.stream(inputs, progress=bars):
-            if isinstance(result, BadImage):
-                say(f"Bad image: {result}")
-                bad.append(result)
-            else:
-                rows.append(_write(result, output, picture_name(result.image, taken), maps))
+    if crew.is_wanted:
+        from hounsfield.distributed.explaining import ExplanationWork
+        from hounsfield.distributed.predicting import BundleCopy
+
+        work = ExplanationWork(BundleCopy.of(bundle), engine, method, layer, label, maps)
+        rows, bad = _by_workers(explainer, work, inputs, output, crew)
+    else:
+        rows, bad = _explained(explainer, inputs, output, maps)
     if as_json:
         print_json({"method": explainer.method.description, "explanations": rows, "bad": reasons(bad)})
     elif rows:
@@ -82,27 +92,59 @@ def _announce_keras(method: str, engine: str) -> None:
             raise
 
 
-def _write(found: Explanation, folder: Path, name: str, maps: str) -> dict[str, Any]:
-    from hounsfield.images import write_image
-    from hounsfield.reports.figures import save_figure
-    from hounsfield.reports.overlays import overlay_figure
+def _explained(explainer: Explainer, inputs: list[str], folder: Path, maps: str) -> Found:
+    """What this process explains."""
+    from hounsfield.inference import BadImage
+    from hounsfield.reports.explanations import write_explanation
 
+    rows: list[dict[str, Any]] = []
+    bad: list[BadImage] = []
+    taken: set[str] = set()
+    with progress_bars() as bars:
+        for result in explainer.stream(inputs, progress=bars):
+            if isinstance(result, BadImage):
+                say(f"Bad image: {result}")
+                bad.append(result)
+            else:
+                folder.mkdir(parents=True, exist_ok=True)
+                rows.append(write_explanation(result, folder, picture_name(result.image, taken), maps))
+    return rows, bad
+
+
+def _by_workers(explainer: Explainer, work: ExplanationWork, inputs: list[str], folder: Path, crew: Crew) -> Found:
+    """What workers explain, under the names that one process would give."""
+    from hounsfield.atomic import scratch_folder
+    from hounsfield.distributed.explaining import numbered
+    from hounsfield.distributed.work import Part
+    from hounsfield.inference.fitting import DifferenceLog
+
+    rows: list[dict[str, Any]] = []
+    taken: set[str] = set()
+    parts = [[item] for item in numbered(explainer.items(inputs))]
     folder.mkdir(parents=True, exist_ok=True)
-    picture = folder / f"{name}.png"
-    save_figure(overlay_figure(found, title=f"{Path(found.image).name}{found.of_several}"), picture)
-    row = {
-        **({"sample": found.prediction.image, "weight": round(found.view.weight, 6)} if found.view else {}),
-        "image": found.image,
-        "prediction": found.prediction.label,
-        "label": found.label,
-        **found.prediction.degree(found.label),
-        "peak": "×".join(map(str, found.peak)),
-        "picture": str(picture),
-    }
-    if maps != "none":
-        path = folder / f"{name}.{maps}"
-        write_image(found.original.replace(pixels=found.heat[..., None]), path)
-        row["map"] = str(path)
+    with scratch_folder(folder / "parts") as scratch, crew.open(replace(work, folder=scratch.absolute())) as pool:
+        whole = Part()
+        for part in told_parts(pool, parts):
+            rows += [_named(row, folder, picture_name(row["image"], taken)) for row in part.rows]
+            part.rows = []
+            whole.add(part)
+    log = DifferenceLog(explainer.bundle.source_range)
+    log.add(whole.differences)
+    log.conclude()
+    if not rows:
+        # As if none had been explained.
+        with suppress(OSError):
+            folder.rmdir()
+    return rows, whole.bad
+
+
+def _named(row: dict[str, Any], folder: Path, name: str) -> dict[str, Any]:
+    """Give the files of a row their names."""
+    for key in {"picture", "map"} & row.keys():
+        made = Path(row[key])
+        final = folder / f"{name}{'.nii.gz' if made.name.endswith('.nii.gz') else made.suffix}"
+        made.replace(final)
+        row[key] = str(final)
     return row
 
 

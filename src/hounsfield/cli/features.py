@@ -45,7 +45,7 @@ def command(
     crew = Crew(workers, ray, time_limit, worker_memory)
     crew.check()
     if crew.is_wanted:
-        check_output(output, FEATURE_SUFFIXES[1:], masks=False)
+        check_output(output, inputs, FEATURE_SUFFIXES[1:], masks=False)
     else:
         check_table_path(Path(output), FEATURE_SUFFIXES)
     announce_engine(engine)

@@ -34,6 +34,7 @@ COMMANDS: dict[str, Place] = {
     "demo": Place("hounsfield.cli.demo", "Go from made-up radiographs to a report, in some 90 s."),
     "inspect": Place("hounsfield.cli.inspection", "Check DATA before training: balance, leaks, shortcuts."),
     "plan": Place("hounsfield.cli.plan", "Decide how to train on DATA, with reasons."),
+    "tune": Place("hounsfield.cli.tune", "Search for better values of a plan's fields."),
     "train": Place("hounsfield.cli.train", "Train a network on DATA, evaluate and bundle it."),
     "evaluate": Place("hounsfield.cli.evaluate", "Test a run, or evaluate a table of predictions."),
     "compare": Place("hounsfield.cli.compare", "Compare two models on the same cases, or readers."),

@@ -129,7 +129,7 @@ def command(
     if crew.is_wanted:
         alone = {"--overlay": overlay, "--counts": counts, "--probabilities": probabilities}
         crew.refuse(alone | {"--dicom-results": dicom_results, "--json without -o": as_json and not output})
-        check_output(output, masks=PREDICTORS[bundle.family].HAS_FILES)
+        check_output(output, inputs, masks=PREDICTORS[bundle.family].HAS_FILES)
     else:
         outputs.check(check_table_path, inputs, has_files=PREDICTORS[bundle.family].HAS_FILES)
     objects = _objects(dicom_results, dicom_kind, bundle, inputs)

@@ -7,17 +7,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hounsfield.cli.workers import Crew, RayAddress, TimeLimit, WorkerMemory, Workers, told_parts
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from hounsfield.distributed.preprocessing import PreprocessingWork
     from hounsfield.images.image import Image
     from hounsfield.preprocessing import Pipeline
     from hounsfield.preprocessing.batch import BatchResult, MasksOf
+
+    # Of a file its masks, each with the name of its result.
+    Masks = dict[Path, tuple[tuple[Path, Path], ...]]
 
 # The options of the steps come from their registry, which is read when the command runs; until then they pass through.
 CONTEXT_SETTINGS: dict[str, Any] = {"ignore_unknown_options": True}
 
 _NUM_PAIRS = 16
+# Files that a worker is given at once.
+_PART = 8
 
 
 def command(
@@ -36,6 +44,10 @@ def command(
     save_steps: Annotated[Path | None, typer.Option(help="JSON file for the steps with all they learned.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results of an earlier call.")] = False,
     list_steps: Annotated[bool, typer.Option("--list-steps", help="List every step with its values, and end.")] = False,
+    workers: Workers = None,
+    ray: RayAddress = None,
+    time_limit: TimeLimit = None,
+    worker_memory: WorkerMemory = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Enhance, normalise, crop or resample images, for example: scans -o out --clahe=2 --gamma=0.8 --resize=256."""
@@ -53,6 +65,10 @@ def command(
         preprocess_files,
     )
 
+    crew = Crew(workers, ray, time_limit, worker_memory)
+    crew.check()
+    if crew.is_wanted:
+        crew.refuse({"--montage": montage})
     given = inputs or []
     pipeline = _pipeline([option for option in given if option.startswith("--")], steps)
     named = [input_path(path) for path in given if not path.startswith("--")]
@@ -69,17 +85,20 @@ def command(
     if inside:
         say(f"The folder '{folder}' lies in the input and is left out of it.")
         mark_results(folder)
-    with progress_bars() as bars:
-        result = preprocess_files(
-            sources,
-            folder,
-            pipeline,
-            format=file_format,
-            overwrite=overwrite,
-            num_pairs=_NUM_PAIRS if montage else 0,
-            masks=masks,
-            progress=bars,
-        )
+    if crew.is_wanted:
+        result = _by_workers(sources, masks, _work(sources, folder, pipeline, file_format, overwrite=overwrite), crew)
+    else:
+        with progress_bars() as bars:
+            result = preprocess_files(
+                sources,
+                folder,
+                pipeline,
+                format=file_format,
+                overwrite=overwrite,
+                num_pairs=_NUM_PAIRS if montage else 0,
+                masks=_moved(masks) if masks else None,
+                progress=bars,
+            )
     if save_steps:
         save_steps.parent.mkdir(parents=True, exist_ok=True)
         pipeline.to_json(save_steps)
@@ -90,26 +109,57 @@ def command(
     _report(result, folder, quiet=as_json)
 
 
-def _without_masks(
-    sources: list[tuple[Path, Path]], inputs: list[Path]
-) -> tuple[list[tuple[Path, Path]], MasksOf | None]:
-    """The files without those that are masks of others, and what moves these along; ``None`` where there are none."""
+def _work(
+    sources: list[tuple[Path, Path]], folder: Path, pipeline: Pipeline, file_format: str | None, *, overwrite: bool
+) -> PreprocessingWork:
+    from hounsfield.distributed.preprocessing import PreprocessingWork
+
+    protected = frozenset(source.resolve() for source, _ in sources)
+    return PreprocessingWork(pipeline, folder.absolute(), file_format, overwrite, protected)
+
+
+def _by_workers(sources: list[tuple[Path, Path]], masks: Masks, work: PreprocessingWork, crew: Crew) -> BatchResult:
+    """What workers write."""
+    from hounsfield.distributed.preprocessing import FileItem
+    from hounsfield.preprocessing.batch import BatchResult
+
+    items = [FileItem(source, name, masks.get(source, ())) for source, name in sources]
+    parts = [items[start : start + _PART] for start in range(0, len(items), _PART)]
+    written: list[tuple[Path, Path]] = []
+    bad: list[tuple[Path, str]] = []
+    with crew.open(work) as pool:
+        for part in told_parts(pool, parts):
+            written += [(Path(row["source"]), Path(row["result"])) for row in part.rows]
+            bad += [(Path(image.reference.path), image.reason) for image in part.bad]
+    return BatchResult(tuple(written), tuple(bad), ())
+
+
+def _moved(masks: Masks) -> MasksOf:
+    """What moves the masks of a file with its image."""
+    from hounsfield.cohorts.mask_folders import mask_on
+
+    def masks_of(source: Path, image: Image) -> Iterator[tuple[Path, Path, Image]]:
+        return ((mask, name, mask_on(mask, image)) for mask, name in masks.get(source, ()))
+
+    return masks_of
+
+
+def _without_masks(sources: list[tuple[Path, Path]], inputs: list[Path]) -> tuple[list[tuple[Path, Path]], Masks]:
+    """The files without those that are masks of others, and of each file its masks with their names."""
     from hounsfield.cli.console import say
-    from hounsfield.cohorts.mask_folders import mask_on, masks_below
+    from hounsfield.cohorts.mask_folders import masks_below
 
     of_image = {image: masks for given in inputs if given.is_dir() for image, masks in masks_below(given).items()}
     names = dict(sources)
     known = {mask for masks in of_image.values() for mask in masks if mask in names}
     if not known:
-        return sources, None
+        return sources, {}
     say(f"{len(known):,} files are masks of other ones: they are moved with their images, by the nearest label.")
-
-    def masks_of(source: Path, image: Image) -> Iterator[tuple[Path, Path, Image]]:
-        for mask in of_image.get(source, ()):
-            if mask in known:
-                yield mask, names[mask], mask_on(mask, image)
-
-    return [pair for pair in sources if pair[0] not in known], masks_of
+    kept = [pair for pair in sources if pair[0] not in known]
+    moved = {
+        source: tuple((mask, names[mask]) for mask in of_image.get(source, ()) if mask in known) for source, _ in kept
+    }
+    return kept, {source: masks for source, masks in moved.items() if masks}
 
 
 def _print_steps() -> None:

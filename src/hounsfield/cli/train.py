@@ -11,6 +11,7 @@ import typer
 
 from hounsfield.cli.data_options import with_request
 from hounsfield.cli.plan_options import EffortOption, MinutesOption
+from hounsfield.cli.workers import RayAddress, crew_for_calls
 
 if TYPE_CHECKING:
     from hounsfield.cohorts.request import DataRequest
@@ -61,6 +62,10 @@ def command(
             "--seal", help="Leave the test images alone, until `hounsfield evaluate RUN --open-seal` opens them once."
         ),
     ] = False,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Train the networks of an ensemble in so many processes.")
+    ] = None,
+    ray: RayAddress = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON.")] = False,
 ) -> None:
     """Train a network on DATA; evaluate, bundle and diagnose it."""
@@ -90,10 +95,11 @@ def command(
     from hounsfield import training
     from hounsfield.plans.loading import load_plan
 
+    crew = crew_for_calls(workers, ray)
     folder = resume or out or _new_folder(request.data if request else "")
     with progress_bars() as progress, _resumable(folder):
         if resume is not None or request is None:
-            run = training.resume(folder, progress=progress)
+            run = training.resume(folder, progress=progress, crew=crew)
         else:
             loaded = load_plan(plan) if plan is not None else None
             say(f"Run folder: {folder}")
@@ -111,6 +117,7 @@ def command(
                 track=track or (),
                 register=register,
                 progress=progress,
+                crew=crew,
             )
     if as_json:
         print_json(run.metrics)

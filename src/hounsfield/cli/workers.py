@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -113,6 +114,23 @@ class Table:
     as_json: bool
 
 
+def crew_for_calls(workers: int | None, ray: str | None) -> Callable[[Work], Pool] | None:
+    """What makes workers for calls, which take as long as they take; ``None`` where none are asked for."""
+    if workers is None and ray is None:
+        return None
+    from hounsfield.distributed import Limits, open_pool
+    from hounsfield.hardware import num_cores
+
+    cores = max(1, num_cores() // workers) if workers is not None and ray is None else 1
+
+    def make(work: Work) -> Pool:
+        pool = open_pool(work, workers=workers, ray=ray, limits=Limits(math.inf, None, cores))
+        say(f"Workers: {pool.description}")
+        return pool
+
+    return make
+
+
 def is_sharded(output: str | None) -> bool:
     """Whether an output is a folder or a URL, for shards."""
     from hounsfield.inference.remote import is_url
@@ -120,11 +138,14 @@ def is_sharded(output: str | None) -> bool:
     return output is not None and (is_url(output) or Path(output).is_dir() or not Path(output).suffix)
 
 
-def check_output(output: str | None, suffixes: Sequence[str] = (".csv", ".parquet", ".json"), *, masks: bool) -> None:
+def check_output(
+    output: str | None, inputs: Sequence[str], suffixes: Sequence[str] = (".csv", ".parquet", ".json"), *, masks: bool
+) -> None:
     """Refuse, before any work is done, what could not be written.
 
     Args:
         output: a file, a folder or a URL.
+        inputs: that are worked on, which no shard may lie beside.
         suffixes: of the files.
         masks: whether a folder would be for masks.
 
@@ -144,7 +165,7 @@ def check_output(output: str | None, suffixes: Sequence[str] = (".csv", ".parque
             "give a file for the table of volumes, or leave these options out."
         )
     elif not is_url(output):
-        check_folder(Path(output))
+        check_folder(Path(output), [given for given in inputs if not is_url(given)])
 
 
 def make_table(table: Table, crew: Crew, work: Work, parts: Sequence[Sequence[Any]]) -> Part:
@@ -186,6 +207,21 @@ def _sharded(table: Table, pool: Pool, parts: Sequence[Sequence[Any]]) -> tuple[
     if result.images:
         say(_speed(result.images, result.seconds))
     return result.part, result.part.num_rows
+
+
+def told_parts(pool: Pool, parts: Sequence[Sequence[Any]]) -> Iterator[Part]:
+    """What workers make of parts, in order; progress, bad images and speed are told."""
+    from hounsfield.distributed.bulk import stream_bulk
+
+    say(f"Workers: {pool.description}")
+    started, images = time.monotonic(), 0
+    with progress_bars() as bars:
+        for part in stream_bulk(pool, parts, progress=Rate(bars)):
+            for image in part.bad:
+                say(f"Bad image: {image}")
+            images += part.images
+            yield part
+    say(_speed(images, time.monotonic() - started))
 
 
 def _in_one(table: Table, pool: Pool, parts: Sequence[Sequence[Any]]) -> tuple[Part, int]:

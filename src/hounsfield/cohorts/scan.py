@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -99,7 +99,24 @@ class Scan:
         return given if given.notna().any() else self.table["patient"]
 
 
-def scan(cohort: Cohort, *, folder: Path | None = None, progress: Progress = silent) -> Scan:
+# Gives the facts of some rows of a cohort, in their order.
+Describe = Callable[[Cohort, Sequence[int]], Iterable[Facts]]
+
+
+def describe(cohort: Cohort, rows: Sequence[int]) -> Iterator[Facts]:
+    """The facts of some rows, by the threads of this process."""
+    for item in cohort.stream(rows):
+        yield image_facts(item) if isinstance(item, Image) else Facts(reason=str(item))
+
+
+def describe_all(cohort: Cohort) -> list[Facts]:
+    """The facts of every row, which another process may be asked for."""
+    return list(describe(cohort, range(len(cohort))))
+
+
+def scan(
+    cohort: Cohort, *, folder: Path | None = None, describe: Describe = describe, progress: Progress = silent
+) -> Scan:
     """The facts of every image of a cohort; pixels are read once and let go at once.
 
     Facts are kept in the cache as long as the images and the version stay the same. Images that could not be read are
@@ -108,6 +125,7 @@ def scan(cohort: Cohort, *, folder: Path | None = None, progress: Progress = sil
     Args:
         cohort: any cohort.
         folder: where scans are kept; in the user's cache by default.
+        describe: gives the facts of rows that are not kept.
         progress: receives a report every few images.
     """
     references = cohort.references()
@@ -118,8 +136,8 @@ def scan(cohort: Cohort, *, folder: Path | None = None, progress: Progress = sil
     facts = load_facts(kept, Facts) or [Facts(reason="not read yet")] * len(references)
     rows = [row for row, known in enumerate(facts) if known.reason is not None]
     num_known = len(references) - len(rows)
-    for done, (row, item) in enumerate(zip(rows, cohort.stream(rows), strict=True), start=num_known + 1):
-        facts[row] = image_facts(item) if isinstance(item, Image) else Facts(reason=str(item))
+    for done, (row, found) in enumerate(zip(rows, describe(cohort, rows), strict=True), start=num_known + 1):
+        facts[row] = found
         if done % 50 == 0:
             progress(TASK, done, len(references))
     progress(TASK, len(references), len(references))

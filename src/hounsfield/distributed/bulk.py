@@ -74,7 +74,7 @@ def run_bulk(
     whole = Part()
     missing = []
     for shard in shards:
-        found = read_shard(shard) if shard.name in names else None
+        found = read_shard(shard, place) if shard.name in names else None
         if found is None:
             missing.append(shard)
         else:

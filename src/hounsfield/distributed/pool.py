@@ -14,7 +14,6 @@ import psutil
 
 from hounsfield.distributed.work import Work
 from hounsfield.distributed.worker import Limits, Worker
-from hounsfield.hardware import num_cores
 
 # Tasks that a worker has or that wait for it, and results that wait for an earlier one, a worker.
 AHEAD = 2
@@ -132,27 +131,6 @@ class LocalPool(Pool):
         for worker in self._workers:
             worker.close()
         self._threads.shutdown(wait=True)
-
-
-def open_pool(work: Work, *, workers: int | None, ray: str | None, limits: Limits) -> Pool:
-    """Workers on this machine, or on a Ray cluster.
-
-    Args:
-        work: that they open.
-        workers: how many; by default one for each core.
-        ray: the address of a cluster; ``None`` for this machine.
-        limits: of one item.
-
-    Raises:
-        MissingDependency: Ray is not installed.
-        ResourceError: there is no cluster at the address.
-    """
-    if ray is None:
-        return LocalPool(work, workers or num_cores(), limits)
-    # Ray is loaded by who uses it.
-    from hounsfield.distributed.ray_pool import RayPool  # noqa: PLC0415
-
-    return RayPool(work, ray, workers, limits)
 
 
 def free_memory() -> int:

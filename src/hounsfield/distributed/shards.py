@@ -79,7 +79,7 @@ def _to_bytes(part: Part, columns: Sequence[str] | None, state: str) -> bytes:
     return stream.getvalue()
 
 
-def read_shard(shard: Shard) -> Part | None:
+def read_shard(shard: Shard, place: Place) -> Part | None:
     """What a shard that is there holds, without its rows.
 
     Returns:
@@ -87,7 +87,7 @@ def read_shard(shard: Shard) -> Part | None:
     """
     arrow, parquet = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
     try:
-        file = parquet.ParquetFile(io.BytesIO(shard.place.read(shard.name)))
+        file = parquet.ParquetFile(io.BytesIO(place.read(shard.name)))
         facts = json.loads(file.schema_arrow.metadata[FACTS.encode()])
         if facts["state"] != shard.state:
             return None

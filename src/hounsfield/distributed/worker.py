@@ -24,8 +24,12 @@ from hounsfield.hardware import CORES_VARIABLE
 OPENING_SECONDS = 600.0
 # How often a worker that says nothing is looked at.
 LOOK_SECONDS = 0.25
-# Threads of the libraries that a worker loads; each worker has one core.
-ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", CORES_VARIABLE)
+# How many threads the libraries take that a worker loads.
+THREADS = (
+    *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", CORES_VARIABLE),
+    # TensorFlow, and JAX.
+    *("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "NPROC"),
+)
 
 
 @dataclass(frozen=True)
@@ -138,7 +142,7 @@ class Worker:
     def _start(self) -> subprocess.Popen[bytes]:
         if self._closed:
             raise ResourceError("The worker was closed while it had something to do. Start the command again.")
-        environment = os.environ | dict.fromkeys(ONE_THREAD, str(self._limits.cores))
+        environment = os.environ | dict.fromkeys(THREADS, str(self._limits.cores))
         process = subprocess.Popen(
             [sys.executable, "-m", "hounsfield.distributed.process"],
             stdin=subprocess.PIPE,

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ from hounsfield.inference import BadImage, Prediction, Predictor, open_predictor
 from hounsfield.inference.base import Prepared
 from hounsfield.inference.fitting import DifferenceLog
 from hounsfield.inference.prediction import View
-from hounsfield.inference.samples import SampleSource, sample_sources
-from hounsfield.inference.sources import Inputs, Source, frames, sources
+from hounsfield.inference.samples import SampleSource
+from hounsfield.inference.sources import Inputs, Source, frames
 from hounsfield.inference.values import ValuePrediction, ValuePredictor
 from hounsfield.progress import Progress, silent
 from hounsfield.tasks import Family
@@ -128,28 +129,34 @@ class Explainer:
 
     def stream(self, inputs: Inputs, *, progress: Progress = silent) -> Iterator[Explanation | BadImage]:
         """Explain one image after another, in the order of the inputs; of volumes each slice for a 2D network."""
-        rank = len(self.bundle.input_shape) - 1
         differences = DifferenceLog(self.bundle.source_range)
         done = 0
-        if self.predictor.views is not None:
-            column = str(self.bundle.settings.get("sample_column", "sample"))
-            for done, sample in enumerate(sample_sources(inputs, rank, column), start=1):
-                yield from self._explain_sample(sample, differences)
-                progress("explain", done, None)
-            differences.conclude()
-            return
         progress("explain", done, None)
-        for source in sources(inputs, rank, self.predictor.channels):
-            try:
-                found = frames(source.load(), source.reference, rank)
-            except ImageError as error:
-                yield BadImage(source.reference, str(error))
-                continue
-            for reference, image in found:
-                yield self._explain(image, reference, differences)
-                done += 1
+        for item in self.items(inputs):
+            for result in self.explain_item(item, differences):
+                yield result
+                # A sample counts once, however many of its images are explained.
+                done += isinstance(item, Source)
                 progress("explain", done, None)
+            done += isinstance(item, SampleSource)
         differences.conclude()
+
+    def items(self, inputs: Inputs) -> Iterator[Source | SampleSource]:
+        """What is explained one by one, unread."""
+        return chain.from_iterable(self.predictor.parts(inputs))
+
+    def explain_item(self, item: Source | SampleSource, differences: DifferenceLog) -> Iterator[Explanation | BadImage]:
+        """Explain one of the ``items``: an image, each slice of a volume for a 2D network, or a sample."""
+        if isinstance(item, SampleSource):
+            yield from self._explain_sample(item, differences)
+            return
+        try:
+            found = frames(item.load(), item.reference, len(self.bundle.input_shape) - 1)
+        except ImageError as error:
+            yield BadImage(item.reference, str(error))
+            return
+        for reference, image in found:
+            yield self._explain(image, reference, differences)
 
     def explain_sample(
         self, reference: Reference, images: Sequence[tuple[Reference, Image]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +40,7 @@ class BatchResult:
     pairs: tuple[tuple[Image, Image], ...]
 
 
-def preprocess_files(
+def preprocess_files(  # noqa: PLR0913 - what a user may want to say of it
     sources: Sequence[tuple[Path, Path]],
     folder: Path,
     pipeline: Pipeline,
@@ -49,6 +49,7 @@ def preprocess_files(
     overwrite: bool = False,
     num_pairs: int = 0,
     masks: MasksOf | None = None,
+    protected: Set[Path] = frozenset(),
     progress: Progress = silent,
 ) -> BatchResult:
     """Apply a fitted pipeline to every file and write the results below ``folder``.
@@ -63,6 +64,7 @@ def preprocess_files(
         overwrite: whether a result may replace an older file, though never a source.
         num_pairs: how many images to keep for a before-and-after picture.
         masks: gives the masks of a file, with their names below ``folder`` without suffix.
+        protected: further files that no result may replace.
         progress: told of every file.
 
     Raises:
@@ -72,7 +74,7 @@ def preprocess_files(
     written: list[tuple[Path, Path]] = []
     bad: list[tuple[Path, str]] = []
     pairs: list[tuple[Image, Image]] = []
-    originals = {source.resolve() for source, _ in sources}
+    originals = {source.resolve() for source, _ in sources} | protected
     progress("Preprocessing", 0, len(sources))
     for done, (source, name) in enumerate(sources, start=1):
         try:

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import math
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 
 from hounsfield.atomic import make_private
+from hounsfield.distributed import Pool
+from hounsfield.distributed.calls import Calls, call_each
+from hounsfield.distributed.work import Work
 from hounsfield.planning.dial import LEAST_PART
 from hounsfield.plans.loading import load_plan
 from hounsfield.training.base import Job, Member, Specification
+from hounsfield.training.fitted import Fitted
 from hounsfield.training.loop import BatchReport, EpochReport, PaceReport, fit, ignore
 from hounsfield.training.pace import Decisions, Pace, TimeLimit
 from hounsfield.training.schedule import Schedule
 from hounsfield.training.table import TRAININGS
 from hounsfield.training.tracking import Tracker, described
+
+# Makes workers for some work.
+Crew = Callable[[Work], Pool]
 
 
 def train_network(
@@ -56,32 +66,28 @@ def train_network(
     return Member(network, specification, fitted)
 
 
-def train_networks(job: Job[Any, Any], tracker: Tracker) -> tuple[list[Member[Any, Any]], bool]:
+def train_networks(
+    job: Job[Any, Any], tracker: Tracker, crew: Crew | None = None
+) -> tuple[list[Member[Any, Any]], bool]:
     """Train every network of a run.
 
     Args:
         job: the training.
         tracker: told of each epoch.
+        crew: makes workers that train the networks of an ensemble side by side.
 
     Returns:
         The networks, and whether the user interrupted the training: then there may be fewer.
     """
     make_private(job.folder.checkpoints)
     parts = TRAININGS[job.plan.family].rows(job)
+    if crew is not None:
+        return _train_apart(job, tracker, parts, crew), False
     follower = Follower(job, tracker, len(parts))
     tracker.begin(described(job.plan))
     members: list[Member[Any, Any]] = []
     for number, (train, validation) in enumerate(parts):
-        specification = Specification(
-            job.plan,
-            job.store,
-            train,
-            validation,
-            number,
-            checkpoint=job.folder.checkpoints / f"member{number + 1}.npz",
-            decided=job.plan.decided_epochs(number + 1),
-            limit=_limit(job, len(train), len(parts) - number),
-        )
+        specification = _specification(job, number, (train, validation), len(parts) - number)
         try:
             members.append(follower.train(specification))
         except KeyboardInterrupt:
@@ -91,6 +97,63 @@ def train_networks(job: Job[Any, Any], tracker: Tracker) -> tuple[list[Member[An
         if members[-1].fitted.interrupted:
             return members, True
     return members, False
+
+
+def _specification(
+    job: Job[Any, Any], number: int, rows: tuple[np.ndarray, np.ndarray], in_turn: int
+) -> Specification[Any, Any]:
+    """What one network of a run is trained on; its time is a share of what is left for so many in turn."""
+    return Specification(
+        job.plan,
+        job.store,
+        *rows,
+        number,
+        checkpoint=job.folder.checkpoints / f"member{number + 1}.npz",
+        decided=job.plan.decided_epochs(number + 1),
+        limit=_limit(job, len(rows[0]), in_turn),
+    )
+
+
+class Trained(NamedTuple):
+    """What a training in another process left, and what was decided there on the number of its epochs."""
+
+    fitted: Fitted
+    decided: Decisions
+
+
+def train_apart(specification: Specification[Any, Any]) -> Trained:
+    """Train one network in a worker's process."""
+    decided = list[Decisions]()
+    member = train_network(specification, on_pace=decided.append)
+    return Trained(member.fitted, decided[-1] if decided else ())
+
+
+def _train_apart(
+    job: Job[Any, Any], tracker: Tracker, parts: list[tuple[np.ndarray, np.ndarray]], crew: Crew
+) -> list[Member[Any, Any]]:
+    """Train networks by workers, and note of each what one process notes as it trains."""
+    entry, total = TRAININGS[job.plan.family], len(parts)
+    members: list[Member[Any, Any]] = []
+    records: list[dict[str, Any]] = []
+    with crew(Calls(f"{__name__}:{train_apart.__name__}", {"KERAS_BACKEND": keras.backend.backend()})) as pool:
+        in_turn = math.ceil(total / pool.size)
+        specifications = [_specification(job, number, rows, in_turn) for number, rows in enumerate(parts)]
+        job.progress(f"training {total} networks", 0, total)
+        for specification, (fitted, decided) in zip(specifications, call_each(pool, specifications), strict=True):
+            number = specification.number + 1
+            if decided:
+                load_plan(job.folder.plan).with_epochs(number, decided).save(job.folder.plan)
+                job.folder.record("pace", member=number, after=decided[-1][0], epochs=decided[-1][1])
+            for record in fitted.history:
+                job.folder.record("epoch", member=number, **record)
+                tracker.log(f"member{number}", record)
+            records += _numbered(number, fitted.history)
+            job.folder.write_history(records)
+            network = entry.build_network(job.plan)
+            entry.put_weights(network, fitted.weights)
+            members.append(Member(network, specification, fitted))
+            job.progress(f"training {total} networks", number, total)
+    return members
 
 
 def _limit(job: Job[Any, Any], num_rows: int, num_networks: int) -> TimeLimit | None:

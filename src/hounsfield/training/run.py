@@ -26,7 +26,7 @@ from hounsfield.runs.folder import RunFolder
 from hounsfield.runs.manifest import write_run_manifest
 from hounsfield.training.base import Job
 from hounsfield.training.finish import finish
-from hounsfield.training.networks import train_networks
+from hounsfield.training.networks import Crew, train_networks
 from hounsfield.training.preparation import Prepared, prepare
 from hounsfield.training.table import TRAININGS
 from hounsfield.training.tracking import Ending, Tracker, check_tracking, tracking
@@ -68,6 +68,7 @@ def train(  # noqa: PLR0913 - what a user may want to say of a training
     track: Sequence[str] = (),
     register: str | None = None,
     progress: Progress = silent,
+    crew: Crew | None = None,
 ) -> Run:
     """Train, evaluate and bundle a network for labels, values or boxes, as the data has them.
 
@@ -85,9 +86,11 @@ def train(  # noqa: PLR0913 - what a user may want to say of a training
         track: who follows the training beside TensorBoard: "mlflow:URI", "wandb:PROJECT".
         register: "NAME" or "NAME@ALIAS": the registered model of MLflow that gets the bundle as a new version.
         progress: told of all that takes long.
+        crew: makes workers that train the networks of an ensemble side by side; see ``distributed.open_pool``.
 
     Raises:
-        UsageError: a network or another effort is asked for beside a plan, which has its own; or a tracker is unknown.
+        UsageError: workers are given for a plan of one network, or a network or another effort beside a plan, which
+            has its own; or a tracker is unknown.
         MissingDependency: the package of a tracker is not installed.
         CohortError, PlanError, RunError, ResourceError: see their messages.
     """
@@ -119,6 +122,7 @@ def train(  # noqa: PLR0913 - what a user may want to say of a training
             plan = plan.model_copy(update={"seed": seed})
             if changes:
                 plan = prepared.changed(plan, changes)
+            _require_networks(plan, crew)
             plan.save(folder.plan)
             folder.write_cohort(prepared.cohort.table, prepared.cohort.box_table)
             # Last of what the run needs to be continued: a folder that has it has all else.
@@ -134,10 +138,19 @@ def train(  # noqa: PLR0913 - what a user may want to say of a training
             # Nothing was trained: the user may want to run the same command again.
             folder.discard()
             raise
-        return _run(job, track, register)
+        return _run(job, track, register, crew)
 
 
-def resume(path: Path | str, *, progress: Progress = silent) -> Run:
+def _require_networks(plan: BasePlan, crew: Crew | None) -> None:
+    """Refuse workers for a single network."""
+    if crew is not None and getattr(plan, "folds", 1) == 1:
+        raise UsageError(
+            "Workers train the networks of an ensemble side by side, and the plan has one network. Set the number of "
+            "networks with --set folds=5, or leave --workers and --ray out: one process uses every core."
+        )
+
+
+def resume(path: Path | str, *, progress: Progress = silent, crew: Crew | None = None) -> Run:
     """Continue a run that was killed, to what it would have become.
 
     Raises:
@@ -166,7 +179,8 @@ def resume(path: Path | str, *, progress: Progress = silent) -> Run:
             folder.write_cohort(prepared.cohort.table, prepared.cohort.box_table)
         # What the epochs took before counts as if it had been now.
         started = time.monotonic() - folder.seconds_in_epochs()
-        return _run(_job(folder, plan, prepared, request, progress, started), track, register)
+        _require_networks(plan, crew)
+        return _run(_job(folder, plan, prepared, request, progress, started), track, register, crew)
 
 
 def _require_test(cohort: Cohort) -> None:
@@ -210,20 +224,20 @@ def fitted_plan(plan: AnyPlan, cohort: Cohort) -> AnyPlan:
     return plan.model_copy(update={"pipeline": fitted})
 
 
-def _run(job: Job[Any, Any], track: Sequence[str], register: str | None) -> Run:
+def _run(job: Job[Any, Any], track: Sequence[str], register: str | None, crew: Crew | None) -> Run:
     folder = job.folder
     with tracking(folder, track, register) as tracker:
-        run = _trained(job, tracker)
+        run = _trained(job, tracker, crew)
         # Last: the run is whole, whatever becomes of a server.
         tracker.end(Ending.of(run.metrics, folder.bundle))
     return run
 
 
-def _trained(job: Job[Any, Any], tracker: Tracker) -> Run:
+def _trained(job: Job[Any, Any], tracker: Tracker, crew: Crew | None) -> Run:
     folder, cohort = job.folder, job.store.cohort
     started = time.monotonic() - folder.seconds_in_epochs()
     folder.record_data(cohort.notes, [reference for reference, _ in job.store.bad])
-    members, interrupted = train_networks(job, tracker)
+    members, interrupted = train_networks(job, tracker, crew)
     folder.record("trained", seconds=round(time.monotonic() - started, 1), interrupted=interrupted)
     finished = finish(job, members)
     folder.record("finished", seconds=round(time.monotonic() - started, 1), peak_memory_mb=peak_memory_mb())

@@ -1,0 +1,146 @@
+"""Tuning a plan: the space, the optimism of the best trial, and a search from DATA to a plan that is trained."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hounsfield.cli import main as cli
+from hounsfield.plans.loading import load_plan
+from hounsfield.tuning.outcome import Outcome, Trial, optimism
+from hounsfield.tuning.space import FIELDS, assignments, centre, dimensions
+from plans import hand_made_plan, small_plan, write_pair
+
+# Workers find this package where it is run from its sources.
+SOURCE = str(Path(__file__).parent.parent / "src")
+
+
+def hounsfield(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["hounsfield", *map(str, arguments)])
+    with pytest.raises(SystemExit) as outcome:
+        cli.main()
+    return int(outcome.value.code or 0)
+
+
+def test_optimism_of_a_case_by_hand() -> None:
+    """The second setting is best; without the first fold the third would be chosen, which has .7 there."""
+    scores = np.array([[0.5, 0.3, 0.6], [0.3, 0.45, 0.4], [0.7, 0.6, 0.2]])
+    assert optimism(scores) == pytest.approx((0.7 + 0.45 + 0.4) / 3 - (0.3 + 0.45 + 0.4) / 3)
+    assert optimism(scores[:1]) == 0
+
+
+def test_optimism_is_what_the_best_of_equals_is_flattered_by() -> None:
+    """Settings that differ by noise alone: each has the true score 0, so all of the best one's lead is optimism."""
+    leads, found = [], []
+    for seed in range(300):
+        scores = np.random.default_rng(seed).normal(0, 1, (20, 3))
+        leads.append(-scores.mean(axis=1).min())
+        found.append(optimism(scores))
+    assert np.mean(leads) == pytest.approx(1.08, abs=0.05)
+    assert np.mean(found) == pytest.approx(np.mean(leads), rel=0.1)
+
+
+def outcome_of(*scores: tuple[float, ...]) -> Outcome:
+    trials = [Trial({"dropout": number / 10}, each, len(each) == 3) for number, each in enumerate(scores)]
+    return Outcome(tuple(trials), "val_loss", False, {"dropout": "0 to 0.5"}, {"dropout": 1.0}, 0)
+
+
+def test_the_best_is_taken_only_where_something_of_its_lead_is_left() -> None:
+    clear = outcome_of((0.5, 0.5, 0.5), (0.3, 0.31, 0.3), (0.4, 0.4, 0.4), (0.1,))
+    assert clear.keeps is clear.trials[1]
+    assert clear.changes() == {"dropout": 0.1}
+    assert "1 of them stopped early" in clear.lines()[0]
+    flattered = outcome_of((0.40, 0.40, 0.40), (0.2, 0.45, 0.53), (0.5, 0.3, 0.45), (0.6, 0.6, 0.35))
+    assert flattered.best is flattered.trials[1]
+    assert flattered.keeps is flattered.planned
+    assert "the planner's plan is kept" in " ".join(flattered.lines())
+
+
+def test_every_field_is_varied_around_the_plan() -> None:
+    plan = hand_made_plan(dropout=0.6)
+    space = dimensions(plan)
+    assert set(space) == set(FIELDS)
+    assert assignments(plan, centre(plan, space)) == []
+    assert space["dropout"].describe(plan.dropout) == "0 to 0.6"
+    assert space["width"].describe(plan.width) == "4, 8, 16"
+    changed = plan.changed(assignments(plan, centre(plan, space) | {"width": 16, "augmentation": "strong"}))
+    assert (changed.width, changed.augmentation.flip_axes) == (16, plan.augmentation.flip_axes)
+    assert "weight_decay" not in dimensions(hand_made_plan(weight_decay=0.0))
+
+
+class Searched(NamedTuple):
+    """DATA, the plan around which was searched, and what `tune` wrote and said."""
+
+    data: str
+    plan: Path
+    out: Path
+    said: str
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Searched:
+    folder = tmp_path_factory.mktemp("search")
+    data = write_pair(folder)
+    plan, out = folder / "plan.yaml", folder / "tuned.yaml"
+    small_plan(epochs=1).save(plan)
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said):
+        assert hounsfield(patch, "tune", data, "--plan", plan, "--trials", 2, "--folds", 2, "-o", out) == 0
+    return Searched(data, plan, out, said.getvalue())
+
+
+def test_a_search_ends_in_a_plan_with_reasons_and_a_picture(searched: Searched) -> None:
+    found = json.loads(searched.out.with_suffix(".json").read_text())
+    assert searched.out.with_suffix(".png").stat().st_size > 1000
+    assert [trial["complete"] for trial in found["trials"]] == [True, True]
+    planned, other = (trial["values"] for trial in found["trials"])
+    assert planned["learning_rate"] == pytest.approx(0.003)
+    assert 0.0006 <= other["learning_rate"] <= 0.015
+    assert planned != other
+    assert "test images took no part" in " ".join(searched.said.split())
+    tuned, before = load_plan(searched.out), load_plan(searched.plan)
+    changed = {name for name in FIELDS if getattr(tuned, name) != getattr(before, name)}
+    if found["taken"] == planned:
+        assert not changed
+    else:
+        assert changed
+        assert all(tuned.reasons[name].startswith("tuned: the best of 2 trials") for name in changed)
+
+
+def test_workers_find_what_one_process_finds(
+    searched: Searched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", SOURCE)
+    out = tmp_path / "tuned.yaml"
+    asked = ("tune", searched.data, "--plan", searched.plan, "--trials", 2, "--folds", 2, "-o", out, "--workers", 2)
+    assert hounsfield(monkeypatch, *asked) == 0
+    assert "2 processes of this machine" in capsys.readouterr().err
+    one, two = (json.loads(path.with_suffix(".json").read_text())["trials"] for path in (searched.out, out))
+    np.testing.assert_allclose(one[0]["scores"], two[0]["scores"], rtol=1e-4)
+
+
+def test_networks_of_an_ensemble_by_workers_are_those_of_one_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_pair(tmp_path)
+    small_plan(folds=2, epochs=1).save(tmp_path / "plan.yaml")
+    monkeypatch.setenv("PYTHONPATH", SOURCE)
+    losses = []
+    for name, options in (("one", ()), ("two", ("--workers", 2))):
+        run = tmp_path / name
+        assert hounsfield(monkeypatch, "train", data, "--plan", tmp_path / "plan.yaml", "--out", run, *options) == 0
+        losses.append(pd.read_csv(run / "history.csv").set_index(["member", "epoch"])["val_loss"])
+    assert losses[0].index.tolist() == [(1, 1), (2, 1)]
+    pd.testing.assert_series_equal(losses[0], losses[1], rtol=1e-4)
+    assert "2 processes of this machine" in capsys.readouterr().err
+    asked = ("train", data, "--plan", tmp_path / "plan.yaml", "--set", "folds=1", "--out", tmp_path / "three")
+    assert hounsfield(monkeypatch, *asked, "--workers", 2) == 2
+    assert "--set folds=5" in capsys.readouterr().err
