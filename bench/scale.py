@@ -114,8 +114,9 @@ def cluster(folder: Path, count: int) -> dict[str, object]:
     started = time.monotonic()
     subprocess.run(command(run, images, folder / "one.csv"), check=True, stderr=subprocess.DEVNULL)
     alone = time.monotonic() - started
-    home = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-    nodes = [home.add_node(num_cpus=1) for _ in range(2)]
+    few = {"object_store_memory": 2 * 10**8}
+    home = Cluster(initialize_head=True, head_node_args={"num_cpus": 0} | few)
+    nodes = [home.add_node(num_cpus=1, **few) for _ in range(2)]
     shards = folder / "shards"
     arguments = command(run, images, shards, "--ray", home.address, "--workers", "2")
     events: list[str] = []

@@ -102,6 +102,7 @@ class RayPool(Pool):
         self._waiting: deque[tuple[int, Task]] = deque()
         self._tasks: dict[int, Task] = {}
         self._losses: dict[int, int] = {}
+        self._failed_starts = 0
         self._seen = time.monotonic()
 
     def _connect(self, address: str) -> None:
@@ -159,6 +160,7 @@ class RayPool(Pool):
                 continue
             if reference is actor.ready:
                 actor.is_ready = True
+                self._failed_starts = 0
             else:
                 number = actor.tasks.pop(reference)
                 self._tasks.pop(number)
@@ -170,6 +172,12 @@ class RayPool(Pool):
         """Let others do what an actor that is gone had to do."""
         if actor not in self._actors:
             return
+        self._failed_starts += not actor.is_ready
+        if self._failed_starts > MOST_LOSSES * self.size:
+            raise ResourceError(
+                f"No worker can be started on the Ray cluster ({' '.join(str(error).split()):.600}). Every machine "
+                "needs the same versions of Hounsfield, Python and Ray."
+            ) from error
         for number in sorted(actor.tasks.values(), reverse=True):
             self._losses[number] = self._losses.get(number, 0) + 1
             if self._losses[number] > MOST_LOSSES:
