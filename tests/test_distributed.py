@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pickle
 import socket
 import subprocess
 import sys
@@ -20,6 +21,8 @@ import pytest
 from hounsfield.cli import main as cli
 from hounsfield.distributed.pool import LocalPool
 from hounsfield.distributed.worker import Limits, Worker
+from hounsfield.errors import ImageError
+from hounsfield.inference.sources import sources
 from networks import tiny_bundle
 from workers import Spelling, Words, words
 
@@ -129,6 +132,19 @@ def test_a_table_by_two_workers_is_that_of_one_process(
     told = capsys.readouterr().err
     assert "1 of 100 images could not be used" in told
     assert "images/s" in told
+
+
+def test_every_kind_of_source_can_be_read_in_another_process(run: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "batch.npy", np.arange(240, dtype=np.uint8).reshape(2, 12, 10))
+    np.save(tmp_path / "odd.npy", np.zeros((1, 1, 1, 2, 2, 2), np.uint8))
+    (tmp_path / "empty").mkdir()
+    inputs = [run / "pictures" / "00.png", tmp_path / "batch.npy", tmp_path / "odd.npy", tmp_path / "empty"]
+    sent = pickle.dumps(list(sources([str(path) for path in inputs], 2)))
+    found = pickle.loads(sent)  # noqa: S301 - made here
+    assert [source.load().pixels[0, 0, 0] for source in found[1:3]] == [0, 120]
+    for source in found[3:]:
+        with pytest.raises(ImageError):
+            source.load()
 
 
 def test_shards_are_resumed_and_made_again_only_where_an_image_has_changed(

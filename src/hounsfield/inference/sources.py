@@ -140,7 +140,7 @@ def of_files(files: Sequence[Path], rank: int) -> Iterator[Source]:
         kept = without_surplus(files)
     except ImageError as error:
         reason = str(error)
-        yield Source(Reference(str(files[0].parent)), lambda: _refuse(reason))
+        yield Source(Reference(str(files[0].parent)), partial(_refuse, reason))
         return
     for file in kept:
         yield from _of_path(file, str(file), rank)
