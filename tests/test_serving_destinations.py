@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, evt
 
@@ -18,7 +20,7 @@ from hounsfield.serving import keeper, sender
 from hounsfield.serving.calls import CallServer
 from hounsfield.serving.directory import Directory, Served
 from hounsfield.serving.keeper import Keeper
-from hounsfield.serving.node import COMMITMENT
+from hounsfield.serving.node import COMMITMENT, VERIFICATION
 from hounsfield.serving.outgoing import COMMITMENT_INSTANCE
 from hounsfield.serving.settings import ServeSettings
 from services import until
@@ -236,3 +238,23 @@ def test_the_contexts_of_an_association_are_copied_at_once(tmp_path: Path) -> No
         assert copied[0] is not contexts[0]
         (commitment,) = (each for each in copied if each.abstract_syntax == COMMITMENT)
         assert (commitment.scu_role, commitment.scp_role) == (True, True)
+
+
+def test_associations_and_bare_probes_leave_nothing_open(tmp_path: Path) -> None:
+    with serving(tmp_path, Pacs()) as service:
+        entity = AE("PROBE")
+        entity.add_requested_context(VERIFICATION)
+        own = psutil.Process()
+
+        def echo() -> None:
+            association = entity.associate("127.0.0.1", service.node.port, ae_title="HOUNSFIELD")
+            assert association.send_c_echo().Status == 0
+            association.release()
+
+        echo()
+        before = own.num_fds(), threading.active_count()
+        for _ in range(20):
+            echo()
+            socket.create_connection(("127.0.0.1", service.node.port)).close()
+        until(lambda: (own.num_fds(), threading.active_count()) <= before, "all of them are closed")
+        echo()
