@@ -30,6 +30,7 @@ WORKS: dict[str, list[tuple[str, str]]] = {
     "audit": [],
     "samplesize": [("samplesize --width 0.1 --prevalence 0.2", "patients")],
     "features": [("features run data -o features.csv", "36 images")],
+    "about": [("about run", "questions answered")],
     "report": [("report run", "CLAIM 2024")],
     "export": [("export run --to onnx", "two networks: trunk")],
     "verify": [("verify run/bundle", "is whole")],
@@ -42,6 +43,12 @@ REFUSES: dict[str, list[tuple[str, str]]] = {
     "robustness": [("robustness run", "`hounsfield robustness` is for classifiers; run is a detector.")],
     "compare": [("compare run run", "`hounsfield compare` is for classifiers; run is a detector.")],
     "recalibrate": [("recalibrate run data -o new", "`hounsfield recalibrate` is for classifiers; run is a detector.")],
+    "monitor": [
+        (
+            "monitor run run/predictions.csv",
+            "`hounsfield monitor` is for classifiers and regressors; run is a detector.",
+        )
+    ],
     "forecast": [("forecast run", "`hounsfield forecast` is for classifiers; run is a detector.")],
     "ablate": [("ablate run", "`hounsfield ablate` is for classifiers; run is a detector.")],
     "explain": [

@@ -44,6 +44,7 @@ COMMANDS: dict[str, Place] = {
     "ablate": Place("hounsfield.cli.ablate", "Measure each remedy against overfitting."),
     "assay": Place("hounsfield.cli.assay", "Count and type particles of preparations."),
     "recalibrate": Place("hounsfield.cli.recalibrate", "Fit probabilities to another hospital."),
+    "monitor": Place("hounsfield.cli.monitor", "Watch predictions over time for drift."),
     "predict": Place("hounsfield.cli.predict", "Predict images, folders or arrays."),
     "features": Place("hounsfield.cli.features", "Write the feature vectors of images."),
     "explain": Place("hounsfield.cli.explain", "Draw heat maps over images."),

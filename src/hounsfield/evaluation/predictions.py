@@ -131,7 +131,7 @@ def predictions_from_table(
 
 def read_rows(path: Path) -> tuple[pd.DataFrame, list[str]]:
     """The rows of a table that are evaluated, and notes; raises ``EvaluationError`` where it cannot be read."""
-    return _test_rows(_read_table(path))
+    return _test_rows(read_table(path))
 
 
 def _test_rows(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
@@ -143,7 +143,8 @@ def _test_rows(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     return table[test], [f"{int((~test).sum()):,} rows of other splits than test ({others}) were left out."]
 
 
-def _read_table(path: Path) -> pd.DataFrame:
+def read_table(path: Path) -> pd.DataFrame:
+    """Every row of a table; raises ``EvaluationError`` where it cannot be read."""
     readers = {".csv": _read_csv, ".parquet": read_parquet, ".json": _read_json}
     suffix = path.suffix.lower()
     if not path.exists():

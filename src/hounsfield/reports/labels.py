@@ -93,6 +93,9 @@ class LabelPage:
         """The main figures as counts of 100."""
         yield tested_on(run)
         yield from FIGURES[label_kind(run.bundle.task)](run)
+        if not TASKS[run.bundle.task].multi_label:
+            # Those that are not sound stand above everything else.
+            yield from (verdict.text() for verdict in run.verdicts if verdict.sound)
 
     def not_for(self, run: LabelRun) -> Iterator[str]:
         """Which groups it serves worse."""

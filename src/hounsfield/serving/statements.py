@@ -191,6 +191,7 @@ INSERT INTO result (uid, job, kind, quirk, sop_class, path, sha256)
 VALUES (:uid, :job, :kind, :quirk, :sop_class, :path, :sha256)
 ON CONFLICT (uid) DO NOTHING
 """
+ANSWERS = "SELECT model, changed, answer FROM job WHERE answer IS NOT NULL ORDER BY changed"
 RESULT_BY_UID = "SELECT * FROM result WHERE uid = ?"
 INSERT_DELIVERY = """
 INSERT INTO delivery (result, destination, state, due, changed) VALUES (:result, :destination, 'waiting', :now, :now)
