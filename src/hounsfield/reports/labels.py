@@ -32,7 +32,7 @@ from hounsfield.reports.sections.label_training import training_section
 from hounsfield.reports.sections.operating import operating_section
 from hounsfield.reports.sections.wording import FEW, given_image, missed_of, share_of, tested_on
 from hounsfield.runs import LabelRun
-from hounsfield.tasks import LabelTask, label_kind, threshold_text, thresholds
+from hounsfield.tasks import TASKS, LabelTask, label_kind, threshold_text, thresholds
 
 # What the model puts out and predicts.
 OUTPUTS: dict[LabelTask, str] = {
