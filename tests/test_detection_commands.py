@@ -38,6 +38,8 @@ WORKS: dict[str, list[tuple[str, str]]] = {
     "convert": [],
     "data": [],
     "assay": [],
+    "label": [("label run data -n 3", "data/scan-")],
+    "readings": [],
 }
 REFUSES: dict[str, list[tuple[str, str]]] = {
     "robustness": [("robustness run", "`hounsfield robustness` is for classifiers; run is a detector.")],
@@ -65,7 +67,7 @@ REFUSES: dict[str, list[tuple[str, str]]] = {
     ],
 }
 # Commands that take no run, and those whose work on detection data has tests of its own.
-ELSEWHERE = {"demo", "train", "preprocess", "convert", "data", "serve", "audit", "assay"}
+ELSEWHERE = {"demo", "train", "preprocess", "convert", "data", "serve", "audit", "assay", "readings"}
 
 
 @pytest.fixture(scope="module")
