@@ -42,8 +42,8 @@ def cohort(truth: np.ndarray, patients: list[str] | None) -> Any:
     )
 
 
-def novelty() -> Novelty:
-    rows = {"features": np.random.default_rng(0).normal(size=(30, 4))}
+def novelty(count: int = 30) -> Novelty:
+    rows = {"features": np.random.default_rng(0).normal(size=(count, 4))}
     return Novelty.fit(rows, rows)
 
 
@@ -97,11 +97,15 @@ def test_a_temperature_keeps_the_decisions_of_several_labels_at_a_threshold_set_
 
 
 def test_of_an_ensemble_at_most_the_promised_share_is_expected_to_be_unlike() -> None:
-    """Its limit is that of single networks, and the mean over them spreads less."""
+    """Its limit is that of single networks, and the mean over them spreads less; few images give a bound as well."""
     described = {"features": np.random.default_rng(1).normal(size=(20, 4))}
-    for heads, told in ((None, "; 3.2% are expected"), (object(), "; at most 3.2% are expected")):
+    for heads, count, told in (
+        (None, 120, "; 0.8% are expected"),
+        (object(), 120, "; at most 0.8% are expected"),
+        (None, 30, "; at most 3.2% are expected"),
+    ):
         kept = SimpleNamespace(heads=heads)
-        bundle = SimpleNamespace(novelty=novelty(), kept=lambda _, kept=kept: kept)
+        bundle = SimpleNamespace(novelty=novelty(count), kept=lambda _, kept=kept: kept)
         (line,) = unlike_lines(bundle, SimpleNamespace(descriptions=described), "test images")
         assert told in line
 

@@ -3,7 +3,7 @@
 A description is a vector: the network's pooled features, or a few plain figures of the picture. Each gets a Gaussian
 with a shrunken covariance, fitted on training images; the distance from its centre is Mahalanobis's (Lee et al. 2018,
 "A simple unified framework for detecting out-of-distribution samples"). The limit comes from validation images, which
-the network was not fitted to: the distance of training images alone would be too small.
+the network was not fitted to: the distance of training images alone may be too small.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from hounsfield.evaluation.outcomes import Booleans, Floats, Integers
 FALSE_ALARMS = 0.01
 # Stands for a limit of 0, where all images were one image.
 TINY = 1e-12
+# In how many parts the training images judge each other, and of how few they do not.
+FOLDS, FEWEST = 10, 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,9 +64,10 @@ class Novelty:
     Attributes:
         gaussians: description → where training images lie in it.
         limits: description → the distance beyond which an image is unlike in it.
-        false_alarms: the share of images like those of training that are expected to be called unlike: the rank of the
-            limit among the n validation images and a new one, 1 − rank/(n + 1). With fewer than 99 of them it is
-            larger than wanted, since no image can be rarer than the rarest seen.
+        false_alarms: the share of images like those of training that are expected to be called unlike, at most: by the
+            rank of the limit among the n validation images and a new one, 1 − rank/(n + 1). With fewer than 99 of them
+            it is larger than wanted, since no image can be rarer than the rarest seen; the limit is then also at least
+            that of validation and training images together, each training image judged by the others.
     """
 
     gaussians: Mapping[str, Gaussian]
@@ -92,12 +95,10 @@ class Novelty:
         """
         blocks, unseen = num_blocks or {}, unseen_block or {}
         gaussians = {name: Gaussian.fit(rows, blocks.get(name, 1)) for name, rows in train.items()}
+        own = {name: gaussian.distances(train[name]).mean(axis=1) for name, gaussian in gaussians.items()}
         # What makes the descriptions comparable comes from training images: a scale that the validation images had
         # chosen for themselves would suit them better than new ones, and break the promise.
-        scales = {
-            name: max(float(np.quantile(gaussian.distances(train[name]).mean(axis=1), 1 - false_alarms)), TINY)
-            for name, gaussian in gaussians.items()
-        }
+        scales = {name: max(float(np.quantile(each, 1 - false_alarms)), TINY) for name, each in own.items()}
         scores = []
         for name, gaussian in gaussians.items():
             each = gaussian.distances(validation[name])
@@ -106,6 +107,11 @@ class Novelty:
         together = np.sort(np.max(scores, axis=0))
         rank = min(math.ceil((len(together) + 1) * (1 - false_alarms) - 1e-9), len(together))
         limit = float(together[rank - 1])
+        if 1 - rank / (len(together) + 1) > false_alarms:
+            # The greatest of few distances is often small by chance: the training images tell more.
+            outside = [_held_out(rows, blocks.get(name, 1)) / scales[name] for name, rows in train.items()]
+            pooled = np.concatenate([together, np.max(outside, axis=0)])
+            limit = max(limit, float(np.quantile(pooled, 1 - false_alarms)))
         limits = {name: max(limit * scale, TINY) for name, scale in scales.items()}
         return cls(gaussians, limits, 1 - rank / (len(together) + 1))
 
@@ -163,6 +169,21 @@ class Novelty:
                 raise ValueError(f"the mean of {name} has the shape {gaussian.mean.shape}, which its whitening has not")
         limits = {name: float(arrays[f"novelty/{name}/limit"]) for name in names}
         return cls(gaussians, limits, float(arrays["novelty/false_alarms"]))
+
+
+def _held_out(rows: npt.NDArray[Any], num_blocks: int) -> Floats:
+    """The distance (n,) of each training image from the others, fitted without its fold.
+
+    From a fit to themselves all would lie equally near, where there are fewer of them than the description is long.
+    """
+    folds = np.arange(len(rows)) % FOLDS
+    distances = np.zeros(len(rows))
+    if len(rows) < FEWEST:
+        return distances
+    for fold in range(FOLDS):
+        inside = folds == fold
+        distances[inside] = Gaussian.fit(rows[~inside], num_blocks).distances(rows[inside]).mean(axis=1)
+    return distances
 
 
 def shrunken_covariance(centred: Floats) -> tuple[Floats, float]:

@@ -62,6 +62,7 @@ def count_unlike(
     unlike = novelty.unlike(descriptions)
     found = f"Out of distribution: {int(unlike.sum()):,} of {len(unlike):,} {what} ({unlike.mean():.1%}"
     spread = f", and up to {novelty.at_most():.1%} with so few validation images" if novelty.few else ""
+    most = "at most " if novelty.few else most
     return [f"{found}; {most}{novelty.false_alarms:.1%} are expected of images like those of training{spread})."]
 
 
