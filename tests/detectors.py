@@ -38,7 +38,7 @@ def tiny_detector(rank: int = 2, *, seed: int = 0, **changes: Any) -> FasterRCNN
     """Every weight is random, and so large that scores and offsets differ."""
     network = FasterRCNN(DetectorSettings(**TINY | SHAPES[rank] | changes))
     generator = np.random.default_rng(seed)
-    for part in (network.trunk, network.head):
+    for part in network.parts:
         for layer in part.layers:
             scale = SCALES.get(layer.name, 1.5)
             layer.set_weights([_random(generator, weight, scale) for weight in layer.get_weights()])
@@ -46,14 +46,14 @@ def tiny_detector(rank: int = 2, *, seed: int = 0, **changes: Any) -> FasterRCNN
     return network
 
 
-def tiny_detector_bundle(folder: Path, rank: int = 2, *, onnx: bool = True, **facts: Any) -> Bundle:
+def tiny_detector_bundle(folder: Path, rank: int = 2, *, onnx: bool = True, mask_bins: int = 0, **facts: Any) -> Bundle:
     """A saved bundle; its pipeline keeps the size of images."""
     shape = SHAPES[rank]["input_shape"]
     seen = SourceRange(smallest=shape[:-1], largest=shape[:-1], channels=(1,))
     pipeline = Pipeline(steps=(ToChannels(channels=1), MinMax()))
     options = {"pipeline": pipeline, "labels": LABELS, "task": "detection", "source_range": seen}
     options |= {"settings": {"window_overlap": 0.25}, "threshold": 0.1}
-    bundle = save_bundle(folder, tiny_detector(rank), **options | facts)
+    bundle = save_bundle(folder, tiny_detector(rank, mask_bins=mask_bins), **options | facts)
     if onnx:
         export_onnx(bundle)
     return bundle

@@ -132,6 +132,13 @@ def region_window(region: Region) -> tuple[slice, ...]:
     return tuple(map(slice, starts.tolist(), ends.tolist()))
 
 
+def run_lengths(region: Region) -> list[int]:
+    """COCO's run lengths of a region (rows, columns): down the columns, of pixels outside first."""
+    edges = np.flatnonzero(np.diff(region.T.ravel().astype(np.int8), prepend=0, append=0))
+    runs: list[int] = np.diff(edges, prepend=0, append=region.size).tolist()
+    return runs if runs[-1] or len(runs) == 1 else runs[:-1]
+
+
 def filled_polygons(contours: Sequence[npt.NDArray[np.floating]], shape: tuple[int, int]) -> Region:
     """The pixels whose centre lies inside an odd number of closed contours, so that a contour within one is a hole.
 

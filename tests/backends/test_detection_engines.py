@@ -35,7 +35,8 @@ class Case(NamedTuple):
 
 @pytest.fixture(scope="module", params=[2, 3])
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
-    bundle = tiny_detector_bundle(tmp_path_factory.mktemp("detector") / "bundle", request.param)
+    masks = 4 if request.param == 2 else 0
+    bundle = tiny_detector_bundle(tmp_path_factory.mktemp("detector") / "bundle", request.param, mask_bins=masks)
     images = noise(bundle.input_shape, 3)
     return Case(bundle, images, bundle.network().predict_on_batch(images))
 
@@ -50,6 +51,9 @@ def assert_same_findings(found: dict[str, npt.NDArray[Any]], expected: dict[str,
     np.testing.assert_array_equal(found["classes"], expected["classes"])
     np.testing.assert_allclose(found["scores"], expected["scores"], atol=1e-4)
     np.testing.assert_allclose(found["boxes"], expected["boxes"], atol=2e-3)
+    if "masks" in expected:
+        assert expected["masks"][0, 0].std() > 0.01
+        np.testing.assert_allclose(found["masks"], expected["masks"], atol=1e-3)
 
 
 @pytest.mark.parametrize("name", ENGINES)

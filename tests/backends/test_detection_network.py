@@ -91,11 +91,15 @@ def test_the_answer_is_padded_and_sorted_inside_the_image(rank: int) -> None:
 @RANKS
 def test_it_learns_where_and_what(rank: int) -> None:
     keras.utils.set_random_seed(0)
-    network = FasterRCNN(settings(rank), precision="float32")
+    network = FasterRCNN(settings(rank, mask_bins=4 if rank == 2 else 0), precision="float32")
     network.compile(keras.optimizers.AdamW(5e-3))
     images, truth = scenes(network.settings.input_shape, 9)
+    if rank == 2:
+        # One half of an object's box, another one for each class.
+        truth["masks"] = np.array([np.tri(16), 1 - np.tri(16)], np.uint8)[np.maximum(truth["classes"], 0)]
     history = network.fit(images, truth, batch_size=9, epochs=70, shuffle=False, verbose=0).history
-    assert set(history) == {"loss", "objectness", "anchor_boxes", "classes", "region_boxes"}
+    masks = {"masks"} if rank == 2 else set()
+    assert set(history) == {"loss", "objectness", "anchor_boxes", "classes", "region_boxes"} | masks
     found = network.predict(images, verbose=0)
     hits = 0
     for image in range(8):
@@ -105,6 +109,11 @@ def test_it_learns_where_and_what(rank: int) -> None:
             hits += (overlaps[named] > 0.5).any()
     assert hits >= 14
     assert not (found["scores"][8] > 0.5).any()
+    if rank == 2:
+        halves = np.array([np.tri(8, dtype=bool), ~np.tri(8, dtype=bool)])
+        sure = found["scores"][:8] > 0.3
+        right = (found["masks"][:8][sure] > 0.5) == halves[found["classes"][:8][sure]]
+        assert right.mean() > 0.8
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])

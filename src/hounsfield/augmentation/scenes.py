@@ -18,22 +18,27 @@ import numpy.typing as npt
 
 from hounsfield.boxes import are_valid, clipped, shifted, volumes
 from hounsfield.images.image import Image
+from hounsfield.object_masks import reframed
 from hounsfield.plans.augmentation import SceneAugmentation
 from hounsfield.preprocessing import Resize
 
 # Scaling draws no window of fewer pixels than this along an axis.
 LEAST_WINDOW = 2
+# A position of a mask belongs to the object if it is at least so much of it.
+HALF = 0.5
 
 
 class Scene(NamedTuple):
     """An image with its objects.
 
-    ``pixels`` (spatial axes …, channels); ``boxes`` float32 (n, 2·rank) in pixels of it, half-open; ``classes`` (n,).
+    ``pixels`` (spatial axes …, channels); ``boxes`` float32 (n, 2·rank) in pixels of it, half-open; ``classes`` (n,);
+    ``masks`` uint8 (n, side, side), the objects' box masks (see ``hounsfield.object_masks``), where they are learned.
     """
 
     pixels: npt.NDArray[Any]
     boxes: npt.NDArray[np.float32]
     classes: npt.NDArray[np.int64]
+    masks: npt.NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True)
@@ -170,7 +175,16 @@ def place(scene: Scene, placement: Placement, *, fill: float = 0.0, keep: float 
     # Clipped to the window, the only part of the canvas that shows the image.
     inside = shifted(clipped(shifted(moved, [-a for a in placement.at]), placement.size), placement.at)
     kept = are_valid(inside) & (volumes(inside) >= keep * volumes(moved))
-    return Scene(canvas, inside[kept].astype(np.float32), scene.classes[kept])
+    masks = None if scene.masks is None else _turned_masks(scene.masks[kept], placement)
+    if masks is not None:
+        # Of an object that the window cuts the part that is left fills its box.
+        masks = np.asarray(reframed(masks.astype(np.float32), moved[kept], inside[kept]) >= HALF, np.uint8)
+    return Scene(canvas, inside[kept].astype(np.float32), scene.classes[kept], masks)
+
+
+def _turned_masks(masks: npt.NDArray[np.uint8], placement: Placement) -> npt.NDArray[np.uint8]:
+    mirrored = np.flip(masks, tuple(axis + 1 for axis in placement.flips))
+    return np.asarray(np.rot90(mirrored, placement.quarters, axes=(1, 2)))
 
 
 def augmented(
@@ -239,4 +253,6 @@ def _joined(tiles: Sequence[tuple[list[int], Scene]], shape: Sequence[int]) -> S
         ends = zip(origin, part.pixels.shape[:-1], strict=True)
         pixels[tuple(slice(start, start + length) for start, length in ends)] = part.pixels
     boxes = np.concatenate([shifted(part.boxes, origin) for origin, part in tiles])
-    return Scene(pixels, boxes, np.concatenate([part.classes for _, part in tiles]))
+    classes = np.concatenate([part.classes for _, part in tiles])
+    masks = [part.masks for _, part in tiles if part.masks is not None]
+    return Scene(pixels, boxes, classes, np.concatenate(masks) if masks else None)

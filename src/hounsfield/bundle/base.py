@@ -43,7 +43,7 @@ class Form(Protocol):
     """One entry of ``FORMS``: a module with these names.
 
     Attributes:
-        PARTS: the networks, in the order in which they run.
+        PARTS: the networks, in the order in which they run; the last ones may be missing, see ``outputs``.
         KEPT: the class of what is kept of validation images.
         LAYERS: the module that makes the layers of its networks known to Keras; ``None`` where these are Keras's own.
     """
@@ -77,4 +77,4 @@ class Form(Protocol):
         """What a user has to know who exports the networks, from the settings of a bundle; "" for nothing."""
 
     def outputs(self, settings: Mapping[str, Any]) -> list[list[str]]:
-        """The names of each part's outputs, from the settings of a bundle."""
+        """The names of the outputs of each part that a bundle has, from its settings."""

@@ -1,4 +1,7 @@
-"""Bundles of detectors: a trunk from an image to anchors and features, and a head from regions to labels."""
+"""Bundles of detectors: a trunk from an image to anchors and features, and a head from regions to labels.
+
+Where the detector outlines objects there is a third network, from regions to masks.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +15,17 @@ from hounsfield.onnx_export.ends import Ends, numbered_ends, output_names
 from hounsfield.tasks import Task
 
 # On the head, which is small, hang labels and places.
-PARTS: tuple[Part, ...] = (Part("trunk.onnx"), Part("head.onnx", exact=True))
+PARTS: tuple[Part, ...] = (Part("trunk.onnx"), Part("head.onnx", exact=True), Part("masks.onnx"))
 KEPT: type[Kept] = DetectionUncertainty
 LAYERS: str | None = "hounsfield.detection"
 
 
-def export_note(settings: Mapping[str, Any]) -> str:  # noqa: ARG001 - the same for all
+def export_note(settings: Mapping[str, Any]) -> str:
     """What lies around the networks; see ``Form``."""
-    return (
-        "A detector has two networks: trunk, from an image to features and anchors, and head, from regions to labels. "
-        "docs/detection-prediction.md describes what lies between them."
-    )
+    named = "two networks: trunk, from an image to features and anchors, and head, from regions to labels"
+    if settings.get("mask_bins"):
+        named = "three networks: trunk, from an image to features and anchors, head, from regions to labels, and masks"
+    return f"A detector has {named}. docs/detection-prediction.md describes what lies between them."
 
 
 def check(network: Any, labels: Sequence[str], task: Task) -> None:  # noqa: ARG001 - there is one task
@@ -51,11 +54,12 @@ def settings(network: Any, given: Mapping[str, Any]) -> tuple[tuple[int, ...], d
 
 
 def ends(network: Any) -> list[tuple[Any, Ends]]:
-    """Trunk and head, their outputs numbered; see ``Form``."""
-    return [(part, numbered_ends(part)) for part in (network.trunk, network.head)]
+    """Trunk, head and mask head, their outputs numbered; see ``Form``."""
+    return [(part, numbered_ends(part)) for part in network.parts]
 
 
 def outputs(settings: Mapping[str, Any]) -> list[list[str]]:
-    """All levels, then the logits of those with anchors, then their offsets; the head's two; see ``Form``."""
+    """All levels, the logits of those with anchors, their offsets; the head's two; the mask head's; see ``Form``."""
     anchors = settings["anchors"]
-    return [output_names(len(anchors) + 2 * sum(map(bool, anchors))), output_names(2)]
+    masks = [output_names(1)] if settings.get("mask_bins") else []
+    return [output_names(len(anchors) + 2 * sum(map(bool, anchors))), output_names(2), *masks]

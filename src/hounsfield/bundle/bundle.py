@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hounsfield.atomic import is_temporary, replacing_folder, write_text
-from hounsfield.bundle.base import Form, Kept
+from hounsfield.bundle.base import Form, Kept, Part
 from hounsfield.bundle.keras_file import require_plain_network
 from hounsfield.bundle.manifest import (
     FORMAT_VERSION,
@@ -97,9 +97,14 @@ class Bundle:
         return FORMS[self.family]
 
     @property
+    def parts(self) -> tuple[Part, ...]:
+        """Its networks, in the order in which they run."""
+        return _parts(self.task, self.settings)
+
+    @property
     def onnx_files(self) -> tuple[Path, ...]:
         """Where the ONNX form of each of its networks is, if it was made."""
-        return tuple(self.folder / part.file for part in self.form.PARTS)
+        return tuple(self.folder / part.file for part in self.parts)
 
     @property
     def has_onnx(self) -> bool:
@@ -177,7 +182,7 @@ class Bundle:
         """
         folder = _bundle_folder(Path(folder))
         manifest = read_manifest(folder / MANIFEST)
-        for fault in file_faults(folder, manifest, _forms(manifest.task)):
+        for fault in file_faults(folder, manifest, _forms(manifest)):
             raise BundleError(fault)
         if manifest.hashes is None:
             logger.warning(
@@ -286,7 +291,7 @@ def bundle_faults(folder: Path) -> tuple[list[str], list[str]]:
     """
     folder = _bundle_folder(folder)
     manifest = read_manifest(folder / MANIFEST)
-    forms = _forms(manifest.task)
+    forms = _forms(manifest)
     faults = list(file_faults(folder, manifest, forms))
     if manifest.hashes is None:
         faults.append(f"{folder} is of an earlier version, without hashes: whether its files are whole cannot be told.")
@@ -297,9 +302,18 @@ def bundle_faults(folder: Path) -> tuple[list[str], list[str]]:
     return faults, notes
 
 
-def _forms(task: Task) -> dict[str, bool]:
-    """The names of ONNX files in bundles of any family, and whether one of this task has them."""
-    own = {part.file for part in FORMS[family_of(task)].PARTS}
+def _parts(task: Task, settings: Mapping[str, Any]) -> tuple[Part, ...]:
+    """The networks of a bundle with these settings; all that its family has where the settings are damaged."""
+    form = FORMS[family_of(task)]
+    try:
+        return form.PARTS[: len(form.outputs(settings))]
+    except (KeyError, TypeError):
+        return form.PARTS
+
+
+def _forms(manifest: Manifest) -> dict[str, bool]:
+    """The names of ONNX files in bundles of any family, and whether this bundle has them."""
+    own = {part.file for part in _parts(manifest.task, manifest.settings)}
     return {part.file: part.file in own for form in FORMS.values() for part in form.PARTS}
 
 
@@ -326,7 +340,7 @@ def write_manifest(bundle: Bundle, *changed: str) -> None:
     values["scaling"] = scaling_to_dict(bundle.scaling)
     path = bundle.folder / MANIFEST
     known = (read_manifest(path).hashes or {}) if path.is_file() else {}
-    names = [name for name in (*READ, *(part.file for part in bundle.form.PARTS)) if (bundle.folder / name).is_file()]
+    names = [name for name in (*READ, *(part.file for part in bundle.parts)) if (bundle.folder / name).is_file()]
     sizes = {name: (bundle.folder / name).stat().st_size for name in names}
     fresh = digests(bundle.folder, [name for name in names if name in changed or name not in known])
     hashes = {name: fresh.get(name) or known[name] for name in names}

@@ -108,7 +108,7 @@ def export_onnx(bundle: Bundle) -> Path:
         MissingDependency: Keras, its backend or the package onnx is not installed.
     """
     parts = bundle.form.ends(bundle.network())
-    names = [part.file for part in bundle.form.PARTS]
+    names = [part.file for part in bundle.parts]
     with rewriting(bundle.folder, *names, KNOWN_ANSWER) as new:
         answers = write_onnx([(network, ends, new / name) for (network, ends), name in zip(parts, names, strict=True)])
         write_known_answer(new, answers)

@@ -112,8 +112,9 @@ def command(
     """Predict images, folders of images or arrays; the table goes to standard output or to a file.
 
     A detector's table has one row per finding, with its box in pixels of the image as read; as .json it is in COCO's
-    form. A segmenter's has one row per image and label, with the volume or area; -o DIR writes the masks, on the grid
-    of the image as read, as NIfTI, of 2D images as PNG.
+    form. Where it outlines objects, -o DIR also writes a map of their numbers for each image, as PNG. A segmenter's
+    has one row per image and label, with the volume or area; -o DIR writes the masks, on the grid of the image as read,
+    as NIfTI, of 2D images as PNG.
     """
     from hounsfield.bundle import Bundle
     from hounsfield.cli.backend import announce_engine
@@ -129,9 +130,9 @@ def command(
     if crew.is_wanted:
         alone = {"--overlay": overlay, "--counts": counts, "--probabilities": probabilities}
         crew.refuse(alone | {"--dicom-results": dicom_results, "--json without -o": as_json and not output})
-        check_output(output, inputs, masks=PREDICTORS[bundle.family].HAS_FILES)
+        check_output(output, inputs, masks=PREDICTORS[bundle.family].has_files(bundle))
     else:
-        outputs.check(check_table_path, inputs, has_files=PREDICTORS[bundle.family].HAS_FILES)
+        outputs.check(check_table_path, inputs, has_files=PREDICTORS[bundle.family].has_files(bundle))
     objects = _objects(dicom_results, dicom_kind, bundle, inputs)
     announce_engine(engine)
     takes = {family: kind.OPTIONS | kind.TABLES for family, kind in PREDICTORS.items()}

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from hounsfield.boxes import COLUMNS as BOX_COLUMNS
-from hounsfield.boxes import are_valid, clipped, sides
-from hounsfield.cohorts.box_table import box_rank
+from hounsfield.boxes import are_valid, clipped, iou, sides
+from hounsfield.cohorts.box_table import MASK, box_rank
 from hounsfield.cohorts.cohort import Cohort
 from hounsfield.cohorts.files import FileSource, typed_places
 from hounsfield.cohorts.image_rows import image_rows
@@ -20,6 +20,7 @@ from hounsfield.cohorts.labels import check_known, class_order, misspellings, ti
 from hounsfield.cohorts.options import MAX_BAD_FRACTION, NUM_NAMED, Options
 from hounsfield.cohorts.shapes import image_shapes
 from hounsfield.errors import CohortError
+from hounsfield.object_masks import ObjectMask
 from hounsfield.tasks import SEPARATOR
 
 # A box may stand out by so many pixels before its clipping is worth a word: annotators count the last pixel variously.
@@ -28,6 +29,10 @@ TOLERATED = 1.0
 SUSPICIOUS = 0.2
 # What a note on boxes that were left out says.
 INVALID = "boxes are invalid and were left out"
+# The overlap with its box from which the pixels of an object lie where they should.
+SAME_PLACE = 0.5
+# Why an object has no mask, where its source simply has none.
+NO_MASK = "it has no mask"
 NO_SIZE, NO_POSITION, NO_CLASS, NO_IMAGE, OUTSIDE = (
     "zero or negative size",
     "a coordinate that is not a number",
@@ -45,7 +50,8 @@ class Annotations:
         images: one row per image: ``image`` (a path relative to the root), and where known ``patient``, ``split`` and
             attributes. An image listed twice in one split counts once.
         boxes: one row per box: ``image``, ``label`` (missing for a class that the source does not know), the columns of
-            the box in pixels, and ``place``: where the source has it, for messages.
+            the box in pixels, and ``place``: where the source has it, for messages. ``mask`` where the source has masks
+            of the objects: that of each as an ``ObjectMask``, or in a text why there is none.
         order: the classes in the source's own order, where it has one.
         sizes: the shapes that the source says the images have.
         notes: what was decided so far.
@@ -145,6 +151,10 @@ def _valid_boxes(
         first = boxes["place"][cut].iloc[0]
         notes.append(f"{int(cut.sum())} boxes extend beyond their images and were cut at the border, first {first}.")
     final = boxes[["image", "label"]].assign(**dict(zip(columns, inside.T, strict=True)))[good]
+    if MASK in boxes.columns:
+        masks, told = _masks(boxes[good], inside[good])
+        notes += told
+        final = final if masks is None else final.assign(mask=masks)
     distinct = final.drop_duplicates(ignore_index=True)
     if len(distinct) < len(final):
         notes.append(f"{len(final) - len(distinct)} boxes that repeat another one of the same class were left out.")
@@ -154,6 +164,29 @@ def _valid_boxes(
             + (" ".join(notes) or "Add boxes, or check that the right annotations were given.")
         )
     return distinct, notes
+
+
+def _masks(boxes: pd.DataFrame, corners: npt.NDArray[np.float64]) -> tuple[list[bytes] | None, list[str]]:
+    """The masks of all objects for the table, or ``None`` and a note where some object has no mask in its box."""
+    reasons = []
+    around = np.array([each.box if isinstance(each, ObjectMask) else (0,) * 4 for each in boxes[MASK]], float)
+    for mask, overlap in zip(boxes[MASK], iou(around.reshape(-1, 4), corners), strict=True):
+        if not isinstance(mask, ObjectMask):
+            reasons.append(str(mask))
+        else:
+            reasons.append("" if overlap >= SAME_PLACE else "its mask does not lie in its box")
+    bad = [number for number, reason in enumerate(reasons) if reason]
+    if not bad:
+        notes = [f"Each of the {len(boxes):,} boxes has a mask of its object."] if len(boxes) else []
+        return [mask.to_bytes() for mask in boxes[MASK]], notes
+    if len(bad) == len(boxes) and len(set(reasons)) == 1 and reasons[0] == NO_MASK:
+        return None, []
+    first = f"{boxes['place'].iloc[bad[0]]}: {reasons[bad[0]]}"
+    told = (
+        f"{len(bad):,} of {len(boxes):,} boxes have no mask of their object that can be used, first {first}. Masks are "
+        "learned where every object has one: only the boxes are used."
+    )
+    return None, [told]
 
 
 def _limits(

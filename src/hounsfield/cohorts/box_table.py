@@ -2,6 +2,7 @@
 
 Columns: ``image`` (a reference of the table of samples), ``label``, and the box in pixels, half-open: ``y0, x0, y1,
 x1`` for images, ``z0, y0, x0, z1, y1, x1`` for volumes. Tables of predicted boxes have the same columns and ``score``.
+Where every object has a mask, a column ``mask`` holds it as ``ObjectMask.to_bytes`` gives it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ import pandas as pd
 from hounsfield.boxes import COLUMNS as BOX_COLUMNS
 from hounsfield.boxes import are_valid
 from hounsfield.errors import CohortError
+from hounsfield.object_masks import ObjectMask
 
+# The column of the objects' masks.
+MASK = "mask"
 # What is known of one image: its boxes, float32 (n, 2·rank), and the class index of each.
 ImageBoxes = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
 
@@ -71,6 +75,16 @@ def boxes_by_image(boxes: pd.DataFrame, labels: Sequence[str], rank: int) -> dic
     for image, rows in rows_of.items():
         found[str(image)] = coordinates[rows], np.asarray(classes[rows], np.int64)
     return found
+
+
+def masks_by_image(boxes: pd.DataFrame) -> dict[str, tuple[ObjectMask, ...]]:
+    """The masks of the objects of each image that has any, in the order of the table; none of a table without them."""
+    if MASK not in boxes.columns:
+        return {}
+    found: dict[str, list[ObjectMask]] = {}
+    for image, stored in zip(boxes["image"].tolist(), boxes[MASK].tolist(), strict=True):
+        found.setdefault(str(image), []).append(ObjectMask.from_bytes(stored))
+    return {image: tuple(masks) for image, masks in found.items()}
 
 
 def no_boxes(rank: int) -> ImageBoxes:

@@ -16,11 +16,14 @@ import pandas as pd
 
 from hounsfield.boxes import COLUMNS as BOX_COLUMNS
 from hounsfield.boxes import from_xywh
-from hounsfield.cohorts.annotations import Annotations, build_box_cohort
+from hounsfield.cohorts.annotations import NO_MASK, Annotations, build_box_cohort
+from hounsfield.cohorts.box_table import MASK
+from hounsfield.cohorts.coco_shapes import marked_shape, object_mask
 from hounsfield.cohorts.cohort import Cohort
 from hounsfield.cohorts.options import Options
 from hounsfield.cohorts.words import SPLIT_WORDS
-from hounsfield.errors import CohortError
+from hounsfield.errors import CohortError, ImageError
+from hounsfield.object_masks import ObjectMask
 from hounsfield.textfiles import parse_json, read_text
 
 KIND = "coco"
@@ -247,6 +250,7 @@ def _located(document: CocoDocument, split: str | None, root: Path, options: Opt
 
 def _read_part(part: CocoPart) -> Annotations:
     boxes, notes = _boxes(part.document, part.references)
+    boxes[MASK] = pd.Series(_object_masks(part.document), dtype=object)
     order = tuple(dict.fromkeys(part.document.categories.values()))
     return Annotations(part.images, boxes, order, part.sizes, tuple(notes))
 
@@ -303,6 +307,27 @@ def _boxes(document: CocoDocument, references: dict[Any, str]) -> tuple[pd.DataF
     if any("score" in item for item in single):
         frame["score"] = pd.to_numeric(pd.Series([item.get("score") for item in single]), errors="coerce")
     return frame, [note] if crowds else []
+
+
+def _object_masks(document: CocoDocument) -> list[ObjectMask | str]:
+    """The mask of each single object, or in a text why there is none."""
+    sizes = {image["id"]: (image.get("height"), image.get("width")) for image in document.images}
+    found: list[ObjectMask | str] = []
+    for item in document.annotations:
+        if item.get("iscrowd"):
+            continue
+        key = item.get("image_id")
+        rows, columns = sizes.get(key, (None, None)) if isinstance(key, (str, int)) else (None, None)
+        if not marked_shape(item):
+            found.append(NO_MASK)
+        elif not isinstance(rows, int) or not isinstance(columns, int) or min(rows, columns) <= 0:
+            found.append("the file does not say how large its image is")
+        else:
+            try:
+                found.append(object_mask(item["segmentation"], (rows, columns)))
+            except ImageError as error:
+                found.append(str(error))
+    return found
 
 
 def _category(document: CocoDocument, key: Any) -> str | None:

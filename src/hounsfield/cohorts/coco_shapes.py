@@ -13,6 +13,7 @@ import numpy as np
 
 from hounsfield.errors import ImageError
 from hounsfield.masks import Region, filled_polygons
+from hounsfield.object_masks import ObjectMask
 
 FIRST, MORE, SIGN, BITS = 48, 0x20, 0x10, 5
 
@@ -36,6 +37,25 @@ def shape_mask(shape: Any, size: tuple[int, int]) -> Region:
         # The centre of the first pixel is at 0.5, 0.5 here.
         points = np.asarray(polygon, np.float64).reshape(-1, 2)[:, ::-1] - 0.5
         mask |= filled_polygons([points], size)
+    return mask
+
+
+def object_mask(shape: Any, size: tuple[int, int]) -> ObjectMask:
+    """The same as the mask of one object; polygons are filled within their own bounds, not in the whole image.
+
+    Raises:
+        ImageError: as of :func:`shape_mask`, or nothing is marked.
+    """
+    start = np.zeros(2, np.int64)
+    if isinstance(shape, list) and shape and all(map(_is_polygon, shape)):
+        corners = np.concatenate([np.asarray(each, np.float64).reshape(-1, 2)[:, ::-1] for each in shape])
+        start = np.clip(np.floor(corners.min(axis=0)), 0, size).astype(np.int64)
+        end = np.clip(np.ceil(corners.max(axis=0)), start, size).astype(np.int64)
+        shape = [(np.asarray(each, np.float64).reshape(-1, 2) - start[::-1]).ravel().tolist() for each in shape]
+        size = (int(end[0] - start[0]), int(end[1] - start[1]))
+    mask = ObjectMask.of(shape_mask(shape, size), start.tolist())
+    if not mask.bits:
+        raise ImageError("its mask has no pixel in the image")
     return mask
 
 

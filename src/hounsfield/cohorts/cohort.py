@@ -30,6 +30,7 @@ from hounsfield.cohorts.views import check_views
 from hounsfield.errors import CohortError, ImageError
 from hounsfield.images.image import Image
 from hounsfield.images.reference import Reference
+from hounsfield.object_masks import ObjectMask
 from hounsfield.tasks import Family, Task, family_of
 
 __all__ = ["OWN_COLUMNS", "REQUIRED_COLUMNS", "SPLITS", "UNKNOWN", "Cohort", "ImageSource"]
@@ -195,6 +196,15 @@ class Cohort:
         """
         return self._boxes_by_image.get(str(self.table["image"].iloc[row]), box_tables.no_boxes(self.box_rank))
 
+    @property
+    def has_object_masks(self) -> bool:
+        """Whether each object has a mask beside its box."""
+        return self.box_table is not None and box_tables.MASK in self.box_table.columns
+
+    def object_masks(self, row: int) -> tuple[ObjectMask, ...]:
+        """The masks of the objects of one image, in the order of ``boxes``; none where objects have no masks."""
+        return self._masks_by_image.get(str(self.table["image"].iloc[row]), ())
+
     def box_counts(self) -> npt.NDArray[np.int64]:
         """How many objects of each class each image has: (rows, labels).
 
@@ -271,3 +281,7 @@ class Cohort:
     @functools.cached_property
     def _boxes_by_image(self) -> dict[str, box_tables.ImageBoxes]:
         return box_tables.boxes_by_image(known_boxes(self), self.labels, self.box_rank)
+
+    @functools.cached_property
+    def _masks_by_image(self) -> dict[str, tuple[ObjectMask, ...]]:
+        return box_tables.masks_by_image(known_boxes(self))

@@ -1,7 +1,8 @@
 """Cohorts from images with label maps: 3D boxes (or 2D ones) around what each map marks.
 
 ``label maps`` takes one box around each value of a map; ``label components`` one around each connected part of it,
-where parts that touch by a corner are one.
+where parts that touch by a corner are one; and in ``instance maps`` each value numbers one object, all of one class. In
+2D each object keeps its pixels as its mask.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from scipy import ndimage
 
 from hounsfield.boxes import COLUMNS as BOX_COLUMNS
 from hounsfield.cohorts.annotations import Annotations, build_box_cohort
+from hounsfield.cohorts.box_table import MASK
 from hounsfield.cohorts.cohort import Cohort
 from hounsfield.cohorts.files import ordered_map
 from hounsfield.cohorts.map_channels import NUMBERED, kept_images, refuse_several_files, several_volumes
@@ -26,9 +28,13 @@ from hounsfield.cohorts.options import MAX_BAD_FRACTION, NUM_NAMED, Options
 from hounsfield.errors import CohortError, ImageError, SeveralVolumes
 from hounsfield.images import image_files, read_image
 from hounsfield.images.image import Image
+from hounsfield.object_masks import ObjectMask
 from hounsfield.textfiles import parse_json, read_text
 
-KINDS = ("label maps", "label components")
+KINDS = ("label maps", "label components", "instance maps")
+WHAT = ("each value", "each connected part of a value", "each value, which numbers one object,")
+# The class of every object of an instance map.
+OBJECT = "object"
 # Names of the folder of images and of the folder of maps.
 PAIRS = (("imagesTr", "labelsTr"), ("images", "labels"), ("images", "masks"), ("image", "label"), ("img", "seg"))
 MILLIMETRES = 1e-2
@@ -41,6 +47,7 @@ class _Marked:
     shape: tuple[int, ...] = ()
     boxes: tuple[tuple[int, ...], ...] = ()
     values: tuple[int, ...] = ()
+    masks: tuple[ObjectMask, ...] = ()
     reason: str = ""
     num_volumes: int = 1
 
@@ -76,17 +83,24 @@ def load_label_maps(path: Path, options: Options, *, kind: str = KINDS[0]) -> Co
     marked = list(ordered_map(lambda pair: _mark(*pair, separate=separate), pairs))
     options.progress("reading label maps", len(pairs), len(pairs))
     good, told = _usable(images, marked, path)
-    names = map_names(path)
+    names = {} if kind == KINDS[2] else map_names(path)
     rows = [
-        (images[row], names.get(value, str(value)), *box, f"value {value} of the map of {images[row]}")
+        (
+            images[row],
+            OBJECT if kind == KINDS[2] else names.get(value, str(value)),
+            *box,
+            f"value {value} of the map of {images[row]}",
+        )
         for row in good
         for box, value in zip(marked[row].boxes, marked[row].values, strict=True)
     ]
     rank = len(marked[good[0]].shape)
     frame = pd.DataFrame(rows, columns=["image", "label", *BOX_COLUMNS[rank], "place"])
-    what = "each connected part of a value" if separate else "each value"
-    other = KINDS[1 - KINDS.index(kind)]
-    notes += [f"Boxes are around {what} of the label maps; '--kind \"{other}\"' takes them otherwise.", *told]
+    if rank == 2:
+        frame[MASK] = pd.Series([mask for row in good for mask in marked[row].masks], dtype=object)
+    others = " or ".join(f"'--kind \"{other}\"'" for other in KINDS if other != kind)
+    what = WHAT[KINDS.index(kind)]
+    notes += [f"Boxes are around {what} of the label maps; {others} takes them otherwise.", *told]
     used = set(frame["label"])
     order = tuple(name for _, name in sorted(names.items()) if name in used) if used <= set(names.values()) else ()
     table = pd.DataFrame({"image": [images[row] for row in good]})
@@ -135,7 +149,9 @@ def _mark(image_path: Path, map_path: Path, *, separate: bool) -> _Marked:
     if not np.array_equal(values, np.rint(values)):
         return _Marked(reason="its label map holds values that are not whole numbers")
     found = list(_parts(values.astype(np.int64), separate=separate))
-    return _Marked(image.shape, tuple(box for _, box in found), tuple(value for value, _ in found))
+    boxes, numbers = tuple(box for _, box, _ in found), tuple(value for value, _, _ in found)
+    masks = tuple(ObjectMask.of(part, box[:2]) for _, box, part in found) if len(image.shape) == 2 else ()
+    return _Marked(image.shape, boxes, numbers, masks)
 
 
 def _mismatch(image: Image, labels: Image) -> str:
@@ -148,21 +164,24 @@ def _mismatch(image: Image, labels: Image) -> str:
     return ""
 
 
-def _parts(values: npt.NDArray[np.int64], *, separate: bool) -> Iterator[tuple[int, tuple[int, ...]]]:
-    """(value, box) of what a map marks; 0 and what is below it is background."""
+def _parts(
+    values: npt.NDArray[np.int64], *, separate: bool
+) -> Iterator[tuple[int, tuple[int, ...], npt.NDArray[np.bool_]]]:
+    """Value, box and the pixels in the box of what a map marks; 0 and what is below it is background."""
     marked = [int(value) for value in np.unique(values) if value > 0]
     codes = np.searchsorted(marked, values) + 1
     # find_objects wants small numbers without gaps, and a map may hold any.
     compact = np.where(np.isin(values, marked), codes, 0).astype(np.int32)
     for value, window in zip(marked, ndimage.find_objects(compact), strict=True):
         if not separate:
-            yield value, _box(window)
+            yield value, _box(window), values[window] == value
             continue
         touching = np.ones((3,) * values.ndim, bool)
         parts, _ = ndimage.label(values[window] == value, structure=touching)
-        for part in ndimage.find_objects(parts):
+        for number, part in enumerate(ndimage.find_objects(parts), start=1):
             starts = [outer.start for outer in window]
-            yield value, _box([slice(s + p.start, s + p.stop) for s, p in zip(starts, part, strict=True)])
+            box = _box([slice(s + p.start, s + p.stop) for s, p in zip(starts, part, strict=True)])
+            yield value, box, parts[part] == number
 
 
 def _box(window: Any) -> tuple[int, ...]:

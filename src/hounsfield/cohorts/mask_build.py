@@ -177,9 +177,10 @@ def _refuse_objects(facts: Mapping[str, MaskFacts], named: Mapping[str, str], wh
     if len(lengths) >= COUNTED and max(lengths) >= OBJECTS:
         raise CohortError(
             f"The masks of {where} number what they mark from 1 on in each image, up to {min(lengths)} in one and "
-            f"up to {max(lengths)} in another: these may be numbers of objects and not of classes. Give a file with "
-            "--class-names that names every value: the same name for all where they are objects of one kind (1,cell "
-            "and 2,cell …), or else one for each class."
+            f"up to {max(lengths)} in another: these may be numbers of objects and not of classes. To find "
+            'and outline each object, give --kind "instance maps"; to outline all objects of one kind together, a '
+            "file with --class-names that gives every value the same name (1,cell and 2,cell …); and where they are "
+            "classes, one with a name for each."
         )
 
 

@@ -21,6 +21,7 @@ from hounsfield.cohorts.options import MAX_BAD_FRACTION, NUM_NAMED
 from hounsfield.cohorts.public import cache_folder
 from hounsfield.cohorts.store_building import GRIDS, HEADER_BYTES, Work, build_files, digest_of, refuse_bad
 from hounsfield.errors import CohortError
+from hounsfield.object_masks import box_masks
 from hounsfield.preprocessing import Pipeline
 from hounsfield.preprocessing.grid_change import GridChange
 from hounsfield.progress import Progress, silent
@@ -211,6 +212,18 @@ class SceneStore(Store):
         Boxes that the pipeline has cropped away are left out.
         """
         boxes, classes = self.cohort.boxes(row)
-        moved = clipped(self.change(row).forward(boxes), self.shapes[row, :-1])
-        kept = are_valid(moved)
-        return moved[kept].astype(np.float32), classes[kept]
+        moved, kept = self._moved(row, boxes)
+        return moved[kept], classes[kept]
+
+    def box_masks(self, row: int) -> npt.NDArray[np.uint8]:
+        """The masks of the objects of ``boxes``, sampled within their boxes: (n, side, side); see ``object_masks``."""
+        moved, kept = self._moved(row, self.cohort.boxes(row)[0])
+        masks = [mask for mask, stays in zip(self.cohort.object_masks(row), kept.tolist(), strict=True) if stays]
+        change = self.change(row)
+        sampled: npt.NDArray[np.uint8] = change.box_masks_forward(box_masks(masks, change.back(moved[kept])))
+        return sampled
+
+    def _moved(self, row: int, boxes: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        """Boxes in pixels of the prepared image, cut at its border, and which of them are left."""
+        moved = np.asarray(clipped(self.change(row).forward(boxes), self.shapes[row, :-1]), np.float32)
+        return moved, np.asarray(are_valid(moved))

@@ -36,6 +36,7 @@ class TrainingBoxes:
         oriented: whether volumes know how they lie in the patient.
         most: objects in one image, at most.
         turnable: whether a quarter turn of an image leaves it as likely as it was.
+        outlined: whether each object has a mask.
     """
 
     sides: npt.NDArray[np.float64]
@@ -45,6 +46,7 @@ class TrainingBoxes:
     oriented: bool
     most: int
     turnable: bool
+    outlined: bool = False
 
 
 def training_boxes(cohort: Cohort, scanned: Scan) -> TrainingBoxes:
@@ -76,6 +78,7 @@ def training_boxes(cohort: Cohort, scanned: Scan) -> TrainingBoxes:
         spacing=grids.spacing,
         oriented=grids.oriented,
         most=int(cohort.box_counts().sum(axis=1).max()),
+        outlined=rank == 2 and cohort.has_object_masks,
         turnable=rank == 2 and _turnable(table[list(COLUMNS[2])].to_numpy(np.float64), owner, grids.shapes),
     )
 

@@ -2,7 +2,8 @@
 
 Ren, He, Girshick, Sun, "Faster R-CNN: towards real-time object detection with region proposal networks", 2015
 (arXiv:1506.01497), on a feature pyramid (Lin et al., 2017) with RoI align (He et al., 2017) and a generalised IoU loss
-(Rezatofighi et al., 2019); of rank 2 or 3, in fixed shapes, on every backend of Keras.
+(Rezatofighi et al., 2019); of rank 2 or 3, in fixed shapes, on every backend of Keras. In images a third network may
+outline each object (He et al., "Mask R-CNN", 2017, arXiv:1703.06870).
 """
 
 from __future__ import annotations
@@ -16,10 +17,16 @@ from keras import ops
 
 from hounsfield import boxes as geometry
 from hounsfield.detection.anchors import anchor_grid, decode, encode
-from hounsfield.detection.layers import FULL_PRECISION, feature_pyramid, proposal_head, region_head
-from hounsfield.detection.losses import classification_loss, generalised_iou_loss, objectness_loss, smooth_l1
+from hounsfield.detection.layers import FULL_PRECISION, feature_pyramid, mask_head, proposal_head, region_head
+from hounsfield.detection.losses import (
+    classification_loss,
+    generalised_iou_loss,
+    mask_loss,
+    objectness_loss,
+    smooth_l1,
+)
 from hounsfield.detection.matching import Sample, balanced_sample, match
-from hounsfield.detection.roi_align import roi_align
+from hounsfield.detection.roi_align import mask_align, roi_align
 from hounsfield.detection.suppression import best_kept
 from hounsfield.models.backbone import backbone
 from hounsfield.models.training_model import Precision, training_copy
@@ -28,6 +35,9 @@ from hounsfield.plans.detector_settings import DetectorSettings
 # Scales the outputs, so that values of about 1 give the small refinements that regions need (as Girshick, 2015).
 REFINEMENT_SCALE = (0.1, 0.2)
 LOSSES = ("objectness", "anchor_boxes", "classes", "region_boxes")
+MASK_LOSS = "masks"
+# A position is part of an object if so much of it is.
+HALF = 0.5
 
 
 class FirstStage(NamedTuple):
@@ -39,7 +49,10 @@ class FirstStage(NamedTuple):
 
 
 class Targets(NamedTuple):
-    """The training targets of a batch: sampled anchors and regions with their targets, without gradients."""
+    """The training targets of a batch: sampled anchors and regions with their targets, without gradients.
+
+    ``masks`` are those of the first regions, among which the positive ones are.
+    """
 
     anchors: Sample
     anchor_targets: Any
@@ -48,6 +61,7 @@ class Targets(NamedTuple):
     region_targets: Any
     region_positive: Any
     region_filled: Any
+    masks: Any = None
 
 
 @keras.saving.register_keras_serializable("hounsfield")
@@ -55,9 +69,10 @@ class FasterRCNN(keras.Model):  # type: ignore[misc]  # Keras has no types
     r"""A detector: plain ``compile``, ``fit`` and ``predict``.
 
     ``fit`` takes images (batch, \*spatial, channels) and, as targets, a dictionary of ``boxes`` in pixels
-    (batch, padding, 2·rank) and ``classes`` (batch, padding) from 0, with −1 for padding. ``predict`` gives a
-    dictionary of ``boxes`` (batch, max_detections, 2·rank), ``classes`` (−1 for padding), ``scores`` (descending, 0 for
-    padding) and ``count``.
+    (batch, padding, 2·rank) and ``classes`` (batch, padding) from 0, with −1 for padding; for a detector with masks
+    also ``masks`` (batch, padding, side, side), box masks of 0 and 1 (see ``hounsfield.object_masks``). ``predict``
+    gives a dictionary of ``boxes`` (batch, max_detections, 2·rank), ``classes`` (−1 for padding), ``scores``
+    (descending, 0 for padding) and ``count``, and with masks ``masks`` (batch, max_detections, side, side), 0 to 1.
 
     Args:
         settings: of the architecture.
@@ -81,12 +96,22 @@ class FasterRCNN(keras.Model):  # type: ignore[misc]  # Keras has no types
         self.seed = seed
         self.augmentation = list(augmentation)
         self.strides, trunk, head = _networks(settings)
+        masks = _mask_network(settings)
         self.trunk = trunk if precision is None else training_copy(trunk, precision, FULL_PRECISION)
         self.head = head if precision is None else training_copy(head, precision, FULL_PRECISION)
+        # Keras keeps the weights of whatever was assigned, so this is assigned once.
+        self.mask_head: Any = (
+            masks if masks is None or precision is None else training_copy(masks, precision, FULL_PRECISION)
+        )
         self.anchors = anchor_grid(settings.input_shape[:-1], self.strides, settings.anchors)
         self.draws = keras.random.SeedGenerator(seed)
-        self.means = [keras.metrics.Mean(name=name) for name in LOSSES]
+        self.means = [keras.metrics.Mean(name=name) for name in (*LOSSES, *([MASK_LOSS] if masks is not None else []))]
         self.built = True
+
+    @property
+    def parts(self) -> list[keras.Model]:
+        """The trunk, the head, and where there is one the mask head."""
+        return [self.trunk, self.head, *([] if self.mask_head is None else [self.mask_head])]
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -109,7 +134,14 @@ class FasterRCNN(keras.Model):  # type: ignore[misc]  # Keras has no types
         if training:
             return self._nothing(images)
         first = self.first_stage(images)
-        return self.classify(first, *self.propose(first, self.settings.num_proposals))
+        found = self.classify(first, *self.propose(first, self.settings.num_proposals))
+        if self.mask_head is None:
+            return found
+        logits = self.mask_logits(first, found["boxes"])
+        own = ops.one_hot(found["classes"], self.settings.num_labels, dtype=logits.dtype)
+        values = ops.sum(logits * ops.expand_dims(ops.expand_dims(own, 2), 2), axis=-1)
+        present = ops.expand_dims(ops.expand_dims(found["scores"] > 0, -1), -1)
+        return found | {"masks": ops.where(present, ops.sigmoid(values), ops.zeros_like(values))}
 
     def first_stage(self, images: Any, *, training: bool = False) -> FirstStage:
         """Features, and the outputs of the region proposal network for every anchor."""
@@ -148,6 +180,15 @@ class FasterRCNN(keras.Model):  # type: ignore[misc]  # Keras has no types
         scale = ops.convert_to_tensor(np.repeat(REFINEMENT_SCALE, rank), offsets.dtype)
         refined = decode(ops.reshape(offsets * scale, (-1, count, 2 * rank)), boxes)
         return ops.reshape(logits, (-1, count, settings.num_labels + 1)), refined
+
+    def mask_logits(self, first: FirstStage, boxes: Any) -> Any:
+        """Logits (batch, n, side, side, labels) of the masks of what lies in boxes (batch, n, 4), with a mask head."""
+        settings, count = self.settings, boxes.shape[1]
+        pooled = roi_align(
+            first.levels, boxes, self.strides[: len(first.levels)], bins=settings.mask_bins, points=settings.roi_points
+        )
+        logits = self.mask_head(ops.reshape(pooled, (-1, *pooled.shape[2:])))
+        return ops.reshape(logits, (-1, count, *logits.shape[1:]))
 
     def classify(self, first: FirstStage, boxes: Any, present: Any) -> dict[str, Any]:
         """The second stage in prediction: label, score and box of each detection."""
@@ -197,31 +238,44 @@ class FasterRCNN(keras.Model):  # type: ignore[misc]  # Keras has no types
         drawn = self._draw(positive, negative, settings.regions_sampled)
         owner = _entries(matches.truth, drawn.indices)
         labels = ops.where(drawn.positive, _entries(classes, owner) + 1, 0)
-        targets = Targets(
-            sampled,
-            anchor_targets,
-            _rows(candidates, drawn.indices),
-            labels,
-            _rows(truths, owner),
-            drawn.positive,
-            drawn.filled,
+        regions, objects = _rows(candidates, drawn.indices), _rows(truths, owner)
+        masks = None if self.mask_head is None else self._mask_targets(regions, objects, truth["masks"], owner)
+        targets = Targets(sampled, anchor_targets, regions, labels, objects, drawn.positive, drawn.filled, masks)
+        fixed: Targets = keras.tree.map_structure(
+            lambda values: None if values is None else ops.stop_gradient(values), targets
         )
-        fixed: Targets = keras.tree.map_structure(ops.stop_gradient, targets)
         return fixed
 
+    def _mask_targets(self, regions: Any, objects: Any, masks: Any, owner: Any) -> Any:
+        """What of the masks of their objects lies in the first regions, (batch, n, side, side) of 0 and 1."""
+        count, sampled = min(self.settings.masks_sampled, regions.shape[1]), masks.shape[2:]
+        flat = ops.reshape(ops.cast(masks, objects.dtype), (-1, masks.shape[1], sampled[0] * sampled[1]))
+        own = ops.reshape(_rows(flat, owner[:, :count]), (-1, count, *sampled))
+        shares = mask_align(own, objects[:, :count], regions[:, :count], bins=2 * self.settings.mask_bins)
+        return ops.cast(shares >= HALF, objects.dtype)
+
     def losses_of(self, first: FirstStage, targets: Targets) -> dict[str, Any]:
-        """The four losses on sampled targets, with equal weights (Ren et al., 2015, equation 1)."""
+        """The losses on sampled targets, with equal weights (Ren et al., 2015, equation 1; He et al., 2017)."""
         anchors = targets.anchors
         logits, refined = self.regions(first, targets.regions)
-        return {
+        losses = {
             "objectness": objectness_loss(_entries(first.logits, anchors.indices), anchors.positive, anchors.filled),
             "anchor_boxes": smooth_l1(_rows(first.offsets, anchors.indices), targets.anchor_targets, anchors.positive),
             "classes": classification_loss(logits, targets.region_classes, targets.region_filled),
             "region_boxes": generalised_iou_loss(refined, targets.region_targets, targets.region_positive),
         }
+        if targets.masks is not None:
+            count = targets.masks.shape[1]
+            losses[MASK_LOSS] = mask_loss(
+                self.mask_logits(first, targets.regions[:, :count]),
+                targets.masks,
+                targets.region_classes[:, :count],
+                targets.region_positive[:, :count],
+            )
+        return losses
 
     def compute_loss(self, x: Any = None, y: Any = None, *_: Any, training: bool = True, **__: Any) -> Any:
-        """The sum of the four losses of a batch; the outputs of ``call`` are not used."""
+        """The sum of the losses of a batch; the outputs of ``call`` are not used."""
         if training:
             for layer in self.augmentation:
                 x = layer(x, training=True)
@@ -245,7 +299,8 @@ class FasterRCNN(keras.Model):  # type: ignore[misc]  # Keras has no types
 
     def _nothing(self, images: Any) -> dict[str, Any]:
         batch, padding = ops.shape(images)[0], self.settings.max_detections
-        return {
+        side = 2 * self.settings.mask_bins
+        return ({"masks": ops.zeros((batch, padding, side, side))} if side else {}) | {
             "boxes": ops.zeros((batch, padding, 2 * self.settings.rank)),
             "classes": -ops.ones((batch, padding), "int32"),
             "scores": ops.zeros((batch, padding)),
@@ -275,6 +330,12 @@ def _networks(settings: DetectorSettings) -> tuple[tuple[int, ...], keras.Model,
         num_labels=settings.num_labels,
     )
     return strides[:num_levels], trunk, head
+
+
+def _mask_network(settings: DetectorSettings) -> keras.Model | None:
+    if not settings.mask_bins:
+        return None
+    return mask_head(settings.mask_bins, settings.pyramid_channels, num_labels=settings.num_labels)
 
 
 def _joined(maps: list[Any], shape: tuple[int, ...]) -> Any:

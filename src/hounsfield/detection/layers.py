@@ -13,7 +13,9 @@ from hounsfield.models.blocks import convolution, normalised
 UP_SAMPLINGS = {2: layers.UpSampling2D, 3: layers.UpSampling3D}
 CROPPINGS = {2: layers.Cropping2D, 3: layers.Cropping3D}
 # Layers that compute in float32 whatever the precision of the rest: coordinates and logits need its digits.
-FULL_PRECISION = ("objectness", "anchor_offsets", "class_logits", "region_offsets")
+FULL_PRECISION = ("objectness", "anchor_offsets", "class_logits", "region_offsets", "mask_logits")
+# Convolutions of the mask head; He et al. have four, at half of whose cost two are enough for small networks.
+MASK_CONVOLUTIONS = 2
 
 
 def _small(deviation: float) -> keras.initializers.Initializer:
@@ -57,6 +59,21 @@ def region_head(bins: int, rank: int, channels: int, *, units: int, num_labels: 
     logits = layers.Dense(num_labels + 1, kernel_initializer=_small(0.01), name="class_logits")(hidden)
     offsets = layers.Dense(2 * rank, kernel_initializer=_small(0.001), name="region_offsets")(hidden)
     return keras.Model(inputs, [logits, offsets], name="region_head")
+
+
+def mask_head(bins: int, channels: int, *, num_labels: int) -> keras.Model:
+    """Convolutions that outline the object of a region, for each label apart (He et al., 2017, section 3, figure 4).
+
+    Returns:
+        A network from (regions, bins, bins, channels) to logits (regions, 2·bins, 2·bins, labels).
+    """
+    values = inputs = keras.Input((bins, bins, channels), name="region")
+    for number in range(1, MASK_CONVOLUTIONS + 1):
+        values = convolution(channels, 3, 2, name=f"mask{number}", use_bias=True, activation="relu")(values)
+    upsampled: dict[str, Any] = {"activation": "relu", "kernel_initializer": "he_normal"}
+    values = layers.Conv2DTranspose(channels, 2, strides=2, name="mask_upsampled", **upsampled)(values)
+    logits = convolution(num_labels, 1, 2, name="mask_logits", use_bias=True, kernel_initializer=_small(0.001))(values)
+    return keras.Model(inputs, logits, name="mask_head")
 
 
 def feature_pyramid(stages: Sequence[Any], channels: int, *, num_levels: int) -> list[Any]:

@@ -39,6 +39,21 @@ def classification_loss(logits: Any, classes: Any, filled: Any) -> Any:
     return masked_mean(-ops.sum(truth * ops.log_softmax(logits, axis=-1), axis=-1), filled)
 
 
+def mask_loss(logits: Any, masks: Any, classes: Any, positive: Any) -> Any:
+    """Binary cross-entropy of a region's mask, of its own class alone (He et al., 2017, section 3).
+
+    Args:
+        logits: (batch, count, rows, columns, classes).
+        masks: (batch, count, rows, columns) of 0 and 1.
+        classes: (batch, count) integers from 1, 0 for the background.
+        positive: (batch, count) booleans: only these count.
+    """
+    own = ops.one_hot(classes - 1, logits.shape[-1], dtype=logits.dtype)
+    values = ops.sum(logits * ops.expand_dims(ops.expand_dims(own, 2), 2), axis=-1)
+    losses = ops.mean(ops.softplus(values) - masks * values, axis=(2, 3))
+    return masked_mean(losses, positive)
+
+
 def smooth_l1(offsets: Any, targets: Any, positive: Any, *, beta: float = 1 / 9) -> Any:
     """Smooth L1 of offsets, summed over coordinates (Girshick, "Fast R-CNN", 2015, equation 3).
 

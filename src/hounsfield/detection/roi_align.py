@@ -57,6 +57,27 @@ def roi_align(features: Sequence[Any], boxes: Any, strides: Sequence[int], *, bi
     return total
 
 
+def mask_align(masks: Any, boxes: Any, others: Any, *, bins: int, points: int = 2) -> Any:
+    """What of the masks of objects lies in other boxes: (batch, n, bins, bins), the share of each bin.
+
+    Args:
+        masks: (batch, n, side, side) of the objects within their boxes, see ``hounsfield.object_masks``.
+        boxes: (batch, n, 4) of the objects.
+        others: (batch, n, 4) the boxes in which the masks are wanted.
+        bins: along each axis.
+        points: sampled in each bin along each axis.
+    """
+    side = masks.shape[-1]
+    lengths = ops.maximum(boxes[..., 2:] - boxes[..., :2], 1e-3)
+    # With a border of zeros, since beyond the outermost position the border value is repeated.
+    padded = ops.pad(masks, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    starts, ends = ((others[..., part] - boxes[..., :2]) / lengths * side + 1 for part in (slice(2), slice(2, 4)))
+    rows, columns = (
+        interpolation(starts[..., axis], ends[..., axis], side + 2, bins=bins, points=points) for axis in (0, 1)
+    )
+    return ops.matmul(ops.matmul(rows, padded), ops.transpose(columns, (0, 1, 3, 2)))
+
+
 def _read(feature: Any, boxes: Any, chosen: Any, bins: int, points: int) -> Any:
     """The grids of one level; zeros where ``chosen`` (batch, n) is zero."""
     rank, count = geometry.rank_of(boxes), boxes.shape[1]

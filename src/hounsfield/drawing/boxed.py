@@ -17,6 +17,7 @@ from hounsfield.drawing.pictures import COLOURS, preview
 from hounsfield.evaluation.detection_matching import matched_pairs
 from hounsfield.evaluation.detections import Detections
 from hounsfield.images.image import Image
+from hounsfield.object_masks import ObjectMask
 
 SIDE = 512
 # The outcome of a box, with its colour, its dash, and whether its line is wider: errors should be seen first.
@@ -62,12 +63,32 @@ def boxed(image: Image, groups: Sequence[BoxGroup], *, side: int = SIDE) -> NDAr
     factors = np.array(picture.shape[:2]) / np.array(image.shape)
     width = max(1, round(side / 350))
     for group in groups:
-        colour = tuple(int(group.colour[start : start + 2], 16) for start in (1, 3, 5))
+        colour = _rgb(group.colour)
         for box in np.asarray(group.boxes, np.float64).reshape(-1, 4):
             # The line lies on the outermost pixels of the box.
             first, last = np.rint(box[:2] * factors).astype(int), np.rint(box[2:] * factors).astype(int) - 1
             _rectangle(picture, first, np.maximum(first, last), colour, width + group.strong, dashed=group.dashed)
     return picture
+
+
+def draw_masks(
+    picture: NDArray[np.uint8], masks: Sequence[ObjectMask], colours: Sequence[str], shape: Sequence[int]
+) -> None:
+    """Draw the outlines of masks of objects into a picture of an image of this shape."""
+    factors = np.array(picture.shape[:2]) / np.array(shape)
+    for mask, colour in zip(masks, colours, strict=True):
+        # With a border, so that what ends at the edge of the part is outlined there.
+        region = np.pad(mask.region.astype(np.uint8), 1)
+        contours, _ = cv2.findContours(region, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        for contour in contours:
+            # OpenCV has the column first; the centre of a pixel lies half a pixel from its edge.
+            points = (contour[:, 0, ::-1] - 1 + np.array(mask.start) + 0.5) * factors - 0.5
+            line = np.rint(points[:, ::-1]).astype(np.int32)
+            cv2.polylines(picture, [line], isClosed=True, color=_rgb(colour), thickness=1, lineType=cv2.LINE_AA)
+
+
+def _rgb(colour: str) -> tuple[int, ...]:
+    return tuple(int(colour[start : start + 2], 16) for start in (1, 3, 5))
 
 
 def by_class(boxes: NDArray[np.floating], classes: NDArray[np.integer]) -> list[BoxGroup]:

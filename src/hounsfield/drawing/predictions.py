@@ -14,9 +14,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from hounsfield.drawing.boxed import BoxGroup, boxed, busiest_slice, by_class, class_colour, crosses
+from hounsfield.drawing.boxed import BoxGroup, boxed, busiest_slice, by_class, class_colour, crosses, draw_masks
 from hounsfield.drawing.pictures import preview, shown_slice
 from hounsfield.images.image import Image
+from hounsfield.object_masks import ObjectMask
 
 SIDE = 1000  # pixels of the picture's longer side
 DOTS = 100  # pixels per inch of the figure
@@ -32,11 +33,12 @@ LIGHT = 0.5
 
 
 class Findings(NamedTuple):
-    """Findings of one image: boxes (n, 2·rank) in its pixels, class indices (n,), scores (n,), best first."""
+    """Findings of one image, best first: boxes (n, 2·rank) in its pixels, classes (n,), scores (n,), maybe masks."""
 
     boxes: NDArray[np.floating]
     classes: NDArray[np.integer]
     scores: NDArray[np.floating]
+    masks: Sequence[ObjectMask] | None = None
 
 
 class Place(NamedTuple):
@@ -66,6 +68,8 @@ def findings_figure(image: Image, found: Findings, *, labels: Sequence[str], tit
         image, found = _sliced(image, found, number)
         title = f"{title}  slice {number + 1} of {slices}, crossed by {len(found.boxes)} of {total} findings"
     picture = boxed(image, _groups(found), side=SIDE)
+    if found.masks is not None:
+        draw_masks(picture, found.masks, [class_colour(int(each)) for each in found.classes], image.shape)
     figure, axes = _framed(picture, title)
     factors = np.tile(np.array(picture.shape[:2]) / np.array(image.shape), 2)
     _caption(axes, found._replace(boxes=found.boxes * factors), labels)

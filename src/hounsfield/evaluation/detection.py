@@ -42,6 +42,7 @@ from hounsfield.tasks import Family
 OVERLAP = 0.5
 # Of fewer patients a bootstrap has next to nothing to draw from, and its intervals would look sure.
 FEWEST_PATIENTS = 5
+MASK_FIGURES = ["mask_ap", "mask_ap50", "mask_ap75"]
 AP50, AP75 = int(np.argmin(np.abs(IOU_THRESHOLDS - 0.5))), int(np.argmin(np.abs(IOU_THRESHOLDS - 0.75)))
 
 
@@ -145,6 +146,7 @@ def evaluate_detections(
 
     - ``ap`` over IoU .50 to .95, ``ap50``, ``ap75``, ``ap_small``, ``ap_medium``, ``ap_large`` (sides below 32, to 96
       and above, of the square or cube of the same measure): means over the classes;
+    - ``mask_ap``, ``mask_ap50``, ``mask_ap75`` likewise by the overlap of masks, where objects and findings have them;
     - ``sensitivity_fp_RATE`` at 1/8 to 8 false findings an image, and their mean ``luna16``: all classes together;
     - ``precision``, ``recall`` and ``f1`` of what is found with at least the threshold, at the overlap given;
     - ``count_bias``, ``count_mae``, ``count_low``, ``count_high``: objects an image, found with at least the threshold;
@@ -224,6 +226,17 @@ class _Figures:
         return [match_class(self.detections, label, max_found=most) for label in range(self._num_labels)]
 
     @cached_property
+    def mask_matches(self) -> list[ClassMatches]:
+        """By class, for average precision by the overlap of masks; empty without masks."""
+        if not self.detections.has_masks:
+            return []
+        most, sizes = max_found(self.detections), [SIZES["all"]]
+        return [
+            match_class(self.detections, label, max_found=most, sizes=sizes, by_mask=True)
+            for label in range(self._num_labels)
+        ]
+
+    @cached_property
     def events(self) -> list[Events]:
         """By class, for the free-response figures."""
         return [
@@ -250,6 +263,7 @@ class _Figures:
         """The names of the rows of ``of``, and how many objects, or images where counts are compared, each rests on."""
         images, objects = self.detections.num_images, self.detections.truth_counts().sum(axis=0).tolist()
         names = ["ap", "ap50", "ap75", *(f"ap_{size}" for size in SIZES if size != "all")]
+        names += MASK_FIGURES if self.mask_matches else []
         names += [*(f"sensitivity_fp_{rate:g}" for rate in LUNA_RATES), "luna16", "precision", "recall", "f1"]
         found = dict.fromkeys(names, sum(objects)) | dict.fromkeys(COUNT_FIGURES, images)
         if self._num_labels > 1:
@@ -263,6 +277,9 @@ class _Figures:
         precisions = np.stack([average_precisions(matches, weights) for matches in self.matches])
         mean = _mean_of_defined(precisions)
         rows = [mean[0].mean(axis=0), mean[0, AP50], mean[0, AP75], *(mean[size].mean(axis=0) for size in (1, 2, 3))]
+        if self.mask_matches:
+            by_mask = _mean_of_defined(np.stack([average_precisions(each, weights)[0] for each in self.mask_matches]))
+            rows += [by_mask.mean(axis=0), by_mask[AP50], by_mask[AP75]]
         free = sensitivities(Events.joined(self.events, self._objects), weights)
         rows += [*free, free.mean(axis=0), *_shares(self.said, weights)]
         true, found = self.detections.truth_counts(), self.detections.counts(self.threshold)

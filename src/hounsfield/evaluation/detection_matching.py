@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from hounsfield.boxes import pairwise_iou, sides, to_centres, volumes
+from hounsfield.boxes import sides, to_centres, volumes
 from hounsfield.errors import UsageError
 from hounsfield.evaluation.detections import Detections
 from hounsfield.evaluation.outcomes import Booleans, Floats, Integers
@@ -70,6 +70,7 @@ def match_class(
     thresholds: npt.NDArray[np.float64] = IOU_THRESHOLDS,
     sizes: Sequence[tuple[float, float]] = tuple(SIZES.values()),
     max_found: int = MAX_FOUND,
+    by_mask: bool = False,
 ) -> ClassMatches:
     """Match the findings of one class as COCO does (``COCOeval.evaluateImg`` of cocodataset/cocoapi).
 
@@ -82,6 +83,7 @@ def match_class(
         thresholds: (T,) of IoU.
         sizes: (S,) ranges of side, both ends inside; the side of a box is the square or cube root of its measure.
         max_found: findings that are looked at in each image.
+        by_mask: whether the overlap is that of the masks; sizes are those of the boxes still.
     """
     measures = np.asarray(sizes, np.float64) ** detections.rank
     num_truths = np.zeros((len(measures), detections.num_images), np.int64)
@@ -92,7 +94,7 @@ def match_class(
         other = _outside(detections.truth_boxes[truth], measures)
         num_truths[:, image] = (~other).sum(axis=1)
         boxes = detections.boxes[found]
-        taken = _match(pairwise_iou(boxes, detections.truth_boxes[truth]), other, thresholds)
+        taken = _match(detections.overlaps(found, truth, by_mask=by_mask), other, thresholds)
         # The last column stands for no object.
         of_other = np.pad(other, ((0, 0), (0, 1)))[np.arange(len(measures))[:, None, None], taken]
         numbers.append(found)
@@ -172,7 +174,7 @@ def matched_pairs(detections: Detections, *, threshold: float = 0.5, overlap: fl
     for label in range(len(detections.labels)):
         for _, truth, found in _by_image(detections, label, every):
             sure = found[detections.scores[found] >= threshold]
-            ious = pairwise_iou(detections.boxes[sure], detections.truth_boxes[truth])
+            ious = detections.overlaps(sure, truth)
             taken = _match(ious, np.zeros((1, len(truth)), bool), np.array([overlap]))[0, 0]
             pairs.append((sure[taken >= 0], truth[taken[taken >= 0]]))
     findings, objects = (np.concatenate(part) for part in zip(*pairs, strict=True))

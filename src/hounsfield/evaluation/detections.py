@@ -10,24 +10,27 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hounsfield.boxes import COLUMNS, are_valid
+from hounsfield.boxes import COLUMNS, are_valid, pairwise_iou
 from hounsfield.errors import EvaluationError
 from hounsfield.evaluation.outcomes import Floats, Integers
+from hounsfield.object_masks import ObjectMask, mask_overlaps
 
 
 class Truth(NamedTuple):
-    """The objects of one image: boxes (n, 2·rank) in pixels, half-open, and class indices (n,)."""
+    """The objects of one image: boxes (n, 2·rank) in pixels, half-open, class indices (n,), and maybe their masks."""
 
     boxes: npt.ArrayLike
     classes: npt.ArrayLike
+    masks: Sequence[ObjectMask] | None = None
 
 
 class Finding(NamedTuple):
-    """What was found in one image: boxes (m, 2·rank), class indices (m,) and scores (m,), higher for surer."""
+    """What was found in one image: boxes (m, 2·rank), class indices (m,), scores (m,), higher is surer, maybe masks."""
 
     boxes: npt.ArrayLike
     classes: npt.ArrayLike
     scores: npt.ArrayLike
+    masks: Sequence[ObjectMask] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +48,7 @@ class Detections:
         classes: (m,) class indices.
         scores: (m,).
         images: (m,) the image of each, ascending.
+        truth_masks: of each object, and ``masks`` of each finding, where all of both have masks; otherwise ``None``.
     """
 
     labels: tuple[str, ...]
@@ -57,6 +61,20 @@ class Detections:
     classes: Integers
     scores: Floats
     images: Integers
+    truth_masks: tuple[ObjectMask, ...] | None = None
+    masks: tuple[ObjectMask, ...] | None = None
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether findings can be judged by their masks."""
+        return self.truth_masks is not None and self.masks is not None
+
+    def overlaps(self, found: Integers, objects: Integers, *, by_mask: bool = False) -> Floats:
+        """The intersection over union of findings with objects, by their numbers: (found, objects)."""
+        if by_mask and self.truth_masks is not None and self.masks is not None:
+            findings = [self.masks[number] for number in found.tolist()]
+            return mask_overlaps(findings, [self.truth_masks[number] for number in objects.tolist()])
+        return np.asarray(pairwise_iou(self.boxes[found], self.truth_boxes[objects]))
 
     def truth_counts(self) -> Integers:
         """(n, labels): objects of each class in each image."""
@@ -106,6 +124,8 @@ def as_detections(truths: Sequence[Truth], found: Sequence[Finding], *, labels: 
         classes=np.concatenate([classes for _, classes in two]),
         scores=np.concatenate(scores),
         images=np.repeat(np.arange(len(found)), [len(classes) for _, classes in two]),
+        truth_masks=_masks(truths, [len(classes) for _, classes in one]),
+        masks=_masks(found, [len(classes) for _, classes in two]),
     )
     _check(detections)
     return detections
@@ -151,6 +171,18 @@ def detections_from_tables(
     truths = [Truth(values, classes) for values, classes in parts[0]]
     findings = [Finding(values[:, :-1], classes, values[:, -1]) for values, classes in parts[1]]
     return as_detections(truths, findings, labels=labels)
+
+
+def _masks(entries: Sequence[Truth | Finding], counts: Sequence[int]) -> tuple[ObjectMask, ...] | None:
+    """The masks of all boxes; ``None`` where an image with boxes has none."""
+    if any(count and entry.masks is None for entry, count in zip(entries, counts, strict=True)):
+        return None
+    masks = tuple(mask for entry in entries for mask in entry.masks or ())
+    if len(masks) != sum(counts):
+        raise EvaluationError(
+            f"Found {len(masks):,} masks for {sum(counts):,} boxes: expected one for each. Check the predictions."
+        )
+    return masks
 
 
 def _rank(entries: Sequence[Truth | Finding]) -> int:

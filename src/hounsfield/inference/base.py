@@ -103,8 +103,6 @@ class BasePredictor(ABC, Generic[Said]):
     FAMILY: ClassVar[Family]
     OPTIONS: ClassVar[frozenset[str]] = frozenset({"threshold"})
     TABLES: ClassVar[frozenset[str]] = frozenset()
-    # Whether predictions are files, and a folder can be named for them.
-    HAS_FILES: ClassVar[bool] = False
     # Whether predictions need to know how the grid of the input lies to that of the image.
     _trace: ClassVar[bool] = False
 
@@ -200,6 +198,11 @@ class BasePredictor(ABC, Generic[Said]):
             The number of rows.
         """
         return write_table(path, self.columns, (row for prediction in predictions for row in prediction.rows()))
+
+    @classmethod
+    def has_files(cls, bundle: Bundle) -> bool:  # noqa: ARG003 - see families
+        """Whether predictions are files, and a folder can be named for them."""
+        return False
 
     def write_files(self, folder: Path, name: str, prediction: Said) -> list[Path]:  # noqa: ARG002 - see families
         """Write the files of one prediction, for families that have some.

@@ -17,15 +17,16 @@ from hounsfield.bundle import Bundle
 from hounsfield.errors import BundleError
 from hounsfield.evaluation.counting import count_intervals
 from hounsfield.evaluation.detection_uncertainty import DetectionUncertainty
-from hounsfield.images import Image
+from hounsfield.images import Image, write_image
 from hounsfield.inference.base import BasePredictor, Prepared, Table
 from hounsfield.inference.engines import Engine
 from hounsfield.inference.novelty import out_of_distribution
 from hounsfield.inference.onnx_networks import Floats
 from hounsfield.inference.parallel import Turns
-from hounsfield.inference.prediction import DISTANCE_COLUMNS, DetectionPrediction, coco
+from hounsfield.inference.prediction import DISTANCE_COLUMNS, MASK_COLUMNS, DetectionPrediction, coco
 from hounsfield.inference.two_stage import TwoStage
 from hounsfield.inference.windows import Found, find
+from hounsfield.object_masks import pasted
 from hounsfield.tasks import Family
 
 # bfloat16 is allowed where at most this share of the findings has no partner in float32, or the other way round, …
@@ -68,6 +69,7 @@ class Finder:
         return self.stages.detect(
             self._engine.run(batch, part=0, alone=alone),
             lambda regions: self._engine.run(regions, part=1, alone=alone),
+            (lambda regions: self._engine.run(regions, part=2, alone=alone)[0]) if self.stages.mask_bins else None,
         )
 
     def look(self, pixels: Floats, *, alone: bool = True) -> Looked:
@@ -125,8 +127,27 @@ class Detector(BasePredictor[DetectionPrediction]):
 
     @property
     def columns(self) -> list[str]:
-        """``image``, ``label``, ``score`` and the box's."""
-        return ["image", "label", "score", *geometry.COLUMNS[self.rank]]
+        """``image``, ``label``, ``score`` and the box's; with masks also ``number`` and ``pixels``."""
+        masks = MASK_COLUMNS if self.has_masks else ()
+        return ["image", *masks[:1], "label", "score", *geometry.COLUMNS[self.rank], *masks[1:]]
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether each finding comes with its mask."""
+        return self._finder.stages.mask_bins > 0
+
+    @classmethod
+    def has_files(cls, bundle: Bundle) -> bool:
+        """The map of the objects, of a detector that outlines them; see :meth:`BasePredictor.has_files`."""
+        return bool(bundle.settings.get("mask_bins"))
+
+    def write_files(self, folder: Path, name: str, prediction: DetectionPrediction) -> list[Path]:
+        """Write the map of objects of one image as PNG; see :meth:`BasePredictor.write_files`."""
+        if prediction.masks is None:
+            return super().write_files(folder, name, prediction)
+        path = folder / f"{name}.png"
+        write_image(prediction.instance_map(), path)
+        return [path]
 
     @property
     def has_count_ranges(self) -> bool:
@@ -182,9 +203,13 @@ class Detector(BasePredictor[DetectionPrediction]):
     def _of_image(self, image: Prepared, alone: bool) -> DetectionPrediction:
         looked = self.look(image.pixels, alone=alone)
         found = looked.found.at(looked.found.scores >= self.threshold)
-        boxes = image.change.back(found.boxes) if image.change else found.boxes
-        boxes = np.asarray(geometry.clipped(boxes, image.shape), np.float32)
+        whole = image.change.back(found.boxes) if image.change else found.boxes
+        boxes = np.asarray(geometry.clipped(whole, image.shape), np.float32)
         usable = geometry.are_valid(boxes)
+        masks = None
+        if found.masks is not None:
+            turned = image.change.box_masks_back(found.masks) if image.change else found.masks
+            masks = tuple(mask.inside(image.shape) for mask in pasted(turned[usable], whole[usable]))
         labels = tuple(self.bundle.labels[number] for number in found.classes[usable].tolist())
         counts = {label: labels.count(label) for label in self.bundle.labels}
         score, reasons = self._distance(image.pixels, looked.features)
@@ -194,6 +219,7 @@ class Detector(BasePredictor[DetectionPrediction]):
             boxes=boxes[usable],
             labels=labels,
             scores=found.scores[usable],
+            masks=masks,
             counts=counts,
             count_ranges=self._ranges(counts) if self.has_count_ranges else None,
             features=looked.features,

@@ -59,7 +59,7 @@ class OpenVINOEngine:
         precision = precision or checked_precision(bundle)
         self._networks = [
             OpenVINONetwork(path, "f32" if part.exact else precision)
-            for path, part in zip(bundle.onnx_files, bundle.form.PARTS, strict=True)
+            for path, part in zip(bundle.onnx_files, bundle.parts, strict=True)
         ]
         self._outputs = bundle.form.outputs(bundle.settings)
         self.description = self._networks[0].description
@@ -93,6 +93,8 @@ class KerasEngine:
 
     def __init__(self, bundle: Bundle) -> None:
         keras = require("keras", "running the network on Keras")
+        # Keras takes a single output out of its list.
+        self._listed = keras.tree.flatten
         self._networks = [
             keras.Model(network.inputs[0], list(ends.outputs.values()))
             for network, ends in bundle.form.ends(bundle.network())
@@ -105,7 +107,7 @@ class KerasEngine:
     def run(self, batch: Floats, *, part: int = 0, alone: bool = True) -> list[Floats]:  # noqa: ARG002  (calls are made one after another)
         """See :meth:`Engine.run`."""
         with self._lock:
-            outputs = self._networks[part].predict_on_batch(batch)
+            outputs = self._listed(self._networks[part].predict_on_batch(batch))
         return [np.asarray(each, np.float32) for each in outputs]
 
 

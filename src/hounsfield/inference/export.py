@@ -33,7 +33,7 @@ def export_bundle(bundle: Bundle, to: str, output: Path | None = None) -> Path:
         MissingDependency: a package for it is not installed.
     """
     suffix, export = _exporter(to)
-    stems = [Path(part.file).stem for part in bundle.form.PARTS]
+    stems = [Path(part.file).stem for part in bundle.parts]
     paths = [bundle.folder / f"{stem}{suffix or '_saved_model'}" for stem in stems]
     if len(stems) > 1:
         folder = output or bundle.folder

@@ -77,7 +77,6 @@ class Segmenter(BasePredictor[MaskPrediction]):
 
     FAMILY: ClassVar[Family] = "masks"
     OPTIONS: ClassVar[frozenset[str]] = frozenset({"threshold", "coverage", "mirror", "probabilities"})
-    HAS_FILES: ClassVar[bool] = True
     _trace: ClassVar[bool] = True
 
     def __init__(
@@ -161,6 +160,11 @@ class Segmenter(BasePredictor[MaskPrediction]):
             "features": features[np.newaxis],
             "appearance": appearances(reduced(pixels, self.sliding.patch)[np.newaxis]),
         }
+
+    @classmethod
+    def has_files(cls, bundle: Bundle) -> bool:  # noqa: ARG003 - every segmenter writes masks
+        """Masks; see :meth:`BasePredictor.has_files`."""
+        return True
 
     def write_files(self, folder: Path, name: str, prediction: MaskPrediction) -> list[Path]:
         """Write the mask as NIfTI, of a 2D image as PNG, and probabilities where they are kept."""

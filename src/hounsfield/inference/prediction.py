@@ -16,6 +16,8 @@ import numpy.typing as npt
 from hounsfield import boxes as geometry
 from hounsfield.errors import ImageError
 from hounsfield.images import Image, Reference
+from hounsfield.masks import run_lengths
+from hounsfield.object_masks import ObjectMask
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -195,6 +197,7 @@ class DetectionPrediction(BasePrediction):
         labels: of each box.
         scores: (n,) float32, all at or above the threshold.
         counts: label → how many boxes have it, for every label of the bundle.
+        masks: of each box, the pixels of its object; ``None`` of a detector that finds boxes alone.
         count_ranges: label → between which counts the true one lies with 90 % probability, the upper end ``None`` where
             it has none; ``None`` where the bundle cannot say so.
         features: the means of the coarsest and of the finest level of the pyramid, float32.
@@ -205,21 +208,39 @@ class DetectionPrediction(BasePrediction):
     labels: tuple[str, ...]
     scores: npt.NDArray[np.float32]
     counts: dict[str, int]
+    masks: tuple[ObjectMask, ...] | None = None
     count_ranges: dict[str, tuple[int, int | None]] | None = None
 
     def findings(self) -> list[Row]:
-        """Label, score and the box in pixels of the image as read, to a hundredth; best first."""
+        """Label, score and the box in pixels of the image as read, to a hundredth; best first.
+
+        With masks each has its number in ``instance_map`` and its pixels.
+        """
         columns = geometry.COLUMNS[len(self.shape)]
         findings = zip(self.labels, self.scores.tolist(), self.boxes.tolist(), strict=True)
-        return [
+        found = [
             {"label": label, "score": float(f"{score:.7g}")}
             | {name: round(value, 2) for name, value in zip(columns, box, strict=True)}
             for label, score, box in findings
+        ]
+        if self.masks is None:
+            return found
+        return [
+            {"number": number} | row | {"pixels": mask.area}
+            for number, (row, mask) in enumerate(zip(found, self.masks, strict=True), start=1)
         ]
 
     def rows(self) -> list[Row]:
         """One row per finding."""
         return [{"image": self.image} | finding for finding in self.findings()]
+
+    def instance_map(self) -> Image:
+        """The masks as one image of uint16: the number of the finding, the best one where several overlap, else 0."""
+        pixels = np.zeros(self.shape, np.uint16)
+        masks = self.masks or ()
+        for number in range(len(masks), 0, -1):
+            pixels[masks[number - 1].on(self.shape)] = number
+        return Image(pixels[..., np.newaxis])
 
     def count_row(self) -> Row:
         """One row per image: the objects of each label, with the ends of their ranges where these are known."""
@@ -234,14 +255,17 @@ class DetectionPrediction(BasePrediction):
         """The boxes with labels and scores, over the counts; see :meth:`BasePrediction.draw`."""
         drawing, names = importlib.import_module("hounsfield.drawing.predictions"), tuple(self.counts)
         classes = np.array([names.index(label) for label in self.labels], np.int64)
-        found = drawing.Findings(self.boxes, classes, self.scores)
+        found = drawing.Findings(self.boxes, classes, self.scores, self.masks)
         figure: Figure = drawing.findings_figure(image, found, labels=names, title=self.image)
         return figure
 
     def content(self) -> dict[str, Any]:
         """Shape, findings and counts."""
         ranges = {} if self.count_ranges is None else {"count_ranges": self.count_ranges}
-        return {"shape": self.shape, "findings": self.findings(), "counts": self.counts, **ranges}
+        found = self.findings()
+        for row, mask in zip(found, self.masks or (), strict=self.masks is not None):
+            row["segmentation"] = _segmentation(mask, self.shape)
+        return {"shape": self.shape, "findings": found, "counts": self.counts, **ranges}
 
 
 @dataclass(frozen=True)
@@ -287,6 +311,15 @@ def without_bad(results: Iterable[Said | BadImage]) -> list[Said]:
     return good
 
 
+# The columns of findings with masks.
+MASK_COLUMNS = ("number", "pixels")
+
+
+def _segmentation(mask: ObjectMask, shape: tuple[int, ...]) -> Row:
+    """A mask as COCO's run lengths."""
+    return {"size": list(shape), "counts": run_lengths(mask.on(shape))}
+
+
 def coco(predictions: Iterable[DetectionPrediction], labels: tuple[str, ...]) -> dict[str, Any]:
     """Findings in the form of COCO's annotations, each with its ``score``; identifiers count from 1.
 
@@ -299,14 +332,17 @@ def coco(predictions: Iterable[DetectionPrediction], labels: tuple[str, ...]) ->
         sizes = zip(("width", "height", "depth"), reversed(prediction.shape), strict=False)
         images.append({"id": number, "file_name": prediction.image, **dict(sizes)})
         corners = geometry.to_xywh(prediction.boxes.astype(np.float64)).tolist()
-        for label, score, box in zip(prediction.labels, prediction.scores.tolist(), corners, strict=True):
+        masks = prediction.masks or (None,) * len(corners)
+        for label, score, box, mask in zip(prediction.labels, prediction.scores.tolist(), corners, masks, strict=True):
+            area = math.prod(box[len(box) // 2 :]) if mask is None else mask.area
             annotations.append(
                 {
                     "id": len(annotations) + 1,
                     "image_id": number,
                     "category_id": labels.index(label) + 1,
                     "bbox": [round(value, 2) for value in box],
-                    "area": round(math.prod(box[len(box) // 2 :]), 2),
+                    "area": round(area, 2),
+                    **({} if mask is None else {"segmentation": _segmentation(mask, prediction.shape)}),
                     "iscrowd": 0,
                     "score": float(f"{score:.7g}"),
                 }

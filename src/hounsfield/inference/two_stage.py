@@ -1,4 +1,4 @@
-"""What lies between a detector's two networks, on NumPy: proposals, RoI align, and the judging of regions.
+"""What lies between a detector's networks, on NumPy: proposals, RoI align, the judging of regions, and their masks.
 
 This is :mod:`hounsfield.detection` in prediction, without Keras. The trunk gives the levels of the pyramid and, for
 every anchor, a logit of holding an object; the head judges regions. Each image goes its own way here, so nothing is
@@ -22,10 +22,18 @@ Floats = npt.NDArray[np.float32]
 # (regions, *bins, channels) -> logits (regions, labels + 1), the background first, and offsets (regions, 2·rank).
 Head = Callable[[Floats], Sequence[Floats]]
 
+# (regions, *bins, channels) -> logits (regions, side, side, labels) of the masks of what lies there.
+MaskHead = Callable[[Floats], Floats]
+
+# Masks are computed for so many regions at a time, since engines prepare themselves for a shape.
+MASKS_AT_ONCE = 16
+
 # The same numbers as in hounsfield.detection, which cannot be imported without Keras; a test holds both to each other.
 REFINEMENT_SCALE = (0.1, 0.2)
 LARGEST_LOG_RATIO = math.log(1000 / 16)
 SMALLEST_SIDE = 1e-3
+# Beyond this a logit of a mask is as good as sure, and its exponential stays finite.
+LARGEST_LOGIT = 50.0
 POSITIONS_A_BIN = 2
 
 
@@ -45,6 +53,7 @@ class TwoStage:
     proposal_overlap: float
     detection_overlap: float
     score_floor: float
+    mask_bins: int = 0
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Self:
@@ -53,7 +62,9 @@ class TwoStage:
         Raises:
             KeyError: a value is missing.
         """
-        return cls(**{field.name: stored[field.name] for field in fields(cls)})
+        # Detectors of earlier versions have no masks.
+        known = {"mask_bins": 0, **stored}
+        return cls(**{field.name: known[field.name] for field in fields(cls)})
 
     @property
     def rank(self) -> int:
@@ -78,17 +89,21 @@ class TwoStage:
             [_level_grid(self.input_shape[:-1], stride, shapes) for stride, shapes in levels if shapes]
         )
 
-    def detect(self, outputs: Sequence[Floats], head: Head) -> dict[str, npt.NDArray[Any]]:
+    def detect(
+        self, outputs: Sequence[Floats], head: Head, masks: MaskHead | None = None
+    ) -> dict[str, npt.NDArray[Any]]:
         """The detections of a batch, in the form in which ``FasterRCNN.predict`` gives them.
 
         Args:
             outputs: of the trunk: all levels (batch, *positions, channels), then the
                 logits of those with anchors, then their offsets.
             head: called once.
+            masks: the mask head, of a detector that has one.
 
         Returns:
             "boxes" (batch, max_detections, 2·rank), "classes" (−1 for padding), "scores" (falling, 0 for padding),
-            "count" (batch,); and "features" (batch, 2·channels): the means of the coarsest and of the finest level.
+            "count" (batch,); with a mask head "masks" (batch, max_detections, side, side), from 0 to 1; and "features"
+            (batch, 2·channels): the means of the coarsest and of the finest level.
         """
         batch, count = len(outputs[0]), self.num_proposals
         levels, says = outputs[: self.num_levels], outputs[self.num_levels :]
@@ -104,7 +119,36 @@ class TwoStage:
             self.judge(boxes, judged[0][image, : len(boxes)], judged[1][image, : len(boxes)])
             for image, boxes in enumerate(proposals)
         ]
-        return self._padded(answers) | {"features": features_of(levels)}
+        padded = self._padded(answers)
+        if masks is not None:
+            side = 2 * self.mask_bins
+            padded["masks"] = np.zeros((batch, self.max_detections, side, side), np.float32)
+            for image, (boxes, classes, _) in enumerate(answers):
+                levels_here = [level[image] for level in levels]
+                padded["masks"][image, : len(boxes)] = self.outline(levels_here, boxes, classes, masks)
+        return padded | {"features": features_of(levels)}
+
+    def outline(
+        self, levels: Sequence[Floats], boxes: Floats, classes: npt.NDArray[np.int64], head: MaskHead
+    ) -> Floats:
+        """The box masks of what was found in one image: (n, side, side), from 0 to 1.
+
+        Args:
+            levels: of the pyramid, (*positions, channels) each.
+            boxes: (n, 4).
+            classes: (n,).
+            head: called for some regions at a time.
+        """
+        side = 2 * self.mask_bins
+        masks = np.zeros((len(boxes), side, side), np.float32)
+        for first in range(0, len(boxes), MASKS_AT_ONCE):
+            rows = slice(first, first + MASKS_AT_ONCE)
+            here, own = boxes[rows], classes[rows]
+            regions = np.zeros((MASKS_AT_ONCE, self.mask_bins, self.mask_bins, levels[0].shape[-1]), np.float32)
+            regions[: len(here)] = self.roi_align(levels, here, bins=self.mask_bins)
+            logits = head(regions)[np.arange(len(here)), :, :, own]
+            masks[rows] = 1 / (1 + np.exp(-np.clip(logits, -LARGEST_LOGIT, LARGEST_LOGIT)))
+        return masks
 
     def propose(self, logits: Floats, offsets: Floats) -> Floats:
         """The regions of one image most likely to hold an object, best first: (n, 2·rank), at most ``num_proposals``.
@@ -118,14 +162,21 @@ class TwoStage:
         boxes = boxes[geometry.are_valid(boxes)]
         return boxes[kept(boxes, threshold=self.proposal_overlap)][: self.num_proposals]
 
-    def roi_align(self, levels: Sequence[Floats], boxes: Floats) -> Floats:
-        r"""A grid of values under each box, (n, \*bins, channels), from the level that suits its size."""
-        pooled = np.zeros((len(boxes), *[self.roi_bins] * self.rank, levels[0].shape[-1]), np.float32)
-        numbers = self._levels_of(boxes)
+    def roi_align(self, levels: Sequence[Floats], boxes: Floats, *, bins: int | None = None) -> Floats:
+        r"""A grid of values under each box, (n, \*bins, channels), from the level that suits its size.
+
+        Args:
+            levels: of the pyramid, (\*positions, channels) each.
+            boxes: (n, 2·rank).
+            bins: along each axis; ``roi_bins`` where not given.
+        """
+        bins = self.roi_bins if bins is None else bins
+        pooled = np.zeros((len(boxes), *[bins] * self.rank, levels[0].shape[-1]), np.float32)
+        numbers = self._levels_of(boxes, bins)
         for number, (level, stride) in enumerate(zip(levels, self.strides, strict=True)):
             rows = np.flatnonzero(numbers == number)
             if len(rows):
-                pooled[rows] = _read(level, boxes[rows] / np.float32(stride), self.roi_bins, self.roi_points)
+                pooled[rows] = _read(level, boxes[rows] / np.float32(stride), bins, self.roi_points)
         return pooled
 
     def judge(self, boxes: Floats, logits: Floats, offsets: Floats) -> tuple[Floats, npt.NDArray[np.int64], Floats]:
@@ -147,10 +198,10 @@ class TwoStage:
         stay = kept(candidates, threshold=self.detection_overlap, classes=classes)[: self.max_detections]
         return candidates[stay], classes[stay], flat[chosen[stay]]
 
-    def _levels_of(self, boxes: Floats) -> npt.NDArray[np.int64]:
+    def _levels_of(self, boxes: Floats, bins: int) -> npt.NDArray[np.int64]:
         """The number of the level that each box is read from (Lin et al., 2017, equation 1)."""
         volume = np.maximum(geometry.volumes(boxes), np.float32(1e-6))
-        nearest = math.log2(POSITIONS_A_BIN * self.roi_bins * self.strides[0])
+        nearest = math.log2(POSITIONS_A_BIN * bins * self.strides[0])
         octave = np.log(volume) / np.float32(self.rank * math.log(2)) - np.float32(nearest)
         return np.asarray(np.clip(np.floor(octave + np.float32(1e-5)), 0, len(self.strides) - 1), np.int64)
 

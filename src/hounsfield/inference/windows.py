@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from hounsfield import boxes as geometry
 from hounsfield.errors import ImageError
+from hounsfield.object_masks import reframed
 
 Floats = npt.NDArray[np.float32]
 # (batch, *canvas, channels) -> padded boxes, classes, scores and count, as a detector's predict gives them.
@@ -28,15 +29,20 @@ CUT_HANDICAP = 2.0
 
 
 class Found(NamedTuple):
-    """What was found in one image: boxes (n, 2·rank) float32, class indices (n,) int64, falling scores (n,) float32."""
+    """What was found in one image.
+
+    Boxes (n, 2·rank) float32, class indices (n,) int64, falling scores (n,) float32; and of a detector that outlines
+    objects their box masks (n, side, side) float32 from 0 to 1, see ``hounsfield.object_masks``.
+    """
 
     boxes: Floats
     classes: npt.NDArray[np.int64]
     scores: Floats
+    masks: Floats | None = None
 
     def at(self, rows: npt.NDArray[Any] | slice) -> Found:
         """Those of these rows."""
-        return Found(self.boxes[rows], self.classes[rows], self.scores[rows])
+        return Found(*(None if part is None else part[rows] for part in self))  # type: ignore[arg-type]  # by field
 
 
 class Pieces(NamedTuple):
@@ -48,6 +54,7 @@ class Pieces(NamedTuple):
         scores: (n,) float32.
         views: (n, 2·rank), the part of the image that the finding's window shows.
         cut: (n, 2·rank), which sides lie on an inner border of the window.
+        masks: (n, side, side) box masks, of a detector that outlines objects.
     """
 
     boxes: Floats
@@ -55,10 +62,11 @@ class Pieces(NamedTuple):
     scores: Floats
     views: Floats
     cut: npt.NDArray[np.bool_]
+    masks: Floats | None = None
 
     def at(self, rows: npt.NDArray[Any]) -> Pieces:
         """Those of these rows."""
-        return Pieces(self.boxes[rows], self.classes[rows], self.scores[rows], self.views[rows], self.cut[rows])
+        return Pieces(*(None if part is None else part[rows] for part in self))  # type: ignore[arg-type]  # by field
 
 
 def find(
@@ -96,7 +104,7 @@ def find(
     parts = [_look(run, pixels, canvas, start) for start in itertools.product(*starts)]
     if len(parts) == 1:
         # The network has suppressed what is double in its one view.
-        found = _sorted(Found(parts[0].boxes, parts[0].classes, parts[0].scores))
+        found = _sorted(Found(parts[0].boxes, parts[0].classes, parts[0].scores, parts[0].masks))
     else:
         found = merged(_joined(parts), overlap=detection_overlap)
     return found.at(slice(max_detections))
@@ -130,8 +138,8 @@ def merged(pieces: Pieces, *, overlap: float) -> Found:
     """
     parts = [_merged_class(pieces.at(pieces.classes == label), overlap) for label in np.unique(pieces.classes)]
     if not parts:
-        return Found(pieces.boxes, pieces.classes, pieces.scores)
-    return _sorted(Found(*(np.concatenate(values) for values in zip(*parts, strict=True))))
+        return Found(pieces.boxes, pieces.classes, pieces.scores, pieces.masks)
+    return _sorted(Found(*(_concatenated(values) for values in zip(*parts, strict=True))))
 
 
 def _look(run: Run, pixels: Floats, canvas: Sequence[int], start: Sequence[int]) -> Pieces:
@@ -143,10 +151,11 @@ def _look(run: Run, pixels: Floats, canvas: Sequence[int], start: Sequence[int])
     filled[inside] = view
     outcome = run(filled)
     count = int(outcome["count"][0])
-    boxes = np.asarray(outcome["boxes"][0][:count], np.float32).reshape(-1, 2 * rank)
-    boxes = geometry.shifted(geometry.clipped(boxes, view.shape[:-1]), start)
-    usable = geometry.are_valid(boxes)
-    boxes = boxes[usable]
+    whole = np.asarray(outcome["boxes"][0][:count], np.float32).reshape(-1, 2 * rank)
+    inside_view = geometry.clipped(whole, view.shape[:-1])
+    usable = geometry.are_valid(inside_view)
+    masks = reframed(outcome["masks"][0][:count], whole, inside_view)[usable] if "masks" in outcome else None
+    boxes = geometry.shifted(inside_view, start)[usable]
     classes, scores = (np.asarray(outcome[name][0][:count])[usable] for name in ("classes", "scores"))
     ends = [first + length for first, length in zip(start, view.shape[:-1], strict=True)]
     limits = np.array([*start, *ends], np.float32)
@@ -154,11 +163,15 @@ def _look(run: Run, pixels: Floats, canvas: Sequence[int], start: Sequence[int])
     touch = np.maximum(TOUCH_PIXELS, TOUCH_SHARE * np.tile(canvas, 2))
     cut = (np.abs(boxes - limits) <= touch) & inner
     views = np.broadcast_to(limits, boxes.shape)
-    return Pieces(boxes, classes.astype(np.int64), scores.astype(np.float32), views, cut)
+    return Pieces(boxes, classes.astype(np.int64), scores.astype(np.float32), views, cut, masks)
 
 
 def _joined(parts: Sequence[Pieces]) -> Pieces:
-    return Pieces(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+    return Pieces(*(_concatenated(values) for values in zip(*parts, strict=True)))
+
+
+def _concatenated(values: Sequence[Any]) -> Any:
+    return None if values[0] is None else np.concatenate(values)
 
 
 def _sorted(found: Found) -> Found:
@@ -168,13 +181,18 @@ def _sorted(found: Found) -> Found:
 def _merged_class(pieces: Pieces, overlap: float) -> Found:
     handicap = np.where(pieces.cut.any(axis=1), CUT_HANDICAP, 1)
     rest = pieces.at(np.argsort(-pieces.scores / handicap, kind="stable"))
-    boxes, scores = [], []
+    boxes, scores, masks = [], [], []
     while len(rest.boxes):
         members, box = _continued(rest, overlap)
         boxes.append(box)
         scores.append(rest.scores[members].max())
+        if rest.masks is not None:
+            # What any window sees of an object is part of it.
+            frames = np.broadcast_to(box, (len(members), box.size))
+            masks.append(reframed(rest.masks[members], rest.boxes[members], frames).max(axis=0))
         rest = rest.at(~_same(rest, members, box, overlap))
-    return Found(np.stack(boxes), np.full(len(boxes), pieces.classes[0]), np.array(scores, np.float32))
+    classes = np.full(len(boxes), pieces.classes[0])
+    return Found(np.stack(boxes), classes, np.array(scores, np.float32), np.stack(masks) if masks else None)
 
 
 def _continued(rest: Pieces, overlap: float) -> tuple[list[int], Floats]:

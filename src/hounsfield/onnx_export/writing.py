@@ -73,7 +73,8 @@ def _answer(network: Any, ends: Ends) -> KnownAnswer:
     num_images = 3 if math.prod(shape) <= LARGE_IMAGE else 1
     images = (np.round(np.random.default_rng(0).normal(size=(num_images, *shape)) * 16) / 16).astype(np.float32)
     # Compiled as a whole: called layer by layer, JAX compiles every one of them.
-    outputs = keras.Model(network.inputs[0], list(ends.outputs.values())).predict_on_batch(images)
+    # Keras takes a single output out of its list.
+    outputs = keras.tree.flatten(keras.Model(network.inputs[0], list(ends.outputs.values())).predict_on_batch(images))
     return KnownAnswer(images, {n: np.asarray(o, np.float32) for n, o in zip(ends.outputs, outputs, strict=True)})
 
 

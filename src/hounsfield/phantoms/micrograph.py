@@ -17,7 +17,7 @@ import numpy as np
 
 from hounsfield.images import write_image
 from hounsfield.images.image import Image
-from hounsfield.masks import Region, region_boxes
+from hounsfield.masks import Region, region_boxes, run_lengths
 from hounsfield.phantoms.microscope import (
     MICROSCOPES,
     Array,
@@ -112,7 +112,7 @@ def write_field(
     rows: list[dict[str, object]] = [] if found else [{"label": "", **known, **dict.fromkeys(COLUMNS)}]
     for label, region in found:
         (box,) = region_boxes(region).tolist()
-        rows.append({"label": label, **known, **dict(zip(COLUMNS, box, strict=True)), "_runs": _runs(region)})
+        rows.append({"label": label, **known, **dict(zip(COLUMNS, box, strict=True)), "_runs": run_lengths(region)})
     return rows
 
 
@@ -200,13 +200,6 @@ def _add(protein: Array, particle: Particle, middle: Sequence[float] | np.ndarra
     region = np.zeros((SIZE, SIZE), bool)
     region[rows[inside], columns[inside]] = True
     return region
-
-
-def _runs(region: Region) -> list[int]:
-    """COCO's run lengths: down the columns, of pixels outside first."""
-    edges = np.flatnonzero(np.diff(region.T.ravel().astype(np.int8), prepend=0, append=0))
-    runs: list[int] = np.diff(edges, prepend=0, append=region.size).tolist()
-    return runs if runs[-1] or len(runs) == 1 else runs[:-1]
 
 
 def _clouds(side: int, scale: float, amplitude: float, rng: np.random.Generator) -> Array:

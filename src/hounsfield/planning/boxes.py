@@ -52,6 +52,8 @@ STEM_CELLS: dict[Stem, dict[int, float]] = {"large": {2: 2, 3: 5}, "medium": {2:
 # The canvas's sides are multiples of this, so that all levels of the pyramid divide it.
 MULTIPLE = 16
 PYRAMID_CHANNELS, HEAD_UNITS, ROI_BINS = {2: 64, 3: 32}, {2: 256, 3: 128}, {2: 7, 3: 5}
+# Of the region from which a mask is read, as He et al. have it; the mask has twice as many.
+MASK_BINS = 14
 INTENSITIES = Augmentation(brightness=0.2, contrast=0.25, gamma=0.25, sharpness=0.3, noise=0.05)
 # Work beside the convolutions, as a factor of theirs: proposals, regions, matching.
 OTHER_WORK = 1.6
@@ -139,6 +141,9 @@ def _decisions(facts: Facts, wish: Wish, rung: Rung[Budget], passes: Passes | No
         "pyramid_channels": Decision(PYRAMID_CHANNELS[rank]),
         "head_units": Decision(HEAD_UNITS[rank]),
         "roi_bins": Decision(ROI_BINS[rank]),
+        "mask_bins": Decision(MASK_BINS, "each object has a mask, so each finding gets one; 0 for boxes alone")
+        if boxes.outlined
+        else Decision(0),
         "augmentation": _augmentation(found, boxes, budget),
         "batch_size": Decision(batch_size, "as many as the features of the finest level leave memory for"),
         "precision": Decision(speed.precision, speed.describe()),
@@ -278,6 +283,8 @@ def _work(plan: DetectionPlan, facts: Facts) -> _Work:
     speed = measure_speed(plan.input_shape, plan.width or 32, plan.batch_size)
     network = FasterRCNN(plan.detector_settings())
     work = multiply_adds(network.trunk) + network.settings.regions_sampled * multiply_adds(network.head)
+    if network.mask_head is not None:
+        work += network.settings.masks_sampled * multiply_adds(network.mask_head)
     image = OTHER_WORK * work / speed.rates[plan.precision]
     num_rows = facts.fingerprint.num_readable
     others = max(0, facts.num_prepared - num_rows)

@@ -26,6 +26,7 @@ class DetectionPlan(BasePlan):
         pyramid_channels: of every level of the pyramid.
         head_units: of the two dense layers that classify a region.
         roi_bins: along each axis of a region.
+        mask_bins: along each axis of a region whose object gets a mask of twice as many positions; 0 for boxes alone.
         max_objects: in one training canvas; the padding of the targets.
         max_detections: in one canvas, at most.
         num_proposals: regions of a canvas that the second stage looks at.
@@ -44,6 +45,7 @@ class DetectionPlan(BasePlan):
     pyramid_channels: int = Field(ge=1)
     head_units: int = Field(ge=1)
     roi_bins: int = Field(ge=1)
+    mask_bins: int = Field(default=0, ge=0)
     max_objects: int = Field(ge=1)
     max_detections: int = Field(ge=1)
     num_proposals: int = Field(ge=1)
@@ -70,6 +72,7 @@ class DetectionPlan(BasePlan):
             pyramid_channels=self.pyramid_channels,
             roi_bins=self.roi_bins,
             head_units=self.head_units,
+            mask_bins=self.mask_bins,
             num_candidates=self.num_candidates,
             num_proposals=self.num_proposals,
             max_detections=self.max_detections,

@@ -27,6 +27,9 @@ class DetectorSettings(BaseModel):
         roi_bins: along each axis of a region.
         roi_points: at which the features are read in a bin, along each axis.
         head_units: of the two dense layers that judge a region.
+        mask_bins: along each axis of a region whose object gets a mask of twice as many positions; 0 for a detector
+            without masks.
+        masks_sampled: regions of an image on which masks are learned, at most.
         num_candidates: best anchors of an image that suppression looks at.
         num_proposals: regions of an image that the second stage looks at in prediction.
         max_detections: of an image, at most: the padding of the answer.
@@ -53,6 +56,8 @@ class DetectorSettings(BaseModel):
     roi_bins: int = Field(default=7, ge=1, le=64)
     roi_points: int = Field(default=2, ge=1, le=16)
     head_units: int = Field(default=256, ge=1, le=2**16)
+    mask_bins: int = Field(default=0, ge=0, le=64)
+    masks_sampled: int = Field(default=32, ge=1, le=2**16)
     num_candidates: int = Field(default=512, ge=1, le=2**20)
     num_proposals: int = Field(default=128, ge=1, le=2**16)
     max_detections: int = Field(default=100, ge=1, le=2**16)
@@ -83,6 +88,8 @@ class DetectorSettings(BaseModel):
 
     @model_validator(mode="after")
     def _agree(self) -> DetectorSettings:
+        if self.mask_bins and self.rank == 3:
+            raise ValueError("mask_bins is for images: objects in volumes get boxes alone. Set mask_bins to 0.")
         counts = {len(level) for level in self.anchors} - {0}
         sides = {len(shape) for level in self.anchors for shape in level}
         if len(counts) != 1 or sides != {self.rank}:

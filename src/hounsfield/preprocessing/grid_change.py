@@ -44,6 +44,23 @@ class GridChange:
         """Boxes (n, 2·rank) of the image after the pipeline, in pixels of the image as read."""
         return _moved(boxes, self.matrix)
 
+    def box_masks_forward(self, masks: NDArray[Any]) -> NDArray[Any]:
+        """Box masks (n, side, side) of the image as read, whose boxes have been moved ``forward``: turned as they were.
+
+        See ``hounsfield.object_masks``.
+        """
+        axes = self.matrix[1:3, 1:3]
+        if abs(axes[0, 1]) > abs(axes[0, 0]):
+            return np.asarray(np.flip(masks, _backward((axes[0, 1], axes[1, 0]))).transpose(0, 2, 1))
+        return np.asarray(np.flip(masks, _backward((axes[0, 0], axes[1, 1]))))
+
+    def box_masks_back(self, masks: NDArray[Any]) -> NDArray[Any]:
+        """Box masks of the image after the pipeline, whose boxes have been moved ``back``: turned as they were."""
+        axes = self.matrix[1:3, 1:3]
+        if abs(axes[0, 1]) > abs(axes[0, 0]):
+            return np.asarray(np.flip(masks.transpose(0, 2, 1), _backward((axes[0, 1], axes[1, 0]))))
+        return self.box_masks_forward(masks)
+
     @property
     def is_exact(self) -> bool:
         """Whether every pixel is one of the image as read: the steps flip, transpose, crop or pad alone."""
@@ -171,6 +188,11 @@ def _moved(boxes: NDArray[np.floating], matrix: NDArray[np.float64]) -> NDArray[
     ends = [(corner - HALF) @ axes.T + shift + HALF for corner in (boxes[..., :rank], boxes[..., rank:])]
     lower, upper = np.minimum(*ends), np.maximum(*ends)
     return np.concatenate([lower, upper], axis=-1).astype(np.float32)
+
+
+def _backward(factors: Sequence[float]) -> tuple[int, ...]:
+    """The axes of box masks along which positions run the other way."""
+    return tuple(axis for axis, factor in enumerate(factors, start=1) if factor < 0)
 
 
 def _as_mask(moved: NDArray[Any]) -> NDArray[np.uint8]:

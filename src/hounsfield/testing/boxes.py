@@ -20,6 +20,7 @@ from hounsfield.evaluation.detection_matching import known_criterion
 from hounsfield.evaluation.detections import Detections, Truth, as_detections
 from hounsfield.inference import Detector
 from hounsfield.inference.windows import Found
+from hounsfield.object_masks import pasted
 from hounsfield.preprocessing import Pipeline
 from hounsfield.progress import Progress
 from hounsfield.testing.base import Audit, Degraded, TestSource
@@ -38,7 +39,7 @@ class RawFindings:
 
     Attributes:
         rows: (n,) numbers of the store's rows.
-        found: of each row, in pixels of the image as read.
+        found: of each row, in pixels of the image as read, without their masks.
         detections: the same with the truths.
         features: (n, features).
     """
@@ -61,14 +62,20 @@ def build_store(cohort: Cohort, pipeline: Pipeline, progress: Progress) -> Scene
 
 def predict(predictor: Detector, store: SceneStore, rows: np.ndarray, progress: Progress, name: str) -> RawFindings:
     """Find objects in rows of a store, down to the floor of scores; see ``FamilyTest``."""
-    found, features = [], []
+    found, findings, features = [], [], []
     for number, row in enumerate(rows.tolist(), start=1):
-        looked = predictor.look(store.pixels(row))
-        found.append(looked.found._replace(boxes=store.change(row).back(looked.found.boxes)))
+        looked, change, masks = predictor.look(store.pixels(row)), store.change(row), None
+        boxes = change.back(looked.found.boxes)
+        if looked.found.masks is not None:
+            masks = pasted(change.box_masks_back(looked.found.masks), boxes)
+        found.append(looked.found._replace(boxes=boxes, masks=None))
+        findings.append(Finding(boxes, looked.found.classes, looked.found.scores, masks))
         features.append(looked.features)
         progress(f"finding objects in {name} images", number, len(rows))
-    truths = [Truth(*store.cohort.boxes(row)) for row in rows.tolist()]
-    detections = as_detections(truths, [Finding(*each) for each in found], labels=predictor.bundle.labels)
+    cohort = store.cohort
+    masked = cohort.has_object_masks
+    truths = [Truth(*cohort.boxes(row), cohort.object_masks(row) if masked else None) for row in rows.tolist()]
+    detections = as_detections(truths, findings, labels=predictor.bundle.labels)
     return RawFindings(rows, found, detections, np.stack(features))
 
 

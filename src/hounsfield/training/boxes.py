@@ -52,6 +52,11 @@ def check(plan: DetectionPlan, cohort: Cohort) -> None:
             f"A training image has {most:,} objects, and the plan has room for {plan.max_objects:,} in max_objects: "
             f"some would be dropped. Set max_objects to {most:,} or more."
         )
+    if plan.mask_bins and not cohort.has_object_masks:
+        raise PlanError(
+            "The plan outlines objects (mask_bins), but not every box of the data has a mask of its object. Set "
+            "mask_bins to 0, or give masks: COCO's segmentation of each object, or instance maps."
+        )
     try:
         plan.detector_settings()
     except ValidationError as error:
@@ -102,10 +107,12 @@ def make_trainee(network: FasterRCNN, specification: Specification[DetectionPlan
 
 
 def put_weights(network: keras.Model, weights: list[np.ndarray]) -> None:
-    """Those of the trunk and then those of the head; see ``Training``."""
-    count = len(network.trunk.get_weights())
-    network.trunk.set_weights(weights[:count])
-    network.head.set_weights(weights[count:])
+    """Those of one part after the other; see ``Training``."""
+    first = 0
+    for part in network.parts:
+        count = len(part.get_weights())
+        part.set_weights(weights[first : first + count])
+        first += count
 
 
 def deploy(job: BoxJob, members: list[BoxMember]) -> Bundle:

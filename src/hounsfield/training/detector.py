@@ -15,6 +15,7 @@ from hounsfield.detection import FasterRCNN
 from hounsfield.evaluation import Finding, Truth, as_detections, quick_precision
 from hounsfield.inference.windows import Found, find
 from hounsfield.models.training_model import compiled_forward, jit_compilation
+from hounsfield.object_masks import SIDE
 from hounsfield.plans.boxes import DetectionPlan
 from hounsfield.testing.engine_runs import evenly
 from hounsfield.training.fitted import Criterion
@@ -52,7 +53,7 @@ class DetectionBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ha
         return len(self._batches)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Images, and a dictionary of boxes (batch, max_objects, 2·rank) and classes, −1 for padding."""
+        """Images, and a dictionary of boxes (batch, max_objects, 2·rank), classes, −1 for padding, and maybe masks."""
         scenes = [self._scene(int(number)) for number in self._batches[index]]
         padding = self._plan.max_objects
         boxes = np.zeros((len(scenes), padding, scenes[0].boxes.shape[-1]), np.float32)
@@ -60,7 +61,12 @@ class DetectionBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ha
         for row, scene in enumerate(scenes):
             boxes[row, : len(scene.boxes)] = scene.boxes
             classes[row, : len(scene.classes)] = scene.classes
-        return np.stack([scene.pixels for scene in scenes]), {"boxes": boxes, "classes": classes}
+        truth: dict[str, np.ndarray] = {"boxes": boxes, "classes": classes}
+        if self._plan.mask_bins:
+            truth["masks"] = np.zeros((len(scenes), padding, SIDE, SIDE), np.uint8)
+            for row, scene in enumerate(scenes):
+                truth["masks"][row, : len(scene.boxes)] = scene.masks
+        return np.stack([scene.pixels for scene in scenes]), truth
 
     def _scene(self, number: int) -> Scene:
         scene = self._augmented(number, self._plan.augmentation.mosaic)
@@ -80,7 +86,8 @@ class DetectionBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ha
 
     def _fetch(self, number: int) -> Scene:
         row = int(self._rows[number])
-        return Scene(self._store.pixels(row), *self._store.boxes(row))
+        masks = self._store.box_masks(row) if self._plan.mask_bins else None
+        return Scene(self._store.pixels(row), *self._store.boxes(row), masks)
 
 
 class DetectorTrainee:
@@ -109,8 +116,8 @@ class DetectorTrainee:
             seed=plan.seed,
             augmentation=build_layers(plan.intensities, plan.seed),
         )
-        self.model.trunk.set_weights(network.trunk.get_weights())
-        self.model.head.set_weights(network.head.get_weights())
+        for part, plain in zip(self.model.parts, network.parts, strict=True):
+            part.set_weights(plain.get_weights())
         schedule = Schedule.of(plan)
         steps = schedule.num_batches(len(train))
         self.model.compile(optimizer(schedule, steps, self.model.trainable_variables), jit_compile=jit_compilation())
@@ -130,14 +137,14 @@ class DetectorTrainee:
         if (epoch + 1) % self._plan.validate_every and not last:
             return {}
         found = found_by(self.model, self._store, self._validation, self._plan)
-        findings = [Finding(*each) for each in found]
+        findings = [Finding(each.boxes, each.classes, each.scores) for each in found]
         truths = [Truth(*self._store.boxes(int(row))) for row in self._validation]
         ap, ap50 = quick_precision(as_detections(truths, findings, labels=self._plan.labels))
         return {"val_ap": ap, "val_ap50": ap50}
 
     def weights(self) -> list[np.ndarray]:
-        """Those of the trunk and then those of the head."""
-        return [*self.model.trunk.get_weights(), *self.model.head.get_weights()]
+        """Those of one part after the other."""
+        return [weight for part in self.model.parts for weight in part.get_weights()]
 
 
 def found_by(model: FasterRCNN, store: SceneStore, rows: np.ndarray, plan: DetectionPlan) -> Iterator[Found]:
