@@ -4,15 +4,16 @@
     python bench/segment_predict.py windows RUN
 
 volume: a CT phantom of noise with blocks, on the grid of the network, and a U-Net with random weights (width 0: a
-single layer): wall time, CPU time and peak memory of `hounsfield predict` in a process of its own. windows: a run whose
-patch is smaller than its volumes, and the same weights in a network that holds a whole volume: the Dice between both
-masks, and how often labels change at borders of windows and elsewhere; the first patch of each volume, which one window
-holds, against the network itself.
+single layer): wall time, CPU time and peak memory of `hounsfield predict` in a process of its own. windows: the same
+weights in a network whose input holds a whole test volume. Of volumes in one window the largest difference of a
+probability; of those in several windows the Dice between both masks, and how often labels change at borders of windows
+and elsewhere.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
 import os
 import resource
@@ -89,49 +90,57 @@ def single_layer(shape: tuple[int, ...]) -> Any:
     return Model(inputs, [layers.Conv3D(4, 1, name="logits")(inputs), features])
 
 
-def whole_network(run: Path, shape: tuple[int, ...]) -> Any:
+def whole_network(plan: Any, trained: Any, shape: tuple[int, ...]) -> Any:
     """The network of a run with an input that holds a whole volume."""
     import keras
 
-    from hounsfield.bundle import Bundle
-    from hounsfield.plans import load_plan
     from hounsfield.segmentation import residual_unet
 
-    plan, bundle = load_plan(run / "plan.yaml"), Bundle.load(run)
     large = residual_unet(
         (*shape, plan.input_shape[-1]), plan.num_outputs, width=plan.width, strides=plan.strides, kernels=plan.kernels
     )
-    for layer in bundle.network().layers:
+    for layer in trained.layers:
         large.get_layer(layer.name).set_weights(layer.get_weights())
     return keras.Model(large.inputs, large.get_layer("logits").output)
 
 
 def windows(run: Path) -> None:
+    """Each volume against a network whose input just holds it, filled up as a window is."""
     from hounsfield.bundle import Bundle
     from hounsfield.cohorts import MaskStore
     from hounsfield.evaluation.segmentation import compare_masks
     from hounsfield.inference.masks import Segmenter
+    from hounsfield.inference.sliding import FULL
     from hounsfield.plans import load_plan
     from hounsfield.testing.cohort import tested_cohort
 
     bundle, plan = Bundle.load(run), load_plan(run / "plan.yaml")
     cohort, _ = tested_cohort(run, None, bundle)
-    store, segmenter = MaskStore.build(cohort, bundle.pipeline), Segmenter(bundle)
-    factor = np.prod(plan.strides, axis=0)
-    shape = tuple((np.ceil(store.shapes[:, :-1].max(axis=0) / factor) * factor).astype(int))
-    patch, whole = plan.input_shape[:-1], whole_network(run, shape)
+    store, trained = MaskStore.build(cohort, bundle.pipeline), bundle.network()
+    # In float32, so that windows are compared and not precisions.
+    segmenter = Segmenter(dataclasses.replace(bundle, engine_checks={}))
+    factor, patch = np.prod(plan.strides, axis=0), plan.input_shape[:-1]
+    networks: dict[tuple[int, ...], Any] = {}
     dice, truth, single = [], [], []
     change = {"border": [0, 0], "else": [0, 0], "border, whole": [0, 0], "else, whole": [0, 0]}
     for row in range(len(store)):
         pixels = np.asarray(store.image(row))
+        shape = tuple(np.maximum(patch, np.ceil(np.array(pixels.shape[:-1]) / factor) * factor).astype(int).tolist())
+        if shape not in networks:
+            networks[shape] = whole_network(plan, trained, shape)
         before = [(side - length) // 2 for side, length in zip(shape, pixels.shape, strict=False)]
         inside = tuple(slice(start, start + length) for start, length in zip(before, pixels.shape, strict=False))
         filled = np.zeros((1, *shape, pixels.shape[-1]), np.float32)
         filled[0][inside] = pixels
-        direct = np.asarray(whole.predict_on_batch(filled))[0][inside].argmax(-1)
+        logits = np.asarray(networks[shape].predict_on_batch(filled))[0][inside]
+        direct = logits.argmax(-1)
         found = segmenter.sliding.segment(lambda batch: tuple(segmenter.engine.run(batch)), pixels)
-        masks = found.mask[..., 0]
-        labels = range(1, plan.num_outputs)
+        masks, labels = found.mask[..., 0], range(1, plan.num_outputs)
+        if shape == patch:
+            raised = np.exp(logits - logits.max(axis=-1, keepdims=True))
+            expected = raised / raised.sum(axis=-1, keepdims=True)
+            single.append(float(np.abs(found.probabilities / FULL - expected).max()))
+            continue
         dice += [compare_masks(direct == label, masks == label, (1.0,) * 3)["dice"] for label in labels]
         true = store.mask(row)[..., 0]
         truth += [
@@ -140,14 +149,15 @@ def windows(run: Path) -> None:
         ]
         for name, mask in (("", masks), (", whole", direct)):
             count_changes(mask, patch, change, name)
-        single += one_window(segmenter, bundle, pixels, patch)
+    print(f"{len(single)} volumes in one window of {patch}, {segmenter.engine.description}: largest difference of a ")
+    print(f"probability {max(single, default=math.nan):.2g}, median {np.median(single or [math.nan]):.2g}")
+    if not dice:
+        return
     rates = {name: changed / max(total, 1) for name, (changed, total) in change.items()}
-    print(f"{len(store)} volumes up to {shape}, patch {tuple(patch)}")
+    print(f"{len(store) - len(single)} volumes in several windows:")
     print(f"Dice of windows with the whole: mean {np.nanmean(dice):.4f}, least {np.nanmin(dice):.4f}")
     print("Dice with the truth: windows {:.4f}, the whole {:.4f}".format(*np.nanmean(truth, axis=0)))
     print(f"labels change between neighbours: {rates}, of {change['border'][1]:,} pairs at borders")
-    print(f"one window against the network itself, in {len(single)} volumes that hold a patch:")
-    print(f"largest difference of a probability {max(single, default=math.nan):.2g}")
 
 
 def count_changes(mask: np.ndarray, patch: tuple[int, ...], change: dict[str, list[int]], name: str) -> None:
@@ -163,21 +173,6 @@ def count_changes(mask: np.ndarray, patch: tuple[int, ...], change: dict[str, li
             kind = change[("border" if place + 1 in borders else "else") + name]
             kind[0] += int(differ[place].sum())
             kind[1] += differ[place].size
-
-
-def one_window(segmenter: Any, bundle: Any, pixels: np.ndarray, patch: tuple[int, ...]) -> list[float]:
-    """The largest difference in the first patch; nothing of a volume that does not hold one."""
-    import keras
-
-    from hounsfield.inference.sliding import FULL
-
-    part = pixels[tuple(slice(side) for side in patch)]
-    if part.shape[:-1] != tuple(patch):
-        return []
-    logits = np.asarray(bundle.network().predict_on_batch(part[np.newaxis])[0])[0]
-    expected = np.asarray(keras.ops.softmax(logits))
-    found = segmenter.sliding.segment(lambda batch: tuple(segmenter.engine.run(batch)), np.ascontiguousarray(part))
-    return [float(np.abs(found.probabilities / FULL - expected).max())]
 
 
 if __name__ == "__main__":
