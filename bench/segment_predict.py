@@ -13,7 +13,6 @@ and elsewhere.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import math
 import os
 import resource
@@ -117,8 +116,8 @@ def windows(run: Path) -> None:
     bundle, plan = Bundle.load(run), load_plan(run / "plan.yaml")
     cohort, _ = tested_cohort(run, None, bundle)
     store, trained = MaskStore.build(cohort, bundle.pipeline), bundle.network()
-    # In float32, so that windows are compared and not precisions.
-    segmenter = Segmenter(dataclasses.replace(bundle, engine_checks={}))
+    # In Keras and float32, so that windows are compared and not engines.
+    segmenter = Segmenter(bundle, "keras")
     factor, patch = np.prod(plan.strides, axis=0), plan.input_shape[:-1]
     networks: dict[tuple[int, ...], Any] = {}
     dice, truth, single = [], [], []
