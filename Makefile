@@ -16,7 +16,7 @@ install: $(STAMP) $(PAGE)
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[tensorflow,jax,onnx,openvino,report,serve,mlflow,wandb,ray,cloud,tune,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[tensorflow,jax,onnx,openvino,report,serve,mlflow,wandb,ray,cloud,tune,imagenet,int8,dev]'
 	touch $@
 
 $(PAGE): $(STAMP) $(shell find viewer -name node_modules -prune -o -type f -print)

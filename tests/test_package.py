@@ -76,7 +76,7 @@ LAYERS = {
     "inference": {"images", "preprocessing", "evaluation", "drawing", "onnx_export", "openvino_runtime", "bundle"},
     "explanation": {"images", "preprocessing", "bundle", "inference"},
     "reading": {"inference"},
-    "testing": {"images", "preprocessing", "cohorts", "evaluation", "bundle", "runs", "inference"},
+    "testing": {"images", "preprocessing", "cohorts", "evaluation", "onnx_export", "bundle", "runs", "inference"},
     "reports": {
         *("images", "preprocessing", "cohorts", "evaluation", "bundle", "runs", "inference", "explanation"),
         *("plans", "testing", "drawing"),
@@ -85,6 +85,8 @@ LAYERS = {
 LAYERS["distributed"] = {
     *("images", "preprocessing", "cohorts", "bundle", "inference", "explanation", "reports"),
 }
+LAYERS["pretrained"] = {"cohorts", "plans", "models", "bundle"}
+LAYERS["planning"] |= {"bundle", "pretrained"}
 LAYERS["dicom_results"] = {"images", "bundle", "drawing", "inference", "explanation"}
 LAYERS["training"] = set(LAYERS) - {"explanation", "dicom_results"}
 LAYERS["tuning"] = set(LAYERS) - {"explanation", "dicom_results", "reports"}
@@ -94,7 +96,7 @@ LAYERS["cli"] = set(LAYERS)
 LAYERS["__main__"] = {"cli"}
 # What predicts, tests, reports and serves needs no backend; below it only the rooms that build networks do.
 HEAVY_ROOMS = {
-    *("augmentation", "models", "detection", "segmentation", "planning", "training", "tuning"),
+    *("augmentation", "models", "detection", "segmentation", "pretrained", "planning", "training", "tuning"),
     *("cli", "__main__"),
 }
 LIGHT_ROOMS = set(LAYERS) - HEAVY_ROOMS

@@ -25,6 +25,7 @@ from hounsfield.training.tracking.background import MOST_FAILURES, InBackground
 from hounsfield.training.tracking.memory import Memory
 from hounsfield.training.tracking.mlflow import MLflowTracker, mlflow_package
 from hounsfield.training.tracking.wandb import WandbTracker, wandb_package
+from plans import hand_made_plan
 
 RECORDS = [{"epoch": 1, "loss": 0.7, "val_loss": 0.6}, {"epoch": 2, "loss": 0.5, "val_loss": 0.55}]
 # mlflow-skinny and its database layer warn of one another.
@@ -103,6 +104,15 @@ def test_mlflow_goes_on_in_the_run_of_before(followed: Any, store: str, tmp_path
     other = MLflowTracker(store, Memory(tmp_path / "other.json", "mlflow"), "")
     other.begin({})
     assert len(client.search_runs([run.info.experiment_id])) == 2
+
+
+def test_the_folder_of_weights_is_not_told() -> None:
+    for weights, told in (
+        ("hf:org/name", "hf:org/name"),
+        ("/home/mary/anna-smith", "a folder"),
+        ("imagenet", "imagenet"),
+    ):
+        assert described(hand_made_plan(weights=weights, adapt="probe"))["weights"] == told
 
 
 def secrets(trained: Any) -> list[bytes]:

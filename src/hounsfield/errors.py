@@ -130,6 +130,7 @@ EXTRAS = {
     "jinja2": "report",
     "tensorboard": "tensorflow",
     "mlflow": "mlflow",
+    "nncf": "int8",
     "wandb": "wandb",
     "faster_coco_eval": "detection",
     "cryptography": "sign",

@@ -13,7 +13,7 @@ from hounsfield.tasks import Task, fits_labels, num_outputs
 
 PARTS: tuple[Part, ...] = (Part("model.onnx"),)
 KEPT: type[Kept] = Uncertainty
-LAYERS: str | None = None
+LAYERS: str | None = "hounsfield.pretrained.tokens"
 
 
 def check(network: Any, labels: Sequence[str], task: Task) -> None:

@@ -12,7 +12,7 @@ from hounsfield.cli.console import print_json, say
 
 def command(
     run: Annotated[Path, typer.Argument(help="The folder of a run, or of a bundle.")],
-    to: Annotated[str, typer.Option("--to", help="onnx, openvino or saved_model.")],
+    to: Annotated[str, typer.Option("--to", help="onnx, openvino, saved_model, or int8: a bundle in 8-bit integers.")],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The file or folder to write; by default in the bundle.")
     ] = None,
@@ -24,6 +24,9 @@ def command(
     from hounsfield.inference.export import export_bundle, needs_keras
     from hounsfield.runs.manifest import adding
 
+    if to == "int8":
+        _quantise(run, output, as_json=as_json)
+        return
     bundle = Bundle.load(run)
     if needs_keras(bundle, to, output):
         announce_backend()
@@ -36,3 +39,22 @@ def command(
         print_json({"to": to, "path": str(path)})
     else:
         typer.echo(str(path))
+
+
+def _quantise(run: Path, output: Path | None, *, as_json: bool) -> None:
+    """Write a bundle in 8-bit integers, if it decides the same."""
+    import dataclasses
+
+    from hounsfield.cli.console import progress_bars
+    from hounsfield.testing.quantisation import quantise
+
+    folder = output or run.with_name(f"{run.resolve().name}-int8")
+    with progress_bars() as progress:
+        bundle, attempts = quantise(run, folder, progress=progress)
+    for attempt in attempts:
+        say(attempt.line())
+    if as_json:
+        found = [dataclasses.asdict(attempt) for attempt in attempts]
+        print_json({"to": "int8", "path": str(folder), "identity": bundle.identity, "attempts": found})
+    else:
+        typer.echo(str(folder))

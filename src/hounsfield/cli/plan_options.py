@@ -6,6 +6,24 @@ from typing import Annotated, Literal
 
 import typer
 
+WeightsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--weights",
+        metavar="SOURCE",
+        help="Start from weights: imagenet, hf:ORG/NAME, a folder in the form of Hugging Face or timm, or a run.",
+    ),
+]
+AdaptOption = Annotated[
+    Literal["probe", "finetune"] | None,
+    typer.Option(
+        help="With --weights: fit the last layer alone, or train all layers in stages; else the planner decides.",
+        show_default=False,
+    ),
+]
+LicenceOption = Annotated[
+    str, typer.Option("--accept-licence", metavar="NAME", help="With --weights: a licence whose terms you accept.")
+]
 EffortOption = Annotated[
     Literal["quick", "standard", "thorough"] | None,
     typer.Option(

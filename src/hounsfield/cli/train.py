@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hounsfield.cli.data_options import with_request
-from hounsfield.cli.plan_options import EffortOption, MinutesOption
+from hounsfield.cli.plan_options import AdaptOption, EffortOption, LicenceOption, MinutesOption, WeightsOption
 from hounsfield.cli.workers import RayAddress, crew_for_calls
 
 if TYPE_CHECKING:
@@ -34,6 +34,9 @@ def command(
     ] = None,
     effort: EffortOption = None,
     minutes: MinutesOption = None,
+    weights: WeightsOption = None,
+    adapt: AdaptOption = None,
+    accept_licence: LicenceOption = "",
     seed: Annotated[
         int | None, typer.Option(min=0, help="Random seed of the split and the training; by default the plan's, or 0.")
     ] = None,
@@ -78,14 +81,15 @@ def command(
 
     if (request is None) == (resume is None) and (request is None or request.data):
         raise UsageError("Give either DATA to train on, or --resume RUN to continue a run.")
-    if plan is not None and (model is not None or effort is not None):
+    if plan is not None and (model is not None or effort is not None or weights or adapt or accept_licence):
         raise UsageError(
-            "A plan has its own network and effort: give --plan, or --model and --effort; single fields "
-            "change with --set."
+            "A plan has its own network, weights and effort: give --plan, or --model, --weights and --effort; single "
+            "fields change with --set."
         )
     # A seed of 0 is given too.
     others = (out, plan, model, change or None, seed, effort, minutes, request, track or None, register, seal or None)
-    if resume is not None and any(other is not None for other in others):
+    started_from = (weights, adapt, accept_licence or None)
+    if resume is not None and any(other is not None for other in (*others, *started_from)):
         raise UsageError(
             "A run that is resumed keeps its data, plan, seed, folder and trackers: give --resume RUN alone."
         )
@@ -93,6 +97,7 @@ def command(
     started = time.monotonic()
     announce_backend()
     from hounsfield import training
+    from hounsfield.planning import Start
     from hounsfield.plans.loading import load_plan
 
     crew = crew_for_calls(workers, ray)
@@ -114,6 +119,7 @@ def command(
                 changes=change or (),
                 seal=seal,
                 started=started,
+                start=Start(weights, adapt, accept_licence),
                 track=track or (),
                 register=register,
                 progress=progress,

@@ -24,8 +24,14 @@ from hounsfield.onnx_export.answers import largest_difference
 logger = logging.getLogger(__name__)
 
 # How far an engine may be from Keras on the known answer, relative to the largest output: float32 in another order of
-# sums; TensorFloat-32, which CUDA devices compute convolutions in, and bfloat16, with 11 and 8 bits, over many layers.
-TOLERANCES = {"f32": 1e-3, "cuda": 2e-2, "bf16": 1e-1}
+# sums; TensorFloat-32, which CUDA devices compute convolutions in, and bfloat16, with 11 and 8 bits, over many layers;
+# integers, whose rounding and overflow differ between processors.
+TOLERANCES = {"f32": 1e-3, "cuda": 2e-2, "bf16": 1e-1, "int8": 1e-1}
+
+
+def is_quantised(bundle: Bundle) -> bool:
+    """Whether its networks compute in 8-bit integers; see ``testing.quantisation``."""
+    return bundle.settings.get("precision") == "int8"
 
 
 class Engine(Protocol):
@@ -63,7 +69,7 @@ class OpenVINOEngine:
         ]
         self._outputs = bundle.form.outputs(bundle.settings)
         self.description = self._networks[0].description
-        self.tolerance = TOLERANCES[precision]
+        self.tolerance = TOLERANCES["int8" if is_quantised(bundle) else precision]
 
     def run(self, batch: Floats, *, part: int = 0, alone: bool = True) -> list[Floats]:
         """See :meth:`Engine.run`."""
@@ -79,7 +85,8 @@ class ONNXRuntimeEngine:
         self._networks = [ONNXRuntimeNetwork(path) for path in bundle.onnx_files]
         self._outputs = bundle.form.outputs(bundle.settings)
         self.description = self._networks[0].description
-        self.tolerance = TOLERANCES["cuda" if self._networks[0].on_cuda else "f32"]
+        floating = "cuda" if self._networks[0].on_cuda else "f32"
+        self.tolerance = TOLERANCES["int8" if is_quantised(bundle) else floating]
 
     def run(self, batch: Floats, *, part: int = 0, alone: bool = True) -> list[Floats]:
         """See :meth:`Engine.run`."""

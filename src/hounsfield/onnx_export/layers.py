@@ -292,6 +292,54 @@ def _up_sampling(writer: GraphWriter, layer: Any, source: Tensor) -> Tensor:
     return Tensor(writer.node("Resize", source.name, "", factors, **ways), source.shape)
 
 
+# -- Tokens of vision transformers ------------------------------------------------------------------------------------
+
+
+def _positions(writer: GraphWriter, layer: Any, source: Tensor) -> Tensor:
+    """A token of zeros in front, and a vector added to each: (batch, tokens, width)."""
+    pads = writer.constant(np.array([0, 1, 0, 0, 0, 0], np.int64))
+    padded = writer.node("Pad", writer.channels_last(source), pads)
+    name = writer.node("Add", padded, writer.constant(_numpy(layer.positions), of=layer.positions))
+    return writer.channels_first(name, (None, *layer.positions.shape))
+
+
+def _first_token(writer: GraphWriter, _layer: Any, source: Tensor) -> Tensor:
+    first = writer.node("Gather", writer.channels_last(source), writer.constant(np.array([0], np.int64)), axis=1)
+    return Tensor(writer.node("Flatten", first, axis=1), (None, source.shape[-1]))
+
+
+def _attention(writer: GraphWriter, layer: Any, query: Tensor, value: Tensor, *others: Any) -> Tensor:
+    """Scaled dot-product attention of tokens to one another, without masks (Vaswani et al., 2017, section 3.2)."""
+    if others or query.name != value.name or query.rank != 3:
+        raise NotConvertible(f"{layer.name} does not attend to its own tokens")
+    tokens = writer.channels_last(query)
+    parts = [_projected(writer, dense, tokens) for dense in (layer.query_dense, layer.key_dense, layer.value_dense)]
+    size = parts[0][1][1]
+    # (batch, heads, tokens, size); of keys the last two turned.
+    turned = [
+        writer.node("Transpose", name, perm=[0, 2, 3, 1] if number == 1 else [0, 2, 1, 3])
+        for number, (name, _) in enumerate(parts)
+    ]
+    scaled = writer.node("Mul", turned[0], writer.constant(np.float32(1 / math.sqrt(size))))
+    weights = writer.node("Softmax", writer.node("MatMul", scaled, turned[1]), axis=-1)
+    joined = writer.node("Transpose", writer.node("MatMul", weights, turned[2]), perm=[0, 2, 1, 3])
+    kernel, bias = (_numpy(value) for value in (layer.output_dense.kernel, layer.output_dense.bias))
+    flat = writer.node(
+        "Reshape", joined, writer.constant(np.array([0, 0, kernel.shape[0] * kernel.shape[1]], np.int64))
+    )
+    name = writer.node("MatMul", flat, writer.constant(kernel.reshape(-1, kernel.shape[-1])))
+    return writer.channels_first(writer.node("Add", name, writer.constant(bias)), query.shape)
+
+
+def _projected(writer: GraphWriter, dense: Any, tokens: str) -> tuple[str, tuple[int, int]]:
+    """Tokens (batch, tokens, heads, size) of queries, keys or values, and heads and size."""
+    kernel, bias = _numpy(dense.kernel), _numpy(dense.bias)
+    _, heads, size = kernel.shape
+    name = writer.node("MatMul", tokens, writer.constant(kernel.reshape(len(kernel), -1)))
+    name = writer.node("Add", name, writer.constant(bias.reshape(-1)))
+    return writer.node("Reshape", name, writer.constant(np.array([0, 0, heads, size], np.int64))), (heads, size)
+
+
 _RANKS = ("1D", "2D", "3D")
 # What acts in training alone.
 _IDENTITIES = (
@@ -340,6 +388,9 @@ LAYERS: dict[str, Callable[..., Tensor]] = {
     "CustomScaleLayer": _scaled_sum,
     "Concatenate": _concatenation,
     "Flip": _flip,
+    "AddPositions": _positions,
+    "FirstToken": _first_token,
+    "MultiHeadAttention": _attention,
     "Flatten": _flatten,
     "Reshape": _reshape,
 }

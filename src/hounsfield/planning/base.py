@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from hounsfield.cohorts import Cohort
 from hounsfield.cohorts.fingerprint import Fingerprint
 from hounsfield.cohorts.scan import Scan
 from hounsfield.cohorts.split import FRACTIONS
+from hounsfield.plans.architecture import Adapt
 from hounsfield.plans.base import BasePlan, Effort
 
 AnyPlan = TypeVar("AnyPlan", bound=BasePlan)
@@ -36,6 +37,17 @@ class Facts:
         return self.num_images or round(self.fingerprint.num_readable / FRACTIONS[0])
 
 
+class Start(NamedTuple):
+    """What a training starts from: the last three fields of a ``Wish``."""
+
+    weights: str | None = None
+    adapt: Adapt | None = None
+    licence: str = ""
+
+
+SCRATCH = Start()
+
+
 @dataclass(frozen=True)
 class Wish:
     """What the user asks of a plan.
@@ -45,12 +57,18 @@ class Wish:
         minutes: that the training may take in all; those of the effort where not given.
         network: instead of the planner's choice.
         seed: of the training.
+        weights: that the training starts from, as ``--weights`` takes them.
+        adapt: how these are adapted; the planner's choice where not given.
+        licence: of the weights, that the user accepts.
     """
 
     effort: Effort | None = None
     minutes: float | None = None
     network: str | None = None
     seed: int = 0
+    weights: str | None = None
+    adapt: Adapt | None = None
+    licence: str = ""
 
 
 class Planner(Protocol[AnyPlan]):

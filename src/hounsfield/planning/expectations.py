@@ -9,6 +9,7 @@ import numpy as np
 
 from hounsfield.hardware import Hardware
 from hounsfield.models.devices import accelerators
+from hounsfield.planning.adapting import expected_seconds
 from hounsfield.planning.base import Facts
 from hounsfield.planning.budget import BUDGETS
 from hounsfield.planning.dial import Timing
@@ -38,7 +39,10 @@ def expected(plan: AnyPlan, network: keras.Model, facts: Facts) -> AnyPlan:
     # Of samples of several images each image counts.
     part = plan.epoch_images * (plan.views or 1) if plan.epoch_images else None
     counted = plan.model_copy(update={"epoch_images": part})
-    seconds = timing(plan, network, facts).seconds(counted, num_rows)
+    if plan.adapt is None:
+        seconds = timing(plan, network, facts).seconds(counted, num_rows)
+    else:
+        seconds = expected_seconds(plan, network, facts)
     values = sum(int(np.prod(layer.output.shape[1:])) for layer in network.layers)
     batch_and_weights = plan.batch_size * (plan.views or 1) * values * 4 * 2 + network.count_params() * 16
     memory = PROCESS_MB + batch_and_weights / 2**20

@@ -6,10 +6,11 @@ from typing import Any
 
 import keras
 
+from hounsfield import pretrained
 from hounsfield.cohorts import Cohort
 from hounsfield.cohorts.fingerprint import Fingerprint
 from hounsfield.cohorts.scan import Scan
-from hounsfield.models import build, network_names
+from hounsfield.models import network_names
 from hounsfield.planning import whole_images
 from hounsfield.planning.base import Facts, Wish
 from hounsfield.planning.expectations import expected
@@ -53,7 +54,7 @@ def expect(plan: Plan, facts: Facts) -> Plan:
 
 
 def _network(plan: Plan) -> keras.Model:
-    return build(plan.network, plan.input_shape, len(plan.labels), plan.task, **plan.network_options())
+    return pretrained.build_network(plan)
 
 
 def _traits(found: Fingerprint) -> Any:

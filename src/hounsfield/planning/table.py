@@ -7,21 +7,28 @@ from typing import Any
 
 from hounsfield.errors import UsageError
 from hounsfield.planning import boxes, labels, masks, values
-from hounsfield.planning.base import Facts, Planner, Wish
+from hounsfield.planning.adapting import source_of
+from hounsfield.planning.base import Facts, Planner, Start, Wish
 from hounsfield.plans.base import BasePlan
 from hounsfield.tasks import Family, Task, family_of
 
 PLANNERS: dict[Family, Planner[Any]] = {"labels": labels, "values": values, "boxes": boxes, "masks": masks}
+# Families whose networks can start from weights of any kind.
+ADAPTED: tuple[Family, ...] = ("labels", "values")
 
 
 def make_plan(facts: Facts, wish: Wish, task: Task) -> BasePlan:
     """Decide everything about a training, with reasons; nothing is trained.
 
     Raises:
-        UsageError: the network that is asked for does not exist.
+        UsageError: the network that is asked for does not exist, or weights cannot be used.
     """
     planner = PLANNERS[family_of(task)]
     check_network(wish.network, planner.networks(), task)
+    if wish.weights is not None and family_of(task) not in ADAPTED:
+        raise UsageError(
+            f"--weights is for classifiers and regressors, and the task of the data is {task}. Leave it out."
+        )
     plan: BasePlan = planner.make(facts, wish)
     return plan
 
@@ -36,3 +43,12 @@ def check_network(network: str | None, known: Sequence[str] | None = None, task:
     if network is not None and network not in known:
         what = f"network for {task}" if task else "network"
         raise UsageError(f"No {what} is called '{network}'. Known are: {', '.join(known)}.")
+
+
+def check_start(start: Start, network: str | None) -> None:
+    """Refuse weights that cannot be used, before any image is read.
+
+    Raises:
+        UsageError: they cannot.
+    """
+    source_of(Wish(network=network, weights=start.weights, adapt=start.adapt, licence=start.licence))

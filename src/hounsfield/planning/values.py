@@ -7,11 +7,12 @@ from typing import Any
 import keras
 import numpy as np
 
+from hounsfield import pretrained
 from hounsfield.cohorts import Cohort
 from hounsfield.cohorts.fingerprint import Fingerprint
 from hounsfield.cohorts.scan import Scan
 from hounsfield.cohorts.targets.values import numbers
-from hounsfield.models import build, network_names
+from hounsfield.models import network_names
 from hounsfield.planning import whole_images
 from hounsfield.planning.base import Facts, Wish
 from hounsfield.planning.expectations import expected
@@ -58,7 +59,7 @@ def expect(plan: ValuePlan, facts: Facts) -> ValuePlan:
 
 
 def _network(plan: ValuePlan) -> keras.Model:
-    return build(plan.network, plan.input_shape, len(plan.labels), plan.task, **plan.network_options())
+    return pretrained.build_network(plan)
 
 
 def _about(found: Fingerprint, values: np.ndarray) -> str:

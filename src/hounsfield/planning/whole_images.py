@@ -12,6 +12,7 @@ import numpy as np
 from hounsfield.cohorts.fingerprint import Fingerprint
 from hounsfield.hardware import Hardware
 from hounsfield.models.devices import accelerators
+from hounsfield.planning.adapting import adapted, source_of, with_way
 from hounsfield.planning.base import Facts, Wish
 from hounsfield.planning.budget import ImageBudget, image_ladder
 from hounsfield.planning.dial import Passes, Rung, fit_to_time
@@ -66,12 +67,23 @@ def fitted_plan(
         complete: adds what depends on what is predicted, and makes the plan.
         build: the network of a plan.
     """
+    source = source_of(wish)
+    if source is not None:
+        rung = image_ladder(wish)[0]
+        plan = complete(adapted(decisions(facts, wish, rung, None, labels), source, facts, wish))
+        return expected(_with_way(plan, build(plan), facts, wish), build(plan), facts)
 
     def make(rung: Rung[ImageBudget], passes: Passes | None) -> AnyPlan:
         return complete(decisions(facts, wish, rung, passes, labels))
 
     plan = fit_to_time(image_ladder(wish), make, lambda plan: timing(plan, build(plan), facts), facts, wish)
     return expected(plan, build(plan), facts)
+
+
+def _with_way(plan: AnyPlan, network: keras.Model, facts: Facts, wish: Wish) -> AnyPlan:
+    found = with_way(plan, network, facts, wish)
+    reasons = plan.reasons | {name: why for name, (_, why) in found.items()} | {"effort": "the time that may be spent"}
+    return plan.model_copy(update={name: value for name, (value, _) in found.items()} | {"reasons": reasons})
 
 
 def decisions(
@@ -125,6 +137,11 @@ CONSTANT: dict[str, Decision[Any]] = {
     "balance_groups": Decision(
         "", "none; name a column, such as site, where 'evaluate' finds that the model serves a group worse"
     ),
+    "weights": Decision(
+        None, "random; --weights starts from those of another training, which pays where labels are few"
+    ),
+    "adapt": Decision(None, "not used: there are no weights of another training"),
+    "licence": Decision("", "not used: there are no weights of another training"),
     "dropout": Decision(0.2, "of the pooled features: light regularisation beside the augmentation"),
     "learning_rate": Decision(2e-3, "peak for AdamW on normalised residual networks; gradients are clipped at norm 5"),
     "warmup": Decision(0.1, "the rate rises over the first tenth of the steps, then falls as a cosine"),

@@ -10,6 +10,8 @@ Pooling = Literal["mean", "stages"]
 ViewPooling = Literal["attention", "mean", "max"]
 # What a network starts from; null for random weights.
 Weights = Literal["imagenet"] | None
+# How a network that was trained before becomes one for other labels: its last layer alone is fitted, or all of it.
+Adapt = Literal["probe", "finetune"]
 
 # Stem -> by how much it reduces the resolution.
 STEM_REDUCTION: dict[Stem, int] = {"small": 1, "medium": 2, "large": 4}

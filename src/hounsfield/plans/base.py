@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from hounsfield.atomic import write_text
 from hounsfield.errors import PlanError
-from hounsfield.plans.architecture import Weights, with_weights
+from hounsfield.plans.architecture import with_weights
 from hounsfield.plans.decision import Decision
 from hounsfield.preprocessing import Pipeline
 from hounsfield.tasks import Family, Task, check_labels, check_shape, family_of
@@ -44,7 +44,8 @@ class BasePlan(BaseModel):
         pipeline: preprocessing steps; those that learn are fitted on training rows by the training.
         network: a name that ``models.build`` or, for a detector, ``models.backbone`` knows.
         width: channels of the first stage of a resnet; null for other networks.
-        weights: what the network starts from: null for random weights, "imagenet" for those of keras.applications.
+        weights: what the network starts from: null for random weights, "imagenet" for those of keras.applications;
+            families may take others.
         batch_size: images a step.
         accumulate: batches whose gradients make one optimiser step.
         minutes: that the training may take in all, from reading to results; null for no limit. Within it, the measured
@@ -76,7 +77,7 @@ class BasePlan(BaseModel):
     pipeline: Pipeline
     network: str = Field(pattern=r"^[a-z0-9_]{1,64}$")
     width: int | None = Field(default=None, ge=1, le=MAX_WIDTH)
-    weights: Weights = None
+    weights: str | None = None
     batch_size: int = Field(ge=1, le=MAX_COUNT)
     accumulate: int = Field(default=1, ge=1, le=MAX_COUNT)
     minutes: float | None = Field(default=None, gt=0, le=MAX_MINUTES)

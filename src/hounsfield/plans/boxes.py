@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field
 
-from hounsfield.plans.architecture import Stem
+from hounsfield.plans.architecture import Stem, Weights
 from hounsfield.plans.augmentation import SCENE_STRENGTHS, Augmentation, SceneAugmentation
 from hounsfield.plans.base import BasePlan
 from hounsfield.plans.detector_settings import DetectorSettings
@@ -40,6 +40,7 @@ class DetectionPlan(BasePlan):
     named_values: ClassVar[Mapping[str, Mapping[Any, BaseModel]]] = {"augmentation": SCENE_STRENGTHS}
 
     task: Literal["detection"] = "detection"
+    weights: Weights = None
     stem: Stem
     anchors: tuple[tuple[tuple[float, ...], ...], ...] = Field(min_length=1)
     pyramid_channels: int = Field(ge=1)

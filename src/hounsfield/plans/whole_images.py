@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
-from hounsfield.plans.architecture import Pooling, ViewPooling
+from hounsfield.plans.architecture import Adapt, Pooling, ViewPooling
 from hounsfield.plans.augmentation import STRENGTHS, Augmentation
 from hounsfield.plans.base import BasePlan
 
@@ -19,6 +19,10 @@ class WholeImagePlan(BasePlan):
     """The decisions beside those of ``BasePlan`` that do not depend on what is predicted of the image.
 
     Attributes:
+        weights: what the network starts from: null for random weights, or what ``--weights`` takes.
+        adapt: how these weights are adapted: by a "probe", which fits the last layer to the features, or "finetune",
+            which goes on to train all layers in stages; null where the network is trained as a whole from the start.
+        licence: of these weights, as it was found or accepted.
         channels: their names, where images are put together of several files or volumes.
         pooling: of a resnet: "mean" over the last maps, or mean and maximum of the maps of all "stages".
         dropout: share of the pooled features that is dropped in training.
@@ -37,6 +41,9 @@ class WholeImagePlan(BasePlan):
 
     named_values: ClassVar[Mapping[str, Mapping[Any, BaseModel]]] = {"augmentation": STRENGTHS}
 
+    weights: str | None = Field(default=None, max_length=4096)
+    adapt: Adapt | None = None
+    licence: str = ""
     channels: tuple[str, ...] = ()
     pooling: Pooling = "mean"
     dropout: float = Field(ge=0, lt=1)
@@ -47,6 +54,14 @@ class WholeImagePlan(BasePlan):
     views: int | None = Field(default=None, ge=1, le=MAX_VIEWS)
     view_pooling: ViewPooling = "attention"
     test_time_flips: tuple[int, ...] = ()
+
+    @model_validator(mode="after")
+    def _weights_to_adapt(self) -> Self:
+        if self.adapt is not None and self.weights is None:
+            raise ValueError(f"adapt: {self.adapt} needs weights, and there are none")
+        if self.adapt is None and self.weights not in (None, "imagenet"):
+            raise ValueError("weights other than imagenet need adapt: probe or finetune")
+        return self
 
     def network_options(self) -> dict[str, Any]:
         """The keyword arguments that ``models.build`` needs beside name, shape and labels."""

@@ -67,6 +67,8 @@ def ablate(run: Path | str, *, progress: Progress = silent) -> Ablation:
 
 def _remedies(plan: Plan) -> dict[str, dict[str, Any]]:
     """Each remedy that the plan has, with the fields that take it out."""
+    if plan.adapt == "probe":
+        return {}
     varies = plan.augmentation.changes()
     # A network that was trained on no mirrored image is not asked about one.
     variation = "augmentation and mirrored views" if plan.test_time_flips else "augmentation"

@@ -113,6 +113,11 @@ def diagnose(
 
 
 def _already(plan: WholeImagePlan, best_epoch: int, num_networks: int) -> tuple[str, ...]:
+    if plan.adapt == "probe":
+        return (
+            "one layer on features of a network that was trained before",
+            f"its penalty, chosen on validation images ({best_epoch} of {plan.epochs})",
+        )
     used, smoothing = plan.augmentation.changes(), getattr(plan, "label_smoothing", 0.0)
     measures = [
         (used, f"augmentation ({', '.join(used)})"),
@@ -131,15 +136,31 @@ def _remedies(plan: WholeImagePlan, verdict: Verdict, data: str, plan_file: Path
         again = f"hounsfield train {data} --plan {shlex.quote(str(plan_file))}"
         return Remedy(what, " ".join([again, *(f"--set {change}" for change in changes)]))
 
+    more = "more data, the most reliable measure; a training on half of the data shows how much it would add"
+    if plan.adapt == "probe":
+        return (
+            remedy(more, f"train_share={plan.train_share / 2:g}"),
+            Remedy(
+                "all layers trained",
+                f"hounsfield train {data} --weights {shlex.quote(str(plan.weights))} --adapt finetune",
+            ),
+        )
     # Residual networks have no pretrained weights.
     own_weights = ("weights=null",) if plan.weights else ()
     wider = (f"width={plan.width * 2}",) if plan.width else ("network=resnet34", *own_weights)
     narrower = (f"width={max(4, plan.width // 2)}",) if plan.width else ("network=resnet10", *own_weights)
+    if plan.adapt is not None:
+        # The size of the network is that of its weights.
+        regularised = remedy("stronger augmentation", "augmentation=strong")
+        longer = remedy("a longer training", f"epochs={2 * plan.epochs}", f"patience={2 * plan.patience}")
+        return (
+            remedy(more, f"train_share={plan.train_share / 2:g}"),
+            longer if verdict == "underfitting" else regularised,
+        )
     decay, dropout = max(2 * plan.weight_decay, 0.01), min(0.5, plan.dropout + 0.2)
     if verdict == "overfitting":
-        told = "more data, the most reliable measure; a training on half of the data shows how much it would add"
         return (
-            remedy(told, f"train_share={plan.train_share / 2:g}"),
+            remedy(more, f"train_share={plan.train_share / 2:g}"),
             remedy("stronger augmentation", "augmentation=strong"),
             remedy("more regularisation", f"weight_decay={decay:g}", f"dropout={dropout:g}"),
             remedy("a smaller network", *narrower),
@@ -152,6 +173,6 @@ def _remedies(plan: WholeImagePlan, verdict: Verdict, data: str, plan_file: Path
         )
     efforts = {"quick": "standard", "standard": "thorough"}
     if plan.effort in efforts:
-        more = f"hounsfield train {data} --effort {efforts[plan.effort]} --seed {plan.seed}"
-        return (Remedy("more effort", more),)
+        again = f"hounsfield train {data} --effort {efforts[plan.effort]} --seed {plan.seed}"
+        return (Remedy("more effort", again),)
     return (remedy("more data, or a larger network", *wider),)

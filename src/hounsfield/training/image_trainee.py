@@ -69,7 +69,8 @@ class ImageTrainee:
     ) -> None:
         keras.utils.set_random_seed(seed)
         augmentation = _unchanged_apart(augmentation)
-        self._examples, self._schedule, self._judge, self._seed = examples, schedule, judge, seed
+        self.examples, self.judge = examples, judge
+        self._schedule, self._seed = schedule, seed
         self.model, self._plain = self._build(network, precision, build_layers(augmentation, seed))
         # Samples of several images are fewer at once.
         self._at_once = 128
@@ -94,7 +95,7 @@ class ImageTrainee:
 
     def _pixels(self, epoch: int) -> Any:  # noqa: ARG002 - the same in every epoch
         """Where the images of an epoch come from."""
-        return self._examples.pixels
+        return self.examples.pixels
 
     def batches(self, epoch: int) -> TrainingBatches:
         """The batches of an epoch."""
@@ -105,7 +106,7 @@ class ImageTrainee:
         return self._batches(epoch, NO_MIXING)
 
     def _batches(self, epoch: int, mixing: Mixing) -> TrainingBatches:
-        examples, rows = self._examples, self._examples.train
+        examples, rows = self.examples, self.examples.train
         if (num_images := self._schedule.num_images(len(rows))) < len(rows):
             rows = np.random.default_rng((self._seed, epoch)).permutation(rows)[:num_images]
         return TrainingBatches(
@@ -121,10 +122,10 @@ class ImageTrainee:
 
     def validate(self, epoch: int, *, last: bool) -> dict[str, float]:  # noqa: ARG002 - due after every epoch
         """The figures of the validation rows."""
-        examples = self._examples
+        examples = self.examples
         rows = examples.validation
         predicted = predict_rows(self.model, examples.pixels, rows, batch_size=self._at_once)
-        return self._judge(examples.targets[rows], predicted)
+        return self.judge(examples.targets[rows], predicted)
 
     def weights(self) -> list[np.ndarray]:
         """Those of the plain network."""

@@ -9,13 +9,14 @@ import keras
 import numpy as np
 from matplotlib.figure import Figure
 
+from hounsfield import pretrained
 from hounsfield.bundle import Bundle, save_bundle
 from hounsfield.cohorts import TARGETS, Cohort, Store
 from hounsfield.errors import PlanError
 from hounsfield.evaluation import Assessment
 from hounsfield.evaluation.bias_report import report_bias
 from hounsfield.inference import check_bfloat16, open_engine, open_predictor
-from hounsfield.models import build, ensemble, flip_averaged
+from hounsfield.models import ensemble, flip_averaged
 from hounsfield.models.views import with_attention, with_attention_of
 from hounsfield.plans.labels import Plan
 from hounsfield.progress import Progress
@@ -25,6 +26,7 @@ from hounsfield.tasks import TASKS
 from hounsfield.testing.engine_runs import EngineRun, run_engine
 from hounsfield.testing.labels import prediction_table
 from hounsfield.testing.uncertainty import caution_lines, disagreement_lines, error_lines
+from hounsfield.training.adapting import check_adapting, origin
 from hounsfield.training.base import Choice, Job, Member, Specification, Verdict
 from hounsfield.training.calibration import calibrate
 from hounsfield.training.classifier import classification_loss, validation_scores, weighted_scores
@@ -68,6 +70,7 @@ def check(plan: Plan, cohort: Cohort) -> None:
             "label_thresholds to false."
         )
     check_images(plan, cohort)
+    check_adapting(plan, cohort)
     # An option that the network does not take is better found now than after the images are prepared.
     build_network(plan)
 
@@ -87,7 +90,7 @@ def inputs_per_image(job: Job[Any, Any]) -> float:  # noqa: ARG001 - of every im
 
 def build_network(plan: Plan) -> keras.Model:
     """A network with a layer "probabilities"; see ``Training``."""
-    network = build(plan.network, plan.input_shape, len(plan.labels), plan.task, **plan.network_options())
+    network = pretrained.build_network(plan)
     return network if plan.views is None else with_attention(network, plan.view_pooling)
 
 
@@ -129,7 +132,7 @@ def deploy(job: LabelJob, members: list[LabelMember]) -> Bundle:
         labels=plan.labels,
         task=plan.task,
         threshold=plan.threshold,
-        settings=sample_settings(network, plan, job.store.cohort),
+        settings=sample_settings(network, plan, job.store.cohort) | origin(plan),
         **job.origin(),
     )
 

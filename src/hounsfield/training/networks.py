@@ -16,10 +16,13 @@ from hounsfield.distributed.calls import Calls, call_each
 from hounsfield.distributed.work import Work
 from hounsfield.planning.dial import LEAST_PART
 from hounsfield.plans.loading import load_plan
+from hounsfield.progress import Progress, silent
+from hounsfield.tasks import TASKS
 from hounsfield.training.base import Job, Member, Specification
 from hounsfield.training.fitted import Fitted
 from hounsfield.training.loop import BatchReport, EpochReport, PaceReport, fit, ignore
 from hounsfield.training.pace import Decisions, Pace, TimeLimit
+from hounsfield.training.probing import probe
 from hounsfield.training.schedule import Schedule
 from hounsfield.training.table import TRAININGS
 from hounsfield.training.tracking import Tracker, described
@@ -34,6 +37,7 @@ def train_network(
     on_batch: BatchReport = ignore,
     on_epoch: EpochReport = ignore,
     on_pace: PaceReport = ignore,
+    progress: Progress = silent,
 ) -> Member[Any, Any]:
     """Train one network: a pure function of its specification, wherever it runs, unless the clock has to decide.
 
@@ -42,6 +46,7 @@ def train_network(
         on_batch: told of each batch.
         on_epoch: told of each epoch.
         on_pace: told of each decision on the number of epochs.
+        progress: told of images whose features are computed.
 
     Raises:
         RunError: see ``loop.fit``.
@@ -52,6 +57,13 @@ def train_network(
     network = entry.build_network(plan)
     # Before the network is prepared for training, which takes time too.
     pace = Pace(plan.epochs, None if decided else specification.limit, decided)
+    adapt = getattr(plan, "adapt", None)
+    if adapt is not None and plan.views is None and not TASKS[plan.task].ordered:
+        # A finetuning begins with the last layer of a probe (Kumar et al., 2022, arXiv:2202.10054).
+        trainee: Any = entry.make_trainee(network, specification)
+        fitted = probe(network, trainee, specification, on_epoch if adapt == "probe" else ignore, progress)
+        if adapt == "probe":
+            return Member(network, specification, fitted)
     fitted = fit(
         entry.make_trainee(network, specification),
         Schedule.of(plan),
@@ -204,7 +216,9 @@ class Follower:
             load_plan(job.folder.plan).with_epochs(number, decided).save(job.folder.plan)
             job.folder.record("pace", member=number, after=decided[-1][0], epochs=decided[-1][1])
 
-        member = train_network(specification, on_batch=on_batch, on_epoch=on_epoch, on_pace=on_pace)
+        member = train_network(
+            specification, on_batch=on_batch, on_epoch=on_epoch, on_pace=on_pace, progress=job.progress
+        )
         self._records += _numbered(number, member.fitted.history)
         job.folder.write_history(self._records)
         job.progress(name, total, total)

@@ -16,7 +16,7 @@ from hounsfield.cohorts.leaks import settle_leaks
 from hounsfield.cohorts.request import DataRequest
 from hounsfield.cohorts.scan import Scan, scan
 from hounsfield.cohorts.store_building import refuse_bad
-from hounsfield.planning import PLANNERS, Facts, Wish, make_plan
+from hounsfield.planning import PLANNERS, SCRATCH, Facts, Start, Wish, make_plan
 from hounsfield.plans.base import BasePlan, Effort
 from hounsfield.progress import Progress, silent
 from hounsfield.tasks import family_of
@@ -48,13 +48,14 @@ class Prepared:
         minutes: float | None = None,
         network: str | None = None,
         seed: int = 0,
+        start: Start = SCRATCH,
     ) -> BasePlan:
         """Decide how to train on this cohort; see ``planning.make_plan``.
 
         Raises:
             UsageError: there is no such network for this task.
         """
-        return make_plan(self.facts, Wish(effort, minutes, network, seed), self.cohort.task)
+        return make_plan(self.facts, Wish(effort, minutes, network, seed, *start), self.cohort.task)
 
     def changed(self, plan: BasePlan, changes: Sequence[str]) -> BasePlan:
         """The plan with fields set by hand, and with the time and memory that it then needs."""

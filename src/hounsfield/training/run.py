@@ -18,7 +18,7 @@ from hounsfield.errors import RunError, UsageError
 from hounsfield.hardware import Hardware, peak_memory_mb
 from hounsfield.images import Image
 from hounsfield.models.devices import accelerators
-from hounsfield.planning import check_network
+from hounsfield.planning import SCRATCH, Start, check_network, check_start
 from hounsfield.plans.base import BasePlan, Effort
 from hounsfield.plans.loading import check_changes, load_plan
 from hounsfield.progress import Progress, silent
@@ -65,6 +65,7 @@ def train(  # noqa: PLR0913 - what a user may want to say of a training
     changes: Sequence[str] = (),
     seal: bool = False,
     started: float | None = None,
+    start: Start = SCRATCH,
     track: Sequence[str] = (),
     register: str | None = None,
     progress: Progress = silent,
@@ -83,6 +84,8 @@ def train(  # noqa: PLR0913 - what a user may want to say of a training
         changes: ``field=value`` of the plan, set by hand.
         seal: leaves the test images alone, until ``hounsfield evaluate RUN --open-seal`` opens them once.
         started: reading of ``time.monotonic`` from which the minutes count; by default that of the call.
+        start: weights that the training starts from, how they are adapted, and the licence that is accepted; where no
+            plan is given.
         track: who follows the training beside TensorBoard: "mlflow:URI", "wandb:PROJECT".
         register: "NAME" or "NAME@ALIAS": the registered model of MLflow that gets the bundle as a new version.
         progress: told of all that takes long.
@@ -95,16 +98,16 @@ def train(  # noqa: PLR0913 - what a user may want to say of a training
         CohortError, PlanError, RunError, ResourceError: see their messages.
     """
     started = time.monotonic() if started is None else started
-    if plan is not None and (network is not None or effort is not None):
+    if plan is not None and (network is not None or effort is not None or start != SCRATCH):
         raise UsageError(
-            "A plan has its own network and effort: give the plan, or the network and the effort; single fields change "
-            "with --set."
+            "A plan has its own network, weights and effort: give the plan, or these; single fields change with --set."
         )
     if not isinstance(request, DataRequest):
         request = DataRequest(str(request))
     request = request.with_settings()
     check_changes(changes)
     check_network(network)
+    check_start(start, network)
     check_tracking(track, register)
     seed = seed if seed is not None else plan.seed if plan is not None else 0
     folder = RunFolder.create(Path(out))
@@ -115,7 +118,7 @@ def train(  # noqa: PLR0913 - what a user may want to say of a training
             if seal:
                 _require_test(prepared.cohort)
             if plan is None:
-                plan = prepared.plan(effort=effort, minutes=minutes, network=network, seed=seed)
+                plan = prepared.plan(effort=effort, minutes=minutes, network=network, seed=seed, start=start)
             if minutes is not None and (changes or plan.minutes != minutes):
                 # Epochs that are set by hand would lift the limit.
                 changes = (*changes, f"minutes={minutes}")
@@ -160,8 +163,8 @@ def resume(path: Path | str, *, progress: Progress = silent, crew: Crew | None =
     with folder.locked():
         if folder.finished:
             raise RunError(
-                f"The run {path} is finished: there is nothing to continue, and nothing in it was changed. To "
-                f"train longer, begin a new run with: hounsfield train DATA --plan {folder.plan} --set epochs=N"
+                f"The run {path} is finished: there is nothing to continue, and nothing in it was changed. To train "
+                f"longer, begin a new run with: hounsfield train DATA --plan {folder.plan} --set epochs=N"
             )
         folder.reopen()
         plan = load_plan(folder.plan)

@@ -13,7 +13,8 @@ class Schedule:
 
     ``warmup`` is a share of all steps, ``patience`` a number of epochs, ``accumulate`` a number of batches
     whose gradients make one step, ``average_decay`` the weight of the past in the average of the weights,
-    ``epoch_images`` the images in an epoch, where these are not all.
+    ``epoch_images`` the images in an epoch, where these are not all, ``in_stages`` whether the first layers are
+    trained later and at lower rates than the last ones.
     """
 
     epochs: int
@@ -25,11 +26,13 @@ class Schedule:
     average_decay: float
     patience: int
     epoch_images: int | None = None
+    in_stages: bool = False
 
     @classmethod
     def of(cls, plan: BasePlan) -> Schedule:
         """The plan's decisions."""
-        return cls(**{name: getattr(plan, name) for name in cls.__dataclass_fields__})
+        taken = {name: getattr(plan, name) for name in cls.__dataclass_fields__ if name != "in_stages"}
+        return cls(**taken, in_stages=getattr(plan, "adapt", None) == "finetune")
 
     def num_images(self, num_rows: int) -> int:
         """Images in an epoch over so many training rows."""

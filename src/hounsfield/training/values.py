@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from matplotlib.figure import Figure
 
+from hounsfield import pretrained
 from hounsfield.bundle import Bundle, save_bundle
 from hounsfield.cohorts import Cohort, Store
 from hounsfield.cohorts.targets.values import strata_of
@@ -18,7 +19,7 @@ from hounsfield.evaluation.value_groups import compare_groups
 from hounsfield.evaluation.value_uncertainty import ValueUncertainty
 from hounsfield.inference import check_bfloat16, open_engine, open_predictor
 from hounsfield.inference.values import read
-from hounsfield.models import build, ensemble, flip_averaged
+from hounsfield.models import ensemble, flip_averaged
 from hounsfield.models.ordinal import folded
 from hounsfield.models.views import with_attention, with_attention_of
 from hounsfield.plans.values import ValuePlan
@@ -27,6 +28,7 @@ from hounsfield.reports.subgroups import write_bias
 from hounsfield.tasks import TASKS
 from hounsfield.testing.engine_runs import EngineRun, run_engine
 from hounsfield.testing.values import COVERAGE, table, truths_of
+from hounsfield.training.adapting import check_adapting, origin
 from hounsfield.training.base import Choice, Job, Member, Specification, Verdict
 from hounsfield.training.diagnosis import diagnose as diagnosed
 from hounsfield.training.image_trainee import Examples, ImageTrainee
@@ -72,6 +74,7 @@ def check(plan: ValuePlan, cohort: Cohort) -> None:
             "choose the task with --task."
         )
     check_images(plan, cohort)
+    check_adapting(plan, cohort)
     # An option that the network does not take is better found now than after the images are prepared.
     build_network(plan)
 
@@ -83,7 +86,7 @@ def rows(job: ValueJob) -> list[tuple[np.ndarray, np.ndarray]]:
 
 def build_network(plan: ValuePlan) -> keras.Model:
     """A network with a layer "probabilities"; see ``Training``."""
-    network = build(plan.network, plan.input_shape, len(plan.labels), plan.task, **plan.network_options())
+    network = pretrained.build_network(plan)
     return network if plan.views is None else with_attention(network, plan.view_pooling)
 
 
@@ -121,7 +124,7 @@ def deploy(job: ValueJob, members: list[ValueMember]) -> Bundle:
         pipeline=plan.pipeline,
         labels=plan.labels,
         task=plan.task,
-        settings=scale | sample_settings(network, plan, job.store.cohort),
+        settings=scale | sample_settings(network, plan, job.store.cohort) | origin(plan),
         **job.origin(),
     )
 

@@ -68,6 +68,11 @@ def _said(run: RunRecord, entries: Mapping[str, str]) -> Iterator[str]:
 def _facts(run: RunRecord, page: Page[Any]) -> Iterator[str]:
     facts = run.environment
     yield f"Network: {run.plan.network}, input {shape_text(run.bundle.input_shape)}"
+    if origin := run.bundle.settings.get("origin"):
+        yield (
+            f"Weights: {origin['weights']}, adapted by {origin['adapt']}; licence {origin['licence']}, SHA-256 "
+            f"{origin['sha256'][:16]}…"
+        )
     yield from page.card_facts(run)
     yield f"Made with Hounsfield {facts['hounsfield']}, Keras on {facts['backend']}, seed {run.plan.seed}"
 

@@ -69,7 +69,11 @@ def described(plan: BasePlan) -> dict[str, Setting]:
     Labels and the name of a column are in it; what the pipeline learned of the images is not.
     """
     settings: dict[str, Setting] = {"hounsfield": __version__, "backend": keras.backend.backend()}
-    for name, value in plan.model_dump(mode="json", exclude={"reasons", "pipeline"}).items():
+    values = plan.model_dump(mode="json", exclude={"reasons", "pipeline"})
+    if plan.weights is not None and not plan.weights.startswith("hf:"):
+        # Where a folder lies, and its name, may tell of a person.
+        values["weights"] = "imagenet" if plan.weights == "imagenet" else "a folder"
+    for name, value in values.items():
         parts = value.items() if isinstance(value, dict) else [("", value)]
         settings |= {f"{name}.{part}".rstrip("."): _setting(each) for part, each in parts}
     return settings | {"pipeline": ", ".join(step.name for step in plan.pipeline.steps)[:LONGEST]}

@@ -1,0 +1,174 @@
+"""The rules of planning where a training starts from weights that were trained before."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import keras
+import numpy as np
+
+from hounsfield.bundle import Bundle
+from hounsfield.cohorts.fingerprint import Fingerprint
+from hounsfield.errors import UsageError
+from hounsfield.planning.base import Facts, Wish
+from hounsfield.planning.images import has_separate_channels, normalisation_steps, num_channels
+from hounsfield.planning.images import pipeline as usual_pipeline
+from hounsfield.plans.architecture import Adapt
+from hounsfield.plans.base import EFFORT_MINUTES
+from hounsfield.plans.decision import Decision
+from hounsfield.plans.whole_images import WholeImagePlan
+from hounsfield.preprocessing import Pipeline
+from hounsfield.pretrained import Source, check_licence, find_source
+
+# With fewer images of the rarest label, all layers would learn these images by heart.
+FEW_IMAGES = 100
+# Passes of a finetuning, and what a step costs beside passing an image forward.
+EPOCHS, STEP_COST = 20, 3.3
+# Penalties that a probe tries; shown as its epochs.
+NUM_PENALTIES = 13
+MEASURED_IMAGES = 4
+FIXED_SECONDS = 25.0
+
+
+def source_of(wish: Wish) -> Source | None:
+    """The weights that are asked for and that are adapted; ``None`` where a network is trained as a whole.
+
+    Raises:
+        UsageError: there are none of this name, their licence was not accepted, or other options do not fit.
+    """
+    if wish.weights is None:
+        if wish.adapt is not None or wish.licence:
+            raise UsageError("--adapt and --accept-licence say how weights are used. Give --weights too.")
+        return None
+    if wish.network is not None:
+        raise UsageError(
+            f"--weights {wish.weights} brings a network of its own: leave --model out. Weights of keras.applications "
+            "are taken with --model NAME --set weights=imagenet."
+        )
+    source = find_source(wish.weights)
+    check_licence(source, wish.licence)
+    return source
+
+
+def adapted(decisions: dict[str, Decision[Any]], source: Source, facts: Facts, wish: Wish) -> dict[str, Decision[Any]]:
+    """The decisions of a training from scratch, changed to those of adapting weights."""
+    found = facts.fingerprint
+    if len(source.input_shape) - 1 != found.rank:
+        kinds = {2: "images", 3: "volumes"}
+        raise UsageError(
+            f"The weights {source.name} are of a network for {kinds[len(source.input_shape) - 1]}, and the data has "
+            f"{kinds[found.rank]}. Choose other weights."
+        )
+    what = f"that of the weights {source.name}"
+    return decisions | {
+        "weights": Decision(source.text, f"asked for; SHA-256 {source.sha256[:12]}…"),
+        # Settled by the time that the network takes, see ``with_way``.
+        "adapt": Decision(wish.adapt or "probe"),
+        "licence": Decision(source.licence, "of the weights; the bundle keeps it"),
+        "network": Decision(source.network, what),
+        "width": Decision(None),
+        "pooling": Decision("mean", what),
+        "input_shape": Decision(source.input_shape, what),
+        "pipeline": _pipeline(source, found),
+        "batch_size": Decision(16, "small batches: a finetuning has few images"),
+        "epoch_images": Decision(None),
+        "folds": Decision(1, "one network is adapted"),
+        "test_time_flips": Decision((), "the mirrored image costs a second prediction"),
+    }
+
+
+def _pipeline(source: Source, found: Fingerprint) -> Decision[Pipeline]:
+    """Of a bundle its own; else the usual way to a grey image or a colour one, then the scale of the weights."""
+    if source.kind == "bundle":
+        return Decision(
+            Bundle.load(source.folder).pipeline, f"that of the weights {source.name}, as it was fitted there"
+        )
+    if has_separate_channels(found):
+        raise UsageError(
+            f"The weights {source.name} take grey or colour images, and the data has {found.channels} pictures of one "
+            "place as channels. Train from scratch, or choose one of them."
+        )
+    decided = usual_pipeline(found, source.input_shape)
+    steps = decided.value.to_dict()["steps"]
+    grey = num_channels(found) == 1
+    before = [
+        step for step in steps if step["name"] not in ("percentile", "z_score", "dataset_z_score", "min_max", "window")
+    ]
+    scaling = normalisation_steps(found, 1)[0][:1] if grey else [{"name": "window"}]
+    scale = {"name": "dataset_z_score", "mean": list(source.mean), "std": list(source.deviation)}
+    why = (
+        f"images of {source.input_shape[0]}×{source.input_shape[1]} in three channels with values from 0 to 1, then "
+        f"the mean and deviation that the weights {source.name} were trained with"
+    )
+    return Decision(Pipeline.from_dict({"steps": [*before[:1], *scaling, *before[1:], scale]}), why)
+
+
+def with_way(plan: Any, network: keras.Model, facts: Facts, wish: Wish) -> dict[str, Any]:
+    """The fields that say how weights are adapted, with their reasons: labels, size of the network, and time."""
+    seconds = forward_seconds(network)
+    rows = plan.train_share * facts.fingerprint.num_readable
+    minutes = wish.minutes or EFFORT_MINUTES[plan.effort]
+    wanted = finetuning_seconds(seconds, rows, facts, EPOCHS)
+    rarest = min(next(iter(facts.fingerprint.balance.values()), {"": int(rows)}).values(), default=0)
+    way, why = _way(plan, wish, rarest, wanted, minutes)
+    pace = f"passing an image forward takes {1000 * seconds:.3g} ms here"
+    if way == "probe":
+        return {
+            "adapt": (way, why),
+            "epochs": (NUM_PENALTIES, "penalties that are tried, from strong to weak; the features are computed once"),
+            "patience": (NUM_PENALTIES, "not used: every penalty is tried"),
+            "minutes": (None, f"no limit: features are computed once, and {pace}"),
+        }
+    return {
+        "adapt": (way, why),
+        "epochs": (EPOCHS, "the last layer starts as a probe; deeper layers follow later and at lower rates"),
+        "patience": (max(5, EPOCHS // 3), "epochs without a better validation loss end the training"),
+        "learning_rate": (
+            3e-4,
+            "of the last layers; a third of it for those in the middle, a ninth for the first ones",
+        ),
+        "minutes": (minutes, "asked for" if wish.minutes else f"what effort {plan.effort} may take; {pace}"),
+    }
+
+
+def _way(plan: Any, wish: Wish, rarest: int, wanted: float, minutes: float) -> tuple[Adapt, str]:
+    if wish.adapt is not None:
+        return wish.adapt, "asked for"
+    if plan.views is not None or plan.task == "ordinal":
+        return "finetune", "a probe is neither for samples of several images nor for grades in order"
+    if rarest < FEW_IMAGES:
+        return (
+            "probe",
+            f"the rarest label has {rarest:,} images: too few to train all layers, which {FEW_IMAGES} would allow",
+        )
+    if wanted > 60 * minutes:
+        return (
+            "probe",
+            f"{EPOCHS} passes of all layers would take about {wanted / 60:.0f} min, and {minutes:g} are allowed",
+        )
+    return "finetune", f"every label has {FEW_IMAGES} images or more, and {EPOCHS} passes fit into {minutes:g} min"
+
+
+def expected_seconds(plan: WholeImagePlan, network: keras.Model, facts: Facts) -> float:
+    """What adapting takes on this machine, within a factor of two."""
+    seconds = forward_seconds(network)
+    rows = plan.train_share * facts.fingerprint.num_readable
+    if plan.adapt == "probe":
+        return FIXED_SECONDS + 1.5 * facts.seconds + seconds * facts.num_prepared
+    whole = finetuning_seconds(seconds, rows, facts, plan.epochs)
+    return whole if plan.minutes is None else min(whole, 60 * plan.minutes)
+
+
+def finetuning_seconds(seconds: float, rows: float, facts: Facts, epochs: int) -> float:
+    """What so many passes over the training rows take, with a probe before."""
+    return FIXED_SECONDS + 1.5 * facts.seconds + seconds * (facts.num_prepared + STEP_COST * epochs * rows)
+
+
+def forward_seconds(network: keras.Model) -> float:
+    """Seconds for passing one image forward, measured here."""
+    images = np.zeros((MEASURED_IMAGES, *network.input_shape[1:]), np.float32)
+    network.predict_on_batch(images)
+    started = time.perf_counter()
+    network.predict_on_batch(images)
+    return (time.perf_counter() - started) / MEASURED_IMAGES

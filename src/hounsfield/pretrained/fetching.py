@@ -1,0 +1,79 @@
+"""Weights of the Hugging Face hub: looked for in a folder of their own, and fetched into it once."""
+
+from __future__ import annotations
+
+import os
+import re
+import urllib.request
+from pathlib import Path
+from typing import BinaryIO
+from urllib.error import HTTPError, URLError
+
+from hounsfield.atomic import replacing
+from hounsfield.cohorts.public import cache_folder
+from hounsfield.errors import UsageError
+from hounsfield.pretrained.tensors import MAX_BYTES
+
+ENDPOINT = "https://huggingface.co"
+# Files that a model needs, in the order in which they are fetched, and those that it may lack.
+NEEDED = ("config.json", "model.safetensors")
+FURTHER = ("preprocessor_config.json", "README.md", "LICENSE")
+SECONDS, CHUNK = 30, 2**20
+NOT_FOUND = 404
+_NAME = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
+
+
+def hub_folder(name: str) -> Path:
+    """The folder of a model of the hub, with its files.
+
+    Args:
+        name: "ORG/NAME".
+
+    Raises:
+        UsageError: it is no such name, or the files are neither there nor can be fetched.
+    """
+    if not _NAME.fullmatch(name) or ".." in name:
+        raise UsageError(f"hf:{name} names no model. Expected hf:ORG/NAME, such as hf:microsoft/rad-dino.")
+    folder = cache_folder() / "weights" / name
+    if (folder / NEEDED[0]).is_file() and any((folder / each).is_file() for each in (NEEDED[1], "pytorch_model.bin")):
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        for each in FURTHER:
+            _fetch(name, each, folder, needed=False)
+        # The configuration last: a folder that has it is whole.
+        for each in reversed(NEEDED):
+            _fetch(name, each, folder, needed=True)
+    except (OSError, URLError, ValueError) as error:
+        raise UsageError(
+            f"The weights {name} are not in {folder} and cannot be fetched from {_endpoint()} ({error}): connect to "
+            f"the network, set HF_TOKEN where the model asks for one, or put {', '.join((*NEEDED, *FURTHER))} into "
+            "that folder."
+        ) from error
+    return folder
+
+
+def _endpoint() -> str:
+    return os.environ.get("HF_ENDPOINT", ENDPOINT).rstrip("/")
+
+
+def _fetch(name: str, file: str, folder: Path, *, needed: bool) -> None:
+    address = f"{_endpoint()}/{name}/resolve/main/{file}"
+    if not address.startswith(("https://", "http://127.0.0.1", "http://localhost")):
+        raise ValueError(f"{address} is no address of https")
+    token = os.environ.get("HF_TOKEN")
+    request = urllib.request.Request(address, headers={"Authorization": f"Bearer {token}"} if token else {})  # noqa: S310
+    try:
+        with urllib.request.urlopen(request, timeout=SECONDS) as answer, replacing(folder / file) as temporary:  # noqa: S310
+            _copy(answer, temporary)
+    except HTTPError as error:
+        if needed or error.code != NOT_FOUND:
+            raise
+
+
+def _copy(answer: BinaryIO, path: Path) -> None:
+    with path.open("wb") as out:
+        while part := answer.read(CHUNK):
+            out.write(part)
+            if out.tell() > MAX_BYTES:
+                raise ValueError(f"{path.name} is larger than any network")

@@ -1,0 +1,90 @@
+"""From a plan to a network with the weights that its training starts from."""
+
+from __future__ import annotations
+
+import keras
+from pydantic import ValidationError
+
+from hounsfield.bundle import Bundle
+from hounsfield.errors import PlanError, UsageError
+from hounsfield.models import build
+from hounsfield.models.blocks import classification_head
+from hounsfield.plans.whole_images import WholeImagePlan
+from hounsfield.pretrained.efficientnet import efficientnet_lite0
+from hounsfield.pretrained.residual import ResidualSettings, residual
+from hounsfield.pretrained.source import Source, check_licence, find_source
+from hounsfield.pretrained.tensors import read_tensors
+from hounsfield.pretrained.vit import ViTSettings, vit
+
+
+def build_network(plan: WholeImagePlan) -> keras.Model:
+    """The plain network of a plan, with the layers "features" and "probabilities".
+
+    Raises:
+        UsageError: there is no such network, or its weights cannot be had or used.
+        PlanError: the plan's images are not those that the weights take.
+    """
+    if plan.adapt is None or plan.weights is None:
+        return build(plan.network, plan.input_shape, len(plan.labels), plan.task, **plan.network_options())
+    source = find_source(plan.weights)
+    check_licence(source, plan.licence)
+    if plan.input_shape != source.input_shape:
+        raise PlanError(
+            f"The plan's input_shape is {plan.input_shape}, and the weights {source.name} take {source.input_shape}. "
+            "Make a plan with --weights, which sets both."
+        )
+    if (plan.network, plan.width) != (source.network, None):
+        raise PlanError(
+            f"The plan has the network {plan.network} of width {plan.width}, and the weights {source.name} bring the "
+            f"network {source.network}. Leave both as the plan had them, or train without weights."
+        )
+    known = backbone(source)
+    features = known.get_layer("features").output
+    head = classification_head(features, len(plan.labels), plan.task, dropout=plan.dropout)
+    return keras.Model(known.inputs[0], head, name=plan.network)
+
+
+def backbone(source: Source) -> keras.Model:
+    """The network of the weights up to its layer "features".
+
+    Raises:
+        UsageError: it is of a kind that is not read, or its weights do not fit it.
+    """
+    if source.kind == "bundle":
+        return _of_bundle(source)
+    tensors, side = read_tensors(source.weights), source.input_shape[0]
+    try:
+        if source.kind == "imagenet":
+            return efficientnet_lite0(tensors, side)
+        if "architecture" in source.config:
+            return residual(ResidualSettings.of_timm(str(source.config["architecture"])), tensors, side)
+        if source.config.get("model_type") == "resnet":
+            return residual(ResidualSettings.model_validate(source.config), tensors, side)
+        return vit(ViTSettings.model_validate(source.config), tensors)
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()[:3])
+        raise UsageError(
+            f"The network of {source.name} is of a kind that is not read ({faults}). Choose a model of the type vit, "
+            "dinov2 or resnet, or a residual network of timm."
+        ) from error
+    except (KeyError, ValueError) as error:
+        raise UsageError(
+            f"The weights {source.name} do not fit the network that their config.json describes ({error}). Fetch the "
+            "whole folder again."
+        ) from error
+
+
+def _of_bundle(source: Source) -> keras.Model:
+    bundle = Bundle.load(source.folder)
+    if bundle.family not in ("labels", "values"):
+        raise UsageError(
+            f"The bundle {source.name} is no network for whole images, whose weights alone are adapted. Give the run "
+            "of a classifier or a regressor."
+        )
+    network = bundle.network()
+    if any(isinstance(layer, keras.Model) for layer in network.layers):
+        raise UsageError(
+            f"The bundle {source.name} holds several networks in one, and one is expected. Give a run that was "
+            "trained with folds: 1 and without mirrored views."
+        )
+    return keras.Model(network.inputs[0], network.get_layer("features").output)

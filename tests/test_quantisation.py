@@ -1,0 +1,103 @@
+"""Networks in 8-bit integers: what is written, what is refused, and which layers are left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from families import hounsfield
+from hounsfield.bundle import Bundle
+from hounsfield.errors import EvaluationError, UsageError
+from hounsfield.evaluation.uncertainty import Uncertainty
+from hounsfield.inference import open_predictor
+from hounsfield.onnx_export.quantised import HEAVY, named, sensitive_layers
+from hounsfield.testing import quantisation
+from hounsfield.testing.quantisation import KEPT, Attempt, clear, quantise
+
+pytest.importorskip("nncf", reason="NNCF is not installed")
+# Of NNCF and what it imports.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+]
+
+
+def test_a_bundle_in_integers_decides_the_same(
+    trained_classifier: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    run, out = trained_classifier.run.folder, tmp_path / "integers"
+    assert hounsfield(monkeypatch, "export", run, "--to", "int8", "-o", out) == 0
+    assert capsys.readouterr().out.strip() == str(out)
+    assert hounsfield(monkeypatch, "verify", out) == 0
+    before, after = Bundle.load(run), Bundle.load(out)
+    assert after.settings["precision"] == "int8"
+    assert after.settings["quantised"]["float32"] == before.identity
+    assert not (out / "model.keras").exists()
+    kinds = {node.op_type for node in onnx.load(out / "model.onnx").graph.node}
+    assert {"QuantizeLinear", "DequantizeLinear"} <= kinds
+    exact, found = open_predictor(before), open_predictor(after)
+    images = trained_classifier.data.partition(",")[0]
+    pairs = list(zip(exact.predict(images), found.predict(images), strict=True))
+    values = np.array([[each.probabilities["1"] for each in pair] for pair in pairs])
+    assert np.abs(values[:, 0] - values[:, 1]).max() < 0.15
+    same = np.array([first.label == second.label for first, second in pairs])
+    assert same[clear(values[:, :1], before)[:, 0]].all()
+    # The distances are those of the new features: images of training are as near to themselves as before.
+    scores = np.median([[each.ood_score for each in pair] for pair in pairs], axis=0)
+    assert abs(scores[0] - scores[1]) < 0.1
+    kept = after.kept(Uncertainty)
+    assert kept is not None
+    assert kept.novelty is not None
+    with pytest.raises(UsageError, match="in float32"):
+        quantise(out, tmp_path / "again")
+
+
+def test_float_stays_where_nothing_passes(
+    trained_classifier: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quantisation, "AUC_LOSS", -1.0)
+    monkeypatch.setattr(quantisation, "KEPT", (0, 2))
+    with pytest.raises(EvaluationError, match=r"stays in float32.*2 layers in float32"):
+        quantise(trained_classifier.run.folder, tmp_path / "integers")
+    assert not (tmp_path / "integers").exists()
+
+
+@pytest.mark.parametrize(
+    ("auc_loss", "ece_rise", "flips", "accepted"),
+    [
+        (0.0019, 0.0099, 0.002, True),
+        (-0.01, -0.02, 0.0, True),
+        (0.0021, 0.0, 0.0, False),
+        (0.0, 0.011, 0.0, False),
+        (0.0, 0.0, 0.0021, False),
+        (float("nan"), 0.0, 0.0, False),
+    ],
+)
+def test_every_limit_counts(auc_loss: float, ece_rise: float, flips: float, accepted: bool) -> None:
+    assert Attempt((), auc_loss, ece_rise, flips, 0.1).accepted is accepted
+    assert KEPT[0] == 0
+
+
+def test_clear_decisions(trained_classifier: Any) -> None:
+    bundle = Bundle.load(trained_classifier.run.folder)
+    limit = float(np.asarray(bundle.threshold))
+    probabilities = np.array([[limit], [limit + 0.04], [limit + 0.06], [limit - 0.06]])
+    assert clear(probabilities, bundle)[:, 0].tolist() == [False, False, True, True]
+
+
+def test_the_layer_that_loses_most_comes_first(trained_classifier: Any, tmp_path: Path) -> None:
+    bundle = Bundle.load(trained_classifier.run.folder)
+    model = named(bundle.onnx_files[0])
+    layers = [node for node in model.graph.node if node.op_type in HEAVY]
+    harmed = layers[3]
+    for weight in model.graph.initializer:
+        if weight.name == harmed.input[1]:
+            values = onnx.numpy_helper.to_array(weight)
+            weight.CopyFrom(onnx.numpy_helper.from_array(np.round(values * 8) / 8, weight.name))
+    onnx.save(model, tmp_path / "harmed.onnx")
+    images = np.random.default_rng(0).normal(size=(4, *bundle.input_shape)).astype(np.float32)
+    assert sensitive_layers(bundle.onnx_files[0], tmp_path / "harmed.onnx", images)[0] == harmed.name
