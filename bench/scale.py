@@ -108,6 +108,7 @@ def speed(folder: Path, count: int, rounds: int) -> dict[str, object]:
 
 def cluster(folder: Path, count: int) -> dict[str, object]:
     """Two nodes of one core; an actor is killed after three shards, a node after six, the command after nine."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     from ray.cluster_utils import Cluster
 
     run, images = make(folder, count)

@@ -37,7 +37,7 @@ class Spelling:
             elif item.text == "die":
                 os._exit(9)
             elif item.text == "fill":
-                held.append(bytearray(b"1" * 2**29))
+                held.append(bytearray(b"1" * 2**30))
                 time.sleep(600)
             elif item.text == "fail":
                 raise ZeroDivisionError("a fault")
