@@ -40,6 +40,7 @@ WORKS: dict[str, list[tuple[str, str]]] = {
     "assay": [],
     "label": [("label run data -n 3", "data/scan-")],
     "readings": [],
+    "tune": [],
 }
 REFUSES: dict[str, list[tuple[str, str]]] = {
     "robustness": [("robustness run", "`hounsfield robustness` is for classifiers; run is a detector.")],
@@ -67,7 +68,7 @@ REFUSES: dict[str, list[tuple[str, str]]] = {
     ],
 }
 # Commands that take no run, and those whose work on detection data has tests of its own.
-ELSEWHERE = {"demo", "train", "preprocess", "convert", "data", "serve", "audit", "assay", "readings"}
+ELSEWHERE = {"demo", "train", "preprocess", "convert", "data", "serve", "audit", "assay", "readings", "tune"}
 
 
 @pytest.fixture(scope="module")
