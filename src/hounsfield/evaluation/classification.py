@@ -311,9 +311,7 @@ class _Evaluation:
         fewest = min(
             len(np.unique(self.clusters.of_case[kind[:, column]])) for kind in kinds for column in self._columns(label)
         )
-        if fewest >= LEAST_PATIENTS:
-            return ""
-        return f"unreliable: rests on {fewest} patients of a kind; at least {LEAST_PATIENTS} are needed"
+        return few_patients(fewest)
 
     def _reason(self, name: str, label: str) -> str:
         columns = self._columns(label)
@@ -325,6 +323,13 @@ class _Evaluation:
         if label and not absent.any():
             return f"every case is '{label}'"
         return "all truths and predictions are one label"
+
+
+def few_patients(count: int) -> str:
+    """That a figure rests on fewer than ten patients of a kind; empty where it does not."""
+    if count >= LEAST_PATIENTS:
+        return ""
+    return f"unreliable: rests on {count} patients of a kind; at least {LEAST_PATIENTS} are needed"
 
 
 def _key(key: tuple[str, str]) -> str:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from hounsfield.boxes import to_xywh
 from hounsfield.errors import EvaluationError, require
 from hounsfield.evaluation.average_precision import average_precisions
-from hounsfield.evaluation.classification import UNVARIED, Estimate, estimates_to_dict
+from hounsfield.evaluation.classification import UNVARIED, Estimate, estimates_to_dict, few_patients
 from hounsfield.evaluation.counting import COUNT_FIGURES, counting_errors
 from hounsfield.evaluation.detection_matching import (
     IOU_THRESHOLDS,
@@ -180,6 +180,7 @@ def evaluate_detections(
     left_out = jackknife(figures.of, clusters, seed=seed)
     estimates = {}
     few = f"too few patients ({len(clusters)}) for an interval" if len(clusters) < FEWEST_PATIENTS else ""
+    unsure = few_patients(len(np.unique(clusters.of_case[_present(detections).any(axis=1)])))
     rows = zip(figures.rests_on().items(), values.tolist(), replicates, left_out, strict=True)
     for (name, count), value, drawn, without in rows:
         low, high, note = math.nan, math.nan, few
@@ -189,7 +190,7 @@ def evaluate_detections(
             note = UNVARIED
         elif not few:
             ends = bca_interval(value, drawn, without, confidence=confidence)
-            low, high = min(ends.low, value), max(ends.high, value)
+            low, high, note = min(ends.low, value), max(ends.high, value), unsure
         estimates[name] = Estimate(value, low, high, count, "bootstrap, BCa, by patient", note)
     return estimates
 

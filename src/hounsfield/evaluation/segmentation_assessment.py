@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from hounsfield.errors import EvaluationError
-from hounsfield.evaluation.classification import NOWHERE, UNVARIED, Estimate, estimates_to_dict
+from hounsfield.evaluation.classification import NOWHERE, UNVARIED, Estimate, estimates_to_dict, few_patients
 from hounsfield.evaluation.intervals import (
     Clusters,
     Interval,
@@ -215,6 +215,8 @@ class _Judge:
         if not math.isfinite(interval.low):
             return Estimate(value, math.nan, math.nan, count, note=UNVARIED)
         note = "" if len(used) == len(labels) else f"of {len(used)} of {len(labels)} labels"
+        rests = np.any([figure.defined(self._columns[index]) for index in used], axis=0)
+        note = note or few_patients(len(np.unique(self._clusters.of_case[rests])))
         return Estimate(value, min(interval.low, value), max(interval.high, value), count, method, note)
 
     def _interval(self, name: str, labels: list[int], value: float) -> tuple[Interval, str]:
