@@ -16,11 +16,11 @@ from hounsfield.errors import ImageError
 from hounsfield.images.dicom_frames import functional_group
 from hounsfield.images.dicom_header import Header
 from hounsfield.images.dicom_layout import Layout
+from hounsfield.images.slide_files import WHOLE_SLIDE
 
 logger = logging.getLogger(__name__)
 
 Array = npt.NDArray[Any]
-WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
 # What no tile covers is the empty glass.
 GLASS = 255
 

@@ -9,18 +9,16 @@ from pathlib import Path
 
 from hounsfield.errors import ImageError
 from hounsfield.images.dicom_file import open_header
-from hounsfield.images.dicom_slide import WHOLE_SLIDE, is_overview, slide_size
-from hounsfield.images.files import open_file
+from hounsfield.images.dicom_slide import is_overview, slide_size
 from hounsfield.images.limits import pixel_limit
 from hounsfield.images.settings import LEVEL_VARIABLE, number_setting
+from hounsfield.images.slide_files import WHOLE_SLIDE, may_be_slide
 
 logger = logging.getLogger(__name__)
 
 Size = tuple[int, int]
 # Samples of a pixel of a slide.
 COLOURS = 3
-# The class of an object stands in the first group, behind little else.
-BEGINNING = 2**12
 
 
 def chosen_level(sizes: Sequence[Size], number: int | None, limit: int, source: object) -> int:
@@ -96,7 +94,7 @@ def without_surplus(files: Sequence[Path]) -> list[Path]:
     levels: dict[str, tuple[str, Size]] = {}
     overviews = set[str]()
     for path in files:
-        if not _may_be_slide(path):
+        if not may_be_slide(path):
             continue
         try:
             header = open_header(path, pixel_limit())
@@ -115,11 +113,3 @@ def without_surplus(files: Sequence[Path]) -> list[Path]:
     for sentence in told:
         logger.warning("%s", sentence)
     return [path for path in files if str(path) not in surplus] if surplus else list(files)
-
-
-def _may_be_slide(path: Path) -> bool:
-    try:
-        with open_file(path) as file:
-            return WHOLE_SLIDE.encode() in file.read(BEGINNING)
-    except ImageError:
-        return False

@@ -19,7 +19,7 @@ from hounsfield.errors import ImageError, UsageError
 from hounsfield.images import Image, Reference, image_files, input_path
 from hounsfield.images.arrays import without_transparency
 from hounsfield.images.reading import read_reference, volume_setting
-from hounsfield.images.slide_levels import without_surplus
+from hounsfield.images.slide_files import without_surplus
 from hounsfield.inference.remote import is_url, read_remote, remote_files
 
 if TYPE_CHECKING:
