@@ -121,7 +121,7 @@ def cluster(folder: Path, count: int) -> dict[str, object]:
     shards = folder / "shards"
     arguments = command(run, images, shards, "--ray", home.address, "--workers", "2")
     events: list[str] = []
-    first = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
+    first = subprocess.Popen(arguments, stderr=subprocess.DEVNULL)
 
     def at(number: int) -> None:
         while len(list(shards.glob("part-*"))) < number and first.poll() is None:
