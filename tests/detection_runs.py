@@ -182,4 +182,4 @@ def write_rest(run: Path, data: Path, rank: int, labels: tuple[str, ...]) -> Non
         {"event": "diagnosis", "lines": ["Overfitting: gap +0.2.", "  Try: more images: hounsfield train /data/x"]},
         {"event": "finished", "seconds": 90.0, "peak_memory_mb": 800.0, "time": "2026-11-22T20:00:00+0000"},
     ]
-    (run / "log.jsonl").write_text("\n".join(json.dumps(event) for event in events))
+    (run / "log.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))

@@ -43,7 +43,7 @@ WORKS: dict[str, list[tuple[str, str]]] = {
     "tune": [],
 }
 REFUSES: dict[str, list[tuple[str, str]]] = {
-    "robustness": [("robustness run", "`hounsfield robustness` is for classifiers; run is a detector.")],
+    "robustness": [("robustness run", "`hounsfield robustness` is for classifiers and regressors; run is a detector.")],
     "compare": [("compare run run", "`hounsfield compare` is for classifiers; run is a detector.")],
     "recalibrate": [("recalibrate run data -o new", "`hounsfield recalibrate` is for classifiers; run is a detector.")],
     "monitor": [

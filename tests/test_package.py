@@ -70,8 +70,12 @@ LAYERS = {
     "detection": {"augmentation", "models", "plans"},
     "segmentation": {"models"},
     "onnx_export": {"openvino_runtime"},
-    "planning": {"images", "preprocessing", "cohorts", "plans", "augmentation", "models", "detection", "segmentation"},
     "bundle": {"images", "preprocessing", "evaluation", "onnx_export"},
+    "pretrained": {"cohorts", "plans", "models", "bundle"},
+    "planning": {
+        *("images", "preprocessing", "cohorts", "plans", "augmentation", "models", "detection", "segmentation", "bundle"),
+        "pretrained",
+    },
     "runs": {"evaluation", "bundle", "plans"},
     "inference": {"images", "preprocessing", "evaluation", "drawing", "onnx_export", "openvino_runtime", "bundle"},
     "explanation": {"images", "preprocessing", "bundle", "inference"},
@@ -85,8 +89,6 @@ LAYERS = {
 LAYERS["distributed"] = {
     *("images", "preprocessing", "cohorts", "bundle", "inference", "explanation", "reports"),
 }
-LAYERS["pretrained"] = {"cohorts", "plans", "models", "bundle"}
-LAYERS["planning"] |= {"bundle", "pretrained"}
 LAYERS["dicom_results"] = {"images", "bundle", "drawing", "inference", "explanation"}
 LAYERS["training"] = set(LAYERS) - {"explanation", "dicom_results"}
 LAYERS["tuning"] = set(LAYERS) - {"explanation", "dicom_results", "reports"}

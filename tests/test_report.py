@@ -155,7 +155,7 @@ def write_rest(run: Path, data: Path, plan: str) -> None:
         {"event": "diagnosis", **diagnosis},
         {"event": "finished", "seconds": 90.0, "peak_memory_mb": 800.0, "time": "2026-11-22T20:00:00+0000"},
     ]
-    (run / "log.jsonl").write_text("\n".join(json.dumps(event) for event in events))
+    (run / "log.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
 
 
 @pytest.fixture(scope="module")
