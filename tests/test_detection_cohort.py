@@ -108,9 +108,9 @@ def test_boxes_and_task_go_together() -> None:
         Cohort(samples(["a"]), "detection", ("a",), NoImages(), "coco", "made")
     with pytest.raises(CohortError, match="a table of boxes"):
         Cohort(
-            samples(["red"]),
-            "multi-class",
-            ("red",),
+            samples(["red", "blue"]),
+            "binary",
+            ("red", "blue"),
             NoImages(),
             "table",
             "m",

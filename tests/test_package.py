@@ -73,8 +73,8 @@ LAYERS = {
     "bundle": {"images", "preprocessing", "evaluation", "onnx_export"},
     "pretrained": {"cohorts", "plans", "models", "bundle"},
     "planning": {
-        *("images", "preprocessing", "cohorts", "plans", "augmentation", "models", "detection", "segmentation", "bundle"),
-        "pretrained",
+        *("images", "preprocessing", "cohorts", "plans", "augmentation", "models", "detection", "segmentation"),
+        *("bundle", "pretrained"),
     },
     "runs": {"evaluation", "bundle", "plans"},
     "inference": {"images", "preprocessing", "evaluation", "drawing", "onnx_export", "openvino_runtime", "bundle"},

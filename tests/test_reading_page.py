@@ -573,8 +573,11 @@ def test_a_service_that_dies_is_told_and_waited_for(browser, running, files):
     port = running.http_port
     web = next(each for each in children if _listens(each, port))
     os.kill(web.pid, signal.SIGKILL)
+    # Another one may listen before the page has asked in vain: for a while nothing gets through.
+    page.route("**/api/cases*", lambda route: route.abort())
     expect(page.get_by_role("alert")).to_have_text("The service does not answer. Trying again…", timeout=15_000)
     expect(rows.first).to_be_visible()
+    page.unroute("**/api/cases*")
     expect(page.get_by_role("alert")).to_have_count(0, timeout=60_000)
     # In the middle of an edit, too.
     key = keys(running)["colours"]

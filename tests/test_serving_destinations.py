@@ -246,10 +246,17 @@ def test_associations_and_bare_probes_leave_nothing_open(tmp_path: Path) -> None
         entity.add_requested_context(VERIFICATION)
         own = psutil.Process()
 
-        def echo() -> None:
+        def echoed() -> bool:
             association = entity.associate("127.0.0.1", service.node.port, ae_title="HOUNSFIELD")
+            # A probe holds a place of an association until its end is noticed.
+            if not association.is_established:
+                return False
             assert association.send_c_echo().Status == 0
             association.release()
+            return True
+
+        def echo() -> None:
+            until(echoed, "an association is accepted")
 
         echo()
         before = own.num_fds(), threading.active_count()

@@ -20,6 +20,7 @@ import requests
 import uvicorn
 
 from dicom_samples import make_dicom
+from hounsfield.images.settings import MAX_PIXELS_VARIABLE
 from hounsfield.inference import open_predictor
 from hounsfield.serving import predicting
 from hounsfield.serving.calls import RefusedCallError
@@ -97,11 +98,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     stop = threading.Event()
     specification = predicting.Specification(settings, folder, str(folder / "socket"), SECRET, 10**6, 60)
     thread = threading.Thread(target=predicting.main, args=(specification, found.append, stop))
-    thread.start()
-    until(lambda: found, "the model is open")
-    yield Served("tiny", str(folder / "bundle"), str(folder / "socket"), found[0])
-    stop.set()
-    thread.join()
+    # A process of its own sets its environment; here it is set back.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(MAX_PIXELS_VARIABLE, str(specification.max_pixels))
+        thread.start()
+        until(lambda: found, "the model is open")
+        yield Served("tiny", str(folder / "bundle"), str(folder / "socket"), found[0])
+        stop.set()
+        thread.join()
 
 
 def served_settings(folder: Path, run: Path | str, **values: Any) -> ServeSettings:

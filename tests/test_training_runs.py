@@ -115,7 +115,7 @@ def test_data_that_changed_is_not_trained_on(data: str, tmp_path: Path) -> None:
 
 def test_a_plan_takes_no_other_network_or_effort(data: str, tmp_path: Path) -> None:
     for other in ({"network": "simple_cnn"}, {"effort": "quick"}):
-        with pytest.raises(UsageError, match="its own network and effort"):
+        with pytest.raises(UsageError, match="its own network, weights and effort"):
             train(data, tmp_path / "run", plan=small_plan(), **other)
     assert not (tmp_path / "run").exists()
 
