@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
-import zipfile
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -124,23 +122,6 @@ def test_what_is_deployed_does_no_harm_and_is_always_the_same_file(name: str, tm
     loaded = keras.saving.load_model(path, compile=False)
     for mine, its in zip(network.get_weights(), loaded.get_weights(), strict=True):
         np.testing.assert_array_equal(mine, its)
-
-
-# One of each architecture; of their weights nothing is asked.
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("convnexttiny", "densenet121", "efficientnetb0", "efficientnetv2b0", "inceptionresnetv2", "inceptionv3"),
-        *("mobilenet", "mobilenetv2", "mobilenetv3small", "nasnetmobile", "resnet101v2", "vgg16", "xception"),
-    ],
-)
-def test_networks_of_keras_do_no_harm(name: str, tmp_path: Path) -> None:
-    path = tmp_path / "model.keras"
-    config = json.dumps(keras.saving.serialize_keras_object(build(name, (80, 80, 3), 2, "binary")))
-    with zipfile.ZipFile(path, "w") as archive:
-        for member, content in (("metadata.json", "{}"), ("config.json", config), ("model.weights.h5", "")):
-            archive.writestr(member, content)
-    require_plain_network(path)
 
 
 def test_export_to_saved_model(
