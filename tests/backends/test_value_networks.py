@@ -17,6 +17,7 @@ from hounsfield.inference import open_engine, open_predictor
 from hounsfield.inference.values import read
 from hounsfield.models import build, ensemble, flip_averaged
 from hounsfield.models.ordinal import folded
+from hounsfield.planning.speed import measure_speed
 
 SHAPE = (12, 12, 1)
 
@@ -111,3 +112,12 @@ def test_a_heat_map_is_the_evidence_for_a_higher_grade(run: tuple[Path, np.ndarr
     assert found.heat.shape == (12, 12, 12)
     assert np.isfinite(found.heat).all()
     assert np.abs(found.heat).max() > 0
+
+
+def test_volumes_are_not_planned_in_a_precision_that_spoils_their_gradients() -> None:
+    speed = measure_speed((8, 8, 8, 1), 4, 2)
+    if keras.backend.backend() == "torch":
+        assert speed.precision == "float32"
+        assert "not used for volumes" in speed.describe()
+    assert set(speed.rates) == {"float32", *(["mixed_bfloat16"] if keras.backend.backend() != "torch" else [])}
+    assert speed.rate("mixed_bfloat16") > 0

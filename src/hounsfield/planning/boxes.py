@@ -285,7 +285,7 @@ def _work(plan: DetectionPlan, facts: Facts) -> _Work:
     work = multiply_adds(network.trunk) + network.settings.regions_sampled * multiply_adds(network.head)
     if network.mask_head is not None:
         work += network.settings.masks_sampled * multiply_adds(network.mask_head)
-    image = OTHER_WORK * work / speed.rates[plan.precision]
+    image = OTHER_WORK * work / speed.rate(plan.precision)
     num_rows = facts.fingerprint.num_readable
     others = max(0, facts.num_prepared - num_rows)
     # Epochs are judged on some images; after the last, these are searched twice, test and some training images once.

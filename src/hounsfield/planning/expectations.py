@@ -29,7 +29,7 @@ def timing(plan: WholeImagePlan, network: keras.Model, facts: Facts) -> Timing:
     """What the training of a plan takes on this machine."""
     width = plan.width or BUDGETS[plan.effort].width[len(plan.input_shape) - 1]
     speed = measure_speed(plan.input_shape, width, plan.batch_size * (plan.views or 1))
-    image = EPOCH_SURPLUS * plan.folds * multiply_adds(network) / speed.rates[plan.precision]
+    image = EPOCH_SURPLUS * plan.folds * multiply_adds(network) / speed.rate(plan.precision)
     return Timing.of(image, speed, facts, num_networks=plan.folds)
 
 

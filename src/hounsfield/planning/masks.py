@@ -315,7 +315,7 @@ def _speed(input_shape: tuple[int, ...], width: int, batch_size: int) -> Speed:
 
 def _patch_seconds(plan: MaskPlan) -> float:
     speed = _speed(plan.input_shape, plan.width, plan.batch_size)
-    return OTHER_WORK * _figures(plan).multiply_adds / speed.rates[plan.precision]
+    return OTHER_WORK * _figures(plan).multiply_adds / speed.rate(plan.precision)
 
 
 def _image_seconds(plan: MaskPlan, facts: Facts) -> float:

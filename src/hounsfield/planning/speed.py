@@ -45,10 +45,19 @@ class Speed:
         """By which factor building and compiling take longer here than usual, at least 1."""
         return max(1.0, self.seconds / USUAL_SECONDS)
 
+    def rate(self, precision: str) -> float:
+        """Multiply-adds per second in a precision; those of float32 where it was not measured."""
+        return self.rates.get(precision, self.rates["float32"])
+
     def describe(self) -> str:
         """One line for the plan."""
         measured = ", ".join(f"{name} {rate / 1e9:.0f}" for name, rate in self.rates.items())
-        return f"measured here with {keras.backend.backend()}, in 10⁹ multiply-adds/s of training: {measured}"
+        told = f"measured here with {keras.backend.backend()}, in 10⁹ multiply-adds/s of training: {measured}"
+        return (
+            told
+            if len(self.rates) > 1
+            else f"{told}; bfloat16 is not used for volumes, whose gradients it spoils there"
+        )
 
 
 @cache
@@ -67,8 +76,9 @@ def measure_speed(input_shape: tuple[int, ...], width: int, batch_size: int) -> 
     reduction = STEM_REDUCTION[fitting_stem(input_shape[:-1])]
     spatial = tuple(max(1, size // reduction) for size in input_shape[:-1])
     batch_size = int(np.clip(PROBE_VALUES // (int(np.prod(spatial)) * width), 1, batch_size))
-    steps = {precision: _probe(spatial, width, rank, batch_size, precision) for precision in PRECISIONS}
-    durations: dict[str, list[float]] = {precision: [] for precision in PRECISIONS}
+    precisions = PRECISIONS if is_bfloat16_sound(rank) else PRECISIONS[:1]
+    steps = {precision: _probe(spatial, width, rank, batch_size, precision) for precision in precisions}
+    durations: dict[str, list[float]] = {precision: [] for precision in precisions}
     for _ in range(PROBE_STEPS):
         # In turn, so that other work on the machine disturbs both alike; the fastest step is the least disturbed.
         for precision, step in steps.items():
@@ -77,8 +87,18 @@ def measure_speed(input_shape: tuple[int, ...], width: int, batch_size: int) -> 
             durations[precision].append(time.perf_counter() - started)
     work = batch_size * PROBE_BLOCKS * int(np.prod(spatial)) * 3**rank * width**2
     rates = {precision: work / min(taken) for precision, taken in durations.items()}
-    faster: Precision = "mixed_bfloat16" if rates["mixed_bfloat16"] > WORTHWHILE * rates["float32"] else "float32"
+    pays = rates.get("mixed_bfloat16", 0) > WORTHWHILE * rates["float32"]
+    faster: Precision = "mixed_bfloat16" if pays else "float32"
     return Speed(faster, rates, time.perf_counter() - began)
+
+
+def is_bfloat16_sound(rank: int) -> bool:
+    """Whether gradients in bfloat16 can be relied on.
+
+    On a CPU, PyTorch's gradient of a 3D convolution's kernel is now and then infinite or NaN in bfloat16 where the
+    volume has 2 voxels a side (seen with 2.13), as it has in the last stage of many networks.
+    """
+    return keras.backend.backend() != "torch" or rank < 3
 
 
 def _probe(
