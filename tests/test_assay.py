@@ -220,6 +220,13 @@ def test_a_design_that_cannot_be_right_is_refused(lots: Path, change: dict[str, 
     assert not (lots / "out").exists()
 
 
+def test_results_never_replace_the_table_of_fields(lots: Path) -> None:
+    with pytest.raises(UsageError, match="apart from the inputs"):
+        CliRunner().invoke(
+            app, ["assay", str(lots / "run"), str(lots / "fields.csv"), "-o", str(lots)], catch_exceptions=False
+        )
+
+
 def test_specimens_of_the_training_are_not_measured(lots: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()

@@ -51,7 +51,8 @@ def command(
 
     require_family("assay", run, Bundle.load(run).family, FAMILIES)
     folder = output or Path(f"assay-{fields.stem}")
-    check_folder(folder, [str(fields.parent)] if output else [])
+    # Among the results is a table of fields.
+    check_folder(folder, [str(fields)])
     announce_engine("auto")
     with progress_bars() as progress:
         found = assay_fields(
