@@ -61,6 +61,7 @@ def test_decimal_commas_are_read(elements, old, new, tmp_path) -> None:
         ("RescaleIntercept", "-1.024,5"),
         ("RescaleIntercept", "nan"),
         ("RescaleIntercept", "--5"),
+        ("RescaleIntercept", "1_024"),
         ("PixelSpacing", ["0.5", "wide"]),
         ("PixelSpacing", ["0.5"]),
         ("ImagePositionPatient", ["1", "2"]),
@@ -240,10 +241,10 @@ def test_a_mosaic_is_unfolded(tmp_path) -> None:
     with pytest.raises(ImageError, match="does not tell how many"):
         read_image(path)
     dataset = pydicom.dcmread(path)
-    for block, count in ((0x10, 14), (0x11, 14), (0x10, 17)):
+    for block, kind, count in ((0x10, "US", 14), (0x11, "US", 14), (0x10, "LO", "14"), (0x10, "US", 17)):
         changed = dataset.copy()
         changed.add_new(0x00190000 | block, "LO", "SIEMENS MR HEADER")
-        changed.add_new(0x00190000 | block << 8 | 0x0A, "US", count)
+        changed.add_new(0x00190000 | block << 8 | 0x0A, kind, count)
         changed.save_as(path)
         if count == 17:
             with pytest.raises(ImageError, match="do not fit"):

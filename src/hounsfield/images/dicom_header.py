@@ -213,10 +213,13 @@ class Header:
             code, size = BINARY_FORMATS[representation]
             order = "<" if getattr(element, "is_little_endian", True) else ">"
             return struct.unpack(f"{order}{len(value) // size}{code}", value)
+        if b"_" in value:
+            # Python takes "1_25" for 125.
+            raise ValueError("a number with an underline")
         if representation in {"DS", "IS"}:
             text = value.strip(b" \x00")
             return text.split(b"\\") if text else ()
-        value = self.dataset[TAGS[keyword]].value
+        value = self.dataset[self._tag(keyword)].value
         return value if isinstance(value, MultiValue | list | tuple) else (value,)
 
 
