@@ -123,6 +123,16 @@ def test_damaged_lzw_is_refused(tmp_path, capfd) -> None:
     assert capfd.readouterr() == ("", "")
 
 
+def test_lzw_whose_predictor_is_of_another_type_is_never_read_without_it(tmp_path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", COLOUR[..., 0], compression="lzw", predictor=True)
+    content = (tmp_path / "a.tif").read_bytes()
+    short, text = (struct.pack("<HH", 317, kind) for kind in (3, 2))
+    assert content.count(short) == 1
+    (tmp_path / "a.tif").write_bytes(content.replace(short, text))
+    with pytest.raises(ImageError, match="PREDICTOR"):
+        read_image(tmp_path / "a.tif")
+
+
 @pytest.mark.parametrize("planar", ["contig", "separate"])
 def test_planes_of_colours_are_put_together(planar, tmp_path) -> None:
     values = COLOUR if planar == "contig" else np.moveaxis(COLOUR, -1, 0)

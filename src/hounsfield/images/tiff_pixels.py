@@ -31,6 +31,8 @@ EXPANSION = {PLAIN: 1, ADOBE_DEFLATE: DEFLATE_LIMIT, DEFLATE: DEFLATE_LIMIT, PAC
 # PlanarConfiguration: the samples of a pixel stand together.
 CONTIGUOUS = 1
 WHOLE_BYTES = frozenset({8, 16, 32, 64})
+# The number of the tag, and the type that its value has (TIFF 6.0, section 14).
+PREDICTOR, SHORT = 317, 3
 # ExtraSamples (TIFF 6.0, section 18).
 ASSOCIATED_ALPHA, UNASSOCIATED_ALPHA = 1, 2
 COLOURS = frozenset({RGB, YCBCR})
@@ -124,17 +126,23 @@ def decoded(page: TiffPage | TiffFrame, layout: TiffPage) -> NDArray[Any]:
     """The stored values of a page whose segments were checked.
 
     The strips of a picture by LZW are decoded by libtiff, in half of the time. It reads the first page of a whole file,
-    so only files of one page that are about as large as the picture are given to it.
+    so only files of one page that are about as large as the picture are given to it, and none whose predictor is not
+    plainly stated: libtiff would leave a tag of another type aside, and the predictor in the values.
     """
     handle = page.parent.filehandle
     is_simple = layout.compression == LZW and not layout.is_tiled and layout.bitspersample in WHOLE_BYTES
     is_alone = page.index == 0 and len(page.parent.pages) == 1 and handle.size <= layout.nbytes + SPARE_BYTES
-    if is_simple and is_alone and layout.planarconfig == CONTIGUOUS:
+    if is_simple and is_alone and layout.planarconfig == CONTIGUOUS and _has_plain_predictor(layout):
         handle.seek(0)
         values = np.asarray(imagecodecs.tiff_decode(handle.read()))
         if values.dtype == layout.dtype and values.size == math.prod(layout.shape):
             return values.reshape(layout.shape)
     return np.asarray(page.asarray())
+
+
+def _has_plain_predictor(layout: TiffPage) -> bool:
+    tag = layout.tags.get(PREDICTOR)
+    return tag is None or tag.dtype == SHORT
 
 
 def stored_bits(page: TiffPage) -> int | None:
