@@ -184,6 +184,15 @@ def test_masks_are_used_where_every_object_has_one_in_its_box(tmp_path: Path) ->
     path.write_text(json.dumps(content))
     told = " ".join(load_cohort(path, kind="coco").notes)
     assert "annotation 1 of annotations.json: its mask does not lie in its box" in told
+    # A size that no image has, for which memory is not taken.
+    wide = json.loads(json.dumps(content))
+    for image in wide["images"]:
+        image["height"] = image["width"] = 10**6
+    for item in wide["annotations"]:
+        item["segmentation"] = {"size": [10**6, 10**6], "counts": [10**12 - 10, 10]}
+    path.write_text(json.dumps(wide))
+    with pytest.raises(CohortError, match="another size than the annotations say"):
+        load_cohort(path, kind="coco")
     for item in content["annotations"]:
         del item["segmentation"]
     path.write_text(json.dumps(content))

@@ -23,6 +23,7 @@ from hounsfield.cohorts.cohort import Cohort
 from hounsfield.cohorts.options import Options
 from hounsfield.cohorts.words import SPLIT_WORDS
 from hounsfield.errors import CohortError, ImageError
+from hounsfield.images.limits import pixel_limit
 from hounsfield.object_masks import ObjectMask
 from hounsfield.textfiles import parse_json, read_text
 
@@ -313,6 +314,7 @@ def _object_masks(document: CocoDocument) -> list[ObjectMask | str]:
     """The mask of each single object, or in a text why there is none."""
     sizes = {image["id"]: (image.get("height"), image.get("width")) for image in document.images}
     found: list[ObjectMask | str] = []
+    limit = pixel_limit()
     for item in document.annotations:
         if item.get("iscrowd"):
             continue
@@ -322,6 +324,8 @@ def _object_masks(document: CocoDocument) -> list[ObjectMask | str]:
             found.append(NO_MASK)
         elif not isinstance(rows, int) or not isinstance(columns, int) or min(rows, columns) <= 0:
             found.append("the file does not say how large its image is")
+        elif rows * columns > limit:
+            found.append(f"the file gives its image {rows:,} × {columns:,} pixels, and at most {limit:,} are read")
         else:
             try:
                 found.append(object_mask(item["segmentation"], (rows, columns)))
