@@ -223,6 +223,20 @@ def test_numbers_of_objects_are_not_taken_for_classes(tmp_path: Path) -> None:
     cohort = load_cohort(cells, class_names=tmp_path / "names.csv")
     assert cohort.labels == ("cell",)
     assert [int(mask.max()) for mask in masks_of(cohort)] == [1] * 5
+    # Numbers by chance, and a count with gaps in one image.
+    for number in range(5):
+        marked = np.zeros((4, 6, 20), np.uint8)
+        marked[1:3, 1:5, 2:8] = 40 * number + np.arange(1, 7)
+        marked[0, 0, 0] = 7
+        write_volume(cells / "labelsTr" / f"case_{number}.nii.gz", marked)
+    with pytest.raises(CohortError, match=r"hold 31 values, 30 of them in one image alone: .* --class-names"):
+        load_cohort(cells)
+    gaps = write(tmp_path / "gaps", (2, 7, 4, 5, 3, 6, 2, 3, 4, 5))
+    marked = np.zeros((4, 6, 20), np.uint8)
+    marked[1:3, 1:5, 2:4], marked[1:3, 1:5, 6:8] = 1, 3
+    write_volume(gaps / "labelsTr" / "case_9.nii.gz", marked)
+    with pytest.raises(CohortError, match=r"from 1 on in 9 of 10 images"):
+        load_cohort(gaps)
     # Organs of which most images show all, and values that leave numbers out, are classes.
     assert load_cohort(write(tmp_path / "organs", (7, 7, 6, 7))).labels == tuple("1234567")
     assert load_cohort(volumes(tmp_path / "some", values=(2, 3))).labels == ("2", "3")

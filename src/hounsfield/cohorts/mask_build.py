@@ -31,9 +31,9 @@ FOREGROUND = "foreground"
 COVERS = 0.995
 # Of the pixels of a label, how many another one may share before each gets a channel of its own.
 TOUCHING = 0.01
-# Values that every image counts from 1 on are numbers of objects, where there are so many, and so many different ends
-# of the count.
-OBJECTS, COUNTED = 5, 3
+# Values that almost every image counts from 1 on are numbers of objects, where there are so many, and so many different
+# ends of the count. Some images may have gaps, from objects that were removed.
+OBJECTS, COUNTED, COUNTING = 5, 3, 0.9
 NUMBER = re.compile(r"-?\d+")
 
 
@@ -166,22 +166,35 @@ def _by_number(labels: dict[str, str], expected: Sequence[str]) -> tuple[dict[st
 
 
 def _refuse_objects(facts: Mapping[str, MaskFacts], named: Mapping[str, str], where: str) -> None:
-    """Refuse values that count from 1 in each image, as numbers of objects do: each would be a class of its own."""
-    lengths = set()
-    for each in facts.values():
-        names = {name for name in each.names if named.get(name)}
-        if names and names != {str(number) for number in range(1, len(names) + 1)}:
-            return
-        lengths.add(len(names))
-    lengths.discard(0)
-    if len(lengths) >= COUNTED and max(lengths) >= OBJECTS:
+    """Refuse values that seem to be numbers of objects: each would be a class of its own."""
+    marked = [names for each in facts.values() if (names := {name for name in each.names if named.get(name)})]
+    found = _counted(marked) or _seldom(marked)
+    if found:
         raise CohortError(
-            f"The masks of {where} number what they mark from 1 on in each image, up to {min(lengths)} in one and "
-            f"up to {max(lengths)} in another: these may be numbers of objects and not of classes. To find "
+            f"The masks of {where} {found}: these may be numbers of objects and not of classes. To find "
             'and outline each object, give --kind "instance maps"; to outline all objects of one kind together, a '
             "file with --class-names that gives every value the same name (1,cell and 2,cell …); and where they are "
             "classes, one with a name for each."
         )
+
+
+def _counted(marked: Sequence[set[str]]) -> str:
+    """How the values count from 1 on in almost every image; empty where they do not."""
+    ends = [len(names) for names in marked if names == {str(number) for number in range(1, len(names) + 1)}]
+    if len(ends) < COUNTING * len(marked) or len(set(ends)) < COUNTED or max(ends) < OBJECTS:
+        return ""
+    each = "each image" if len(ends) == len(marked) else f"{len(ends):,} of {len(marked):,} images"
+    return f"number what they mark from 1 on in {each}, up to {min(ends)} in one and up to {max(ends)} in another"
+
+
+def _seldom(marked: Sequence[set[str]]) -> str:
+    """How many values without names are in one image alone, where most of many are; no class could be learned so."""
+    images = Counter(name for names in marked for name in names)
+    alone = sum(count == 1 for count in images.values())
+    are_numbers = len(images) >= 2 * OBJECTS and all(map(NUMBER.fullmatch, images))
+    if not are_numbers or len(marked) < COUNTED or 2 * alone <= len(images):
+        return ""
+    return f"hold {len(images):,} values, {alone:,} of them in one image alone"
 
 
 def _covered(facts: MaskFacts, named: Mapping[str, str]) -> str | None:
