@@ -60,7 +60,7 @@ def command(
     stream = _served(service, model) if service is not None else read_stream(tables or [])
     if readings is not None:
         stream = with_readings(stream, read_stream([readings]))
-    known = read_stream([reference]) if reference is not None else _validation(run)
+    known = _reference(run, reference)
     found = monitor(known, stream, run_length=run_length, seed=seed)
     for note in found.notes:
         say(note)
@@ -80,13 +80,26 @@ def command(
         raise typer.Exit(ALARM)
 
 
-def _validation(run: Path) -> pd.DataFrame:
-    """The validation rows of a run's predictions."""
+def _reference(run: Path, given: Path | None) -> pd.DataFrame:
+    """The predictions of validation images: those that are given, which must be the run's, or those that it keeps."""
     from hounsfield.bundle import Bundle
     from hounsfield.cli.options import require_family
+    from hounsfield.evaluation.monitoring import outputs_of, read_stream
+    from hounsfield.evaluation.predictions import PROBABILITY_PREFIX
+    from hounsfield.evaluation.value_tables import VALUE_COLUMN
     from hounsfield.runs import read_run
 
-    require_family("monitor", run, Bundle.load(run).family, ("labels", "values"))
+    bundle = Bundle.load(run)
+    require_family("monitor", run, bundle.family, ("labels", "values"))
+    if given is not None:
+        table = read_stream([given])
+        found = {name.removeprefix(PROBABILITY_PREFIX) for name in outputs_of(table) if name != VALUE_COLUMN}
+        if bundle.family == "labels" and found != set(bundle.labels):
+            raise UsageError(
+                f"{given} has probabilities of {', '.join(sorted(found)) or 'no label'}, and the labels of {run} are "
+                f"{', '.join(bundle.labels)}. Give predictions of the same model with --reference."
+            )
+        return table
     table = cast("LabelRun | ValueRun", read_run(run)).table
     return table[table["split"] == "validation"].dropna(axis="columns", how="all").reset_index(drop=True)
 

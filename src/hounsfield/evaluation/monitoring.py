@@ -23,6 +23,7 @@ from hounsfield.evaluation.predictions import (
     TRUTH_COLUMNS,
     read_table,
 )
+from hounsfield.evaluation.value_tables import VALUE_COLUMN
 
 CLIP = 1e-6
 TIME_COLUMNS = ("time", "date")
@@ -40,6 +41,7 @@ MOST_FIGURES = 12
 WINDOW = 200
 ABSTAINED = "abstain"
 OOD, ABSTENTIONS, DISAGREEMENT = "out of distribution", "abstentions", "disagreement with readers"
+RESIDUAL = "truth minus prediction"
 
 
 @dataclass(frozen=True)
@@ -154,13 +156,20 @@ def _in_time(stream: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     column = next((name for name in TIME_COLUMNS if name in stream), None)
     if column is None:
         return stream.reset_index(drop=True), [""] * len(stream)
+    values = stream[column]
     try:
-        times = pd.to_datetime(stream[column])
+        # A format that is guessed would take 03/04 for a day of March or of April, and change the order in silence.
+        times = pd.to_datetime(values, format=None if pd.api.types.is_numeric_dtype(values) else "ISO8601")
     except (ValueError, TypeError) as error:
         raise EvaluationError(
             f"The column '{column}' cannot be read as times ({' '.join(str(error).split()):.200}). Write them as "
             "2026-03-01 or 2026-03-01T08:30."
         ) from error
+    if unknown := int(times.isna().sum()):
+        raise EvaluationError(
+            f"The column '{column}' is empty in {unknown:,} of {len(times):,} rows, so their place in the order is not "
+            "known. Fill it, or remove the column from tables that are in the order of time."
+        )
     order = np.argsort(times.to_numpy(), kind="stable")
     return stream.iloc[order].reset_index(drop=True), [str(each) for each in times.iloc[order]]
 
@@ -186,7 +195,7 @@ def _figures(reference: pd.DataFrame, stream: pd.DataFrame) -> tuple[dict[str, F
             known[name], seen[name] = _numbers(reference[name]), _numbers(stream[name])
     before, now = _residual(reference), _residual(stream)
     if before is not None and now is not None:
-        known["truth minus prediction"], seen["truth minus prediction"] = before, now
+        known[RESIDUAL], seen[RESIDUAL] = before, now
     common = [name for name in known if name in seen and not np.isnan(known[name]).any() and np.ptp(known[name]) > 0]
     if left := [name for name in known if name not in common]:
         notes.append(f"Not watched, as validation or the stream lacks them: {', '.join(left)}.")
@@ -198,7 +207,37 @@ def _figures(reference: pd.DataFrame, stream: pd.DataFrame) -> tuple[dict[str, F
             f"Validation has the columns {', '.join(map(str, reference.columns))}, and the stream "
             f"{', '.join(map(str, stream.columns))}: no figure is in both. Give predictions of the same model."
         )
+    _require_outputs(reference, stream)
+    notes += [
+        f"{name}: missing in {missing:,} of {len(stream):,} rows, which this figure leaves out."
+        for name in common
+        if name != RESIDUAL and (missing := int(np.isnan(seen[name]).sum()))
+    ]
     return {name: known[name] for name in common}, {name: seen[name] for name in common}, notes
+
+
+def outputs_of(table: pd.DataFrame) -> set[str]:
+    """The columns of a table that hold what a model predicts in numbers."""
+    return {
+        str(name) for name in table.columns if str(name) == VALUE_COLUMN or str(name).startswith(PROBABILITY_PREFIX)
+    }
+
+
+def _require_outputs(reference: pd.DataFrame, stream: pd.DataFrame) -> None:
+    """Refuse predictions of another model, of which inputs alone would be watched, or outputs without any number."""
+    known, seen = outputs_of(reference), outputs_of(stream)
+    if known != seen:
+        before, now = (", ".join(sorted(each)) or "no output" for each in (known, seen))
+        raise EvaluationError(
+            f"Validation has {before}, and the stream {now}: these are not predictions of the same model. Give those "
+            "of the model that is watched."
+        )
+    for name in sorted(seen):
+        if np.isnan(_numbers(stream[name])).all():
+            raise EvaluationError(
+                f"The column '{name}' of the stream holds no number, so the model cannot be watched by it. Write "
+                "numbers such as 0.25."
+            )
 
 
 def _truth(table: pd.DataFrame) -> pd.Series[Any] | None:
@@ -212,8 +251,8 @@ def _residual(table: pd.DataFrame) -> Floats | None:
     columns = [str(name) for name in table.columns if str(name).startswith(PROBABILITY_PREFIX)]
     if truth is None:
         return None
-    if "value" in table and not columns:
-        return _numbers(truth) - _numbers(table["value"])
+    if VALUE_COLUMN in table and not columns:
+        return _numbers(truth) - _numbers(table[VALUE_COLUMN])
     if len(columns) != 2:
         return None
     probability = np.clip(_numbers(table[columns[1]]), CLIP, 1 - CLIP)
