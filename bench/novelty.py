@@ -33,7 +33,7 @@ BATCH = 64
 
 
 def in_distribution(run: Path, bundle: Bundle, count: int) -> list[Image]:
-    cohort, _ = tested_cohort(run, None, bundle)
+    cohort = tested_cohort(run, None, bundle, None).cohort
     rows = np.unique(np.linspace(0, len(cohort) - 1, min(count, len(cohort))).round().astype(int))
     return [image for image in cohort.stream(rows) if isinstance(image, Image)]
 

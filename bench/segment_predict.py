@@ -114,7 +114,7 @@ def windows(run: Path) -> None:
     from hounsfield.testing.cohort import tested_cohort
 
     bundle, plan = Bundle.load(run), load_plan(run / "plan.yaml")
-    cohort, _ = tested_cohort(run, None, bundle)
+    cohort = tested_cohort(run, None, bundle, None).cohort
     store, trained = MaskStore.build(cohort, bundle.pipeline), bundle.network()
     # In Keras and float32, so that windows are compared and not engines.
     segmenter = Segmenter(bundle, "keras")

@@ -190,6 +190,9 @@ def test_a_forecast_trains_on_shares_and_goes_on_where_it_was(tmp_path: Path, mo
     assert (run / "figures" / "learning_curve.png").is_file()
     trained = {path: path.read_bytes() for path in (run / "learning_curve").rglob("predictions.csv")}
     assert sorted(path.parent.name for path in trained) == ["share-0.25", "share-0.5"]
+    # Test images take no part: they would be looked at without being counted, or behind a seal.
+    assert "test" in pd.read_csv(run / "predictions.csv")["split"].unique()
+    assert all(set(pd.read_csv(path)["split"]) == {"validation"} for path in trained)
     run_command(forecast_command.command, run, "--json")
     assert {path: path.read_bytes() for path in trained} == trained
     (run / "metrics.json").unlink()

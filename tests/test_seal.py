@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -18,6 +20,9 @@ from hounsfield.runs import read_run
 from hounsfield.runs.manifest import verify
 from hounsfield.runs.test_use import record_test_use
 from hounsfield.testing import evaluate_run
+from hounsfield.testing.clinical import clinical_value
+from hounsfield.testing.recalibration import _local_cohort
+from hounsfield.testing.robustness import evaluate_robustness
 from hounsfield.testing.seal import open_test
 
 # Of tests of a run, which are quick.
@@ -77,6 +82,58 @@ def test_a_seal_is_opened_once(sealed: Path, trained_classifier: Any) -> None:
         open_test(sealed)
     evaluate_run(sealed, **QUICK)
     assert len(read_run(sealed).test_uses) == 2
+
+
+def moved(data: str, folder: Path) -> tuple[str, str]:
+    """The images of DATA as files with a table, and another table of the same files."""
+    images, labels = (np.load(part) for part in data.split(","))
+    folder.mkdir()
+    names = [f"{number}.png" for number in range(len(images))]
+    for name, pixels in zip(names, images, strict=True):
+        cv2.imwrite(str(folder / name), pixels)
+    table = pd.DataFrame({"image": names, "label": labels})
+    for name in ("table.csv", "again.csv"):
+        table.to_csv(folder / name, index=False)
+    return str(folder / "table.csv"), str(folder / "again.csv")
+
+
+def test_a_seal_holds_however_the_images_are_named(sealed: Path, trained_classifier: Any, tmp_path: Path) -> None:
+    own, again = moved(trained_classifier.data, tmp_path / "files")
+    environment = json.loads((sealed / "environment.json").read_text())
+    environment["data"]["data"] = own
+    (sealed / "environment.json").write_text(json.dumps(environment))
+    splits = pd.read_parquet(sealed / "cohort.parquet")
+    splits.assign(image=[f"{number}.png" for number in range(len(splits))]).to_parquet(sealed / "cohort.parquet")
+    for run in (sealed, sealed / "bundle"):
+        for data in (own, again):
+            with pytest.raises(RunError, match=r"sealed.*--open-seal"):
+                evaluate_run(run, data)
+            with pytest.raises(RunError, match=r"sealed.*--open-seal"):
+                evaluate_robustness(run, data)
+    assert not read_run(sealed).test_uses
+    # Images at another place are other data.
+    _, elsewhere = moved(trained_classifier.data, tmp_path / "elsewhere")
+    evaluate_run(sealed, elsewhere, **QUICK)
+    assert not read_run(sealed).test_uses
+
+
+def test_uses_are_counted_however_the_images_are_named(run: Path, trained_classifier: Any) -> None:
+    before = len(read_run(run).test_uses)
+    tested = evaluate_run(run / "bundle", trained_classifier.data, **QUICK)
+    assert len(read_run(run).test_uses) == before + 1
+    splits = pd.read_parquet(run / "cohort.parquet")["split"]
+    assert tested.trained == (splits != "test").sum() > 0
+    assert any(
+        f"{tested.trained} of which the run was trained or chosen on" in note for note in tested.assessment.notes
+    )
+    # What was fitted on validation cases is not judged on them.
+    with pytest.raises(RunError, match="training or validation"):
+        clinical_value(run, tested, ["age"], num_replicates=100, seed=0, confidence=0.95)
+    assert evaluate_run(run, **QUICK).trained == 0
+    # Nor is a bundle fitted to a place on test images.
+    local, note = _local_cohort(run, trained_classifier.data, tested.bundle)
+    assert len(local) == tested.trained
+    assert "test rows were left for a test" in note
 
 
 def test_an_opening_that_was_interrupted_is_completed(sealed: Path, monkeypatch: pytest.MonkeyPatch) -> None:

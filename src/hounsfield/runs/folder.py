@@ -218,6 +218,12 @@ class RunFolder:
             pd.DataFrame(records).to_csv(temporary, index=False)
 
 
+def run_of(path: Path) -> Path:
+    """The run that a bundle lies in, where it is named by its ``bundle`` folder; any other path as it is."""
+    real = path.resolve()
+    return real.parent if real.name == "bundle" and (real.parent / "environment.json").is_file() else path
+
+
 def log_line(event: str, **facts: Any) -> str:
     """A line of the log, with the time."""
     line = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event} | facts

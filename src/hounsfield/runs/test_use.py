@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hounsfield.errors import RunError
-from hounsfield.runs.folder import RunFolder, log_line
+from hounsfield.runs.folder import RunFolder, log_line, run_of
 from hounsfield.runs.manifest import amend
 from hounsfield.textfiles import parse_json, read_text
 
@@ -30,14 +30,14 @@ def record_test_use(run: Path, by: str) -> None:
     """Count one use of a run's test images, before its result is known; a bundle by itself has no such images.
 
     Args:
-        run: its folder.
+        run: its folder, or that of its bundle.
         by: the command, such as "evaluate".
     """
-    folder = RunFolder(run)
+    folder = RunFolder(run_of(run))
     if not folder.log.is_file():
         return
     try:
-        amend(run, folder.log, lambda log: log + log_line(TEST_USED, by=by))
+        amend(folder.path, folder.log, lambda log: log + log_line(TEST_USED, by=by))
     except OSError as error:
         if error.errno not in READ_ONLY:
             raise
@@ -58,8 +58,8 @@ def refuse_sealed(run: Path) -> None:
 
 
 def sealed_run(run: Path) -> bool:
-    """Whether the test images of a run folder are sealed."""
-    folder = RunFolder(run)
+    """Whether the test images of a run folder, or of the run that a bundle lies in, are sealed."""
+    folder = RunFolder(run_of(run))
     if not folder.environment.is_file():
         return False
     return is_sealed(folder.read_environment(), _events(folder))

@@ -84,10 +84,16 @@ def clinical_value(
         confidence: nominal coverage of intervals.
 
     Raises:
-        RunError: the run has no validation predictions.
+        RunError: the run has no validation predictions, or was trained or chosen on some of the cases.
         EvaluationError: a column is missing, or there are too few cases.
         MissingDependency: scikit-learn is not installed.
     """
+    if tested.trained:
+        raise RunError(
+            f"{tested.trained:,} of the cases to judge on are of the run's own training or validation, which the "
+            "network or the models of clinical columns are fitted on. Leave DATA out to test on the run's test rows, "
+            "or give other data."
+        )
     record = read_run(run)
     if "validation" not in record.metrics:
         raise RunError(f"The run {run} has no validation predictions to fit the models of clinical columns on.")

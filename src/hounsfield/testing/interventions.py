@@ -49,7 +49,8 @@ def mask_shortcuts(
     bundle = Bundle.load(run)
     require_single_images(bundle, "The masking of shortcuts")
     predictor = Predictor(bundle, threshold=threshold)
-    cohort, _ = tested_cohort(run, data, bundle)
+    # Part of `evaluate`, whose use of the test images has been counted.
+    cohort = tested_cohort(run, data, bundle, None).cohort
     rows = evenly(np.arange(len(cohort)), MOST_IMAGES)
     kept: list[int] = []
 

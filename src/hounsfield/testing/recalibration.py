@@ -24,8 +24,9 @@ from hounsfield.evaluation.uncertainty import Uncertainty
 from hounsfield.evaluation.verdict import calibration_verdicts
 from hounsfield.inference import Predictor
 from hounsfield.progress import Progress, silent
-from hounsfield.runs.folder import RunFolder
+from hounsfield.runs.folder import RunFolder, run_of
 from hounsfield.tasks import Family, Threshold
+from hounsfield.testing.cohort import splits_in_run
 from hounsfield.testing.labels import build_store, predict
 
 FAMILIES: tuple[Family, ...] = ("labels",)
@@ -166,12 +167,13 @@ def _is_share(text: str) -> bool:
 def _local_cohort(run: Path, data: DataRequest | str, bundle: Bundle) -> tuple[Cohort, str]:
     """The rows to fit on: all, or those that are not kept for a test."""
     request = (data if isinstance(data, DataRequest) else DataRequest(data)).with_settings()
-    folder = RunFolder(run)
+    folder = RunFolder(run_of(run))
     if folder.environment.is_file():
         # Other volumes or levels than those of training would be other images.
         request = request.read_as(DataRequest.from_dict(folder.read_environment()["data"]))
     cohort = load_request(request, labels=bundle.labels, task=bundle.task)
-    test = cohort.rows("test")
+    # Also the test rows of the run's own data: a fit would look at them, sealed or not.
+    test = np.union1d(cohort.rows("test"), np.flatnonzero(splits_in_run(run, request, cohort) == "test"))
     if not len(test):
         return cohort, f"Fitted on all {len(cohort):,} rows; test the new bundle on others."
     others = np.setdiff1d(np.arange(len(cohort)), test)

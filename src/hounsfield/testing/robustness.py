@@ -25,7 +25,7 @@ from hounsfield.preprocessing.corruption import CORRUPTIONS, SEVERITIES, corrupt
 from hounsfield.progress import Progress, silent
 from hounsfield.tasks import MODEL_NAMES
 from hounsfield.testing.base import Degraded, Shown
-from hounsfield.testing.cohort import count_use, tested_cohort
+from hounsfield.testing.cohort import tested_cohort
 from hounsfield.testing.table import TESTS
 
 # Enough for half-widths of two points; more would only take longer.
@@ -182,8 +182,8 @@ def evaluate_robustness(
     bundle = Bundle.load(run)
     degraded = _degraded(bundle)
     require_single_images(bundle, "A test of robustness")
-    cohort, note = tested_cohort(run, data, bundle)
-    count_use(run, data, "robustness")
+    tested = tested_cohort(run, data, bundle, "robustness")
+    cohort, note = tested.cohort, tested.note
     if len(cohort) > max_images:
         cohort = cohort.subset(np.sort(np.random.default_rng(seed).permutation(len(cohort))[:max_images]))
         note += f" {max_images:,} of them were drawn at random."

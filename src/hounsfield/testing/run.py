@@ -16,7 +16,7 @@ from hounsfield.inference import open_predictor
 from hounsfield.progress import Progress, silent
 from hounsfield.tasks import Family, family_of
 from hounsfield.testing.base import COMMON_OPTIONS, Assessed, Raw
-from hounsfield.testing.cohort import count_use, tested_cohort
+from hounsfield.testing.cohort import tested_cohort
 from hounsfield.testing.table import TESTS
 
 
@@ -29,12 +29,14 @@ class Tested:
         cohort: the rows that could be read, in the order of the raw outcomes.
         raw: what the network gave.
         assessment: an ``Assessment``, of a detector a ``DetectionAssessment``.
+        trained: how many of the rows the run was trained or chosen on, as far as it knows.
     """
 
     bundle: Bundle
     cohort: Cohort
     raw: Raw
     assessment: Any
+    trained: int = 0
 
     def read(self, number: int) -> Image:
         """The image of one row, as it was before preprocessing."""
@@ -88,17 +90,16 @@ def evaluate_run(
             f"{', '.join(sorted(COMMON_OPTIONS | test.OPTIONS))}."
         )
     test.check(bundle, options)
-    cohort, note = tested_cohort(run, data, bundle)
-    count_use(run, data, "evaluate")
-    store = test.build_store(cohort, bundle.pipeline, progress)
+    rows = tested_cohort(run, data, bundle, "evaluate")
+    store = test.build_store(rows.cohort, bundle.pipeline, progress)
     predictor = open_predictor(bundle)
     raw = test.predict(predictor, store, store.cohort.samples(), progress, "test")
     notes = (
         *store.cohort.notes,
-        note,
+        rows.note,
         f"Predicted by {predictor.engine.description}.",
         *test.notes(bundle, raw, "images"),
         *options.pop("notes", ()),
     )
     assessment = test.assess(store.cohort, raw, bundle, notes=notes, **options)
-    return Tested(bundle, store.cohort, raw, assessment)
+    return Tested(bundle, store.cohort, raw, assessment, rows.trained)

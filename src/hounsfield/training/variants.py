@@ -41,7 +41,9 @@ def trained_variant(folder: RunFolder, plan: Plan, path: Path, progress: Progres
         if not RunFolder.open(path).finished:
             resume(path, progress=progress)
         return RunFolder.open(path)
-    train(DataRequest.from_dict(folder.read_environment()["data"]), path, plan=plan, progress=progress)
+    # It is judged on validation images alone; those for test may be sealed, and a use of them would not be counted.
+    request, splits = DataRequest.from_dict(folder.read_environment()["data"]), pd.read_parquet(folder.cohort)["split"]
+    train(request, path, plan=plan, seal=bool((splits == "test").any()), progress=progress)
     return RunFolder.open(path)
 
 
