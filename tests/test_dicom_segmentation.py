@@ -162,6 +162,24 @@ def test_segments_whose_pixels_would_be_lost_are_refused(numbers, words, sources
         read_image(path)
 
 
+def test_frames_that_state_another_segment_or_are_not_declared_are_refused(sources, tmp_path) -> None:
+    truth = np.zeros(SHAPE, np.uint8)
+    truth[:, :2], truth[:, 2:] = 1, 2
+    path = written(tmp_path / "a.dcm", sources, truth, "BINARY", 2)
+    merged, fewer = pydicom.dcmread(path), pydicom.dcmread(path)
+    for group in merged.PerFrameFunctionalGroupsSequence:
+        group.SegmentIdentificationSequence[0].ReferencedSegmentNumber = 1
+    merged.save_as(path)
+    with pytest.raises(
+        ImageError, match="several frames of its segment 1 in one place, and without any of its segment 2"
+    ):
+        read_image(path)
+    fewer.NumberOfFrames -= 2
+    fewer.save_as(path)
+    with pytest.raises(ImageError, match=r"declares 10 frames and describes 12"):
+        read_image(path)
+
+
 def test_uneven_slices_are_refused(sources, tmp_path) -> None:
     truth = np.ones(SHAPE, np.uint8)
     path = written(tmp_path / "a.dcm", sources, truth, "BINARY", 1, omit_empty_frames=False)

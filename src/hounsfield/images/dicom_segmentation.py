@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,7 @@ def read_segmentation(header: Header, layout: Layout, path: Path) -> Segmentatio
         ImageError: a frame states no segment or is in no row with the others, or the frames are tiles.
     """
     kind = (header.text("SegmentationType") or "").upper()
+    _check_frames(header, layout, path)
     stored = stored_pixels(header, layout, path, range(layout.frames))[0][..., 0]
     planes, slots = _grid(header, layout.frames, path)
     labels = _labels(header, path)
@@ -66,6 +67,7 @@ def read_segmentation(header: Header, layout: Layout, path: Path) -> Segmentatio
     by_segment = {
         number: [index for index, other in enumerate(numbers) if other == number] for number in sorted(set(numbers))
     }
+    _check_apart({number: [slots[index] for index in frames] for number, frames in by_segment.items()}, labels, path)
     if kind == "FRACTIONAL":
         highest = header.decimal("MaximumFractionalValue") or layout.stored_range[1]
         fractions = (stored / np.float32(highest)).astype(np.float32)
@@ -107,6 +109,26 @@ def _check_described(numbers: Sequence[int], labels: Sequence[tuple[int, str]], 
         )
     if unknown := sorted(set(numbers) - {number for number, _ in labels}):
         logger.warning("%s: its segment %s has no description, so its label is unknown", path, unknown[0])
+
+
+def _check_frames(header: Header, layout: Layout, path: Path) -> None:
+    described = len(header.items("PerFrameFunctionalGroupsSequence"))
+    if described > layout.frames:
+        raise ImageError(
+            f"{path} is a segmentation that declares {layout.frames} frames and describes {described}, so that some "
+            "would be lost. Export it again from its source."
+        )
+
+
+def _check_apart(slots: Mapping[int, Sequence[int]], labels: Sequence[tuple[int, str]], path: Path) -> None:
+    """Refuse several frames of a segment in one place where another segment has none: some may be of the other."""
+    twice = [number for number, places in slots.items() if len(set(places)) < len(places)]
+    empty = sorted({number for number, _ in labels} - {0, *slots})
+    if twice and empty:
+        raise ImageError(
+            f"{path} is a segmentation with several frames of its segment {twice[0]} in one place, and without any of "
+            f"its segment {empty[0]}: expected each frame to state its own segment. Export it again from its source."
+        )
 
 
 def _words(numbers: Sequence[int] | dict[int, Any]) -> tuple[str, ...]:
