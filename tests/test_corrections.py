@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,7 @@ def test_labels_come_back_with_patient_reader_date_and_bundle(service, tmp_path)
     study = service.study("P99")
     service.read(study, [picture(service, 99)], {"opinions": {"m|0|": opinion}})
     service.read(study, [picture(service, 99)], {}, state="draft")
-    written = export_readings(service.folder, service.reader, tmp_path / "out", model="m", family="labels")
+    written = export_readings(service.folder, service.reader, tmp_path / "out", model="m", family="labels", rank=2)
     assert (written.images, written.readings, written.left_out) == (12, 24, 1)
     cohort = load_cohort(str(tmp_path / "out"))
     assert dict(zip(cohort.table["patient"], cohort.table["label"], strict=True)) == truth
@@ -101,7 +102,7 @@ def test_labels_come_back_with_patient_reader_date_and_bundle(service, tmp_path)
     assert table[0] == "image,label,patient,reader,read,bundle,blind"
     assert table[1].split(",")[2:] == ["P0", "alice", "2026-09-21T14:13:20+00:00", "b" * 64, "0"]
     with pytest.raises(ServingError, match="there already"):
-        export_readings(service.folder, service.reader, tmp_path / "out", model="m", family="labels")
+        export_readings(service.folder, service.reader, tmp_path / "out", model="m", family="labels", rank=2)
 
 
 def test_boxes_come_back_to_the_last_digit_and_images_without_any_are_negatives(service, tmp_path):
@@ -112,7 +113,7 @@ def test_boxes_come_back_to_the_last_digit_and_images_without_any_are_negatives(
         content = {"marks": marks, "opinions": {"m|0|": {"verdict": "accepted"}}}
         service.read(service.study(f"P{number}"), [picture(service, number)], content)
         truth[f"P{number}"] = [[y0, x0, y1, x1] for x0, y0, x1, y1 in drawn]
-    export_readings(service.folder, service.reader, tmp_path / "out", model="m", family="boxes")
+    export_readings(service.folder, service.reader, tmp_path / "out", model="m", family="boxes", rank=2)
     cohort = load_cohort(str(tmp_path / "out"), kind="box table")
     found = {patient: cohort.boxes(row)[0].tolist() for row, patient in enumerate(cohort.table["patient"])}
     assert found == truth
@@ -141,12 +142,95 @@ def test_masks_of_a_volume_come_back_pixel_by_pixel(service, tmp_path):
         ]
         service.read(service.study(f"P{number}"), list(series.paths), {"regions": regions})
         truth[f"P{number}"] = mask
-    export_readings(service.folder, service.reader, tmp_path / "out", model="m", family="masks")
+    export_readings(service.folder, service.reader, tmp_path / "out", model="m", family="masks", rank=3)
     cohort = load_cohort(str(tmp_path / "out"))
     assert cohort.labels == ("liver", "spleen")
     for row, patient in enumerate(cohort.table["patient"]):
         found = read_mask(cohort, row, cohort.read(row)).pixels[..., 0]
         assert (found == truth[patient]).all()
+
+
+def series(service: Service, number: int, depths: list[float], **more: Any) -> tuple[list[Path], tuple[int, int]]:
+    """The slices of a series in the order in which they are shown, and their size."""
+    folder = service.folder / "instances" / f"series {number}"
+    uids = {"StudyInstanceUID": f"1.2.6.{number}", "SeriesInstanceUID": f"1.2.6.{number}.1", "PatientID": f"P{number}"}
+    make_series(folder, depths, **uids, **more)
+    (found,) = group_series(folder).series
+    rows, columns = read_image(found.paths[0]).shape
+    return list(found.paths), (rows, columns)
+
+
+def region(frame: int, mask: np.ndarray) -> dict[str, Any]:
+    return {"stack": 0, "frame": frame, "label": "liver", "model": "m", "runs": runs_of(mask)}
+
+
+def table(folder: Path) -> list[dict[str, str]]:
+    with (folder / TABLE).open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize(
+    ("depths", "more"), [([0, 3, 6, 9], {"shift": (0.0, 0.5, 0.0)}), ([0, 3, 6, 9, 15, 21, 27], {})]
+)
+def test_what_was_drawn_on_slices_that_are_resampled_is_left_out(service, tmp_path, caplog, depths, more):
+    for number, (places, options) in enumerate((([0.0, 3.0, 6.0, 9.0], {}), ([float(each) for each in depths], more))):
+        paths, shape = series(service, number, places, **options)
+        content = {"regions": [region(1, np.eye(*shape))], "marks": [box(1, 1, 1, 3, 3, slices=[1, 2])]}
+        service.read(service.study(f"P{number}"), paths, content)
+    for family in ("masks", "boxes"):
+        out = tmp_path / family
+        written = export_readings(service.folder, service.reader, out, model="m", family=family, rank=3)
+        assert (written.readings, written.left_out) == (1, 1)
+        assert {row["patient"] for row in table(out)} == {"P0"}
+    assert "no place in the resampled volume" in caplog.text
+
+
+def test_what_is_drawn_on_one_slice_belongs_to_this_slice(service, tmp_path):
+    """A model of images judges each slice; a verdict on one of them says nothing against what is drawn on another."""
+    paths, shape = series(service, 0, [0.0, 3.0, 6.0, 9.0])
+    mask = np.random.default_rng(3).random(shape) > 0.5
+    content = {
+        "regions": [region(2, mask)],
+        "marks": [box(1, 1, 1, 3, 3, frame=3)],
+        "opinions": {"m|0|0": {"verdict": "rejected"}},
+    }
+    service.read(service.study("P0"), paths, content)
+    for family, place in (("masks", 2), ("boxes", 3)):
+        out = tmp_path / family
+        export_readings(service.folder, service.reader, out, model="m", family=family, rank=2)
+        (row,) = table(out)
+        assert (read_image(out / row["image"]).pixels == read_image(paths[place]).pixels).all()
+        if family == "masks":
+            assert (read_image(out / row["liver_mask"]).pixels.squeeze() == mask).all()
+
+
+def test_a_box_drawn_in_a_volume_is_one_slice_thick(service, tmp_path):
+    paths, _ = series(service, 0, [0.0, 3.0, 6.0, 9.0])
+    service.read(service.study("P0"), paths, {"marks": [box(1, 1, 1, 3, 3, frame=2)]})
+    export_readings(service.folder, service.reader, tmp_path / "out", model="m", family="boxes", rank=3)
+    (row,) = table(tmp_path / "out")
+    assert (row["z0"], row["z1"]) == ("2", "3")
+
+
+def test_masks_are_not_lost_to_a_later_reader_who_draws_none(service, tmp_path):
+    paths, shape = series(service, 0, [0.0, 3.0, 6.0, 9.0])
+    study = service.study("P0")
+    service.read(study, paths, {"regions": [region(1, np.eye(*shape))]}, "alice")
+    service.read(study, paths, {"comment": "seen"}, "bob")
+    written = export_readings(service.folder, service.reader, tmp_path / "out", model="m", family="masks", rank=3)
+    assert (written.readings, written.left_out) == (1, 0)
+    assert table(tmp_path / "out")[0]["reader"] == "alice"
+
+
+@pytest.mark.parametrize("wrong", [{"runs": [2**31 - 1] * 9}, {"runs": [3]}, {"frame": 70}])
+def test_one_reading_that_fits_no_image_does_not_keep_the_others_back(service, tmp_path, caplog, wrong):
+    for number in range(2):
+        paths, shape = series(service, number, [0.0, 3.0, 6.0, 9.0])
+        drawn = region(1, np.eye(*shape)) | (wrong if number else {})
+        service.read(service.study(f"P{number}"), paths, {"regions": [drawn]})
+    written = export_readings(service.folder, service.reader, tmp_path / "out", model="m", family="masks", rank=3)
+    assert (written.readings, written.left_out) == (1, 1)
+    assert "Reading 2 by alice is left out" in caplog.text
 
 
 def runs_of(mask: np.ndarray) -> list[int]:

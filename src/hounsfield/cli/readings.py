@@ -26,9 +26,10 @@ def command(
 
     if not (folder / DATABASE).is_file():
         raise UsageError(f"{folder} is not the folder of a service: it has no {DATABASE}.")
-    family = Bundle.load(run).family
-    name = model or run.resolve().name
-    written = export_readings(folder, Reader(folder / DATABASE), out, model=name, family=family)
+    bundle, name = Bundle.load(run), model or run.resolve().name
+    rank = len(bundle.input_shape) - 1
+    records = Reader(folder / DATABASE)
+    written = export_readings(folder, records, out, model=name, family=bundle.family, rank=rank)
     if as_json:
         print_json(asdict(written) | {"table": str(out / TABLE)})
         return
