@@ -29,6 +29,18 @@ BOX = {
 }
 
 
+JOB = {
+    "study": 1,
+    "revision": 1,
+    "upload": None,
+    "model": "m",
+    "state": "waiting",
+    "now": 0,
+    "reason": "",
+    "owner": "",
+}
+
+
 def content(*boxes: dict[str, Any], comment: str = "") -> dict[str, Any]:
     return {"opinions": {}, "marks": list(boxes), "regions": [], "comment": comment}
 
@@ -47,7 +59,10 @@ def test_a_reading_comes_back_as_it_was_sent():
         {"marks": [BOX | {"from": [float("nan"), 20]}]},
         {"marks": [BOX | {"slices": [5, 5]}]},
         {"marks": [BOX | {"stack": -1}]},
-        {"opinions": {"m": {"verdict": "perhaps"}}},
+        {"opinions": {"m|0|": {"verdict": "perhaps"}}},
+        {"opinions": {"m": {"verdict": "accepted"}}},
+        {"opinions": {"m|0": {"verdict": "accepted"}}},
+        {"opinions": {"m|0|x": {"verdict": "accepted"}}},
         {"regions": [{"stack": 0, "frame": 0, "label": "a", "model": "m", "runs": [-1]}]},
         {"patient": "Mustermann"},
         {"comment": 7},
@@ -116,6 +131,31 @@ def test_a_step_that_is_sent_twice_is_kept_once(database):
     assert second != first
     assert len(database.rows("SELECT * FROM reading")) == 2
     assert verify(database) == 2
+
+
+@pytest.mark.parametrize(
+    "other", [{"content": content(comment="other")}, {"reader": "bob"}, {"state": "final"}, {"study": 2}]
+)
+def test_another_step_under_the_same_nonce_is_never_taken_for_kept(database, other):
+    with database.transaction() as writing:
+        writing.change(sql.INSERT_STUDY, {"uid": "1.3", "due": 0, "source": "", "attributes": "{}", "now": 0})
+    add_reading(database, step(), 1.0)
+    with pytest.raises(OutdatedError):
+        add_reading(database, step(**other), 2.0)
+    assert len(database.rows("SELECT * FROM reading")) == 1
+
+
+def test_a_commit_that_fails_takes_nothing_that_follows_with_it(database, tmp_path):
+    def fail_at_the_commit() -> None:
+        with database.transaction() as writing:
+            # A row that refers to none is then found at the commit alone, which SQLite leaves open.
+            writing.change("PRAGMA defer_foreign_keys = ON")
+            writing.change(sql.INSERT_JOB, JOB | {"study": 99})
+
+    with pytest.raises(sqlite3.IntegrityError):
+        fail_at_the_commit()
+    add_reading(database, step(), 1.0)
+    assert len(Reader(tmp_path / "service.sqlite").rows("SELECT * FROM reading")) == 1
 
 
 def test_a_step_from_a_second_window_or_of_an_earlier_state_is_refused(database):

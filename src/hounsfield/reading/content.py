@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from hounsfield.errors import HounsfieldError
 
 Name = Annotated[str, Field(max_length=200)]
+# Model, stack and frame of an answer; the last two are empty where it is of none, or of all frames.
+Key = Annotated[str, Field(max_length=220, pattern=r"^[^|]*\|[0-9]{0,9}\|[0-9]{0,9}$")]
 Index = Annotated[int, Field(ge=0, lt=2**31)]
 Coordinate = Annotated[float, Field(ge=0, lt=1e9)]
 Point = tuple[Coordinate, Coordinate]
@@ -88,13 +90,13 @@ class Content(_Part):
     """A reading.
 
     Attributes:
-        opinions: model → what is said of its answer.
+        opinions: model, stack and frame, with | between them → what is said of the answer.
         marks: measurements and boxes.
         regions: masks, frame by frame.
         comment: free text.
     """
 
-    opinions: dict[Name, Opinion] = Field(default_factory=dict, max_length=100)
+    opinions: dict[Key, Opinion] = Field(default_factory=dict, max_length=100)
     marks: tuple[Mark, ...] = Field(default=(), max_length=10_000)
     regions: tuple[Region, ...] = Field(default=(), max_length=10_000)
     comment: str = Field(default="", max_length=20_000)

@@ -63,10 +63,11 @@ class Database:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self
+                self._connection.commit()
             except BaseException:
+                # A commit that failed may leave the transaction open, and what follows would join it, never committed.
                 self._connection.rollback()
                 raise
-            self._connection.commit()
 
     def change(self, statement: str, values: Values = ()) -> sqlite3.Cursor:
         """Run a statement that writes; ``rowcount`` and ``lastrowid`` tell what it did."""

@@ -15,6 +15,7 @@ from hounsfield.serving.cases import Case
 from hounsfield.serving.database import Database, Reader, Row
 
 State = Literal["draft", "final"]
+ANOTHER_WINDOW = "You have changed this case in another window. Open it again."
 
 
 class OutdatedError(HounsfieldError):
@@ -64,14 +65,17 @@ def add_reading(database: Database, step: Step, now: float) -> int:
     """
     with database.transaction():
         known = database.row(sql.SENT_READING, (step.nonce,))
-        if known is not None:
+        if known is not None and _is_same(known, step):
             return int(known["id"])
+        if known is not None:
+            # Of two windows that began with the same unsaved draft, both would believe that theirs was kept.
+            raise OutdatedError(ANOTHER_WINDOW)
         study = database.row(sql.SELECT["study"], (step.study,)) if step.study is not None else None
         if study is not None and study["revision"] != step.revision:
             raise OutdatedError("Further images of this study have come. Open it again; what you entered is kept here.")
         last = database.row(sql.LAST_READING, _of(step.study, step.job) | {"reader": step.reader})
         if (last["id"] if last is not None else 0) != step.after:
-            raise OutdatedError("You have changed this case in another window. Open it again.")
+            raise OutdatedError(ANOTHER_WINDOW)
         values = {
             **_of(step.study, step.job),
             "nonce": step.nonce,
@@ -81,13 +85,23 @@ def add_reading(database: Database, step: Step, now: float) -> int:
             "blind": int(step.blind),
             "bundles": json.dumps(dict(step.bundles)),
             "places": json.dumps(dict(step.places)),
-            # In ASCII: half of a surrogate pair, which JSON can hold, is no text for a database.
-            "content": json.dumps(dict(step.content)),
+            "content": _text(step.content),
             "now": now,
         }
         number = int(database.change(sql.INSERT_READING, values).lastrowid or 0)
         append(database, [Access(now, step.reader, step.role, f"read ({step.state})", step.subject, f"step {number}")])
     return number
+
+
+def _is_same(known: Row, step: Step) -> bool:
+    """Whether a step that was kept is this one, sent again."""
+    said = (known["study"], known["job"], known["reader"], known["state"], known["content"])
+    return said == (step.study, step.job, step.reader, step.state, _text(step.content))
+
+
+def _text(content: Mapping[str, Any]) -> str:
+    """In ASCII: half of a surrogate pair, which JSON can hold, is no text for a database."""
+    return json.dumps(dict(content))
 
 
 def own_reading(reader: Reader, case: Case, name: str) -> Row | None:

@@ -290,7 +290,7 @@ SELECT (SELECT COUNT(*) FROM study)
     + (SELECT COUNT(*) FROM job WHERE upload IS NOT NULL AND json_extract(upload, '$.kept')) AS count
 """
 
-SENT_READING = "SELECT id FROM reading WHERE nonce = ?"
+SENT_READING = "SELECT * FROM reading WHERE nonce = ?"
 INSERT_READING = """
 INSERT INTO reading (nonce, study, job, revision, reader, state, blind, bundles, places, content, time)
 VALUES (:nonce, :study, :job, :revision, :reader, :state, :blind, :bundles, :places, :content, :now)
