@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import re
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import requests
@@ -23,8 +25,10 @@ from dicom_samples import make_dicom
 from hounsfield.images.settings import MAX_PIXELS_VARIABLE
 from hounsfield.inference import open_predictor
 from hounsfield.serving import predicting
+from hounsfield.serving import statements as sql
 from hounsfield.serving.calls import RefusedCallError
-from hounsfield.serving.database import DATABASE, Reader
+from hounsfield.serving.cases import worklist
+from hounsfield.serving.database import DATABASE, Database, Reader
 from hounsfield.serving.directory import Directory, Served
 from hounsfield.serving.gateway import Gateway
 from hounsfield.serving.keeper import Keeper
@@ -61,10 +65,10 @@ ROUTES = {
     ("GET", "/api/cases/{key}/{revision}/stacks/{number}/frames/{frame}"): "reader",
     ("GET", "/api/cases/{key}/answers/{job}/{prediction}/{kind}"): "reader",
     ("GET", "/api/cases/{key}/overlays/{name}/{layer}/{frame}"): "reader",
-    ("GET", "/dicom-web/studies"): "reader",
+    ("GET", "/dicom-web/studies"): "annotator",
     ("POST", "/dicom-web/studies"): "annotator",
-    ("GET", "/dicom-web/studies/{study}/instances"): "reader",
-    ("GET", "/dicom-web/studies/{study}/series/{series}/instances/{uid}"): "reader",
+    ("GET", "/dicom-web/studies/{study}/instances"): "annotator",
+    ("GET", "/dicom-web/studies/{study}/series/{series}/instances/{uid}"): "annotator",
 }
 
 
@@ -416,6 +420,89 @@ def test_a_search_that_is_not_understood_is_refused(alone: Web) -> None:
     assert alone.ask("GET", "/dicom-web/studies?Modality=CT").status_code == 400
     assert alone.ask("GET", "/dicom-web/studies?limit=nothing").status_code == 422
     assert alone.ask("GET", "/dicom-web/studies?PatientID=[A-Z]*").json() == []
+
+
+def png(value: int) -> bytes:
+    return bytes(cv2.imencode(".png", np.full((16, 16), value, np.uint8))[1])
+
+
+def opened(web: Web, role: str, *files: tuple[str, bytes]) -> int:
+    """The number of the job of files that were opened on the page, once it has ended."""
+    uploads = [("uploads", file) for file in files]
+    job = web.ask("POST", "/api/models/tiny/jobs?kept=true", role, files=uploads).json()["job"]
+    until(lambda: web.ask("GET", f"/api/jobs/{job}", role).json()["state"] == "done", "the job is done")
+    return int(job)
+
+
+def test_files_that_others_opened_are_no_case_of_a_reader(guarded: Web) -> None:
+    """Their names may be those of patients."""
+    job = opened(guarded, "annotator", ("Mustermann_Erika.png", png(7)))
+    own = opened(guarded, "reader", ("mine.png", png(8)))
+    listed = guarded.ask("GET", "/api/cases", "reader").json()
+    assert "Mustermann" not in json.dumps(listed)
+    assert [row["key"] for row in listed["cases"]] == [f"u{own}"]
+    assert listed["count"] == 1
+    assert guarded.ask("GET", f"/api/cases/u{own}", "reader").status_code == 200
+    for route in ("", "/1/stacks/0", "/1/stacks/0/frames/0", f"/answers/{job}/0/evidence", f"/overlays/{job}-x/0/0"):
+        answer = guarded.ask("GET", f"/api/cases/u{job}{route}", "reader")
+        assert answer.status_code == 404, route
+        assert "Mustermann" not in answer.text
+    assert guarded.ask("GET", f"/api/cases/u{job}", "admin").status_code == 200
+
+
+def test_files_of_one_name_keep_their_own_answers(alone: Web) -> None:
+    job = opened(alone, "", ("scan.png", png(7)), ("scan.png", png(200)), ("other.png", png(8)))
+    case = alone.ask("GET", f"/api/cases/u{job}").json()
+    (answer,) = case["answers"]
+    assert [each["stack"] for each in answer["predictions"]] == [0, 1, 2]
+    assert [each["words"] for each in case["stacks"]] == ["scan.png", "scan.png (2)", "other.png"]
+
+
+def test_no_job_tells_the_answer_of_a_case_that_is_read_blind(tmp_path: Path, model: Served) -> None:
+    with serving(tmp_path, model, ("annotator", "admin"), blind_share=1) as web:
+        job = opened(web, "annotator", ("a.png", png(7)))
+        for role in ("annotator", "admin"):
+            told = web.ask("GET", f"/api/jobs/{job}", role).json()
+            assert told["hidden"]
+            assert "predictions" not in told
+        reading = {"nonce": "12345678", "revision": 1, "state": "final", "after": 0, "content": {}}
+        assert web.ask("POST", f"/api/cases/u{job}/readings", "annotator", json=reading).status_code == 200
+        assert web.ask("GET", f"/api/jobs/{job}", "annotator").json()["predictions"]
+        assert web.ask("GET", f"/api/jobs/{job}", "admin").json()["hidden"]
+
+
+def test_nothing_can_be_drawn_before_all_images_of_a_study_are_there(tmp_path: Path, model: Served) -> None:
+    """Each further slice gives those behind it other numbers."""
+    with serving(tmp_path, model, quiet_seconds=3600) as web:
+        make_dicom(tmp_path / "a.dcm", np.eye(16, dtype=np.uint8), StudyInstanceUID="1.2.7")
+        assert stow(web, multipart((tmp_path / "a.dcm").read_bytes())).status_code == 200
+        case = web.ask("GET", "/api/cases/s1").json()
+        assert (case["complete"], case["stacks"]) == (False, [])
+        assert web.ask("GET", "/api/cases/s1/1/stacks/0/frames/0").status_code == 409
+        mark = {"id": "a", "kind": "length", "stack": 0, "frame": 0, "from": [1, 1], "to": [2, 2]}
+        reading = {"nonce": "12345678", "revision": 1, "state": "draft", "after": 0, "content": {"marks": [mark]}}
+        assert web.ask("POST", "/api/cases/s1/readings", json=reading).status_code == 422
+        web.keeper.register.complete_quiet_studies(web.keeper._clock() + 7200)
+        assert web.ask("GET", "/api/cases/s1/1/stacks/0/frames/0").status_code == 200
+        assert web.ask("POST", "/api/cases/s1/readings", json=reading).status_code == 200
+
+
+def test_a_pseudonym_tells_nothing_without_the_key_of_the_service(tmp_path: Path) -> None:
+    database = Database(tmp_path / DATABASE)
+    patients = [{"PatientID": "P1"}, {"PatientID": "P1"}, {"PatientID": "P2"}, {}, {}]
+    with database.transaction() as writing:
+        for number, attributes in enumerate(patients):
+            values = {"uid": f"1.{number}", "due": 0, "source": "", "attributes": json.dumps(attributes), "now": number}
+            writing.change(sql.INSERT_STUDY, values)
+    told = [
+        [row["pseudonym"] for row in worklist(Reader(database.path), -1, {}, key, with_patients=False, owner=None)]
+        for key in (b"a" * 16, b"b" * 16)
+    ]
+    nobody, other, same = told[0][:2], told[0][2], told[0][3:]
+    # Studies that name nobody are not all of one patient.
+    assert nobody == ["", ""]
+    assert same[0] == same[1] != other
+    assert not set(told[0][2:]) & set(told[1][2:])
 
 
 @pytest.mark.parametrize("number", [-1, -(2**70), 2**63, 2**70, "x"])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from hounsfield.images.pseudonyms import pseudonym
 from hounsfield.reading.doubt import doubt_of
 from hounsfield.reading.ranking import value_of
 from hounsfield.serving import statements as sql
@@ -18,7 +18,6 @@ from hounsfield.serving.matching import NO_IMAGE
 # Names of a label, of several, that mean that nothing was found.
 NEGATIVE = frozenset({"normal", "negative", "none", "no finding", "no findings", "healthy", "benign", "absent", "no"})
 PATIENT = {"name": "PatientName", "id": "PatientID", "birth": "PatientBirthDate", "sex": "PatientSex"}
-PSEUDONYM_DIGITS = 6
 # The folder of what pages lay over images, below that of the service; all of it can be made again.
 OVERLAYS = "overlays"
 OverlayKind = Literal["evidence", "masks"]
@@ -47,6 +46,11 @@ class Case:
     def is_study(self) -> bool:
         """Whether it is a study."""
         return self.key.startswith("s")
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all of its images are there, as far as is known."""
+        return not self.is_study or self.row["state"] == "complete"
 
     @property
     def revision(self) -> int:
@@ -79,16 +83,28 @@ def files_of(reader: Reader, case: Case, folder: Path) -> dict[Path, str]:
 Models = Mapping[str, Mapping[str, Any]]
 
 
-def worklist(reader: Reader, after: float, models: Models, *, with_patients: bool) -> list[dict[str, Any]]:
-    """The cases that changed after a time, in seconds since 1970; with their patients for who may see them."""
+def worklist(
+    reader: Reader, after: float, models: Models, key: bytes, *, with_patients: bool, owner: str | None
+) -> list[dict[str, Any]]:
+    """The cases that changed after a time, in seconds since 1970; with their patients for who may see them.
+
+    Args:
+        reader: of the records.
+        after: the time.
+        models: that are served.
+        key: of the pseudonyms.
+        with_patients: whether patients are named.
+        owner: whose files that were opened on the page are listed; ``None`` for everybody's.
+    """
     jobs: dict[int, list[Row]] = {}
     for job in reader.each(sql.JOBS_TO_READ, {"after": after}):
         jobs.setdefault(job["study"], []).append(job)
     studies = [
-        _study(row, jobs.get(row["id"], []), models, with_patients=with_patients)
+        _study(row, jobs.get(row["id"], []), models, key, with_patients=with_patients)
         for row in reader.each(sql.STUDIES_TO_READ, {"after": after})
     ]
-    return studies + [_upload(row, models) for row in reader.each(sql.UPLOADS_TO_READ, {"after": after})]
+    uploads = reader.each(sql.UPLOADS_TO_READ, {"after": after, "owner": owner})
+    return studies + [_upload(row, models) for row in uploads]
 
 
 def without_answers(row: dict[str, Any]) -> dict[str, Any]:
@@ -96,15 +112,17 @@ def without_answers(row: dict[str, Any]) -> dict[str, Any]:
     return row | {"answers": [answer | summarised(()) | {"teaches": 0.0} for answer in row["answers"]]}
 
 
-def described(case: Case, jobs: Sequence[Row], models: Models, *, with_patients: bool) -> dict[str, Any]:
+def described(case: Case, jobs: Sequence[Row], models: Models, key: bytes, *, with_patients: bool) -> dict[str, Any]:
     """One case as the list has it."""
-    return _study(case.row, jobs, models, with_patients=with_patients) if case.is_study else _upload(case.row, models)
+    if case.is_study:
+        return _study(case.row, jobs, models, key, with_patients=with_patients)
+    return _upload(case.row, models)
 
 
-def _study(row: Row, jobs: Sequence[Row], models: Models, *, with_patients: bool) -> dict[str, Any]:
+def _study(row: Row, jobs: Sequence[Row], models: Models, key: bytes, *, with_patients: bool) -> dict[str, Any]:
     attributes: dict[str, str] = json.loads(row["attributes"])
     patient = {name: attributes.get(keyword, "") for name, keyword in PATIENT.items()}
-    digest = hashlib.sha256("\0".join((patient["id"], patient["birth"], patient["name"])).encode())
+    facts = [patient[name] for name in ("id", "birth", "name")]
     return {
         "key": f"s{row['id']}",
         "identity": row["uid"],
@@ -113,7 +131,8 @@ def _study(row: Row, jobs: Sequence[Row], models: Models, *, with_patients: bool
         "changed": max([row["changed"], *(job["changed"] for job in jobs)]),
         "complete": row["state"] == "complete",
         "patient": patient if with_patients else None,
-        "pseudonym": digest.hexdigest()[:PSEUDONYM_DIGITS].upper(),
+        # Studies that name nobody are not all of one patient.
+        "pseudonym": pseudonym("\0".join(facts), key) if any(facts) else "",
         "modality": attributes.get("Modality", ""),
         "body_part": attributes.get("BodyPartExamined", ""),
         "description": attributes.get("StudyDescription", "") or attributes.get("SeriesDescription", ""),

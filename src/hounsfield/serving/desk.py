@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from fastapi import HTTPException, Request
 
+from hounsfield.images.deidentify import make_key, read_key
 from hounsfield.images.limits import MAX_PIXELS
 from hounsfield.reading import is_blind
 from hounsfield.serving import statements as sql
@@ -18,9 +20,13 @@ from hounsfield.serving.pictures import Pictures, Stack, renamed
 from hounsfield.serving.readings import has_finished
 from hounsfield.serving.tokens import Identity
 
+# The file of the secret that pseudonyms are made with, in the folder of the service: without it, who knows a patient
+# could find that patient's pseudonym.
+KEY = "pseudonyms.key"
 _MEGAPIXEL = 10**6
 # Looks at one case within this time are one access in the audit.
 _SAME_ACCESS_SECONDS = 600.0
+NO_CASE = "There is no such case: it was removed, or never came."
 
 
 @dataclass
@@ -36,6 +42,7 @@ class Desk:
 
     def __post_init__(self) -> None:
         megapixels = self.gateway.settings.limits.megapixels
+        self.key = _key(self.gateway.settings.folder / KEY)
         self.pictures = Pictures(min(int(megapixels * _MEGAPIXEL), MAX_PIXELS))
 
     def case(self, key: str) -> Case:
@@ -46,12 +53,15 @@ class Desk:
         """
         found = find_case(self.gateway.reader, key)
         if found is None:
-            raise HTTPException(404, "There is no such case: it was removed, or never came.")
+            raise HTTPException(404, NO_CASE)
         return found
 
     def look(self, request: Request, case: Case) -> Identity:
         """Who looks at a case: noted once in a while, not for each of its slices."""
         identity = self.gateway.identify(request, "reader", "look at case", case.subject, is_noted=False)
+        if (owner := owner_of_uploads(identity)) is not None and not case.is_study and case.row["owner"] != owner:
+            self.gateway.note(identity.name, identity.role, "look at case", case.subject, "not allowed")
+            raise HTTPException(404, NO_CASE)
         now = self.gateway.clock()
         key = identity.name, case.key
         if now - self._last.get(key, -_SAME_ACCESS_SECONDS) >= _SAME_ACCESS_SECONDS:
@@ -69,7 +79,9 @@ class Desk:
         return files_of(self.gateway.reader, case, self.gateway.settings.folder)
 
     async def stacks(self, case: Case) -> list[Stack]:
-        """The stacks of a case."""
+        """The stacks of a case; none while images of it arrive, since each may give the others other numbers."""
+        if not case.is_complete:
+            return []
         files = self.files(case)
         found = await asyncio.to_thread(self.pictures.stacks, list(files))
         return found if case.is_study else [renamed(stack, files) for stack in found]
@@ -82,6 +94,8 @@ class Desk:
         """
         found = self.case(key)
         self.look(request, found)
+        if not found.is_complete:
+            raise HTTPException(409, "Images of this study are still arriving.")
         if revision != found.revision:
             raise HTTPException(409, "Further images of this study have come. Open it again.")
         stacks = await self.stacks(found)
@@ -89,7 +103,25 @@ class Desk:
             raise HTTPException(404, "There is no such stack.")
         return stacks[number]
 
+    def hides_job(self, job: Row, identity: Identity) -> bool:
+        """Whether the answer of a job is hidden from a user, since its case is."""
+        case = find_case(self.gateway.reader, f"u{job['id']}" if job["study"] is None else f"s{job['study']}")
+        return case is not None and self.hides(case, identity)
+
     def hides(self, case: Case, identity: Identity) -> bool:
         """Whether a user reads a case without the models' answers: it was drawn for this, and is not finished yet."""
         drawn = is_blind(case.identity, self.gateway.settings.blind_share)
         return drawn and not has_finished(self.gateway.reader, case, identity.name)
+
+
+def _key(path: Path) -> bytes:
+    """The secret of the pseudonyms, made at the first start."""
+    if not path.exists():
+        with contextlib.suppress(FileExistsError):
+            make_key(path)
+    return read_key(path)
+
+
+def owner_of_uploads(identity: Identity) -> str | None:
+    """Whose files that were opened on the page a user may see; ``None`` for everybody's: they may name patients."""
+    return None if identity.may("annotator") else identity.name

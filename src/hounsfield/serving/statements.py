@@ -277,7 +277,8 @@ WHERE job.state != 'superseded' AND (study.changed > :after OR EXISTS (
 ORDER BY job.id
 """
 UPLOADS_TO_READ = """
-SELECT * FROM job WHERE upload IS NOT NULL AND json_extract(upload, '$.kept') AND (changed > :after
+SELECT * FROM job WHERE upload IS NOT NULL AND json_extract(upload, '$.kept') AND owner = COALESCE(:owner, owner)
+    AND (changed > :after
     OR EXISTS (SELECT 1 FROM reading WHERE reading.job = job.id AND reading.time > :after))
 ORDER BY made DESC
 """
@@ -287,7 +288,9 @@ WHERE job.study = ? AND job.state != 'superseded' ORDER BY job.id
 """
 CASES = """
 SELECT (SELECT COUNT(*) FROM study)
-    + (SELECT COUNT(*) FROM job WHERE upload IS NOT NULL AND json_extract(upload, '$.kept')) AS count
+    + (
+        SELECT COUNT(*) FROM job
+        WHERE upload IS NOT NULL AND json_extract(upload, '$.kept') AND owner = COALESCE(:owner, owner)) AS count
 """
 
 SENT_READING = "SELECT * FROM reading WHERE nonce = ?"

@@ -39,6 +39,7 @@ class Upload:
     def __init__(self, folder: Path, max_bytes: int) -> None:
         self.path = folder / "uploads" / secrets.token_hex(12)
         self.names: dict[str, str] = {}
+        self._given: set[str] = set()
         self._left = max_bytes
         self.path.mkdir(mode=0o700, parents=True)
 
@@ -73,8 +74,17 @@ class Upload:
         """A name of ours with the suffix of theirs, from which readers tell the format."""
         suffix = _SUFFIX.search(PurePosixPath(name.replace("\\", "/")).name)
         ours = f"{len(self.names):05d}{suffix[0].lower() if suffix else ''}"
-        self.names[ours] = name
+        self.names[ours] = self._unlike(name)
         return self.path / ours
+
+    def _unlike(self, name: str) -> str:
+        """A name that none of the files before has: predictions are told apart by it."""
+        found, number = name, 1
+        while found in self._given:
+            number += 1
+            found = f"{name} ({number})"
+        self._given.add(found)
+        return found
 
     def _take(self, size: int) -> None:
         self._left -= size
@@ -82,7 +92,7 @@ class Upload:
             raise TooLargeError("The request holds more bytes than this service takes. Send less at a time.")
 
     def _unpack(self, path: Path) -> None:
-        del self.names[path.name]
+        self._given.discard(self.names.pop(path.name))
         limit = path.stat().st_size * MAX_RATIO
         try:
             with zipfile.ZipFile(path) as archive:

@@ -99,9 +99,9 @@ def build_app(gateway: Gateway) -> FastAPI:
         return JSONResponse({"detail": said}, status_of(error), {"Retry-After": str(RETRY_AFTER)})
 
     add_status_routes(app, gateway, registry)
-    add_model_routes(app, gateway)
-    add_dicom_routes(app, gateway)
     desk = Desk(gateway)
+    add_model_routes(app, desk)
+    add_dicom_routes(app, gateway)
     add_reading_routes(app, desk)
     add_picture_routes(app, desk)
     add_page_routes(app)

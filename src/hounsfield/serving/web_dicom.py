@@ -67,7 +67,7 @@ def add_dicom_routes(app: FastAPI, gateway: Gateway) -> None:
         request: Request, limit: int = Query(100, ge=1, le=1000), offset: int = Query(0, ge=0, lt=2**62)
     ) -> JSONResponse:
         """QIDO-RS: studies, the latest first; by attributes of their first image, with * and ? as wild cards."""
-        gateway.identify(request, "reader", "search studies")
+        gateway.identify(request, "annotator", "search studies")
         where, values = _matching(request, STUDY_COLUMNS)
         found = [_study(row) for row in gateway.reader.rows(_STUDIES.format(where), (*values, limit, offset))]
         return JSONResponse(found, media_type=DICOM_JSON)
@@ -75,7 +75,7 @@ def add_dicom_routes(app: FastAPI, gateway: Gateway) -> None:
     @app.get("/dicom-web/studies/{study}/instances")
     async def instances(request: Request, study: str) -> JSONResponse:
         """QIDO-RS: the instances of a study."""
-        gateway.identify(request, "reader", "search instances", study)
+        gateway.identify(request, "annotator", "search instances", study)
         where, values = _matching(request, INSTANCE_COLUMNS)
         found = [_instance(row) for row in gateway.reader.rows(_INSTANCES.format(where), (study, *values))]
         return JSONResponse(found, media_type=DICOM_JSON)
@@ -83,7 +83,7 @@ def add_dicom_routes(app: FastAPI, gateway: Gateway) -> None:
     @app.get("/dicom-web/studies/{study}/series/{series}/instances/{uid}")
     async def retrieve(request: Request, study: str, series: str, uid: str) -> Response:
         """WADO-RS: an instance as it was received."""
-        gateway.identify(request, "reader", "retrieve", study)
+        gateway.identify(request, "annotator", "retrieve", study)
         row = gateway.reader.row(_INSTANCE, (study, series, uid))
         if row is None:
             raise HTTPException(404, "There is no such instance.")

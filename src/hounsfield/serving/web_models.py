@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field
 
 from hounsfield.errors import ServingError
 from hounsfield.serving import statements as sql
+from hounsfield.serving.desk import Desk
 from hounsfield.serving.gateway import RETRY_AFTER, Gateway, Number
 from hounsfield.serving.settings import MEBIBYTE
 from hounsfield.serving.uploads import Upload, with_names
@@ -32,9 +33,10 @@ class Run(BaseModel):
     folder: str | None = Field(default=None, min_length=1)
 
 
-def add_model_routes(app: FastAPI, gateway: Gateway) -> None:
+def add_model_routes(app: FastAPI, desk: Desk) -> None:
     """Add the routes to an application."""
-    _add_jobs(app, gateway)
+    gateway = desk.gateway
+    _add_jobs(app, desk, gateway)
 
     @app.get("/api/models")
     async def models(request: Request) -> list[dict[str, Any]]:
@@ -79,7 +81,7 @@ def add_model_routes(app: FastAPI, gateway: Gateway) -> None:
         return JSONResponse({"model": name, "bundle": identity})
 
 
-def _add_jobs(app: FastAPI, gateway: Gateway) -> None:
+def _add_jobs(app: FastAPI, desk: Desk, gateway: Gateway) -> None:
     @app.post("/api/models/{name}/jobs", status_code=202)
     async def begin(request: Request, name: str, uploads: Files, kept: bool = False) -> JSONResponse:
         """Predict files later: the answer names the job, at whose address the result will be.
@@ -100,12 +102,17 @@ def _add_jobs(app: FastAPI, gateway: Gateway) -> None:
 
     @app.get("/api/jobs/{number}")
     async def job(request: Request, number: Number) -> dict[str, Any]:
-        """Where a job stands, and its predictions once it is done; only for who began it, and for admins."""
+        """Where a job stands, and its predictions once it is done; only for who began it, and for admins.
+
+        Of a case that is read blind, the predictions are left out until the reading is finished.
+        """
         identity = gateway.identify(request, "reader", "show job", str(number))
         row = gateway.reader.row(sql.SELECT["job"], (number,))
         if row is None or not (row["owner"] == identity.name or identity.may("admin")):
             raise HTTPException(404, "There is no such job.")
         answer = {key: row[key] for key in ("id", "model", "state", "attempt", "reason", "bundle")}
+        if desk.hides_job(row, identity):
+            return answer | {"hidden": True}
         return answer | ({"predictions": json.loads(row["answer"])} if row["answer"] else {})
 
 

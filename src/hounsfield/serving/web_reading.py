@@ -16,7 +16,7 @@ from hounsfield.reading import Content, is_blind, read_content
 from hounsfield.serving import statements as sql
 from hounsfield.serving.cases import Case, described, without_answers, worklist
 from hounsfield.serving.database import Row
-from hounsfield.serving.desk import Desk
+from hounsfield.serving.desk import Desk, owner_of_uploads
 from hounsfield.serving.gateway import Gateway
 from hounsfield.serving.pictures import Stack, stack_facts
 from hounsfield.serving.readings import (
@@ -49,11 +49,12 @@ def add_reading_routes(app: FastAPI, desk: Desk) -> None:
     async def cases(request: Request, after: float = Query(0, ge=0, allow_inf_nan=False)) -> dict[str, Any]:
         """Cases that changed after a time, with what the models found in short; patients for annotators and admins."""
         identity = gateway.identify(request, "reader", "list cases", is_noted=not after)
-        counted, now = gateway.reader.row(sql.CASES) or {"count": 0}, gateway.clock()
+        seen = {"owner": owner_of_uploads(identity)}
+        counted, now = gateway.reader.row(sql.CASES, seen) or {"count": 0}, gateway.clock()
         return {
             "time": now,
             "count": counted["count"],
-            "cases": await asyncio.to_thread(_listed, gateway, identity, after),
+            "cases": await asyncio.to_thread(_listed, desk, identity, after),
         }
 
     @app.get("/api/cases/{key}")
@@ -63,7 +64,7 @@ def add_reading_routes(app: FastAPI, desk: Desk) -> None:
         identity = desk.look(request, found)
         stacks = await desk.stacks(found)
         jobs = desk.jobs(found)
-        facts = described(found, jobs, _models(gateway), with_patients=identity.may("annotator"))
+        facts = described(found, jobs, _models(gateway), desk.key, with_patients=identity.may("annotator"))
         place, hidden = _placing(stacks, desk.files(found)), desk.hides(found, identity)
         answers = [_full_answer(job, place, hidden=hidden) for job in jobs]
         del facts["identity"]
@@ -166,11 +167,14 @@ def _models(gateway: Gateway) -> dict[str, dict[str, Any]]:
     return {name: served.info for name, served in gateway.directory.all().items()}
 
 
-def _listed(gateway: Gateway, identity: Identity, after: float) -> list[dict[str, Any]]:
+def _listed(desk: Desk, identity: Identity, after: float) -> list[dict[str, Any]]:
     """The rows of the list as one user may see them, with how far they are read."""
+    gateway = desk.gateway
     read, finished = readers(gateway.reader, identity.name), finished_by(gateway.reader, identity.name)
     share, rows = gateway.settings.blind_share, []
-    for row in worklist(gateway.reader, after, _models(gateway), with_patients=identity.may("annotator")):
+    owner, with_patients = owner_of_uploads(identity), identity.may("annotator")
+    models = _models(gateway)
+    for row in worklist(gateway.reader, after, models, desk.key, with_patients=with_patients, owner=owner):
         hidden = is_blind(row.pop("identity"), share) and row["key"] not in finished
         mine, count = read.get(row["key"], (None, 0))
         rows.append((without_answers(row) if hidden else row) | {"hidden": hidden, "mine": mine, "readers": count})
