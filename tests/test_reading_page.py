@@ -528,6 +528,11 @@ def test_two_windows_of_one_reader_do_not_overwrite_each_other(browser, running,
         page.close()
 
 
+def sign_in(page: Page, token: str) -> None:
+    page.get_by_label("Access token").fill(token)
+    page.get_by_role("button", name="Sign in").click()
+
+
 def test_tokens_open_the_page_and_tell_who_sees_patients(browser, running, files, tmp_path):
     command = [sys.executable, "-m", "hounsfield", "serve", "--folder", str(tmp_path / "service")]
 
@@ -541,11 +546,9 @@ def test_tokens_open_the_page_and_tell_who_sees_patients(browser, running, files
         assert send(own.dicom_port, *files["oblique"]).returncode == 0
         page = browser.new_page()
         page.goto(own.url)
-        page.get_by_label("Access token").fill("wrong")
-        page.get_by_role("button", name="Sign in").click()
+        sign_in(page, "wrong")
         expect(page.get_by_role("alert")).to_have_text("This token is not valid, or has expired.")
-        page.get_by_label("Access token").fill(reader)
-        page.get_by_role("button", name="Sign in").click()
+        sign_in(page, reader)
         row = page.locator("tbody tr")
         expect(row).to_contain_text("oblique")
         assert "Mustermann" not in page.content()
@@ -554,13 +557,34 @@ def test_tokens_open_the_page_and_tell_who_sees_patients(browser, running, files
         # Somebody's token ends while they read.
         subprocess.run([*command, "--remove-token", "reader"], check=True, env=ENVIRONMENT, capture_output=True)
         expect(page.get_by_text("Your sign-in has expired.")).to_be_visible(timeout=15_000)
-        page.get_by_label("Access token").fill(annotator)
-        page.get_by_role("button", name="Sign in").click()
+        sign_in(page, annotator)
         expect(page.get_by_role("heading", name="Mustermann Erika")).to_be_visible(timeout=15_000)
         expect(page.get_by_text("Drawn for blind reading")).to_be_visible()
         (case,) = get_json(f"{own.url}/api/cases", annotator)["cases"]
         assert case["hidden"]
-        assert "probabilities" not in json.dumps(get_json(f"{own.url}/api/cases/{case['key']}", annotator))
+        address = f"{own.url}/api/cases/{case['key']}"
+        assert "probabilities" not in json.dumps(get_json(address, annotator))
+        # What one user entered is neither shown to the next nor sent under the other name.
+        page.route("**/readings", lambda route: route.abort())
+        page.get_by_label("Comment").fill("of the annotator")
+        expect(page.get_by_role("status").filter(has_text="Not saved yet")).to_be_visible()
+        admin = token("admin")
+        subprocess.run([*command, "--remove-token", "annotator"], check=True, env=ENVIRONMENT, capture_output=True)
+        expect(page.get_by_text("Your sign-in has expired.")).to_be_visible(timeout=15_000)
+        page.unroute("**/readings")
+        sign_in(page, admin)
+        expect(page.get_by_label("Comment")).to_have_value("", timeout=15_000)
+        page.get_by_label("Comment").fill("of the admin")
+        until(lambda: (get_json(address, admin)["mine"] or {}).get("content", {}).get("comment"), "a comment is saved")
+        assert get_json(address, admin)["mine"]["content"]["comment"] == "of the admin"
+        # It waits for its own reader.
+        again = token("annotator")
+        page.get_by_role("button", name="Sign out").click()
+        sign_in(page, again)
+        page.locator("tbody tr").get_by_role("link").click()
+        expect(page.get_by_label("Comment")).to_have_value("of the annotator")
+        until(lambda: (get_json(address, again)["mine"] or {}).get("content", {}).get("comment"), "a comment is saved")
+        assert get_json(address, again)["mine"]["content"]["comment"] == "of the annotator"
         page.close()
 
 

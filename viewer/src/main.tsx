@@ -1,5 +1,5 @@
 import { render } from "preact";
-import { useCallback, useEffect, useMemo, useState } from "preact/hooks";
+import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { api, Refusal, setToken } from "./api/client";
 import type { Session } from "./api/types";
 import { PageContext } from "./pages/context";
@@ -30,6 +30,7 @@ function usePlace(): string {
 function App() {
   const [language, setLanguage] = useState(firstLanguage);
   const [session, setSession] = useState<Session | null>(null);
+  const signedIn = useRef<Session | null>(null);
   const [signedOut, setSignedOut] = useState("");
   const [needsToken, setNeedsToken] = useState(false);
   const place = usePlace();
@@ -45,7 +46,10 @@ function App() {
 
   const open = useCallback(async (): Promise<void> => {
     try {
-      setSession(await api.session());
+      const next = await api.session();
+      if (whose(signedIn.current) !== whose(next)) forgetCases();
+      signedIn.current = next;
+      setSession(next);
       setNeedsToken(false);
       setSignedOut("");
     } catch (error) {
@@ -79,7 +83,7 @@ function App() {
       />
       {page !== null && (
         <PageContext.Provider value={page}>
-          {kase === undefined ? <Worklist /> : <Study key={kase} kase={kase} />}
+          {kase === undefined ? <Worklist key={whose(session)} /> : <Study key={`${whose(session)}/${kase}`} kase={kase} />}
         </PageContext.Provider>
       )}
       {page === null && !needsToken && signedOut !== "" && (
@@ -91,6 +95,9 @@ function App() {
     </>
   );
 }
+
+/** Nothing of one user's page is left on that of the next. */
+const whose = (session: Session | null): string => `${session?.name} ${session?.role}`;
 
 interface TopProps {
   language: Language;

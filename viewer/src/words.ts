@@ -67,6 +67,7 @@ const WORDS = {
   loading: ["Loading…", "正在加载…"],
   cannotRead: ["This image cannot be shown.", "无法显示该图像。"],
   noImages: ["This study has no image that can be shown.", "该检查没有可显示的图像。"],
+  stillArriving: ["Images of this study are still arriving.", "该检查的图像仍在到达。"],
   viewer: ["Image viewer", "图像查看器"],
   tools: ["Tools", "工具"],
   toolWindow: ["Window", "窗宽窗位"],

@@ -14,7 +14,14 @@ export class Refusal extends Error {
 
 const TOKEN = "hounsfield-token";
 
+// Whose the token is, once the service has said so.
+let user = "";
+
+/** Whether what a user entered can be sent: the token is that of the same user. */
+export const isUser = (name: string): boolean => user === name;
+
 export function setToken(token: string): void {
+  user = "";
   if (token === "") sessionStorage.removeItem(TOKEN);
   else sessionStorage.setItem(TOKEN, token);
 }
@@ -46,7 +53,11 @@ const post = (content: unknown): RequestInit => ({
 });
 
 export const api = {
-  session: () => json<Session>("api/session"),
+  session: async () => {
+    const session = await json<Session>("api/session");
+    user = session.name;
+    return session;
+  },
   cases: (after: number) => json<{ time: number; count: number; cases: CaseRow[] }>(`api/cases?after=${after}`),
   case: (key: string) => json<Case>(`api/cases/${key}`),
   stack: (key: string, revision: number, stack: number) =>

@@ -1,5 +1,5 @@
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
-import { api, Refusal } from "../api/client";
+import { api, isUser, Refusal } from "../api/client";
 import { readDraft, removeDraft, writeDraft } from "../api/drafts";
 import type { Case } from "../api/types";
 import type { Reading } from "../state/reading";
@@ -51,6 +51,7 @@ export function useSaver(found: Case, first: Saving, reload: (isAnew: boolean) =
   const now = useRef(first);
   const timer = useRef(0);
   const isBusy = useRef(false);
+  const isHere = useRef(true);
   const { key, revision } = found;
 
   const become = useCallback(
@@ -66,6 +67,11 @@ export function useSaver(found: Case, first: Saving, reload: (isAnew: boolean) =
 
   const send = useCallback(async (): Promise<void> => {
     if (isBusy.current || isSaved(now.current) || now.current.outdated) return;
+    // Who signs in after somebody else does not send what that one entered: it waits in the browser.
+    if (!isUser(session.name)) {
+      if (isHere.current) later(AGAIN_MILLISECONDS);
+      return;
+    }
     isBusy.current = true;
     become(sending(now.current));
     const { sent, after } = now.current;
@@ -82,7 +88,7 @@ export function useSaver(found: Case, first: Saving, reload: (isAnew: boolean) =
     }
     isBusy.current = false;
     if (!isSaved(now.current)) later(wait);
-  }, [become, key, failed]);
+  }, [become, key, failed, session.name]);
 
   const later = (wait: number): void => {
     clearTimeout(timer.current);
@@ -90,10 +96,12 @@ export function useSaver(found: Case, first: Saving, reload: (isAnew: boolean) =
   };
 
   useEffect(() => {
+    isHere.current = true;
     if (!isSaved(now.current)) later(0);
     const leave = (): void => void send();
     window.addEventListener("pagehide", leave);
     return () => {
+      isHere.current = false;
       window.removeEventListener("pagehide", leave);
       clearTimeout(timer.current);
       void send();

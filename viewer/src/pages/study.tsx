@@ -27,7 +27,8 @@ export function Study({ kase }: { kase: string }) {
   const { found, trouble, turn, reload } = useCase(kase);
   if (found === null) return <p class="message">{trouble === "" ? text("loading") : trouble}</p>;
   const first = firstReading(found, session.name);
-  return <Opened key={`${found.key}/${found.revision}/${turn}`} {...{ found, trouble, reload, first }} />;
+  // Images are shown once all of them are there.
+  return <Opened key={`${found.key}/${found.revision}/${found.complete}/${turn}`} {...{ found, trouble, reload, first }} />;
 }
 
 interface OpenedProps {
@@ -104,7 +105,7 @@ function Opened({ found, trouble, reload, first }: OpenedProps) {
         <Stacks found={found} chosen={view.stack} choose={(stack) => change((now) => atStack(now, stack))} />
         <section class="images" aria-label={text("viewer")}>
           {found.stacks.length === 0 ? (
-            <p class="message">{text("noImages")}</p>
+            <p class="message">{text(found.complete ? "noImages" : "stillArriving")}</p>
           ) : (
             <>
               <Toolbar screen={screen} change={change} given={given} own={ownWindows(found, view)} role={session.role} />
