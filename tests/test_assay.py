@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -21,6 +22,7 @@ from hounsfield.evaluation.count_correction import CountCorrection
 from hounsfield.evaluation.field_rates import detection_limit, rate_of, slope_of
 from hounsfield.phantoms import make_phantom
 from hounsfield.phantoms.vaccine import DILUTIONS, RECOVERY
+from hounsfield.reports.assay import _dilutions
 from hounsfield.testing.assay import whole
 
 KINDS = ("empty", "full")
@@ -134,8 +136,13 @@ def test_a_standard_calibrates_and_names_that_are_none_are_refused() -> None:
     assert first.calibrated.value == 1e12
     assert second.calibrated.value == pytest.approx(1e12 * second.concentration.value / first.concentration.value)
     assert second.calibrated.low < second.calibrated.value < second.calibrated.high
-    relative = np.log(second.concentration.high / second.concentration.value)
-    assert np.log(second.calibrated.high / second.calibrated.value) > relative
+    # Grids are the independent units of both, and the errors of both add up.
+    ends = [one.concentration_by_grid for one in (second, first)]
+    above, below = np.log(ends[0].high / ends[0].value), np.log(ends[1].value / ends[1].low)
+    assert np.log(second.calibrated.high / second.calibrated.value) == pytest.approx(np.hypot(above, below))
+    by_field = analyse_fields(table.drop(columns="grid"), KINDS, standard=("lot0", 1e12)).specimens[1]
+    relative = np.log(by_field.concentration.high / by_field.concentration.value)
+    assert np.log(by_field.calibrated.high / by_field.calibrated.value) > relative
     with pytest.raises(EvaluationError, match="no specimen 'lot9'"):
         analyse_fields(table, KINDS, blanks=["lot9"])
     with pytest.raises(EvaluationError, match="kind 'broken' is not counted"):
@@ -220,6 +227,29 @@ def test_a_design_that_cannot_be_right_is_refused(lots: Path, change: dict[str, 
     assert not (lots / "out").exists()
 
 
+@pytest.mark.parametrize("again", ["./3.png", "copy.png"])
+def test_a_field_is_not_counted_twice(lots: Path, again: str) -> None:
+    shutil.copy(lots / "3.png", lots / "copy.png")
+    table = pd.read_csv(lots / "fields.csv", dtype=str)
+    pd.concat([table, table.iloc[[3]].assign(image=again)]).to_csv(lots / "twice.csv", index=False)
+    with pytest.raises(CohortError, match=f"one field twice, as 3.png and as {again}"):
+        CliRunner().invoke(
+            app, ["assay", str(lots / "run"), str(lots / "twice.csv"), "-o", str(lots / "out")], catch_exceptions=False
+        )
+    assert not (lots / "out").exists()
+
+
+def test_a_specimen_without_particles_leaves_the_other_dilutions_drawn() -> None:
+    table = simulated(3)
+    table.loc[table["specimen"] == "lot2", ["count_empty", "count_full"]] = 0
+    assay = analyse_fields(table, KINDS)
+    assert assay.slope is not None
+    (axes,) = _dilutions(assay).axes
+    drawn = [line.get_xdata().tolist() for line in axes.lines[1:]]
+    assert drawn == [[] if number == 2 else [1.0, 4.0, 16.0] for number in range(6)]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "4", "16"]
+
+
 def test_results_never_replace_the_table_of_fields(lots: Path) -> None:
     with pytest.raises(UsageError, match="apart from the inputs"):
         CliRunner().invoke(
@@ -241,6 +271,18 @@ def test_specimens_of_the_training_are_not_measured(lots: Path, tmp_path: Path) 
     assert [one["specimen"] for one in json.loads((tmp_path / "out/assay.json").read_text())["assay"]["specimens"]] == [
         "lot1"
     ]
+    assert "1 specimens with 4 fields were left out" in told.output
+    # Nor by another spelling, or when the run is named by its bundle.
+    table = pd.read_csv(lots / "fields.csv", dtype=str)
+    table.assign(specimen=table["specimen"] + " ").to_csv(lots / "spaced.csv", index=False)
+    (run / "bundle").unlink()
+    shutil.copytree(lots / "run" / "bundle", run / "bundle")
+    (run / "environment.json").write_text("{}")
+    told = CliRunner().invoke(
+        app,
+        ["assay", str(run / "bundle"), str(lots / "spaced.csv"), "-o", str(tmp_path / "out"), "--json"],
+        catch_exceptions=False,
+    )
     assert "1 specimens with 4 fields were left out" in told.output
     cohort.assign(split="train").to_parquet(run / "cohort.parquet")
     with pytest.raises(UsageError, match="trained on all 2 specimens"):

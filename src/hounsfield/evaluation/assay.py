@@ -36,7 +36,8 @@ class SpecimenAssay:
         concentration: particles per unit of area (per field where no area is known) of the undiluted specimen. Where
             none was found the value is 0 and ``high`` the bound that a Poisson count of 0 excludes.
         concentration_by_grid: the same where grids are the independent units; ``None`` with fewer than two.
-        calibrated: the concentration in units of the standard; ``None`` without one.
+        calibrated: the concentration in units of the standard, grids being the independent units where there are two
+            or more; ``None`` without one.
         recovery: dilution → the concentration found at it over that of all its dilutions.
     """
 
@@ -205,9 +206,14 @@ def _rate_by(rows: pd.DataFrame, units: pd.Series, confidence: float) -> Figure:
     return rate_of(sums["total"], sums["exposure"], confidence)
 
 
+def _shown(one: SpecimenAssay) -> Figure:
+    """The concentration with grids as independent units where there are several: fields of one are no new settling."""
+    return one.concentration_by_grid or one.concentration
+
+
 def _calibrated(found: Sequence[SpecimenAssay], name: str, value: float) -> list[SpecimenAssay]:
     """Concentrations times that of the standard over what was found for it; the errors of both add up."""
-    standard = next(one.concentration for one in found if one.specimen == name)
+    standard = next(_shown(one) for one in found if one.specimen == name)
     if standard.value == 0:
         raise EvaluationError(
             f"No particle was found in the standard '{name}', so nothing can be related to it. Name another specimen."
@@ -215,7 +221,7 @@ def _calibrated(found: Sequence[SpecimenAssay], name: str, value: float) -> list
     of_standard = np.log([standard.low, standard.high]) - np.log(standard.value)
 
     def related(one: SpecimenAssay) -> Figure:
-        factor, given = value / standard.value, one.concentration
+        factor, given = value / standard.value, _shown(one)
         if one.specimen == name:
             return Figure(value, value, value)
         if given.value == 0:

@@ -127,7 +127,15 @@ def _dilutions(assay: Assay) -> Drawing:
     blanks = assay.detection.blanks if assay.detection else ()
     for one in (each for each in assay.specimens if each.specimen not in blanks):
         points = sorted((dilution, ratio) for dilution, ratio in one.recovery.items() if ratio > 0)
-        axes.plot(*zip(*points, strict=True), "o-", color=COLOURS[0], alpha=0.5, markersize=3, linewidth=1)
+        axes.plot(
+            [each for each, _ in points],
+            [ratio for _, ratio in points],
+            "o-",
+            color=COLOURS[0],
+            alpha=0.5,
+            markersize=3,
+            linewidth=1,
+        )
     axes.set_xscale("log")
     dilutions = sorted({dilution for one in assay.specimens for dilution in one.recovery})
     axes.set_xticks(dilutions, [f"{dilution:g}" for dilution in dilutions])

@@ -20,7 +20,9 @@ from hounsfield.evaluation.count_correction import CountCorrection
 from hounsfield.evaluation.detection_uncertainty import DetectionUncertainty
 from hounsfield.inference import Detector
 from hounsfield.inference.prediction import BadImage
+from hounsfield.integrity import digest
 from hounsfield.progress import Progress, silent
+from hounsfield.runs.folder import run_of
 
 # What a column of the table of fields may be called.
 NAMES = {
@@ -155,7 +157,11 @@ def _design(path: Path) -> pd.DataFrame:
                 f"The table {path} has the columns {', '.join(map(str, table.columns))}: expected one called "
                 f"{' or '.join(NAMES[name])}. Rename or add it."
             )
-    fields = pd.DataFrame({name: table[column] for name, column in found.items()}).drop_duplicates()
+    # Names of Parquet may be numbers, and "LOT-1 " is no other specimen than "LOT-1".
+    texts = {
+        name: table[column].map(lambda value: str(value).strip(), na_action="ignore") for name, column in found.items()
+    }
+    fields = pd.DataFrame(texts).drop_duplicates()
     twice = fields["image"][fields["image"].duplicated()]
     if len(twice):
         raise CohortError(
@@ -170,7 +176,26 @@ def _design(path: Path) -> pd.DataFrame:
             wanted = "a factor of 1 or more, such as 4 for one part in four" if least else "nanometres above 0"
             _require(path, found[name], fields["image"], right, wanted)
             fields[name] = numbers
+    _require_distinct(path, fields["image"].tolist())
     return fields.reset_index(drop=True)
+
+
+def _require_distinct(path: Path, images: Sequence[str]) -> None:
+    """Refuse a field that the table has twice, under two paths or as a copy: intervals would be too narrow."""
+    seen: dict[str, str] = {}
+    for image in images:
+        place = (path.parent / image).resolve()
+        try:
+            key = digest(place)
+        except OSError:
+            # One image of a file of several, or what will be refused as it cannot be read.
+            key = str(place)
+        if key in seen:
+            raise CohortError(
+                f"The table {path} has one field twice, as {seen[key]} and as {image}, and its particles would be "
+                "counted twice. Leave one of them."
+            )
+        seen[key] = image
 
 
 def _require(path: Path, column: str, images: pd.Series, right: pd.Series, wanted: str) -> None:
@@ -184,9 +209,10 @@ def _require(path: Path, column: str, images: pd.Series, right: pd.Series, wante
 
 def _without_known(fields: pd.DataFrame, run: Path) -> tuple[pd.DataFrame, list[str]]:
     """Without specimens that the training saw, where the run knows them."""
-    if not (run / "cohort.parquet").is_file():
+    known_rows = run_of(run) / "cohort.parquet"
+    if not known_rows.is_file():
         return fields, ["Whether the detector was trained on some of these specimens is not known."]
-    cohort = read_parquet(run / "cohort.parquet")
+    cohort = read_parquet(known_rows)
     seen = set(cohort.loc[cohort["split"].isin(TRAINED), "patient"].dropna().astype(str))
     known = fields["specimen"].astype(str).isin(seen)
     if known.all():
