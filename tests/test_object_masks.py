@@ -170,6 +170,17 @@ def test_instance_maps_and_cocos_shapes_give_the_same_objects(tmp_path: Path) ->
     assert min(np.nanmedian(each) for each in bright) > 180
 
 
+def test_one_value_for_all_objects_is_told_of_instance_maps(tmp_path: Path) -> None:
+    maps = instance_maps(tmp_path)
+    assert "alone" not in " ".join(load_cohort(maps, kind="instance maps").notes)
+    for path in (maps / "labels").glob("*.png"):
+        numbers = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        assert cv2.imwrite(str(path), (255 * (numbers > 0)).astype(np.uint8))
+    told = " ".join(load_cohort(maps, kind="instance maps").notes)
+    assert "The maps hold the value 255 alone" in told
+    assert "'--kind \"label components\"' tells them apart" in told
+
+
 def test_masks_are_used_where_every_object_has_one_in_its_box(tmp_path: Path) -> None:
     path = as_coco(instance_maps(tmp_path))
     content = json.loads(path.read_text())

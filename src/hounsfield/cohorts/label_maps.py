@@ -8,7 +8,7 @@ where parts that touch by a corner are one; and in ``instance maps`` each value 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,11 +101,25 @@ def load_label_maps(path: Path, options: Options, *, kind: str = KINDS[0]) -> Co
     others = " or ".join(f"'--kind \"{other}\"'" for other in KINDS if other != kind)
     what = WHAT[KINDS.index(kind)]
     notes += [f"Boxes are around {what} of the label maps; {others} takes them otherwise.", *told]
+    if kind == KINDS[2]:
+        notes += _single_value([marked[row] for row in good])
     used = set(frame["label"])
     order = tuple(name for _, name in sorted(names.items()) if name in used) if used <= set(names.values()) else ()
     table = pd.DataFrame({"image": [images[row] for row in good]})
     found = Annotations(table, frame, order, {images[row]: marked[row].shape for row in good}, tuple(notes))
     return build_box_cohort(found, options, root=path, kind=kind, name=path.resolve().name)
+
+
+def _single_value(marked: Iterable[_Marked]) -> list[str]:
+    """A note where maps that should number objects hold one value alone, as those of a whole class do."""
+    found = {value for each in marked for value in each.values}
+    if len(found) != 1:
+        return []
+    told = (
+        f"The maps hold the value {found.pop()} alone, so that each image has one object at most. If it marks several, "
+        f"'--kind \"{KINDS[1]}\"' tells them apart where they do not touch."
+    )
+    return [told]
 
 
 def map_pairs(images: Path, maps: Path, options: Options, data: Path) -> tuple[list[tuple[Path, Path]], list[str]]:
