@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import pickle
@@ -18,11 +19,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dicom_samples import make_series
 from hounsfield.cli import main as cli
 from hounsfield.distributed.pool import LocalPool
+from hounsfield.distributed.preprocessing import FileItem, PreprocessingWork
+from hounsfield.distributed.shards import state_of
 from hounsfield.distributed.worker import Limits, Worker
 from hounsfield.errors import ImageError
-from hounsfield.inference.sources import sources
+from hounsfield.images import Image, Reference
+from hounsfield.inference.samples import SampleSource
+from hounsfield.inference.sources import Source, sources
+from hounsfield.preprocessing import MinMax, Pipeline
 from networks import tiny_bundle
 from workers import Spelling, Words, words
 
@@ -178,6 +185,10 @@ def test_shards_of_another_job_are_refused(
     asked = ("predict", run, run / "pictures" / "00.png", "--threshold", 0.3, "-o", shards, "--workers", 1)
     assert hounsfield(monkeypatch, *asked) == 2
     assert "another job, which differs in: options" in capsys.readouterr().err
+    # Another level of the same files would be another image.
+    monkeypatch.setenv("HOUNSFIELD_LEVEL", "1")
+    assert hounsfield(monkeypatch, *asked[:3], "-o", shards, "--workers", 1) == 2
+    assert "another job, which differs in: settings" in capsys.readouterr().err
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").touch()
     assert hounsfield(monkeypatch, *asked[:-3], tmp_path / "mine", "--workers", 1) == 2
@@ -313,6 +324,58 @@ def test_features_by_workers_are_those_of_one_process(
     assert hounsfield(monkeypatch, "features", run, *pictures, "-o", one) == 0
     assert hounsfield(monkeypatch, "features", run, *pictures, "-o", shards, "--workers", 1) == 0
     pd.testing.assert_frame_equal(pd.read_parquet(shards), pd.read_csv(one), check_exact=True, check_dtype=False)
+
+
+def test_features_have_their_columns_though_no_image_of_the_first_shard_can_be_read(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    good = (run / "pictures" / "00.png").read_bytes()
+    for number in range(33):
+        (pictures / f"{number:02}.png").write_bytes(good[:40] if number < 32 else good)
+    asked = ("features", run, pictures, "-o", tmp_path / "shards", "--workers", 1)
+    assert hounsfield(monkeypatch, *asked) == 1
+    table = pd.read_parquet(tmp_path / "shards")
+    assert len(table) == 1
+    assert "f0" in table
+    # One that is repaired comes into the table, and goes out of it again.
+    for content, count in ((good, 2), (good[:40], 1)):
+        (pictures / "07.png").write_bytes(content)
+        os.utime(pictures / "07.png", (count, count))
+        assert hounsfield(monkeypatch, *asked) == 1
+        assert len(pd.read_parquet(tmp_path / "shards")) == count
+    assert len(list((tmp_path / "shards").glob("*part-*"))) == 3
+
+
+def test_a_change_of_any_file_of_an_image_is_noticed(tmp_path: Path) -> None:
+    make_series(tmp_path / "series", [0.0, 2.0, 4.0])
+    for name in ("a_t1.nii", "a_t2.nii"):
+        (tmp_path / name).write_bytes(b"1")
+    (series,) = sources(str(tmp_path / "series"), 3)
+    channels = Source(Reference.joined([str(tmp_path / "a_t1.nii"), str(tmp_path / "a_t2.nii")]), Image)
+    sample = SampleSource(Reference("S1"), (Source(Reference(str(tmp_path / "a_t1.nii")), Image), channels))
+    for item, file in (
+        (series, max((tmp_path / "series").iterdir())),
+        (channels, tmp_path / "a_t2.nii"),
+        (sample, tmp_path / "a_t2.nii"),
+    ):
+        before = state_of([[item]])
+        assert state_of([[item]]) == before
+        # In place, which leaves the folder as it was.
+        os.utime(file, (1, hash(item.reference.text) % 1000))
+        assert state_of([[item]]) != before
+
+
+def test_a_file_that_was_preprocessed_by_a_lost_worker_is_not_bad(run: Path, tmp_path: Path) -> None:
+    item = FileItem(run / "pictures" / "00.png", Path("00"))
+    work = PreprocessingWork(Pipeline(steps=(MinMax(),)), tmp_path, "npy", frozenset(), frozenset())
+    for _ in range(2):
+        part = work.run([item], lambda _: None)
+        assert (part.images, part.bad) == (1, [])
+    # One of an earlier command is not replaced.
+    (bad,) = dataclasses.replace(work, older=frozenset({tmp_path / "00.npy"})).run([item], lambda _: None).bad
+    assert "exists already" in bad.reason
 
 
 def test_explanations_by_workers_are_those_of_one_process(

@@ -115,7 +115,9 @@ def _work(
     from hounsfield.distributed.preprocessing import PreprocessingWork
 
     protected = frozenset(source.resolve() for source, _ in sources)
-    return PreprocessingWork(pipeline, folder.absolute(), file_format, overwrite, protected)
+    place = folder.absolute()
+    older = frozenset[Path]() if overwrite else frozenset(path for path in place.rglob("*") if path.is_file())
+    return PreprocessingWork(pipeline, place, file_format, older, protected)
 
 
 def _by_workers(sources: list[tuple[Path, Path]], masks: Masks, work: PreprocessingWork, crew: Crew) -> BatchResult:

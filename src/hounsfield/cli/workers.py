@@ -191,9 +191,11 @@ def make_table(table: Table, crew: Crew, work: Work, parts: Sequence[Sequence[An
 def _sharded(table: Table, pool: Pool, parts: Sequence[Sequence[Any]]) -> tuple[Part, int]:
     from hounsfield.distributed.bulk import run_bulk
     from hounsfield.distributed.places import open_place
+    from hounsfield.images.settings import current_settings
 
     place = open_place(str(table.output))
-    facts = {"command": table.command, **table.facts}
+    # Other volumes or levels are other images under the same names.
+    facts = {"command": table.command, **table.facts, "settings": current_settings()}
     try:
         with progress_bars() as bars:
             result = run_bulk(pool, parts, place, facts, columns=table.columns, progress=Rate(bars))

@@ -56,7 +56,7 @@ def run_bulk(
 
     Args:
         pool: of workers.
-        parts: lists of items with a ``reference``, in order.
+        parts: lists of items with a ``reference`` and the ``files`` that they are read from, in order.
         place: where the shards are written, with ``_job.json`` and at the end ``_summary.json``.
         facts: what the rows depend on beside the images, as plain values.
         columns: of the table; ``None`` where the rows tell.
@@ -74,7 +74,7 @@ def run_bulk(
     whole = Part()
     missing = []
     for shard in shards:
-        found = read_shard(shard, place) if shard.name in names else None
+        found = read_shard(shard, place, names)
         if found is None:
             missing.append(shard)
         else:

@@ -26,6 +26,10 @@ class Place(ABC):
     def write(self, name: str, content: bytes) -> None:
         """Write a file; it appears when it is complete, and replaces one that was there."""
 
+    @abstractmethod
+    def remove(self, name: str) -> None:
+        """Remove a file, where it is there."""
+
 
 class Folder(Place):
     """A folder that has a path on every machine."""
@@ -46,6 +50,10 @@ class Folder(Place):
         make_private(self._path)
         with replacing(self._path / name) as temporary:
             temporary.write_bytes(content)
+
+    def remove(self, name: str) -> None:
+        """See :meth:`Place.remove`."""
+        (self._path / name).unlink(missing_ok=True)
 
     def __str__(self) -> str:
         """Its path."""
@@ -79,6 +87,11 @@ class Bucket(Place):
         """See :meth:`Place.write`."""
         system, root = file_system(self._url)
         self._attempt(lambda: system.pipe_file(f"{root}/{name}", content))
+
+    def remove(self, name: str) -> None:
+        """See :meth:`Place.remove`."""
+        system, root = file_system(self._url)
+        self._attempt(lambda: system.rm_file(f"{root}/{name}") if system.exists(f"{root}/{name}") else None)
 
     def _attempt(self, work: Any) -> Any:
         try:

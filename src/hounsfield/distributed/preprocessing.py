@@ -36,14 +36,15 @@ class PreprocessingWork:
         pipeline: fitted.
         folder: of the results, which every machine sees.
         format: of the results.
-        overwrite: whether a result may replace an older file.
+        older: results that were there before and are not replaced. One that is not among them was left by a worker
+            that was lost, whose files are done again.
         protected: files that no result may replace: all that are read.
     """
 
     pipeline: Pipeline
     folder: Path
     format: str | None
-    overwrite: bool
+    older: frozenset[Path]
     protected: frozenset[Path]
 
     def open(self) -> PreprocessingWork:
@@ -72,7 +73,7 @@ class PreprocessingWork:
                 self.folder,
                 self.pipeline,
                 format=self.format,
-                overwrite=self.overwrite,
+                overwrite=self.older,
                 masks=masks_of if item.masks else None,
                 protected=self.protected,
             )

@@ -7,7 +7,7 @@ import importlib
 import io
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -52,6 +52,11 @@ class Shard:
         """Of its file."""
         return f"part-{self.number:05d}-of-{self.count:05d}.parquet"
 
+    @property
+    def empty_name(self) -> str:
+        """Of its file where it has no row that could tell the columns: one that readers of the table pass over."""
+        return f"_{self.name}"
+
     def run(self, worker: Worker) -> Part:
         """Do the work; of a shard that is written, the rows stay with it."""
         whole = Part()
@@ -60,7 +65,12 @@ class Shard:
                 whole.add(answer)
         if self.place is None:
             return whole
-        self.place.write(self.name, _to_bytes(whole, self.columns, self.state))
+        name, other = self.name, self.empty_name
+        if self.columns is None and not whole.rows:
+            name, other = other, name
+        # First, so that what an earlier state of the images left never stands beside it.
+        self.place.remove(other)
+        self.place.write(name, _to_bytes(whole, self.columns, self.state))
         return Part([], whole.images, whole.bad, whole.differences, whole.engines, len(whole.rows))
 
 
@@ -79,15 +89,25 @@ def _to_bytes(part: Part, columns: Sequence[str] | None, state: str) -> bytes:
     return stream.getvalue()
 
 
-def read_shard(shard: Shard, place: Place) -> Part | None:
+def read_shard(shard: Shard, place: Place, names: Set[str]) -> Part | None:
     """What a shard that is there holds, without its rows.
 
+    Args:
+        shard: that is looked for.
+        place: where.
+        names: of the files that are there.
+
     Returns:
-        ``None`` where it has to be made again: it is damaged, or one of its images has changed since.
+        ``None`` where it has to be made: it is not there, is damaged, or one of its images has changed since.
     """
+    name = next((each for each in (shard.name, shard.empty_name) if each in names), None)
+    return None if name is None else _read(shard, place, name)
+
+
+def _read(shard: Shard, place: Place, name: str) -> Part | None:
     arrow, parquet = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
     try:
-        file = parquet.ParquetFile(io.BytesIO(place.read(shard.name)))
+        file = parquet.ParquetFile(io.BytesIO(place.read(name)))
         facts = json.loads(file.schema_arrow.metadata[FACTS.encode()])
         if facts["state"] != shard.state:
             return None
@@ -108,7 +128,7 @@ def digest_of(texts: Iterable[str]) -> str:
 
 def state_of(parts: Sequence[Sequence[Any]]) -> str:
     """What changes when a file of these items does: sizes, and times of the last change."""
-    return digest_of(_state(item.reference.path) for items in parts for item in items)
+    return digest_of(_state(file) for items in parts for item in items for file in item.files)
 
 
 def _state(path: str) -> str:

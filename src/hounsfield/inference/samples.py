@@ -27,6 +27,11 @@ class SampleSource:
     reference: Reference
     images: tuple[Source, ...]
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What is read, image after image."""
+        return tuple(file for image in self.images for file in image.files)
+
 
 def sample_sources(inputs: Inputs, rank: int, column: str) -> Iterator[SampleSource]:
     """Every sample of the inputs in their order.

@@ -40,10 +40,17 @@ class Source:
     Attributes:
         reference: the path as given, with the number of the image where a file or an array holds several.
         load: reads it, also in another process; raises :class:`~hounsfield.errors.ImageError`.
+        members: the files of a series, which the reference does not name.
     """
 
     reference: Reference
     load: Callable[[], Image]
+    members: tuple[str, ...] = ()
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What is read: one file, those of its channels, or those of its series."""
+        return self.members or tuple(part.path for part in self.reference.parts())
 
 
 def sources(inputs: Inputs, rank: int, channels: Sequence[str] = ()) -> Iterator[Source]:
@@ -233,7 +240,7 @@ def _of_series(files: Sequence[Path]) -> Iterator[Source]:
             seen.add(id(series))
             reference, number = _named(series, grouping.series, in_folder)
             if chosen is None or number in {None, chosen}:
-                yield Source(reference, partial(images.read_series, series))
+                yield Source(reference, partial(images.read_series, series), tuple(map(str, series.paths)))
 
 
 def _named(series: Series, others: Sequence[Series], in_folder: Counter[Path]) -> tuple[Reference, int | None]:

@@ -46,7 +46,7 @@ def preprocess_files(  # noqa: PLR0913 - what a user may want to say of it
     pipeline: Pipeline,
     *,
     format: str | None = None,  # noqa: A002 - the word of the command line
-    overwrite: bool = False,
+    overwrite: bool | Set[Path] = False,
     num_pairs: int = 0,
     masks: MasksOf | None = None,
     protected: Set[Path] = frozenset(),
@@ -61,7 +61,7 @@ def preprocess_files(  # noqa: PLR0913 - what a user may want to say of it
         folder: made where it does not exist.
         pipeline: the steps.
         format: of the results; by default PNG for slices, NIfTI for volumes with a geometry, else NumPy.
-        overwrite: whether a result may replace an older file, though never a source.
+        overwrite: whether a result may replace an older file, though never a source; or the older files that none may.
         num_pairs: how many images to keep for a before-and-after picture.
         masks: gives the masks of a file, with their names below ``folder`` without suffix.
         protected: further files that no result may replace.
@@ -104,7 +104,7 @@ def _write_masks(
     folder: Path,
     pipeline: Pipeline,
     originals: set[Path],
-    overwrite: bool,
+    overwrite: bool | Set[Path],
 ) -> list[tuple[Path, Path]]:
     written = []
     for source, name, mask in masks:
@@ -237,10 +237,12 @@ def _writable(image: Image, target: Path) -> Image:
     return image
 
 
-def _require_free(target: Path, originals: set[Path], *, overwrite: bool) -> None:
+def _require_free(target: Path, originals: set[Path], *, overwrite: bool | Set[Path]) -> None:
     if target.resolve() in originals:
         raise PreprocessingError(
             f"The result would replace the source '{target}'. Give another folder, or another --format."
         )
-    if target.exists() and not overwrite:
+    if not target.exists() or overwrite is True:
+        return
+    if overwrite is False or target in overwrite:
         raise PreprocessingError(f"The result '{target}' exists already. Give another folder, or --overwrite.")
