@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import sys
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +16,13 @@ import pytest
 
 from hounsfield.cli import main as cli
 from hounsfield.plans.loading import load_plan
+from hounsfield.progress import silent
+from hounsfield.training.base import Member
+from hounsfield.training.fitted import Fitted
+from hounsfield.training.tracking.tensorboard import TensorBoardTracker
+from hounsfield.tuning.folds import train_fold
 from hounsfield.tuning.outcome import Outcome, Trial, optimism
+from hounsfield.tuning.search import Wishes, _Fold, _Search
 from hounsfield.tuning.space import FIELDS, assignments, centre, dimensions
 from plans import hand_made_plan, small_plan, write_pair
 
@@ -76,6 +83,20 @@ def test_every_field_is_varied_around_the_plan() -> None:
     assert "weight_decay" not in dimensions(hand_made_plan(weight_decay=0.0))
 
 
+def test_no_training_is_begun_that_would_end_too_late_after_those_that_wait() -> None:
+    search = _Search(None, small_plan(), {}, None, Wishes(), time.monotonic() + 25, silent, seconds=[10.0])  # type: ignore[arg-type]
+    begun = [_Fold(0, 0, None)] * 3  # type: ignore[arg-type]
+    assert not search._is_late(begun[:2])
+    assert search._is_late(begun)
+
+
+def test_a_training_that_is_stopped_is_no_score(monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped = Member(None, None, Fitted([{"epoch": 1, "val_loss": 0.1}], interrupted=True))  # type: ignore[arg-type]
+    monkeypatch.setattr("hounsfield.tuning.folds.train_network", lambda _: stopped)
+    with pytest.raises(KeyboardInterrupt):
+        train_fold(None)  # type: ignore[arg-type]
+
+
 class Searched(NamedTuple):
     """DATA, the plan around which was searched, and what `tune` wrote and said."""
 
@@ -90,7 +111,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Searched:
     folder = tmp_path_factory.mktemp("search")
     data = write_pair(folder)
     plan, out = folder / "plan.yaml", folder / "tuned.yaml"
-    small_plan(epochs=1).save(plan)
+    small_plan(epochs=1, seed=3).save(plan)
     said = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said):
         assert hounsfield(patch, "tune", data, "--plan", plan, "--trials", 2, "--folds", 2, "-o", out) == 0
@@ -99,6 +120,8 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Searched:
 
 def test_a_search_ends_in_a_plan_with_reasons_and_a_picture(searched: Searched) -> None:
     found = json.loads(searched.out.with_suffix(".json").read_text())
+    # The test images are those of the plan.
+    assert found["seed"] == load_plan(searched.out).seed == 3
     assert searched.out.with_suffix(".png").stat().st_size > 1000
     assert [trial["complete"] for trial in found["trials"]] == [True, True]
     planned, other = (trial["values"] for trial in found["trials"])
@@ -133,11 +156,15 @@ def test_networks_of_an_ensemble_by_workers_are_those_of_one_process(
     data = write_pair(tmp_path)
     small_plan(folds=2, epochs=1).save(tmp_path / "plan.yaml")
     monkeypatch.setenv("PYTHONPATH", SOURCE)
+    begun: list[object] = []
+    monkeypatch.setattr(TensorBoardTracker, "begin", lambda _, settings: begun.append(settings["epochs"]))
     losses = []
     for name, options in (("one", ()), ("two", ("--workers", 2))):
         run = tmp_path / name
         assert hounsfield(monkeypatch, "train", data, "--plan", tmp_path / "plan.yaml", "--out", run, *options) == 0
         losses.append(pd.read_csv(run / "history.csv").set_index(["member", "epoch"])["val_loss"])
+    # A tracker hears of the settings, whoever trains.
+    assert begun == [1, 1]
     assert losses[0].index.tolist() == [(1, 1), (2, 1)]
     pd.testing.assert_series_equal(losses[0], losses[1], rtol=1e-4)
     assert "2 processes of this machine" in capsys.readouterr().err

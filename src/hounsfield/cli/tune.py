@@ -36,7 +36,10 @@ def command(
         typer.Option(help="Of the planner's plan, which each trial trains. [default: quick]", show_default=False),
     ] = None,
     model: Annotated[str | None, typer.Option("--model", help="Network instead of the planner's choice.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Random seed of split, trainings and search.")] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, help="Random seed of split, trainings and search; by default the plan's, or 0."),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Train folds and trials in so many processes.")
     ] = None,

@@ -93,10 +93,10 @@ def train_networks(
     """
     make_private(job.folder.checkpoints)
     parts = TRAININGS[job.plan.family].rows(job)
+    tracker.begin(described(job.plan))
     if crew is not None:
         return _train_apart(job, tracker, parts, crew), False
     follower = Follower(job, tracker, len(parts))
-    tracker.begin(described(job.plan))
     members: list[Member[Any, Any]] = []
     for number, (train, validation) in enumerate(parts):
         specification = _specification(job, number, (train, validation), len(parts) - number)

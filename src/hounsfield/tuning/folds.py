@@ -17,11 +17,17 @@ def train_fold(specification: Specification[Any, Any]) -> tuple[float, Criterion
 
     Returns:
         The figure of the best epoch, less being better, NaN where the training diverged; and by what it was judged.
+
+    Raises:
+        KeyboardInterrupt: the user stopped the training.
     """
     try:
         fitted = train_network(specification).fitted
     except RunError:
         return math.nan, Criterion("", more_is_better=False)
+    if fitted.interrupted:
+        # Half a training is no score, and who stops it means the search.
+        raise KeyboardInterrupt
     record: Mapping[str, Any] = fitted.history[fitted.best_epoch - 1]
     figure, more = fitted.criterion
     score = float(record.get(figure, math.nan))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -44,7 +44,7 @@ class Wishes:
         folds: over which a trial is judged.
         effort: of the planner's plan, that each trial trains.
         network: overrides the planner's network.
-        seed: of the split, the trainings and the search.
+        seed: of the split, the trainings and the search; where not given, that of the plan, or 0.
         plan: around which is searched, instead of the planner's.
     """
 
@@ -53,7 +53,7 @@ class Wishes:
     folds: int = 3
     effort: Effort = "quick"
     network: str | None = None
-    seed: int = 0
+    seed: int | None = None
     plan: BasePlan | None = None
 
 
@@ -90,11 +90,12 @@ def tune(request: DataRequest | str, wishes: Wishes, *, progress: Progress = sil
     if not isinstance(request, DataRequest):
         request = DataRequest(str(request))
     started = time.monotonic()
-    prepared = prepare(request.with_settings(), seed=wishes.seed, progress=progress)
-    plan = wishes.plan or prepared.plan(effort=wishes.effort, network=wishes.network, seed=wishes.seed)
-    plan = plan.model_copy(update={"seed": wishes.seed})
+    seed = wishes.seed if wishes.seed is not None else wishes.plan.seed if wishes.plan is not None else 0
+    prepared = prepare(request.with_settings(), seed=seed, progress=progress)
+    plan = wishes.plan or prepared.plan(effort=wishes.effort, network=wishes.network, seed=seed)
+    plan = plan.model_copy(update={"seed": seed})
     TRAININGS[plan.family].check(plan, prepared.cohort)
-    folds = assign_folds(prepared.cohort, wishes.folds, seed=wishes.seed, pictures=prepared.pictures)
+    folds = assign_folds(prepared.cohort, wishes.folds, seed=seed, pictures=prepared.pictures)
     # Rows of the test split are not even prepared.
     kept = np.flatnonzero(folds >= 0)
     cohort = prepared.cohort.subset(kept)
@@ -107,7 +108,7 @@ def tune(request: DataRequest | str, wishes: Wishes, *, progress: Progress = sil
     space = dimensions(plan)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     search = _Search(
-        study=_study(optuna, wishes.seed),
+        study=_study(optuna, seed),
         plan=trained,
         space=space,
         make=lambda values, number: Specification(_with(trained, values), store, *rows[number], number),
@@ -200,11 +201,11 @@ class _Search:
         """The next training whenever one can be begun; trials that are clearly behind go no further."""
         for number in range(self.wishes.trials):
             # The planner's plan is trained in any case: without it there is nothing to compare with.
-            if number and self._is_late():
+            if number and self._is_late(order):
                 return
             values = self._ask(number)
             for fold in range(self.wishes.folds):
-                if number and (self._is_late() or self._is_behind(number)):
+                if number and (self._is_late(order) or self._is_behind(number)):
                     self._stop(number)
                     break
                 order.append(_Fold(number, fold, self.make(values, fold)))
@@ -221,9 +222,11 @@ class _Search:
         self.scores.append({})
         return values
 
-    def _is_late(self) -> bool:
-        """Whether a training that is begun now would probably end too late."""
-        return time.monotonic() + (float(np.median(self.seconds)) if self.seconds else 0.0) > self.deadline
+    def _is_late(self, order: Sequence[_Fold]) -> bool:
+        """Whether a training that is begun now would probably end too late: after those that were begun before it."""
+        before = len(order) - len(self.seconds)
+        wanted = (before + 1) * float(np.median(self.seconds)) if self.seconds else 0.0
+        return time.monotonic() + wanted > self.deadline
 
     def _is_behind(self, number: int) -> bool:
         return bool(self.scores[number]) and bool(self.asked[number].should_prune())
@@ -271,9 +274,7 @@ class _Search:
             )
         ranges = {name: each.describe(getattr(self.plan, name)) for name, each in self.space.items()}
         importance = self._importance(optuna) if sum(trial.complete for trial in trials) > FIRST_TRIALS else {}
-        return Outcome(
-            trials, self.criterion.figure, self.criterion.more_is_better, ranges, importance, self.wishes.seed
-        )
+        return Outcome(trials, self.criterion.figure, self.criterion.more_is_better, ranges, importance, self.plan.seed)
 
     def _importance(self, optuna: Any) -> dict[str, float]:
         """Shares by PED-ANOVA (Watanabe et al., IJCAI 2023), which asks what sets the better trials apart."""
