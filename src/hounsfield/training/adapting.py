@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -27,21 +28,32 @@ def check_adapting(plan: WholeImagePlan, cohort: Cohort) -> None:
     if plan.adapt == "probe" and (plan.views is not None or TASKS[plan.task].ordered):
         what = "samples of several images" if plan.views is not None else "grades in order"
         raise PlanError(f"The plan has adapt: probe, which is not for {what}. Set adapt: finetune.")
-    table = find_source(plan.weights).folder.parent / "cohort.parquet"
-    if not table.is_file():
-        return
-    known = read_parquet(table)
-    # Each network of an ensemble learned from images that are validation for another one.
-    folds = getattr(load_plan(table.parent / "plan.yaml"), "folds", 1)
-    known = known[known["split"].isin(["train"] if folds == 1 else ["train", "validation"])]
     judged = cohort.table[cohort.table["split"].isin(["validation", "test"])]
-    shared = _shared(known, judged)
+    shared = max((_shared(known, judged) for known in _learned_from(plan.weights)), default=0)
     if shared:
         raise CohortError(
             f"{shared:,} of {len(judged):,} images of validation and test are of patients, or are images, that the "
             f"weights {plan.weights} were trained on, so figures on them would be too good. Split the data as that "
             "run did (its seed and a column 'split'), leave those patients out, or take other weights."
         )
+
+
+def _learned_from(weights: str) -> Iterator[pd.DataFrame]:
+    """The rows that a run of one's own learned from, then those of the run whose weights it started from, and so on."""
+    followed: set[Path] = set()
+    while True:
+        run = find_source(weights).folder.parent
+        if run in followed or not (run / "cohort.parquet").is_file():
+            return
+        followed.add(run)
+        plan = load_plan(run / "plan.yaml")
+        known = read_parquet(run / "cohort.parquet")
+        # Each network of an ensemble learned from images that are validation for another one.
+        own = ["train"] if getattr(plan, "folds", 1) == 1 else ["train", "validation"]
+        yield known[known["split"].isin(own)]
+        if plan.weights is None or not Path(plan.weights).is_dir():
+            return
+        weights = plan.weights
 
 
 def _shared(known: pd.DataFrame, judged: pd.DataFrame) -> int:

@@ -19,6 +19,7 @@ from scipy import optimize, special
 from hounsfield.atomic import make_private, replacing
 from hounsfield.cohorts import Store
 from hounsfield.cohorts.public import cache_folder
+from hounsfield.errors import RunError
 from hounsfield.plans.whole_images import WholeImagePlan
 from hounsfield.pretrained import find_source
 from hounsfield.progress import Progress, silent
@@ -49,6 +50,9 @@ def probe(
         specification: rows, store and plan.
         on_epoch: told of each strength of the penalty that was tried, as of an epoch.
         progress: told of images whose features are computed.
+
+    Raises:
+        RunError: no penalty had a finite validation loss.
     """
     train, validation = specification.train, specification.validation
     features = features_of(network, specification, np.union1d(train, validation), progress)
@@ -71,6 +75,11 @@ def probe(
             best = judged["val_loss"]
             head.set_weights(weights)
         on_epoch(fitted.history)
+    if not np.isfinite(best):
+        raise RunError(
+            "The validation loss of the probe is NaN or infinite under every penalty: the features of these weights "
+            "are no finite numbers. Take other weights, or train with --adapt finetune --set precision=float32."
+        )
     fitted.weights = network.get_weights()
     return fitted
 
