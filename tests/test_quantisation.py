@@ -11,7 +11,7 @@ import pytest
 
 from families import hounsfield
 from hounsfield.bundle import Bundle
-from hounsfield.errors import EvaluationError, UsageError
+from hounsfield.errors import EvaluationError, RunError, UsageError
 from hounsfield.evaluation.uncertainty import Uncertainty
 from hounsfield.inference import open_predictor
 from hounsfield.onnx_export.quantised import HEAVY, named, sensitive_layers
@@ -64,6 +64,30 @@ def test_float_stays_where_nothing_passes(
     with pytest.raises(EvaluationError, match=r"stays in float32.*2 layers in float32"):
         quantise(trained_classifier.run.folder, tmp_path / "integers")
     assert not (tmp_path / "integers").exists()
+
+
+def test_it_lies_beside_a_run_that_is_named_by_a_dot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    (tmp_path / "run").mkdir()
+    monkeypatch.chdir(tmp_path / "run")
+    asked: list[Path] = []
+    monkeypatch.setattr(quantisation, "quantise", lambda _, folder, **__: asked.append(folder) or (None, []))
+    assert hounsfield(monkeypatch, "export", ".", "--to", "int8") == 0
+    assert asked == [tmp_path / "run-int8"]
+
+
+def test_rows_that_are_gone_do_not_judge_less_in_silence(
+    trained_classifier: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = trained_classifier.run.folder
+    load = quantisation.load_request
+    found = quantisation._cohort_of(run, Bundle.load(run))
+    # Test images are not even prepared.
+    assert set(found.table["split"]) == {"train", "validation"}
+    monkeypatch.setattr(quantisation, "load_request", lambda *given, **facts: load(*given, **facts).subset(range(20)))
+    with pytest.raises(RunError, match="no longer in its data"):
+        quantisation._cohort_of(run, Bundle.load(run))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,10 @@ def command(
     run: Annotated[Path, typer.Argument(help="The folder of a run, or of a bundle.")],
     to: Annotated[str, typer.Option("--to", help="onnx, openvino, saved_model, or int8: a bundle in 8-bit integers.")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The file or folder to write; by default in the bundle.")
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="The file or folder to write; by default in the bundle, of int8 beside RUN."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
 ) -> None:
@@ -48,7 +51,8 @@ def _quantise(run: Path, output: Path | None, *, as_json: bool) -> None:
     from hounsfield.cli.console import progress_bars
     from hounsfield.testing.quantisation import quantise
 
-    folder = output or run.with_name(f"{run.resolve().name}-int8")
+    place = run.resolve()
+    folder = output or place.with_name(f"{place.name}-int8")
     with progress_bars() as progress:
         bundle, attempts = quantise(run, folder, progress=progress)
     for attempt in attempts:

@@ -21,7 +21,7 @@ from hounsfield.bundle.manifest import KNOWN_ANSWER, NETWORK
 from hounsfield.cohorts import Cohort, Store, load_request
 from hounsfield.cohorts.request import DataRequest
 from hounsfield.containers import read_parquet
-from hounsfield.errors import EvaluationError, UsageError
+from hounsfield.errors import EvaluationError, RunError, UsageError
 from hounsfield.evaluation.metrics import Tally, auc, ece, headline
 from hounsfield.evaluation.novelty import Novelty
 from hounsfield.evaluation.outcomes import Outcomes, as_outcomes
@@ -74,7 +74,8 @@ class Attempt:
 
     def line(self) -> str:
         """The outcome in words."""
-        kept = f"{len(self.kept)} layers in float32" if self.kept else "all layers in 8 bits"
+        count = len(self.kept)
+        kept = f"{count} layer{'s' if count > 1 else ''} in float32" if count else "all layers in 8 bits"
         return (
             f"{kept}: AUC {-self.auc_loss:+.4f}, calibration error {self.ece_rise:+.4f}, {self.changed:.2%} of "
             f"decisions change, {self.flips:.2%} were clear"
@@ -94,6 +95,7 @@ def quantise(run: Path, folder: Path, *, progress: Progress = silent) -> tuple[B
 
     Raises:
         UsageError: the run is of another kind, or the folder is in use.
+        RunError: rows of the run are no longer in its data.
         EvaluationError: no attempt was within the limits, so nothing was written.
         MissingDependency: NNCF or OpenVINO is not installed.
     """
@@ -168,13 +170,24 @@ def _check(bundle: Bundle, run: Path, folder: Path) -> None:
 
 
 def _cohort_of(run: Path, bundle: Bundle) -> Cohort:
-    """The run's rows with their splits, as its table of samples has them."""
+    """The run's training and validation rows, as its table of samples has them; its test rows are not looked at.
+
+    Raises:
+        RunError: some are no longer in its data, so fewer would judge.
+    """
     folder = RunFolder.open(run)
     check_run(folder.path)
     splits = read_parquet(folder.cohort, columns=["image", "split"]).set_index("image")["split"]
+    splits = splits[splits.isin(["train", "validation"])]
     request = DataRequest.from_dict(folder.read_environment()["data"])
     cohort = load_request(request, labels=bundle.labels, task=bundle.task)
     cohort = cohort.subset(cohort.table["image"].isin(splits.index).to_numpy())
+    if len(cohort) < len(splits):
+        raise RunError(
+            f"{len(splits) - len(cohort):,} of the {len(splits):,} training and validation rows of the run {run} are "
+            "no longer in its data. Restore the data: without them the network in 8 bits is not judged as it was in "
+            "float32."
+        )
     table = cohort.table.assign(split=cohort.table["image"].map(splits))
     return dataclasses.replace(cohort, table=table)
 
