@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import logging
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -92,6 +93,31 @@ def test_mlflow_has_settings_figures_and_metrics(followed: Any, trained_classifi
     plan = load_plan(trained_classifier.run.folder / "plan.yaml")
     assert run.data.params["network"] == plan.network
     assert run.data.params["learning_rate"] == str(plan.learning_rate)
+
+
+def test_a_label_of_any_characters_is_a_name_that_mlflow_takes(store: str, tmp_path: Path) -> None:
+    tracker = MLflowTracker(store, Memory(tmp_path / "tracking.json", "mlflow"), "")
+    tracker.begin({"weights.GGO (?)": 1})
+    tracker.log("member1", {"epoch": 1, "dice_GGO (?)": 0.5, "dice_GGO {?}": 0.25})
+    (run,) = (
+        mlflow_package()
+        .MlflowClient(store)
+        .search_runs([mlflow_package().MlflowClient(store).get_experiment_by_name("hounsfield").experiment_id])
+    )
+    assert run.data.metrics == {"member1/dice_GGO _28__3f__29_": 0.5, "member1/dice_GGO _7b__3f__7d_": 0.25}
+    assert run.data.params == {"weights.GGO _28__3f__29_": "1"}
+
+
+def test_wandb_reports_no_errors_to_its_makers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a process of its own: the package reads it when it is imported."""
+    monkeypatch.delenv("WANDB_ERROR_REPORTING", raising=False)
+    code = (
+        "from hounsfield.training.tracking.wandb import wandb_package\n"
+        "print(wandb_package().env.error_reporting_enabled())"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent / "src"))
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False"
 
 
 def test_mlflow_goes_on_in_the_run_of_before(followed: Any, store: str, tmp_path: Path) -> None:

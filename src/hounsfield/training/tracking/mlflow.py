@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,7 +52,7 @@ class MLflowTracker:
         entities = require("mlflow.entities", "--track mlflow")
         now, step = self._now(), int(record["epoch"])
         metrics = [
-            entities.Metric(f"{network}/{name}", float(value), now, step)
+            entities.Metric(_allowed(f"{network}/{name}"), float(value), now, step)
             for name, value in record.items()
             if name != "epoch"
         ]
@@ -62,7 +63,7 @@ class MLflowTracker:
         self._open()
         entities = require("mlflow.entities", "--track mlflow")
         now = self._now()
-        metrics = [entities.Metric(name, value, now, 0) for name, value in ending.metrics.items()]
+        metrics = [entities.Metric(_allowed(name), value, now, 0) for name, value in ending.metrics.items()]
         self._client.log_batch(self._run, metrics=metrics)
         self._publish(self._log_model(ending.bundle))
 
@@ -111,7 +112,7 @@ class MLflowTracker:
         self._memory.keep(run)
         if not known:
             entities = require("mlflow.entities", "--track mlflow")
-            settings = [entities.Param(name, str(value)) for name, value in self._settings.items()]
+            settings = [entities.Param(_allowed(name), str(value)) for name, value in self._settings.items()]
             self._client.log_batch(run, params=settings)
         self._run = run
 
@@ -119,6 +120,11 @@ class MLflowTracker:
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
         found = self._client.get_experiment_by_name(name)
         return str(found.experiment_id if found is not None else self._client.create_experiment(name))
+
+
+def _allowed(name: str) -> str:
+    """A name as MLflow takes it: other characters, which a label may have, as their code points."""
+    return re.sub(r"[^\w./: -]", lambda found: f"_{ord(found[0]):x}_", name)
 
 
 def mlflow_package() -> Any:

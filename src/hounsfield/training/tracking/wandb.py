@@ -80,11 +80,13 @@ class WandbTracker:
 
 
 def wandb_package() -> Any:
-    """The package.
+    """The package, which sends no reports of errors to its makers unless the user has set so.
 
     Raises:
         MissingDependency: it is not installed.
     """
+    # Such a report would hold the error's text and values of its frames. Read when the package is imported.
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     return require("wandb", "--track wandb")
 
 
