@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -27,6 +28,7 @@ from hounsfield.distributed.shards import state_of
 from hounsfield.distributed.worker import Limits, Worker
 from hounsfield.errors import ImageError
 from hounsfield.images import Image, Reference
+from hounsfield.inference import remote
 from hounsfield.inference.samples import SampleSource
 from hounsfield.inference.sources import Source, sources
 from hounsfield.preprocessing import MinMax, Pipeline
@@ -346,6 +348,24 @@ def test_features_have_their_columns_though_no_image_of_the_first_shard_can_be_r
         assert hounsfield(monkeypatch, *asked) == 1
         assert len(pd.read_parquet(tmp_path / "shards")) == count
     assert len(list((tmp_path / "shards").glob("*part-*"))) == 3
+
+
+@pytest.mark.parametrize(
+    ("url", "path", "found", "expected"),
+    [
+        ("s3://scans/chest/", "scans/chest", "scans/chest/a.png", "s3://scans/chest/a.png"),
+        ("sftp://host/scans", "/scans", "/scans/a.png", "sftp://host/scans/a.png"),
+        ("sftp://host/", "/", "/scans/a.png", "sftp://host/scans/a.png"),
+        ("hdfs://host:9000/scans", "/scans", "/scans/b/a.png", "hdfs://host:9000/scans/b/a.png"),
+        ("abfs://scans@account.example.org/chest", "scans/chest", "scans/chest/a.png", "abfs://scans/chest/a.png"),
+    ],
+)
+def test_images_are_named_by_urls_of_their_store(
+    url: str, path: str, found: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = SimpleNamespace(invalidate_cache=lambda: None, find=lambda _: [found, f"{found}.txt"])
+    monkeypatch.setattr(remote, "file_system", lambda _: (system, path))
+    assert list(remote.remote_files(url)) == [expected]
 
 
 def test_a_change_of_any_file_of_an_image_is_noticed(tmp_path: Path) -> None:

@@ -61,14 +61,17 @@ def remote_files(url: str) -> Iterator[str]:
         ImageError: there is nothing, or it may not be listed.
     """
     system, path = file_system(url)
-    scheme = url.partition("://")[0]
+    # The store's own names may lack what stands before the path, such as a host.
+    whole, below = url.rstrip("/"), path.rstrip("/")
+    known = whole.endswith(below)
+    before = whole[: len(whole) - len(below)] if known else f"{url.partition('://')[0]}://"
     system.invalidate_cache()
     names = [str(name) for name in sorted(_of_store(url, lambda: system.find(path)))]
     if names != [path]:
         names = [name for name in names if _is_image(PurePosixPath(name))]
     if not names:
         raise ImageError(f"There is no image at '{url}'. Check the URL: below it, images are known by their suffixes.")
-    yield from (f"{scheme}://{name.lstrip('/')}" for name in names)
+    yield from (before + (name if known else name.lstrip("/")) for name in names)
 
 
 def read_remote(url: str) -> Image:
