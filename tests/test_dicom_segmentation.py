@@ -162,7 +162,7 @@ def test_segments_whose_pixels_would_be_lost_are_refused(numbers, words, sources
         read_image(path)
 
 
-def test_frames_that_state_another_segment_or_are_not_declared_are_refused(sources, tmp_path) -> None:
+def test_frames_that_state_another_segment_or_are_not_declared_are_refused(sources, tmp_path, caplog) -> None:
     truth = np.zeros(SHAPE, np.uint8)
     truth[:, :2], truth[:, 2:] = 1, 2
     path = written(tmp_path / "a.dcm", sources, truth, "BINARY", 2)
@@ -178,6 +178,13 @@ def test_frames_that_state_another_segment_or_are_not_declared_are_refused(sourc
     fewer.save_as(path)
     with pytest.raises(ImageError, match=r"declares 10 frames and describes 12"):
         read_image(path)
+    frames = truth.reshape(len(truth), -1)
+    bits = np.concatenate([frames == 1, frames == 2]).reshape(12, -1)
+    fewer.PixelData = np.packbits(bits[:10].ravel(), bitorder="little").tobytes()
+    fewer.PixelData += b"\0" * (len(fewer.PixelData) % 2)
+    fewer.save_as(path)
+    assert read_image(path).pixels.any()
+    assert "describes 12 frames, of which it holds the first 10 only" in caplog.text
 
 
 def test_uneven_slices_are_refused(sources, tmp_path) -> None:

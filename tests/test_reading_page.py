@@ -23,7 +23,7 @@ import numpy as np
 import psutil
 import pydicom
 import pytest
-from playwright.sync_api import Browser, Locator, Page, Playwright, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, Playwright, Route, expect, sync_playwright
 from pydicom.pixels import apply_modality_lut, apply_windowing
 
 from detectors import tiny_detector_bundle
@@ -285,7 +285,15 @@ def test_slices_stand_in_their_order_with_sides_values_and_lengths(page, running
 
 
 def test_an_earlier_study_of_the_patient_stands_beside(page, running, files):
-    opened(page, running, keys(running)["oblique"])
+    held: list[Route] = []
+    page.route("**/api/cases?*", lambda route: held.append(route))  # noqa: PLW0108 - no builtin is taken
+    image = opened(page, running, keys(running)["oblique"])
+    place = image.bounding_box()
+    assert len(held) == 1
+    held[0].continue_()
+    page.unroute("**/api/cases?*")
+    expect(page.get_by_label("Compare with")).to_be_enabled()
+    assert image.bounding_box() == place, "the image moved when the earlier studies were known"
     page.get_by_label("Compare with").select_option(label="CT 12 bits")
     other = page.get_by_role("application", name="Compare")
     expect(other).to_contain_text("Image 1 of 1")
@@ -468,6 +476,7 @@ def test_labels_are_corrected_and_a_reading_is_finished(page, running, files):
         each["predictions"] for each in get_json(f"{running.url}/api/cases/{key}")["answers"] if each["model"] == "tiny"
     )
     other = next(label for label in prediction["probabilities"] if label != prediction["prediction"])
+    expect(answer).to_be_visible()
     before = page.evaluate(SHOWN, ALL)
     answer.get_by_role("checkbox", name="Show the evidence").check()
     expect(answer).to_contain_text("orange speaks for")

@@ -112,7 +112,7 @@ def load_label_maps(path: Path, options: Options, *, kind: str = KINDS[0]) -> Co
 
 def _single_value(marked: Iterable[_Marked]) -> list[str]:
     """A note where maps that should number objects hold one value alone, as those of a whole class do."""
-    found = {value for each in marked for value in each.values}
+    found = {value for each in marked for value in each.values}  # noqa: PD011 - of maps
     if len(found) != 1:
         return []
     told = (

@@ -16,7 +16,7 @@ from hounsfield.images.dicom_frames import frame_plane, functional_group
 from hounsfield.images.dicom_geometry import GAP_MILLIMETRES, Plane, are_parallel, gap_tolerance
 from hounsfield.images.dicom_header import Header
 from hounsfield.images.dicom_layout import Layout
-from hounsfield.images.dicom_pixels import stored_pixels
+from hounsfield.images.dicom_pixels import native_bytes, stored_pixels
 
 logger = logging.getLogger(__name__)
 
@@ -112,12 +112,21 @@ def _check_described(numbers: Sequence[int], labels: Sequence[tuple[int, str]], 
 
 
 def _check_frames(header: Header, layout: Layout, path: Path) -> None:
+    """Refuse frames that are described, not declared and yet there; those that are not there are a part cut out."""
     described = len(header.items("PerFrameFunctionalGroupsSequence"))
-    if described > layout.frames:
+    if described <= layout.frames:
+        return
+    if len(header.raw("PixelData") or b"") > native_bytes(layout) + 1 or header.transfer_syntax.is_encapsulated:
         raise ImageError(
             f"{path} is a segmentation that declares {layout.frames} frames and describes {described}, so that some "
             "would be lost. Export it again from its source."
         )
+    logger.warning(
+        "%s is a segmentation that describes %d frames, of which it holds the first %d only",
+        path,
+        described,
+        layout.frames,
+    )
 
 
 def _check_apart(slots: Mapping[int, Sequence[int]], labels: Sequence[tuple[int, str]], path: Path) -> None:

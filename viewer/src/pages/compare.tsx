@@ -46,12 +46,16 @@ export function CompareBar({ found, beside, setBeside, linked, setLinked }: Comp
       failed(error);
     }
   };
-  if (found.stacks.length < 2 && priors.length === 0) return null;
+  // It is there before the earlier studies are known, and without any, so that the image does not move under the reader.
   return (
     <div class="toolbar">
       <label class="check">
         {text("compareWith")}
-        <select value={chosen?.key ?? ""} onChange={(event) => void choose(event.currentTarget.value)}>
+        <select
+          value={chosen?.key ?? ""}
+          disabled={found.stacks.length < 2 && priors.length === 0}
+          onChange={(event) => void choose(event.currentTarget.value)}
+        >
           <option value="">{text("nothing")}</option>
           {found.stacks.length > 1 && <option value={found.key}>{text("series")}</option>}
           {priors.map((row) => (
