@@ -81,6 +81,17 @@ class UNet(nn.Module):
         return [logits[stage] for stage in range(len(self.heads))]
 
 
+def initialise(network: nn.Module) -> None:
+    """Draw the weights as ours are drawn: He before a normalisation, Glorot for outputs and transposed convolutions."""
+    for name, layer in network.named_modules():
+        if isinstance(layer, nn.ConvTranspose3d) or (isinstance(layer, nn.Conv3d) and name.startswith("heads")):
+            nn.init.xavier_uniform_(layer.weight)
+        elif isinstance(layer, nn.Conv3d):
+            nn.init.kaiming_normal_(layer.weight)
+        if isinstance(layer, nn.Conv3d) and layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+
+
 def loss_of(outputs: Sequence[torch.Tensor], labels: torch.Tensor) -> torch.Tensor:
     """Cross-entropy and soft Dice with deep supervision, as ``hounsfield.segmentation.deep_supervision_loss``."""
     count = outputs[0].shape[1]

@@ -134,7 +134,7 @@ def test_masks_that_cannot_be_used_are_left_out_or_refused_in_one_paragraph(faul
         if number == 3:
             cohort = load_cohort(folder)
             assert len(cohort) == 23
-            assert "1 images were left out, since their mask cannot be used: imagesTr/case_03.nii.gz (" in notes(cohort)
+            assert "1 image was left out, since its mask cannot be used: imagesTr/case_03.nii.gz (" in notes(cohort)
     with pytest.raises(
         CohortError, match=rf"Found 2 of 24 images .* whose mask cannot be used: .*({reason})"
     ) as raised:
@@ -154,13 +154,62 @@ def test_every_fault_is_named_at_once(tmp_path: Path) -> None:
         assert said in str(raised.value)
 
 
-def test_swapped_images_and_masks_are_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("most", [1500, 200])
+def test_swapped_images_and_masks_are_told(most: int, tmp_path: Path) -> None:
     folder = volumes(tmp_path)
     for number in range(6):
-        grey = np.random.default_rng(number).integers(0, 1500, SHAPE, np.int16)
+        grey = np.random.default_rng(number).integers(0, most, SHAPE, np.int16)
         write_volume(folder / "labelsTr" / f"case_{number:02}.nii.gz", grey)
         write_volume(folder / "imagesTr" / f"case_{number:02}.nii.gz", label_map())
     with pytest.raises(CohortError, match="image and mask look swapped, since the image has 3 values"):
+        load_cohort(folder)
+
+
+def test_one_image_swapped_with_its_mask_is_named(tmp_path: Path) -> None:
+    folder = volumes(tmp_path, num=24)
+    grey = np.random.default_rng(0).integers(0, 200, SHAPE, np.uint8)
+    write_volume(folder / "labelsTr" / "case_07.nii.gz", grey)
+    write_volume(folder / "imagesTr" / "case_07.nii.gz", label_map())
+    told = notes(load_cohort(folder))
+    assert "1 image was left out, since its mask cannot be used: imagesTr/case_07.nii.gz (image and mask look" in told
+
+
+@pytest.mark.parametrize(
+    "resized",
+    [lambda mask: mask[::2], lambda mask: mask.repeat(2, axis=1), lambda mask: mask[4]],
+    ids=["half", "double", "one slice"],
+)
+def test_a_header_copied_to_a_resized_mask_is_not_believed(
+    resized: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]], tmp_path: Path
+) -> None:
+    folder = volumes(tmp_path)
+    for number in range(6):
+        write_volume(folder / "labelsTr" / f"case_{number:02}.nii.gz", resized(label_map(number)), np.eye(4))
+        write_volume(folder / "imagesTr" / f"case_{number:02}.nii.gz", (9 * label_map(number)).astype(np.float32))
+    with pytest.raises(CohortError, match="the mask looks resized, with a copied header"):
+        load_cohort(folder)
+
+
+def test_a_mask_cut_off_at_its_end_lies_where_its_geometry_says(tmp_path: Path) -> None:
+    folder = volumes(tmp_path)
+    for number in range(6):
+        write_volume(folder / "imagesTr" / f"case_{number:02}.nii.gz", (9 * label_map(number)).astype(np.float32))
+        write_volume(folder / "labelsTr" / f"case_{number:02}.nii.gz", label_map(number)[:, :-1])
+    for row, mask in enumerate(masks_of(load_cohort(folder))):
+        np.testing.assert_array_equal(mask[:, :-1, :, 0], label_map(row)[:, :-1])
+        assert not mask[:, -1].any()
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(np.nan, "not finite, such as nan"), (np.inf, "not finite, such as inf"), (-1, r"background or not known \(-1\)")],
+)
+def test_values_that_mark_nothing_are_named(value: float, said: str, tmp_path: Path) -> None:
+    folder = volumes(tmp_path)
+    for number in range(6):
+        marked = np.where(label_map(number) > 0, np.float32(value), np.float32(0))
+        write_volume(folder / "labelsTr" / f"case_{number:02}.nii.gz", marked)
+    with pytest.raises(CohortError, match=said):
         load_cohort(folder)
 
 

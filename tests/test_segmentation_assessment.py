@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from families import hounsfield
-from hounsfield.drawing.outlines import outlined
+from hounsfield.drawing.outlines import Outline, outlined
 from hounsfield.drawing.pictures import shown_slice
 from hounsfield.errors import EvaluationError
 from hounsfield.evaluation.mask_uncertainty import MaskUncertainty
@@ -245,6 +245,19 @@ def test_figures_are_drawn_and_the_worst_images_come_first(pairs: list[Any]) -> 
     drawn = mask_figures(assessed, lambda number: Image(100 * pairs[number][0]))
     assert set(drawn) == {"dice", "sizes", "worst_cases"}
     assert "worst_cases" not in mask_figures(assessed)
+
+
+def test_the_border_of_a_lesion_is_seen_within_its_organ() -> None:
+    organ = np.zeros((40, 40), bool)
+    organ[4:36, 4:36] = True
+    lesion = np.zeros_like(organ)
+    lesion[16:24, 16:24] = True
+    both = [Outline(lesion, "#d55e00"), Outline(organ & ~lesion, "#009e73")]
+    picture = outlined(Image(np.zeros((40, 40, 1), np.uint8)), both, side=400)
+    alone = outlined(Image(np.zeros((40, 40, 1), np.uint8)), both[:1], side=400)
+    drawn = alone.any(axis=-1)
+    assert drawn.any()
+    np.testing.assert_array_equal(picture[drawn], alone[drawn])
 
 
 def test_a_volume_is_shown_plain_and_outlined_in_one_slice_and_one_range() -> None:

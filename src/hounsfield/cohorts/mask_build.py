@@ -237,7 +237,12 @@ def _leave_out(bad: Mapping[str, str], facts: Mapping[str, MaskFacts], where: st
             "each image a mask on its grid, with a whole number for each class and 0 for the rest. Correct or remove "
             "them."
         )
-    return [f"{len(bad)} images were left out, since their mask cannot be used: {listed}."]
+    what = (
+        "1 image was left out, since its mask"
+        if len(bad) == 1
+        else f"{len(bad)} images were left out, since their mask"
+    )
+    return [f"{what} cannot be used: {listed}."]
 
 
 def _labels(
@@ -248,10 +253,12 @@ def _labels(
         check_known(sorted(used), options.labels, where)
         return options.labels, []
     if not used:
+        unknown = sorted({name for each in facts.values() for name in each.names if name not in named})
+        listed = f" or not known ({', '.join(unknown[:NUM_NAMED])})" if unknown else ""
         raise CohortError(
-            f"Found nothing marked in any of the {len(facts)} masks of {where}: all of their pixels are background. "
-            "Expected a number above 0 for each class. Check that these are the masks, or name their values with "
-            "--class-names."
+            f"Found nothing marked in any of the {len(facts)} masks of {where}: all of their pixels are background"
+            f"{listed}. Expected a number above 0 for each class. Check that these are the masks, or name their values "
+            "with --class-names."
         )
     if len(used) > MAX_LABELS:
         raise CohortError(f"Found {len(used)} labels in the masks of {where}: expected at most {MAX_LABELS}.")

@@ -14,6 +14,9 @@ from hounsfield.images.orientation import is_usable
 
 # Grids of one shape whose corners lie so close are one grid: headers round. In pixels.
 SAME_GRID = 0.25
+# A mask of another size than its image, and with exactly its geometry, may be cut off at an end; where one of the two
+# is shorter than this share of the other along an axis, the mask was rather resized, and the header copied.
+CUT_OFF = 0.75
 # At most this share of what is marked may lie outside the image.
 MOST_OUTSIDE = 0.5
 
@@ -41,8 +44,8 @@ def on_grid(mask: Image, image: Image) -> OnGrid:
         image: as read.
 
     Raises:
-        ImageError: the grids differ and nothing tells how they lie to each other, or most of what is marked lies
-            outside the image.
+        ImageError: the grids differ and nothing tells how they lie to each other, or the geometry of the mask seems to
+            be copied, or most of what is marked lies outside the image.
     """
     known = all(each.affine is not None and is_usable(each.affine) for each in (mask, image))
     if mask.shape == image.shape and (not known or _same_grid(mask, image)):
@@ -52,6 +55,12 @@ def on_grid(mask: Image, image: Image) -> OnGrid:
             f"the mask has the shape {_by(mask.shape)} and the image {_by(image.shape)}, and "
             f"{'neither says' if mask.affine is None and image.affine is None else 'not both say'} where it lies in "
             "the patient"
+        )
+    if mask.modality != "SEG" and _is_copied(mask, image):
+        raise ImageError(
+            f"the mask has the shape {_by(mask.shape)} and the image {_by(image.shape)}, and both give the same place "
+            "of the first pixel and the same pixel size: the mask looks resized, with a copied header. Save it on the "
+            "grid of its image, or with its own geometry"
         )
     return _resampled(mask, image)
 
@@ -67,6 +76,13 @@ def _same_grid(mask: Image, image: Image) -> bool:
     corners = np.stack(np.meshgrid(*[(0, length - 1) for length in lengths], [1], indexing="ij"), -1).reshape(-1, 4)
     moved = corners @ change.T
     return bool(np.abs(moved - corners).max() < SAME_GRID)
+
+
+def _is_copied(mask: Image, image: Image) -> bool:
+    """Whether a mask of a much smaller or larger size has exactly the geometry of its image."""
+    sizes = [np.array([1] * (3 - each.rank) + list(each.shape)) for each in (mask, image)]
+    same = np.allclose(_change(mask, image), np.eye(4), atol=1e-4)
+    return bool(same and (np.minimum(*sizes) < CUT_OFF * np.maximum(*sizes)).any())
 
 
 def _change(mask: Image, image: Image) -> npt.NDArray[np.float64]:

@@ -26,10 +26,10 @@ from hounsfield.progress import Progress, silent
 TASK = "looking at every mask"
 # Pixels of each name whose intensities are kept, by the names that an image has.
 DRAWN = 400
-# A mask of more values is no mask: an image has so many.
-MANY_VALUES = MAX_LABELS + 2
 # What is found of an image that has at most so many values: a mask has as few.
 FEW_VALUES = 12
+# A mask of more values, on an image of few, is the image itself: it may be one of 8 bits.
+MANY_VALUES = 20
 
 
 def scan_masks(
@@ -148,17 +148,19 @@ class _Tally:
 
 def _check_values(values: Sequence[int], layer: Layer, image: Image) -> None:
     """Refuse what is no mask of these classes."""
+    unnamed = [value for value in values if value not in layer.names]
+    if len(values) > MANY_VALUES and unnamed and (few := len(np.unique(image.pixels))) <= FEW_VALUES:
+        raise ImageError(
+            f"image and mask look swapped, since the image has {few} values and the mask has {len(values) + 1}"
+        )
     if len(values) > MAX_LABELS:
-        few = len(np.unique(image.pixels)) if image.channels == 1 else MANY_VALUES
-        swapped = f": image and mask look swapped, since the image has {few} values" if few <= FEW_VALUES else ""
-        raise ImageError(f"it has {len(values) + 1} values, more than a mask can have classes{swapped}")
+        raise ImageError(f"it has {len(values) + 1} values, more than a mask can have classes")
     if layer.label and len(values) > 1:
         listed = ", ".join(map(str, values[:4])) + (", …" if len(values) > 4 else "")
         raise ImageError(
             f"its mask {layer.place} is of the label '{layer.label}' by its name and has the values {listed}: one is "
             "expected"
         )
-    unnamed = [value for value in values if value not in layer.names]
     if layer.strict and unnamed:
         known = ", ".join(f"{value} {name}" for value, name in sorted(layer.names.items()))
         raise ImageError(f"it has the value {unnamed[0]}, which is no class (the classes are {known})")

@@ -205,8 +205,10 @@ def whole_numbers(layer: Layer) -> Image:
         raise ImageError(f"it has {mask.channels} channels, where one with a number for each class is expected")
     pixels = mask.pixels
     if pixels.dtype.kind == "f":
+        if not (finite := np.isfinite(pixels)).all():
+            raise ImageError(f"it has values that are not finite, such as {pixels[~finite][0]}")
         # A scale factor in the header leaves whole numbers a little beside themselves.
-        whole = np.rint(np.nan_to_num(pixels, nan=0.5, posinf=0.5, neginf=0.5))
+        whole = np.rint(pixels)
         if np.abs(whole).max() > 2**31 or not np.abs(whole - pixels).max() < WHOLE:
             raise ImageError(f"its values have fractions, such as {_first_fraction(pixels):.6g}")
         pixels = whole

@@ -44,7 +44,7 @@ def outlined(image: Image, outlines: Sequence[Outline], *, side: int = SIDE) -> 
 
     Args:
         image: 2D or 3D.
-        outlines: on the grid of the image, drawn in this order.
+        outlines: on the grid of the image.
         side: pixels of the longer side of the picture.
 
     Returns:
@@ -54,7 +54,8 @@ def outlined(image: Image, outlines: Sequence[Outline], *, side: int = SIDE) -> 
     shown = preview(image, side)
     picture = np.ascontiguousarray(shown if shown.ndim == 3 else np.repeat(shown[..., None], 3, axis=-1))
     width = max(2, round(side / 250))
-    for each in outlines:
+    # Dashed over solid, and what is small last: the border of a lesion is that of the hole in its organ, too.
+    for each in sorted(outlines, key=lambda one: (one.dashed, -int(one.region.sum()))):
         colour = tuple(int(each.colour[start : start + 2], 16) for start in (1, 3, 5))
         # Enlarged first: borders of small masks would be as coarse as their pixels.
         large = cv2.resize(each.region.astype(np.uint8), picture.shape[1::-1], interpolation=cv2.INTER_NEAREST)

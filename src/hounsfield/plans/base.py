@@ -233,13 +233,9 @@ class BasePlan(BaseModel):
         try:
             return cls.model_validate(values | dict(overrides or {}) | {"reasons": _comments(text)})
         except ValidationError as error:
-            problems = "; ".join(
-                f"'{'.'.join(map(str, item['loc']))}': {item['msg']} (found {item['input']!r:.60})"
-                for item in error.errors()
-            )
             raise PlanError(
-                f"{origin} cannot be used: {problems}. Correct these fields, or make a new plan with "
-                "'hounsfield plan DATA'."
+                f"{origin} cannot be used: {'; '.join(map(_problem, error.errors()))}. Correct these fields, or make a "
+                "new plan with 'hounsfield plan DATA'."
             ) from error
 
     @classmethod
@@ -285,6 +281,13 @@ def _read_value(name: str, text: str) -> Any:
             f"The value of '{name}={text}' is not YAML ({' '.join(str(error).split())}). Write a number, true, "
             "false, null or a list."
         ) from error
+
+
+def _problem(item: Mapping[str, Any]) -> str:
+    """One of pydantic's errors; one of several fields names them itself."""
+    told = str(item["msg"]).removeprefix("Value error, ")
+    place = ".".join(map(str, item["loc"]))
+    return f"'{place}': {told} (found {item['input']!r:.60})" if place else told
 
 
 def _comments(text: str) -> dict[str, str]:

@@ -79,7 +79,7 @@ class MaskPlan(BasePlan):
                 reduction *= stride[axis]
             if length % reduction:
                 raise ValueError(
-                    f"axis {axis} of input_shape is {length}, which the strides reduce {reduction} times: it must be a "
+                    f"axis {axis} of input_shape is {length}, which the strides divide by {reduction}: it must be a "
                     f"multiple of {reduction}"
                 )
         if not set(self.augmentation.flip_axes) <= set(range(self.rank)):
