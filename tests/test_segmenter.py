@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import keras
 import nibabel
 import numpy as np
+import pandas as pd
 import pytest
 from keras import layers
 
@@ -22,6 +24,7 @@ from hounsfield.images import Image, read_image, write_image
 from hounsfield.inference import open_predictor
 from hounsfield.inference.masks import Segmenter
 from hounsfield.inference.sliding import FULL, Sliding, weights
+from hounsfield.phantoms import make_phantom
 from hounsfield.preprocessing import Pipeline, Resample, ToChannels
 
 LABELS = ("organ", "lesion")
@@ -173,10 +176,12 @@ def threshold_network(rank: int, patch: tuple[int, ...], outputs: int) -> Any:
     return network
 
 
-def build(folder: Path, patch: tuple[int, ...], *, overlapping: bool = False, **settings: Any) -> Bundle:
+def build(
+    folder: Path, patch: tuple[int, ...], *, overlapping: bool = False, spacing: float = 2.0, **settings: Any
+) -> Bundle:
     rank = len(patch)
-    steps = (ToChannels(channels=1), Resample(spacing=(2.0,) * rank)) if rank == 3 else (ToChannels(channels=1),)
-    settings = {"overlapping": overlapping, "spacing": [2.0] * rank, "flips": [], "strides": [], **settings}
+    steps = (ToChannels(channels=1), Resample(spacing=(spacing,) * rank)) if rank == 3 else (ToChannels(channels=1),)
+    settings = {"overlapping": overlapping, "spacing": [spacing] * rank, "flips": [], "strides": [], **settings}
     bundle = save_bundle(
         folder,
         threshold_network(rank, patch, 2 if overlapping else 3),
@@ -361,3 +366,32 @@ def test_a_folder_is_for_predictions_that_are_files(
     write_image(Image(nested(40, 56).astype(np.uint8)), tmp_path / "a.png")
     assert hounsfield(monkeypatch, "predict", flat.folder, tmp_path / "a.png", "--probabilities") == 2
     assert "-o DIR" in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_recipe_for_tumours_follows_a_lesion_between_visits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_phantom("ct-organs", Path("organs"), num_patients=3)
+    generator = np.random.default_rng(0)
+    true, shares = generator.uniform(20, 200, 40), generator.uniform(0.8, 0.95, 40)
+    kept = MaskUncertainty(np.arange(40) % 2, shares, shares, true, true * generator.normal(1, 0.05, 40), "ml")
+    bundle = build(Path("runs/organs/bundle"), (44, 64, 64), spacing=5.0)
+    bundle.with_uncertainty(kept, threshold=bundle.threshold)
+    page = (Path(__file__).parent.parent / "docs" / "recipes" / "tumours.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^hounsfield (predict runs/organs .*)$", page, flags=re.MULTILINE)
+    assert hounsfield(monkeypatch, *command.split()) == 0, capsys.readouterr().err
+    assert len([*Path("pictures").iterdir()]) == 6
+    capsys.readouterr()
+    (change,) = re.findall(r"^```python\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
+    exec(change, {})  # noqa: S102 - our own page
+    told = capsys.readouterr().out.splitlines()
+    visits = pd.read_csv("organs/cohort.csv").sort_values(["patient", "visit"])["image"]
+    voxels = [int((np.asarray(read_image(f"masks/{Path(name).name}.nii.gz").pixels) == 2).sum()) for name in visits]
+    sizes = np.array(voxels).reshape(3, 2) * 0.125  # ml: voxels of 5 mm
+    for number, (line, (before, after)) in enumerate(zip(told, sizes, strict=True)):
+        patient, *numbers = re.fullmatch(r"(\S+): (\S+) to (\S+) ml, (\S+) \((\S+) to (\S+)\)", line).groups()
+        assert patient == f"PHANTOM-0-{number:04}"
+        first, second, value, low, high = map(float, numbers)
+        assert (first, second, value) == pytest.approx((before, after, after - before), abs=0.11)
+        assert low < value < high
