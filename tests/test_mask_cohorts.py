@@ -16,9 +16,11 @@ import pytest
 
 from families import hounsfield
 from hounsfield.cohorts import TARGETS, Cohort, MaskStore, assign_splits, load_cohort, read_mask
+from hounsfield.drawing.boxed import class_colour
 from hounsfield.errors import CohortError
 from hounsfield.masks import IGNORE
 from hounsfield.preprocessing import Pipeline, Reorient, Resample, ZScore
+from hounsfield.reports.inspection import _previews
 from test_masks import oblique
 
 SHAPE = (9, 12, 10)
@@ -626,6 +628,17 @@ def test_inspect_tells_labels_and_volumes_first_and_draws_outlines(
     assert "lesion (ml)" in page
     assert "■" in page
     assert cohort.notes[1] in page
+
+
+def test_the_pictures_of_a_label_show_its_slice(tmp_path: Path) -> None:
+    cohort = load_cohort(volumes(tmp_path))
+    pictures = _previews(cohort, {"1": [0], "2": [0], "1. near-duplicates": [0]}, lambda *_: None)
+    assert [*pictures["1"]] == [0]
+    # Label 1 lies in other slices than label 2: each has its own outline, and no picture has both.
+    colours = [tuple(int(class_colour(number)[at : at + 2], 16) for at in (1, 3, 5)) for number in range(2)]
+    seen = {name: [bool((drawn[0] == colour).all(-1).any()) for colour in colours] for name, drawn in pictures.items()}
+    assert (seen["1"], seen["2"]) == ([True, False], [False, True])
+    assert any(seen["1. near-duplicates"])
 
 
 def test_what_has_no_partner_is_said(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +37,9 @@ from hounsfield.version import __version__
 if TYPE_CHECKING:
     # Estimating costs needs Keras; the page itself does not.
     from hounsfield.plans.costs import Cost
+
+# The pictures of a group by row.
+Pictures = dict[int, NDArray[np.uint8]]
 
 TASK = "drawing pictures"
 TEMPLATES = Path(__file__).parent / "templates"
@@ -90,9 +93,8 @@ def write_inspection(
     jinja2 = require("jinja2", "the HTML report of an inspection")
     cohort = scanned.cohort
     examples = example_rows(scanned)
-    groups = [(name, list(rows)) for name, rows in _pictured_groups(audit)]
-    wanted = {row for rows in (*examples.values(), *(rows for _, rows in groups)) for row in rows}
-    pictures = _previews(cohort, sorted(wanted), progress)
+    groups = {name: list(rows) for name, rows in _pictured_groups(audit)}
+    pictures = _previews(cohort, examples | groups, progress)
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
     page = environment.get_template("inspection.html").render(
         audit=audit,
@@ -106,7 +108,7 @@ def write_inspection(
         histograms=_histograms(scanned),
         examples=_labelled(examples, cohort, pictures),
         legend=_legend(cohort),
-        groups=_labelled(dict(groups), cohort, pictures),
+        groups=_labelled(groups, cohort, pictures),
         risks=[one for one in audit.shortcuts if one.label is None or one.at_risk][:NAMES_SHOWN],
         bad=audit.fingerprint.bad[:NAMES_SHOWN],
     )
@@ -114,8 +116,10 @@ def write_inspection(
     folder.mkdir(parents=True, exist_ok=True)
     found = audit.to_dict() | {"costs": [asdict(cost) for cost in costs]}
     write_text(files.data, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
-    shown = [(label, row) for label, rows in examples.items() for row in rows if row in pictures]
-    save_figure(_montage(cohort, [pictures[row] for _, row in shown], [label for label, _ in shown]), files.montage)
+    shown = [
+        (label, pictures[label][row]) for label, rows in examples.items() for row in rows if row in pictures[label]
+    ]
+    save_figure(_montage(cohort, [picture for _, picture in shown], [label for label, _ in shown]), files.montage)
     write_text(files.page, page)
     return files
 
@@ -164,34 +168,44 @@ def _pictured_groups(audit: Audit) -> Iterable[tuple[str, tuple[int, ...]]]:
         yield f"{number}. {', '.join(marks)} ({len(group.rows):,} images)", group.rows[:PICTURES_A_GROUP]
 
 
-def _previews(cohort: Cohort, rows: list[int], progress: Progress) -> dict[int, NDArray[np.uint8]]:
-    pictures = {}
+def _previews(cohort: Cohort, groups: Mapping[str, list[int]], progress: Progress) -> dict[str, Pictures]:
+    """The pictures of each group by row; each image is read once."""
+    rows = sorted({row for each in groups.values() for row in each})
+    pictures: dict[str, Pictures] = {name: {} for name in groups}
     for done, (row, item) in enumerate(zip(rows, cohort.stream(rows), strict=True), start=1):
         if not isinstance(item, ImageError):
-            pictures[row] = _picture(cohort, row, item)
+            shown_in = [name for name, each in groups.items() if row in each]
+            for name, picture in zip(shown_in, _drawn(cohort, row, item, shown_in), strict=True):
+                pictures[name][row] = picture
         progress(TASK, done, len(rows))
     return pictures
 
 
-def _picture(cohort: Cohort, row: int, image: Image) -> NDArray[np.uint8]:
-    """The image with what is marked in it."""
-    if cohort.has_boxes:
-        return boxed(image, by_class(*cohort.boxes(row)), side=BOXED_SIDE)
-    if cohort.masks is None:
-        return preview(image, PICTURE_SIDE)
-    mask = read_mask(cohort, row, image).pixels
-    regions = [region_of(mask, label, overlapping=cohort.overlapping) for label in range(len(cohort.labels))]
+def _drawn(cohort: Cohort, row: int, image: Image, groups: Sequence[str]) -> list[NDArray[np.uint8]]:
+    """The image with what is marked in it, for each group that it stands for: a label of masks chooses the slice."""
+    if cohort.masks is not None:
+        mask = read_mask(cohort, row, image).pixels
+        regions = [region_of(mask, label, overlapping=cohort.overlapping) for label in range(len(cohort.labels))]
+        labels = {label: number for number, label in enumerate(cohort.labels)}
+        return [_outlined(image, regions, labels.get(name)) for name in groups]
+    boxes = by_class(*cohort.boxes(row)) if cohort.has_boxes else None
+    picture = preview(image, PICTURE_SIDE) if boxes is None else boxed(image, boxes, side=BOXED_SIDE)
+    return [picture] * len(groups)
+
+
+def _outlined(image: Image, regions: list[NDArray[np.bool_]], label: int | None) -> NDArray[np.uint8]:
+    """An image with its masks; of a volume the slice with most of a label, or where all labels are seen best."""
     if image.rank == 3:
-        # The slice in which the labels are seen best, each by its own largest one.
         extents = np.array([region.sum(axis=(1, 2)) for region in regions], np.float64)
-        number = int((extents / np.maximum(extents.max(axis=1, keepdims=True), 1)).sum(axis=0).argmax())
+        shares = extents / np.maximum(extents.max(axis=1, keepdims=True), 1)
+        number = int((shares.sum(axis=0) if label is None else extents[label]).argmax())
         image, regions = slice_of(image, number), [region[number] for region in regions]
     outlines = [Outline(region, class_colour(label)) for label, region in enumerate(regions) if region.any()]
     return outlined(image, outlines, side=BOXED_SIDE)
 
 
 def _labelled(
-    groups: dict[str, list[int]], cohort: Cohort, pictures: dict[int, NDArray[np.uint8]]
+    groups: Mapping[str, list[int]], cohort: Cohort, pictures: Mapping[str, Pictures]
 ) -> list[tuple[str, list[dict[str, str]]]]:
     """The pictures of each group, with their captions."""
     table = cohort.table
@@ -201,13 +215,13 @@ def _labelled(
             name,
             [
                 {
-                    "address": data_address(pictures[row]),
+                    "address": data_address(pictures[name][row]),
                     "reference": str(table["image"].iloc[row]),
                     "label": str(table["label"].iloc[row]),
                     "split": str(splits.iloc[row]),
                 }
                 for row in rows
-                if row in pictures
+                if row in pictures[name]
             ],
         )
         for name, rows in groups.items()
