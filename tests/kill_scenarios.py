@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from dicom_samples import make_series
-from families import write_labels
+from families import write_labels, write_masks
 from hounsfield.cli import main as cli
 from hounsfield.images import Image, write_image
 from kills import Scenario
@@ -57,6 +57,13 @@ def _values(place: Path) -> None:
         cv2.imwrite(str(place / f"lesion{number:02}.png"), image)
         rows.append((f"lesion{number:02}.png", radius**2 + 0.5, f"P{number:02}"))
     pd.DataFrame(rows, columns=["image", "label", "patient"]).to_csv(place / "areas.csv", index=False)
+
+
+def _masks(place: Path) -> None:
+    """16 of the toy images, with their masks."""
+    write_masks(place)
+    for path in [*place.glob("*/case1[6-9].png"), *place.glob("*/case2?.png")]:
+        path.unlink()
 
 
 def _run(place: Path) -> None:
@@ -108,6 +115,13 @@ SCENARIOS: dict[str, Scenario] = {
     "train on values": _training(_values, str, "--effort", "quick", "--model", "simple_cnn", *_set(*QUICK)),
     "train a detector": _training(
         _squares, lambda place: f"{place}/scenes/boxes.csv", "--effort", "quick", *_set(*TINY, "epochs=1")
+    ),
+    "train on masks": _training(
+        _masks,
+        str,
+        *("--effort", "quick"),
+        *_set(*QUICK, "width=2", "patches=1", "batch_size=4", "validate_every=1", "strides=[[2,2]]"),
+        *_set("kernels=[[3,3],[3,3]]"),
     ),
     "predict": Scenario(
         _run,

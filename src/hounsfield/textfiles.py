@@ -58,11 +58,20 @@ def read_text(path: Path, *, limit: int = MAX_BYTES) -> str:
         OSError: the file is not there or may not be read.
         ValueError: it is no regular file, is too large, or is not UTF-8.
     """
+    return read_bytes(path, limit=limit).decode("utf-8-sig")
+
+
+def read_bytes(path: Path, *, limit: int = MAX_BYTES) -> bytes:
+    """The bytes of a regular file.
+
+    Raises:
+        OSError: the file is not there or may not be read.
+        ValueError: it is no regular file, or is too large.
+    """
     require_regular(path, limit)
     # A pipe that took the file's place meanwhile does not block.
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
-        content = file.read(limit + 1)
-    return content.decode("utf-8-sig")
+        return file.read(limit + 1)
 
 
 def parse_json(text: str | bytes) -> Any:

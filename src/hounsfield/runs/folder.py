@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import sys
-import time
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from hounsfield.atomic import is_temporary, make_private, remove_leftovers, remo
 from hounsfield.errors import RunError
 from hounsfield.hardware import Hardware
 from hounsfield.runs import lock, manifest
+from hounsfield.runs.log import append_event, whole_lines
 from hounsfield.textfiles import parse_json, read_text
 from hounsfield.version import __version__
 
@@ -76,7 +75,8 @@ class RunFolder:
         if path.exists() and not (path / lock.NAME).exists():
             folder.require_new()
         # A run holds identifiers of patients: see docs/privacy.md.
-        make_private(path)
+        with folder.removed_if_empty():
+            make_private(path)
         return folder
 
     def require_new(self) -> None:
@@ -91,6 +91,17 @@ class RunFolder:
                 f"another with --out, or continue an unfinished run with --resume {self.path}."
             )
 
+    @contextmanager
+    def removed_if_empty(self) -> Iterator[None]:
+        """Where a block fails, remove the folders that were made for this run, as far as nothing is in them."""
+        try:
+            yield
+        except BaseException:
+            with suppress(OSError):
+                for place in filter(Path.exists, self._made):
+                    place.rmdir()
+            raise
+
     def locked(self) -> AbstractContextManager[None]:
         """Keep every other process from writing into this run; see ``lock.locked``."""
         return lock.locked(self.path)
@@ -102,10 +113,9 @@ class RunFolder:
         # It is written anew at the end; until then files change.
         (self.path / manifest.NAME).unlink(missing_ok=True)
         content = self.log.read_bytes() if self.log.is_file() else b""
-        if content and not content.endswith(b"\n"):
-            # The last line was cut short.
+        if (whole := whole_lines(content)) != content:
             with replacing(self.log) as temporary:
-                temporary.write_bytes(content[: content.rfind(b"\n") + 1])
+                temporary.write_bytes(whole)
 
     @property
     def finished(self) -> bool:
@@ -117,14 +127,9 @@ class RunFolder:
         return float(pd.read_csv(self.history)["seconds"].sum()) if self.history.is_file() else 0.0
 
     def discard(self) -> None:
-        """Take a new run folder back, as if it had never been made: nothing was trained in it."""
+        """Remove what a new run folder holds: nothing was trained in it."""
         for path in self.path.iterdir():
             remove_tree(path)
-        for place in self._made:
-            # Another run may have begun beside this one.
-            if any(place.iterdir()):
-                break
-            place.rmdir()
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
@@ -149,8 +154,7 @@ class RunFolder:
 
     def record(self, event: str, **facts: Any) -> None:
         """Append one line to the log."""
-        with self.log.open("a", encoding="utf-8") as file:
-            file.write(log_line(event, **facts))
+        append_event(self.log, event, **facts)
 
     def record_data(self, notes: Iterable[str], left_out: Sequence[str]) -> None:
         """Log what was decided about the data, and the images that could not be read and were left out."""
@@ -222,12 +226,6 @@ def run_of(path: Path) -> Path:
     """The run that a bundle lies in, where it is named by its ``bundle`` folder; any other path as it is."""
     real = path.resolve()
     return real.parent if real.name == "bundle" and (real.parent / "environment.json").is_file() else path
-
-
-def log_line(event: str, **facts: Any) -> str:
-    """A line of the log, with the time."""
-    line = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event} | facts
-    return json.dumps(line, ensure_ascii=False) + "\n"
 
 
 def _begun(path: Path) -> list[str]:

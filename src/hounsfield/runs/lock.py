@@ -74,11 +74,20 @@ def _take(path: Path) -> int:
             facts = {"process": me.pid, "host": socket.gethostname(), "started": me.create_time(), "since": _now()}
             os.ftruncate(descriptor, 0)
             # Not flushed: no holder outlives a loss of power.
-            os.pwrite(descriptor, json.dumps(facts).encode(), 0)
+            _write(descriptor, path, json.dumps(facts).encode())
         except BaseException:
             os.close(descriptor)
             raise
         return descriptor
+
+
+def _write(descriptor: int, path: Path, content: bytes) -> None:
+    """Write into a lock that is held; on a full disk it is not left behind, empty."""
+    try:
+        os.pwrite(descriptor, content, 0)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _lock(descriptor: int) -> bool:

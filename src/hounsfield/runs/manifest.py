@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from hounsfield.atomic import flush, is_temporary, write_text
+from hounsfield.atomic import flush, is_temporary, replacing, write_text
 from hounsfield.bundle import Bundle, bundle_faults
 from hounsfield.errors import HounsfieldError, RunError
 from hounsfield.integrity import digest, digests, files_below, seal_holds, sealed
 from hounsfield.runs import lock
 from hounsfield.signing import demand_signature, renew, withdraw
-from hounsfield.textfiles import parse_json, read_text
+from hounsfield.textfiles import parse_json, read_bytes, read_text
 
 logger = logging.getLogger(__name__)
 
@@ -100,20 +100,22 @@ def adding(folder: Path, paths: Sequence[Path]) -> Iterator[None]:
         _write(folder, read_run_manifest(folder) | digests(folder, present))
 
 
-def amend(folder: Path, path: Path, change: Callable[[str], str]) -> None:
-    """Change a text that a run holds, and its hash in the manifest, while no other process does.
+def amend(folder: Path, path: Path, change: Callable[[bytes], bytes]) -> None:
+    """Change a file that a run holds, and its hash in the manifest, while no other process does.
 
     Args:
         folder: of the run.
-        path: of the text, which may not be there yet.
-        change: from the old text to the new one.
+        path: of the file, which may not be there yet.
+        change: from the old content to the new one.
     """
     with lock.locked(folder, wait=True):
         listed, name = (folder / NAME).is_file(), path.relative_to(folder).as_posix()
         known = read_run_manifest(folder) if listed else {}
         if name in known:
             _write(folder, {each: value for each, value in known.items() if each != name})
-        write_text(path, change(read_text(path) if path.is_file() else ""))
+        changed = change(read_bytes(path) if path.is_file() else b"")
+        with replacing(path) as temporary:
+            temporary.write_bytes(changed)
         if listed:
             _write(folder, known | digests(folder, [name]))
 

@@ -16,6 +16,7 @@ from hounsfield.plans import load_plan
 from hounsfield.runs.base import SPLITS, RunRecord, read_file
 from hounsfield.runs.boxes import BoxRun
 from hounsfield.runs.labels import LabelRun
+from hounsfield.runs.log import read_events
 from hounsfield.runs.manifest import check_run
 from hounsfield.runs.masks import MaskRun
 from hounsfield.runs.values import ValueRun
@@ -54,7 +55,7 @@ def read_run(folder: Path) -> RunRecord:
         )
     listed = check_run(folder)
     bundle = Bundle.load(folder)
-    events = read_file(folder / "log.jsonl", _read_lines)
+    events = read_events(folder / "log.jsonl")
     left_out = {image for event in events if event.get("event") == "left out" for image in event["images"]}
     cohort = read_file(folder / "cohort.parquet", read_parquet)
     return RUNS[family_of(bundle.task)].of(
@@ -103,7 +104,3 @@ def _read_metrics(path: Path) -> dict[str, dict[str, Any]]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     return dict(parse_json(read_text(path)))
-
-
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    return [parse_json(line) for line in read_text(path).splitlines() if line.strip()]

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from hounsfield.errors import RunError
-from hounsfield.runs.folder import RunFolder, log_line, run_of
+from hounsfield.runs.folder import RunFolder, run_of
+from hounsfield.runs.log import log_line, read_events, whole_lines
 from hounsfield.runs.manifest import amend
 from hounsfield.textfiles import parse_json, read_text
 
@@ -37,7 +38,7 @@ def record_test_use(run: Path, by: str) -> None:
     if not folder.log.is_file():
         return
     try:
-        amend(folder.path, folder.log, lambda log: log + log_line(TEST_USED, by=by))
+        amend(folder.path, folder.log, lambda log: whole_lines(log) + log_line(TEST_USED, by=by))
     except OSError as error:
         if error.errno not in READ_ONLY:
             raise
@@ -78,7 +79,7 @@ def open_seal(run: Path) -> None:
         )
     opened = next((event for event in _events(folder) if event.get("event") == SEAL_OPENED), None)
     if opened is None:
-        amend(run, folder.log, lambda log: log + log_line(SEAL_OPENED))
+        amend(run, folder.log, lambda log: whole_lines(log) + log_line(SEAL_OPENED))
     elif "test" in parse_json(read_text(folder.metrics)):
         raise RunError(
             f"The test images of the run {run} were opened on {str(opened.get('time'))[:10]}, and can be opened once. "
@@ -87,6 +88,4 @@ def open_seal(run: Path) -> None:
 
 
 def _events(folder: RunFolder) -> list[dict[str, Any]]:
-    if not folder.log.is_file():
-        return []
-    return [parse_json(line) for line in read_text(folder.log).splitlines() if line.strip()]
+    return read_events(folder.log) if folder.log.is_file() else []

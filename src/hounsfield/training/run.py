@@ -111,7 +111,7 @@ def train(  # noqa: PLR0913 - what a user may want to say of a training
     check_tracking(track, register)
     seed = seed if seed is not None else plan.seed if plan is not None else 0
     folder = RunFolder.create(Path(out))
-    with folder.locked():
+    with folder.removed_if_empty(), folder.locked():
         folder.require_new()
         try:
             prepared = prepare(request, seed=seed, progress=progress)
