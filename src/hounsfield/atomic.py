@@ -105,10 +105,13 @@ def scratch_folder(path: Path | str) -> Iterator[Path]:
     temporary = _temporary(Path(path))
     _tidy(temporary.parent)
     discard(temporary)
-    temporary.mkdir()
+    # Removing takes a handle, which is kept for it: a block may fail for want of them.
+    spare = os.open(os.devnull, os.O_RDONLY)
     try:
+        temporary.mkdir()
         yield temporary
     finally:
+        os.close(spare)
         discard(temporary)
 
 

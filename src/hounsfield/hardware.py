@@ -1,7 +1,8 @@
-"""What this machine has, and how much memory the process has needed."""
+"""What this machine has, how much memory the process has needed, and whether it may open no more files."""
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -50,3 +51,22 @@ def peak_memory_mb() -> float:
     # Kibibytes on Linux, bytes on macOS.
     unit = 2**20 if sys.platform == "darwin" else 2**10
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)
+
+
+def out_of_files(error: BaseException) -> str | None:
+    """What was missing and what to do, where an error came from the limit of open files; else ``None``.
+
+    The cause may be far up: readers take an ``OSError`` for a damaged file, and imports a library that cannot be opened
+    for one that is not installed.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        known = isinstance(cause, OSError) and cause.errno in {errno.EMFILE, errno.ENFILE}
+        if known or os.strerror(errno.EMFILE) in str(cause):
+            limit = "" if sys.platform == "win32" else f" of {resource.getrlimit(resource.RLIMIT_NOFILE)[0]:,}"
+            return (
+                f"No more files can be opened: the limit{limit} open files per process (ulimit -n), or that of the "
+                "whole system, is reached. Raise it, for example with 'ulimit -n 4096', or close other programs"
+            )
+        cause = cause.__cause__ or cause.__context__
+    return None

@@ -7,6 +7,7 @@ import sys
 import tempfile
 
 from hounsfield.cli.console import say
+from hounsfield.cli.supervision import require_address_space
 from hounsfield.errors import MissingDependency, UsageError, require
 
 BACKENDS = ("tensorflow", "jax", "torch")
@@ -20,6 +21,7 @@ def announce_backend() -> None:
     Raises:
         UsageError: ``KERAS_BACKEND`` names none of the three.
         MissingDependency: the backend is not installed.
+        ResourceError: the address space is limited to less than a backend takes.
     """
     from importlib.util import find_spec
 
@@ -42,6 +44,7 @@ def announce_backend() -> None:
         raise MissingDependency(
             f"Keras is not installed. Install it with: pip install 'hounsfield[{os.environ['KERAS_BACKEND']}]'"
         )
+    require_address_space(f"Keras on {os.environ['KERAS_BACKEND']}", backend=True)
     say(f"Backend: Keras on {os.environ['KERAS_BACKEND']}")
     _import_quietly()
 

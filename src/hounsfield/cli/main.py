@@ -13,7 +13,9 @@ import typer.main
 from typer.core import TyperGroup
 
 from hounsfield.cli.settings import with_settings
+from hounsfield.cli.supervision import require_address_space, supervise
 from hounsfield.errors import HounsfieldError
+from hounsfield.hardware import out_of_files
 from hounsfield.safe_text import shown
 from hounsfield.version import __version__
 
@@ -24,24 +26,26 @@ class Place(NamedTuple):
     Attributes:
         module: holds a function ``command`` with Typer annotations, or a Typer group ``app``.
         summary: a short line.
+        trains: whether networks are trained, or steps of it are measured.
     """
 
     module: str
     summary: str
+    trains: bool = False
 
 
 COMMANDS: dict[str, Place] = {
-    "demo": Place("hounsfield.cli.demo", "Go from made-up radiographs to a report, in some 90 s."),
+    "demo": Place("hounsfield.cli.demo", "Go from made-up radiographs to a report, in some 90 s.", trains=True),
     "inspect": Place("hounsfield.cli.inspection", "Check DATA before training: balance, leaks, shortcuts."),
-    "plan": Place("hounsfield.cli.plan", "Decide how to train on DATA, with reasons."),
-    "tune": Place("hounsfield.cli.tune", "Search for better values of a plan's fields."),
-    "train": Place("hounsfield.cli.train", "Train a network on DATA, evaluate and bundle it."),
+    "plan": Place("hounsfield.cli.plan", "Decide how to train on DATA, with reasons.", trains=True),
+    "tune": Place("hounsfield.cli.tune", "Search for better values of a plan's fields.", trains=True),
+    "train": Place("hounsfield.cli.train", "Train a network on DATA, evaluate and bundle it.", trains=True),
     "evaluate": Place("hounsfield.cli.evaluate", "Test a run, or evaluate a table of predictions."),
     "compare": Place("hounsfield.cli.compare", "Compare two models on the same cases, or readers."),
     "samplesize": Place("hounsfield.cli.samplesize", "Compute the patients that a test or a training needs."),
     "robustness": Place("hounsfield.cli.robustness", "Test a run on images that get worse."),
-    "forecast": Place("hounsfield.cli.forecast", "Estimate what more patients would bring."),
-    "ablate": Place("hounsfield.cli.ablate", "Measure each remedy against overfitting."),
+    "forecast": Place("hounsfield.cli.forecast", "Estimate what more patients would bring.", trains=True),
+    "ablate": Place("hounsfield.cli.ablate", "Measure each remedy against overfitting.", trains=True),
     "assay": Place("hounsfield.cli.assay", "Count and type particles of preparations."),
     "recalibrate": Place("hounsfield.cli.recalibrate", "Fit probabilities to another hospital."),
     "monitor": Place("hounsfield.cli.monitor", "Watch predictions over time for drift."),
@@ -148,8 +152,10 @@ def main() -> None:
     # Model conversion, which no command uses, is a good part of OpenVINO's import; it does without.
     sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]  # None makes the import of a name fail
     try:
+        _prepare(*sys.argv[1:])
         app(standalone_mode=True)
     except HounsfieldError as error:
+        _refuse_few_files(error)
         sys.stderr.write(f"hounsfield: {shown(str(error))}\n")
         sys.exit(error.exit_status)
     except BrokenPipeError:
@@ -158,6 +164,7 @@ def main() -> None:
     except MemoryError:
         _end("the memory of this machine is too small for this. Close other programs, or give fewer or smaller images")
     except OSError as error:
+        _refuse_few_files(error)
         _end(
             f"the operating system refused: {error}. Free space, change the permissions or name a place that exists, "
             "then run the command again; nothing that was there has been changed"
@@ -166,10 +173,25 @@ def main() -> None:
         # A fault of ours; its place in the program is shown to whoever asks for it.
         if os.environ.get(TRACEBACK):
             raise
+        _refuse_few_files(error)
         _end(
             f"an unexpected fault: {type(error).__name__}: {' '.join(str(error).split()):.500}. Please report it with "
             f"the output of the same command under {TRACEBACK}=1. Files are written whole or not at all"
         )
+
+
+def _prepare(name: str = "", *options: str) -> None:
+    """Check what a command needs before it is loaded, and go on in a child process where it trains."""
+    if name in COMMANDS and "--help" not in options:
+        require_address_space(f"'hounsfield {name}'")
+        if COMMANDS[name].trains:
+            supervise()
+
+
+def _refuse_few_files(error: Exception) -> None:
+    """End with what was missing where that were handles of files, whatever readers and imports took it for."""
+    if (missing := out_of_files(error)) and "ulimit -n" not in str(error):
+        _end(f"{missing}, and run the command again; nothing that was there has been changed")
 
 
 def _end(text: str) -> NoReturn:

@@ -133,17 +133,40 @@ def command(
 
 @contextmanager
 def _resumable(folder: Path) -> Iterator[None]:
-    """Say how a run that was interrupted is continued, where the interrupt left nothing that can be used."""
-    from hounsfield.errors import RunError
+    """Say how a run that was interrupted, or for which disk or memory ran out, is continued."""
+    from hounsfield.errors import ResourceError, RunError
 
+    def begun() -> bool:
+        return (folder / "environment.json").is_file()
+
+    again = f"hounsfield train --resume {folder}"
     try:
         yield
     except KeyboardInterrupt as interrupt:
-        kept = (folder / "environment.json").is_file()
-        raise RunError(
-            "Interrupted before the run was complete. "
-            + (f"Continue with: hounsfield train --resume {folder}" if kept else "Nothing was written.")
-        ) from interrupt
+        rest = f"Continue with: {again}" if begun() else "Nothing was written."
+        raise RunError(f"Interrupted before the run was complete. {rest}") from interrupt
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        missing = _missing(error)
+        if not missing or not begun():
+            raise
+        raise ResourceError(
+            f"{missing}, then continue with: {again}. The run is not complete; what was trained is kept in it."
+        ) from error
+
+
+def _missing(error: Exception) -> str | None:
+    """What the machine was short of, and what to do."""
+    from hounsfield.hardware import out_of_files
+
+    if found := out_of_files(error):
+        return found
+    if isinstance(error, MemoryError):
+        return "The memory of this machine is too small. Close other programs or provide more memory"
+    if isinstance(error, OSError):
+        return f"The operating system refused: {error}. Free space or change the permissions"
+    return None
 
 
 def _new_folder(data: str) -> Path:

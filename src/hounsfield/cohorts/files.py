@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from hounsfield.cohorts.arrays import file_identity
 from hounsfield.errors import CohortError, ImageError
-from hounsfield.hardware import num_cores
+from hounsfield.hardware import num_cores, out_of_files
 from hounsfield.images import Reference
 from hounsfield.images.image import Image
 from hounsfield.images.reading import read_reference
@@ -100,6 +100,8 @@ class FileSource:
         except ImageError as error:
             return error
         except OSError as error:
+            if out_of_files(error):
+                raise
             return ImageError(
                 f"{reference} cannot be opened ({error.strerror or error}). Check that it is there and readable."
             )

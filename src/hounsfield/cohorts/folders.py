@@ -20,6 +20,7 @@ from hounsfield.cohorts.table_rows import read_rows
 from hounsfield.cohorts.tree import Tree, class_tree, patient_folders
 from hounsfield.cohorts.words import plain_name
 from hounsfield.errors import CohortError
+from hounsfield.images.files import refuse_unlisted
 from hounsfield.images.reading import DIRECTORIES, find_images
 from hounsfield.progress import Progress
 from hounsfield.tasks import SEPARATOR
@@ -159,7 +160,7 @@ def load_dicom_folder(table_path: Path, options: Options) -> Cohort:
 def headers_below(root: Path, progress: Progress) -> Iterator[tuple[str, dict[str, Any]]]:
     """Path relative to a folder and header facts of each DICOM file below it; see ``headers.read_header``."""
     count = 0
-    for folder, folders, names in os.walk(root):
+    for folder, folders, names in os.walk(root, onerror=refuse_unlisted):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             path = full_path(folder, name)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hounsfield.cohorts.options import Options
 from hounsfield.errors import CohortError, UsageError
+from hounsfield.hardware import out_of_files
 
 # nnU-Net numbers the channels of an image; its map has no such number.
 NUMBERED = re.compile(r"_\d{4}$")
@@ -72,7 +73,9 @@ def channel_names(data: Path) -> tuple[str, ...]:
         sheet = json.loads((data / "dataset.json").read_text(encoding="utf-8-sig"))
         named = sheet.get("channel_names") or sheet.get("modality") or {}
         return tuple(str(named[key]) for key in sorted(named, key=int))
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        if out_of_files(error):
+            raise
         return ()
 
 

@@ -12,6 +12,7 @@ from hounsfield.cohorts.files import ordered_map
 from hounsfield.cohorts.tree import Tree
 from hounsfield.cohorts.words import stem_of
 from hounsfield.errors import ImageError
+from hounsfield.hardware import out_of_files
 from hounsfield.images import Reference
 from hounsfield.images.reading import read_reference
 
@@ -67,7 +68,9 @@ def _are_masks(tree: Tree, name: str) -> bool:
 def _is_mask(tree: Tree, image: str) -> bool:
     try:
         pixels = read_reference(Reference(str(tree.root / image))).pixels
-    except (ImageError, OSError):
+    except (ImageError, OSError) as error:
+        if out_of_files(error):
+            raise
         return False
     grey = pixels[..., 0]
     if pixels.shape[-1] > 1 and not (pixels == grey[..., None]).all():

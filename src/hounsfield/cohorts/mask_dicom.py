@@ -21,7 +21,9 @@ from hounsfield.cohorts.masks import Layer
 from hounsfield.cohorts.options import NUM_NAMED, Options
 from hounsfield.cohorts.stacks import Stacks, stack_series
 from hounsfield.errors import CohortError, ImageError
+from hounsfield.hardware import out_of_files
 from hounsfield.images.dicom_contours import enclosed, read_regions, referenced_series
+from hounsfield.images.files import refuse_unlisted
 from hounsfield.images.image import Image
 from hounsfield.images.reading import DIRECTORIES
 
@@ -69,7 +71,7 @@ def has_dicom_masks(path: Path) -> bool:
     """Whether a folder holds a DICOM segmentation or a structure set."""
     if not path.is_dir():
         return False
-    for parent, folders, names in os.walk(path):
+    for parent, folders, names in os.walk(path, onerror=refuse_unlisted):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             if not name.startswith(".") and name.upper() not in DIRECTORIES and _is_mask(Path(parent, name)):
@@ -82,7 +84,9 @@ def _is_mask(path: Path) -> bool:
     try:
         with path.open("rb") as stream:
             head = stream.read(HEAD_BYTES)
-    except OSError:
+    except OSError as error:
+        if out_of_files(error):
+            raise
         return False
     return head[PREAMBLE : PREAMBLE + len(MAGIC)] == MAGIC and any(uid in head for uid in CLASSES)
 

@@ -18,6 +18,7 @@ from hounsfield.cohorts.masks import Layer, MaskFacts, MaskSource, distinct, who
 from hounsfield.cohorts.public import cache_folder
 from hounsfield.cohorts.scan_cache import keep_facts, load_facts, scan_file
 from hounsfield.errors import ImageError
+from hounsfield.hardware import out_of_files
 from hounsfield.images.image import Image
 from hounsfield.images.reference import Reference
 from hounsfield.masks import MAX_LABELS
@@ -81,6 +82,8 @@ def mask_facts(images: ImageSource, masks: MaskSource, sample: str, reference: R
             tally.add(layer, first=number == 0)
         return tally.facts()
     except (ImageError, OSError) as error:
+        if out_of_files(error):
+            raise
         return MaskFacts(reason=" ".join(str(error).split()))
 
 

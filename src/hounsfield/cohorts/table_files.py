@@ -16,6 +16,7 @@ import pandas as pd
 from hounsfield.containers import read_parquet
 from hounsfield.delimiter import MAX_LINE, decimal_comma_columns, delimiter_in
 from hounsfield.errors import CohortError
+from hounsfield.hardware import out_of_files
 from hounsfield.images.reading import DOUBLE_SUFFIXES, READERS
 from hounsfield.textfiles import require_regular
 
@@ -51,7 +52,9 @@ def is_list(path: Path) -> bool:
     try:
         with path.open("rb") as stream:
             lines = stream.read(2**16).decode("utf-8-sig").splitlines()[:LIST_LINES]
-    except (OSError, UnicodeDecodeError):
+    except (OSError, UnicodeDecodeError) as error:
+        if out_of_files(error):
+            raise
         return False
     words = [line.split() for line in lines if line.strip()]
     # The last line may have been cut.

@@ -11,7 +11,8 @@ import zlib
 from pathlib import Path
 from typing import BinaryIO
 
-from hounsfield.errors import ImageError
+from hounsfield.errors import ImageError, ResourceError
+from hounsfield.hardware import out_of_files
 from hounsfield.images.limits import SPARE_BYTES
 from hounsfield.textfiles import other_kind
 
@@ -32,6 +33,7 @@ def open_file(path: Path) -> BinaryIO:
 
     Raises:
         ImageError: there is none, it may not be read, or the path leads to a folder, a pipe, a socket or a device.
+        ResourceError: too many files are open.
     """
     try:
         # Looked at before it is opened, for opening some devices does something already; and opened so that a pipe
@@ -157,11 +159,26 @@ class Stream:
         return b""
 
 
+def refuse_unlisted(error: OSError) -> None:
+    """For ``os.walk``, which otherwise passes over a folder that cannot be listed, and the images in it.
+
+    Raises:
+        ImageError: it may not be listed.
+        ResourceError: too many files are open.
+    """
+    # The system's own folder at the top of a disk, which only its administrator may list.
+    if Path(error.filename).name != "lost+found":
+        raise _unreadable(Path(error.filename), error) from error
+
+
 def _open_at_once(name: str, flags: int) -> int:
     # Windows has no pipes in its file system.
     return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
 
 
-def _unreadable(path: Path, error: OSError | ValueError) -> ImageError:
+def _unreadable(path: Path, error: OSError | ValueError) -> ImageError | ResourceError:
+    if missing := out_of_files(error):
+        # Not the fault of this image, which must not be left out of a cohort for it.
+        return ResourceError(f"{missing}. The file was {path}.")
     reason = getattr(error, "strerror", None) or error
     return ImageError(f"{path} cannot be read: {reason}. Check the path and its rights.")

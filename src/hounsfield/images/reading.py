@@ -11,7 +11,7 @@ from typing import cast
 
 from hounsfield.errors import ImageError, SeveralVolumes, UsageError
 from hounsfield.images.channels import read_channels
-from hounsfield.images.files import open_file
+from hounsfield.images.files import open_file, refuse_unlisted
 from hounsfield.images.formats import SNIFFED_BYTES, sniffed_suffix
 from hounsfield.images.image import Image
 from hounsfield.images.limits import pixel_limit
@@ -227,7 +227,7 @@ def image_files(folder: str | Path) -> list[Path]:
 def find_images(folder: Path) -> Iterator[Path]:
     """The files of ``image_files`` as they are come upon, for who needs to know of one only."""
     seen: set[str] = set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
+    for parent, folders, files in os.walk(folder, onerror=refuse_unlisted, followlinks=True):
         place = os.path.realpath(parent)
         if place in seen:
             folders.clear()
