@@ -6,8 +6,9 @@ Each command (``tests/kill_scenarios.py``) dies by SIGKILL before the first chan
 file opened for writing, a renaming, a swap of two names, a link, a removal, a folder made or removed, a flush) and
 before so many others drawn at random. Then it is repeated, or the training resumed, and every file compared to the last
 bit with that of an undisturbed run; what differs between two undisturbed runs (times) is left out and named. Of a run
-``hounsfield verify`` is asked too. Points that stand in ``kills.jsonl`` of ``--folder`` are not tried again, so that
-the whole can be done in parts. One import of TensorFlow serves all: each command runs in a forked process.
+``hounsfield verify`` is asked too. Points that stand in ``kills.jsonl`` of ``--folder`` are not tried again, and what
+the undisturbed runs gave is kept beside it, so that the whole can be done in parts; other code needs another folder.
+One import of TensorFlow serves all: each command runs in a forked process.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from kills import Trial
 
 def tried(name: str, folder: Path, known: set[str], arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Try what was not tried before of one command, as long as there is time."""
-    trial = Trial(SCENARIOS[name], folder)
+    trial = Trial(SCENARIOS[name], folder, folder / f"{name}.json")
     points = trial.points(arguments.random, arguments.seed)
     if arguments.most is not None:
         points = [points[number] for number in np.linspace(0, len(points) - 1, arguments.most).round().astype(int)]

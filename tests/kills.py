@@ -201,21 +201,33 @@ def leftovers(place: Path) -> list[str]:
 
 @dataclass
 class Trial:
-    """A scenario in a folder of its own: the state before, what a whole run of the command makes of it, its changes."""
+    """A scenario in a folder of its own: the state before, what a whole run of the command makes of it, its changes.
+
+    Attributes:
+        scenario: the command.
+        folder: of the trial.
+        known: keeps what the whole runs gave, for a trial that is continued with the same code; else it is found anew.
+    """
 
     scenario: Scenario
     folder: Path
+    known: Path | None = None
 
     def __post_init__(self) -> None:
         self.place, self.base = self.folder / "place", self.folder / self.scenario.prepare.__name__
         if not self.base.exists():
             self._prepare()
         self.before = contents(self.base)
-        self.changes, first = self._whole()
+        if self.known is not None and self.known.is_file():
+            changes, self.after, volatile = json.loads(self.known.read_text())
+            self.changes, self.volatile = tuple(changes), set(volatile)
+            return
+        self.changes, self.after = self._whole()
         _, second = self._whole()
         # What differs between two runs that nothing disturbed cannot tell anything.
-        self.volatile = {name for name, said in first.items() if second.get(name) != said}
-        self.after = first
+        self.volatile = {name for name, said in self.after.items() if second.get(name) != said}
+        if self.known is not None:
+            self.known.write_text(json.dumps([self.changes, self.after, sorted(self.volatile)]))
 
     def _prepare(self) -> None:
         """Fill the folder, and keep it for every scenario that begins so."""
@@ -243,11 +255,10 @@ class Trial:
         shutil.copytree(self.base, self.place)
 
     def points(self, num_random: int, seed: int = 0) -> list[int]:
-        """The first change of each kind and, at random, so many others."""
-        first = {self.changes.index(kind) for kind in self.changes}
+        """The first change of each kind and then, at random, so many others."""
+        first = sorted({self.changes.index(kind) for kind in self.changes})
         others = [number for number in range(len(self.changes)) if number not in first]
-        drawn = np.random.default_rng(seed).permutation(others)[:num_random]
-        return sorted(first | {int(number) for number in drawn})
+        return first + np.random.default_rng(seed).permutation(others)[:num_random].tolist()
 
     def faults(self, at: int) -> list[str]:
         """Kill the command before a change and repeat it: what is not as if nothing had happened."""

@@ -78,6 +78,8 @@ def supervise() -> None:
         signal.signal(-status, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         os.kill(parent, -status)
+        # The first process of a container does not end by a signal.
+        sys.exit(128 - status)
     limit = _address_limit()
     limited = "" if limit is None else f", of which a process may have {limit / 2**30:.2f} GiB here (ulimit -v)"
     raise ResourceError(

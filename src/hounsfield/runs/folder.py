@@ -16,7 +16,7 @@ from hounsfield.atomic import is_temporary, make_private, remove_leftovers, remo
 from hounsfield.errors import RunError
 from hounsfield.hardware import Hardware
 from hounsfield.runs import lock, manifest
-from hounsfield.runs.log import append_event, whole_lines
+from hounsfield.runs.log import append_event, readable_lines
 from hounsfield.textfiles import parse_json, read_text
 from hounsfield.version import __version__
 
@@ -113,9 +113,9 @@ class RunFolder:
         # It is written anew at the end; until then files change.
         (self.path / manifest.NAME).unlink(missing_ok=True)
         content = self.log.read_bytes() if self.log.is_file() else b""
-        if (whole := whole_lines(content)) != content:
+        if (kept := readable_lines(content)) != content:
             with replacing(self.log) as temporary:
-                temporary.write_bytes(whole)
+                temporary.write_bytes(kept)
 
     @property
     def finished(self) -> bool:

@@ -27,6 +27,12 @@ def whole_lines(content: bytes) -> bytes:
     return content + b"\n" if _event(content[end:]) is not None else content[:end]
 
 
+def readable_lines(content: bytes) -> bytes:
+    """The log without lines that are no events, as a loss of power may leave them anywhere in what was not flushed."""
+    lines = whole_lines(content).splitlines(keepends=True)
+    return b"".join(line for line in lines if _event(line) is not None)
+
+
 def append_event(path: Path, event: str, **facts: Any) -> None:
     """Write an event to the end of the log, in a line of its own whatever the last line looks like."""
     with path.open("a+b") as file:
