@@ -97,8 +97,15 @@ LEAKS: dict[str, Any] = {
     "allow_leaks": Annotated[
         bool, typer.Option("--allow-leaks", help="Train although patients or pictures are in test too.")
     ],
+    "extend": Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="Add DATA to those of a finished run: its patients keep their splits, its test images stay the same.",
+        ),
+    ],
 }
-SWITCHES = frozenset({"allow_outside", *LEAKS})
+SWITCHES = frozenset({"allow_outside", "drop_leaks", "allow_leaks"})
 
 
 def with_request(*, leaks: bool = False, data: Any = Data) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -50,6 +50,7 @@ class DataRequest:
         level: which level of whole slides.
         uneven: what is done with unevenly spaced slices.
         max_pixels: the most values of an image, which also decides on the level of a slide where none is chosen.
+        extend: the folder of a run, to whose data these are added; see ``cohorts.extension``.
     """
 
     data: str
@@ -78,6 +79,7 @@ class DataRequest:
     level: int | None = None
     uneven: str | None = None
     max_pixels: int | None = None
+    extend: str | None = None
 
     def with_settings(self) -> DataRequest:
         """The same request, with the settings that hold now for what it leaves open.
@@ -142,7 +144,7 @@ class DataRequest:
 
 
 # Attributes that are paths, and options that are called otherwise than their attributes.
-PATHS = ("images", "class_names")
+PATHS = ("images", "class_names", "extend")
 OPTION_NAMES = {"label_columns": "label_column"}
 # Attributes that are settings of reading (``images.settings``), and their variables.
 SETTINGS = {
@@ -154,7 +156,7 @@ SETTINGS = {
 READING = tuple(
     field.name
     for field in fields(DataRequest)
-    if field.name not in {"data", "images", "drop_leaks", "allow_leaks", "class_names", "task", *SETTINGS}
+    if field.name not in {"data", "images", "drop_leaks", "allow_leaks", "class_names", "task", "extend", *SETTINGS}
 )
 
 

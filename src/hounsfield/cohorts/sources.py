@@ -25,13 +25,14 @@ from hounsfield.cohorts import (
 from hounsfield.cohorts.channels import channel_names, with_channels
 from hounsfield.cohorts.choosing import Choice, choose, what_else
 from hounsfield.cohorts.cohort import Cohort
+from hounsfield.cohorts.extension import as_in_run, request_of_run, with_added
 from hounsfield.cohorts.folders import cohort_of_tree, load_class_folders, load_dicom_folder
 from hounsfield.cohorts.grouping import grouped
 from hounsfield.cohorts.numpy_sets import is_medmnist, load_archive, load_pair
 from hounsfield.cohorts.options import Options
 from hounsfield.cohorts.public import cache_folder, get_medmnist, parse_name
 from hounsfield.cohorts.readings import Folder
-from hounsfield.cohorts.request import READING, DataRequest
+from hounsfield.cohorts.request import READING, SETTINGS, DataRequest
 from hounsfield.cohorts.table_files import is_list, is_table
 from hounsfield.cohorts.tables import cohort_of_table, load_table
 from hounsfield.cohorts.value_columns import refuse_task
@@ -181,12 +182,27 @@ def load_request(
 ) -> Cohort:
     """Load what a request names; see :func:`load_cohort`.
 
+    Where it extends a run, the rows of that run come first, with their splits, and its own have no split.
+
     Args:
         request: DATA and its options.
         labels: the labels to expect.
         task: the task to expect, instead of that of the request.
         progress: receives reports on downloads and DICOM headers.
     """
+    if request.extend is None:
+        return _load_one(request, labels, task, progress)
+    run = Path(request.extend)
+    own = request_of_run(run)
+    # Settings of the added data, such as --volume, say nothing of those of the run.
+    with held(dict.fromkeys(SETTINGS.values(), "")):
+        cohort = load_request(own, labels=labels, task=task, progress=progress)
+    cohort = as_in_run(cohort, run)
+    added = _load_one(request, cohort.labels or labels, cohort.task, progress)
+    return with_added(cohort, added, request)
+
+
+def _load_one(request: DataRequest, labels: Sequence[str] | None, task: Task | None, progress: Progress) -> Cohort:
     with held(request.settings()):
         return load_cohort(
             request.data,

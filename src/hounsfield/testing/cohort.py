@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from hounsfield.bundle import Bundle
 from hounsfield.cohorts import Cohort, load_request
+from hounsfield.cohorts.extension import first_request
 from hounsfield.cohorts.request import DataRequest
 from hounsfield.containers import read_parquet
 from hounsfield.errors import RunError
@@ -67,7 +68,7 @@ def _given_rows(run: Path, request: DataRequest, bundle: Bundle) -> tuple[Tested
     if not folder.environment.is_file():
         return TestedRows(*_other(request, bundle)), False
     own = DataRequest.from_dict(folder.read_environment()["data"])
-    is_own = request.to_dict()["data"] == own.data
+    is_own = _same_data(request, own)
     if is_own:
         refuse_sealed(run)
     # Other volumes or levels than those of training would be other images.
@@ -94,7 +95,7 @@ def splits_in_run(run: Path, request: DataRequest, cohort: Cohort) -> npt.NDArra
         return nowhere
     own = DataRequest.from_dict(folder.read_environment()["data"])
     table, images = read_parquet(folder.cohort, columns=["image", "split"]), cohort.table["image"].astype(str)
-    if request.to_dict()["data"] == own.data:
+    if _same_data(request, own):
         known = dict(zip(table["image"].astype(str), table["split"], strict=True))
     else:
         root = getattr(cohort.source, "root", None)
@@ -109,8 +110,14 @@ def splits_in_run(run: Path, request: DataRequest, cohort: Cohort) -> npt.NDArra
     return images.map(known).fillna("").to_numpy(dtype=np.str_)
 
 
+def _same_data(request: DataRequest, own: DataRequest) -> bool:
+    """Whether DATA is that of a run, so that images have the same names; added ones have others in the run."""
+    return own.extend is None and request.to_dict()["data"] == own.data
+
+
 def _roots(own: DataRequest) -> Iterator[Path]:
-    """The folders that images of a run's DATA may be named from."""
+    """The folders that images of a run's DATA may be named from; those added to an earlier run have whole paths."""
+    own = first_request(own)
     for part in own.data.split(","):
         yield from (Path(part), Path(part).parent)
     if own.images:

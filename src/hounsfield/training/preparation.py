@@ -11,6 +11,7 @@ import numpy as np
 from hounsfield.cohorts import TARGETS, Cohort, assign_splits, load_request
 from hounsfield.cohorts.decoded import keep_decoded
 from hounsfield.cohorts.duplicates import DuplicateGroup, duplicate_groups
+from hounsfield.cohorts.extension import place_added
 from hounsfield.cohorts.fingerprint import Fingerprint, fingerprint
 from hounsfield.cohorts.leaks import settle_leaks
 from hounsfield.cohorts.request import DataRequest
@@ -84,6 +85,8 @@ def prepare(request: DataRequest, *, seed: int, progress: Progress = silent) -> 
         groups=groups,
         progress=progress,
     )
+    if request.extend is not None:
+        cohort = place_added(cohort, pictures=pictures, groups=groups, seed=seed, progress=progress)
     cohort = assign_splits(cohort, seed=seed, pictures=pictures, progress=progress)
     TARGETS[cohort.family].check_trainable(cohort)
     train = cohort.subset(cohort.rows("train"))

@@ -24,6 +24,7 @@ from hounsfield.plans.loading import check_changes, load_plan
 from hounsfield.progress import Progress, silent
 from hounsfield.runs.folder import RunFolder
 from hounsfield.runs.manifest import write_run_manifest
+from hounsfield.runs.test_use import record_test_use, sealed_run
 from hounsfield.training.base import Job
 from hounsfield.training.finish import finish
 from hounsfield.training.networks import Crew, train_networks
@@ -105,6 +106,8 @@ def train(  # noqa: PLR0913 - what a user may want to say of a training
     if not isinstance(request, DataRequest):
         request = DataRequest(str(request))
     request = request.with_settings()
+    if request.extend is not None:
+        _check_extended(Path(request.extend), seal=seal)
     check_changes(changes)
     check_network(network)
     check_start(start, network)
@@ -137,6 +140,8 @@ def train(  # noqa: PLR0913 - what a user may want to say of a training
                 sealed=seal,
             )
             job = _job(folder, plan, prepared, request, progress, started)
+            if request.extend is not None and not seal:
+                record_test_use(Path(request.extend), "train --extend")
         except BaseException:
             # Nothing was trained: the user may want to run the same command again.
             folder.discard()
@@ -189,6 +194,19 @@ def resume(path: Path | str, *, progress: Progress = silent, crew: Crew | None =
 def _require_test(cohort: Cohort) -> None:
     if not len(cohort.rows("test")):
         raise UsageError("--seal keeps test images for one look, and the data has no test rows. Leave it out.")
+
+
+def _check_extended(run: Path, *, seal: bool) -> None:
+    """Refuse a run that is not finished, or to look at test images that are sealed."""
+    if not RunFolder.open(run).finished:
+        raise RunError(
+            f"The run {run} is not finished, so its splits and figures are not final. Finish it first: hounsfield "
+            f"train --resume {run}"
+        )
+    if sealed_run(run) and not seal:
+        raise UsageError(
+            f"The test images of the run {run} are sealed, and they are those of the new run, too. Give --seal as well."
+        )
 
 
 def _require_same(kept: Path, table: pd.DataFrame, what: str, request: DataRequest) -> None:

@@ -145,6 +145,8 @@ def _disjoint(run: RunRecord) -> str:
 def public_data(run: RunRecord) -> str | None:
     """How anyone can get the data, where its name says that it is public."""
     name = str(run.environment["data"]["data"])
+    if run.environment["data"].get("extend"):
+        return None
     if name.startswith("phantom:"):
         return f"simulated images, made by the name '{name}'"
     plain = name.removeprefix("medmnist:").partition(":")[0]

@@ -107,7 +107,9 @@ def shared_patients(cohort: pd.DataFrame) -> int:
 
 def _source(run: RunRecord) -> str:
     cohort, origin = run.cohort, run.environment["data"]
-    name = origin["data"] if ":" in origin["data"] else origin["data"].replace("\\", "/").rstrip("/").split("/")[-1]
+    name = origin["data"] if ":" in origin["data"] else _last(origin["data"])
+    if origin.get("extend"):
+        name = f"{name}, added to the data of the run {_last(origin['extend'])}"
     patients = f" of {cohort['patient'].nunique():,} patients" if run.patients_known else ""
     modality = run.bundle.modality or listed(run.bundle.source_range.modalities) or "unknown modality"
     smallest, largest = run.bundle.source_range.smallest, run.bundle.source_range.largest
@@ -115,6 +117,10 @@ def _source(run: RunRecord) -> str:
     if smallest and largest:
         size = f", {shape_text(smallest)}{f' to {shape_text(largest)}' if smallest != largest else ''} pixels"
     return f"{len(cohort):,} images{patients} from '{name}' ({modality}{size})."
+
+
+def _last(path: str) -> str:
+    return path.replace("\\", "/").rstrip("/").split("/")[-1]
 
 
 def label_counts(run: RunRecord) -> Table:
