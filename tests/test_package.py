@@ -93,7 +93,7 @@ LAYERS["dicom_results"] = {"images", "bundle", "drawing", "inference", "explanat
 LAYERS["training"] = set(LAYERS) - {"explanation", "dicom_results"}
 LAYERS["tuning"] = set(LAYERS) - {"explanation", "dicom_results", "reports"}
 # Never training: what is served was trained elsewhere.
-LAYERS["serving"] = {"images", "bundle", "inference", "explanation", "dicom_results", "reading", "runs"}
+LAYERS["serving"] = {"images", "bundle", "inference", "explanation", "dicom_results", "reading", "runs", "testing"}
 LAYERS["cli"] = set(LAYERS)
 LAYERS["__main__"] = {"cli"}
 # What predicts, tests, reports and serves needs no backend; below it only the rooms that build networks do.

@@ -232,7 +232,7 @@ def test_a_model_is_swapped_and_returned_to_while_requests_go_on(bundle, tmp_pat
     with service(tmp_path, settings) as running:
         first = get_json(f"{running.url}/api/models/tiny")["bundle"]
         command = [sys.executable, "-m", "hounsfield", "serve", "--folder", str(running.folder), "--swap"]
-        swap = subprocess.Popen([*command, f"tiny={tmp_path / 'other'}"], env=ENVIRONMENT)
+        swap = subprocess.Popen([*command, f"tiny={tmp_path / 'other'}", "--force"], env=ENVIRONMENT)
         while swap.poll() is None:
             assert post(f"{running.url}/api/models/tiny/predict", {"a.dcm": path.read_bytes()})["predictions"]
         assert swap.returncode == 0

@@ -49,10 +49,12 @@ def command(
     seed: Annotated[int, typer.Option(help="Random seed of the bootstrap.", min=0)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Compare two classifiers on the same images, paired by patient; or the AUC of readers by test (multi-reader).
+    """Compare two models on the same images, paired by patient; or the AUC of readers by test (multi-reader).
 
     A table of readers has the columns reader, case, truth, rating and, for several ways of reading, test.
     """
+    from hounsfield.evaluation.comparison import Bootstrap
+
     if second is None:
         _check_covariance(covariance)
         study, readings = _study(first, positive, reference, covariance, fixed_readers, confidence)
@@ -66,12 +68,16 @@ def command(
     if wrong or fixed_readers:
         named = " and ".join([*wrong, *(["--fixed-readers"] if fixed_readers else [])])
         raise UsageError(f"{named} are for one table of readers; two targets were given. Leave one of them out.")
-    from hounsfield.evaluation.pairing import compare_predictions
+    options = Bootstrap(replicates, seed, confidence)
+    if first.is_dir() and second.is_dir():
+        from hounsfield.testing.comparing import compare_runs
 
-    found = compare_predictions(
-        _predictions(first), _predictions(second), num_replicates=replicates, seed=seed, confidence=confidence
-    )
-    _tell_comparison(found, (first, second), margin, confidence, as_json=as_json)
+        found = compare_runs(first, second, options=options)
+    else:
+        from hounsfield.evaluation.pairing import compare_predictions
+
+        found = compare_predictions(_predictions(first), _predictions(second), **options._asdict())
+    _tell_comparison(found, (first, second), margin, as_json=as_json)
 
 
 def _check_covariance(covariance: str | None) -> None:
@@ -172,11 +178,8 @@ def _inferiority(low: float, margin: float | None, first: object, second: object
     return f" {first} {verdict} {second} by the margin of {margin:g}."
 
 
-def _tell_comparison(
-    found: Comparison, names: tuple[Path, Path], margin: float | None, confidence: float, *, as_json: bool
-) -> None:
+def _tell_comparison(found: Comparison, names: tuple[Path, Path], margin: float | None, *, as_json: bool) -> None:
     from hounsfield.cli.console import out, print_json, say
-    from hounsfield.evaluation.metrics import METRICS
 
     for note in found.notes:
         say(note)
@@ -186,18 +189,18 @@ def _tell_comparison(
     from rich.table import Column, Table
 
     # No word is cut off where the terminal is narrow: it goes on in the next line.
-    titles = ("", *map(str, names), "difference", f"{confidence:.0%} interval", "p", "adjusted p")
+    titles = ("", *map(str, names), "difference", f"{found.confidence:.0%} interval", "p", "adjusted p")
     table = Table(*(Column(title, overflow="fold") for title in titles))
     for name, gap in found.differences.items():
         if math.isfinite(gap.value):
             ends = f"{gap.low:+.3f} to {gap.high:+.3f}" if math.isfinite(gap.low) else "–"
             p_values = [f"{p:.4f}" if math.isfinite(p) else "–" for p in (gap.p_value, found.adjusted[name])]
             values = (f"{found.first[name]:.3f}", f"{found.second[name]:.3f}", f"{gap.value:+.3f}")
-            table.add_row(METRICS[name].title, *values, ends, *p_values)
+            table.add_row(found.titles[name], *values, ends, *p_values)
     out.print(table)
-    told = _inferiority(found.differences["auc"].low, margin, names[1], names[0])
+    told = _inferiority(found.gain.low, margin, names[1], names[0])
     if told:
-        out.print(f"AUC:{told}")
+        out.print(f"{found.titles[found.main]}:{told}")
     out.print("Difference: the second minus the first. P-values are adjusted by Holm over the rows.")
 
 
@@ -218,6 +221,7 @@ def _plain(found: Comparison, margin: float | None) -> dict[str, Any]:
         for name, gap in found.differences.items()
     }
     facts: dict[str, Any] = {"cases": found.cases, "patients": found.patients, "metrics": rows}
+    facts |= {"main": found.main, "verdict": found.verdict}
     if margin is not None:
-        facts |= {"margin": margin, "auc_not_inferior": found.differences["auc"].low > -margin}
+        facts |= {"margin": margin, f"{found.main}_not_inferior": found.gain.low > -margin}
     return facts

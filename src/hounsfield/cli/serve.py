@@ -25,9 +25,13 @@ def command(
         str | None,
         typer.Option(
             metavar="NAME=RUN",
-            help="Let the service that runs serve another run under this name; NAME alone goes back.",
+            help="Let the running service serve another run under this name, once compared; NAME alone goes back.",
         ),
     ] = None,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Swap although the run is worse on the same test images, or cannot be compared."),
+    ] = False,
     add_token: Annotated[
         str | None, typer.Option(metavar="NAME", help="Make a token for --role, print it this once, and end.")
     ] = None,
@@ -45,7 +49,7 @@ def command(
     elif retry:
         _retry(place)
     elif swap:
-        _swap(place, swap)
+        _swap(place, swap, force=force)
     elif add_token:
         _add_token(place, add_token, role, days)
     elif remove_token:
@@ -103,15 +107,17 @@ def _retry(folder: Path) -> None:
     say(f"{release_laid_aside(folder):,} are tried again.")
 
 
-def _swap(folder: Path, swap: str) -> None:
+def _swap(folder: Path, swap: str, *, force: bool) -> None:
     from hounsfield.serving.control import find_control
 
     control = find_control(folder)
     if control is None:
         raise UsageError(f"No service runs in {folder}. Start it, or give its --folder.")
     name, _, run = swap.partition("=")
-    identity = control("swap", name, str(Path(run).resolve()) if run else None)
-    say(f"{name} is served by the bundle {identity[:12]} from now on.")
+    found = control("swap", name, str(Path(run).resolve()) if run else None, force)
+    if found["comparison"]:
+        say(found["comparison"])
+    say(f"{name} is served by the bundle {found['bundle'][:12]} from now on.")
 
 
 def _add_token(folder: Path, name: str, role: str, days: float) -> None:

@@ -1,4 +1,4 @@
-"""The data of a finished run with others added: no patient changes the split, and the test images stay what they are."""
+"""The data of a finished run with others added: no patient changes the split, and the test images stay the same."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def as_in_run(cohort: Cohort, run: Path) -> Cohort:
     places = pd.Index(cohort.table["image"].astype(str)).get_indexer(pd.Index(kept["image"].astype(str)))
     if (places < 0).any():
         raise CohortError(
-            f"{int((places < 0).sum()):,} of the {len(kept):,} images of the run {run} are no longer in its data, first "
-            f"'{kept['image'][places < 0].iloc[0]}'. Restore the data of the run."
+            f"{int((places < 0).sum()):,} of the {len(kept):,} images of the run {run} are no longer in its data, "
+            f"first '{kept['image'][places < 0].iloc[0]}'. Restore the data of the run."
         )
     found = cohort.subset(places)
     test = (kept["split"] == TEST).to_numpy()
@@ -152,10 +152,8 @@ def place_added(
     splits[new] = _new_splits(cohort, new, patients[new], seed)
     replaced = _replaced(cohort, groups, added & ~tested, splits)
     counts = [int((added & (splits == split)).sum()) for split in (TRAIN, VALIDATION)]
-    notes = [
-        f"{counts[0]:,} added images went to training and {counts[1]:,} to validation; patients of the run kept their "
-        f"split, and the test images are those of the run."
-    ]
+    placed = f"{counts[0]:,} added images went to training and {counts[1]:,} to validation"
+    notes = [f"{placed}; patients of the run kept their split, and the test images are those of the run."]
     if tested.any():
         notes.append(f"{int(tested.sum()):,} added images of patients in the test split were left out.")
     if replaced.any():

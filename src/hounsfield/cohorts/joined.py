@@ -154,4 +154,3 @@ def _masks(first: Masks, second: Masks, prefix: str) -> Masks:
         first.overlapping or second.overlapping,
         {**first.facts, **{prefix + sample: facts for sample, facts in second.facts.items()}},
     )
-

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from hounsfield.errors import EvaluationError
 from hounsfield.evaluation.delong import Difference, auc_difference
-from hounsfield.evaluation.intervals import bca_interval, bootstrap, jackknife, make_clusters
+from hounsfield.evaluation.intervals import Clusters, bca_interval, bootstrap, jackknife, make_clusters
 from hounsfield.evaluation.metrics import METRICS, Tally, headline
 from hounsfield.evaluation.outcomes import Floats, Outcomes
+
+Statistic = Callable[[Floats], Floats]
+
+
+class Bootstrap(NamedTuple):
+    """How many replicates are drawn, from which seed, and the nominal coverage of the intervals."""
+
+    num_replicates: int = 2000
+    seed: int = 0
+    confidence: float = 0.95
+
 
 NOT_COMPARED = frozenset({"ece"})  # a debiased absolute deviation: its difference has no sound interval
 
@@ -52,22 +64,58 @@ def compare(
     clusters = make_clusters(first.truth, groups)
     names = [name for name in METRICS if name not in NOT_COMPARED]
 
-    def statistic(weights: Floats) -> Floats:
-        before, after = Tally(first, weights), Tally(second, weights)
-        return np.stack(
-            [headline(METRICS[name].compute(after)) - headline(METRICS[name].compute(before)) for name in names]
-        )
+    def statistic(outcomes: Outcomes) -> Statistic:
+        def of(weights: Floats) -> Floats:
+            tally = Tally(outcomes, weights)
+            return np.stack([headline(METRICS[name].compute(tally)) for name in names])
 
-    values = statistic(np.ones((len(first), 1)))[:, 0]
-    replicates = bootstrap(statistic, clusters, first.truth, num_replicates=num_replicates, seed=seed)
-    left_out = jackknife(statistic, clusters, seed=seed)
-    found: dict[str, Difference] = {}
-    for name, value, drawn, without in zip(names, values, replicates, left_out, strict=True):
-        interval = bca_interval(float(value), drawn, without, confidence=confidence)
-        found[name] = Difference(float(value), interval.low, interval.high, _p_value(float(value), drawn))
+        return of
+
+    options = Bootstrap(num_replicates, seed, confidence)
+    found = paired_differences(names, (statistic(first), statistic(second)), first.truth, clusters, options)
     if first.two_sided:
         scores = first.scores[:, 0], second.scores[:, 0]
         found["auc"] = auc_difference(first.truth[:, 0], *scores, clusters, confidence=confidence)
+    return found
+
+
+def paired_differences(
+    names: Sequence[str],
+    figures: tuple[Statistic, Statistic],
+    present: npt.NDArray[np.bool_],
+    clusters: Clusters,
+    options: Bootstrap,
+) -> dict[str, Difference]:
+    """The second minus the first of some figures, with intervals (BCa) and p-values of the paired bootstrap by patient.
+
+    Args:
+        names: of the figures.
+        figures: (n, R) weights of the cases → (names, R), of the one model and of the other.
+        present: (n, K) labels, by which patients are drawn.
+        clusters: the patient of each case.
+        options: of the bootstrap.
+    """
+    first, second = figures
+
+    def statistic(weights: Floats) -> Floats:
+        return second(weights) - first(weights)
+
+    values = statistic(np.ones((len(present), 1)))[:, 0]
+    if len(clusters) < 2:
+        return {
+            name: Difference(float(value), math.nan, math.nan, math.nan)
+            for name, value in zip(names, values, strict=True)
+        }
+    replicates = bootstrap(statistic, clusters, present, num_replicates=options.num_replicates, seed=options.seed)
+    left_out = jackknife(statistic, clusters, seed=options.seed)
+    found: dict[str, Difference] = {}
+    for name, value, drawn, without in zip(names, values.tolist(), replicates, left_out, strict=True):
+        if value == 0 and not np.nan_to_num(drawn).any():
+            # Both say the same of every case.
+            found[name] = Difference(0.0, 0.0, 0.0, 1.0)
+            continue
+        interval = bca_interval(value, drawn, without, confidence=options.confidence)
+        found[name] = Difference(value, interval.low, interval.high, _p_value(value, drawn))
     return found
 
 

@@ -8,7 +8,7 @@ and a replicate is a column of weights.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -193,6 +193,14 @@ def evaluate_detections(
             low, high, note = min(ends.low, value), max(ends.high, value), unsure
         estimates[name] = Estimate(value, low, high, count, "bootstrap, BCa, by patient", note)
     return estimates
+
+
+def weighted_figures(
+    detections: Detections, *, threshold: float, criterion: Criterion = "iou", overlap: float = OVERLAP
+) -> tuple[list[str], Callable[[Floats], Floats]]:
+    """The names of all figures, and their values (names, R) as a function of (n, R) weights of the images."""
+    figures = _Figures(detections, threshold, criterion, overlap)
+    return list(figures.rests_on()), figures.of
 
 
 def quick_precision(detections: Detections) -> tuple[float, float]:

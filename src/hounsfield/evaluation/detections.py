@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -75,6 +75,29 @@ class Detections:
             findings = [self.masks[number] for number in found.tolist()]
             return mask_overlaps(findings, [self.truth_masks[number] for number in objects.tolist()])
         return np.asarray(pairwise_iou(self.boxes[found], self.truth_boxes[objects]))
+
+    def take(self, images: Integers) -> Detections:
+        """The truths and findings of some images, in the order given."""
+        places = np.full(self.num_images, -1)
+        places[images] = np.arange(len(images))
+        true, found = (
+            kept[np.argsort(places[of][kept], kind="stable")]
+            for of in (self.truth_images, self.images)
+            for kept in [np.flatnonzero(places[of] >= 0)]
+        )
+        return replace(
+            self,
+            num_images=len(images),
+            truth_boxes=self.truth_boxes[true],
+            truth_classes=self.truth_classes[true],
+            truth_images=places[self.truth_images][true],
+            boxes=self.boxes[found],
+            classes=self.classes[found],
+            scores=self.scores[found],
+            images=places[self.images][found],
+            truth_masks=None if self.truth_masks is None else tuple(self.truth_masks[at] for at in true.tolist()),
+            masks=None if self.masks is None else tuple(self.masks[at] for at in found.tolist()),
+        )
 
     def truth_counts(self) -> Integers:
         """(n, labels): objects of each class in each image."""

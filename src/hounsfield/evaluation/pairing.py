@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,9 @@ from hounsfield.evaluation.metrics import METRICS, Tally, headline
 from hounsfield.evaluation.predictions import Predictions
 
 KEYS = ("sample", "image", "case")
+# Of classifiers, the metric by which two are judged.
+MAIN = "auc"
+Verdict = Literal["better", "worse", "no clear difference", "no interval"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +32,10 @@ class Comparison:
         cases: that both predicted.
         patients: of these cases; ``None`` where unknown.
         notes: what was left out.
+        titles: metric → what it is called where people read it.
+        main: the metric by which the two are judged.
+        smaller: whether smaller values of that one are better.
+        confidence: nominal coverage of the intervals.
     """
 
     first: dict[str, float]
@@ -36,6 +45,34 @@ class Comparison:
     cases: int
     patients: int | None
     notes: tuple[str, ...]
+    titles: dict[str, str]
+    main: str
+    smaller: bool = False
+    confidence: float = 0.95
+
+    @property
+    def gain(self) -> Difference:
+        """By how much the second is better in the main metric; worse where it is negative."""
+        found = self.differences[self.main]
+        return Difference(-found.value, -found.high, -found.low, found.p_value) if self.smaller else found
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the second is better or worse in the main metric, beyond chance."""
+        gain = self.gain
+        if not math.isfinite(gain.low) or not math.isfinite(gain.high):
+            return "no interval"
+        return "worse" if gain.high < 0 else "better" if gain.low > 0 else "no clear difference"
+
+    def line(self) -> str:
+        """The main metric in one line."""
+        found = self.differences[self.main]
+        ends = f" ({self.confidence:.0%} interval {found.low:+.3f} to {found.high:+.3f})"
+        who = f"{self.cases:,} images" + ("" if self.patients is None else f" of {self.patients:,} patients")
+        return (
+            f"{self.titles[self.main]} {self.first[self.main]:.3f} before, {self.second[self.main]:.3f} now: "
+            f"{found.value:+.3f}{ends if math.isfinite(found.low) else ', no interval'} on the same {who}"
+        )
 
 
 def compare_predictions(
@@ -85,7 +122,9 @@ def compare_predictions(
         notes.append("No patients are known: every image is treated as a patient of its own.")
     adjusted = adjust_p_values({name: found.p_value for name, found in differences.items()})
     patients = None if groups is None else int(pd.Series(groups).nunique(dropna=True) + pd.isna(groups).sum())
-    return Comparison(values[0], values[1], differences, adjusted, len(shared), patients, tuple(notes))
+    titles = {name: METRICS[name].title for name in values[0]}
+    counts = len(shared), patients, tuple(notes)
+    return Comparison(values[0], values[1], differences, adjusted, *counts, titles, MAIN, confidence=confidence)
 
 
 def _rows(table: pd.DataFrame, key: str) -> dict[str, int]:

@@ -19,6 +19,7 @@ from hounsfield.atomic import make_private
 from hounsfield.errors import ServingError
 from hounsfield.images.limits import MAX_PIXELS
 from hounsfield.serving.calls import Caller, CallServer, Functions
+from hounsfield.serving.comparing import compared
 from hounsfield.serving.control import ServedRuns, alone, remove_control, write_control
 from hounsfield.serving.directory import Directory, Served
 from hounsfield.serving.keeper import Specification as KeeperSpecification
@@ -133,24 +134,28 @@ class Supervisor:
             self._control.stop()
         self._runtime.cleanup()
 
-    def swap(self, name: str, run: str | None) -> str:
+    def swap(self, name: str, run: str | None, force: bool) -> dict[str, str]:
         """Serve another run under a model's name, once it is open and has given its known answer.
 
-        The process of the old one ends after what it works on; its folder is kept in mind for the way back.
+        It is compared with the old one on the test images of both. The process of the old one ends after what it works
+        on; its folder is kept in mind for the way back.
 
         Args:
             name: of the model.
             run: the folder; ``None`` for the run that was served before.
+            force: swap although the comparison speaks against it, or none is possible.
 
         Returns:
-            The identity of the new bundle.
+            ``bundle``, the identity of the new bundle, and ``comparison``, what was found in words.
 
         Raises:
-            ServingError: there is nothing to return to, or the run cannot be served; the old one goes on.
+            ServingError: there is nothing to return to, the run cannot be served, or the comparison speaks against it;
+                the old one goes on.
         """
         with self._swapping:
             before = self._runs.current(name)
             wanted = self._runs.previous(name) if run is None else Path(run)
+            found = "" if run is None else compared(before, wanted, force=force)
             self._number += 1
             new = self._model_process(name, wanted, self._number)
             new.launch()
@@ -161,7 +166,7 @@ class Supervisor:
                 self._publish()
                 self._runs.save(name, previous=before)
         old.stop()
-        return str(new.info["bundle"])
+        return {"bundle": str(new.info["bundle"]), "comparison": found}
 
     def _call_keeper(self, function: str) -> Any:
         return Caller(str(self._place / "keeper"), self._secret, "The process that keeps the records")(function)

@@ -28,9 +28,13 @@ Files = Annotated[list[UploadFile], File(description="Images, or ZIP archives of
 
 
 class Run(BaseModel):
-    """Which run is to be served: a folder on the server, or nothing for the one that was served before."""
+    """Which run is to be served: a folder on the server, or nothing for the one that was served before.
+
+    With ``force`` it is served although it is worse on the same test images, or cannot be compared.
+    """
 
     folder: str | None = Field(default=None, min_length=1)
+    force: bool = False
 
 
 def add_model_routes(app: FastAPI, desk: Desk) -> None:
@@ -74,11 +78,11 @@ def add_model_routes(app: FastAPI, desk: Desk) -> None:
 
     @app.put("/api/models/{name}/run")
     async def swap(request: Request, name: str, run: Run) -> JSONResponse:
-        """Serve another run under this name: it is opened and checked first; the one before it is kept for return."""
+        """Serve another run under this name: it is compared with the one before, which is kept, and opened."""
         gateway.identify(request, "admin", "swap model", name)
         _found(gateway, name)
-        identity = await gateway.call(gateway.control, "swap", name, run.folder)
-        return JSONResponse({"model": name, "bundle": identity})
+        found = await gateway.call(gateway.control, "swap", name, run.folder, run.force)
+        return JSONResponse({"model": name, **found})
 
 
 def _add_jobs(app: FastAPI, desk: Desk, gateway: Gateway) -> None:
