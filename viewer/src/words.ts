@@ -53,6 +53,7 @@ const WORDS = {
     "No studies yet. Send some by DICOM, or open files.",
     "尚无检查。请通过 DICOM 发送，或打开文件。",
   ],
+  allFinished: ["You have finished every study: nothing is left to read or to label.", "您已完成所有检查：没有待阅片或待标注的内容。"],
   noMatch: ["No study matches the filters.", "没有符合筛选条件的检查。"],
   shown: ["{shown} of {all} studies", "共 {all} 项检查，显示 {shown} 项"],
   more: ["Show more", "显示更多"],

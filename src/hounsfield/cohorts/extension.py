@@ -184,4 +184,4 @@ def _replaced(
         if group.exact and added[rows].any():
             found[rows[~added[rows] & (splits[rows] != TEST)]] = True
     # An added row of a test patient replaces nothing, nor does one that is itself added.
-    return found & np.asarray(cohort.table["split"].notna())
+    return np.asarray(found & cohort.table["split"].notna().to_numpy())

@@ -13,6 +13,7 @@ import pandas as pd
 from hounsfield.cohorts.box_table import MASK
 from hounsfield.cohorts.cohort import UNKNOWN, Cohort, ImageSource
 from hounsfield.cohorts.masks import Layer, Masks, MaskSource
+from hounsfield.cohorts.targets.boxes import known_boxes
 from hounsfield.errors import CohortError, ImageError
 from hounsfield.images.image import Image
 from hounsfield.images.reference import Reference
@@ -88,7 +89,7 @@ def joined(first: Cohort, second: Cohort, prefix: str) -> Cohort:
     Raises:
         CohortError: the two are of different tasks, or objects have masks in one of them alone.
     """
-    if first.task != second.task or first.channels != second.channels:
+    if (first.task, first.labels, first.channels) != (second.task, second.labels, second.channels):
         raise CohortError(
             f"'{second.name}' is read as {_kind(second)}, and the data that it is added to are {_kind(first)}: "
             "expected the same. Choose how it is read with --kind, --label-column, --task or --channels."
@@ -111,13 +112,14 @@ def joined(first: Cohort, second: Cohort, prefix: str) -> Cohort:
 
 def _kind(cohort: Cohort) -> str:
     channels = f" with the channels {', '.join(cohort.channels)}" if cohort.channels else ""
-    return f"images for {cohort.task}{channels}"
+    labels = f" of {', '.join(cohort.labels)}" if cohort.labels else ""
+    return f"images for {cohort.task}{labels}{channels}"
 
 
 def _truth(first: Cohort, second: Cohort, prefix: str) -> dict[str, Any]:
     """What a family keeps beside the table."""
     found: dict[str, Any] = {}
-    if first.box_table is not None and second.box_table is not None:
+    if first.has_boxes:
         found["box_table"] = _boxes(first, second, prefix)
     if first.masks is not None and second.masks is not None:
         found["masks"] = _masks(first.masks, second.masks, prefix)
@@ -131,10 +133,10 @@ def _boxes(first: Cohort, second: Cohort, prefix: str) -> pd.DataFrame:
             f"to have boxes of rank {first.box_rank}{_with_masks(first)}: one detector cannot learn from both. Add "
             "boxes of the same kind, or train on one of the two alone."
         )
-    boxes = second.box_table
-    columns = [name for name in first.box_table.columns if name in boxes.columns]  # type: ignore[union-attr]  # of two with boxes
-    renamed = boxes.assign(image=prefix + boxes["image"].astype(str))  # type: ignore[union-attr]  # as above
-    return pd.concat([first.box_table[columns], renamed[columns]], ignore_index=True)  # type: ignore[index]  # as above
+    old, new = known_boxes(first), known_boxes(second)
+    columns = [name for name in old.columns if name in new.columns]
+    renamed = new.assign(image=prefix + new["image"].astype(str))
+    return pd.concat([old[columns], renamed[columns]], ignore_index=True)
 
 
 def _with_masks(cohort: Cohort) -> str:

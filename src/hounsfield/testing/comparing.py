@@ -70,8 +70,8 @@ def compare_runs(first: Path, second: Path, *, by: str = "compare", options: Boo
         RunError: one of them cannot be read, or its test images are sealed.
         EvaluationError: they do not answer one question, or share no test image of a patient new to both.
     """
-    for run in (first, second):
-        refuse_sealed(run)
+    for path in (first, second):
+        refuse_sealed(path)
     bundles = [Bundle.load(run) for run in (first, second)]
     if len({(bundle.task, bundle.labels) for bundle in bundles}) > 1:
         told = [f"{bundle.task} ({', '.join(bundle.labels)})" for bundle in bundles]
@@ -134,9 +134,9 @@ _NOTHING = (
 
 def _others(runs: tuple[RunRecord, RunRecord], known: set[object], options: Bootstrap) -> Comparison:
     tables = [run.rows(run.split).drop_duplicates("image").set_index("image") for run in runs]
-    shared = [image for image in tables[0].index if image in tables[1].index]
+    shared = [str(image) for image in tables[0].index if image in tables[1].index]
     patients = tables[0]["patient"].loc[shared]
-    new = [image for image, patient in patients.items() if patient not in known]
+    new = [image for image, patient in zip(shared, patients, strict=True) if patient not in known]
     if not new:
         raise EvaluationError(_NOTHING)
     judge = JUDGES[runs[0].bundle.family]

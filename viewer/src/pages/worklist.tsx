@@ -1,7 +1,7 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { api } from "../api/client";
 import type { CaseRow } from "../api/types";
-import { choices, type Filters, listed, merged, NO_FILTERS, stateOf, urgencyOf } from "../state/worklist";
+import { choices, emptiness, type Filters, hasNews, listed, merged, NO_FILTERS, stateOf, urgencyOf } from "../state/worklist";
 import type { WordKey } from "../words";
 import { usePage } from "./context";
 
@@ -40,7 +40,7 @@ export function Worklist() {
       {rows === null ? (
         <p class="message">{text("loading")}</p>
       ) : (
-        <Table rows={found.slice(0, most)} isEmpty={rows.length === 0} />
+        <Table rows={found.slice(0, most)} reason={emptiness(rows, chosen)} />
       )}
       <p class="small" role="status">
         {rows !== null && text("shown", { shown: Math.min(most, found.length), all: rows.length })}{" "}
@@ -69,8 +69,8 @@ function useCases(): [CaseRow[] | null, string] {
         // Some were removed.
         if (next.length !== count && kept.latest > 0) next = (await api.cases(0)).cases;
         if (!alive) return;
-        const isSame = JSON.stringify(cases.filter((row) => !isKnown(row))) === "[]" && next.length === kept.rows.length;
-        kept = { rows: isSame && rows !== null ? kept.rows : next, latest: time };
+        const isSame = next.length === kept.rows.length && !hasNews(kept.rows, cases);
+        kept = { rows: isSame && kept.latest > 0 ? kept.rows : next, latest: time };
         setRows(kept.rows);
         setTrouble("");
       } catch (error) {
@@ -86,11 +86,6 @@ function useCases(): [CaseRow[] | null, string] {
   }, []);
   return [rows, trouble];
 }
-
-const isKnown = (row: CaseRow): boolean => {
-  const text = JSON.stringify(row);
-  return kept.rows.some((each) => each.key === row.key && JSON.stringify(each) === text);
-};
 
 /** The cases as they were listed last, or are now. */
 export async function rowsNow(): Promise<readonly CaseRow[]> {
@@ -199,10 +194,10 @@ function Choice({ label, value, all, options, choose }: ChoiceProps) {
   );
 }
 
-function Table({ rows, isEmpty }: { rows: readonly CaseRow[]; isEmpty: boolean }) {
+function Table({ rows, reason }: { rows: readonly CaseRow[]; reason: WordKey }) {
   const { text } = usePage();
   const columns: WordKey[] = ["urgency", "patient", "modality", "study", "findings", "warnings", "state", "readState", "received"];
-  if (rows.length === 0) return <p class="message">{text(isEmpty ? "noCases" : "noMatch")}</p>;
+  if (rows.length === 0) return <p class="message">{text(reason)}</p>;
   return (
     <div class="table">
       <table>

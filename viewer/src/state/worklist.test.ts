@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 import type { CaseRow, Summary } from "../api/types";
-import { listed, merged, NO_FILTERS, stateOf, urgencyOf } from "./worklist";
+import { emptiness, hasNews, listed, merged, NO_FILTERS, stateOf, urgencyOf } from "./worklist";
 
 const answer = (change: Partial<Summary> = {}): Summary => ({
   model: "chest",
@@ -79,6 +79,21 @@ it("what a reader has finished is out of their way, and can be asked for", () =>
   expect(keys(listed(rows, NO_FILTERS))).toBe("bc");
   expect(keys(listed(rows, { ...NO_FILTERS, read: "final" }))).toBe("a");
   expect(keys(listed(rows, { ...NO_FILTERS, read: "all" }))).toHaveLength(3);
+});
+
+it("nothing left to read is told apart from filters that fit nothing", () => {
+  const finished = [row("a", { mine: "final" }), row("b", { mine: "final" })];
+  expect(emptiness([], NO_FILTERS)).toBe("noCases");
+  expect(emptiness(finished, NO_FILTERS)).toBe("allFinished");
+  expect(emptiness([...finished, row("c")], { ...NO_FILTERS, search: "x" })).toBe("noMatch");
+  expect(emptiness([row("c")], { ...NO_FILTERS, read: "final" })).toBe("noMatch");
+});
+
+it("news are cases that are new or differ", () => {
+  const rows = [row("a"), row("b")];
+  expect(hasNews(rows, [row("b")])).toBe(false);
+  expect(hasNews(rows, [row("b", { mine: "final" })])).toBe(true);
+  expect(hasNews(rows, [row("c")])).toBe(true);
 });
 
 it("what changed replaces what was listed", () => {

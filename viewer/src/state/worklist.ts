@@ -73,6 +73,18 @@ export function listed(rows: readonly CaseRow[], filters: Filters): CaseRow[] {
     .sort(ORDERS[filters.order]);
 }
 
+/** Why nothing is listed: nothing came yet, this reader has finished everything, or the filters leave nothing over. */
+export function emptiness(rows: readonly CaseRow[], filters: Filters): "noCases" | "allFinished" | "noMatch" {
+  if (rows.length === 0) return "noCases";
+  return filters.read === "open" && rows.every((row) => row.mine === "final") ? "allFinished" : "noMatch";
+}
+
+/** Whether any of the cases differs from what is listed. */
+export function hasNews(rows: readonly CaseRow[], cases: readonly CaseRow[]): boolean {
+  const byKey = new Map(rows.map((row) => [row.key, row]));
+  return cases.some((row) => JSON.stringify(byKey.get(row.key)) !== JSON.stringify(row));
+}
+
 /** What occurs in a column, for the choices of a filter. */
 export const choices = (rows: readonly CaseRow[], of: (row: CaseRow) => readonly string[]): string[] =>
   [...new Set(rows.flatMap(of))].filter(Boolean).sort();
