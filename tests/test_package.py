@@ -79,7 +79,7 @@ LAYERS = {
     "runs": {"evaluation", "bundle", "plans"},
     "inference": {"images", "preprocessing", "evaluation", "drawing", "onnx_export", "openvino_runtime", "bundle"},
     "explanation": {"images", "preprocessing", "bundle", "inference"},
-    "reading": {"inference"},
+    "reading": {"images", "inference"},
     "testing": {"images", "preprocessing", "cohorts", "evaluation", "onnx_export", "bundle", "runs", "inference"},
     "reports": {
         *("images", "preprocessing", "cohorts", "evaluation", "bundle", "runs", "inference", "explanation"),

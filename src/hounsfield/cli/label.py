@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,7 @@ from hounsfield.errors import UsageError
 
 if TYPE_CHECKING:
     from hounsfield.inference import BadImage
+    from hounsfield.reading.known import KnownFiles
     from hounsfield.reading.ranking import Choice
 
 COLUMNS = ("rank", "image", "value", "doubt", "disagreement", "ood_score", "blind")
@@ -22,10 +24,15 @@ COLUMNS = ("rank", "image", "value", "doubt", "disagreement", "ood_score", "blin
 def command(
     run: Annotated[Path, typer.Argument(help="The folder of a run, or of a bundle.")],
     pool: Annotated[list[str], typer.Argument(metavar="POOL...", help="Images without labels, or folders of them.")],
+    *,
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many images to choose.")] = 100,
     blind_share: Annotated[
         float, typer.Option(min=0, max=1, help="Of them, drawn at random, to be read without the model's answer.")
     ] = 0.1,
+    labelled: Annotated[
+        list[Path] | None,
+        typer.Option(help="Images that have labels already, and are left out as those of the run are; repeatable."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the random draw.")] = 0,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the list here, as .csv.")] = None,
     engine: Annotated[str, typer.Option(help=ENGINE_HELP)] = "auto",
@@ -42,21 +49,39 @@ def command(
     announce_engine(engine)
     predictor = open_predictor(run, engine)
     bad: list[BadImage] = []
+    known, known_images = _known(run, labelled or ()), 0
+    candidates = []
     with progress_bars() as bars:
-        good = good_results(predictor.stream(pool, progress=bars), bad)
-        candidates = [candidate_of(predictor, prediction) for prediction in good]
+        for prediction in good_results(predictor.stream(pool, progress=bars), bad):
+            if known.has_image(prediction.image):
+                known_images += 1
+            else:
+                candidates.append(candidate_of(predictor, prediction))
     choices = ranked(candidates, count=count, random_share=blind_share, seed=seed)
     rows = [_row(number, choice) for number, choice in enumerate(choices, start=1)]
     if as_json:
-        print_json({"images": rows, "pool": len(candidates), "bad": reasons(bad)})
+        print_json({"images": rows, "pool": len(candidates), "known": known_images, "bad": reasons(bad)})
     elif output is None:
         typer.echo("\n".join(f"{row['rank']}\t{row['image']}" + ("\tblind" if row["blind"] else "") for row in rows))
     if output is not None:
         _write(output, rows)
         say(f"{len(rows):,} of {len(candidates):,} images in {output}")
+    if known_images:
+        say(f"Left out, since they are images of the run or labelled already: {known_images:,}")
     if not candidates and not bad:
-        say("Nothing is left to label: the pool has no image.")
+        say("Nothing is left to label.")
     conclude(len(candidates), bad, None)
+
+
+def _known(run: Path, labelled: Sequence[Path]) -> KnownFiles:
+    from hounsfield.reading.known import KnownFiles, files_below
+    from hounsfield.testing.cohort import places_of_run
+
+    absent = [str(path) for path in labelled if not path.exists()]
+    if absent:
+        raise UsageError(f"--labelled {absent[0]} is not there: expected a file or a folder of images.")
+    places = [*places_of_run(run), *labelled]
+    return KnownFiles(file for place in places for file in files_below(place))
 
 
 def _row(rank: int, choice: Choice) -> dict[str, object]:

@@ -22,7 +22,7 @@ def value_of(doubt: float, disagreement: float | None, ood_score: float | None) 
         parts.append(min(2 * disagreement, 1.0))
     if ood_score is not None:
         parts.append(min(ood_score / 2, 1.0))
-    return float(np.mean(parts))
+    return sum(parts) / len(parts)
 
 
 @dataclass(frozen=True)

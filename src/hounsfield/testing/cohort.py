@@ -13,6 +13,7 @@ import numpy.typing as npt
 from hounsfield.bundle import Bundle
 from hounsfield.cohorts import Cohort, load_request
 from hounsfield.cohorts.extension import first_request
+from hounsfield.cohorts.files import full_path
 from hounsfield.cohorts.request import DataRequest
 from hounsfield.containers import read_parquet
 from hounsfield.errors import RunError
@@ -108,6 +109,22 @@ def splits_in_run(run: Path, request: DataRequest, cohort: Cohort) -> npt.NDArra
             for image, split in zip(table["image"].astype(str), table["split"], strict=True)
         }
     return images.map(known).fillna("").to_numpy(dtype=np.str_)
+
+
+def places_of_run(run: Path) -> Iterator[Path]:
+    """The files, and folders of slices, of all images of a run, as far as they lie where its data had them.
+
+    Args:
+        run: the folder of a run, or of its bundle; a bundle by itself has none.
+    """
+    folder = RunFolder(run_of(run))
+    if not folder.environment.is_file() or not folder.cohort.is_file():
+        return
+    roots = list(_roots(DataRequest.from_dict(folder.read_environment()["data"])))
+    for image in read_parquet(folder.cohort, columns=["image"])["image"].astype(str):
+        places = (Path(full_path(root, image)) for root in roots)
+        if (place := next((place for place in places if place.exists()), None)) is not None:
+            yield place
 
 
 def _same_data(request: DataRequest, own: DataRequest) -> bool:

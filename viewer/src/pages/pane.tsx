@@ -2,7 +2,7 @@ import { useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } fr
 import { api } from "../api/client";
 import { type Frame, FrameCache, valueAt } from "../api/frames";
 import { commandOf, may } from "../commands/table";
-import { type Layer, Picture } from "../render/picture";
+import { type Layer, Picture, resize } from "../render/picture";
 import { apply, edgesOf, fitScale, inverse, type Matrix, type Point, scaleBar, toScreen } from "../state/geometry";
 import type { Mark } from "../state/reading";
 import { atFrame, isInFrame, type Screen, withView, zoomed } from "../state/screen";
@@ -70,8 +70,7 @@ export function Pane({ kase, revision, screen, change, found, layersOf, label, g
     const target = canvas.current;
     if (target === null || frame === null || matrix === null || view.window === null) return;
     const ratio = window.devicePixelRatio || 1;
-    target.width = Math.round(size[0] * ratio);
-    target.height = Math.round(size[1] * ratio);
+    resize(target, Math.round(size[0] * ratio), Math.round(size[1] * ratio));
     picture.draw(target, frame, { window: view.window, inverted: view.inverted, matrix, ratio }, layersOf?.(frame));
     target.dataset.matrix = matrix.join(" ");
   }, [frame, view, size, layersOf]);
@@ -210,7 +209,9 @@ function useFrame(
   }, [key]);
   useEffect(() => {
     let alive = true;
-    const waiting = outward(number, count).map(keyOf);
+    const waiting = outward(number, count)
+      .map(keyOf)
+      .filter((next) => FRAMES.now(next) === undefined);
     const work = async (): Promise<void> => {
       for (let next = waiting.shift(); alive && next !== undefined; next = waiting.shift())
         await FRAMES.get(next).catch(() => null);

@@ -36,7 +36,8 @@ export class Picture {
     const isExact = Math.abs(scale - 1) < 1e-6;
     context.setTransform(a, b, c, d, isExact ? Math.round(e) : e, isExact ? Math.round(f) : f);
     context.imageSmoothingEnabled = !isExact && scale < PIXELS_SEEN;
-    context.imageSmoothingQuality = "high";
+    // Without a graphics processor the best interpolation takes most of the time of a frame, and shows no more detail.
+    context.imageSmoothingQuality = scale < 1 ? "high" : "low";
     context.drawImage(this.windowed, 0, 0);
     for (const layer of layers) {
       context.globalAlpha = layer.opacity;
@@ -49,8 +50,7 @@ export class Picture {
   private update(frame: Frame, window: Window, inverted: boolean): void {
     const { shown } = this;
     if (shown !== null && shown.frame === frame && shown.inverted === inverted && same(shown.window, window)) return;
-    this.windowed.width = frame.columns;
-    this.windowed.height = frame.rows;
+    resize(this.windowed, frame.columns, frame.rows);
     const context = this.windowed.getContext("2d");
     if (context === null) return;
     const image = new ImageData(frame.columns, frame.rows);
@@ -58,6 +58,12 @@ export class Picture {
     context.putImageData(image, 0, 0);
     this.shown = { frame, window, inverted };
   }
+}
+
+/** Give a canvas a size; one that has it keeps its memory. */
+export function resize(canvas: HTMLCanvasElement | OffscreenCanvas, width: number, height: number): void {
+  if (canvas.width !== width) canvas.width = width;
+  if (canvas.height !== height) canvas.height = height;
 }
 
 const same = (one: Window, other: Window): boolean => one[0] === other[0] && one[1] === other[1];
