@@ -87,7 +87,7 @@ def life(folder: Path, images: list[bytes], ports: tuple[int, int]) -> bool:
     waiting = list(images)
     while waiting:
         try:
-            answer, _ = service.intake.receive(waiting[0], "SENDER")
+            answer, *_ = service.intake.receive(waiting[0], "SENDER")
         except OSError:
             continue
         if answer.value in {"stored", "known"}:

@@ -12,6 +12,7 @@ import json
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,13 @@ from pydicom.dataset import FileMetaDataset
 from dicom_samples import make_dicom
 from hounsfield.atomic import make_private
 from hounsfield.dicom_results.base import write
-from hounsfield.serving import intake, keeper
+from hounsfield.serving import arrivals, intake, keeper
 from hounsfield.serving.audit import Access, verify
 from hounsfield.serving.database import DATABASE, Database
 from hounsfield.serving.directory import Directory, Served
-from hounsfield.serving.register import Result
+from hounsfield.serving.header import read_header
+from hounsfield.serving.lifecycle import Timing
+from hounsfield.serving.register import Register, Result
 from hounsfield.serving.settings import ServeSettings
 from hounsfield.serving.tokens import Tokens
 from hounsfield.serving.uploads import Upload
@@ -39,16 +42,26 @@ COMMIT = "a commit of SQLite"
 IMAGES = 3
 
 
-class AtOnce:
-    """In place of threads, which would flush while others look."""
+class Late:
+    """In place of threads, which would flush while others look: what is submitted is done when it is waited for.
 
-    class Done:
-        def result(self) -> None:
-            """It was done."""
+    So the record of an arrival is on disk before its file, the order in which more can go wrong.
+    """
 
-    def submit(self, work: Any, *values: Any) -> AtOnce.Done:
-        work(*values)
-        return self.Done()
+    def __init__(self, *_: object) -> None:
+        self._submitted: list[tuple[Future[Any], Any, tuple[Any, ...]]] = []
+
+    def submit(self, work: Any, *values: Any) -> Future[Any]:
+        self._submitted.append((future := Future(), work, values))
+        return future
+
+    def wait(self, _: list[Future[Any]]) -> None:
+        while self._submitted:
+            future, work, values = self._submitted.pop(0)
+            future.set_result(work(*values))
+
+    def shutdown(self) -> None:
+        """There is nothing to end."""
 
 
 @contextmanager
@@ -77,7 +90,9 @@ def commits(disk: Disk, folders: list[str]) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Database, "__init__", opened)
         patch.setattr(Database, "transaction", committed)
-        patch.setattr(intake, "_FLUSHERS", AtOnce())
+        late = Late()
+        patch.setattr(arrivals, "ThreadPoolExecutor", lambda *_: late)
+        patch.setattr(arrivals, "wait", late.wait)
         # Those of the images alone: each folder makes each look at all of them longer.
         patch.setattr(intake, "FOLDERS", folders)
         yield
@@ -103,9 +118,9 @@ def serve(root: Path, disk: Disk, images: list[bytes], models: Path) -> None:
     Tokens(settings.folder, alone=True).add("alice", "reader", 0, days=1)
     disk.done("token")
     for content in images:
-        answer, _ = service.intake.receive(content, "SENDER")
+        answer, instance, _ = service.intake.receive(content, "SENDER")
         assert answer is intake.Answer.STORED
-        disk.done(f"stored {hashlib.sha256(content).hexdigest()}")
+        disk.done(f"stored {instance.uid}")
     upload = Upload(settings.folder, 1000)
     asyncio.run(upload.add("a.png", content_of(b"pixels")))
     upload.keep()
@@ -114,6 +129,7 @@ def serve(root: Path, disk: Disk, images: list[bytes], models: Path) -> None:
     disk.done(f"job {place}")
     service.note([Access(1.0, "alice", "reader", "begin job", "", "allowed")])
     disk.done("access")
+    service.arrivals.enter()
     register, now = service.register, time.time() + 10
     register.complete_quiet_studies(now)
     while (job := register.claim_job("fake", now)) is not None and job["study"] is None:
@@ -151,10 +167,14 @@ def check(root: Path, done: set[str]) -> None:
         return
     database = Database(folder / DATABASE)
     try:
+        register = Register(database, Timing(), models=lambda *_: {}, destinations=lambda *_: [])
+        arrivals.Arrivals(folder, register)
         keeper.clean(folder, database, 0)
         instances = database.rows("SELECT * FROM instance")
         for row in instances:
-            assert hashlib.sha256((folder / row["path"]).read_bytes()).hexdigest() == Path(row["path"]).stem
+            content = (folder / row["path"]).read_bytes()
+            assert content[128:132] == b"DICM"
+            assert arrivals.name_of(content, read_header(content).start) == (Path(row["path"]).stem, row["sha256"])
         for row in database.rows("SELECT * FROM result"):
             assert hashlib.sha256((folder / row["path"]).read_bytes()).hexdigest() == row["sha256"]
         for row in database.rows("SELECT * FROM job WHERE upload IS NOT NULL"):
@@ -162,7 +182,7 @@ def check(root: Path, done: set[str]) -> None:
             for name in upload["names"]:
                 assert (folder / upload["place"] / name).read_bytes() == b"pixels"
         acknowledged = {what.split()[-1] for what in done if what.startswith("stored")}
-        assert acknowledged <= {Path(row["path"]).stem for row in instances}
+        assert acknowledged <= {row["uid"] for row in instances}
         assert verify(database) >= ("access" in done)
         jobs = len(database.rows("SELECT * FROM job WHERE upload IS NOT NULL"))
         assert jobs >= any(what.startswith("job") for what in done)
@@ -180,7 +200,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Disk:
     root, other = tmp_path_factory.mktemp("disk"), tmp_path_factory.mktemp("other")
     images = [dicom(other / "a.dcm", number) for number in range(IMAGES)]
     Directory(other / "models.json").publish([Served("fake", ".", "", {"bundle": "b", "modality": None})])
-    folders = [hashlib.sha256(content).hexdigest()[:2] for content in images]
+    folders = [arrivals.name_of(content, read_header(content).start)[0][:2] for content in images]
     with recorded(root) as disk, commits(disk, folders):
         serve(root, disk, images, other / "models.json")
     return disk

@@ -119,8 +119,9 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def receive(service: Keeper, folder: Path, *numbers: int) -> None:
     for number in numbers:
-        answer, _ = service.intake.receive(write_image(folder / "a.dcm", number, f"1.2.3.7.{number}"), "SENDER")
+        answer, *_ = service.intake.receive(write_image(folder / "a.dcm", number, f"1.2.3.7.{number}"), "SENDER")
         assert answer.value == "stored"
+    service.arrivals.enter()
 
 
 def deliveries(service: Keeper) -> dict[str, int]:

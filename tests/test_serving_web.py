@@ -17,9 +17,11 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pydicom
 import pytest
 import requests
 import uvicorn
+from pydicom.uid import CTImageStorage
 
 from dicom_samples import make_dicom
 from hounsfield.images.settings import MAX_PIXELS_VARIABLE
@@ -397,6 +399,32 @@ def test_what_is_stored_over_the_web_is_found_and_comes_back_as_it_was(alone: We
     series = instance["0020000E"]["Value"][0]
     back = alone.ask("GET", f"/dicom-web/studies/1.2.826.1/series/{series}/instances/{uid}").content
     assert content in back
+
+
+def test_each_instance_stored_over_the_web_has_its_success_or_failure(alone: Web, tmp_path: Path) -> None:
+    uids = {"StudyInstanceUID": "1.2.827.1", "SeriesInstanceUID": "1.2.827.1.1", "SOPInstanceUID": "1.2.827.1.1.1"}
+    stored = make_dicom(tmp_path / "a.dcm", np.eye(16, dtype=np.uint8), **uids).read_bytes()
+    without = make_dicom(tmp_path / "b.dcm", np.eye(16, dtype=np.uint8), **uids | {"StudyInstanceUID": None})
+    answer = stow(alone, multipart(stored, without.read_bytes(), b"no DICOM file"))
+    assert answer.status_code == 202
+    # Table I.2-1 of PS3.18, read back by pydicom.
+    found = pydicom.Dataset.from_json(answer.json())
+    studies = f"{alone.url}/dicom-web/studies"
+    assert found.RetrieveURL == f"{studies}/1.2.827.1"
+    (success,) = found.ReferencedSOPSequence
+    assert (success.ReferencedSOPClassUID, success.ReferencedSOPInstanceUID) == (CTImageStorage, "1.2.827.1.1.1")
+    assert content_at(alone, success.RetrieveURL) == stored
+    (failure,) = found.FailedSOPSequence
+    assert (failure.ReferencedSOPInstanceUID, failure.FailureReason) == ("1.2.827.1.1.1", 0xC000)
+    (other,) = found.OtherFailuresSequence
+    assert list(other.keys()) == [0x00081197]
+    assert other.FailureReason == 0xC000
+
+
+def content_at(web: Web, address: str) -> bytes:
+    back = requests.get(address, timeout=30).content
+    assert address.startswith(web.url)
+    return back[back.index(b"\r\n\r\n") + 4 : back.rindex(b"\r\n--")]
 
 
 @pytest.mark.parametrize(

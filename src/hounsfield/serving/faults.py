@@ -9,6 +9,7 @@ import signal
 POINTS = (
     "instance.written",
     "instance.registered",
+    "instance.entered",
     "study.completed",
     "job.claimed",
     "result.written",

@@ -1,44 +1,21 @@
-"""DICOM instances come in: checked, written as received, registered, and only then acknowledged."""
+"""DICOM instances come in: checked, written as received, on record, and only then acknowledged."""
 
 from __future__ import annotations
 
-import hashlib
-import os
 import shutil
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
-from io import BytesIO
 from pathlib import Path
-from typing import Any
 
-import pydicom
-from pydicom.filereader import read_preamble
 from pydicom.uid import UID
 
 from hounsfield.atomic import flush_folder, make_private
-from hounsfield.serving.faults import reached
-from hounsfield.serving.register import Received, Register
+from hounsfield.serving.arrivals import Arrivals, name_of
+from hounsfield.serving.header import ATTRIBUTES, IDENTIFIERS, Header, meta_information, read_header, read_values
+from hounsfield.serving.register import Received
+from hounsfield.serving.stores import Request, text
 
-# What rules and lists need of an image.
-ATTRIBUTES = (
-    "PatientID",
-    "PatientName",
-    "PatientBirthDate",
-    "PatientSex",
-    "StudyDate",
-    "StudyTime",
-    "StudyDescription",
-    "AccessionNumber",
-    "Modality",
-    "BodyPartExamined",
-    "SeriesDescription",
-    "SeriesNumber",
-    "ViewPosition",
-    "ImageLaterality",
-)
-_IDENTIFIERS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 # The folder of instances within that of the service, and those in it, by the first two digits of a file's name.
 PLACE = "instances"
 FOLDERS = tuple(f"{number:02x}" for number in range(256))
@@ -56,19 +33,29 @@ class Answer(Enum):
 
 
 @dataclass(frozen=True)
+class Instance:
+    """Which instance a file holds: UIDs, "" where they are not valid, or cannot be read."""
+
+    sop_class: str = ""
+    uid: str = ""
+    study: str = ""
+    series: str = ""
+
+
+@dataclass(frozen=True)
 class Intake:
     """Takes DICOM files into the folder of the service.
 
     Attributes:
         folder: of the service.
-        register: of the instances.
+        arrivals: keeps them.
         clock: seconds since 1970.
         max_bytes: of one file.
         free_bytes: that stay free on the disk.
     """
 
     folder: Path
-    register: Register
+    arrivals: Arrivals
     clock: Callable[[], float]
     max_bytes: int
     free_bytes: int
@@ -80,96 +67,81 @@ class Intake:
             (self.folder / PLACE / name).mkdir(mode=0o700, exist_ok=True)
         flush_folder(self.folder / PLACE)
 
-    def receive(self, content: bytes, source: str, *, expected_uid: str | None = None) -> tuple[Answer, str]:
+    def receive(self, content: bytes, source: str) -> tuple[Answer, Instance, str]:
         """Keep one DICOM file as it was received.
 
-        Success is only said once the file and its name are on disk and the record is committed.
+        Success is only said once the file and its name are on disk and a record of it is committed.
 
         Args:
             content: the bytes of the file, with its preamble and meta information.
             source: who sent it.
-            expected_uid: the SOPInstanceUID that the sender named beside the file.
 
         Returns:
-            The answer, and for a refusal the reason, which names no patient.
+            The answer, which instance it is as far as this is known, and for a refusal the reason, which names no
+            patient.
         """
         if len(content) > self.max_bytes:
-            return Answer.TOO_LARGE, f"{len(content)} bytes are more than the {self.max_bytes} allowed"
+            return Answer.TOO_LARGE, Instance(), self._too_large
         try:
-            header, start = _header(content)
+            header = read_header(content)
         except Exception as error:  # noqa: BLE001 - pydicom raises many kinds for damaged files
+            return Answer.UNREADABLE, Instance(), f"the file cannot be read ({type(error).__name__})"
+        answer, reason = self._keep(content, header, source)
+        uids = (header.values[name] for name in IDENTIFIERS)
+        return answer, Instance(*(uid if UID(uid).is_valid else "" for uid in uids)), reason
+
+    def receive_stored(self, request: Request, source: str) -> tuple[Answer, str]:
+        """Keep the instance of a C-STORE request: its data set as it was received, behind meta information of ours.
+
+        Args:
+            request: with the whole data set.
+            source: who sent it.
+
+        Returns:
+            As ``receive``.
+        """
+        uid, syntax = text(request.instance), request.syntax
+        try:
+            meta = meta_information(text(request.sop_class), uid, syntax)
+            content = b"".join([meta, *request.fragments])
+            if len(content) > self.max_bytes:
+                return Answer.TOO_LARGE, self._too_large
+            header = Header(uid, syntax, len(meta), read_values(content, len(meta), syntax))
+        except Exception as error:  # noqa: BLE001 - pydicom raises many kinds for damaged data sets
             return Answer.UNREADABLE, f"the data set cannot be read ({type(error).__name__})"
-        missing = [name for name in _IDENTIFIERS if not UID(str(header.get(name, ""))).is_valid]
+        return self._keep(content, header, source)
+
+    @property
+    def _too_large(self) -> str:
+        return f"more than the {self.max_bytes} bytes that are allowed"
+
+    def _keep(self, content: bytes, header: Header, source: str) -> tuple[Answer, str]:
+        values = header.values
+        missing = [name for name in IDENTIFIERS if not UID(values[name]).is_valid]
         if missing:
             return Answer.UNREADABLE, f"no valid {', '.join(missing)}"
-        uid = str(header.SOPInstanceUID)
-        named = {str(expected_uid or uid), str(header.file_meta.get("MediaStorageSOPInstanceUID", uid)), uid}
-        if len(named) > 1:
-            return Answer.MISMATCH, "the SOPInstanceUID differs between the message and the data set"
+        if header.uid not in {"", values["SOPInstanceUID"]}:
+            return Answer.MISMATCH, "the SOPInstanceUID of the data set is not the one that was named beside it"
         try:
-            return self._keep(content, header, start, source), ""
+            if shutil.disk_usage(self.folder).free - len(content) < self.free_bytes:
+                return Answer.FULL, "the disk has too little free space"
+            is_new = self.arrivals.keep(self._received(content, header, source), content, header.start, self.clock())
         except OSError as error:
             return Answer.FULL, f"the file cannot be kept ({error.strerror or type(error).__name__})"
+        return (Answer.STORED if is_new else Answer.KNOWN), ""
 
-    def _keep(self, content: bytes, header: pydicom.Dataset, start: int, source: str) -> Answer:
-        if shutil.disk_usage(self.folder).free - len(content) < self.free_bytes:
-            return Answer.FULL
-        digest = hashlib.sha256(memoryview(content)[start:]).hexdigest()
-        uid = str(header.SOPInstanceUID)
-        if self.register.knows(uid, digest):
-            return Answer.KNOWN
-        name = hashlib.sha256(content).hexdigest()
-        path = self.folder / PLACE / name[:2] / f"{name}.dcm"
-        _write(path, content)
-        reached("instance.written")
-        received = Received(
-            uid=uid,
-            study_uid=str(header.StudyInstanceUID),
-            series_uid=str(header.SeriesInstanceUID),
-            sop_class=str(header.SOPClassUID),
-            transfer_syntax=str(header.file_meta.TransferSyntaxUID),
-            path=path.relative_to(self.folder).as_posix(),
+    def _received(self, content: bytes, header: Header, source: str) -> Received:
+        name, digest = name_of(content, header.start)
+        values = header.values
+        return Received(
+            uid=values["SOPInstanceUID"],
+            study_uid=values["StudyInstanceUID"],
+            series_uid=values["SeriesInstanceUID"],
+            sop_class=values["SOPClassUID"],
+            transfer_syntax=header.transfer_syntax,
+            path=f"{PLACE}/{name[:2]}/{name}.dcm",
             sha256=digest,
             size=len(content),
             source=source,
-            attributes={name: str(header.get(name, "")) for name in ATTRIBUTES},
+            attributes={name: values[name] for name in ATTRIBUTES},
         )
-        is_new = self.register.receive(received, self.clock())
-        reached("instance.registered")
-        return Answer.STORED if is_new else Answer.KNOWN
-
-
-def _header(content: bytes) -> tuple[Any, int]:
-    """The data set without its pixels, and where it begins behind the meta information."""
-    file = BytesIO(content)
-    read_preamble(file, force=False)
-    header = pydicom.dcmread(
-        BytesIO(content), stop_before_pixels=True, specific_tags=[*_IDENTIFIERS, *ATTRIBUTES, "SpecificCharacterSet"]
-    )
-    group = header.file_meta.get("FileMetaInformationGroupLength")
-    # Preamble, "DICM", and the element of the group's length, which counts from behind itself.
-    start = 128 + 4 + 12 + int(group) if group else 0
-    return header, min(start, len(content))
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file whose name only its content can have; on disk, with its name, when this returns.
-
-    It has its own name at once: nothing refers to it before its record is committed, and what a process that died left
-    half-written is written again, or removed at the next start. File and folder are flushed side by side.
-    """
-    is_there = path.is_file() and path.read_bytes() == content
-    descriptor = os.open(path, os.O_WRONLY if is_there else os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
-    try:
-        if not is_there:
-            with os.fdopen(os.dup(descriptor), "wb") as file:
-                file.write(content)
-        # A process that died may have written all of it, and flushed nothing.
-        folder = _FLUSHERS.submit(flush_folder, path.parent)
-        os.fsync(descriptor)
-        folder.result()
-    finally:
-        os.close(descriptor)
-
-
-_FLUSHERS = ThreadPoolExecutor(8, "flush")

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 from hounsfield.atomic import make_private, remove_leftovers, remove_tree
 from hounsfield.errors import HounsfieldError, ServingError
 from hounsfield.serving import statements as sql
+from hounsfield.serving.arrivals import Arrivals
 from hounsfield.serving.audit import Access, append
 from hounsfield.serving.calls import Caller, CallServer, RefusedCallError
 from hounsfield.serving.cases import OVERLAYS, OverlayKind
@@ -39,10 +40,10 @@ from hounsfield.serving.uploads import with_names
 
 logger = logging.getLogger(__name__)
 
-# Seconds between looks at what is due, at what can be removed, and at what has to go into the audit.
+# Seconds between looks at what is due, at what can be removed, and at what arrived and has to go into the audit.
 TICK_SECONDS = 0.5
 RETENTION_SECONDS = 60.0
-AUDIT_SECONDS = 0.05
+TOGETHER_SECONDS = 0.05
 DAY = 86_400
 GIGABYTE = 10**9
 OVERLAY_SECONDS = 3600.0
@@ -78,10 +79,11 @@ class Keeper:
         self.database = Database(settings.folder / DATABASE)
         self.register = Register(self.database, settings.timing, models=self._reasons, destinations=self._destinations)
         limits = settings.limits
+        self.arrivals = Arrivals(settings.folder, self.register)
         clean(settings.folder, self.database, clock() - limits.seconds)
         self.intake = Intake(
             settings.folder,
-            self.register,
+            self.arrivals,
             clock,
             int(limits.body_mb * MEBIBYTE),
             int(limits.free_mb * MEBIBYTE),
@@ -109,7 +111,7 @@ class Keeper:
             sender.start()
         loops = [
             ("clock", self._tick),
-            ("audit", self._note_together),
+            ("arrivals", self._write_together),
             ("retention", self._remove_old),
             *((f"work {name}", partial(self._work_once, model)) for name, model in self._by_name.items()),
         ]
@@ -126,7 +128,8 @@ class Keeper:
             sender.stop()
         for thread in self._threads:
             thread.join(self.settings.lease_seconds)
-        self._note_together()
+        self._write_together()
+        self.arrivals.close()
         self.database.close()
 
     def note(self, accesses: Sequence[Access]) -> None:
@@ -143,19 +146,26 @@ class Keeper:
                 wait = TICK_SECONDS
             self._stop.wait(wait)
 
-    def _note_together(self) -> float:
-        """Write what DICOM nodes did into the audit, all of a moment in one transaction."""
+    def _write_together(self) -> float:
+        """Enter what arrived, and write what DICOM nodes did into the audit, all of a moment in one transaction."""
         while not self._notes.empty():
             self._unwritten.append(self._notes.get())
-        if self._unwritten:
-            self.note(self._unwritten)
-            self._unwritten = []
-        return AUDIT_SECONDS
+        also = partial(self.note, self._unwritten) if self._unwritten else None
+        is_entered = self.arrivals.enter(also)
+        self._unwritten = []
+        if is_entered:
+            reached("instance.entered")
+        return TOGETHER_SECONDS
 
-    def receive(self, content: bytes, source: str) -> tuple[str, str]:
-        """Take in a DICOM file that came over HTTP: the value of its ``Answer``, and the reason of a refusal."""
-        answer, reason = self.intake.receive(content, source)
-        return answer.value, reason
+    def receive(self, content: bytes, source: str) -> dict[str, str]:
+        """Take in a DICOM file that came over HTTP, so that it is listed when this returns.
+
+        Returns:
+            ``answer``, the value of its ``Answer``; ``reason`` of a refusal; the fields of its ``Instance``.
+        """
+        answer, instance, reason = self.intake.receive(content, source)
+        self.arrivals.enter()
+        return {"answer": answer.value, "reason": reason, **asdict(instance)}
 
     def add_upload(self, model: str, place: str, names: dict[str, str], owner: str, kept: bool = False) -> int:
         """Make the job of files that came over HTTP, and return its number.
@@ -257,6 +267,8 @@ class Keeper:
 
     def _tick(self) -> float:
         now = self._clock()
+        # A study that an image has just come for is not quiet.
+        self.arrivals.enter()
         if self.register.complete_quiet_studies(now):
             reached("study.completed")
         self.register.expire(now)
@@ -324,6 +336,8 @@ class Keeper:
     def _finish(self, job: Row, answer: dict[str, Any]) -> bool:
         """Whether the answer to a job is kept, and not refused since its images are no longer all of the study."""
         reached("result.written")
+        # An image that came meanwhile withdraws the job.
+        self.arrivals.enter()
         predictions = answer["predictions"]
         bad = [each["reason"] for each in predictions if "reason" in each]
         try:

@@ -21,6 +21,7 @@ from pynetdicom.presentation import PresentationContext
 from hounsfield.errors import ServingError
 from hounsfield.serving.intake import Answer, Intake
 from hounsfield.serving.settings import Node, Tls
+from hounsfield.serving.stores import Request, StoreReader, text
 from hounsfield.serving.transport import sleep_until_something_happens
 
 logger = logging.getLogger(__name__)
@@ -86,7 +87,7 @@ class DicomNode:
             (evt.EVT_C_ECHO, self._echo),
             (evt.EVT_N_EVENT_REPORT, self._report),
             (evt.EVT_REJECTED, self._rejected),
-            (evt.EVT_CONN_OPEN, sleep_until_something_happens),
+            (evt.EVT_CONN_OPEN, self._opened),
         ]
         context = server_context(settings.tls) if settings.tls is not None else None
         try:
@@ -115,18 +116,37 @@ class DicomNode:
             self._server.shutdown()
             self._server = None
 
+    def _opened(self, event: Any) -> None:
+        """Let an association sleep while nothing comes, and its C-STORE requests be read on the short way."""
+        sleep_until_something_happens(event)
+        association = event.assoc
+        reader = StoreReader(
+            association.dul,
+            lambda request: self._keep(_title(event), request),
+            contexts=lambda: _storage(association),
+            max_bytes=self._intake.max_bytes,
+        )
+        association.dul._read_pdu_data = reader.read
+
     def _store(self, event: Any) -> int:
-        uid = str(event.request.AffectedSOPInstanceUID)
-        source = _title(event)
+        """A C-STORE request that was fragmented in an unusual way."""
+        request, context = event.request, event.context
+        sop_class, uid = str(request.AffectedSOPClassUID).encode(), str(request.AffectedSOPInstanceUID).encode()
+        dataset = memoryview(event.encoded_dataset(include_meta=False))
+        syntax = str(context.transfer_syntax)
+        return self._keep(_title(event), Request(context.context_id, syntax, b"", sop_class, uid, [dataset]))
+
+    def _keep(self, source: str, request: Request) -> int:
+        """Keep an instance, and return the status of the answer."""
         try:
-            answer, reason = self._intake.receive(event.encoded_dataset(), source, expected_uid=uid)
+            answer, reason = self._intake.receive_stored(request, source)
         except Exception:
             # The sender keeps what was not acknowledged.
             logger.exception("an instance could not be received")
-            return 0xA700
+            return STATUS[Answer.FULL]
         if reason:
             logger.warning("an instance was refused: %s", reason)
-        self._noted(source, "C-STORE", uid, reason or "done")
+        self._noted(source, "C-STORE", text(request.instance), reason or "done")
         return STATUS[answer]
 
     def _echo(self, event: Any) -> int:
@@ -139,6 +159,15 @@ class DicomNode:
     def _report(self, event: Any) -> tuple[int, None]:
         read_report(_title(event), event, self._committed)
         return 0x0000, None
+
+
+def _storage(association: Any) -> dict[int, str]:
+    """Number → transfer syntax of the contexts that were accepted for storage."""
+    return {
+        number: str(context.transfer_syntax[0])
+        for number, context in association._accepted_cx.items()
+        if context.abstract_syntax not in {VERIFICATION, COMMITMENT}
+    }
 
 
 class _Context(PresentationContext):

@@ -136,8 +136,18 @@ CREATE TRIGGER reading_kept BEFORE UPDATE ON reading BEGIN SELECT RAISE (ABORT, 
 CREATE TRIGGER reading_left BEFORE DELETE ON reading BEGIN SELECT RAISE (ABORT, 'readings are only added'); END;
 PRAGMA user_version = 2;
 """
+# Instances that are acknowledged, and not entered yet; ``received`` is JSON.
+ARRIVED = """
+CREATE TABLE arrival (
+    id INTEGER PRIMARY KEY,
+    received TEXT NOT NULL,
+    start INTEGER NOT NULL,
+    time REAL NOT NULL
+) STRICT;
+PRAGMA user_version = 3;
+"""
 # What makes of a database of one version the next, from an empty one on.
-SCRIPTS = (SCHEMA, READINGS)
+SCRIPTS = (SCHEMA, READINGS, ARRIVED)
 VERSION = len(SCRIPTS)
 
 INSERT_STUDY = """
@@ -148,6 +158,9 @@ STUDY_BY_UID = "SELECT * FROM study WHERE uid = ?"
 REVISE_STUDY = "UPDATE study SET revision = revision + 1 WHERE id = ?"
 QUIET_STUDIES = "SELECT * FROM study WHERE state = 'receiving' AND due <= ? ORDER BY due LIMIT ?"
 
+INSERT_ARRIVAL = "INSERT INTO arrival (received, start, time) VALUES (?, ?, ?)"
+ARRIVALS = "SELECT * FROM arrival ORDER BY id"
+REMOVE_ARRIVAL = "DELETE FROM arrival WHERE id = ?"
 CURRENT_INSTANCE = "SELECT * FROM instance WHERE uid = ? AND replaced = 0"
 REPLACE_INSTANCE = "UPDATE instance SET replaced = 1 WHERE id = ?"
 INSERT_INSTANCE = """

@@ -53,14 +53,13 @@ def add_dicom_routes(app: FastAPI, gateway: Gateway) -> None:
     async def store(request: Request) -> JSONResponse:
         """STOW-RS: success is said of an instance once it is on disk and registered."""
         identity = gateway.identify(request, "annotator", "store")
-        stored: list[str] = []
-        failed: list[str] = []
-        async for part in read_parts(request.headers.get("content-type", ""), request.stream()):
-            answer, _ = await gateway.call(gateway.keeper, "receive", part, identity.name)
-            (failed if answer in FAILURES else stored).append(answer)
-        if not stored and not failed:
+        received = [
+            await gateway.call(gateway.keeper, "receive", part, identity.name)
+            async for part in read_parts(request.headers.get("content-type", ""), request.stream())
+        ]
+        if not received:
             raise HTTPException(400, "The body holds no part.")
-        return _stow_answer(stored, failed)
+        return _stow_answer(received, f"{request.base_url}dicom-web/studies")
 
     @app.get("/dicom-web/studies")
     async def studies(
@@ -106,13 +105,47 @@ def _matching(request: Request, columns: Mapping[str, str]) -> tuple[str, list[s
     return " AND ".join(conditions), values
 
 
-def _stow_answer(stored: list[str], failed: list[str]) -> JSONResponse:
+def _stow_answer(received: list[dict[str, str]], studies: str) -> JSONResponse:
+    """The Store Instances Response Module (PS3.18, I.2): each instance with its success, or the reason of its failure.
+
+    Nothing of an instance is ever changed or left out, so that there are no warnings.
+
+    Args:
+        received: what became of each part, as of ``Keeper.receive``.
+        studies: the address of all studies.
+    """
+    failed = [each for each in received if each["answer"] in FAILURES]
+    stored = [each for each in received if each["answer"] not in FAILURES]
+    named = [each for each in failed if each["sop_class"] and each["uid"]]
     answer: dict[str, Any] = {}
-    if failed:
-        reasons = [{"00081197": {"vr": "US", "Value": [FAILURES[each]]}} for each in failed]
-        answer["00081198"] = {"vr": "SQ", "Value": reasons}
-    status = 200 if not failed else 202 if stored else 507 if Answer.FULL.value in failed else 409
+    if len(of_study := {each["study"] for each in stored}) == 1:
+        answer["00081190"] = {"vr": "UR", "Value": [f"{studies}/{of_study.pop()}"]}
+    sequences = {
+        "00081198": [_reference(each) | _failure(each) for each in named],
+        "00081199": [_reference(each) | _address(each, studies) for each in stored],
+        # Of what these are instances could not be read.
+        "0008119A": [_failure(each) for each in failed if each not in named],
+    }
+    answer |= {tag: {"vr": "SQ", "Value": items} for tag, items in sequences.items() if items}
+    is_full = any(each["answer"] == Answer.FULL.value for each in failed)
+    status = 200 if not failed else 202 if stored else 507 if is_full else 409
     return JSONResponse(answer, status, media_type=DICOM_JSON)
+
+
+def _reference(instance: dict[str, str]) -> dict[str, Any]:
+    return {
+        "00081150": {"vr": "UI", "Value": [instance["sop_class"]]},
+        "00081155": {"vr": "UI", "Value": [instance["uid"]]},
+    }
+
+
+def _address(instance: dict[str, str], studies: str) -> dict[str, Any]:
+    address = f"{studies}/{instance['study']}/series/{instance['series']}/instances/{instance['uid']}"
+    return {"00081190": {"vr": "UR", "Value": [address]}}
+
+
+def _failure(instance: dict[str, str]) -> dict[str, Any]:
+    return {"00081197": {"vr": "US", "Value": [FAILURES[instance["answer"]]]}}
 
 
 def _study(row: dict[str, Any]) -> dict[str, Any]:
