@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from hounsfield import atomic
+from hounsfield import folder_lock as lock
 from hounsfield.errors import RunError
-from hounsfield.runs import lock
 from hounsfield.runs.folder import RunFolder
 from hounsfield.runs.log import read_events
 from hounsfield.runs.test_use import record_test_use

@@ -37,6 +37,7 @@ GROUND = {
     "progress",
     "signing",
     "tasks",
+    "folder_lock",
     "textfiles",
     *("safe_text", "version"),
 }
@@ -46,6 +47,7 @@ LAYERS = {
     "progress": set(),
     "version": set(),
     "atomic": set(),
+    "folder_lock": set(),
     "boxes": set(),
     "delimiter": set(),
     "hardware": set(),

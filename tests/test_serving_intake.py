@@ -31,10 +31,11 @@ from pynetdicom import AE
 from dicom_samples import make_dicom
 from hounsfield.serving import arrivals as arrivals_module
 from hounsfield.serving import statements as sql
+from hounsfield.serving.acknowledgement import Answer
 from hounsfield.serving.arrivals import Arrivals, name_of
 from hounsfield.serving.database import DATABASE, Database
 from hounsfield.serving.header import ATTRIBUTES, IDENTIFIERS, meta_information, read_header
-from hounsfield.serving.intake import Answer, Intake
+from hounsfield.serving.intake import Intake
 from hounsfield.serving.lifecycle import Timing
 from hounsfield.serving.node import DicomNode
 from hounsfield.serving.register import Register

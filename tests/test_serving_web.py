@@ -36,6 +36,8 @@ from hounsfield.serving.gateway import Gateway
 from hounsfield.serving.keeper import Keeper
 from hounsfield.serving.rates import Rates
 from hounsfield.serving.settings import ServeSettings, load_settings
+from hounsfield.serving.specifications import ModelSpecification
+from hounsfield.serving.studies import Studies
 from hounsfield.serving.tokens import ROLES, Tokens
 from hounsfield.serving.watchdog import Watchdog
 from hounsfield.serving.web import OPEN, build_app
@@ -102,7 +104,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     settings = served_settings(folder / "service", folder / "bundle").models[0]
     found: list[dict[str, Any]] = []
     stop = threading.Event()
-    specification = predicting.Specification(settings, folder, str(folder / "socket"), SECRET, 10**6, 60)
+    specification = ModelSpecification(settings, folder, str(folder / "socket"), SECRET, 10**6, 60)
     thread = threading.Thread(target=predicting.main, args=(specification, found.append, stop))
     # A process of its own sets its environment; here it is set back.
     with pytest.MonkeyPatch.context() as patch:
@@ -567,9 +569,9 @@ def test_a_viewer_that_needs_it_gets_an_object_of_its_own(tmp_path: Path, model:
     (tmp_path / "results").mkdir()
     make_dicom(tmp_path / "study" / "a.dcm", np.eye(16, dtype=np.uint8))
     settings = served_settings(tmp_path, model.run).models[0]
-    specification = predicting.Specification(settings, tmp_path, "", SECRET, 10**6, 60)
+    specification = ModelSpecification(settings, tmp_path, "", SECRET, 10**6, 60)
     watchdog = Watchdog(60)
-    studies = predicting.Studies(open_predictor(model.run), specification, watchdog)
+    studies = Studies(open_predictor(model.run), specification, watchdog)
     said = studies.predict(str(tmp_path / "study"), "results", [None, "ohif"], None)
     plain, marked = said["results"]
     assert (plain["quirk"], marked["quirk"]) == (None, "ohif")

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from hounsfield.bundle.bundle import Bundle
 from hounsfield.errors import RunError
 from hounsfield.textfiles import MAX_YAML_BYTES, parse_yaml, read_text
 
@@ -142,6 +143,17 @@ def read_about(folder: Path, labels: Sequence[str]) -> About:
             "the labels under codes."
         )
     return found
+
+
+def read_codes(bundle: Bundle) -> dict[str, Code]:
+    """Label → code, as the ``about.yaml`` beside the bundle in its run says; empty where there is none.
+
+    Raises:
+        RunError: the file is damaged, or maps what is no label of the bundle.
+    """
+    if bundle.folder.name != "bundle":
+        return {}
+    return read_about(bundle.folder.parent, bundle.labels).codes
 
 
 def _fault(error: ValidationError) -> str:

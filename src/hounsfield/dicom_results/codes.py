@@ -8,8 +8,7 @@ from collections.abc import Mapping
 
 from highdicom.sr import CodedConcept
 
-from hounsfield.bundle import Bundle
-from hounsfield.bundle.about import Code, read_about
+from hounsfield.bundle.about import Code
 
 # Scheme of concepts that no terminology has: those of private schemes begin with 99 (PS3.16, section 8.2).
 PRIVATE = "99HOUNSFIELD"
@@ -56,17 +55,6 @@ CONCEPTS: dict[str, tuple[str, str, str]] = {
 def concept(name: str) -> CodedConcept:
     """One of the ``CONCEPTS``."""
     return CodedConcept(*CONCEPTS[name])
-
-
-def read_codes(bundle: Bundle) -> dict[str, Code]:
-    """Label → code, as the ``about.yaml`` beside the bundle in its run says; empty where there is none.
-
-    Raises:
-        RunError: the file is damaged, or maps what is no label of the bundle.
-    """
-    if bundle.folder.name != "bundle":
-        return {}
-    return read_about(bundle.folder.parent, bundle.labels).codes
 
 
 def label_concept(label: str, codes: Mapping[str, Code]) -> CodedConcept:

@@ -12,10 +12,11 @@ from typing import Any
 
 import pandas as pd
 
+from hounsfield import folder_lock
 from hounsfield.atomic import is_temporary, make_private, remove_leftovers, remove_tree, replacing, write_json
 from hounsfield.errors import RunError
 from hounsfield.hardware import Hardware
-from hounsfield.runs import lock, manifest
+from hounsfield.runs import manifest
 from hounsfield.runs.log import append_event, readable_lines
 from hounsfield.textfiles import parse_json, read_text
 from hounsfield.version import __version__
@@ -72,7 +73,7 @@ class RunFolder:
             RunError: the folder exists and is not empty.
         """
         folder = cls(path, made=[place for place in (path, *path.parents) if not place.exists()])
-        if path.exists() and not (path / lock.NAME).exists():
+        if path.exists() and not (path / folder_lock.NAME).exists():
             folder.require_new()
         # A run holds identifiers of patients: see docs/privacy.md.
         with folder.removed_if_empty():
@@ -85,7 +86,7 @@ class RunFolder:
         Raises:
             RunError: it does, or is no folder.
         """
-        if not self.path.is_dir() or any(path.name != lock.NAME for path in self.path.iterdir()):
+        if not self.path.is_dir() or any(path.name != folder_lock.NAME for path in self.path.iterdir()):
             raise RunError(
                 f"The run folder {self.path} exists already and is not empty; nothing in it was changed. Choose "
                 f"another with --out, or continue an unfinished run with --resume {self.path}."
@@ -103,8 +104,8 @@ class RunFolder:
             raise
 
     def locked(self) -> AbstractContextManager[None]:
-        """Keep every other process from writing into this run; see ``lock.locked``."""
-        return lock.locked(self.path)
+        """Keep every other process from writing into this run; see ``folder_lock.locked``."""
+        return folder_lock.locked(self.path)
 
     def reopen(self) -> None:
         """Make a run that was killed ready to be continued: what is half-written goes."""
@@ -230,5 +231,5 @@ def run_of(path: Path) -> Path:
 
 def _begun(path: Path) -> list[str]:
     """The files of a run that was killed before ``environment.json``, the last that it needs to be continued."""
-    names = sorted(found.name for found in path.iterdir() if not is_temporary(found) and found.name != lock.NAME)
+    names = sorted(found.name for found in path.iterdir() if not is_temporary(found) and found.name != folder_lock.NAME)
     return names if set(names) <= {"plan.yaml", "cohort.parquet", "boxes.parquet"} else []

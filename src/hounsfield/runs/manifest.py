@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from hounsfield import folder_lock
 from hounsfield.atomic import flush, is_temporary, replacing, write_text
 from hounsfield.bundle import Bundle, bundle_faults
 from hounsfield.errors import HounsfieldError, RunError
 from hounsfield.integrity import digest, digests, files_below, seal_holds, sealed
-from hounsfield.runs import lock
 from hounsfield.signing import demand_signature, renew, withdraw
 from hounsfield.textfiles import parse_json, read_bytes, read_text
 
@@ -37,7 +37,7 @@ UNLISTED = (
     "wandb",
     NAME,
     SIGNATURE,
-    lock.NAME,
+    folder_lock.NAME,
 )
 BUNDLE = "bundle/bundle.json"
 # Nothing is read from these; their reader may have edited them.
@@ -90,12 +90,12 @@ def adding(folder: Path, paths: Sequence[Path]) -> Iterator[None]:
         return
     names = [path.relative_to(folder).as_posix() for path in paths if path.is_relative_to(folder)]
     # Of two commands that add to one run at once, the second waits: neither loses what the other wrote.
-    with lock.locked(folder, wait=True):
+    with folder_lock.locked(folder, wait=True):
         known = read_run_manifest(folder)
         if not known.keys().isdisjoint(names):
             _write(folder, {name: value for name, value in known.items() if name not in names})
     yield
-    with lock.locked(folder, wait=True):
+    with folder_lock.locked(folder, wait=True):
         present = [name for name in names if (folder / name).is_file()]
         _write(folder, read_run_manifest(folder) | digests(folder, present))
 
@@ -108,7 +108,7 @@ def amend(folder: Path, path: Path, change: Callable[[bytes], bytes]) -> None:
         path: of the file, which may not be there yet.
         change: from the old content to the new one.
     """
-    with lock.locked(folder, wait=True):
+    with folder_lock.locked(folder, wait=True):
         listed, name = (folder / NAME).is_file(), path.relative_to(folder).as_posix()
         known = read_run_manifest(folder) if listed else {}
         if name in known:

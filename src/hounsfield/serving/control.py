@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hounsfield.atomic import write_json
 from hounsfield.errors import RunError, ServingError
-from hounsfield.runs.lock import locked
+from hounsfield.folder_lock import locked
 from hounsfield.serving.calls import Caller
 from hounsfield.serving.settings import ServeSettings
 from hounsfield.textfiles import parse_json, read_text

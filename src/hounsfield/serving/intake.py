@@ -5,12 +5,12 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 
 from pydicom.uid import UID
 
 from hounsfield.atomic import flush_folder, make_private
+from hounsfield.serving.acknowledgement import Answer, Instance
 from hounsfield.serving.arrivals import Arrivals, name_of
 from hounsfield.serving.header import ATTRIBUTES, IDENTIFIERS, Header, meta_information, read_header, read_values
 from hounsfield.serving.register import Received
@@ -19,27 +19,6 @@ from hounsfield.serving.stores import Request, text
 # The folder of instances within that of the service, and those in it, by the first two digits of a file's name.
 PLACE = "instances"
 FOLDERS = tuple(f"{number:02x}" for number in range(256))
-
-
-class Answer(Enum):
-    """What the sender of an instance is told."""
-
-    STORED = "stored"
-    KNOWN = "known"
-    UNREADABLE = "unreadable"
-    MISMATCH = "mismatch"
-    TOO_LARGE = "too large"
-    FULL = "full"
-
-
-@dataclass(frozen=True)
-class Instance:
-    """Which instance a file holds: UIDs, "" where they are not valid, or cannot be read."""
-
-    sop_class: str = ""
-    uid: str = ""
-    study: str = ""
-    series: str = ""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,13 @@ from hounsfield.serving.intake import Intake
 from hounsfield.serving.lifecycle import Kind
 from hounsfield.serving.matching import chosen_instances, reason_to_leave
 from hounsfield.serving.node import DicomNode
-from hounsfield.serving.processes import Ready
+from hounsfield.serving.processes import Ready, wait_for
 from hounsfield.serving.readings import Step, add_reading
 from hounsfield.serving.register import Register, read_results
 from hounsfield.serving.renewing import Renewing
 from hounsfield.serving.sender import Sender
 from hounsfield.serving.settings import MEBIBYTE, Model, ServeSettings
+from hounsfield.serving.specifications import KeeperSpecification
 from hounsfield.serving.uploads import with_names
 
 logger = logging.getLogger(__name__)
@@ -431,30 +432,17 @@ def clean(folder: Path, database: Database, before: float) -> None:
             remove_tree(path)
 
 
-@dataclass(frozen=True)
-class Specification:
-    """What the process of the keeper needs.
-
-    Attributes:
-        settings: of the service.
-        directory: the file of the models that are served.
-        address: of the socket at which it answers calls.
-        secret: of all sockets.
-    """
-
-    settings: ServeSettings
-    directory: Path
-    address: str
-    secret: bytes
-
-
-def main(specification: Specification, ready: Ready, stop: threading.Event) -> None:
+def main(specification: KeeperSpecification, ready: Ready, stop: threading.Event) -> None:
     """What the process of the keeper does.
 
     Raises:
         ServingError: an address is taken, or the database cannot be opened.
     """
+    if not wait_for(specification.directory, stop):
+        return
     keeper = Keeper(specification.settings, Directory(specification.directory), specification.secret)
+    keeper.start()
+    # The web server listens once there is this socket.
     calls = CallServer(
         specification.address,
         specification.secret,
@@ -468,7 +456,6 @@ def main(specification: Specification, ready: Ready, stop: threading.Event) -> N
             "release_all": keeper.release_all,
         },
     )
-    keeper.start()
     calls.start()
     ready({"dicom_port": keeper.node.port if keeper.node is not None else None})
     stop.wait()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import ssl
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,8 +18,10 @@ from pynetdicom import (
 from pynetdicom.presentation import PresentationContext
 
 from hounsfield.errors import ServingError
-from hounsfield.serving.intake import Answer, Intake
-from hounsfield.serving.settings import Node, Tls
+from hounsfield.serving.acknowledgement import Answer
+from hounsfield.serving.certificates import server_context
+from hounsfield.serving.intake import Intake
+from hounsfield.serving.settings import Node
 from hounsfield.serving.stores import Request, StoreReader, text
 from hounsfield.serving.transport import sleep_until_something_happens
 
@@ -209,43 +210,6 @@ def read_report(title: str, event: Any, committed: Committed) -> None:
     for item in report.get("FailedSOPSequence", []):
         reason = f"the destination does not keep it (failure reason {int(item.get('FailureReason', 0)):#06x})"
         committed(title, str(item.ReferencedSOPInstanceUID), reason)
-
-
-def server_context(tls: Tls) -> ssl.SSLContext:
-    """For a server; clients need a certificate where an authority is given.
-
-    Raises:
-        ServingError: a file cannot be read.
-    """
-    try:
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.load_cert_chain(tls.certificate, tls.key)
-        if tls.authority is not None:
-            context.load_verify_locations(tls.authority)
-            context.verify_mode = ssl.CERT_REQUIRED
-    except (OSError, ssl.SSLError) as error:
-        raise ServingError(
-            f"The certificate {tls.certificate} with the key {tls.key} cannot be used ({error}). Give PEM files that "
-            "belong together."
-        ) from error
-    return context
-
-
-def client_context(tls: Tls) -> ssl.SSLContext:
-    """For a client that shows its certificate, and trusts servers of the authority.
-
-    Raises:
-        ServingError: a file cannot be read.
-    """
-    try:
-        context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=tls.authority)
-        context.load_cert_chain(tls.certificate, tls.key)
-    except (OSError, ssl.SSLError) as error:
-        raise ServingError(
-            f"The certificate {tls.certificate} with the key {tls.key} cannot be used ({error}). Give PEM files that "
-            "belong together."
-        ) from error
-    return context
 
 
 def _title(event: Any) -> str:

@@ -15,8 +15,9 @@ from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 from pynetdicom import AE, evt
 
+from hounsfield.serving.certificates import client_context
 from hounsfield.serving.database import Row
-from hounsfield.serving.node import COMMITMENT, MAX_PDU, Committed, client_context, read_report
+from hounsfield.serving.node import COMMITMENT, MAX_PDU, Committed, read_report
 from hounsfield.serving.settings import Destination
 
 logger = logging.getLogger(__name__)

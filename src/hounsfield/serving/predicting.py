@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import os
 import queue
 import threading
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from hounsfield.bundle import Bundle
-from hounsfield.dicom_results import read_codes, write_results
-from hounsfield.errors import ImageError, ServingError
+from hounsfield.bundle.about import read_codes
+from hounsfield.errors import ServingError
 from hounsfield.images.settings import MAX_PIXELS_VARIABLE
 from hounsfield.inference import BadImage, BasePrediction, BasePredictor, open_predictor
 from hounsfield.serving.calls import CallServer, Functions
 from hounsfield.serving.frames import Answer, FrameServer, frames_address
-from hounsfield.serving.overlays import Overlays
 from hounsfield.serving.processes import Ready
-from hounsfield.serving.register import Result
-from hounsfield.serving.settings import Model
+from hounsfield.serving.specifications import ModelSpecification
 from hounsfield.serving.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
@@ -31,28 +30,7 @@ logger = logging.getLogger(__name__)
 BATCH_REQUESTS = 16
 
 
-@dataclass(frozen=True)
-class Specification:
-    """What a predictor process needs.
-
-    Attributes:
-        model: its settings.
-        folder: of the service, below which results are written.
-        address: of the socket.
-        secret: that a client has to know.
-        max_pixels: of one image.
-        seconds: that one prediction may take; after them the process ends itself.
-    """
-
-    model: Model
-    folder: Path
-    address: str
-    secret: bytes
-    max_pixels: int
-    seconds: float
-
-
-def main(specification: Specification, ready: Ready, stop: threading.Event) -> None:
+def main(specification: ModelSpecification, ready: Ready, stop: threading.Event) -> None:
     """What the process of a model does.
 
     Raises:
@@ -64,21 +42,57 @@ def main(specification: Specification, ready: Ready, stop: threading.Event) -> N
     predictor = open_predictor(bundle)
     watchdog = Watchdog(specification.seconds)
     batcher = Batcher(predictor, watchdog)
-    functions: Functions = {
-        "predict": batcher.predict,
-        "study": Studies(predictor, specification, watchdog).predict,
-        "overlay": Overlays(predictor, watchdog).write,
-    }
+    # A run whose codes are damaged is refused at once.
+    read_codes(bundle)
+    later = Later(predictor, specification, watchdog)
+    functions: Functions = {"predict": batcher.predict, "study": later.study, "overlay": later.overlay}
     server = CallServer(specification.address, specification.secret, functions)
     frames = FrameServer(frames_address(specification.address), batcher.put)
     server.start()
     frames.start()
     ready(predictor.info() | {"bundle": bundle.identity, "modality": bundle.modality})
+    later.load()
     stop.wait()
     frames.stop()
     server.stop()
     batcher.stop()
     watchdog.stop()
+
+
+class Later:
+    """What studies and overlays need: loaded once the model answers, since to import it takes longer than all before.
+
+    Args:
+        predictor: that is asked.
+        specification: of the process.
+        watchdog: over each piece of work.
+    """
+
+    def __init__(self, predictor: BasePredictor[Any], specification: ModelSpecification, watchdog: Watchdog) -> None:
+        self._arguments = (predictor, specification, watchdog)
+
+    def load(self) -> None:
+        """Load it."""
+        _ = self._studies, self._overlays
+
+    def study(self, *arguments: Any) -> dict[str, Any]:
+        """See ``Studies.predict``."""
+        answer: dict[str, Any] = self._studies.predict(*arguments)
+        return answer
+
+    def overlay(self, *arguments: Any) -> list[str]:
+        """See ``Overlays.write``."""
+        labels: list[str] = self._overlays.write(*arguments)
+        return labels
+
+    @cached_property
+    def _studies(self) -> Any:
+        return importlib.import_module("hounsfield.serving.studies").Studies(*self._arguments)
+
+    @cached_property
+    def _overlays(self) -> Any:
+        predictor, _, watchdog = self._arguments
+        return importlib.import_module("hounsfield.serving.overlays").Overlays(predictor, watchdog)
 
 
 class Batcher:
@@ -153,54 +167,6 @@ def _owner(owners: Mapping[str, int], path: str) -> int:
     if path in owners:
         return owners[path]
     return next(owners[str(parent)] for parent in Path(path).parents if str(parent) in owners)
-
-
-class Studies:
-    """Predicts whole studies, and makes DICOM objects of what was found.
-
-    Args:
-        predictor: that is asked.
-        specification: of the process.
-        watchdog: over each study.
-    """
-
-    def __init__(self, predictor: BasePredictor[Any], specification: Specification, watchdog: Watchdog) -> None:
-        self._watchdog = watchdog
-        self._predictor = predictor
-        self._specification = specification
-        self._codes = read_codes(predictor.bundle)
-
-    def predict(self, folder: str, results: str, quirks: list[str | None], version: str | None) -> dict[str, Any]:
-        """The predictions of a folder with a study's images, the ``bundle`` that made them, and the objects written.
-
-        Args:
-            folder: with the images that the model takes.
-            results: the folder for the objects, relative to that of the service.
-            quirks: of the viewers behind the destinations: for each, objects of its own.
-            version: of images that came again under the same UIDs: their results have other UIDs than the first ones.
-        """
-        with self._watchdog:
-            return self._predict(folder, results, quirks, version)
-
-    def _predict(self, folder: str, results: str, quirks: list[str | None], version: str | None) -> dict[str, Any]:
-        found = list(self._predictor.stream(folder))
-        predictions = [result for result in found if not isinstance(result, BadImage)]
-        if not predictions:
-            raise ImageError("; ".join(dict.fromkeys(str(result) for result in found)) or "The study has no image.")
-        kinds, target = self._specification.model.results, self._specification.folder / results
-        bundle, options = self._predictor.bundle, {"images": version} if version else {}
-        written = [
-            Result(each.uid, each.kind, quirk, each.sop_class, f"{results}/{each.path.name}", each.sha256)
-            for quirk in quirks
-            for each in write_results(
-                predictions, bundle, target, kinds=kinds, codes=self._codes, quirk=quirk, options=options
-            )
-        ]
-        return {
-            "bundle": bundle.identity,
-            "predictions": [plain(each) for each in found],
-            "results": [asdict(each) for each in written],
-        }
 
 
 def plain(result: BasePrediction | BadImage) -> dict[str, Any]:

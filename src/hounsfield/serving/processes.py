@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import multiprocessing
 import multiprocessing.connection
@@ -9,6 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from hounsfield.errors import HounsfieldError, ServingError
@@ -18,21 +20,24 @@ Ready = Callable[[dict[str, Any]], None]
 # What a process does: given its arguments, ``ready``, and an event that is set when it should end.
 Main = Callable[[Any, Ready, threading.Event], None]
 
+# Seconds between looks for what another process makes.
+LOOK_SECONDS = 0.01
+
 
 class ChildProcess:
     """One process of the service.
 
     Args:
         name: for messages.
-        main: a function of a module, which the process runs.
+        module: that the process runs: its ``main``, a ``Main``. Nobody else has to import it.
         argument: that it is given; has to be picklable.
         opening_seconds: within which it has to be ready.
     """
 
-    def __init__(self, name: str, main: Main, argument: Any, *, opening_seconds: float) -> None:
+    def __init__(self, name: str, module: str, argument: Any, *, opening_seconds: float) -> None:
         self.name = name
         self.info: dict[str, Any] = {}
-        self._main = main
+        self._module = module
         self.argument = argument
         self._opening_seconds = opening_seconds
         self._process: Any = None
@@ -45,7 +50,7 @@ class ChildProcess:
             return
         spawn = multiprocessing.get_context("spawn")
         self._word, there = spawn.Pipe()
-        self._process = spawn.Process(target=_run, args=(self._main, self.argument, there), name=self.name)
+        self._process = spawn.Process(target=_run, args=(self._module, self.argument, there), name=self.name)
         self._process.start()
         self._deadline = time.monotonic() + self._opening_seconds
         there.close()
@@ -109,13 +114,21 @@ class ChildProcess:
             self._process.join()
 
 
-def _run(main: Main, argument: Any, parent: Any) -> None:
+def wait_for(path: Path | str, stop: threading.Event) -> bool:
+    """Wait until another process has made a file or a socket; ``False`` where the service stops before that."""
+    while not (stop.is_set() or Path(path).exists()):
+        stop.wait(LOOK_SECONDS)
+    return not stop.is_set()
+
+
+def _run(module: str, argument: Any, parent: Any) -> None:
     """In the new process."""
     stop = threading.Event()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     threading.Thread(target=_end_with_parent, args=(stop,), name="parent", daemon=True).start()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    main: Main = importlib.import_module(module).main
     try:
         main(argument, parent.send, stop)
     except (HounsfieldError, OSError) as error:

@@ -22,15 +22,10 @@ from hounsfield.serving.calls import Caller, CallServer, Functions
 from hounsfield.serving.comparing import compared
 from hounsfield.serving.control import ServedRuns, alone, remove_control, write_control
 from hounsfield.serving.directory import Directory, Served
-from hounsfield.serving.keeper import Specification as KeeperSpecification
-from hounsfield.serving.keeper import main as keeper_main
-from hounsfield.serving.predicting import Specification as ModelSpecification
-from hounsfield.serving.predicting import main as model_main
 from hounsfield.serving.processes import ChildProcess
 from hounsfield.serving.settings import ServeSettings, is_loopback
+from hounsfield.serving.specifications import KeeperSpecification, ModelSpecification, WebSpecification
 from hounsfield.serving.tokens import Tokens
-from hounsfield.serving.web import Specification as WebSpecification
-from hounsfield.serving.web import main as web_main
 
 logger = logging.getLogger(__name__)
 
@@ -38,9 +33,12 @@ logger = logging.getLogger(__name__)
 FIRST_WAIT = 0.5
 LONGEST_WAIT = 60.0
 FORGIVEN_AFTER = 300.0
-# Seconds within which the keeper listens, and a model is opened and checked.
-OPENING_SECONDS = 30.0
+# Seconds within which a model is opened and checked, and within which the keeper and the web server listen, which wait
+# for the models.
 MODEL_SECONDS = 120.0
+OPENING_SECONDS = MODEL_SECONDS + 30.0
+# Modules of the processes. They are imported by these alone, so that the first of them starts at once.
+KEEPER, MODEL, WEB = (f"hounsfield.serving.{name}" for name in ("keeper", "predicting", "web"))
 MEGAPIXEL = 10**6
 
 
@@ -78,11 +76,11 @@ class Supervisor:
             model.name: self._model_process(model.name, self._runs.current(model.name), 0) for model in settings.models
         }
         keeper = KeeperSpecification(settings, place / "models.json", str(place / "keeper"), self._secret)
-        self.keeper = ChildProcess("keeper", keeper_main, keeper, opening_seconds=OPENING_SECONDS)
+        self.keeper = ChildProcess("keeper", KEEPER, keeper, opening_seconds=OPENING_SECONDS)
         web = WebSpecification(
             settings, place / "models.json", str(place / "keeper"), str(place / "control"), self._secret
         )
-        self.web = ChildProcess("web server", web_main, web, opening_seconds=OPENING_SECONDS)
+        self.web = ChildProcess("web server", WEB, web, opening_seconds=OPENING_SECONDS)
         self._control: CallServer | None = None
 
     def run(self) -> None:
@@ -99,14 +97,12 @@ class Supervisor:
 
     def _run(self) -> None:
         try:
-            for child in self._children.values():
+            for child in (*self._children.values(), self.keeper, self.web):
                 child.launch()
             for child in self._children.values():
                 child.wait()
             self._publish()
-            self.keeper.launch()
             self.keeper.wait()
-            self.web.launch()
             self.web.wait()
             functions: Functions = {"swap": self.swap, "release_all": lambda: self._call_keeper("release_all")}
             self._control = CallServer(str(self._place / "control"), self._secret, functions)
@@ -177,7 +173,7 @@ class Supervisor:
         address = str(self._place / f"m{list(self._runs.names).index(name)}-{number}")
         seconds = self.settings.limits.seconds
         specification = ModelSpecification(model, self.settings.folder, address, self._secret, pixels, seconds)
-        return ChildProcess(f"model {name}", model_main, specification, opening_seconds=MODEL_SECONDS)
+        return ChildProcess(f"model {name}", MODEL, specification, opening_seconds=MODEL_SECONDS)
 
     def _publish(self) -> None:
         self.directory.publish(

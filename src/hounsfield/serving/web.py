@@ -11,8 +11,6 @@ import ssl
 import threading
 import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,14 +22,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hounsfield.errors import HounsfieldError, ServingError
 from hounsfield.serving.calls import Caller
+from hounsfield.serving.certificates import server_context
 from hounsfield.serving.database import DATABASE, Reader
 from hounsfield.serving.desk import Desk
 from hounsfield.serving.directory import Directory
 from hounsfield.serving.gateway import NOTED, RETRY_AFTER, Gateway, status_of
-from hounsfield.serving.node import server_context
-from hounsfield.serving.processes import Ready
+from hounsfield.serving.processes import Ready, wait_for
 from hounsfield.serving.rates import Rates
-from hounsfield.serving.settings import MEBIBYTE, ServeSettings, Tls, is_loopback
+from hounsfield.serving.settings import MEBIBYTE, Tls, is_loopback
+from hounsfield.serving.specifications import WebSpecification
 from hounsfield.serving.tokens import Tokens
 from hounsfield.serving.web_dicom import add_dicom_routes
 from hounsfield.serving.web_models import add_model_routes
@@ -52,25 +51,6 @@ HEADERS = [
     (b"referrer-policy", b"no-referrer"),
     (b"cache-control", b"no-store"),
 ]
-
-
-@dataclass(frozen=True)
-class Specification:
-    """What the process of the web server needs.
-
-    Attributes:
-        settings: of the service.
-        directory: the file of the models that are served.
-        keeper: the address of the keeper's socket.
-        control: that of the supervisor.
-        secret: of all sockets.
-    """
-
-    settings: ServeSettings
-    directory: Path
-    keeper: str
-    control: str
-    secret: bytes
 
 
 def build_app(gateway: Gateway) -> FastAPI:
@@ -229,7 +209,7 @@ def _is_foreign(headers: Mapping[str, str], *, local: bool) -> bool:
     return local and urlsplit(f"//{host}").hostname not in LOCAL_NAMES
 
 
-def main(specification: Specification, ready: Ready, stop: threading.Event) -> None:
+def main(specification: WebSpecification, ready: Ready, stop: threading.Event) -> None:
     """What the process of the web server does.
 
     Raises:
@@ -244,11 +224,13 @@ def main(specification: Specification, ready: Ready, stop: threading.Event) -> N
         Caller(specification.control, specification.secret, "The process that starts the others"),
         Tokens(settings.folder, alone=is_loopback(settings.http.host)),
     )
-    listener = _listen(settings.http.host, settings.http.port)
     tls = _tls(settings.http.tls) if settings.http.tls is not None else {}
     config = uvicorn.Config(
         build_app(gateway), log_level="warning", access_log=False, server_header=False, date_header=False, **tls
     )
+    if not (wait_for(specification.directory, stop) and wait_for(specification.keeper, stop)):
+        return
+    listener = _listen(settings.http.host, settings.http.port)
     server = uvicorn.Server(config)
     threading.Thread(target=_stop_when_told, args=(server, stop), daemon=True).start()
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]

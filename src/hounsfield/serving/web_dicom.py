@@ -9,8 +9,8 @@ from typing import Any
 from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.responses import JSONResponse, Response
 
+from hounsfield.serving.acknowledgement import Answer
 from hounsfield.serving.gateway import Gateway
-from hounsfield.serving.intake import Answer
 from hounsfield.serving.multipart import read_parts
 
 DICOM_JSON = "application/dicom+json"

@@ -1,4 +1,4 @@
-"""The lock on a run folder: one process writes into it, and another learns which one."""
+"""The lock on the folder of a run or a service: one process writes into it, and another learns which one."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ PATIENCE = 10.0
 
 @contextmanager
 def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
-    """Hold the lock of a run folder for the length of a ``with`` block.
+    """Hold the lock of a folder for the length of a ``with`` block.
 
     The system takes back the lock of a process that dies, and what such a process left is replaced. Where the file
     system has no locks, or is shared with another machine, the process that the file names counts.
 
     Args:
-        folder: of the run.
+        folder: of a run or a service.
         wait: for some seconds until another process lets go.
 
     Raises:
