@@ -10,8 +10,9 @@ import pandas as pd
 
 from hounsfield.cohorts.distribution import Distribution
 from hounsfield.cohorts.fingerprint import Fingerprint
-from hounsfield.plans.augmentation import Augmentation
+from hounsfield.plans.augmentation import Augmentation, PatchAugmentation
 from hounsfield.plans.labels import Plan
+from hounsfield.plans.masks import MaskPlan
 from hounsfield.preprocessing import Pipeline
 
 
@@ -41,6 +42,32 @@ def hand_made_plan(**changes: Any) -> Plan:
         "precision": "float32",
     }
     return Plan(**usual | changes)
+
+
+def hand_made_mask_plan(**changes: Any) -> MaskPlan:
+    """A plan of a tiny U-Net on patches of 16×16."""
+    usual: dict[str, Any] = {
+        "effort": "quick",
+        "seed": 0,
+        "labels": ("large", "small"),
+        "input_shape": (16, 16, 1),
+        "pipeline": Pipeline.from_dict({"steps": [{"name": "z_score"}]}),
+        "width": 2,
+        "spacing": (1.0, 1.0),
+        "strides": ((2, 2),),
+        "kernels": ((3, 3), (3, 3)),
+        "augmentation": PatchAugmentation(),
+        "intensities": Augmentation(),
+        "batch_size": 4,
+        "epochs": 1,
+        "patience": 1,
+        "learning_rate": 1e-3,
+        "warmup": 0.1,
+        "weight_decay": 0.01,
+        "average_decay": 0.5,
+        "precision": "float32",
+    }
+    return MaskPlan(**usual | changes)
 
 
 def seen(**changes: Any) -> Fingerprint:

@@ -130,7 +130,7 @@ def test_what_the_weights_of_the_weights_learned_from_counts_too(
         rows = {"image": [f"{name}.png"], "patient": [patient], "split": ["train"]}
         pd.DataFrame(rows).to_parquet(tmp_path / name / "cohort.parquet")
     place = "hounsfield.training.adapting.find_source"
-    monkeypatch.setattr(place, lambda text: SimpleNamespace(folder=Path(text) / "bundle"))
+    monkeypatch.setattr(place, lambda text: SimpleNamespace(kind="bundle", folder=Path(text) / "bundle"))
     plan: Any = hand_made_plan(weights=str(tmp_path / "second"), adapt="finetune")
     for patient in ("P1", "P2", "P3"):
         rows = {"image": ["new.png"], "patient": [patient], "split": ["test"]}

@@ -41,6 +41,7 @@ WORKS: dict[str, list[tuple[str, str]]] = {
     "label": [("label run data -n 3", "data/scan-")],
     "readings": [],
     "tune": [],
+    "pretrain": [],
 }
 REFUSES: dict[str, list[tuple[str, str]]] = {
     "robustness": [("robustness run", "`hounsfield robustness` is for classifiers and regressors; run is a detector.")],
@@ -68,7 +69,19 @@ REFUSES: dict[str, list[tuple[str, str]]] = {
     ],
 }
 # Commands that take no run, and those whose work on detection data has tests of its own.
-ELSEWHERE = {"demo", "train", "preprocess", "convert", "data", "serve", "audit", "assay", "readings", "tune"}
+ELSEWHERE = {
+    "demo",
+    "train",
+    "preprocess",
+    "convert",
+    "data",
+    "serve",
+    "audit",
+    "assay",
+    "readings",
+    "tune",
+    "pretrain",
+}
 
 
 @pytest.fixture(scope="module")

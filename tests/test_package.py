@@ -73,7 +73,7 @@ LAYERS = {
     "segmentation": {"models"},
     "onnx_export": {"openvino_runtime"},
     "bundle": {"images", "preprocessing", "evaluation", "onnx_export"},
-    "pretrained": {"cohorts", "plans", "models", "bundle"},
+    "pretrained": {"preprocessing", "cohorts", "plans", "models", "bundle"},
     "planning": {
         *("images", "preprocessing", "cohorts", "plans", "augmentation", "models", "detection", "segmentation"),
         *("bundle", "pretrained"),
@@ -94,14 +94,18 @@ LAYERS["distributed"] = {
 LAYERS["dicom_results"] = {"images", "bundle", "drawing", "inference", "explanation"}
 LAYERS["training"] = set(LAYERS) - {"explanation", "dicom_results"}
 LAYERS["tuning"] = set(LAYERS) - {"explanation", "dicom_results", "reports"}
+LAYERS["pretraining"] = {
+    *("images", "preprocessing", "cohorts", "plans", "augmentation", "models", "segmentation", "pretrained"),
+    *("planning", "runs", "training"),
+}
 # Never training: what is served was trained elsewhere.
 LAYERS["serving"] = {"images", "bundle", "inference", "explanation", "dicom_results", "reading", "runs", "testing"}
 LAYERS["cli"] = set(LAYERS)
 LAYERS["__main__"] = {"cli"}
 # What predicts, tests, reports and serves needs no backend; below it only the rooms that build networks do.
 HEAVY_ROOMS = {
-    *("augmentation", "models", "detection", "segmentation", "pretrained", "planning", "training", "tuning"),
-    *("cli", "__main__"),
+    *("augmentation", "models", "detection", "segmentation", "pretrained", "planning", "training"),
+    *("pretraining", "tuning", "cli", "__main__"),
 }
 LIGHT_ROOMS = set(LAYERS) - HEAVY_ROOMS
 HEAVY = ("keras", "tensorflow", "jax", "torch")

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 
 from hounsfield.masks import IGNORE
 from hounsfield.plans import MaskPlan
-from hounsfield.plans.augmentation import Augmentation, PatchAugmentation
-from hounsfield.preprocessing import Pipeline
+from hounsfield.plans.augmentation import PatchAugmentation
 from hounsfield.training.segmenter import PatchBatches, SegmenterTrainee
+from plans import hand_made_mask_plan as plan_of
 
 # A large label, and one of a single pixel in a far corner.
 SIDE, LARGE, SMALL = 60, (slice(5, 25), slice(5, 25)), (55, 52)
@@ -33,31 +31,6 @@ class Source:
 
     def foreground(self, row: int) -> list[np.ndarray]:
         return [np.argwhere(self.mask(row)[..., 0] == label) for label in (1, 2)]
-
-
-def plan_of(**changes: Any) -> MaskPlan:
-    usual: dict[str, Any] = {
-        "effort": "quick",
-        "seed": 0,
-        "labels": ("large", "small"),
-        "input_shape": (16, 16, 1),
-        "pipeline": Pipeline.from_dict({"steps": [{"name": "z_score"}]}),
-        "width": 2,
-        "spacing": (1.0, 1.0),
-        "strides": ((2, 2),),
-        "kernels": ((3, 3), (3, 3)),
-        "augmentation": PatchAugmentation(),
-        "intensities": Augmentation(),
-        "batch_size": 4,
-        "epochs": 1,
-        "patience": 1,
-        "learning_rate": 1e-3,
-        "warmup": 0.1,
-        "weight_decay": 0.01,
-        "average_decay": 0.5,
-        "precision": "float32",
-    }
-    return MaskPlan(**usual | changes)
 
 
 def drawn(plan: MaskPlan, rows: list[int], *, epoch: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from families import hounsfield
-from hounsfield.cli.train import _resumable
+from hounsfield.cli.train import resumable
 from hounsfield.cohorts.files import FileSource
 from hounsfield.errors import ImageError, ResourceError, require
 from hounsfield.hardware import out_of_files
@@ -139,7 +139,7 @@ def test_a_run_that_a_full_disk_stops_at_its_start_leaves_no_folder(
 )
 def test_a_training_that_had_begun_says_how_it_is_continued(error: Exception, said: str, tmp_path: Path) -> None:
     def train() -> None:
-        with _resumable(tmp_path):
+        with resumable(tmp_path, "train"):
             raise error
 
     with pytest.raises(type(error)):

@@ -39,6 +39,7 @@ COMMANDS: dict[str, Place] = {
     "inspect": Place("hounsfield.cli.inspection", "Check DATA before training: balance, leaks, shortcuts."),
     "plan": Place("hounsfield.cli.plan", "Decide how to train on DATA, with reasons.", trains=True),
     "tune": Place("hounsfield.cli.tune", "Search for better values of a plan's fields.", trains=True),
+    "pretrain": Place("hounsfield.cli.pretrain", "Let a network learn from images without labels.", trains=True),
     "train": Place("hounsfield.cli.train", "Train a network on DATA, evaluate and bundle it.", trains=True),
     "evaluate": Place("hounsfield.cli.evaluate", "Test a run, or evaluate a table of predictions."),
     "compare": Place("hounsfield.cli.compare", "Compare two models on the same cases, or readers."),

@@ -101,8 +101,8 @@ def command(
     from hounsfield.plans.loading import load_plan
 
     crew = crew_for_calls(workers, ray)
-    folder = resume or out or _new_folder(request.data if request else "")
-    with progress_bars() as progress, _resumable(folder):
+    folder = resume or out or new_folder("", request.data if request else "")
+    with progress_bars() as progress, resumable(folder, "train"):
         if resume is not None or request is None:
             run = training.resume(folder, progress=progress, crew=crew)
         else:
@@ -132,14 +132,19 @@ def command(
 
 
 @contextmanager
-def _resumable(folder: Path) -> Iterator[None]:
-    """Say how a run that was interrupted, or for which disk or memory ran out, is continued."""
+def resumable(folder: Path, command: str) -> Iterator[None]:
+    """Say how a run that was interrupted, or for which disk or memory ran out, is continued.
+
+    Args:
+        folder: of the run.
+        command: that writes it.
+    """
     from hounsfield.errors import ResourceError, RunError
 
     def begun() -> bool:
         return (folder / "environment.json").is_file()
 
-    again = f"hounsfield train --resume {folder}"
+    again = f"hounsfield {command} --resume {folder}"
     try:
         yield
     except KeyboardInterrupt as interrupt:
@@ -169,9 +174,10 @@ def _missing(error: Exception) -> str | None:
     return None
 
 
-def _new_folder(data: str) -> Path:
+def new_folder(prefix: str, data: str) -> Path:
+    """Where a run goes that was given no folder: ``runs/``, then the prefix, the name of the data and the time."""
     import re
     import time
 
     name = re.sub(r"[^A-Za-z0-9]+", "-", Path(data.partition(",")[0]).stem or data).strip("-") or "run"
-    return Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return Path("runs") / f"{prefix}{name}-{time.strftime('%Y%m%d-%H%M%S')}"

@@ -51,6 +51,7 @@ class DataRequest:
         uneven: what is done with unevenly spaced slices.
         max_pixels: the most values of an image, which also decides on the level of a slide where none is chosen.
         extend: the folder of a run, to whose data these are added; see ``cohorts.extension``.
+        unlabelled: all images below the folder DATA are taken, and no labels are read.
     """
 
     data: str
@@ -80,6 +81,7 @@ class DataRequest:
     uneven: str | None = None
     max_pixels: int | None = None
     extend: str | None = None
+    unlabelled: bool = False
 
     def with_settings(self) -> DataRequest:
         """The same request, with the settings that hold now for what it leaves open.
@@ -156,7 +158,8 @@ SETTINGS = {
 READING = tuple(
     field.name
     for field in fields(DataRequest)
-    if field.name not in {"data", "images", "drop_leaks", "allow_leaks", "class_names", "task", "extend", *SETTINGS}
+    if field.name
+    not in {*("data", "images", "drop_leaks", "allow_leaks", "class_names", "task", "extend", "unlabelled"), *SETTINGS}
 )
 
 

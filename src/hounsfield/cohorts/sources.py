@@ -35,6 +35,7 @@ from hounsfield.cohorts.readings import Folder
 from hounsfield.cohorts.request import READING, SETTINGS, DataRequest
 from hounsfield.cohorts.table_files import is_list, is_table
 from hounsfield.cohorts.tables import cohort_of_table, load_table
+from hounsfield.cohorts.unlabelled import load_unlabelled
 from hounsfield.cohorts.value_columns import refuse_task
 from hounsfield.errors import CohortError, UsageError
 from hounsfield.images import image_files
@@ -204,6 +205,8 @@ def load_request(
 
 def _load_one(request: DataRequest, labels: Sequence[str] | None, task: Task | None, progress: Progress) -> Cohort:
     with held(request.settings()):
+        if request.unlabelled:
+            return load_unlabelled(request, progress)
         return load_cohort(
             request.data,
             images=Path(request.images) if request.images else None,

@@ -8,7 +8,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from hounsfield.bundle import Bundle
 from hounsfield.cohorts.fingerprint import Fingerprint
 from hounsfield.errors import UsageError
 from hounsfield.planning.base import Facts, Wish
@@ -17,6 +16,7 @@ from hounsfield.planning.images import pipeline as usual_pipeline
 from hounsfield.plans.architecture import Adapt
 from hounsfield.plans.base import EFFORT_MINUTES
 from hounsfield.plans.decision import Decision
+from hounsfield.plans.masks import MaskPlan
 from hounsfield.plans.whole_images import WholeImagePlan
 from hounsfield.preprocessing import Pipeline
 from hounsfield.pretrained import Source, check_licence, find_source
@@ -54,6 +54,11 @@ def source_of(wish: Wish) -> Source | None:
 def adapted(decisions: dict[str, Decision[Any]], source: Source, facts: Facts, wish: Wish) -> dict[str, Decision[Any]]:
     """The decisions of a training from scratch, changed to those of adapting weights."""
     found = facts.fingerprint
+    if source.for_masks:
+        raise UsageError(
+            f"The weights {source.name} are of a network for segmentation, and the data has no masks. Give those of a "
+            "network for images as a whole."
+        )
     if len(source.input_shape) - 1 != found.rank:
         kinds = {2: "images", 3: "volumes"}
         raise UsageError(
@@ -79,11 +84,10 @@ def adapted(decisions: dict[str, Decision[Any]], source: Source, facts: Facts, w
 
 
 def _pipeline(source: Source, found: Fingerprint) -> Decision[Pipeline]:
-    """Of a bundle its own; else the usual way to a grey image or a colour one, then the scale of the weights."""
-    if source.kind == "bundle":
-        return Decision(
-            Bundle.load(source.folder).pipeline, f"that of the weights {source.name}, as it was fitted there"
-        )
+    """Of one's own weights theirs; else the usual way to a grey or colour image, then the scale of the weights."""
+    own = source.pipeline
+    if own is not None:
+        return Decision(own, f"that of the weights {source.name}, as it was fitted there")
     if has_separate_channels(found):
         raise UsageError(
             f"The weights {source.name} take grey or colour images, and the data has {found.channels} pictures of one "
@@ -102,6 +106,31 @@ def _pipeline(source: Source, found: Fingerprint) -> Decision[Pipeline]:
         f"the mean and deviation that the weights {source.name} were trained with"
     )
     return Decision(Pipeline.from_dict({"steps": [*before[:1], *scaling, *before[1:], scale]}), why)
+
+
+def started(plan: MaskPlan, source: Source, facts: Facts, wish: Wish) -> MaskPlan:
+    """The plan of a segmenter with the network and the preprocessing of pretrained weights.
+
+    Raises:
+        UsageError: the weights are not of a network for segmentation or for other images, or a probe is asked for.
+    """
+    if not source.for_masks:
+        raise UsageError(
+            f"The data has masks, and the weights {source.name} are not of a network for segmentation. Give the folder "
+            "that 'hounsfield pretrain' wrote for one, or leave --weights out."
+        )
+    if wish.adapt == "probe":
+        raise UsageError("--adapt probe is for images as a whole: of a segmenter all layers are trained. Leave it out.")
+    rank = len(source.input_shape) - 1
+    if facts.truth.grids.shapes.shape[1] != rank:
+        raise UsageError(
+            f"The weights {source.name} are of a network of rank {rank}, and the data is not. Choose others."
+        )
+    why = f"that of the weights {source.name}"
+    update = source.config | {"weights": source.text, "input_shape": source.input_shape, "pipeline": source.pipeline}
+    reasons = dict.fromkeys(update, why) | {"weights": f"asked for; SHA-256 {source.sha256[:12]}…"}
+    changed = MaskPlan.model_validate(plan.model_dump(exclude={"reasons", "pipeline"}) | update)
+    return changed.model_copy(update={"reasons": plan.reasons | reasons})
 
 
 def with_way(plan: Any, network: keras.Model, facts: Facts, wish: Wish) -> dict[str, Any]:

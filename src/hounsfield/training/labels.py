@@ -132,7 +132,7 @@ def deploy(job: LabelJob, members: list[LabelMember]) -> Bundle:
         labels=plan.labels,
         task=plan.task,
         threshold=plan.threshold,
-        settings=sample_settings(network, plan, job.store.cohort) | origin(plan),
+        settings=sample_settings(network, plan, job.store.cohort) | origin(plan.weights, plan.adapt),
         **job.origin(),
     )
 

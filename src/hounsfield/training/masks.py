@@ -22,9 +22,11 @@ from hounsfield.inference.sliding import OVERLAP
 from hounsfield.inference.windows import window_starts
 from hounsfield.planning.masks import REVISITED, memory_mb, network_of, revisited
 from hounsfield.plans.masks import MaskPlan
+from hounsfield.pretrained import start_from
 from hounsfield.progress import Progress
 from hounsfield.testing.engine_runs import evenly
 from hounsfield.testing.masks import RawMasks, helped_by_largest_component, kept, predict
+from hounsfield.training.adapting import check_unseen, origin
 from hounsfield.training.base import Choice, GapLimits, Job, Member, Specification, Verdict, gap_verdict
 from hounsfield.training.segmenter import SegmenterTrainee
 
@@ -70,6 +72,10 @@ def check(plan: MaskPlan, cohort: Cohort) -> None:
             f"The labels of the data {found}, and the plan is for labels that {meant}. Set overlapping to "
             f"{str(cohort.overlapping).lower()}."
         )
+    if plan.weights is not None:
+        check_unseen(plan.weights, cohort)
+        # A network that differs from that of the weights is better found now.
+        build_network(plan)
     needed, present = memory_mb(plan), psutil.virtual_memory().total / 2**20
     if needed > present:
         raise ResourceError(
@@ -109,7 +115,10 @@ def inputs_per_image(job: MaskJob) -> float:
 
 def build_network(plan: MaskPlan) -> keras.Model:
     """A plain U-Net; see ``Training``."""
-    return network_of(plan)
+    network = network_of(plan)
+    if plan.weights is not None:
+        start_from(network, plan.weights)
+    return network
 
 
 def make_trainee(network: keras.Model, specification: Specification[MaskPlan, MaskStore]) -> SegmenterTrainee:
@@ -138,6 +147,7 @@ def deploy(job: MaskJob, members: list[MaskMember]) -> Bundle:
             "overlapping": plan.overlapping,
             "spacing": list(plan.spacing),
             "flips": list(plan.augmentation.flip_axes),
+            **origin(plan.weights, "finetune"),
         },
         **job.origin(),
     )

@@ -124,7 +124,7 @@ def deploy(job: ValueJob, members: list[ValueMember]) -> Bundle:
         pipeline=plan.pipeline,
         labels=plan.labels,
         task=plan.task,
-        settings=scale | sample_settings(network, plan, job.store.cohort) | origin(plan),
+        settings=scale | sample_settings(network, plan, job.store.cohort) | origin(plan.weights, plan.adapt),
         **job.origin(),
     )
 
