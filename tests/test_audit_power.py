@@ -75,3 +75,18 @@ def test_the_command_takes_attributes_of_a_table(tmp_path: Path, capsys: pytest.
     assert list(found["attributes"]) == ["site"]
     assert (found["named"], found["significance"]) == (True, 0.05)
     assert found["not_excluded"][0]["metric"] == "auc"
+
+
+def test_reasons_stand_once_below_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sick = np.arange(60) < 6
+    scores = np.random.default_rng(0).random(60)
+    table = pd.DataFrame({"image": range(60), "truth": np.where(sick, "sick", "normal"), "p_sick": scores})
+    table.to_csv(tmp_path / "p.csv", index=False)
+    cli.app(["evaluate", str(tmp_path / "p.csv"), "--replicates", "100"], standalone_mode=False)
+    told = capsys.readouterr().out
+    assert told.count("unreliable: rests on 6 patients of a kind; at least 10 are needed") == 1
+    rows = {
+        cells[0]: cells[4] for line in told.splitlines() if len(cells := [*map(str.strip, line.split("│")[1:])]) > 4
+    }
+    (mark,) = {line.split()[0] for line in told.splitlines() if "rests on 6" in line}
+    assert (rows["AUC"], rows["Specificity"]) == (mark, "")

@@ -259,10 +259,15 @@ def _print(found: Found, confidence: float) -> None:
 
     table = Table("", "value", f"{confidence:.0%} interval", "n", "")
     table.columns[0].no_wrap = True
-    for name, estimate in found.assessment.estimates.items():
-        title = found.assessment.title(name)
-        table.add_row(title, _value(estimate), _interval(estimate), f"{estimate.n:,}", estimate.note)
+    estimates = found.assessment.estimates
+    # Below the table, since a column of them would leave a terminal's other columns no room.
+    notes = list(dict.fromkeys(estimate.note for estimate in estimates.values() if estimate.note))
+    for name, estimate in estimates.items():
+        title, note = found.assessment.title(name), f"({notes.index(estimate.note) + 1})" if estimate.note else ""
+        table.add_row(title, _value(estimate), _interval(estimate), f"{estimate.n:,}", note)
     out.print(table)
+    for number, note in enumerate(notes, start=1):
+        out.print(f"({number}) {note}")
     if found.clinical is not None:
         cells = found.clinical.cells()
         added = Table(*cells[0], title=f"Image and {', '.join(found.clinical.columns)}", title_justify="left")
