@@ -14,7 +14,7 @@ from hounsfield.errors import PlanError, ResourceError
 from hounsfield.hardware import Hardware
 from hounsfield.planning import Facts, Wish, make_plan
 from hounsfield.planning.expectations import PROCESS_MB
-from hounsfield.planning.masks import BUDGETS, _speed, memory_mb, network_of
+from hounsfield.planning.masks import BATCH_POSITIONS, BUDGETS, FEWEST_STEPS, _speed, memory_mb, network_of
 from hounsfield.planning.speed import Speed
 from hounsfield.plans import MaskPlan
 from hounsfield.plans.base import EFFORT_MINUTES, Effort
@@ -181,3 +181,12 @@ def test_a_patch_that_is_larger_than_the_memory_is_refused_before_anything_is_me
 def test_fields_that_do_not_agree_are_refused(change: str, message: str) -> None:
     with pytest.raises(PlanError, match=message):
         planned((36, 50, 35), (1.0, 1.0, 1.0)).changed([change])
+
+
+def test_a_short_training_has_smaller_batches_rather_than_few_steps() -> None:
+    efforts: tuple[Effort, ...] = ("quick", "standard")
+    for effort in efforts:
+        plan = planned((60, 90, 90), (1.0, 1.0, 1.0), effort=effort)
+        images, positions = BUDGETS[effort].images[3], int(np.prod(plan.input_shape))
+        assert 2 <= plan.batch_size <= max(2, BATCH_POSITIONS // positions)
+        assert images // plan.batch_size >= FEWEST_STEPS

@@ -82,6 +82,8 @@ EPOCH_PATCHES = 128
 VALIDATIONS = 10
 # Pixels of a batch, and patches of it.
 BATCH_POSITIONS, BATCH_PATCHES = 2**18, (2, 16)
+# Steps, at least, that the patches of an effort are to make: with fewer, small labels are not found at all.
+FEWEST_STEPS = 750
 FOREGROUND_SHARE = 1 / 3
 # Percentiles of the foreground of CT volumes to which values are cut.
 CUT = (0.5, 99.5)
@@ -149,7 +151,7 @@ def _decisions(
     channels = _channels(found, masks)
     shape, input_shape = grid.shape, (*grid.shape.patch, channels)
     width = budget.width[rank]
-    batch_size = int(np.clip(BATCH_POSITIONS // math.prod(shape.patch), *BATCH_PATCHES))
+    batch_size = _batch_size(math.prod(shape.patch), budget.images[rank])
     speed = _speed(input_shape, width, batch_size)
     decided: dict[str, Decision[Any]] = {
         "effort": Decision(rung.effort),
@@ -174,13 +176,21 @@ def _decisions(
         "kernels": Decision(shape.kernels, "1 along an axis that still waits"),
         "augmentation": _augmentation(found, masks, budget),
         "batch_size": Decision(
-            batch_size, f"patches of {math.prod(shape.patch):,} pixels; a batch has about {BATCH_POSITIONS:,}, or two"
+            batch_size,
+            f"patches of {math.prod(shape.patch):,} pixels; a batch has about {BATCH_POSITIONS:,}, or two, and no more "
+            f"than leave {FEWEST_STEPS} steps of the effort's {budget.images[rank]:,} patches",
         ),
         "patches": Decision(patches, f"so that an epoch has at least {EPOCH_PATCHES} patches"),
         "foreground_share": Decision(FOREGROUND_SHARE, f"each label as often as another: {_told_sizes(found, masks)}"),
         "precision": Decision(speed.precision, speed.describe()),
     }
     return CONSTANT | decided | _epochs(patches * found.num_readable, rank, budget, passes)
+
+
+def _batch_size(positions: int, num_patches: int) -> int:
+    """Patches of a batch, by their pixels and by how many an effort shows the network."""
+    fewest, most = BATCH_PATCHES
+    return max(fewest, min(most, BATCH_POSITIONS // positions, num_patches // FEWEST_STEPS))
 
 
 CONSTANT: dict[str, Decision[Any]] = {
