@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -10,14 +11,21 @@ import numpy as np
 import pytest
 
 from hounsfield.bundle import Bundle, export_onnx, save_bundle
+from hounsfield.errors import UsageError
 from hounsfield.inference import open_engine
 from hounsfield.models.blocks import classification_head
 from hounsfield.preprocessing import Pipeline
-from hounsfield.pretrained.network import backbone
+from hounsfield.pretrained.network import backbone, build_network
 from hounsfield.pretrained.source import find_source
+from hounsfield.training.classifier import validation_scores
+from hounsfield.training.image_trainee import Examples
+from hounsfield.training.loop import fit
+from hounsfield.training.lora import RANK
 from hounsfield.training.optimizer import STAGES, optimizer
 from hounsfield.training.schedule import Schedule
-from weights import SIDE, resnet_features, resnet_folder, vit_features, vit_folder
+from hounsfield.training.views import image_trainee
+from plans import hand_made_plan
+from weights import BLOCKS, SIDE, WIDTH, resnet_features, resnet_folder, vit_features, vit_folder
 
 IMAGES = np.random.default_rng(2).normal(size=(2, SIDE, SIDE, 3)).astype(np.float32)
 
@@ -96,3 +104,50 @@ def test_first_layers_are_trained_later_and_slower() -> None:
     late = steps[32:].mean(0)
     assert late[0] < late[1] < late[2]
     assert late[0] < 0.3 * late[2]
+
+
+def test_low_rank_matrices_are_merged_into_a_plain_network(tmp_path: Path) -> None:
+    folder, _ = vit_folder(tmp_path / "vit", "vit")
+    plan: Any = hand_made_plan(
+        weights=str(folder),
+        adapt="lora",
+        network="vit",
+        width=None,
+        epochs=2,
+        learning_rate=0.01,
+        input_shape=(SIDE, SIDE, 3),
+    )
+    network = build_network(plan)
+    before = {weight.path: np.asarray(weight) for weight in network.weights}
+    draw = np.random.default_rng(1)
+    images = draw.normal(size=(24, SIDE, SIDE, 3)).astype(np.float32)
+    images[::2, :, : SIDE // 2] += 1
+    targets, rows = (np.arange(24) % 2 == 0).astype(np.float32)[:, None], np.arange(24)
+    store: Any = SimpleNamespace(batch=lambda chosen: images[chosen])
+    examples = Examples(store, targets, np.ones(24, np.float32), rows, rows)
+    loss = keras.losses.BinaryCrossentropy()
+    trainee = image_trainee(plan, network, examples, loss=loss, judge=validation_scores, seed=0)
+    # Nothing is changed yet, and a few thousandths of the numbers are trained.
+    same = [network.get_weights(), trainee.weights()]
+    for first, second in zip(*same, strict=True):
+        np.testing.assert_array_equal(first, second)
+    trained = sum(int(np.prod(weight.shape)) for weight in trainee.model.trainable_variables)
+    assert trained == BLOCKS * 2 * (2 * WIDTH * RANK) + WIDTH + 1
+    history = fit(trainee, Schedule.of(plan), seed=0).history
+    assert history[-1]["loss"] < history[0]["loss"]
+    network.set_weights(trainee.weights())
+    expected = trainee.model.predict_on_batch(images[:5])
+    np.testing.assert_allclose(network.predict_on_batch(images[:5]), expected, atol=1e-5)
+    after = {weight.path: np.asarray(weight) for weight in network.weights}
+    changed = {name for name in after if np.abs(after[name] - before[name]).max() > 1e-6}
+    assert {name.split("/")[-2] for name in changed} == {"query", "value", "probabilities"}
+    assert len(changed) == 2 * BLOCKS + 2
+
+
+def test_low_rank_matrices_need_attention(tmp_path: Path) -> None:
+    folder, _, _ = resnet_folder(tmp_path / "resnet", "resnet")
+    plan: Any = hand_made_plan(
+        weights=str(folder), adapt="lora", network="resnet", width=None, input_shape=(SIDE, SIDE, 3)
+    )
+    with pytest.raises(UsageError, match="lora is for vision transformers"):
+        build_network(plan)

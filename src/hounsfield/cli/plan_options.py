@@ -16,9 +16,10 @@ WeightsOption = Annotated[
     ),
 ]
 AdaptOption = Annotated[
-    Literal["probe", "finetune"] | None,
+    Literal["probe", "lora", "finetune"] | None,
     typer.Option(
-        help="With --weights: fit the last layer alone, or train all layers in stages; else the planner decides.",
+        help="With --weights: fit the last layer alone, train low-rank matrices beside the attention of a vision "
+        "transformer, or all layers in stages; else the planner decides.",
         show_default=False,
     ),
 ]

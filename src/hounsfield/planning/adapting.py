@@ -28,6 +28,7 @@ EPOCHS, STEP_COST = 20, 3.3
 # Penalties that a probe tries; shown as its epochs.
 NUM_PENALTIES = 13
 MEASURED_IMAGES = 4
+LOW_RANK_RATE = (1e-3, "of the matrices beside queries and values, which start at zero, and of the last layer")
 FIXED_SECONDS = 25.0
 
 
@@ -153,10 +154,9 @@ def with_way(plan: Any, network: keras.Model, facts: Facts, wish: Wish) -> dict[
         "adapt": (way, why),
         "epochs": (EPOCHS, "the last layer starts as a probe; deeper layers follow later and at lower rates"),
         "patience": (max(5, EPOCHS // 3), "epochs without a better validation loss end the training"),
-        "learning_rate": (
-            3e-4,
-            "of the last layers; a third of it for those in the middle, a ninth for the first ones",
-        ),
+        "learning_rate": LOW_RANK_RATE
+        if way == "lora"
+        else (3e-4, "of the last layers; a third of it for those in the middle, a ninth for the first ones"),
         "minutes": (minutes, "asked for" if wish.minutes else f"what effort {plan.effort} may take; {pace}"),
     }
 

@@ -10,8 +10,9 @@ Pooling = Literal["mean", "stages"]
 ViewPooling = Literal["attention", "mean", "max"]
 # What a network starts from; null for random weights.
 Weights = Literal["imagenet"] | None
-# How a network that was trained before becomes one for other labels: its last layer alone is fitted, or all of it.
-Adapt = Literal["probe", "finetune"]
+# How a network that was trained before becomes one for other labels: its last layer alone is fitted, small matrices
+# beside its attention are trained, or all of it.
+Adapt = Literal["probe", "lora", "finetune"]
 
 # Stem -> by how much it reduces the resolution.
 STEM_REDUCTION: dict[Stem, int] = {"small": 1, "medium": 2, "large": 4}

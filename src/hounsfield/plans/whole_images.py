@@ -20,8 +20,9 @@ class WholeImagePlan(BasePlan):
 
     Attributes:
         weights: what the network starts from: null for random weights, or what ``--weights`` takes.
-        adapt: how these weights are adapted: by a "probe", which fits the last layer to the features, or "finetune",
-            which goes on to train all layers in stages; null where the network is trained as a whole from the start.
+        adapt: how these weights are adapted: by a "probe", which fits the last layer to the features; by "lora", which
+            goes on to train low-rank matrices beside the attention of a vision transformer; or by "finetune", which
+            goes on to train all layers in stages; null where the network is trained as a whole from the start.
         licence: of these weights, as it was found or accepted.
         channels: their names, where images are put together of several files or volumes.
         pooling: of a resnet: "mean" over the last maps, or mean and maximum of the maps of all "stages".
@@ -60,7 +61,7 @@ class WholeImagePlan(BasePlan):
         if self.adapt is not None and self.weights is None:
             raise ValueError(f"adapt: {self.adapt} needs weights, and there are none")
         if self.adapt is None and self.weights not in (None, "imagenet"):
-            raise ValueError("weights other than imagenet need adapt: probe or finetune")
+            raise ValueError("weights other than imagenet need adapt: probe, lora or finetune")
         return self
 
     def network_options(self) -> dict[str, Any]:

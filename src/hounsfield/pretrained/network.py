@@ -43,6 +43,11 @@ def build_network(plan: WholeImagePlan) -> keras.Model:
             f"network {source.network}. Leave both as the plan had them, or train without weights."
         )
     known = backbone(source)
+    if plan.adapt == "lora" and not any(isinstance(layer, keras.layers.MultiHeadAttention) for layer in known.layers):
+        raise UsageError(
+            f"--adapt lora is for vision transformers, and the weights {source.name} are of a network without "
+            "attention. Give --adapt finetune or probe."
+        )
     features = known.get_layer("features").output
     head = classification_head(features, len(plan.labels), plan.task, dropout=plan.dropout)
     return keras.Model(known.inputs[0], head, name=plan.network)

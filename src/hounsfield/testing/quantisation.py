@@ -158,7 +158,8 @@ def _check(bundle: Bundle, run: Path, folder: Path) -> None:
             "float32."
         )
     kept = bundle.kept(Uncertainty)
-    if not bundle.has_onnx or (kept is not None and kept.heads is not None):
+    # Bundles of earlier versions have no known answer, which is made with the ONNX file.
+    if not bundle.has_onnx or not read_known_answer(bundle) or (kept is not None and kept.heads is not None):
         raise UsageError(
             f"{run} cannot be brought to 8 bits: expected one network with an ONNX file, no ensemble. Make the file "
             "with `hounsfield export RUN --to onnx`, or train with folds: 1."

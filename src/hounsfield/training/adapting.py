@@ -32,6 +32,8 @@ def check_adapting(plan: WholeImagePlan, cohort: Cohort) -> None:
     if plan.adapt == "probe" and (plan.views is not None or TASKS[plan.task].ordered):
         what = "samples of several images" if plan.views is not None else "grades in order"
         raise PlanError(f"The plan has adapt: probe, which is not for {what}. Set adapt: finetune.")
+    if plan.adapt == "lora" and plan.views is not None:
+        raise PlanError("The plan has adapt: lora, which is not for samples of several images. Set adapt: finetune.")
     check_unseen(plan.weights, cohort)
 
 

@@ -17,6 +17,7 @@ from hounsfield.plans.whole_images import WholeImagePlan
 from hounsfield.training.averaging import Batches
 from hounsfield.training.batches import TrainingBatches
 from hounsfield.training.image_trainee import Examples, ImageTrainee, Judge
+from hounsfield.training.lora import LowRankTrainee
 from hounsfield.training.schedule import Schedule
 from hounsfield.training.weights import group_attribute
 from hounsfield.training.whole_images import check_mirroring
@@ -165,7 +166,8 @@ def image_trainee(
     arguments = (network, examples, Schedule.of(plan), plan.augmentation)
     options: dict[str, Any] = {"loss": loss, "judge": judge, "precision": plan.precision, "seed": seed}
     if plan.views is None:
-        return ImageTrainee(*arguments, **options)
+        kind = LowRankTrainee if plan.adapt == "lora" else ImageTrainee
+        return kind(*arguments, **options)
     return ViewTrainee(*arguments, views=plan.views, pooling=plan.view_pooling, **options)
 
 
