@@ -301,8 +301,25 @@ def test_sparse_headers_and_names_in_any_script_are_told_to_nobody(tmp_path, cap
     assert "ller" not in told
 
 
-def test_a_header_that_breaks_the_standard_ends_in_one_sentence(classifier, tmp_path):
-    path = make.flat(tmp_path / "a.dcm", PatientSex="unknown^Erika")
+def test_what_a_de_identification_left_in_place_of_values_is_not_copied(classifier, tmp_path):
+    odd = {
+        "PatientSex": "0",
+        "PatientBirthDate": "***",
+        "PatientAge": "***",
+        "StudyTime": "x",
+    }
+    path = make.flat(tmp_path / "a.dcm", PatientID="P7", **odd)
+    _, (report,) = results(classifier, tmp_path / "out", str(path))
+    assert (report.PatientID, report.PatientSex, report.PatientBirthDate, report.StudyTime) == ("P7", "", "", "")
+    assert "PatientAge" not in report
+
+
+def test_a_header_that_breaks_the_standard_ends_in_one_sentence(classifier, tmp_path, monkeypatch):
+    def broken(*_):
+        raise ValueError("the patient's name is unknown^Erika")
+
+    path = make.flat(tmp_path / "a.dcm")
+    monkeypatch.setitem(OBJECTS[classifier.family], "map", broken)
     with pytest.raises(ImageError, match="breaks the standard") as refused:
         write_results(open_predictor(classifier).predict(str(path)), classifier, tmp_path, kinds=["capture", "map"])
     assert "Erika" not in str(refused.value)

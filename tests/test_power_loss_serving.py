@@ -11,9 +11,10 @@ import hashlib
 import json
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import Future
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,19 +50,14 @@ class Late:
     """
 
     def __init__(self, *_: object) -> None:
-        self._submitted: list[tuple[Future[Any], Any, tuple[Any, ...]]] = []
+        """It has no threads."""
 
-    def submit(self, work: Any, *values: Any) -> Future[Any]:
-        self._submitted.append((future := Future(), work, values))
-        return future
+    def submit(self, work: Callable[..., object], *values: Any) -> Late.Promised:
+        return self.Promised(partial(work, *values))
 
-    def wait(self, _: list[Future[Any]]) -> None:
-        while self._submitted:
-            future, work, values = self._submitted.pop(0)
-            future.set_result(work(*values))
-
-    def shutdown(self) -> None:
-        """There is nothing to end."""
+    @dataclass
+    class Promised:
+        result: Callable[[], object]
 
 
 @contextmanager
@@ -90,9 +86,7 @@ def commits(disk: Disk, folders: list[str]) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Database, "__init__", opened)
         patch.setattr(Database, "transaction", committed)
-        late = Late()
-        patch.setattr(arrivals, "ThreadPoolExecutor", lambda *_: late)
-        patch.setattr(arrivals, "wait", late.wait)
+        patch.setattr(arrivals, "ThreadPoolExecutor", Late)
         # Those of the images alone: each folder makes each look at all of them longer.
         patch.setattr(intake, "FOLDERS", folders)
         yield

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
 import pydicom
+from pydicom.config import RAISE
+from pydicom.datadict import keyword_for_tag
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
+from pydicom.valuerep import validate_value
 
 from hounsfield.errors import ImageError
 from hounsfield.images import Image, read_series
@@ -31,7 +35,9 @@ _EMPTY_ALLOWED = (
     "StudyID",
     "ReferringPhysicianName",
 )
-
+# What stands in their places after a de-identification is often no value of such elements: PS3.5, 6.2.
+_CHECKED = frozenset({"AS", "CS", "DA", "DS", "DT", "IS", "TM"})
+_SEXES = frozenset({"", "M", "F", "O"})
 _NEEDED = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
 
 
@@ -106,7 +112,38 @@ def _header(path: Path) -> Dataset:
             f"{path} lacks {', '.join(missing)}, without which no DICOM result can refer to it. Export it again from "
             "its source."
         )
+    for keyword in {element.keyword for element in _of_patient_and_study(dataset) if not _is_valid(element)}:
+        del dataset[keyword]
     for keyword in _EMPTY_ALLOWED:
         if keyword not in dataset:
             setattr(dataset, keyword, "")
     return dataset
+
+
+def _of_patient_and_study(dataset: Dataset) -> Iterator[DataElement]:
+    """What is copied into each object, apart from identifiers and sequences."""
+    for tag in list(dataset.keys()):
+        keyword = keyword_for_tag(tag)
+        if keyword and (tag >> 16 == 0x0010 or keyword in _EMPTY_ALLOWED):
+            yield _element(dataset, tag)
+
+
+def _element(dataset: Dataset, tag: int) -> DataElement:
+    """An element of a header, one without a value where its value cannot be read."""
+    try:
+        return dataset[tag]
+    except (TypeError, ValueError):
+        return DataElement(tag, "UN", None)
+
+
+def _is_valid(element: DataElement) -> bool:
+    """Whether a value is one that its element can have."""
+    if element.VR not in _CHECKED:
+        return element.VR != "UN"
+    try:
+        values = element.value if element.VM > 1 else [element.value]
+        for value in values:
+            validate_value(element.VR, str(value or ""), RAISE)
+    except (TypeError, ValueError):
+        return False
+    return element.keyword != "PatientSex" or (element.value or "") in _SEXES

@@ -13,7 +13,7 @@ import json
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -126,14 +126,12 @@ class Arrivals:
         descriptor = _write(path, content)
         try:
             reached("instance.written")
-            flushes = [self._flushers.submit(os.fsync, descriptor), self._flushers.submit(flush_folder, path.parent)]
+            flushed = self._flushers.submit(_flush, descriptor, path.parent)
             try:
                 self._commit(arrival)
             finally:
                 # The file stays open as long as it is flushed.
-                wait(flushes)
-            for each in flushes:
-                each.result()
+                flushed.result()
         finally:
             os.close(descriptor)
         reached("instance.registered")
@@ -170,6 +168,12 @@ class Arrivals:
                     flush_folder(path.parent)
                     self._register.receive(received, row["time"])
                 database.change(sql.REMOVE_ARRIVAL, (row["id"],))
+
+
+def _flush(descriptor: int, folder: Path) -> None:
+    """Let the disk have a file and its name."""
+    os.fsync(descriptor)
+    flush_folder(folder)
 
 
 def name_of(content: bytes, start: int) -> tuple[str, str]:

@@ -217,7 +217,7 @@ class Keeper:
                 labels = caller("overlay", inputs, prediction, kind, label, str(self.settings.folder / target))
             except RefusedCallError as error:
                 # It may name where the image lies.
-                raise RefusedCallError(str(error).replace(f"{self.settings.folder}/", "")) from error
+                raise RefusedCallError(self._without_folder(error)) from error
         return target, labels
 
     @contextmanager
@@ -329,10 +329,14 @@ class Keeper:
         try:
             return self._answer(model, job)
         except RefusedCallError as error:
-            self._end(job, "refuse", str(error))
+            self._end(job, "refuse", self._without_folder(error))
         except (HounsfieldError, OSError) as error:
-            self._end(job, "fail", str(error))
+            self._end(job, "fail", self._without_folder(error))
         return None
+
+    def _without_folder(self, error: Exception) -> str:
+        """What an error says, without the place of the service on its machine."""
+        return str(error).replace(f"{self.settings.folder}/", "")
 
     def _finish(self, job: Row, answer: dict[str, Any]) -> bool:
         """Whether the answer to a job is kept, and not refused since its images are no longer all of the study."""
