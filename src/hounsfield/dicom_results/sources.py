@@ -139,7 +139,7 @@ def _element(dataset: Dataset, tag: int) -> DataElement:
 def _is_valid(element: DataElement) -> bool:
     """Whether a value is one that its element can have."""
     if element.VR not in _CHECKED:
-        return element.VR != "UN"
+        return bool(element.VR != "UN")
     try:
         values = element.value if element.VM > 1 else [element.value]
         for value in values:
