@@ -22,11 +22,13 @@ from hounsfield.atomic import is_temporary, replacing_folder, write_text
 from hounsfield.bundle.base import Form, Kept, Part
 from hounsfield.bundle.keras_file import require_plain_network
 from hounsfield.bundle.manifest import (
+    COPY_AGAIN,
     FORMAT_VERSION,
     MANIFEST,
     NETWORK,
     OLD_UNCERTAINTY,
     PIPELINE,
+    QUALITY,
     READ,
     SIGNATURE,
     UNCERTAINTY,
@@ -43,6 +45,7 @@ from hounsfield.evaluation.novelty import Novelty
 from hounsfield.evaluation.scaling import Scaling, Unscaled, scaling_from_dict, scaling_to_dict
 from hounsfield.integrity import digests, sealed
 from hounsfield.preprocessing import Pipeline
+from hounsfield.quality import QualityReference
 from hounsfield.signing import demand_signature, renew, withdraw
 from hounsfield.tasks import MODEL_NAMES, Family, LabelTask, Task, Threshold, family_of, num_outputs
 
@@ -168,6 +171,21 @@ class Bundle:
         """What tells images that are out of distribution; ``None`` where it was not fitted."""
         return self.uncertainty.novelty if self.uncertainty else None
 
+    @cached_property
+    def quality(self) -> QualityReference | None:
+        """What faulty images are told by; ``None`` where it was not kept.
+
+        Raises:
+            BundleError: the file is damaged.
+        """
+        path = self.folder / QUALITY
+        if not path.is_file():
+            return None
+        try:
+            return QualityReference.from_arrays(read_arrays(path))
+        except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+            raise BundleError(f"{path} is damaged ({error}). {COPY_AGAIN}") from error
+
     def calibrated(self, probabilities: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The probabilities that are predicted, from the network's own: (n, 1) or (n, labels)."""
         return self.scaling.apply(probabilities, self.classifier_task)
@@ -230,6 +248,15 @@ class Bundle:
         checked = dataclasses.replace(self, engine_checks={**self.engine_checks, name: outcome})
         write_manifest(checked)
         return checked
+
+    def with_quality(self, reference: QualityReference | None) -> Bundle:
+        """Keep what tells faulty images, where there is such a reference, and return the bundle that knows it."""
+        if reference is None:
+            return self
+        with rewriting(self.folder, QUALITY) as new:
+            np.savez(new / QUALITY, **reference.to_arrays())  # type: ignore[arg-type]  # taken for allow_pickle
+            write_manifest(dataclasses.replace(self, folder=new), QUALITY)
+        return dataclasses.replace(self)
 
     def with_uncertainty(
         self,

@@ -32,9 +32,11 @@ UNCERTAINTY = "uncertainty.npz"
 # What the file was called until format 1 of version 0.1; such bundles stay readable.
 OLD_UNCERTAINTY = "doubt.npz"
 KNOWN_ANSWER = "known_answer.npz"
+# What faulty images are told by; bundles of less than fifty training images have none.
+QUALITY = "quality.npz"
 SIGNATURE = "bundle.sig"
 # What a bundle's files are read from, so that none of them may come from elsewhere.
-READ = (NETWORK, PIPELINE, UNCERTAINTY, OLD_UNCERTAINTY, KNOWN_ANSWER)
+READ = (NETWORK, PIPELINE, UNCERTAINTY, OLD_UNCERTAINTY, KNOWN_ANSWER, QUALITY)
 COPY_AGAIN = "Copy the bundle again from where it was made."
 
 
@@ -179,4 +181,4 @@ def may_be_absent(folder: Path, name: str, forms: Mapping[str, bool]) -> bool:
     if name == NETWORK:
         own = [form for form, is_own in forms.items() if is_own]
         return all((folder / form).is_file() for form in own)
-    return name not in (PIPELINE, UNCERTAINTY, OLD_UNCERTAINTY, KNOWN_ANSWER)
+    return name not in (PIPELINE, UNCERTAINTY, OLD_UNCERTAINTY, KNOWN_ANSWER, QUALITY)

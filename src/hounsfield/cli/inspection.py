@@ -15,6 +15,7 @@ from hounsfield.cli.workers import RayAddress, crew_for_calls
 if TYPE_CHECKING:
     from hounsfield.cohorts.audit import Audit
     from hounsfield.cohorts.box_figures import BoxFigures
+    from hounsfield.cohorts.fingerprint import Fingerprint
     from hounsfield.cohorts.mask_figures import MaskFigures
     from hounsfield.cohorts.request import DataRequest
     from hounsfield.cohorts.scan import Scan
@@ -251,8 +252,17 @@ def _facts(found: Audit) -> list[tuple[str, str]]:
             "constant, clipped, not finite",
             f"{len(figures.constant):,}, {len(figures.clipped):,}, {len(figures.not_finite):,}",
         ),
+        ("faulty beside the others", _faulty(figures)),
         ("duplicate groups", f"{exact:,} exact, {len(found.duplicates) - exact:,} near"),
     ]
+
+
+def _faulty(figures: Fingerprint) -> str:
+    if figures.quality is None:
+        return "not looked for in fewer than 50 images"
+    found = _counted({fault: len(images) for fault, images in figures.faulty.items()}) if figures.faulty else "none"
+    missed = figures.quality.missed
+    return found + (f"; not told among images like these: {', '.join(missed)}" if missed else "")
 
 
 def _counted(counts: dict[str, int] | dict[int, int]) -> str:

@@ -14,6 +14,7 @@ from hounsfield.cohorts.finding import Finding, Severity
 from hounsfield.cohorts.fingerprint import Fingerprint, fingerprint
 from hounsfield.cohorts.leaks import Leak, describe_leaks, drop_leaks, leaks, settle_leaks
 from hounsfield.cohorts.options import MAX_BAD_FRACTION
+from hounsfield.cohorts.quality import faulty_images
 from hounsfield.cohorts.scan import Scan, scan
 from hounsfield.cohorts.shortcuts import Shortcut, shortcuts
 from hounsfield.cohorts.small_validation import small_validation
@@ -24,6 +25,14 @@ __all__ = ["Audit", "Finding", "audit", "drop_leaks", "leaks", "settle_leaks"]
 
 # Cohen (1988): from here on an association is of medium size.
 MEDIUM_STRENGTH = 0.3
+# Fault -> title, and what is said of its images.
+FAULT_TITLES = {
+    "rotated": ("Rotated images", "look rotated"),
+    "cut": ("Cut images", "look cut off, or partly empty,"),
+    "collimated": ("Collimated images", "look collimated to a smaller field"),
+    "blurred": ("Blurred images", "look blurred"),
+    "clipped": ("Saturated images", "have many values at one end of their range, where detail is lost,"),
+}
 
 
 @dataclass(frozen=True)
@@ -81,6 +90,7 @@ def audit(cohort: Cohort, *, scanned: Scan | None = None, progress: Progress = s
         *_duplicated(cohort, groups),
         *_shortcuts(risks),
         *_suspicious(cohort, figures),
+        *_faulty(scanned, figures),
         *small_validation(cohort),
         *(Finding("warning", "Invalid boxes", note) for note in cohort.notes if INVALID in note),
         *TARGETS[cohort.family].findings(cohort, [facts.shape for facts in scanned.facts]),
@@ -213,6 +223,21 @@ def _suspicious(cohort: Cohort, figures: Fingerprint) -> list[Finding]:
         )
         for title, images, what in cases
         if images
+    ]
+
+
+def _faulty(scanned: Scan, figures: Fingerprint) -> list[Finding]:
+    """Images with a fault that the others do not have."""
+    total = figures.num_readable
+    return [
+        Finding(
+            "warning",
+            FAULT_TITLES[fault][0],
+            f"{len(rows):,} of {total:,} images {FAULT_TITLES[fault][1]} beside the others. Look at them; about 2 % of "
+            "good images are named too.",
+            rows,
+        )
+        for fault, rows in faulty_images(scanned, figures.quality).items()
     ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,14 @@ from hounsfield.cohorts.box_figures import BoxFigures, box_figures
 from hounsfield.cohorts.cohort import SPLITS, Cohort
 from hounsfield.cohorts.distribution import Distribution
 from hounsfield.cohorts.mask_figures import MaskFigures, mask_figures
+from hounsfield.cohorts.quality import faulty_images, quality_reference
 from hounsfield.cohorts.scan import Scan, scan
 from hounsfield.cohorts.targets import TARGETS
 from hounsfield.cohorts.targets.labels import UNASSIGNED, assigned_splits
 from hounsfield.errors import CohortError
 from hounsfield.images.orientation import turned_shape
 from hounsfield.progress import Progress, silent
+from hounsfield.quality import QualityReference
 
 # An image counts as clipped when more than this share of its values stands at its maximum: a detector or an export
 # that ran out of range. Air and background at the minimum are normal and are not counted.
@@ -65,6 +67,8 @@ class Fingerprint:
         num_samples: of images that are judged together; as many as rows where each is judged by itself.
         most_views: images of the largest sample.
         channel_names: of images that are put together of several files or volumes.
+        quality: what tells faulty images among those like these; ``None`` of fewer than 50.
+        faulty: fault → references of images that have it beside the others.
         num_resampled: images of which a channel was brought onto the grid of the first.
         num_patients: distinct patients, ``None`` where no row names one.
         num_studies: distinct studies, ``None`` where no header names one.
@@ -146,11 +150,14 @@ class Fingerprint:
     most_views: int = 1
     channel_names: tuple[str, ...] = ()
     num_resampled: int = 0
+    quality: QualityReference | None = field(default=None, compare=False, repr=False)
+    faulty: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: shapes are written ``rows×columns``, NaN becomes ``None``."""
-        plain: dict[str, Any] = _plain(dataclasses.asdict(self))
-        return plain
+        plain: dict[str, Any] = _plain(dataclasses.asdict(dataclasses.replace(self, quality=None)))
+        told = None if self.quality is None else {"found": self.quality.found, "not told": self.quality.missed}
+        return plain | {"quality": told}
 
 
 def fingerprint(cohort: Cohort, *, scanned: Scan | None = None, progress: Progress = silent) -> Fingerprint:
@@ -169,6 +176,9 @@ def fingerprint(cohort: Cohort, *, scanned: Scan | None = None, progress: Progre
     if table.empty:
         raise CohortError(_nothing_readable(cohort, scanned))
     samples = cohort.samples()
+    quality = quality_reference(scanned)
+    references = cohort.table["image"].astype(str).to_numpy()
+    faulty = {fault: tuple(references[list(rows)]) for fault, rows in faulty_images(scanned, quality).items()}
     counts: dict[str, Any] = {
         "splits": _split_counts(cohort),
         "balance": TARGETS[cohort.family].balance(cohort.subset(samples) if cohort.has_views else cohort),
@@ -202,6 +212,8 @@ def fingerprint(cohort: Cohort, *, scanned: Scan | None = None, progress: Progre
         num_samples=len(samples),
         channel_names=cohort.channels,
         num_resampled=int(table["resampled"].sum()),
+        quality=quality,
+        faulty=faulty,
         most_views=int(cohort.table["sample"].value_counts().max()),
         **counts,
         **_geometry(table, next(iter(counts["ranks"]))),

@@ -22,6 +22,9 @@ from hounsfield.images.orientation import is_usable, orientation_of
 from hounsfield.preprocessing.lungs import lung_box, upright_axis
 from hounsfield.preprocessing.statistics import percentiles
 from hounsfield.progress import Progress, silent
+from hounsfield.quality import measure
+from hounsfield.quality.measures import sampled
+from hounsfield.quality.planting import planted
 
 TASK = "looking at every image"
 # Values drawn for percentiles; the minimum, the maximum, the mean and the deviation use all.
@@ -71,6 +74,8 @@ class Facts(NamedTuple):
     scanner: str | None = None
     body_part: str | None = None
     resampled: bool = False
+    small_picture: bytes | None = None
+    measured: tuple[float, ...] | None = None
 
 
 class Scan:
@@ -170,8 +175,21 @@ def image_facts(image: Image) -> Facts:
         modality=_text(image.modality),
         age=metadata.age,
         resampled=metadata.resampled,
+        **_describe_quality(image),
         **header,
     )
+
+
+def _describe_quality(image: Image) -> dict[str, Any]:
+    """What faults of the image are told by, and what planted faults make of it; see ``cohorts.quality``."""
+    measured = measure(image.pixels, image.rank)
+    planes = sampled(image.pixels, image.rank)
+    if measured is None or planes is None:
+        return {}
+    faulty = planted(planes)
+    figures = (*measured.saturated, *measured.sharpness, measured.mean, measured.deviation)
+    picture = None if measured.picture is None else measured.picture.tobytes()
+    return {"small_picture": picture, "measured": (*figures, *faulty.sharpness, *faulty.saturated)}
 
 
 def _describe_lungs(image: Image) -> dict[str, Any]:

@@ -8,11 +8,18 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, special, stats
+from scipy import optimize, special
 
 from hounsfield.errors import EvaluationError
 from hounsfield.evaluation.classification import LEAST_PATIENTS, Estimate
-from hounsfield.evaluation.intervals import Clusters, Interval, bootstrap, make_clusters, recentred_interval
+from hounsfield.evaluation.intervals import (
+    Clusters,
+    Interval,
+    bootstrap,
+    make_clusters,
+    recentred_interval,
+    student_interval,
+)
 from hounsfield.evaluation.metrics import (
     ECE_BINS,
     Tally,
@@ -111,12 +118,12 @@ def estimated_error(
         confidence: nominal coverage.
     """
     clusters = make_clusters(answers.truth, groups)
-    value = float(headline(ece(Tally(answers, np.ones((len(answers), 1)))))[0])
+    value = float(headline(ece(Tally(answers, np.ones((len(answers), 1)), clusters=clusters)))[0])
     if len(clusters) < 2 or not math.isfinite(value):
         return Estimate(max(value, 0.0), math.nan, math.nan, len(answers))
 
     def statistic(weights: Floats) -> Floats:
-        return headline(ece(Tally(answers, weights, resampled=True)))[None]
+        return headline(ece(Tally(answers, weights, resampled=True, clusters=clusters)))[None]
 
     drawn = bootstrap(statistic, clusters, answers.truth, num_replicates=num_replicates, seed=seed)[0]
     ends = recentred_interval(value, drawn, confidence=confidence)
@@ -177,7 +184,8 @@ def calibration_line(
 
     Cox 1958; Van Calster et al. 2019, "Calibration: the Achilles heel of predictive analytics". Wald intervals with
     the robust variance by patient (Liang, Zeger 1986): where probabilities are too extreme, the model's own variance of
-    the intercept is too small.
+    the intercept is too small. Quantiles are Student's at the degrees of freedom of that variance (after Bell,
+    McCaffrey 2002): it rests on few patients where these weigh unequally.
 
     Args:
         outcome: (n,) with cases of both kinds.
@@ -194,17 +202,17 @@ def calibration_line(
             "A calibration slope needs cases of both kinds and probabilities that differ; these are alike. "
             "Use other data."
         )
-    z = float(stats.norm.ppf((1 + confidence) / 2))
     clusters = make_clusters(outcome[:, None], groups)
-    large, variance = logistic_fit(np.ones((len(logits), 1)), outcome, clusters, offset=logits)
-    intercept, half = float(large[0]), z * float(np.sqrt(variance[0, 0]))
-    ends = Interval(intercept - half, intercept + half)
+    large, influence = logistic_fit(np.ones((len(logits), 1)), outcome, clusters, offset=logits)
+    intercept = float(large[0])
+    ends = student_interval(intercept, influence[:, 0], confidence=confidence)
     note = _line_note(outcome, probability, clusters)
     if _separates(outcome, probability):
         return CalibrationLine(math.nan, Interval(math.nan, math.nan), intercept, ends, note)
-    both, covariance = logistic_fit(np.column_stack([logits, np.ones_like(logits)]), outcome, clusters)
-    slope, half = float(both[0]), z * float(np.sqrt(covariance[0, 0]))
-    return CalibrationLine(slope, Interval(slope - half, slope + half), intercept, ends, note)
+    both, influence = logistic_fit(np.column_stack([logits, np.ones_like(logits)]), outcome, clusters)
+    slope = float(both[0])
+    slope_ends = student_interval(slope, influence[:, 0], confidence=confidence)
+    return CalibrationLine(slope, slope_ends, intercept, ends, note)
 
 
 def _separates(outcome: Booleans, probability: Floats) -> bool:
@@ -231,7 +239,9 @@ def _line_note(outcome: Booleans, probability: Floats, clusters: Clusters) -> st
 def logistic_fit(
     design: Floats, outcome: Booleans, clusters: Clusters, offset: Floats | float = 0.0
 ) -> tuple[Floats, Floats]:
-    """Maximum-likelihood coefficients of a logistic regression, and their covariance by patient.
+    """Maximum-likelihood coefficients (p,) of a logistic regression, and the influence (G, p) of each patient on them.
+
+    The influences' sum of products is the robust covariance by patient, with its factor G / (G − 1).
 
     Args:
         design: (n, p) columns of the model, a column of ones for an intercept.
@@ -257,5 +267,4 @@ def logistic_fit(
         fitted = fitted - inverse @ (design.T @ residual)
     residual, inverse = residual_and_inverse(fitted)
     sums = clusters.sums(design * residual[:, None])
-    spread = sums.T @ sums * len(clusters) / max(len(clusters) - 1, 1)
-    return np.asarray(fitted), np.asarray(inverse @ spread @ inverse)
+    return np.asarray(fitted), np.asarray(sums @ inverse * math.sqrt(len(clusters) / max(len(clusters) - 1, 1)))

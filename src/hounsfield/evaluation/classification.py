@@ -182,7 +182,7 @@ class _Evaluation:
 
     def estimates(self) -> dict[str, Estimate]:
         """Headline figures first, then those of each label."""
-        tally = Tally(self.answers, np.ones((len(self.answers), 1)))
+        tally = Tally(self.answers, np.ones((len(self.answers), 1)), clusters=self.clusters)
         rows = {name: metric.compute(tally) for name, metric in METRICS.items()}
         values = self._by_label(rows)
         intervals = self._closed(values)
@@ -244,7 +244,7 @@ class _Evaluation:
         names = tuple(dict.fromkeys(name for name, _ in keys))
 
         def statistic(weights: Floats, *, resampled: bool = True) -> Floats:
-            tally = Tally(self.answers, weights, resampled=resampled)
+            tally = Tally(self.answers, weights, resampled=resampled, clusters=self.clusters)
             found = self._by_label({name: METRICS[name].compute(tally) for name in names})
             return np.stack([found[key] for key in keys])
 

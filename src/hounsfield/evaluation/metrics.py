@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse, stats
 
+from hounsfield.evaluation.intervals import Clusters
 from hounsfield.evaluation.outcomes import (
     Booleans,
     Floats,
@@ -40,12 +41,16 @@ class Tally:
         answers: n cases, K questions.
         weights: (n, R), how often each case counts in each replicate; whole or real, not negative.
         resampled: the weights are a bootstrap's, so chance came in twice: with the sample and with its resampling.
+        clusters: the patient of each case; each its own where not given.
     """
 
-    def __init__(self, answers: Outcomes, weights: Floats, *, resampled: bool = False) -> None:
+    def __init__(
+        self, answers: Outcomes, weights: Floats, *, resampled: bool = False, clusters: Clusters | None = None
+    ) -> None:
         self.answers = answers
         self.weights = weights
         self.resampled = resampled
+        self.clusters = clusters
 
     @cached_property
     def total(self) -> Floats:
@@ -187,8 +192,8 @@ def ece(tally: Tally) -> Floats:
 
     The mean over bins of |observed frequency − mean probability| is too large even for perfect probabilities,
     because each bin's frequency is noisy. The expected excess, from the folded normal distribution, is subtracted
-    (Kumar, Liang, Ma 2019, "Verified uncertainty calibration", appendix D). What is left can be just below 0, which
-    is reported as 0.
+    (Kumar, Liang, Ma 2019, "Verified uncertainty calibration", appendix D), with the noise of patients of whom several
+    similar cases are judged. What is left can be just below 0, which is reported as 0.
     """
     noise = 2.0 if tally.resampled else 1.0
     answers, found = tally.answers, []
@@ -196,10 +201,23 @@ def ece(tally: Tally) -> Floats:
         rows = slice(None) if answers.unknown is None else answers.known_rows(column)
         probability, outcome = answers.confidence[rows, column], answers.outcome[rows, column]
         if len(outcome):
-            found.append(debiased_ece(*calibration_bins(probability, outcome, tally.weights[rows]), noise=noise))
+            effect = _design_effect(probability, outcome, tally.clusters, rows)
+            bins = calibration_bins(probability, outcome, tally.weights[rows])
+            found.append(debiased_ece(*bins, noise=noise * effect))
         else:
             found.append(np.full(tally.weights.shape[1], np.nan))
     return np.stack(found)
+
+
+def _design_effect(probability: Floats, outcome: Booleans, clusters: Clusters | None, rows: slice | Integers) -> float:
+    """By how much similar cases of a patient raise the variance of a bin's frequency, at least 1 (Kish 1965)."""
+    if clusters is None or clusters.single:
+        return 1.0
+    bins = equal_mass_bins(probability, ECE_BINS)
+    residual = outcome - (np.bincount(bins, outcome) / np.maximum(np.bincount(bins), 1))[bins]
+    together = np.unique(np.stack([clusters.of_case[rows], bins]), axis=1, return_inverse=True)[1]
+    total = float(np.sum(residual**2))
+    return max(float(np.sum(np.bincount(together.ravel(), residual) ** 2)) / total, 1.0) if total > 0 else 1.0
 
 
 def brier_losses(answers: Outcomes) -> Floats:

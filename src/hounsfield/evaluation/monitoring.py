@@ -41,6 +41,10 @@ MOST_FIGURES = 12
 WINDOW = 200
 ABSTAINED = "abstain"
 OOD, ABSTENTIONS, DISAGREEMENT = "out of distribution", "abstentions", "disagreement with readers"
+QUALITY = "image quality"
+# The words of `predict`'s flags for faults of acquisition and export, and the share of good images that get one.
+FAULTS = frozenset({"rotated", "cut", "collimated", "blurred", "clipped"})
+FAULTY = 0.02
 RESIDUAL = "truth minus prediction"
 
 
@@ -102,8 +106,8 @@ def monitor(reference: pd.DataFrame, stream: pd.DataFrame, *, run_length: float 
     """Follow a stream of predictions with charts whose limits come from validation.
 
     Watched are the log odds of each label or the value, the out-of-distribution score and any other column of numbers
-    that both tables have; the shares of images out of distribution and of abstentions; and, where the stream has
-    truths, disagreement and the difference of truth and prediction.
+    that both tables have; the shares of images out of distribution, of faulty images and of abstentions; and, where the
+    stream has truths, disagreement and the difference of truth and prediction.
 
     Args:
         reference: predictions of validation images.
@@ -267,10 +271,14 @@ def _flags(reference: pd.DataFrame, stream: pd.DataFrame) -> tuple[dict[str, Flo
     if "out_of_distribution" in stream:
         seen[OOD] = _booleans(stream["out_of_distribution"])
         # Where validation was not flagged, its limit is made for this share.
-        every = np.arange(len(reference)) % round(1 / FALSE_ALARMS) == 0
         known[OOD] = (
-            _booleans(reference["out_of_distribution"]) if "out_of_distribution" in reference else every.astype(float)
+            _booleans(reference["out_of_distribution"])
+            if "out_of_distribution" in reference
+            else _every(len(reference), FALSE_ALARMS)
         )
+    if "flags" in stream:
+        seen[QUALITY] = _faulty(stream["flags"])
+        known[QUALITY] = _faulty(reference["flags"]) if "flags" in reference else _every(len(reference), FAULTY)
     if "answer" in stream and "answer" in reference:
         for side, table in ((known, reference), (seen, stream)):
             side[ABSTENTIONS] = np.asarray(table["answer"].astype(str) == ABSTAINED, dtype=np.float64)
@@ -278,6 +286,17 @@ def _flags(reference: pd.DataFrame, stream: pd.DataFrame) -> tuple[dict[str, Flo
     if before is not None and now is not None:
         known[DISAGREEMENT], seen[DISAGREEMENT] = before, now
     return known, seen
+
+
+def _every(count: int, share: float) -> Floats:
+    """Flags of that share of so many images, evenly."""
+    return np.asarray(np.arange(count) % round(1 / share) == 0, dtype=np.float64)
+
+
+def _faulty(flags: pd.Series[Any]) -> Floats:
+    """Whether any of the flags of an image names a fault of its acquisition or export."""
+    words = flags.fillna("").astype(str).str.split(";")
+    return np.asarray([not FAULTS.isdisjoint(each) for each in words], dtype=np.float64)
 
 
 def _disagreement(table: pd.DataFrame) -> Floats | None:

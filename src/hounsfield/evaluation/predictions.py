@@ -35,6 +35,7 @@ PROBABILITY_PREFIX = "p_"
 # "unlike_training" is what earlier versions called the out-of-distribution score.
 UNCERTAINTY_COLUMNS = (
     *("ood_score", "out_of_distribution", "unlike_training", "flags", "disagreement", "set", "confidence", "answer"),
+    *("mean_intensity", "sd_intensity"),
 )
 # A label or a site may well be called None or NA: only an empty cell and a number's NaN are missing.
 MISSING_CELLS: dict[str, Any] = {"keep_default_na": False, "na_values": ["", "nan", "NaN"]}

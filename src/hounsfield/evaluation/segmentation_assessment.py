@@ -19,6 +19,7 @@ from hounsfield.evaluation.intervals import (
     bca_interval,
     bootstrap,
     jackknife,
+    logit_interval,
     make_clusters,
     vary,
 )
@@ -237,4 +238,6 @@ class _Judge:
             ends = np.quantile(drawn[~np.isnan(drawn)], tails, method="inverted_cdf")
             return Interval(*map(float, ends)), f"percentile {method}"
         left_out = np.mean([self._left_out[name, index] for index in labels], axis=0)
+        if kind == "overlap" and 0 < value < 1:
+            return logit_interval(value, left_out, confidence=self._confidence), "Student's t by patient, logit scale"
         return bca_interval(value, drawn, left_out, confidence=self._confidence), f"BCa {method}"

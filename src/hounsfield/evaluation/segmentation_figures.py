@@ -16,8 +16,9 @@ from hounsfield.evaluation.outcomes import Booleans, Floats
 
 Columns = Mapping[str, Floats]
 Weighted = Callable[[Columns, Floats], Floats]
-# How intervals are found: of means and ratios by BCa, of medians by percentiles, of shares of cases by Wilson.
-Kind = Literal["mean", "median", "share", "ratio"]
+# How intervals are found: of means and ratios by BCa, of overlaps, which lie between 0 and 1, by Student's t on the
+# logit scale, of medians by percentiles, of shares of cases by Wilson.
+Kind = Literal["mean", "overlap", "median", "share", "ratio"]
 
 
 @dataclass(frozen=True)
@@ -111,9 +112,9 @@ def _any_lesion(columns: Columns) -> Booleans:
 # Name in ``metrics.json`` -> figure, in the order of tables; ``missed``, ``false`` and ``size_error`` are made by
 # ``label_columns``.
 FIGURES: dict[str, Figure] = {
-    "dice": Figure("Dice", "mean", _averaged("dice"), _has("dice")),
-    "iou": Figure("IoU", "mean", _averaged("iou"), _has("iou")),
-    "nsd": Figure("Surface Dice", "mean", _averaged("nsd"), _has("nsd")),
+    "dice": Figure("Dice", "overlap", _averaged("dice"), _has("dice")),
+    "iou": Figure("IoU", "overlap", _averaged("iou"), _has("iou")),
+    "nsd": Figure("Surface Dice", "overlap", _averaged("nsd"), _has("nsd")),
     "hd95": Figure("HD95 (median)", "median", _median("hd95"), _has("hd95"), unit="length"),
     "assd": Figure("Surface distance (median)", "median", _median("assd"), _has("assd"), unit="length"),
     "missed": Figure("Missed entirely, of images with it", "share", _averaged("missed"), _has("missed")),

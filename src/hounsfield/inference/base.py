@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, ClassVar, Generic, NamedTuple
@@ -26,6 +26,7 @@ from hounsfield.inference.tables import write_table
 from hounsfield.inference.views import Views
 from hounsfield.preprocessing.grid_change import GridChange, apply_and_trace
 from hounsfield.progress import Progress, silent
+from hounsfield.quality import Measures, measure
 from hounsfield.tasks import MODEL_NAMES, Family
 
 # So many images make a batch, fewer when they are large: engines gain nothing more, and memory stays small.
@@ -46,6 +47,7 @@ class Prepared:
         original: the image as read, where somebody wants to see it.
         spacing: of the image as read, in mm; ``None`` where unknown.
         affine: of the image as read, likewise.
+        measured: of the image as read, where the bundle tells faulty ones by it.
     """
 
     reference: Reference
@@ -56,6 +58,12 @@ class Prepared:
     original: Image | None = None
     spacing: tuple[float, ...] | None = None
     affine: npt.NDArray[np.float64] | None = None
+    measured: Measures | None = None
+
+    @property
+    def intensity(self) -> tuple[float, float] | None:
+        """Mean and standard deviation of the values as read; ``None`` where they were not measured."""
+        return None if self.measured is None else (self.measured.mean, self.measured.deviation)
 
 
 class Table(NamedTuple):
@@ -112,6 +120,7 @@ class BasePredictor(ABC, Generic[Said]):
         self.engine: Engine
         # How the images of a sample are joined, in families that do so.
         self.views: Views | None = None
+        self._quality = self.bundle.quality
         self._batch_size = max(1, min(BATCH_IMAGES, BATCH_VALUES // math.prod(self.bundle.input_shape)))
 
     def _open(self, engine: str | Engine) -> None:
@@ -283,7 +292,7 @@ class BasePredictor(ABC, Generic[Said]):
             The prediction, and what the network saw, with how its grid lies to the image's own.
         """
         work = Work(differences, Turns(), trace=True)
-        prepared = self._prepare(reference, image, work)
+        (prepared,) = self._with_faults([self._prepare(reference, image, work)], work)
         if isinstance(prepared, BadImage):
             return prepared
         (prediction,) = self._run([prepared], True, work)
@@ -310,8 +319,21 @@ class BasePredictor(ABC, Generic[Said]):
         # Small images are read together and then prepared together: each part of the program stays in the processor's
         # cache for as long. Of large ones no more than one is held.
         while together := list(islice(found, self._batch_size if work.turns.small else 1)):
-            for frame in together:
-                yield frame if isinstance(frame, BadImage) else self._prepare(*frame, work)
+            made = [frame if isinstance(frame, BadImage) else self._prepare(*frame, work) for frame in together]
+            yield from self._with_faults(made, work)
+
+    def _with_faults(self, made: Sequence[Prepared | BadImage], work: Work) -> Iterator[Prepared | BadImage]:
+        """The same with the faults of acquisition and export that each image shows beside those of training."""
+        if self._quality is None:
+            yield from made
+            return
+        measured = [each.measured if isinstance(each, Prepared) else None for each in made]
+        for each, faults in zip(made, self._quality.faults(measured), strict=True):
+            if faults and isinstance(each, Prepared):
+                work.differences.note_faults(faults, each.reference.text)
+                yield replace(each, flags=(*each.flags, *faults))
+            else:
+                yield each
 
     def _frames(self, source: Source) -> Iterator[tuple[Reference, Image] | BadImage]:
         try:
@@ -333,7 +355,8 @@ class BasePredictor(ABC, Generic[Said]):
         flags = work.differences.note(image, reference.text)
         pixels = np.ascontiguousarray(result.pixels, np.float32)
         original = image if work.viewer else None
-        return Prepared(reference, pixels, image.shape, flags, change, original, image.spacing, image.affine)
+        measured = None if self._quality is None else measure(image.pixels, image.rank)
+        return Prepared(reference, pixels, image.shape, flags, change, original, image.spacing, image.affine, measured)
 
     def _input_of(self, prepared: Image) -> tuple[int, ...]:  # noqa: ARG002 - most networks take one shape
         """The shape that a prepared image has to have."""

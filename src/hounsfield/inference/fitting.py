@@ -20,6 +20,14 @@ logger = logging.getLogger(__name__)
 UNLIKE_FACTOR = 2
 # What a reader understands without a look at the documentation.
 PLAIN_FLAGS = ("blank", "inverted")
+# Beside the images of training.
+LOOKS = {
+    "rotated": "looks rotated",
+    "cut": "looks cut off",
+    "collimated": "looks collimated to a smaller field",
+    "blurred": "looks blurred",
+    "clipped": "has clipped intensities",
+}
 NUM_NAMED = 5
 
 
@@ -135,6 +143,15 @@ class DifferenceLog:
         self.add(Differences(dict.fromkeys(found, 1), {kind: f"{name} {told}" for kind, told in found.items()}))
         return tuple(found)
 
+    def note_faults(self, faults: Sequence[str], name: str) -> None:
+        """Take note of the faults that an image shows beside those of training."""
+        self.add(
+            Differences(
+                dict.fromkeys(faults, 1),
+                {fault: f"Beside the training images {name} {LOOKS[fault]}" for fault in faults},
+            )
+        )
+
     def count(self, predictions: Sequence[BasePrediction]) -> None:
         """Take note of predicted images that are out of distribution."""
         beyond = [prediction for prediction in predictions if prediction.out_of_distribution]
@@ -156,7 +173,8 @@ class DifferenceLog:
         """Say how many images there were of each kind, and which are out of distribution."""
         for kind, count in self.found.counts.items():
             if count > 1:
-                logger.warning("%d images differ from those of training in their %s.", count, kind)
+                differ = f"look {kind} beside those" if kind in LOOKS else f"differ in their {kind} from those"
+                logger.warning("%d images %s of training.", count, differ)
         if self.found.beyond:
             named = ", ".join(self.found.named) + (", …" if self.found.beyond > NUM_NAMED else "")
             logger.warning(

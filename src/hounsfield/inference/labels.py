@@ -17,7 +17,7 @@ from hounsfield.inference.novelty import Distances
 from hounsfield.inference.onnx_networks import Floats
 from hounsfield.inference.parallel import chunks
 from hounsfield.inference.postprocessor import Postprocessor
-from hounsfield.inference.prediction import VIEW_COLUMNS, Prediction
+from hounsfield.inference.prediction import Prediction
 from hounsfield.inference.views import Outputs, run
 from hounsfield.inference.whole_images import WholeImagePredictor
 from hounsfield.tasks import Family, decide, questions, refuse_threshold
@@ -66,10 +66,9 @@ class Predictor(WholeImagePredictor[Prediction]):
 
     @property
     def columns(self) -> list[str]:
-        """``image``, ``prediction``, ``p_LABEL`` …, then what the postprocessor adds, and the weights of images."""
+        """``image``, ``prediction``, ``p_LABEL`` …, what the postprocessor adds, and what is known of the image."""
         probabilities = (f"p_{label}" for label in self.bundle.labels)
-        views = VIEW_COLUMNS if self.views else ()
-        return ["image", "prediction", *probabilities, *self.postprocessor.columns, *views]
+        return ["image", "prediction", *probabilities, *self.postprocessor.columns, *self._image_columns]
 
     def explained(self, predicted: Prediction | None, label: str | None) -> tuple[str, Floats]:
         """The positive label of a binary task, else the most probable one, where none is asked for.

@@ -102,6 +102,7 @@ class Postprocessor:
                     features=features[row],
                     ood_score=far,
                     flags=(*flags[row], *image.flags),
+                    intensity=image.intensity,
                     disagreement=None if spread is None else float(spread[row]),
                     possible=None if possible is None else _named(bundle.labels, possible[row]),
                     confidence=sure,

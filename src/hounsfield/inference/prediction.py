@@ -44,6 +44,7 @@ class BasePrediction(ABC):
         ood_score: the out-of-distribution score: how far the image lies from those of training, as a multiple of the
             limit that 1 % of images like those would pass; ``None`` where the bundle has no limit.
         flags: in what the image differs from those of training, such as "blank" or "inverted" (docs/uncertainty.md).
+        intensity: mean and standard deviation of the image's values as read; ``None`` where not measured.
         views: of a sample of several images, each of them with its weight, in the order of the inputs; otherwise empty.
     """
 
@@ -51,6 +52,7 @@ class BasePrediction(ABC):
     features: npt.NDArray[np.float32] = field(repr=False, compare=False)
     ood_score: float | None = None
     flags: tuple[str, ...] = ()
+    intensity: tuple[float, float] | None = None
     views: tuple[View, ...] = ()
 
     @property
@@ -87,6 +89,7 @@ class BasePrediction(ABC):
             **self.content(),
             **self.distance(),
             "flags": list(self.flags),
+            **self.intensities(),
             **({"views": views} if views else {}),
         }
 
@@ -98,6 +101,13 @@ class BasePrediction(ABC):
         """The columns of the images of a sample; none where it is a single image."""
         return weight_columns([view.reference.text for view in self.views], [view.weight for view in self.views])
 
+    def intensities(self) -> Row:
+        """The columns of the image's intensity; none where it was not measured."""
+        if self.intensity is None:
+            return {}
+        rounded = (float(f"{value:.6g}") for value in self.intensity)
+        return dict(zip(INTENSITY_COLUMNS, rounded, strict=True))
+
     def distance(self) -> Row:
         """The columns of the out-of-distribution score; none where the bundle has no limit."""
         if self.ood_score is None:
@@ -105,6 +115,8 @@ class BasePrediction(ABC):
         return {"ood_score": float(f"{self.ood_score:.4g}"), "out_of_distribution": self.out_of_distribution}
 
 
+# The columns of ``BasePrediction.intensities``.
+INTENSITY_COLUMNS = ("mean_intensity", "sd_intensity")
 # The columns of ``BasePrediction.weighed``.
 VIEW_COLUMNS = ("top_view", "view_weights")
 
@@ -149,7 +161,7 @@ class Prediction(BasePrediction):
         if self.ood_score is not None:
             row |= self.distance() | {"flags": ";".join(self.flags)}
         further = self._further()
-        row |= self.weighed()
+        row |= self.intensities() | self.weighed()
         return [row | further | ({"set": ";".join(further["set"])} if "set" in further else {})]
 
     def degree(self, label: str) -> Row:

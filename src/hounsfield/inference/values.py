@@ -24,7 +24,7 @@ from hounsfield.inference.labels import CHECK_BATCH, log_odds
 from hounsfield.inference.novelty import Distances
 from hounsfield.inference.onnx_networks import Floats
 from hounsfield.inference.parallel import chunks
-from hounsfield.inference.prediction import DISTANCE_COLUMNS, VIEW_COLUMNS, BasePrediction, Row
+from hounsfield.inference.prediction import DISTANCE_COLUMNS, BasePrediction, Row
 from hounsfield.inference.views import Outputs, run
 from hounsfield.inference.whole_images import WholeImagePredictor
 from hounsfield.tasks import TASKS, Family, ValueTask
@@ -69,7 +69,7 @@ class ValuePrediction(BasePrediction):
             row |= {"low": self.low, "high": self.high}
         if self.ood_score is not None:
             row |= self.distance() | {"flags": ";".join(self.flags)}
-        return [row | self.weighed()]
+        return [row | self.intensities() | self.weighed()]
 
     def degree(self, label: str) -> Row:  # noqa: ARG002 - there is one value
         """The column of a table of explanations that holds the value."""
@@ -128,14 +128,13 @@ class ValuePredictor(WholeImagePredictor[ValuePrediction]):
 
     @property
     def columns(self) -> list[str]:
-        """``image``, ``value``, for grades ``prediction`` and ``p_GRADE`` …, then ``low``, ``high``, distances."""
+        """``image``, ``value``, of grades ``prediction`` and ``p_GRADE`` …, the range, what is known of the image."""
         bundle, ordered = self.bundle, TASKS[self.bundle.task].ordered
         grades = [f"p_{label}" for label in bundle.labels] if ordered else []
         said = ["prediction", "value"] if ordered else ["value"]
         ends = ["low", "high"] if self._range else []
         distances = [*DISTANCE_COLUMNS, "flags"] if self._novelty is not None else []
-        views = VIEW_COLUMNS if self.views else ()
-        return ["image", *said, *grades, *ends, *distances, *views]
+        return ["image", *said, *grades, *ends, *distances, *self._image_columns]
 
     def explained(self, predicted: ValuePrediction | None, label: str | None) -> tuple[str, Floats]:  # noqa: ARG002
         """A higher value: the mean of all logits; see :meth:`BasePredictor.explained`."""
@@ -171,6 +170,7 @@ class ValuePredictor(WholeImagePredictor[ValuePrediction]):
                     features=outputs.features[row],
                     ood_score=None if scores[row] is None else float(scores[row]),
                     flags=(*flags[row], *image.flags),
+                    intensity=image.intensity,
                 )
             )
         return found

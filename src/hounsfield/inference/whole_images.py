@@ -17,7 +17,7 @@ from hounsfield.inference.fitting import DifferenceLog
 from hounsfield.inference.novelty import Distances, out_of_distribution, sample_out_of_distribution
 from hounsfield.inference.onnx_networks import Floats
 from hounsfield.inference.parallel import Turns, chunks
-from hounsfield.inference.prediction import BadImage, Said, View
+from hounsfield.inference.prediction import INTENSITY_COLUMNS, VIEW_COLUMNS, BadImage, Said, View
 from hounsfield.inference.samples import SampleSource, sample_sources
 from hounsfield.inference.sources import Inputs, Source
 from hounsfield.inference.views import Outputs, Views, run, together
@@ -40,6 +40,13 @@ class WholeImagePredictor(BasePredictor[Said]):
     def run(self, batch: Floats, *, alone: bool = True) -> Outputs:
         """The network's outputs for prepared images (n, *input_shape); ``alone`` as of an engine's ``run``."""
         return run(self.engine, batch, alone=alone)
+
+    @property
+    def _image_columns(self) -> tuple[str, ...]:
+        """The last columns of the rows: the weights of a sample's images, or the intensity of a single one."""
+        if self.views is not None:
+            return VIEW_COLUMNS
+        return () if self._quality is None else INTENSITY_COLUMNS
 
     @abstractmethod
     def _read(self, prepared: Sequence[Prepared], outputs: Outputs, distances: Distances) -> list[Said]:

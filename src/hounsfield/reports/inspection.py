@@ -21,6 +21,7 @@ from hounsfield.cohorts.cohort import Cohort
 from hounsfield.cohorts.distribution import Distribution
 from hounsfield.cohorts.mask_figures import mask_sizes
 from hounsfield.cohorts.masks import read_mask
+from hounsfield.cohorts.quality import faulty_images
 from hounsfield.cohorts.scan import Scan
 from hounsfield.drawing.boxed import boxed, by_class, class_colour
 from hounsfield.drawing.outlines import Outline, outlined
@@ -50,6 +51,7 @@ PICTURES_A_LABEL = 8
 MOST_LABELS = 12
 GROUPS_SHOWN = 12
 PICTURES_A_GROUP = 4
+FAULTY_SHOWN = 16
 # Files named in the page; the JSON file has all.
 NAMES_SHOWN = 40
 BINS = 24
@@ -94,7 +96,10 @@ def write_inspection(
     cohort = scanned.cohort
     examples = example_rows(scanned)
     groups = {name: list(rows) for name, rows in _pictured_groups(audit)}
-    pictures = _previews(cohort, examples | groups, progress)
+    faulty = {
+        fault: list(rows[:FAULTY_SHOWN]) for fault, rows in faulty_images(scanned, audit.fingerprint.quality).items()
+    }
+    pictures = _previews(cohort, examples | groups | faulty, progress)
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
     page = environment.get_template("inspection.html").render(
         audit=audit,
@@ -109,6 +114,7 @@ def write_inspection(
         examples=_labelled(examples, cohort, pictures),
         legend=_legend(cohort),
         groups=_labelled(groups, cohort, pictures),
+        faulty=_labelled(faulty, cohort, pictures),
         risks=[one for one in audit.shortcuts if one.label is None or one.at_risk][:NAMES_SHOWN],
         bad=audit.fingerprint.bad[:NAMES_SHOWN],
     )

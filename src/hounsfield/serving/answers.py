@@ -43,4 +43,6 @@ def answers_table(folder: Path, model: str | None = None) -> pd.DataFrame:
 def _plain(answer: dict[str, Any]) -> dict[str, Any]:
     """An answer as a row of ``predict``'s table."""
     row = {name: value for name, value in answer.items() if not isinstance(value, dict | list)}
+    if "flags" in answer:
+        row["flags"] = ";".join(answer["flags"])
     return row | {f"p_{label}": value for label, value in answer.get("probabilities", {}).items()}

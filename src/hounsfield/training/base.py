@@ -37,6 +37,7 @@ class Job(Generic[PlanT, StoreT]):
         store: the prepared images.
         fingerprint: of the training rows.
         pictures: reference → a number that images of the same picture share.
+        intensities: image → mean and standard deviation of its values as read.
         data: DATA and its options, as they stand in a command.
         progress: told of all that takes long.
         deadline: by ``time.monotonic``, where the time is limited.
@@ -47,6 +48,7 @@ class Job(Generic[PlanT, StoreT]):
     store: StoreT
     fingerprint: Fingerprint
     pictures: Mapping[str, int]
+    intensities: Mapping[str, tuple[float, float]]
     data: str
     progress: Progress
     deadline: float | None = None

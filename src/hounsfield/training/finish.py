@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from hounsfield.atomic import replacing, write_json
@@ -47,7 +49,7 @@ def finish(job: Job[Any, Any], members: list[Member[Any, Any]]) -> Finished:
     """
     folder, cohort = job.folder, job.store.cohort
     entry, test = TRAININGS[job.plan.family], TESTS[job.plan.family]
-    bundle = entry.deploy(job, members)
+    bundle = entry.deploy(job, members).with_quality(job.fingerprint.quality)
     _export(job, bundle)
     choice = entry.choose(job, members, bundle)
     engine = choice.predictor.engine
@@ -62,7 +64,7 @@ def finish(job: Job[Any, Any], members: list[Member[Any, Any]]) -> Finished:
     verdict = entry.diagnose(job, members, choice)
     folder.record("diagnosis", **verdict.record)
     folder.record("uncertainty", lines=lines)
-    table = pd.concat([test.table(cohort, each, choice.bundle) for each in raw.values()])
+    table = _with_intensities(pd.concat([test.table(cohort, each, choice.bundle) for each in raw.values()]), job)
     with replacing(folder.predictions) as temporary:
         table.map(cell).to_csv(temporary, index=False)
     split = list(raw)[-1]
@@ -70,6 +72,15 @@ def finish(job: Job[Any, Any], members: list[Member[Any, Any]]) -> Finished:
     # Written last: a run that has its metrics has all else.
     write_json(folder.metrics, metrics)
     return Finished(metrics, verdict.lines, tuple(lines))
+
+
+def _with_intensities(table: pd.DataFrame, job: Job[Any, Any]) -> pd.DataFrame:
+    """The table with the intensity of each image, where it has a row for each: ``monitor`` watches it."""
+    known = [job.intensities.get(str(image), (math.nan, math.nan)) for image in table["image"]]
+    if not table["image"].is_unique or np.isnan(known).all():
+        return table
+    means, deviations = ([float(f"{value:.6g}") for value in column] for column in zip(*known, strict=True))
+    return table.assign(mean_intensity=means, sd_intensity=deviations)
 
 
 def _export(job: Job[Any, Any], bundle: Bundle) -> None:

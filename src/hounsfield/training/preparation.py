@@ -14,6 +14,7 @@ from hounsfield.cohorts.duplicates import DuplicateGroup, duplicate_groups
 from hounsfield.cohorts.extension import place_added
 from hounsfield.cohorts.fingerprint import Fingerprint, fingerprint
 from hounsfield.cohorts.leaks import settle_leaks
+from hounsfield.cohorts.quality import intensities
 from hounsfield.cohorts.request import DataRequest
 from hounsfield.cohorts.scan import Scan, scan
 from hounsfield.cohorts.store_building import refuse_bad
@@ -31,11 +32,13 @@ class Prepared:
         cohort: with splits.
         facts: of its training rows, as planners take them.
         pictures: image → a number that images of the same picture share.
+        intensities: image → mean and standard deviation of its values, as ``predict`` writes them.
     """
 
     cohort: Cohort
     facts: Facts
     pictures: dict[str, int]
+    intensities: dict[str, tuple[float, float]]
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -96,7 +99,7 @@ def prepare(request: DataRequest, *, seed: int, progress: Progress = silent) -> 
     if found.num_resampled:
         cohort = cohort.with_notes(resampled_note(found.num_resampled, found.num_readable))
     facts = Facts(found, truth, len(cohort), time.monotonic() - started)
-    return Prepared(cohort, facts, pictures)
+    return Prepared(cohort, facts, pictures, intensities(scanned))
 
 
 def resampled_note(count: int, total: int) -> str:

@@ -227,7 +227,17 @@ def _job(
     store = entry.build_store(plan, prepared.cohort, progress)
     deadline = started + 60 * plan.minutes if plan.minutes is not None else None
     data = request.command_line()
-    return Job(folder, plan, store, prepared.fingerprint, prepared.pictures, data, progress, deadline)
+    return Job(
+        folder,
+        plan,
+        store,
+        prepared.fingerprint,
+        prepared.pictures,
+        prepared.intensities,
+        data,
+        progress,
+        deadline,
+    )
 
 
 def fitted_plan(plan: AnyPlan, cohort: Cohort) -> AnyPlan:
