@@ -97,7 +97,8 @@ def write_inspection(
     examples = example_rows(scanned)
     groups = {name: list(rows) for name, rows in _pictured_groups(audit)}
     faulty = {
-        fault: list(rows[:FAULTY_SHOWN]) for fault, rows in faulty_images(scanned, audit.fingerprint.quality).items()
+        f"{fault} images": list(rows[:FAULTY_SHOWN])
+        for fault, rows in faulty_images(scanned, audit.fingerprint.quality).items()
     }
     pictures = _previews(cohort, examples | groups | faulty, progress)
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
