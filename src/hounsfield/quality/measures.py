@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-# Samples along the shorter axis, at most; slices of a volume.
+# Samples along the shorter axis, from so many to less than twice as many of larger images; slices of a volume.
 SIDE, SLICES = 128, 8
 # Of the small copy, along each axis.
 PICTURE = 32
@@ -75,7 +75,7 @@ def sampled(pixels: NDArray[Any], rank: int) -> NDArray[Any] | None:
     shorter = min(planes.shape[1:3])
     if shorter < LEAST_SIDE or not planes.size:
         return None
-    step = -(-shorter // SIDE)
+    step = max(1, shorter // SIDE)
     wanted = pixels.dtype if pixels.dtype.name in DIRECT else np.float32
     return np.ascontiguousarray(planes[:, ::step, ::step], dtype=wanted)
 
