@@ -68,10 +68,11 @@ LAYERS = {
     "cohorts": {"images", "preprocessing", "phantoms", "quality"},
     "plans": {"preprocessing"},
     "drawing": {"images", "evaluation"},
-    "augmentation": {"images", "preprocessing", "plans"},
-    "models": {"augmentation", "plans"},
-    "detection": {"augmentation", "models", "plans"},
-    "segmentation": {"models"},
+    "shares": set(),
+    "augmentation": {"images", "preprocessing", "plans", "shares"},
+    "models": {"augmentation", "plans", "shares"},
+    "detection": {"augmentation", "models", "plans", "shares"},
+    "segmentation": {"models", "shares"},
     "onnx_export": {"openvino_runtime"},
     "bundle": {"images", "preprocessing", "evaluation", "quality", "onnx_export"},
     "pretrained": {"preprocessing", "cohorts", "plans", "models", "bundle"},
@@ -107,7 +108,7 @@ LAYERS["cli"] = set(LAYERS)
 LAYERS["__main__"] = {"cli"}
 # What predicts, tests, reports and serves needs no backend; below it only the rooms that build networks do.
 HEAVY_ROOMS = {
-    *("augmentation", "models", "detection", "segmentation", "pretrained", "planning", "training"),
+    *("shares", "augmentation", "models", "detection", "segmentation", "pretrained", "planning", "training"),
     *("pretraining", "tuning", "cli", "__main__"),
 }
 LIGHT_ROOMS = set(LAYERS) - HEAVY_ROOMS

@@ -32,7 +32,7 @@ from hounsfield.training.batches import Feed, Mixing, TrainingBatches, predict_r
 from hounsfield.training.classifier import classification_loss, validation_scores
 from hounsfield.training.fitted import Fitted
 from hounsfield.training.image_trainee import Examples, ImageTrainee
-from hounsfield.training.networks import train_network
+from hounsfield.training.one_network import train_network
 from hounsfield.training.run import fitted_plan
 from hounsfield.training.schedule import Schedule
 from hounsfield.training.table import TRAININGS

@@ -15,6 +15,7 @@ import numpy as np
 from keras import ops
 
 from hounsfield.augmentation.sampling import centred_grid, linear_upsampling, sample_linearly
+from hounsfield.shares import normal, uniform
 
 
 class RandomLayer(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
@@ -45,7 +46,7 @@ class RandomLayer(keras.layers.Layer):  # type: ignore[misc]  # Keras has no typ
 
     def _uniform(self, images: Any, amplitude: float, *shape: int) -> Any:
         """Uniform values in ±amplitude, one (or one array of ``shape``) per image."""
-        return keras.random.uniform((ops.shape(images)[0], *shape), -amplitude, amplitude, seed=self.seed_generator)
+        return uniform((ops.shape(images)[0], *shape), -amplitude, amplitude, seed=self.seed_generator)
 
 
 @keras.saving.register_keras_serializable("hounsfield")
@@ -200,7 +201,7 @@ class RandomIntensity(RandomLayer):
         }
         if self.noise:
             strength = ops.abs(self._uniform(images, self.noise, *ones))
-            parameters["noise"] = strength * keras.random.normal(ops.shape(images), seed=self.seed_generator)
+            parameters["noise"] = strength * normal(ops.shape(images), seed=self.seed_generator)
         return parameters
 
     def apply(self, images: Any, parameters: dict[str, Any]) -> Any:

@@ -66,7 +66,12 @@ def command(
         ),
     ] = False,
     workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="Train the networks of an ensemble in so many processes.")
+        int | None,
+        typer.Option(
+            "--workers",
+            min=1,
+            help="Train by so many processes: a single network together, the networks of an ensemble side by side.",
+        ),
     ] = None,
     ray: RayAddress = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON.")] = False,

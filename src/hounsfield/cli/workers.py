@@ -114,21 +114,27 @@ class Table:
     as_json: bool
 
 
-def crew_for_calls(workers: int | None, ray: str | None) -> Callable[[Work], Pool] | None:
-    """What makes workers for calls, which take as long as they take; ``None`` where none are asked for."""
-    if workers is None and ray is None:
-        return None
-    from hounsfield.distributed import Limits, open_pool
-    from hounsfield.hardware import num_cores
+@dataclass(frozen=True)
+class CallCrew:
+    """The workers that were asked for, for calls, which take as long as they take."""
 
-    cores = max(1, num_cores() // workers) if workers is not None and ray is None else 1
+    workers: int | None
+    ray: str | None
 
-    def make(work: Work) -> Pool:
-        pool = open_pool(work, workers=workers, ray=ray, limits=Limits(math.inf, None, cores))
+    def __call__(self, work: Work) -> Pool:
+        """The pool of these workers."""
+        from hounsfield.distributed import Limits, open_pool
+        from hounsfield.hardware import num_cores
+
+        cores = max(1, num_cores() // self.workers) if self.workers is not None and self.ray is None else 1
+        pool = open_pool(work, workers=self.workers, ray=self.ray, limits=Limits(math.inf, None, cores))
         say(f"Workers: {pool.description}")
         return pool
 
-    return make
+
+def crew_for_calls(workers: int | None, ray: str | None) -> CallCrew | None:
+    """The workers for calls; ``None`` where none are asked for."""
+    return None if workers is None and ray is None else CallCrew(workers, ray)
 
 
 def is_sharded(output: str | None) -> bool:

@@ -31,6 +31,7 @@ from hounsfield.detection.suppression import best_kept
 from hounsfield.models.backbone import backbone
 from hounsfield.models.training_model import Precision, training_copy
 from hounsfield.plans.detector_settings import DetectorSettings
+from hounsfield.shares import uniform
 
 # Scales the outputs, so that values of about 1 give the small refinements that regions need (as Girshick, 2015).
 REFINEMENT_SCALE = (0.1, 0.2)
@@ -292,7 +293,7 @@ class FasterRCNN(keras.Model):  # type: ignore[misc]  # Keras has no types
         return geometry.clipped(boxes, self.settings.input_shape[:-1], namespace=ops)
 
     def _draw(self, positive: Any, negative: Any, count: int) -> Sample:
-        draws = keras.random.uniform(ops.shape(positive), seed=self.draws)
+        draws = uniform(ops.shape(positive), seed=self.draws)
         count = min(count, positive.shape[1])
         share = max(1, int(self.settings.positive_share * count))
         return balanced_sample(positive, negative, draws, count=count, max_positive=share)

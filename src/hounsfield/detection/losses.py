@@ -7,12 +7,14 @@ from typing import Any
 from keras import ops
 
 from hounsfield import boxes as geometry
+from hounsfield.shares import total
 
 
 def masked_mean(values: Any, mask: Any) -> Any:
-    """The mean of the values where the mask is true; 0 where it is true nowhere."""
+    """The mean of the values of the whole batch where the mask is true; 0 where it is true nowhere."""
     weights = ops.cast(mask, values.dtype)
-    return ops.sum(values * weights) / ops.maximum(ops.sum(weights), 1)
+    summed, count = ops.unstack(total(ops.stack([ops.sum(values * weights), ops.sum(weights)])))
+    return summed / ops.maximum(count, 1)
 
 
 def objectness_loss(logits: Any, positive: Any, filled: Any) -> Any:

@@ -9,10 +9,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hounsfield.distributed.pool import Pool
+from hounsfield.distributed.pool import AHEAD, Pool
 from hounsfield.distributed.work import Begin
 from hounsfield.distributed.worker import Worker
 from hounsfield.errors import ResourceError
+
+# How often a call is given to a worker, where it is one of several that need each other.
+TOGETHER = 3
 
 
 @dataclass(frozen=True)
@@ -66,29 +69,42 @@ class OpenedCalls:
 
 @dataclass(frozen=True)
 class Call:
-    """One call; a task of a ``Pool``."""
+    """One call; a task of a ``Pool``.
+
+    Attributes:
+        argument: packed.
+        attempts: how often it is given to a worker, which tries it twice.
+    """
 
     argument: bytes
+    attempts: int = 1
 
     def run(self, worker: Worker) -> bytes | Failed:
         """Make it."""
-        answer: bytes | Failed = worker.run([self.argument])[0]
+        for _ in range(self.attempts):
+            answer: bytes | Failed = worker.run([self.argument])[0]
+            if not isinstance(answer, Failed):
+                break
         return answer
 
 
-def call_each(pool: Pool, arguments: Iterable[Any], *, ordered: bool = True) -> Iterator[Any]:
+def call_each(pool: Pool, arguments: Iterable[Any], *, ordered: bool = True, together: bool = False) -> Iterator[Any]:
     """The results of a function for some arguments; few are taken ahead.
 
     Args:
         pool: of workers whose work is ``Calls``.
         arguments: picklable.
         ordered: whether the results are wanted in this order, or as they come.
+        together: whether the calls need each other: there are as many as workers, all run at the same time, and one
+            that is lost is made again several times.
 
     Raises:
         ResourceError: no process could finish a call.
         HounsfieldError: a call refused its argument.
     """
-    for answer in pool.map((Call(pickle.dumps(argument)) for argument in arguments), ordered=ordered):
+    attempts, ahead = (TOGETHER, 1) if together else (1, AHEAD)
+    calls = (Call(pickle.dumps(argument), attempts) for argument in arguments)
+    for answer in pool.map(calls, ordered=ordered, ahead=ahead):
         if isinstance(answer, Failed):
             raise ResourceError(
                 f"A part of the work could not be done in a worker's process: it {answer.reason}. Give fewer workers, "

@@ -35,23 +35,29 @@ class Pool(ABC):
     Attributes:
         size: how many they are, or are going to be.
         description: in words.
+        host: address of this machine that the workers can reach.
     """
 
     size: int
     description: str
+    host: str = "127.0.0.1"
+    _ahead: int = AHEAD
 
-    def map(self, tasks: Iterable[Task], *, ordered: bool = False) -> Iterator[Any]:
+    def map(self, tasks: Iterable[Task], *, ordered: bool = False, ahead: int = AHEAD) -> Iterator[Any]:
         """The results of tasks; few tasks are taken ahead, and few results are kept, however many there are.
 
         Args:
             tasks: in order.
             ordered: whether the results are wanted in this order, or as they come.
+            ahead: tasks that a worker has or that wait for it; with 1, tasks of which there are as many as workers all
+                run at the same time.
         """
+        self._ahead = ahead
         numbered = enumerate(tasks)
         kept: dict[int, Any] = {}
         upcoming, running = 0, 0
         while True:
-            while running < AHEAD * self.size and len(kept) < KEPT * self.size:
+            while running < ahead * self.size and len(kept) < KEPT * self.size:
                 number, task = next(numbered, (None, None))
                 if number is None or task is None:
                     break

@@ -95,6 +95,7 @@ class RayPool(Pool):
         cores = int(self._ray.cluster_resources().get("CPU", 1))
         self.size = size or max(cores, 1)
         self.description = f"{self.size} actors of the Ray cluster at {address}, which has {cores} cores"
+        self.host = str(self._ray.util.get_node_ip_address())
         self._limits = limits
         self._work = self._ray.put(work.packed())
         self._class = self._ray.remote(num_cpus=limits.cores, max_restarts=0, max_task_retries=0)(RemoteWorker)
@@ -138,7 +139,7 @@ class RayPool(Pool):
 
     def _assign(self) -> None:
         """Give the tasks that wait to those actors that have the fewest: one at work, and one that is ready for it."""
-        for most in (1, 2):
+        for most in range(1, self._ahead + 1):
             for actor in self._actors:
                 while self._waiting and actor.is_ready and len(actor.tasks) < most:
                     number, task = self._waiting.popleft()

@@ -16,6 +16,7 @@ from keras import layers
 
 from hounsfield.errors import require
 from hounsfield.models.devices import accelerators
+from hounsfield.shares import SharedBatchNormalization, SharedDropout, current_share
 
 Precision = Literal["float32", "mixed_bfloat16"]
 
@@ -64,14 +65,19 @@ def training_copy(
         if config.get("seed", seed) is None:
             # Without a seed, PyTorch's dropout draws from a state of the process, which no checkpoint holds.
             config["seed"] = next(seeds)
-        kind = layer.__class__
-        if fused and kind is layers.BatchNormalization:
-            kind = FusedBatchNormalization
-        return kind.from_config(config)
+        return _kind_in_training(layer).from_config(config)
 
     copy = keras.models.clone_model(network, clone_function=clone_layer)
     copy.set_weights(network.get_weights())
     return copy
+
+
+def _kind_in_training(layer: keras.Layer) -> type[keras.Layer]:
+    kind: type[keras.Layer] = layer.__class__
+    if not current_share().is_whole:
+        return {layers.BatchNormalization: SharedBatchNormalization, layers.Dropout: SharedDropout}.get(kind, kind)
+    fused = keras.backend.backend() == "tensorflow" and kind is layers.BatchNormalization
+    return FusedBatchNormalization if fused else kind
 
 
 def _outgrows_its_input(layer: keras.Layer) -> bool:
@@ -93,9 +99,12 @@ def jit_compilation() -> bool | str:
     On CPUs, XLA's convolutions are several times slower than oneDNN's, which TensorFlow uses without XLA; JAX
     has no alternative.
     """
-    if keras.backend.backend() == "jax":
+    backend = keras.backend.backend()
+    if backend == "jax":
         return True
-    return "auto" if accelerators() else False
+    # What is compiled for TensorFlow's XLA cannot call the process that adds up the gradients.
+    alone = current_share().is_whole or backend != "tensorflow"
+    return "auto" if alone and accelerators() else False
 
 
 def compiled_forward(model: keras.Model, forward: Callable[[Any], Any]) -> Callable[[np.ndarray], Any]:

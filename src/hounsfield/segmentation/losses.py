@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from keras import ops
 
 from hounsfield.masks import IGNORE
+from hounsfield.shares import total
 
 # Pixels, so that a class that is predicted nowhere divides by something.
 SMOOTHING = 1.0
@@ -63,10 +64,15 @@ def segmentation_loss(logits: Any, truth: Truth, *, overlapping: bool) -> Any:
         probabilities = ops.softmax(logits)
         # Pixels in part of no known class have so much less weight.
         entropy = -classes * ops.log_softmax(logits)
-    entropy = ops.sum(entropy) / ops.maximum(ops.sum(known), 1.0)
     axes = tuple(range(len(logits.shape) - 1))
     probabilities = probabilities * known
-    shared, predicted, true = (ops.sum(each, axes) for each in (probabilities * classes, probabilities, classes))
+    sums = [ops.sum(each, axes) for each in (probabilities * classes, probabilities, classes)]
+    sums += [ops.reshape(ops.sum(each), (1,)) for each in (entropy, known)]
+    num_outputs = logits.shape[-1]
+    # One message, where several processes share a batch.
+    joined = total(ops.concatenate(sums))
+    shared, predicted, true = (joined[first * num_outputs : (first + 1) * num_outputs] for first in range(3))
+    entropy = joined[-2] / ops.maximum(joined[-1], 1.0)
     if not overlapping:
         shared, predicted, true = shared[1:], predicted[1:], true[1:]
     present = ops.cast(true > 0, "float32")

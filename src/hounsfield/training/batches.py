@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from hounsfield.errors import require
+from hounsfield.shares import current_share
 
 
 class PixelSource(Protocol):
@@ -84,7 +85,7 @@ NO_MIXING = Mixing()
 
 
 class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no types
-    """One epoch of shuffled batches (images, targets, weights).
+    """One epoch of shuffled batches (images, targets, weights); of each the share of this process.
 
     Args:
         pixels: where the images come from.
@@ -114,6 +115,7 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has
     ) -> None:
         super().__init__()
         self._pixels = pixels
+        self._share = current_share()
         self._by_target = weights.ndim == 2
         self._targets = np.where(weights > 0, targets, 0).astype(np.float32) if self._by_target else targets
         self._weights = weights
@@ -136,25 +138,31 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has
 
     def _mixed(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Images, targets and weights of a batch, mixed with each other where that is wanted."""
-        rows = np.sort(self._batches[index])
+        whole = np.sort(self._batches[index])
+        part = self._share.of(len(whole))
+        rows = whole[part]
         images, targets, weights = self._pixels.batch(rows), self._targets[rows], self._weights[rows]
         mixing = self._mixing
         if not mixing.mixup:
             return images, targets, weights
         generator = np.random.default_rng((*self._seed, index))
-        share = generator.beta(mixing.mixup, mixing.mixup, size=len(rows)).astype(np.float32)
-        partner = generator.permutation(len(rows))
-        share[generator.random(len(rows)) < mixing.unchanged_share] = 1
+        share = generator.beta(mixing.mixup, mixing.mixup, size=len(whole)).astype(np.float32)
+        partner = generator.permutation(len(whole))
+        share[generator.random(len(whole)) < mixing.unchanged_share] = 1
+        share, others = share[part], whole[partner[part]]
+        # A whole batch has its partners within.
+        partners = images[partner] if len(rows) == len(whole) else self._pixels.batch(others)
         wide = share.reshape(-1, *[1] * (images.ndim - 1))
-        mixed = wide * images + (1 - wide) * images[partner]
+        mixed = wide * images + (1 - wide) * partners
         by_target = share[:, None]
+        other_targets, other_weights = self._targets[others], self._weights[others]
         if not self._by_target:
-            both = by_target * targets + (1 - by_target) * targets[partner]
-            return mixed, both, share * weights + (1 - share) * weights[partner]
+            both = by_target * targets + (1 - by_target) * other_targets
+            return mixed, both, share * weights + (1 - share) * other_weights
         # Each image's targets keep their own weight: of one that is not known nothing is mixed in.
-        own, other = by_target * weights, (1 - by_target) * weights[partner]
+        own, other = by_target * weights, (1 - by_target) * other_weights
         total = own + other
-        both = (own * targets + other * targets[partner]) / np.where(total > 0, total, 1)
+        both = (own * targets + other * other_targets) / np.where(total > 0, total, 1)
         return mixed, both, total
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -19,7 +20,7 @@ def save_checkpoint(path: Path, twin: keras.Model, average: WeightAverage, fitte
     """Write weights, optimiser, random states, average, best weights and history; never half a file."""
     arrays: dict[str, np.ndarray] = {"history": np.array(json.dumps(fitted.history)), "count": np.array(average.count)}
     groups = {
-        "variable": [keras.ops.convert_to_numpy(variable) for variable in _variables(twin)],
+        "variable": values_of(twin),
         "average": average.weights,
         "best": fitted.weights,
     }
@@ -43,14 +44,31 @@ def load_checkpoint(path: Path, twin: keras.Model, average: WeightAverage, fitte
             }
             fitted.history[:] = json.loads(str(archive["history"]))
             average.count = int(archive["count"])
-        for variable, value in zip(_variables(twin), groups["variable"], strict=True):
-            variable.assign(value)
+        assign(twin, groups["variable"])
     except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
         raise RunError(
             f"The checkpoint {path.name} cannot be continued from ({error}). It was expected to be the state of this "
             "plan's network. Start the run anew in another folder, or restore the file."
         ) from error
     average.weights, fitted.weights = groups["average"], groups["best"]
+
+
+def kept_in(path: Path, fitted: Fitted) -> None:
+    """Put the history and the best weights of a checkpoint back, without a network; it was written a moment ago."""
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        fitted.history[:] = json.loads(str(archive["history"]))
+        fitted.weights = [archive[key] for key in sorted(archive) if key.startswith("best")]
+
+
+def values_of(twin: keras.Model) -> list[np.ndarray]:
+    """All that changes in training."""
+    return [keras.ops.convert_to_numpy(variable) for variable in _variables(twin)]
+
+
+def assign(twin: keras.Model, values: Sequence[np.ndarray]) -> None:
+    """Put back what ``values_of`` gave."""
+    for variable, value in zip(_variables(twin), values, strict=True):
+        variable.assign(value)
 
 
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:

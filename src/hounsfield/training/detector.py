@@ -17,6 +17,7 @@ from hounsfield.inference.windows import Found, find
 from hounsfield.models.training_model import compiled_forward, jit_compilation
 from hounsfield.object_masks import SIDE
 from hounsfield.plans.boxes import DetectionPlan
+from hounsfield.shares import current_share
 from hounsfield.testing.engine_runs import evenly
 from hounsfield.training.fitted import Criterion
 from hounsfield.training.optimizer import optimizer
@@ -29,6 +30,7 @@ RECALIBRATED, JUDGED = 128, 96
 class DetectionBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no types
     """One epoch of shuffled batches: images (batch, *canvas, channels), and padded boxes and classes.
 
+    Of each batch it gives the share of this process.
     What is drawn depends on the seed, the epoch and the row alone, so an epoch can be replayed.
 
     Args:
@@ -46,7 +48,8 @@ class DetectionBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ha
         num_images = Schedule.of(plan).num_images(len(rows))
         self.batch_size = size = min(plan.batch_size, num_images)
         order = np.random.default_rng(self._draw).permutation(len(rows))[:num_images]
-        self._batches = [order[start : start + size] for start in range(0, len(order) - size + 1, size)]
+        share, starts = current_share().of(size), range(0, len(order) - size + 1, size)
+        self._batches = [order[start : start + size][share] for start in starts]
 
     def __len__(self) -> int:
         """Number of batches in the epoch."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +14,7 @@ import keras
 import numpy as np
 
 from hounsfield.errors import RunError
+from hounsfield.shares import WHOLE, sharing
 from hounsfield.training.averaging import Batches, WeightAverage, averaged_weights
 from hounsfield.training.batches import Feed
 from hounsfield.training.checkpoint import load_checkpoint, save_checkpoint
@@ -36,7 +39,7 @@ class Trainee(Protocol):
     num_recalibrating: int
 
     def batches(self, epoch: int) -> Batches:
-        """The batches of an epoch, counted from 0."""
+        """The batches of an epoch, counted from 0; of each the share of this process."""
 
     def plain_batches(self, epoch: int) -> Batches:
         """Batches whose images are as the network will meet them in use, for batch-norm statistics."""
@@ -51,6 +54,23 @@ class Trainee(Protocol):
         """What is to be kept of the model as it is."""
 
 
+class Company(Protocol):
+    """Other processes that train the same network with this one."""
+
+    def tell(self, model: keras.Model, fitted: Fitted, pace: Pace, *, over: bool = False) -> None:
+        """Let the others have the state of the network, and train the next epoch if it is not over."""
+
+    def mean(self, figures: dict[str, float]) -> dict[str, float]:
+        """Each figure's mean over all processes."""
+
+    def check(self) -> None:
+        """Look whether the others are there.
+
+        Raises:
+            Exception: one was lost.
+        """
+
+
 # Called after each batch: (epoch from 1, batch from 1, batches an epoch).
 BatchReport = Callable[[int, int, int], None]
 # Called after each epoch with the records of all epochs so far.
@@ -63,7 +83,7 @@ def ignore(*_: object) -> None:
     """Listen to nothing."""
 
 
-def fit(
+def fit(  # noqa: PLR0913 - one of each that listens
     trainee: Trainee,
     schedule: Schedule,
     *,
@@ -73,6 +93,7 @@ def fit(
     on_batch: BatchReport = ignore,
     on_epoch: EpochReport = ignore,
     on_pace: PaceReport = ignore,
+    company: Company | None = None,
 ) -> Fitted:
     """Train a network and keep its best averaged weights.
 
@@ -86,6 +107,7 @@ def fit(
         on_batch: told of each batch.
         on_epoch: told of each epoch.
         on_pace: told of each decision on the number of epochs, before anything is trained by it.
+        company: other processes that train the same network with this one, which decides.
 
     Returns:
         The weights and the history. An interrupt (Ctrl-C) ends the training after the last whole epoch;
@@ -102,10 +124,13 @@ def fit(
         load_checkpoint(checkpoint, trainee.model, average, fitted)
     try:
         while len(fitted.history) < pace.total and not _exhausted(fitted, schedule.patience):
-            _follow(trainee.model.optimizer, pace, len(fitted.history), schedule.epochs)
+            if company is not None:
+                company.tell(trainee.model, fitted, pace)
+            follow_pace(trainee.model.optimizer, pace, len(fitted.history), schedule.epochs)
             last = len(fitted.history) + 1 == pace.total
             stopwatch.start(on_batch)
-            if not _run_epoch(trainee, feed, average, fitted, last=last, on_batch=stopwatch):
+            epoch = Epoch(trainee, feed, len(fitted.history), company)
+            if not _run_epoch(epoch, average, fitted, last=last, on_batch=stopwatch):
                 logger.warning("The loss became NaN or infinite: the best of %d epochs is kept.", len(fitted.history))
                 break
             stopwatch.stop()
@@ -120,10 +145,12 @@ def fit(
         fitted.interrupted = True
         logger.warning("Interrupted: the run is finished with the best of %d whole epochs.", len(fitted.history))
     fitted.epochs = pace.total
+    if company is not None:
+        company.tell(trainee.model, fitted, pace, over=True)
     return fitted
 
 
-def _follow(optimizer: Any, pace: Pace, done: int, epochs: int) -> None:
+def follow_pace(optimizer: Any, pace: Pace, done: int, epochs: int) -> None:
     """Let the schedule go on at the pace that was decided.
 
     Args:
@@ -143,45 +170,69 @@ def _exhausted(fitted: Fitted, patience: int) -> bool:
     return bool(fitted.history) and len(fitted.history) - fitted.best_epoch >= patience
 
 
-def _run_epoch(
-    trainee: Trainee, feed: Feed, average: WeightAverage, fitted: Fitted, *, last: bool, on_batch: BatchReport
-) -> bool:
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch of training steps.
+
+    Attributes:
+        trainee: the network in training.
+        feed: hands over its batches.
+        number: of the epoch, from 0.
+        company: other processes that train the same network.
+    """
+
+    trainee: Trainee
+    feed: Feed
+    number: int
+    company: Company | None
+
+    def train(self, on_batch: BatchReport) -> dict[str, float]:
+        """Train, and give the figures of the epoch; NaN where they were no numbers any more."""
+        batches, company = self.trainee.batches(self.number), self.company
+
+        def report(batch: int, logs: object) -> None:  # noqa: ARG001 - Keras gives the logs by this name
+            if company is not None:
+                company.check()
+            on_batch(self.number + 1, batch + 1, len(batches))
+
+        try:
+            log = self.trainee.model.fit(
+                self.feed.epoch(batches),
+                epochs=self.number + 1,
+                initial_epoch=self.number,
+                shuffle=False,
+                verbose=0,
+                callbacks=[keras.callbacks.LambdaCallback(on_train_batch_end=report)],
+            )
+            figures = {name: float(values[-1]) for name, values in log.history.items()}
+        except RuntimeError as error:
+            # PyTorch's cross-entropy refuses NaN by itself, where the others return it.
+            if "between 0 and 1" not in str(error):
+                raise
+            figures = {"loss": math.nan}
+        return figures if company is None else company.mean(figures)
+
+
+def _run_epoch(epoch: Epoch, average: WeightAverage, fitted: Fitted, *, last: bool, on_batch: BatchReport) -> bool:
     """Train one epoch, take its weights into the average, and judge the average on validation.
 
     Returns:
         Whether the training can go on; an epoch whose loss is not finite leaves no trace.
     """
-    started, epoch, model = time.monotonic(), len(fitted.history), trainee.model
-    batches = trainee.batches(epoch)
-
-    def report(batch: int, logs: object) -> None:  # noqa: ARG001 - Keras gives the logs by this name
-        on_batch(epoch + 1, batch + 1, len(batches))
-
-    reporter = keras.callbacks.LambdaCallback(on_train_batch_end=report)
-    try:
-        log = model.fit(
-            feed.epoch(batches),
-            epochs=epoch + 1,
-            initial_epoch=epoch,
-            shuffle=False,
-            verbose=0,
-            callbacks=[reporter],
-        )
-    except RuntimeError as error:
-        # PyTorch's cross-entropy refuses NaN by itself, where the others return it.
-        if "between 0 and 1" not in str(error):
-            raise
-        return _diverged(fitted, epoch)
-    average.update(model)
-    record: dict[str, Any] = {"epoch": epoch + 1} | {name: float(values[-1]) for name, values in log.history.items()}
-    with averaged_weights(trainee, average, trainee.plain_batches(epoch)):
-        record |= trainee.validate(epoch, last=last)
-        if not all(np.isfinite(value) for name, value in record.items() if name in ("loss", "val_loss")):
-            return _diverged(fitted, epoch)
+    started, number, trainee = time.monotonic(), epoch.number, epoch.trainee
+    record: dict[str, Any] = {"epoch": number + 1} | epoch.train(on_batch)
+    if not math.isfinite(record["loss"]):
+        return _diverged(fitted, number)
+    average.update(trainee.model)
+    # All of this is work of one process.
+    with sharing(WHOLE), averaged_weights(trainee, average, trainee.plain_batches(number)):
+        record |= trainee.validate(number, last=last)
+        if not math.isfinite(record.get("val_loss", 0.0)):
+            return _diverged(fitted, number)
         fitted.history.append(record)
-        if not fitted.weights or fitted.best_epoch == epoch + 1:
+        if not fitted.weights or fitted.best_epoch == number + 1:
             fitted.weights = trainee.weights()
-    record["learning_rate"] = float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
+    record["learning_rate"] = float(keras.ops.convert_to_numpy(trainee.model.optimizer.learning_rate))
     record["seconds"] = time.monotonic() - started
     return True
 

@@ -5,77 +5,24 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
 from hounsfield.atomic import make_private
-from hounsfield.distributed import Pool
 from hounsfield.distributed.calls import Calls, call_each
-from hounsfield.distributed.work import Work
 from hounsfield.planning.dial import LEAST_PART
 from hounsfield.plans.loading import load_plan
-from hounsfield.progress import Progress, silent
-from hounsfield.tasks import TASKS
 from hounsfield.training.base import Job, Member, Specification
 from hounsfield.training.fitted import Fitted
-from hounsfield.training.loop import BatchReport, EpochReport, PaceReport, fit, ignore
-from hounsfield.training.pace import Decisions, Pace, TimeLimit
-from hounsfield.training.probing import probe
+from hounsfield.training.one_network import train_network
+from hounsfield.training.pace import Decisions, TimeLimit
 from hounsfield.training.schedule import Schedule
 from hounsfield.training.table import TRAININGS
+from hounsfield.training.together import Crew, train_together
 from hounsfield.training.tracking import Tracker, described
-
-# Makes workers for some work.
-Crew = Callable[[Work], Pool]
-
-
-def train_network(
-    specification: Specification[Any, Any],
-    *,
-    on_batch: BatchReport = ignore,
-    on_epoch: EpochReport = ignore,
-    on_pace: PaceReport = ignore,
-    progress: Progress = silent,
-) -> Member[Any, Any]:
-    """Train one network: a pure function of its specification, wherever it runs, unless the clock has to decide.
-
-    Args:
-        specification: what is trained on which rows.
-        on_batch: told of each batch.
-        on_epoch: told of each epoch.
-        on_pace: told of each decision on the number of epochs.
-        progress: told of images whose features are computed.
-
-    Raises:
-        RunError: see ``loop.fit``.
-    """
-    plan, decided = specification.plan, list(specification.decided)
-    entry = TRAININGS[plan.family]
-    keras.utils.set_random_seed(specification.seed)
-    network = entry.build_network(plan)
-    # Before the network is prepared for training, which takes time too.
-    pace = Pace(plan.epochs, None if decided else specification.limit, decided)
-    adapt = getattr(plan, "adapt", None)
-    if adapt is not None and plan.views is None and not TASKS[plan.task].ordered:
-        # A finetuning begins with the last layer of a probe (Kumar et al., 2022, arXiv:2202.10054).
-        trainee: Any = entry.make_trainee(network, specification)
-        fitted = probe(network, trainee, specification, on_epoch if adapt == "probe" else ignore, progress)
-        if adapt == "probe":
-            return Member(network, specification, fitted)
-    fitted = fit(
-        entry.make_trainee(network, specification),
-        Schedule.of(plan),
-        seed=specification.seed,
-        pace=pace,
-        checkpoint=specification.checkpoint,
-        on_batch=on_batch,
-        on_epoch=on_epoch,
-        on_pace=on_pace,
-    )
-    entry.put_weights(network, fitted.weights)
-    return Member(network, specification, fitted)
 
 
 def train_networks(
@@ -86,7 +33,7 @@ def train_networks(
     Args:
         job: the training.
         tracker: told of each epoch.
-        crew: makes workers that train the networks of an ensemble side by side.
+        crew: makes workers that train the networks of an ensemble side by side, or a single one together.
 
     Returns:
         The networks, and whether the user interrupted the training: then there may be fewer.
@@ -94,9 +41,9 @@ def train_networks(
     make_private(job.folder.checkpoints)
     parts = TRAININGS[job.plan.family].rows(job)
     tracker.begin(described(job.plan))
-    if crew is not None:
+    if crew is not None and len(parts) > 1:
         return _train_apart(job, tracker, parts, crew), False
-    follower = Follower(job, tracker, len(parts))
+    follower = Follower(job, tracker, len(parts), train_network if crew is None else partial(train_together, crew=crew))
     members: list[Member[Any, Any]] = []
     for number, (train, validation) in enumerate(parts):
         specification = _specification(job, number, (train, validation), len(parts) - number)
@@ -188,10 +135,14 @@ class Follower:
         job: the training.
         tracker: told of each epoch.
         num_networks: that are trained.
+        train: trains one; ``train_network``, or what takes the same arguments.
     """
 
-    def __init__(self, job: Job[Any, Any], tracker: Tracker, num_networks: int) -> None:
+    def __init__(
+        self, job: Job[Any, Any], tracker: Tracker, num_networks: int, train: Callable[..., Member[Any, Any]]
+    ) -> None:
         self._job, self._tracker, self._num_networks = job, tracker, num_networks
+        self._train = train
         self._records: list[dict[str, Any]] = []
 
     def train(self, specification: Specification[Any, Any]) -> Member[Any, Any]:
@@ -216,7 +167,7 @@ class Follower:
             load_plan(job.folder.plan).with_epochs(number, decided).save(job.folder.plan)
             job.folder.record("pace", member=number, after=decided[-1][0], epochs=decided[-1][1])
 
-        member = train_network(
+        member = self._train(
             specification, on_batch=on_batch, on_epoch=on_epoch, on_pace=on_pace, progress=job.progress
         )
         self._records += _numbered(number, member.fitted.history)

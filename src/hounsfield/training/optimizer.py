@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from hounsfield.shares import mean_of_gradients
 from hounsfield.training.schedule import Schedule
 
 
@@ -33,6 +34,10 @@ class PacedAdamW(keras.optimizers.AdamW):  # type: ignore[misc]  # Keras has no 
         """Go on in the schedule from ``place``, at step ``since``, with ``pace`` steps of it in each step."""
         for variable, value in ((self.since, since), (self.place, place), (self.pace, pace)):
             variable.assign(value)
+
+    def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
+        """One step, by the gradients of the whole batch where several processes share it."""
+        super().apply(mean_of_gradients(grads), trainable_variables)
 
     def _get_current_learning_rate(self) -> Any:
         if not self.built or not callable(self._learning_rate):

@@ -27,9 +27,10 @@ from hounsfield.runs.manifest import write_run_manifest
 from hounsfield.runs.test_use import record_test_use, sealed_run
 from hounsfield.training.base import Job
 from hounsfield.training.finish import finish
-from hounsfield.training.networks import Crew, train_networks
+from hounsfield.training.networks import train_networks
 from hounsfield.training.preparation import Prepared, prepare
 from hounsfield.training.table import TRAININGS
+from hounsfield.training.together import Crew, check_shares
 from hounsfield.training.tracking import Ending, Tracker, check_tracking, tracking
 
 AnyPlan = TypeVar("AnyPlan", bound=BasePlan)
@@ -90,11 +91,11 @@ def train(  # noqa: PLR0913 - what a user may want to say of a training
         track: who follows the training beside TensorBoard: "mlflow:URI", "wandb:PROJECT".
         register: "NAME" or "NAME@ALIAS": the registered model of MLflow that gets the bundle as a new version.
         progress: told of all that takes long.
-        crew: makes workers that train the networks of an ensemble side by side; see ``distributed.open_pool``.
+        crew: makes workers that train the networks of an ensemble side by side, or a single network together.
 
     Raises:
-        UsageError: workers are given for a plan of one network, or a network or another effort beside a plan, which
-            has its own; or a tracker is unknown.
+        UsageError: workers cannot share the batches of the plan equally; a network or another effort is given beside a
+            plan, which has its own; or a tracker is unknown.
         MissingDependency: the package of a tracker is not installed.
         CohortError, PlanError, RunError, ResourceError: see their messages.
     """
@@ -128,7 +129,7 @@ def train(  # noqa: PLR0913 - what a user may want to say of a training
             plan = plan.model_copy(update={"seed": seed})
             if changes:
                 plan = prepared.changed(plan, changes)
-            _require_networks(plan, crew)
+            _check_crew(plan, crew)
             plan.save(folder.plan)
             folder.write_cohort(prepared.cohort.table, prepared.cohort.box_table)
             # Last of what the run needs to be continued: a folder that has it has all else.
@@ -149,13 +150,10 @@ def train(  # noqa: PLR0913 - what a user may want to say of a training
         return _run(job, track, register, crew)
 
 
-def _require_networks(plan: BasePlan, crew: Crew | None) -> None:
-    """Refuse workers for a single network."""
+def _check_crew(plan: BasePlan, crew: Crew | None) -> None:
+    """Refuse workers that cannot share the training of a single network, as far as this is known."""
     if crew is not None and getattr(plan, "folds", 1) == 1:
-        raise UsageError(
-            "Workers train the networks of an ensemble side by side, and the plan has one network. Set the number of "
-            "networks with --set folds=5, or leave --workers and --ray out: one process uses every core."
-        )
+        check_shares(plan, crew.workers or 1)
 
 
 def resume(path: Path | str, *, progress: Progress = silent, crew: Crew | None = None) -> Run:
@@ -187,7 +185,7 @@ def resume(path: Path | str, *, progress: Progress = silent, crew: Crew | None =
             folder.write_cohort(prepared.cohort.table, prepared.cohort.box_table)
         # What the epochs took before counts as if it had been now.
         started = time.monotonic() - folder.seconds_in_epochs()
-        _require_networks(plan, crew)
+        _check_crew(plan, crew)
         return _run(_job(folder, plan, prepared, request, progress, started), track, register, crew)
 
 

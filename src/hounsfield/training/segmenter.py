@@ -18,6 +18,7 @@ from hounsfield.models.training_model import jit_compilation, training_copy
 from hounsfield.plans.masks import MaskPlan
 from hounsfield.segmentation import deep_supervision_loss
 from hounsfield.segmentation.unet import supervised_outputs
+from hounsfield.shares import current_share
 from hounsfield.training.fitted import Criterion
 from hounsfield.training.optimizer import optimizer
 from hounsfield.training.schedule import Schedule
@@ -39,7 +40,8 @@ class PatchSource(Protocol):
 class PatchBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no types
     r"""One epoch of shuffled batches: patches (batch, \*patch, channels), and masks of them as uint8.
 
-    What is drawn depends on the seed, the epoch and the place in the epoch alone, so an epoch can be replayed.
+    Of each batch it gives the share of this process. What is drawn depends on the seed, the epoch and the place in the
+    epoch alone, so an epoch can be replayed.
 
     Args:
         source: the prepared images.
@@ -53,6 +55,7 @@ class PatchBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no
         self, source: PatchSource, rows: npt.NDArray[np.int64], plan: MaskPlan, *, seed: int, epoch: int
     ) -> None:
         super().__init__()
+        self._share = current_share()
         self._source, self._plan, self._draw = source, plan, (seed, epoch)
         num_patches = Schedule.of(plan).num_images(len(rows))
         self._order = np.random.default_rng(self._draw).permutation(rows)[:num_patches]
@@ -64,7 +67,7 @@ class PatchBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no
 
     def __getitem__(self, index: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
         """Patches and their masks."""
-        places = range(index * self.batch_size, (index + 1) * self.batch_size)
+        places = range(index * self.batch_size, (index + 1) * self.batch_size)[self._share.of(self.batch_size)]
         patches, masks = zip(*map(self._patch, places), strict=True)
         return np.stack(patches), np.stack(masks)
 

@@ -9,7 +9,7 @@ from typing import Any
 from hounsfield.errors import RunError
 from hounsfield.training.base import Specification
 from hounsfield.training.fitted import Criterion
-from hounsfield.training.networks import train_network
+from hounsfield.training.one_network import train_network
 
 
 def train_fold(specification: Specification[Any, Any]) -> tuple[float, Criterion]:

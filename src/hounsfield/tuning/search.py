@@ -21,10 +21,10 @@ from hounsfield.plans.base import BasePlan, Effort
 from hounsfield.progress import Progress, silent
 from hounsfield.training.base import Specification
 from hounsfield.training.fitted import LEAST_LOSS, Criterion
-from hounsfield.training.networks import Crew
 from hounsfield.training.preparation import Prepared, prepare
 from hounsfield.training.run import fitted_plan
 from hounsfield.training.table import TRAININGS
+from hounsfield.training.together import Crew
 from hounsfield.tuning.folds import train_fold
 from hounsfield.tuning.outcome import Outcome, Trial
 from hounsfield.tuning.space import Dimension, assignments, centre, dimensions
