@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,10 +55,10 @@ def specified(factory: pytest.TempPathFactory) -> Iterator[Specification[Any, An
         yield Specification(plan, store, cohort.rows("train"), cohort.rows("validation"))
 
 
-def same_history(found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
+def same_history(found: Sequence[Mapping[Any, Any]], expected: Sequence[Mapping[Any, Any]]) -> None:
     for name in ("loss", "val_loss", "val_accuracy", "learning_rate"):
-        values = [[record[name] for record in history] for history in (found, expected)]
-        np.testing.assert_allclose(*values, atol=1e-5, rtol=0, err_msg=name)
+        one, other = ([record[name] for record in history] for history in (found, expected))
+        np.testing.assert_allclose(one, other, atol=1e-5, rtol=0, err_msg=name)
 
 
 def same_training(found: Any, expected: Any) -> None:
