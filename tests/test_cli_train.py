@@ -214,7 +214,7 @@ def test_an_early_interrupt_says_how_to_continue(
         raise KeyboardInterrupt
 
     hand_made_plan().save(tmp_path / "plan.yaml")
-    monkeypatch.setattr("hounsfield.training.networks.fit", interrupt)
+    monkeypatch.setattr("hounsfield.training.one_network.fit", interrupt)
     assert hounsfield(monkeypatch, "train", write_pair(tmp_path), "--plan", "plan.yaml", "--out", "run") == 1
     assert "Continue with: hounsfield train --resume run" in paragraph(capsys.readouterr().err)
 

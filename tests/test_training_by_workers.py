@@ -85,21 +85,19 @@ def test_a_ray_cluster_that_loses_a_machine_trains_what_one_process_trains(
 ) -> None:
     """By the command: two nodes of one core each, one is lost after an epoch, and another one comes."""
     code = (
-        "import sys, time, threading, pathlib\n"
+        "import subprocess, sys, time, pathlib\n"
         "from ray.cluster_utils import Cluster\n"
-        "from hounsfield.cli.main import main\n"
         "few = {'object_store_memory': 10**8}\n"
         "cluster = Cluster(initialize_head=True, head_node_args={'num_cpus': 0} | few)\n"
         "nodes = [cluster.add_node(num_cpus=1, **few) for _ in range(2)]\n"
         "state = pathlib.Path(sys.argv[-1]) / 'checkpoints' / 'member1.npz'\n"
-        "def kill():\n"
-        "    while not state.exists(): time.sleep(.02)\n"
+        "asked = [*sys.argv[1:], '--ray', cluster.address, '--workers', '2']\n"
+        "with subprocess.Popen([sys.executable, '-m', 'hounsfield', 'train', *asked]) as training:\n"
+        "    while not state.exists() and training.poll() is None: time.sleep(.02)\n"
         "    cluster.remove_node(nodes[1], allow_graceful=False)\n"
         "    cluster.add_node(num_cpus=1, **few)\n"
-        "threading.Thread(target=kill, daemon=True).start()\n"
-        "sys.argv = ['hounsfield', 'train', *sys.argv[1:], '--ray', cluster.address, '--workers', '2']\n"
-        "try: main()\n"
-        "finally: cluster.shutdown()\n"
+        "cluster.shutdown()\n"
+        "sys.exit(training.returncode)\n"
     )
     # The cluster is ours to start, and reports to nobody.
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
