@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from families import hounsfield
 from hounsfield.errors import EvaluationError, ServingError
 from hounsfield.evaluation.classification import Estimate
 from hounsfield.evaluation.comparison import Bootstrap
@@ -153,6 +154,10 @@ def test_a_worse_run_takes_no_place_unless_it_is_forced(pairs, monkeypatch):
     with pytest.raises(ServingError, match=r"the new run is worse: Dice .* of 20 patients"):
         compared(Path("old"), Path("new"), force=False)
     assert compared(Path("old"), Path("new"), force=True).endswith("20 patients: worse.")
+
+
+def test_force_without_a_swap_is_refused(monkeypatch):
+    assert hounsfield(monkeypatch, "serve", "--force", "--status") == 2
 
 
 def test_what_cannot_be_compared_takes_no_place_unless_it_is_forced(tmp_path):

@@ -43,6 +43,10 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print --status as JSON.")] = False,
 ) -> None:
     """Serve models: a PACS sends studies by DICOM and gets results back, programs ask over HTTP."""
+    if force and not swap:
+        raise UsageError(
+            "--force says that a model is swapped whatever the comparison says, and nothing is swapped here."
+        )
     place = folder or _folder(config)
     if status:
         _status(place, as_json)
