@@ -3,6 +3,7 @@ import { useState } from "preact/hooks";
 import { api } from "../api/client";
 import type { Answer, Case, Finding, ModelInfo, Prediction, Structure } from "../api/types";
 import type { Screen } from "../state/screen";
+import { colourOf } from "../render/regions";
 import { usePage } from "./context";
 import { type Change, OpinionForm } from "./correct";
 import { type Overlay, OverlayControl } from "./overlays";
@@ -236,11 +237,14 @@ function Structures({ labels }: { labels: Record<string, Structure> }) {
   const { text } = usePage();
   return (
     <ul class="structures">
-      {Object.entries(labels).map(([label, facts]) => {
+      {Object.entries(labels).map(([label, facts], number) => {
         const size = { size: short(facts.size), unit: facts.unit };
         const hasRange = facts.size_low !== undefined && facts.size_high !== undefined;
         return (
           <li key={label}>
+            <svg class="swatch" viewBox="0 0 1 1" aria-hidden="true">
+              <rect width={1} height={1} fill={`rgb(${colourOf(number).join(" ")})`} />
+            </svg>
             <strong>{label}</strong>{" "}
             {hasRange
               ? text("sizeRange", { ...size, low: short(facts.size_low), high: short(facts.size_high) })

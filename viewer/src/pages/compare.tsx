@@ -21,10 +21,12 @@ interface CompareBarProps {
   setBeside: (beside: Beside | null) => void;
   linked: boolean;
   setLinked: (linked: boolean) => void;
+  /** The stack that is looked at, which is not compared with itself. */
+  shown: number;
 }
 
 /** Chooses what to compare with. */
-export function CompareBar({ found, beside, setBeside, linked, setLinked }: CompareBarProps) {
+export function CompareBar({ found, beside, setBeside, linked, setLinked, shown }: CompareBarProps) {
   const { text, failed } = usePage();
   const [priors, setPriors] = useState<CaseRow[]>([]);
   const [chosen, setChosen] = useState<Case | null>(null);
@@ -41,7 +43,7 @@ export function CompareBar({ found, beside, setBeside, linked, setLinked }: Comp
     try {
       const next = key === "" ? null : key === found.key ? found : await api.case(key);
       setChosen(next);
-      setBeside(next === null || next.stacks.length === 0 ? null : besideOf(next, 0));
+      setBeside(next === null || next.stacks.length === 0 ? null : besideOf(next, next === found && shown === 0 ? 1 : 0));
     } catch (error) {
       failed(error);
     }

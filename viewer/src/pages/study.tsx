@@ -1,4 +1,4 @@
-import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { api, Refusal } from "../api/client";
 import type { Frame } from "../api/frames";
 import type { Case, ModelInfo, Prediction, Session } from "../api/types";
@@ -49,7 +49,8 @@ function Opened({ found, trouble, reload, first }: OpenedProps) {
   const change = useCallback((next: (screen: Screen) => Screen) => setScreen(next), []);
   const saver = useSaver(found, begun.saving, reload);
   const entered = useRef(begun.reading);
-  useEffect(() => {
+  // At once with the page that shows it: an end of the reading that is entered after it stays the last word.
+  useLayoutEffect(() => {
     if (screen.reading === entered.current) return;
     entered.current = screen.reading;
     saver.enter(screen.reading, "draft");
@@ -67,8 +68,8 @@ function Opened({ found, trouble, reload, first }: OpenedProps) {
   );
   const layers = useLayers(found, overlay, view);
   const layersOf = useCallback(
-    (frame: Frame) => [...layers, ...regionLayers(screen, frame)],
-    [layers, screen.reading.regions, screen.stroke, view.stack, view.frame],
+    (frame: Frame) => [...layers, ...regionLayers(screen, frame, session.models)],
+    [layers, screen.reading.regions, screen.stroke, view.stack, view.frame, session.models],
   );
   const show = (prediction: Pick<Prediction, "stack" | "frame">, slice?: number): void => {
     if (prediction.stack === null) return;
@@ -109,8 +110,10 @@ function Opened({ found, trouble, reload, first }: OpenedProps) {
           ) : (
             <>
               <Toolbar screen={screen} change={change} given={given} own={ownWindows(found, view)} role={session.role} />
-              <LabelBar models={modelsOf(session, found)} screen={screen} change={change} />
-              <CompareBar {...{ found, beside, setBeside, linked, setLinked }} />
+              <div class="bars">
+                <LabelBar models={modelsOf(session, found)} screen={screen} change={change} />
+                <CompareBar {...{ found, beside, setBeside, linked, setLinked }} shown={view.stack} />
+              </div>
               <div class="panes">
                 <Pane
                   kase={found.key}

@@ -1,5 +1,5 @@
 // What a model lays over an image: evidence for a label, or masks.
-import { COLOURS } from "./regions";
+import { colourOf } from "./regions";
 
 const FOR: readonly [number, number, number] = [255, 120, 0];
 const AGAINST: readonly [number, number, number] = [60, 140, 255];
@@ -16,7 +16,7 @@ export function evidencePicture(values: Float32Array, rows: number, columns: num
 
 /** The mask of one label. */
 export function maskPicture(values: Uint8Array, rows: number, columns: number, label: number): OffscreenCanvas {
-  const colour = COLOURS[label % COLOURS.length] ?? [255, 255, 255];
+  const colour = colourOf(label);
   return picture(rows, columns, (data) => {
     values.forEach((value, index) => {
       if (value !== 0) data.set([...colour, 255], 4 * index);

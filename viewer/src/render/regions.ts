@@ -5,7 +5,7 @@ import type { Screen } from "../state/screen";
 import type { Layer } from "./picture";
 
 // Told apart by who sees few colours, too (Okabe and Ito).
-export const COLOURS: readonly (readonly [number, number, number])[] = [
+const COLOURS: readonly (readonly [number, number, number])[] = [
   [86, 180, 233],
   [230, 159, 0],
   [0, 158, 115],
@@ -15,15 +15,22 @@ export const COLOURS: readonly (readonly [number, number, number])[] = [
 ];
 const OPACITY = 0.45;
 
-/** The reader's masks in the frame that is shown, the stroke that is drawn among them. */
-export function regionLayers(screen: Screen, frame: Frame): Layer[] {
+/** The colour of a label by its place among those of the model. */
+export const colourOf = (label: number): readonly [number, number, number] => COLOURS[label % COLOURS.length] ?? [255, 255, 255];
+
+interface Labelled {
+  name: string;
+  labels: readonly string[];
+}
+
+/** The reader's masks in the frame that is shown, in the colours that the model's have, and the stroke that is drawn. */
+export function regionLayers(screen: Screen, frame: Frame, models: readonly Labelled[]): Layer[] {
   const { stroke, view } = screen;
   const regions = screen.reading.regions.filter((region) => stroke === null || regionKey(region) !== regionKey(stroke));
-  const names = [...new Set(screen.reading.regions.map(({ model, label }) => `${model}\n${label}`))];
   return [...regions, ...(stroke === null ? [] : [stroke])]
     .filter((region) => region.stack === view.stack && region.frame === view.frame)
     .map((region) => {
-      const number = Math.max(0, names.indexOf(`${region.model}\n${region.label}`));
+      const number = Math.max(0, models.find(({ name }) => name === region.model)?.labels.indexOf(region.label) ?? 0);
       return { picture: pictureOf(region, frame, number), opacity: OPACITY, smooth: false };
     });
 }
@@ -33,7 +40,7 @@ function pictureOf(region: Region, frame: Frame, number: number): OffscreenCanva
   const context = picture.getContext("2d");
   if (context === null) return picture;
   const image = new ImageData(frame.columns, frame.rows);
-  const colour = COLOURS[number % COLOURS.length] ?? [255, 255, 255];
+  const colour = colourOf(number);
   let [at, isInside] = [0, false];
   for (const run of region.runs) {
     if (isInside) for (let pixel = at; pixel < at + run; pixel += 1) image.data.set([...colour, 255], 4 * pixel);

@@ -35,3 +35,11 @@ it("what is outdated is kept until the reader decides", () => {
   const next = insisted(lost, 9, "t3");
   expect(next).toMatchObject({ after: 9, sent: null, next: { nonce: "t3", reading: { comment: "ab" } }, outdated: false });
 });
+
+it("what was finished stays finished when the same is entered again, and is open after a change", () => {
+  const final = { ...draft("a", "t1"), state: "final" as const };
+  const finished = entered(savedAt(0), final);
+  expect(entered(finished, { ...final, state: "draft" })).toBe(finished);
+  expect(entered(sending(finished), { ...final, state: "draft" }).next).toBeNull();
+  expect(entered(finished, { ...final, reading: { ...final.reading }, state: "draft" }).next?.state).toBe("draft");
+});

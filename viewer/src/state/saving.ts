@@ -14,11 +14,12 @@ export const savedAt = (after: number): Saving => ({ after, sent: null, next: nu
 
 export const isSaved = ({ sent, next }: Unsaved): boolean => sent === null && next === null;
 
-/** Something was entered. */
-export const entered = (saving: Saving, draft: Draft): Saving => ({
-  ...saving,
-  next: { ...draft, nonce: saving.next?.nonce ?? draft.nonce },
-});
+/** Something was entered. What was finished does not become a draft again by being entered once more unchanged. */
+export function entered(saving: Saving, draft: Draft): Saving {
+  const last = saving.next ?? saving.sent;
+  if (draft.state === "draft" && last?.state === "final" && last.reading === draft.reading) return saving;
+  return { ...saving, next: { ...draft, nonce: saving.next?.nonce ?? draft.nonce } };
+}
 
 /** What has to be sent now is on its way. */
 export const sending = (saving: Saving): Saving =>

@@ -40,13 +40,18 @@ const scoreOf = (row: CaseRow): number => Math.max(0, ...row.answers.map((answer
 
 const teachingOf = (row: CaseRow): number => Math.max(0, ...row.answers.map((answer) => answer.teaches));
 
-const ORDERS: Readonly<Record<Filters["order"], (one: CaseRow, other: CaseRow) => number>> = {
-  urgency: (one, other) =>
-    RANK[urgencyOf(other)] - RANK[urgencyOf(one)] || scoreOf(other) - scoreOf(one) || one.received - other.received,
-  teaching: (one, other) => teachingOf(other) - teachingOf(one) || one.received - other.received,
-  newest: (one, other) => other.received - one.received,
-  oldest: (one, other) => one.received - other.received,
+/** What a list is ordered by, the greatest first; where it is equal, by the next number. */
+const ORDERS: Readonly<Record<Filters["order"], (row: CaseRow) => readonly number[]>> = {
+  urgency: (row) => [RANK[urgencyOf(row)], scoreOf(row), -row.received],
+  teaching: (row) => [teachingOf(row), -row.received],
+  newest: (row) => [row.received],
+  oldest: (row) => [-row.received],
 };
+
+function descending(one: readonly number[], other: readonly number[]): number {
+  const place = one.findIndex((value, index) => value !== other[index]);
+  return place < 0 ? 0 : (other[place] as number) - (one[place] as number);
+}
 
 /** Everything of a case that a person may look for, in small letters. */
 function textOf(row: CaseRow): string {
@@ -70,7 +75,9 @@ export function listed(rows: readonly CaseRow[], filters: Filters): CaseRow[] {
         (!filters.warned || row.answers.some(isWarned)) &&
         (words.length === 0 || words.every((word) => textOf(row).includes(word))),
     )
-    .sort(ORDERS[filters.order]);
+    .map((row) => ({ row, by: ORDERS[filters.order](row) }))
+    .sort((one, other) => descending(one.by, other.by))
+    .map(({ row }) => row);
 }
 
 /** Why nothing is listed: nothing came yet, this reader has finished everything, or the filters leave nothing over. */
