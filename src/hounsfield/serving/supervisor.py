@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import multiprocessing
 import multiprocessing.connection
@@ -19,7 +20,6 @@ from hounsfield.atomic import make_private
 from hounsfield.errors import ServingError
 from hounsfield.images.limits import MAX_PIXELS
 from hounsfield.serving.calls import Caller, CallServer, Functions
-from hounsfield.serving.comparing import compared
 from hounsfield.serving.control import ServedRuns, alone, remove_control, write_control
 from hounsfield.serving.directory import Directory, Served
 from hounsfield.serving.processes import ChildProcess
@@ -39,6 +39,8 @@ MODEL_SECONDS = 120.0
 OPENING_SECONDS = MODEL_SECONDS + 30.0
 # Modules of the processes. They are imported by these alone, so that the first of them starts at once.
 KEEPER, MODEL, WEB = (f"hounsfield.serving.{name}" for name in ("keeper", "predicting", "web"))
+# Needed at a swap alone, and slow to import.
+COMPARING = "hounsfield.serving.comparing"
 MEGAPIXEL = 10**6
 
 
@@ -151,6 +153,7 @@ class Supervisor:
         with self._swapping:
             before = self._runs.current(name)
             wanted = self._runs.previous(name) if run is None else Path(run)
+            compared = importlib.import_module(COMPARING).compared
             found = "" if run is None else compared(before, wanted, force=force)
             self._number += 1
             new = self._model_process(name, wanted, self._number)
