@@ -110,10 +110,8 @@ function Opened({ found, trouble, reload, first }: OpenedProps) {
           ) : (
             <>
               <Toolbar screen={screen} change={change} given={given} own={ownWindows(found, view)} role={session.role} />
-              <div class="bars">
-                <LabelBar models={modelsOf(session, found)} screen={screen} change={change} />
-                <CompareBar {...{ found, beside, setBeside, linked, setLinked }} shown={view.stack} />
-              </div>
+              <LabelBar models={modelsOf(session, found)} screen={screen} change={change} />
+              <CompareBar {...{ found, beside, setBeside, linked, setLinked }} shown={view.stack} />
               <div class="panes">
                 <Pane
                   kase={found.key}
