@@ -198,10 +198,11 @@ def test_vectors_are_added_up_and_news_passed_on(served: _Served) -> None:
         np.testing.assert_array_equal(found, 11 * values)
     assert served.steps == 0
     _both(lambda: one.add_up(values, True), lambda: two.add_up(values, True))
-    assert served.steps == 1
     # One whose numbers are no longer finite ends the epoch early, and has fewer figures.
     found = _both(lambda: one.add_up_at_end(values[:1]), lambda: [two.add_up(values, True), two.add_up_at_end(values)])
     assert all(np.isnan(each).all() for each in (found[0], *found[1]))
+    # Told after its answer was sent, and before the next one.
+    assert served.steps == 1
     assert _both(lambda: one.tell(b"go on"), two.hear)[1] == b"go on"
     assert _both(lambda: one.tell(b"over"), two.hear)[1] == b"over"
     served.thread.join(30)
