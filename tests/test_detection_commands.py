@@ -27,6 +27,7 @@ WORKS: dict[str, list[tuple[str, str]]] = {
     ],
     "predict": [("predict run data", "scan-000.png")],
     "serve": [],
+    "compare": [("compare run run", "Compared on the 12 images that both runs have")],
     "audit": [],
     "samplesize": [("samplesize --width 0.1 --prevalence 0.2", "patients")],
     "features": [("features run data -o features.csv", "36 images")],
@@ -38,14 +39,14 @@ WORKS: dict[str, list[tuple[str, str]]] = {
     "convert": [],
     "data": [],
     "assay": [],
-    "label": [("label run data -n 3", "data/scan-")],
+    # All of them are images of the run.
+    "label": [("label run data -n 3", "Nothing is left to label.")],
     "readings": [],
     "tune": [],
     "pretrain": [],
 }
 REFUSES: dict[str, list[tuple[str, str]]] = {
     "robustness": [("robustness run", "`hounsfield robustness` is for classifiers and regressors; run is a detector.")],
-    "compare": [("compare run run", "`hounsfield compare` is for classifiers; run is a detector.")],
     "recalibrate": [("recalibrate run data -o new", "`hounsfield recalibrate` is for classifiers; run is a detector.")],
     "monitor": [
         (

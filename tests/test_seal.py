@@ -57,7 +57,8 @@ def test_every_use_is_counted(run: Path, trained_classifier: Any) -> None:
     record = read_run(run)
     assert [use["by"] for use in record.test_uses[len(before) :]] == ["evaluate", "evaluate"]
     assert verify(run).whole
-    assert "(evaluate and train)" in told_of_use(record)
+    used = sorted({use["by"] for use in record.test_uses})
+    assert f"({', '.join(used[:-1])} and {used[-1]})" in told_of_use(record)
     assert any("Whoever chooses by them" in line for line in limitations(record, PAGES["labels"]))
 
 

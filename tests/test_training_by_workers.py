@@ -85,7 +85,7 @@ def test_a_ray_cluster_that_loses_a_machine_trains_what_one_process_trains(
 ) -> None:
     """By the command: two nodes of one core each, one is lost after an epoch, and another one comes."""
     code = (
-        "import subprocess, sys, time, pathlib\n"
+        "import psutil, subprocess, sys, time, pathlib\n"
         "from ray.cluster_utils import Cluster\n"
         "few = {'object_store_memory': 10**8}\n"
         "cluster = Cluster(initialize_head=True, head_node_args={'num_cpus': 0} | few)\n"
@@ -94,7 +94,11 @@ def test_a_ray_cluster_that_loses_a_machine_trains_what_one_process_trains(
         "asked = [*sys.argv[1:], '--ray', cluster.address, '--workers', '2']\n"
         "with subprocess.Popen([sys.executable, '-m', 'hounsfield', 'train', *asked]) as training:\n"
         "    while not state.exists() and training.poll() is None: time.sleep(.02)\n"
+        # Nobody trains on while the command, through which all gradients go, stands still.
+        "    working = psutil.Process(training.pid).children()\n"
+        "    for each in working: each.suspend()\n"
         "    cluster.remove_node(nodes[1], allow_graceful=False)\n"
+        "    for each in working: each.resume()\n"
         "    cluster.add_node(num_cpus=1, **few)\n"
         "cluster.shutdown()\n"
         "sys.exit(training.returncode)\n"

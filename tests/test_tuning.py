@@ -168,6 +168,3 @@ def test_networks_of_an_ensemble_by_workers_are_those_of_one_process(
     assert losses[0].index.tolist() == [(1, 1), (2, 1)]
     pd.testing.assert_series_equal(losses[0], losses[1], rtol=1e-4)
     assert "2 processes of this machine" in capsys.readouterr().err
-    asked = ("train", data, "--plan", tmp_path / "plan.yaml", "--set", "folds=1", "--out", tmp_path / "three")
-    assert hounsfield(monkeypatch, *asked, "--workers", 2) == 2
-    assert "--set folds=5" in capsys.readouterr().err

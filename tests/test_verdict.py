@@ -92,6 +92,16 @@ def test_no_slope_is_given_where_the_kinds_are_separated() -> None:
     assert "separate" in line.note
 
 
+@pytest.mark.parametrize(("sick", "normal", "faults"), [(1.0, 0.0, ()), (0.97, 0.02, ()), (0.9, 0.6, ("too high",))])
+def test_probabilities_that_separate_the_kinds_are_judged_by_their_mean(
+    sick: float, normal: float, faults: tuple[str, ...]
+) -> None:
+    truth = np.arange(200) >= 100
+    score = np.clip(np.where(truth, sick, normal) + np.linspace(0, 1e-9, 200), 0, 1)
+    (verdict,) = calibration_verdicts(as_outcomes(truth, score, labels=("normal", "sick"), task="binary"))
+    assert verdict.faults == faults
+
+
 def test_ends_and_few_patients_are_told() -> None:
     rng = np.random.default_rng(0)
     truth, score = rng.random(200) < 0.4, rng.random(200)

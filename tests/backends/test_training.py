@@ -533,7 +533,8 @@ def test_several_labels_few_images_no_patients_and_no_test_split(tmp_path: Path)
         assert (decided == (validation[f"p_{label}"] > limit)).all()
     assert set(run.metrics) == {"validation"}
     assert run.metrics["validation"]["accuracy"]["n"] == 6
-    assert list(pd.read_csv(run.folder / "predictions.csv").columns[-2:]) == ["p_a", "p_b"]
+    columns = list(pd.read_csv(run.folder / "predictions.csv").columns)
+    assert columns[-4:] == ["p_a", "p_b", "mean_intensity", "sd_intensity"]
     assert (run.folder / "figures" / "roc_validation.png").is_file()
     binary = SimpleNamespace(task="binary", labels=("a", "b"), multi_label=False)
     with pytest.raises(PlanError, match="label_thresholds"):

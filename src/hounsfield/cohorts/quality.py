@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
@@ -40,6 +43,15 @@ def intensities(scanned: Scan) -> dict[str, tuple[float, float]]:
     """Image → mean and standard deviation of its samples, of those that were measured."""
     pairs = zip(scanned.cohort.table["image"], scanned.facts, strict=True)
     return {str(image): (each.measured[4], each.measured[5]) for image, each in pairs if each.measured is not None}
+
+
+def with_intensities(table: pd.DataFrame, known: Mapping[str, tuple[float, float]]) -> pd.DataFrame:
+    """A table of predictions with the intensity of each image, where it has a row for each: ``monitor`` watches it."""
+    found = [known.get(str(image), (math.nan, math.nan)) for image in table["image"]]
+    if not table["image"].is_unique or np.isnan(found).all():
+        return table
+    means, deviations = ([float(f"{value:.6g}") for value in column] for column in zip(*found, strict=True))
+    return table.assign(mean_intensity=means, sd_intensity=deviations)
 
 
 def _measures(facts: Facts) -> Measures:

@@ -46,7 +46,9 @@ class CalibrationVerdict:
     def faults(self) -> tuple[str, ...]:
         """What is wrong beyond chance: an interval excludes 0 for the intercept, or 1 for the slope."""
         found = []
-        if _excludes(self.line.intercept_interval, 0.0):
+        # Where probabilities separate the cases nothing may be left over, and the robust variance is about 0.
+        separated = not math.isfinite(self.line.slope)
+        if _excludes(self.line.intercept_interval, 0.0) and (not separated or _excludes(self.large, 0.0)):
             found.append("too high" if self.line.intercept < 0 else "too low")
         if _excludes(self.line.slope_interval, 1.0):
             found.append("too extreme" if self.line.slope < 1 else "not extreme enough")

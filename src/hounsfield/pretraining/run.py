@@ -131,7 +131,7 @@ def pretrain(
     if plan is not None:
         _method(plan)
     folder = PretrainingFolder.create(out)
-    with folder.locked():
+    with folder.removed_if_empty(), folder.locked():
         folder.require_new()
         try:
             images = _gather(request, seed, progress)

@@ -158,6 +158,11 @@ class Keeper:
             reached("instance.entered")
         return TOGETHER_SECONDS
 
+    def _enter(self) -> None:
+        """Enter what arrived before it is needed."""
+        if self.arrivals.enter():
+            reached("instance.entered")
+
     def receive(self, content: bytes, source: str) -> dict[str, str]:
         """Take in a DICOM file that came over HTTP, so that it is listed when this returns.
 
@@ -165,7 +170,7 @@ class Keeper:
             ``answer``, the value of its ``Answer``; ``reason`` of a refusal; the fields of its ``Instance``.
         """
         answer, instance, reason = self.intake.receive(content, source)
-        self.arrivals.enter()
+        self._enter()
         return {"answer": answer.value, "reason": reason, **asdict(instance)}
 
     def add_upload(self, model: str, place: str, names: dict[str, str], owner: str, kept: bool = False) -> int:
@@ -269,7 +274,7 @@ class Keeper:
     def _tick(self) -> float:
         now = self._clock()
         # A study that an image has just come for is not quiet.
-        self.arrivals.enter()
+        self._enter()
         if self.register.complete_quiet_studies(now):
             reached("study.completed")
         self.register.expire(now)
@@ -342,7 +347,7 @@ class Keeper:
         """Whether the answer to a job is kept, and not refused since its images are no longer all of the study."""
         reached("result.written")
         # An image that came meanwhile withdraws the job.
-        self.arrivals.enter()
+        self._enter()
         predictions = answer["predictions"]
         bad = [each["reason"] for each in predictions if "reason" in each]
         try:

@@ -9,6 +9,8 @@ from typing import Any
 import pandas as pd
 
 from hounsfield.atomic import replacing, write_json
+from hounsfield.cohorts.quality import intensities, with_intensities
+from hounsfield.cohorts.scan import scan
 from hounsfield.evaluation.classification import estimates_to_dict
 from hounsfield.progress import Progress, silent
 from hounsfield.runs.folder import RunFolder
@@ -38,6 +40,7 @@ def open_test(run: Path | str, *, progress: Progress = silent) -> Tested:
     tested = evaluate_run(run, progress=progress)
     # Data without splits of its own does not name that of its rows.
     table = TESTS[tested.assessment.family].table(tested.cohort, tested.raw, tested.bundle).assign(split="test")
+    table = with_intensities(table, intensities(scan(tested.cohort, progress=progress)))
     metrics: dict[str, Any] = parse_json(read_text(folder.metrics))
     metrics["test"] = estimates_to_dict(dict(tested.assessment.estimates))
     with adding(folder.path, [folder.predictions, folder.metrics]):

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-import math
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from hounsfield.atomic import replacing, write_json
 from hounsfield.bundle import Bundle, export_onnx
+from hounsfield.cohorts.quality import with_intensities
 from hounsfield.errors import BundleError, MissingDependency
 from hounsfield.evaluation import estimates_to_dict
 from hounsfield.images import Image
@@ -64,7 +63,8 @@ def finish(job: Job[Any, Any], members: list[Member[Any, Any]]) -> Finished:
     verdict = entry.diagnose(job, members, choice)
     folder.record("diagnosis", **verdict.record)
     folder.record("uncertainty", lines=lines)
-    table = _with_intensities(pd.concat([test.table(cohort, each, choice.bundle) for each in raw.values()]), job)
+    table = pd.concat([test.table(cohort, each, choice.bundle) for each in raw.values()])
+    table = with_intensities(table, job.intensities)
     with replacing(folder.predictions) as temporary:
         table.map(cell).to_csv(temporary, index=False)
     split = list(raw)[-1]
@@ -72,15 +72,6 @@ def finish(job: Job[Any, Any], members: list[Member[Any, Any]]) -> Finished:
     # Written last: a run that has its metrics has all else.
     write_json(folder.metrics, metrics)
     return Finished(metrics, verdict.lines, tuple(lines))
-
-
-def _with_intensities(table: pd.DataFrame, job: Job[Any, Any]) -> pd.DataFrame:
-    """The table with the intensity of each image, where it has a row for each: ``monitor`` watches it."""
-    known = [job.intensities.get(str(image), (math.nan, math.nan)) for image in table["image"]]
-    if not table["image"].is_unique or np.isnan(known).all():
-        return table
-    means, deviations = ([float(f"{value:.6g}") for value in column] for column in zip(*known, strict=True))
-    return table.assign(mean_intensity=means, sd_intensity=deviations)
 
 
 def _export(job: Job[Any, Any], bundle: Bundle) -> None:
