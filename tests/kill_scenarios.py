@@ -61,8 +61,10 @@ def _values(place: Path) -> None:
 
 def _masks(place: Path) -> None:
     """16 of the toy images, with their masks."""
-    write_masks(place)
-    for path in [*place.glob("*/case1[6-9].png"), *place.glob("*/case2?.png")]:
+    data = place / "data"
+    data.mkdir()
+    write_masks(data)
+    for path in [*data.glob("*/case1[6-9].png"), *data.glob("*/case2?.png")]:
         path.unlink()
 
 
@@ -118,7 +120,7 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "train on masks": _training(
         _masks,
-        str,
+        lambda place: f"{place}/data",
         *("--effort", "quick"),
         *_set(*QUICK, "width=2", "patches=1", "batch_size=4", "validate_every=1", "strides=[[2,2]]"),
         *_set("kernels=[[3,3],[3,3]]"),

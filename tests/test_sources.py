@@ -13,6 +13,7 @@ from hounsfield.cohorts import load_cohort
 from hounsfield.cohorts.arrays import ArraySource
 from hounsfield.errors import CohortError, ImageError, UsageError
 from hounsfield.images import Reference
+from hounsfield.images.files import is_run
 
 
 def image(path: Path, value: int = 0, shape: tuple[int, ...] = (6, 5)) -> None:
@@ -755,3 +756,41 @@ def test_a_folder_of_slices_named_in_a_table_is_one_volume(tmp_path):
     before = cohort.source.digest([Reference("series4")])
     (tmp_path / "series4" / "2.dcm").write_bytes(b"changed")
     assert cohort.source.digest([Reference("series4")]) != before
+
+
+@pytest.mark.parametrize("place", ["run", "runs/first"])
+@pytest.mark.parametrize("kind", ["class folders", "masks"])
+def test_a_run_below_the_data_is_no_part_of_it(tmp_path, kind, place):
+    names = {"class folders": ("sound", "ill"), "masks": ("images", "masks")}[kind]
+    for number, name in enumerate(names):
+        (tmp_path / name).mkdir()
+        for image in range(6):
+            pixels = np.zeros((8, 8), np.uint8) if kind == "masks" else np.full((8, 8), 9 * image, np.uint8)
+            pixels[image] = 1 if (kind, number) == ("masks", 1) else 90 + number
+            cv2.imwrite(str(tmp_path / name / f"{image}.png"), pixels)
+    before = load_cohort(tmp_path)
+    run = tmp_path / place
+    (run / "figures").mkdir(parents=True)
+    for name in ("plan.yaml", "environment.json"):
+        (run / name).touch()
+    before.table.to_parquet(run / "cohort.parquet")
+    before.table.to_csv(run / "predictions.csv", index=False)
+    cv2.imwrite(str(run / "figures" / "curve.png"), np.zeros((8, 8), np.uint8))
+    after = load_cohort(tmp_path)
+    assert before.kind == kind
+    pd.testing.assert_frame_equal(after.table, before.table)
+    # A folder with a plan alone is no run.
+    (run / "environment.json").unlink()
+    (run / "cohort.parquet").unlink()
+    assert is_run(run) is False
+
+
+def test_bytes_in_parquet_are_text(tmp_path):
+    for image in range(4):
+        cv2.imwrite(str(tmp_path / f"{image}.png"), np.full((8, 8), image, np.uint8))
+    names = [f"{image}.png".encode() for image in range(4)]
+    table = {"image": names, "label": [b"a", b"b"] * 2, "thumbnail": [b"\xf1\xff"] * 4}
+    pd.DataFrame(table).to_parquet(tmp_path / "data.parquet")
+    cohort = load_cohort(tmp_path / "data.parquet", label_columns=["label"])
+    assert list(cohort.table["image"]) == [name.decode() for name in names]
+    assert cohort.labels == ("a", "b")

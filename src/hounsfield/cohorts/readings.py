@@ -22,6 +22,7 @@ from hounsfield.cohorts.table_images import Match, Names, image_matches, one_of_
 from hounsfield.cohorts.table_rows import read_rows
 from hounsfield.cohorts.tree import Tree, class_tree, images_below
 from hounsfield.errors import CohortError
+from hounsfield.images.files import is_run
 from hounsfield.images.reading import find_images
 
 # Tables are looked for in the folder itself, and where it has none, this much deeper.
@@ -134,7 +135,9 @@ class Folder:
         for depth in range(1, TABLE_DEPTH + 1):
             if found:
                 break
-            found = [path for path in sorted(self.path.glob("*/" * depth + "*")) if _is_candidate(path)]
+            below = [path for path in sorted(self.path.glob("*/" * depth + "*")) if _is_candidate(path)]
+            # A training may have written its run, which holds tables, into the folder of its data.
+            found = [path for path in below if not any(map(is_run, path.parents[:depth]))]
         return found or list(self._lists())
 
     def _lists(self) -> Iterator[Path]:

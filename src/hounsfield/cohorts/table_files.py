@@ -108,6 +108,11 @@ def read_table(path: Path, *, may_be_empty: bool = False) -> pd.DataFrame:
     return table
 
 
+def _as_text(cell: object) -> object:
+    """Bytes as text, as some writers of Parquet leave it; what is no UTF-8 as escapes."""
+    return cell.decode("utf-8", "backslashreplace") if isinstance(cell, bytes) else cell
+
+
 def _read(path: Path, notes: list[str]) -> tuple[pd.DataFrame, list[str]]:
     """The table and its header as it is in the file: pandas gives a repeated column another name."""
     name = path.name.lower()
@@ -116,8 +121,12 @@ def _read(path: Path, notes: list[str]) -> tuple[pd.DataFrame, list[str]]:
         # Cells that are lists have no place among labels and names, and are compared as text.
         for column in table.columns:
             cells = table[column]
-            if cells.dtype == np.dtype(object) and cells.map(lambda cell: isinstance(cell, LISTS)).any():
+            if cells.dtype != np.dtype(object):
+                continue
+            if cells.map(lambda cell: isinstance(cell, LISTS)).any():
                 table[column] = cells.astype(str)
+            elif cells.map(lambda cell: isinstance(cell, bytes)).any():
+                table[column] = cells.map(_as_text)
         return table, [str(column) for column in table.columns]
     if name.endswith(".xlsx"):
         return _read_excel(path, notes)

@@ -171,6 +171,14 @@ def refuse_unlisted(error: OSError) -> None:
         raise _unreadable(Path(error.filename), error) from error
 
 
+def is_run(folder: str | os.PathLike[str]) -> bool:
+    """Whether a folder is what a training wrote: its tables and figures are no data, wherever it lies."""
+    place = Path(folder)
+    return (place / "plan.yaml").is_file() and any(
+        (place / name).is_file() for name in ("environment.json", "cohort.parquet")
+    )
+
+
 def _open_at_once(name: str, flags: int) -> int:
     # Windows has no pipes in its file system.
     return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))

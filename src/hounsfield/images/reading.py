@@ -11,7 +11,7 @@ from typing import cast
 
 from hounsfield.errors import ImageError, SeveralVolumes, UsageError
 from hounsfield.images.channels import read_channels
-from hounsfield.images.files import open_file, refuse_unlisted
+from hounsfield.images.files import is_run, open_file, refuse_unlisted
 from hounsfield.images.formats import SNIFFED_BYTES, sniffed_suffix
 from hounsfield.images.image import Image
 from hounsfield.images.limits import pixel_limit
@@ -225,7 +225,7 @@ def image_files(folder: str | Path) -> list[Path]:
 
 
 def find_images(folder: Path) -> Iterator[Path]:
-    """The files of ``image_files`` as they are come upon, for who needs to know of one only."""
+    """The files of ``image_files`` as they are come upon, for who needs to know of one only; none of runs below."""
     seen: set[str] = set()
     for parent, folders, files in os.walk(folder, onerror=refuse_unlisted, followlinks=True):
         place = os.path.realpath(parent)
@@ -233,7 +233,7 @@ def find_images(folder: Path) -> Iterator[Path]:
             folders.clear()
             continue
         seen.add(place)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and not is_run(Path(parent, name)))
         for name in files:
             path = Path(parent, name)
             if not name.startswith(".") and name.upper() not in DIRECTORIES and _is_candidate(path):
