@@ -142,7 +142,7 @@ SCENARIOS: dict[str, Scenario] = {
         _run, lambda place: ["evaluate", f"{place}/run", "--replicates", "100", "--seed", "1"], run="run"
     ),
     "report": Scenario(_run, lambda place: ["report", f"{place}/run"], run="run"),
-    "robustness": Scenario(_run, lambda place: ["robustness", f"{place}/run", "--images", "4"], run="run"),
+    "robustness": Scenario(_run, lambda place: ["robustness", f"{place}/run", "--max-images", "4"], run="run"),
     "export to ONNX": Scenario(_exported, lambda place: ["export", f"{place}/run", "--to", "onnx"], run="run"),
     "export to OpenVINO": Scenario(
         _run, lambda place: ["export", f"{place}/run", "--to", "openvino", "-o", f"{place}/network.xml"], run="run"
