@@ -23,7 +23,7 @@ from scipy import stats
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from hounsfield.cohorts import load_cohort
+from hounsfield.cohorts import Cohort, load_cohort
 from hounsfield.cohorts.request import DataRequest
 from hounsfield.evaluation.novelty import Novelty
 from hounsfield.inference import open_predictor
@@ -61,10 +61,10 @@ class Pictures:
         self.features = _features(cohort, folder)
 
 
-def _features(cohort: object, folder: Path) -> Floats:
+def _features(cohort: Cohort, folder: Path) -> Floats:
     """Of every image, by the network of a probe; the head that it was given does not touch them."""
-    table = cohort.table  # type: ignore[attr-defined]  # a cohort
-    root = Path(cohort.source.root)  # type: ignore[attr-defined]  # as above
+    table = cohort.table
+    root = Path(getattr(cohort.source, "root"))  # noqa: B009 - a folder's images alone have one
     rows = table.groupby("label", group_keys=False).head(20)
     rows.assign(image=[str(root / image) for image in rows["image"]]).to_csv(folder / "some.csv", index=False)
     some = DataRequest(str(folder / "some.csv"), allow_outside=True)
@@ -136,8 +136,8 @@ def curve(pictures: Pictures, way: str, seed: int, rounds: int, count: int) -> l
         if way == "random":
             chosen = np.random.default_rng((seed, number)).choice(free, count, replace=False)
         else:
-            share = {"count": count, "random_share": BLIND_SHARE, "seed": seed + number}
-            choices = ranked(learner.candidates(pictures, free), **share)  # type: ignore[arg-type]  # ints and a float
+            candidates = learner.candidates(pictures, free)
+            choices = ranked(candidates, count=count, random_share=BLIND_SHARE, seed=seed + number)
             chosen = np.array([int(choice.candidate.image) for choice in choices])
         labelled = np.concatenate([labelled, chosen])
     return found

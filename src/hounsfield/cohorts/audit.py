@@ -25,13 +25,13 @@ __all__ = ["Audit", "Finding", "audit", "drop_leaks", "leaks", "settle_leaks"]
 
 # Cohen (1988): from here on an association is of medium size.
 MEDIUM_STRENGTH = 0.3
-# Fault -> title, and what is said of its images.
+# Fault -> title, and how its images look.
 FAULT_TITLES = {
-    "rotated": ("Rotated images", "look rotated"),
-    "cut": ("Cut images", "look cut off, or partly empty,"),
-    "collimated": ("Collimated images", "look collimated to a smaller field"),
-    "blurred": ("Blurred images", "look blurred"),
-    "clipped": ("Saturated images", "have many values at one end of their range, where detail is lost,"),
+    "rotated": ("Rotated images", "rotated"),
+    "cut": ("Cut images", "cut off, or partly empty,"),
+    "collimated": ("Collimated images", "collimated to a smaller field"),
+    "blurred": ("Blurred images", "blurred"),
+    "clipped": ("Saturated images", "saturated at one end of the range, where detail is lost,"),
 }
 
 
@@ -228,17 +228,13 @@ def _suspicious(cohort: Cohort, figures: Fingerprint) -> list[Finding]:
 
 def _faulty(scanned: Scan, figures: Fingerprint) -> list[Finding]:
     """Images with a fault that the others do not have."""
-    total = figures.num_readable
-    return [
-        Finding(
-            "warning",
-            FAULT_TITLES[fault][0],
-            f"{len(rows):,} of {total:,} images {FAULT_TITLES[fault][1]} beside the others. Look at them; about 2 % of "
-            "good images are named too.",
-            rows,
-        )
-        for fault, rows in faulty_images(scanned, figures.quality).items()
-    ]
+    found = []
+    for fault, rows in faulty_images(scanned, figures.quality).items():
+        title, what = FAULT_TITLES[fault]
+        images = f"{len(rows):,} of {figures.num_readable:,} images {'looks' if len(rows) == 1 else 'look'}"
+        text = f"{images} {what} beside the others. About 2 % of good images are named too: see the pictures."
+        found.append(Finding("warning", title, text, rows))
+    return found
 
 
 def _unknown(figures: Fingerprint) -> list[Finding]:

@@ -14,17 +14,9 @@ def server_context(tls: Tls) -> ssl.SSLContext:
     Raises:
         ServingError: a file cannot be read.
     """
-    try:
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.load_cert_chain(tls.certificate, tls.key)
-        if tls.authority is not None:
-            context.load_verify_locations(tls.authority)
-            context.verify_mode = ssl.CERT_REQUIRED
-    except (OSError, ssl.SSLError) as error:
-        raise ServingError(
-            f"The certificate {tls.certificate} with the key {tls.key} cannot be used ({error}). Give PEM files that "
-            "belong together."
-        ) from error
+    context = _context(tls, ssl.Purpose.CLIENT_AUTH)
+    if tls.authority is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
     return context
 
 
@@ -34,8 +26,12 @@ def client_context(tls: Tls) -> ssl.SSLContext:
     Raises:
         ServingError: a file cannot be read.
     """
+    return _context(tls, ssl.Purpose.SERVER_AUTH)
+
+
+def _context(tls: Tls, purpose: ssl.Purpose) -> ssl.SSLContext:
     try:
-        context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=tls.authority)
+        context = ssl.create_default_context(purpose, cafile=tls.authority)
         context.load_cert_chain(tls.certificate, tls.key)
     except (OSError, ssl.SSLError) as error:
         raise ServingError(
