@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +70,15 @@ def test_the_time_of_a_resumed_run_counts_the_epochs_before(tmp_path: Path) -> N
 
 def test_a_finished_run_is_not_trained_again(unbroken: Path) -> None:
     before = contents(unbroken)
+    # A process that is dead had begun to remove what a finished run does not need.
+    code = "import os, sys; from hounsfield.atomic import scratch_folder as made\n"
+    code += "with made(sys.argv[1]): os._exit(0)"
+    subprocess.run([sys.executable, "-c", code, str(unbroken / "checkpoints")], check=True)
+    assert list(unbroken.glob("*.part.checkpoints"))
     with pytest.raises(RunError, match="is finished"):
         resume(unbroken)
     assert contents(unbroken) == before
+    assert not list(unbroken.glob("*.part.checkpoints"))
 
 
 def test_a_run_folder_that_exists_is_left_alone(data: str, unbroken: Path) -> None:

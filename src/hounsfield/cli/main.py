@@ -186,7 +186,7 @@ def _prepare(name: str = "", *options: str) -> None:
     if name in COMMANDS and "--help" not in options:
         require_address_space(f"'hounsfield {name}'")
         if COMMANDS[name].trains:
-            supervise()
+            supervise("pretrain" if name == "pretrain" else "train")
 
 
 def _refuse_few_files(error: Exception) -> None:

@@ -49,10 +49,13 @@ def require_address_space(what: str, *, backend: bool = False) -> None:
         )
 
 
-def supervise() -> None:
+def supervise(command: str = "train") -> None:
     """Go on in a child process, while this one waits, passes signals on, and ends as the child ends.
 
     On Linux alone, and only where Hounsfield is the program that runs: other programs do not expect to be forked.
+
+    Args:
+        command: that continues what was begun.
 
     Raises:
         ResourceError: the child was ended by a signal that tells of too little memory.
@@ -83,9 +86,9 @@ def supervise() -> None:
     limit = _address_limit()
     limited = "" if limit is None else f", of which a process may have {limit / 2**30:.2f} GiB here (ulimit -v)"
     raise ResourceError(
-        f"The command was ended by the signal {name}, most likely for want of memory{limited}. What was written is "
-        "whole. Close other programs, or provide more memory; a training that had begun is continued with 'hounsfield "
-        "train --resume' and its run folder."
+        f"The command was ended by the signal {name}, most likely for want of memory{limited}, or by a fault of a "
+        "library. What was written is whole. Close other programs, or provide more memory; a training that had begun "
+        f"is continued with 'hounsfield {command} --resume' and its run folder."
     )
 
 

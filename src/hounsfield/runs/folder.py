@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any, Self
@@ -103,13 +103,20 @@ class RunFolder:
                     place.rmdir()
             raise
 
-    def locked(self) -> AbstractContextManager[None]:
-        """Keep every other process from writing into this run; see ``folder_lock.locked``."""
-        return folder_lock.locked(self.path)
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep every other process from writing into this run, and remove what one that died left half-written.
+
+        Raises:
+            RunError: another process holds the lock; see ``folder_lock.locked``.
+        """
+        with folder_lock.locked(self.path):
+            remove_leftovers(self.path)
+            yield
 
     def reopen(self) -> None:
         """Make a run that was killed ready to be continued: what is half-written goes."""
-        for place in (self.path, self.checkpoints, self.figures):
+        for place in (self.checkpoints, self.figures):
             remove_leftovers(place)
         # It is written anew at the end; until then files change.
         (self.path / manifest.NAME).unlink(missing_ok=True)

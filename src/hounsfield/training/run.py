@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import keras
 import pandas as pd
 
-from hounsfield.atomic import remove_leftovers, remove_tree
+from hounsfield.atomic import remove_tree
 from hounsfield.cohorts import Cohort
 from hounsfield.cohorts.request import DataRequest
 from hounsfield.errors import RunError, UsageError
@@ -164,8 +164,6 @@ def resume(path: Path | str, *, progress: Progress = silent, crew: Crew | None =
     """
     folder = RunFolder.open(Path(path))
     with folder.locked():
-        # It may have died as it removed what a finished run does not need.
-        remove_leftovers(folder.path)
         if folder.finished:
             raise RunError(
                 f"The run {path} is finished: there is nothing to continue, and nothing in it was changed. To train "
