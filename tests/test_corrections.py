@@ -12,7 +12,7 @@ import pytest
 
 from dicom_samples import make_dicom, make_series
 from hounsfield.cohorts import load_cohort, read_mask
-from hounsfield.errors import ServingError
+from hounsfield.errors import HounsfieldError, ServingError
 from hounsfield.images import group_series, read_image
 from hounsfield.reading.doubt import doubt_of
 from hounsfield.reading.ranking import Candidate, ranked, value_of
@@ -39,7 +39,9 @@ class Service:
         with self.database.transaction() as writing:
             attributes = json.dumps({"PatientID": patient})
             values = {"uid": f"1.2.{patient}", "due": 0, "source": "", "attributes": attributes, "now": NOW}
-            return int(writing.change(sql.INSERT_STUDY, values).lastrowid or 0)
+            number = int(writing.change(sql.INSERT_STUDY, values).lastrowid or 0)
+            writing.change("UPDATE study SET state = 'complete' WHERE id = ?", (number,))
+            return number
 
     def read(self, study: int, files: list[Path], content: dict[str, Any], reader: str = "alice", **more: Any) -> None:
         self._steps += 1
@@ -78,6 +80,16 @@ def picture(service: Service, number: int) -> Path:
 def box(number: int, x0: float, y0: float, x1: float, y1: float, **more: Any) -> dict[str, Any]:
     place = {"stack": 0, "frame": 0, "from": [x0, y0], "to": [x1, y1], "label": "ring", "model": "m"}
     return {"id": str(number), "kind": "box"} | place | more
+
+
+def test_a_study_that_still_arrives_is_not_finished(service):
+    study = service.study("P1")
+    with service.database.transaction() as writing:
+        writing.change("UPDATE study SET state = 'receiving' WHERE id = ?", (study,))
+    service.read(study, [], {"comment": "a draft is kept"}, state="draft")
+    with pytest.raises(HounsfieldError, match="still arriving"):
+        service.read(study, [], {})
+    assert [row["state"] for row in service.reader.rows("SELECT state FROM reading")] == ["draft"]
 
 
 def test_labels_come_back_with_patient_reader_date_and_bundle(service, tmp_path):

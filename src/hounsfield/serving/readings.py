@@ -62,6 +62,7 @@ def add_reading(database: Database, step: Step, now: float) -> int:
 
     Raises:
         OutdatedError: the reader has made another step since, as in a second window; or the case has changed.
+        HounsfieldError: a reading is to be finished before all images are there.
     """
     with database.transaction():
         known = database.row(sql.SENT_READING, (step.nonce,))
@@ -73,6 +74,9 @@ def add_reading(database: Database, step: Step, now: float) -> int:
         study = database.row(sql.SELECT["study"], (step.study,)) if step.study is not None else None
         if study is not None and study["revision"] != step.revision:
             raise OutdatedError("Further images of this study have come. Open it again; what you entered is kept here.")
+        if study is not None and step.state == "final" and study["state"] != "complete":
+            # It would count as read, and blind readers would be shown the answers before they saw the images.
+            raise HounsfieldError("Images of this study are still arriving: it can be finished once they are there.")
         last = database.row(sql.LAST_READING, _of(step.study, step.job) | {"reader": step.reader})
         if (last["id"] if last is not None else 0) != step.after:
             raise OutdatedError(ANOTHER_WINDOW)

@@ -200,7 +200,12 @@ export function ReadingForm({ found, screen, change, saver, isEarlier }: Reading
         />
       </label>
       <p>
-        <button type="button" class="main" onClick={() => saver.enter(screen.reading, "final")}>
+        <button
+          type="button"
+          class="main"
+          disabled={!found.complete}
+          onClick={() => saver.enter(screen.reading, "final")}
+        >
           {text(isFinal ? "finishAgain" : "finish")}
         </button>
       </p>
