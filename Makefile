@@ -17,6 +17,8 @@ $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[tensorflow,jax,onnx,openvino,report,serve,mlflow,wandb,ray,cloud,tune,imagenet,int8,dev]'
+	# Of the extra "hub" what images need: the rest brings a second TensorFlow beside that for CPUs.
+	$(BIN)/python -m pip install --quiet --no-deps 'keras-hub>=0.32' 'tokenizers>=0.20'
 	touch $@
 
 $(PAGE): $(STAMP) $(shell find viewer -name node_modules -prune -o -type f -print)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import shutil
 import struct
+import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -19,17 +21,19 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 from families import hounsfield, write_labels, write_values
 from hounsfield.bundle import Bundle
-from hounsfield.errors import CohortError, RunError, UsageError
+from hounsfield.errors import CohortError, MissingDependency, RunError, UsageError
 from hounsfield.inference import open_predictor
 from hounsfield.plans import load_plan
 from hounsfield.pretrained.fetching import hub_folder
+from hounsfield.pretrained.network import backbone
+from hounsfield.pretrained.preset import preset_network
 from hounsfield.pretrained.source import check_licence, find_source
 from hounsfield.pretrained.tensors import read_tensors
 from hounsfield.training import probing
 from hounsfield.training.adapting import check_adapting
 from hounsfield.training.probing import Regression
 from plans import hand_made_plan
-from weights import vit_folder, write_safetensors
+from weights import SIDE, preset_folder, vit_folder, write_safetensors
 
 
 class Head:
@@ -268,6 +272,48 @@ def test_weights_without_any_network(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for name in ("rad-dino", "../x/y", "a/..", "a/b/c"):
         with pytest.raises(UsageError, match="ORG/NAME"):
             hub_folder(name)
+
+
+def test_presets_of_keras_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = np.random.default_rng(1).normal(size=(2, SIDE, SIDE, 3)).astype(np.float32)
+    for kind in ("dinov2", "resnet", "efficientnet"):
+        folder, features = preset_folder(tmp_path / kind, kind)
+        np.testing.assert_allclose(backbone(find_source(str(folder)))(images), features(images), atol=1e-4)
+    # Where hub:PRESET is looked for without a network.
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("HOUNSFIELD_CACHE", str(tmp_path))
+    place = tmp_path / "weights" / "keras" / "resnet_tiny"
+    with pytest.raises(UsageError) as refused:
+        find_source("hub:resnet_tiny")
+    assert all(part in str(refused.value) for part in (str(place), "model.weights.h5", "image_converter.json"))
+    for name in ("a/b", "..", ""):
+        with pytest.raises(UsageError, match="names no preset"):
+            find_source(f"hub:{name}")
+    shutil.copytree(tmp_path / "resnet", place, dirs_exist_ok=True)
+    source = find_source("hub:resnet_tiny")
+    assert (source.text, source.name, source.licence) == ("hub:resnet_tiny", "resnet_tiny", "apache-2.0")
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "keras_hub", None)
+        with pytest.raises(MissingDependency, match=r"hounsfield\[hub\]"):
+            backbone(source)
+    folder, _ = preset_folder(tmp_path / "resnetv2", "resnetv2")
+    with pytest.raises(UsageError, match="its operation Pad is not known here"):
+        backbone(find_source(str(folder)))
+
+
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [
+        ("Lambda", "keras.layers"),
+        ("Popen", "subprocess"),
+        ("SentencePieceTokenizer", "keras_hub.src.models.t5.t5_tokenizer"),
+        ("ImageConverter", "keras_hub.src.layers.preprocessing.image_converter"),
+    ],
+)
+def test_a_preset_that_names_other_classes_is_not_loaded(name: str, module: str, tmp_path: Path) -> None:
+    config = {"class_name": name, "module": module, "config": {}, "registered_name": f"keras_hub>{name}"}
+    with pytest.raises(UsageError, match=f"it holds {name} of the module {module}"):
+        preset_network(tmp_path, {"config": {"vision_encoder": config}} | config, SIDE)
 
 
 def test_weights_are_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

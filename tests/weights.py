@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
+import pytest
 from scipy.special import erf
 
 Arrays = dict[str, np.ndarray]
@@ -123,6 +125,54 @@ def vit_features(kind: str, tensors: Arrays, images: np.ndarray) -> np.ndarray:
         inner = dense(inner, place + ("output.dense" if is_vit else "mlp.fc2"))
         hidden = hidden + inner * found.get(f"{place}layer_scale2.lambda1", np.ones(1))
     return normalised(hidden, "layernorm")[:, 0]
+
+
+def preset_folder(folder: Path, kind: str, licence: str = "apache-2.0") -> tuple[Path, Callable[[np.ndarray], Any]]:
+    """A made-up preset that KerasHub wrote, and what its own network gives for images (n, rows, columns, 3)."""
+    hub: Any = pytest.importorskip("keras_hub", reason="KerasHub is not installed")
+    models = hub.models
+    shape, tiny = (SIDE, SIDE, 3), {"num_layers": BLOCKS, "num_heads": HEADS, "hidden_dim": WIDTH}
+    seen = {"patch_size": PATCH, "intermediate_dim": 4 * WIDTH, "image_shape": shape} | tiny
+    blocks = {"kernel_sizes": [3, 5], "num_repeats": [1, 2], "input_filters": [32, 16], "output_filters": [16, 24]}
+    blocks |= {"expansion_ratios": [1, 4], "strides": [1, 2], "squeeze_and_excite_ratios": [0.25] * 2}
+    blocks |= {"block_types": ["v1"] * 2, "force_input_filters": [0] * 2, "nores_option": [False] * 2}
+    blocks |= {"width_coefficients": [1.0] * 2, "depth_coefficients": [1.0] * 2}
+    make: dict[str, Callable[[], Any]] = {
+        "vit": lambda: models.ViTBackbone(image_shape=shape, patch_size=PATCH, mlp_dim=WIDTH, **tiny),
+        "dinov2": lambda: models.DINOV2Backbone(num_register_tokens=2, position_embedding_shape=(48, 48, 3), **seen),
+        "dinov3": lambda: models.DINOV3Backbone(use_gated_mlp=True, use_key_bias=False, **seen),
+        "siglip": lambda: models.SigLIPBackbone(
+            models.SigLIPVisionEncoder(**seen),
+            models.SigLIPTextEncoder(vocabulary_size=9, embedding_dim=WIDTH, intermediate_dim=WIDTH, **tiny),
+        ),
+        "resnet": lambda: models.ResNetBackbone([64], [7], [64, 8], [1, 1], [1, 2], "basic_block"),
+        "resnetv2": lambda: models.ResNetBackbone([64], [7], [64], [1], [1], "basic_block", use_pre_activation=True),
+        "efficientnet": lambda: models.EfficientNetBackbone(
+            **{f"stackwise_{name}": each for name, each in blocks.items()}
+        ),
+    }
+    backbone, draw = make[kind](), np.random.default_rng(0)
+    for variable in backbone.variables:
+        if "int" not in variable.dtype and "position_embeddings" not in variable.path:
+            values = np.array(keras.ops.convert_to_numpy(variable))
+            noise = 0.1 * draw.normal(size=values.shape)
+            variable.assign(values + (np.abs(noise) if "variance" in variable.path else noise))
+    backbone.save_to_preset(str(folder))
+    converter = hub.layers.ImageConverter(
+        image_size=shape[:2], scale=[1 / 51, 1 / 76.5, 1 / 102], offset=[-2.5, -4 / 3, -0.75]
+    )
+    converter.save_to_preset(str(folder))
+    if licence:
+        (folder / "README.md").write_text(f"---\nlibrary_name: keras-hub\nlicense: {licence}\n---\n# A preset\n")
+    encoder = getattr(backbone, "vision_encoder", backbone)
+
+    def features(images: np.ndarray) -> Any:
+        name = encoder.inputs[0].name
+        found = encoder.predict_on_batch(images if kind in ("resnet", "efficientnet") else {name: images})
+        # The class token of a transformer; SigLIP pools its tokens itself; maps are averaged.
+        return found[:, 0] if found.ndim == 3 else found.mean((1, 2)) if found.ndim == 4 else found
+
+    return folder, features
 
 
 def _convolved(images: np.ndarray, kernel: np.ndarray, stride: int) -> np.ndarray:

@@ -142,6 +142,7 @@ EXTRAS = {
     "fsspec": "cloud",
     "s3fs": "cloud",
     "optuna": "tune",
+    "keras_hub": "hub",
 }
 
 

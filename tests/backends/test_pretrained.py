@@ -14,6 +14,8 @@ from hounsfield.bundle import Bundle, export_onnx, save_bundle
 from hounsfield.errors import UsageError
 from hounsfield.inference import open_engine
 from hounsfield.models.blocks import classification_head
+from hounsfield.onnx_export.ends import Ends
+from hounsfield.onnx_export.writing import write_onnx
 from hounsfield.preprocessing import Pipeline
 from hounsfield.pretrained.network import backbone, build_network
 from hounsfield.pretrained.source import find_source
@@ -25,7 +27,7 @@ from hounsfield.training.optimizer import STAGES, optimizer
 from hounsfield.training.schedule import Schedule
 from hounsfield.training.views import image_trainee
 from plans import hand_made_plan
-from weights import BLOCKS, SIDE, WIDTH, resnet_features, resnet_folder, vit_features, vit_folder
+from weights import BLOCKS, SIDE, WIDTH, preset_folder, resnet_features, resnet_folder, vit_features, vit_folder
 
 IMAGES = np.random.default_rng(2).normal(size=(2, SIDE, SIDE, 3)).astype(np.float32)
 
@@ -57,6 +59,21 @@ def test_residual_networks(form: str, tmp_path: Path) -> None:
     folder, tensors, parts = resnet_folder(tmp_path / form, form)
     known = backbone(find_source(str(folder)))
     np.testing.assert_allclose(known.predict_on_batch(IMAGES), resnet_features(tensors, parts, IMAGES), atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["dinov3", "siglip"])
+def test_presets_of_keras_hub_become_plain_networks(kind: str, tmp_path: Path) -> None:
+    folder, features = preset_folder(tmp_path / kind, kind)
+    source = find_source(str(folder))
+    assert (source.network, source.licence, source.input_shape) == (kind, "apache-2.0", (SIDE, SIDE, 3))
+    np.testing.assert_allclose((*source.mean, *source.deviation), (0.5, 0.4, 0.3, 0.2, 0.3, 0.4), atol=1e-6)
+    known = backbone(source)
+    expected = features(IMAGES)
+    assert np.ptp(expected, axis=0).min() > 0
+    np.testing.assert_allclose(known.predict_on_batch(IMAGES), expected, atol=1e-4)
+    assert {type(layer).__module__.partition(".")[0] for layer in known.layers} <= {"keras", "hounsfield"}
+    # Compared with Keras as it is written.
+    write_onnx([(known, Ends("image", {"features": known.outputs[0]}), tmp_path / "model.onnx")])
 
 
 def test_efficientnet_lite0_on_imagenet() -> None:

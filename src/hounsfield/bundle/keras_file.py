@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +47,26 @@ def require_plain_network(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             _check_members(archive, path.stat().st_size)
             config = parse_json(archive.read("config.json"))
-        for each in _dictionaries(config):
-            _check_class(each)
+        require_known_classes(config)
     except (OSError, ValueError, KeyError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         raise BundleError(
             f"{path} cannot be loaded ({error}): expected the layers of a network and their weights. Copy the bundle "
             "again from where it was made."
         ) from error
+
+
+def require_known_classes(config: Any, further: Callable[[str, str], bool] = lambda _name, _module: False) -> None:
+    """Refuse a configuration that names classes which may do more than compute, or layers that would take all memory.
+
+    Args:
+        config: as Keras writes it.
+        further: of the name and the module of a class, whether it is allowed beside those of Keras and of this package.
+
+    Raises:
+        ValueError: it does.
+    """
+    for each in _dictionaries(config):
+        _check_class(each, further)
 
 
 def _check_members(archive: zipfile.ZipFile, size: int) -> None:
@@ -68,9 +81,9 @@ def _check_members(archive: zipfile.ZipFile, size: int) -> None:
         raise ValueError("it unpacks to more than any network has")
 
 
-def _check_class(values: dict[str, Any]) -> None:
+def _check_class(values: dict[str, Any], further: Callable[[str, str], bool]) -> None:
     name, module = values.get("class_name"), str(values.get("module") or "keras")
-    if isinstance(name, str) and (name in FORBIDDEN or not _computes(name, module)):
+    if isinstance(name, str) and (name in FORBIDDEN or not (_computes(name, module) or further(name, module))):
         raise ValueError(f"it holds {name:.80} of the module {module:.80}")
     for field in SIZES:
         numbers = values.get(field)

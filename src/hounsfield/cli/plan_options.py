@@ -11,8 +11,8 @@ WeightsOption = Annotated[
     typer.Option(
         "--weights",
         metavar="SOURCE",
-        help="Start from weights: imagenet, hf:ORG/NAME, a folder in the form of Hugging Face or timm, a run, or what "
-        "'hounsfield pretrain' wrote.",
+        help="Start from weights: imagenet, hf:ORG/NAME, hub:PRESET of KerasHub, a folder in the form of Hugging Face, "
+        "timm or KerasHub, a run, or what 'hounsfield pretrain' wrote.",
     ),
 ]
 AdaptOption = Annotated[

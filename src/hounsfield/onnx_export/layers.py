@@ -296,48 +296,107 @@ def _up_sampling(writer: GraphWriter, layer: Any, source: Tensor) -> Tensor:
 
 
 def _positions(writer: GraphWriter, layer: Any, source: Tensor) -> Tensor:
-    """A token of zeros in front, and a vector added to each: (batch, tokens, width)."""
-    pads = writer.constant(np.array([0, 1, 0, 0, 0, 0], np.int64))
+    """Tokens of zeros in front, and a vector added to each: (batch, tokens, width)."""
+    pads = writer.constant(np.array([0, layer.num_prefix, 0, 0, 0, 0], np.int64))
     padded = writer.node("Pad", writer.channels_last(source), pads)
     name = writer.node("Add", padded, writer.constant(_numpy(layer.positions), of=layer.positions))
     return writer.channels_first(name, (None, *layer.positions.shape))
 
 
+def _token(writer: GraphWriter, source: Tensor) -> str:
+    """The first token (batch, 1, width)."""
+    return writer.node("Gather", writer.channels_last(source), writer.constant(np.array([0], np.int64)), axis=1)
+
+
 def _first_token(writer: GraphWriter, _layer: Any, source: Tensor) -> Tensor:
-    first = writer.node("Gather", writer.channels_last(source), writer.constant(np.array([0], np.int64)), axis=1)
-    return Tensor(writer.node("Flatten", first, axis=1), (None, source.shape[-1]))
+    return Tensor(writer.node("Flatten", _token(writer, source), axis=1), (None, source.shape[-1]))
+
+
+def _probe(writer: GraphWriter, layer: Any, source: Tensor) -> Tensor:
+    """A learned token for each image of the batch."""
+    nothing = writer.node("Mul", _token(writer, source), writer.constant(np.float32(0)))
+    name = writer.node("Add", nothing, writer.constant(_numpy(layer.token)))
+    return writer.channels_first(name, (None, 1, source.shape[-1]))
+
+
+def _tanh_gelu(writer: GraphWriter, _layer: Any, source: Tensor) -> Tensor:
+    """x/2 · (1 + tanh(√(2/π) · (x + 0.044715 x³)))."""
+
+    def times(name: str, factor: float) -> str:
+        return writer.node("Mul", name, writer.constant(np.float32(factor)))
+
+    name = source.name
+    cubed = writer.node("Mul", writer.node("Mul", name, name), name)
+    inner = times(writer.node("Add", name, times(cubed, 0.044715)), math.sqrt(2 / math.pi))
+    shifted = writer.node("Add", writer.node("Tanh", inner), writer.constant(np.float32(1)))
+    return Tensor(writer.node("Mul", times(name, 0.5), shifted), source.shape)
 
 
 def _attention(writer: GraphWriter, layer: Any, query: Tensor, value: Tensor, *others: Any) -> Tensor:
-    """Scaled dot-product attention of tokens to one another, without masks (Vaswani et al., 2017, section 3.2)."""
-    if others or query.name != value.name or query.rank != 3:
-        raise NotConvertible(f"{layer.name} does not attend to its own tokens")
-    tokens = writer.channels_last(query)
-    parts = [_projected(writer, dense, tokens) for dense in (layer.query_dense, layer.key_dense, layer.value_dense)]
-    size = parts[0][1][1]
-    # (batch, heads, tokens, size); of keys the last two turned.
-    turned = [
-        writer.node("Transpose", name, perm=[0, 2, 3, 1] if number == 1 else [0, 2, 1, 3])
-        for number, (name, _) in enumerate(parts)
+    """Scaled dot-product attention of tokens to tokens, without masks (Vaswani et al., 2017, section 3.2)."""
+    if others or query.rank != 3:
+        raise NotConvertible(f"{layer.name} has keys of their own")
+    asking, answering = (writer.channels_last(each) for each in (query, value))
+    parts = [
+        _projected(writer, _numpy(dense.kernel), _numpy(dense.bias) if dense.bias is not None else None, tokens)
+        for dense, tokens in (
+            (layer.query_dense, asking),
+            (layer.key_dense, answering),
+            (layer.value_dense, answering),
+        )
     ]
-    scaled = writer.node("Mul", turned[0], writer.constant(np.float32(1 / math.sqrt(size))))
-    weights = writer.node("Softmax", writer.node("MatMul", scaled, turned[1]), axis=-1)
-    joined = writer.node("Transpose", writer.node("MatMul", weights, turned[2]), perm=[0, 2, 1, 3])
-    kernel, bias = (_numpy(value) for value in (layer.output_dense.kernel, layer.output_dense.bias))
-    flat = writer.node(
-        "Reshape", joined, writer.constant(np.array([0, 0, kernel.shape[0] * kernel.shape[1]], np.int64))
-    )
-    name = writer.node("MatMul", flat, writer.constant(kernel.reshape(-1, kernel.shape[-1])))
-    return writer.channels_first(writer.node("Add", name, writer.constant(bias)), query.shape)
+    dense = layer.output_dense
+    kernel = _numpy(dense.kernel)
+    name = _attended(writer, parts, kernel.shape[1])
+    name = writer.node("MatMul", name, writer.constant(kernel.reshape(-1, kernel.shape[-1])))
+    if dense.bias is not None:
+        name = writer.node("Add", name, writer.constant(_numpy(dense.bias)))
+    return writer.channels_first(name, query.shape)
 
 
-def _projected(writer: GraphWriter, dense: Any, tokens: str) -> tuple[str, tuple[int, int]]:
-    """Tokens (batch, tokens, heads, size) of queries, keys or values, and heads and size."""
-    kernel, bias = _numpy(dense.kernel), _numpy(dense.bias)
+def _rotary_attention(writer: GraphWriter, layer: Any, source: Tensor) -> Tensor:
+    """Attention whose queries and keys are rotated first: x · cos + x · R · sin, where R turns halves of a head."""
+    tokens, heads = writer.channels_last(source), layer.num_heads
+    width = int(source.shape[-1] or 0)
+    size = width // heads
+    kernels, biases = ([_numpy(each) for each in group] for group in (layer.kernels, layer.biases))
+    parts = [
+        _projected(writer, kernel.reshape(width, heads, size), bias, tokens)
+        for kernel, bias in zip(kernels[:3], biases[:3], strict=True)
+    ]
+    # (tokens, 1, size), alike for every head.
+    cosine, sine = (writer.constant(each[:, np.newaxis]) for each in layer.rotations(size))
+    half, turn = size // 2, np.zeros((size, size), np.float32)
+    turn[np.arange(half) + half, np.arange(half)] = -1
+    turn[np.arange(half), np.arange(half) + half] = 1
+    turned = writer.constant(turn)
+    for number in range(2):
+        kept = writer.node("Mul", parts[number], cosine)
+        parts[number] = writer.node("Add", kept, writer.node("Mul", writer.node("MatMul", parts[number], turned), sine))
+    name = writer.node("MatMul", _attended(writer, parts, size), writer.constant(kernels[3]))
+    return writer.channels_first(writer.node("Add", name, writer.constant(biases[3])), source.shape)
+
+
+def _projected(writer: GraphWriter, kernel: npt.NDArray[Any], bias: npt.NDArray[Any] | None, tokens: str) -> str:
+    """Queries, keys or values (batch, tokens, heads, size), by a kernel (width, heads, size)."""
     _, heads, size = kernel.shape
     name = writer.node("MatMul", tokens, writer.constant(kernel.reshape(len(kernel), -1)))
-    name = writer.node("Add", name, writer.constant(bias.reshape(-1)))
-    return writer.node("Reshape", name, writer.constant(np.array([0, 0, heads, size], np.int64))), (heads, size)
+    if bias is not None:
+        name = writer.node("Add", name, writer.constant(bias.reshape(-1)))
+    return writer.node("Reshape", name, writer.constant(np.array([0, 0, heads, size], np.int64)))
+
+
+def _attended(writer: GraphWriter, parts: Sequence[str], size: int) -> str:
+    """(batch, tokens, heads · size) of queries, keys and values."""
+    # (batch, heads, tokens, size); of keys the last two turned.
+    query, key, value = (
+        writer.node("Transpose", name, perm=[0, 2, 3, 1] if number == 1 else [0, 2, 1, 3])
+        for number, name in enumerate(parts)
+    )
+    scaled = writer.node("Mul", query, writer.constant(np.float32(1 / math.sqrt(size))))
+    weights = writer.node("Softmax", writer.node("MatMul", scaled, key), axis=-1)
+    joined = writer.node("Transpose", writer.node("MatMul", weights, value), perm=[0, 2, 1, 3])
+    return writer.node("Reshape", joined, writer.constant(np.array([0, 0, -1], np.int64)))
 
 
 _RANKS = ("1D", "2D", "3D")
@@ -390,6 +449,9 @@ LAYERS: dict[str, Callable[..., Tensor]] = {
     "Flip": _flip,
     "AddPositions": _positions,
     "FirstToken": _first_token,
+    "Probe": _probe,
+    "TanhGelu": _tanh_gelu,
+    "RotaryAttention": _rotary_attention,
     "MultiHeadAttention": _attention,
     "Flatten": _flatten,
     "Reshape": _reshape,

@@ -7,7 +7,7 @@ import re
 import urllib.request
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
@@ -17,16 +17,33 @@ from hounsfield.errors import UsageError
 from hounsfield.pretrained.tensors import MAX_BYTES
 
 ENDPOINT = "https://huggingface.co"
-# Files that a model needs, in the order in which they are fetched, and those that it may lack.
-NEEDED = ("config.json", "model.safetensors")
-FURTHER = ("preprocessor_config.json", "README.md", "LICENSE")
+CARD = ("README.md", "LICENSE")
 SECONDS, CHUNK = 30, 2**20
 NOT_FOUND = 404
-_NAME = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
+_NAME, _PRESET = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}"), re.compile(r"[\w.-]{1,96}")
+
+
+class Files(NamedTuple):
+    """The files of a model, by name.
+
+    Attributes:
+        weights: one of these; the first is fetched.
+        further: those that a model may lack, beside its card and its licence.
+    """
+
+    weights: tuple[str, ...]
+    further: tuple[str, ...]
+
+
+CONFIG = "config.json"
+HUGGING_FACE = Files(("model.safetensors", "pytorch_model.bin"), ("preprocessor_config.json", *CARD))
+KERAS_HUB = Files(("model.weights.h5",), ("image_converter.json", "metadata.json", *CARD))
+# KerasHub's organisation on the hub, where each of its presets has a place of its own.
+PRESETS = "keras"
 
 
 def hub_folder(name: str) -> Path:
-    """The folder of a model of the hub, with its files.
+    """The folder of a model of the Hugging Face hub, with its files.
 
     Args:
         name: "ORG/NAME".
@@ -36,21 +53,36 @@ def hub_folder(name: str) -> Path:
     """
     if not _NAME.fullmatch(name) or ".." in name:
         raise UsageError(f"hf:{name} names no model. Expected hf:ORG/NAME, such as hf:microsoft/rad-dino.")
-    folder = cache_folder() / "weights" / name
-    if (folder / NEEDED[0]).is_file() and any((folder / each).is_file() for each in (NEEDED[1], "pytorch_model.bin")):
+    return _filled(cache_folder() / "weights" / name, name, HUGGING_FACE)
+
+
+def preset_folder(name: str) -> Path:
+    """The folder of a preset of KerasHub, with its files.
+
+    Raises:
+        UsageError: as for ``hub_folder``.
+    """
+    if not _PRESET.fullmatch(name) or ".." in name:
+        raise UsageError(f"hub:{name} names no preset. Expected hub:PRESET, such as hub:dinov2_base.")
+    return _filled(cache_folder() / "weights" / PRESETS / name, f"{PRESETS}/{name}", KERAS_HUB)
+
+
+def _filled(folder: Path, name: str, files: Files) -> Path:
+    """The folder of a model, into which its files are fetched where it lacks them."""
+    if (folder / CONFIG).is_file() and any((folder / each).is_file() for each in files.weights):
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        for each in FURTHER:
+        for each in files.further:
             _fetch(name, each, folder, needed=False)
         # The configuration last: a folder that has it is whole.
-        for each in reversed(NEEDED):
+        for each in (files.weights[0], CONFIG):
             _fetch(name, each, folder, needed=True)
     except (OSError, URLError, HTTPException, ValueError) as error:
+        wanted = ", ".join((CONFIG, files.weights[0], *files.further))
         raise UsageError(
             f"The weights {name} are not in {folder} and cannot be fetched from {_endpoint()} ({error}): connect to "
-            f"the network, set HF_TOKEN where the model asks for one, or put {', '.join((*NEEDED, *FURTHER))} into "
-            "that folder."
+            f"the network, set HF_TOKEN where the model asks for one, or put {wanted} into that folder."
         ) from error
     return folder
 

@@ -12,6 +12,7 @@ from hounsfield.models.blocks import classification_head
 from hounsfield.plans.whole_images import WholeImagePlan
 from hounsfield.pretrained.efficientnet import efficientnet_lite0
 from hounsfield.pretrained.folder import read_network
+from hounsfield.pretrained.preset import preset_network
 from hounsfield.pretrained.residual import ResidualSettings, residual
 from hounsfield.pretrained.source import Source, check_licence, find_source
 from hounsfield.pretrained.tensors import read_tensors
@@ -68,6 +69,12 @@ def backbone(source: Source) -> keras.Model:
         return read_network(source.folder, for_masks=False)
     if source.kind == "bundle":
         return _of_bundle(source)
+    if source.kind == "preset":
+        return preset_network(source.folder, source.config, source.input_shape[0])
+    return _of_tensors(source)
+
+
+def _of_tensors(source: Source) -> keras.Model:
     tensors, side = read_tensors(source.weights), source.input_shape[0]
     try:
         if source.kind == "imagenet":

