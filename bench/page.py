@@ -54,12 +54,16 @@ SCROLL = """count => new Promise(done => {
 })"""
 
 
-def write_series(folder: Path, slices: int) -> list[Path]:
-    """A CT of noise around a cylinder."""
-    generator = np.random.default_rng(0)
+def write_series(folder: Path, slices: int, study: int = 0) -> list[Path]:
+    """A CT of noise around a cylinder, a study of its own for each number."""
+    folder.mkdir(exist_ok=True)
+    uid = f"1.2.826.0.1.{study + 1}"
+    generator = np.random.default_rng(study)
     rows, columns = np.mgrid[:SIDE, :SIDE] - SIDE / 2
     body = np.where(np.hypot(rows, columns) < 200, 1064, 24)
     facts: dict[str, Any] = {
+        "StudyInstanceUID": uid,
+        "SeriesInstanceUID": f"{uid}.1",
         "StudyDescription": "large",
         "BitsStored": 12,
         "PixelSpacing": [0.7, 0.7],
@@ -74,6 +78,7 @@ def write_series(folder: Path, slices: int) -> list[Path]:
         make_dicom(
             folder / f"{number:04}.dcm",
             (body + generator.integers(-20, 20, body.shape)).astype(np.uint16),
+            SOPInstanceUID=f"{uid}.1.{number}",
             ImagePositionPatient=[0, 0, number],
             InstanceNumber=number + 1,
             **facts,
@@ -147,7 +152,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
         folder = Path(name)
         with service(folder / "own", settings) as running:
-            (folder / "series").mkdir()
             send(running.dicom_port, *write_series(folder / "series", options.slices))
             until(lambda: finished(running.url), "the study is complete")
         add_studies(running.folder / "service.sqlite", options.studies)

@@ -410,11 +410,13 @@ def test_evidence_lies_on_the_pixels_of_the_source(volume_classifier, tmp_path, 
 @pytest.mark.parametrize("kind", [*make.ORIENTATIONS, "stack", "film", "flat"])
 @pytest.mark.parametrize("overlapping", [False, True])
 def test_masks_come_back_voxel_by_voxel(classifier, tmp_path, kind, overlapping):
+    # A header may leave it empty: type 2 of PS3.3, C.8.2.1.
+    thickness = {"SliceThickness": None} if overlapping else {}
     path = {
         "stack": lambda: make.stack(tmp_path / "a.dcm", (6, 8, 7)),
         "film": lambda: make.film(tmp_path / "a.dcm", 3, (8, 7)),
-        "flat": lambda: make.flat(tmp_path / "a.dcm", 1, (8, 7)),
-    }.get(kind, lambda: make.series(tmp_path / "a", kind, (6, 8, 7))[0].parent)()
+        "flat": lambda: make.flat(tmp_path / "a.dcm", 1, (8, 7), **thickness),
+    }.get(kind, lambda: make.series(tmp_path / "a", kind, (6, 8, 7), **thickness)[0].parent)()
     image = read_reference(Reference(str(path))) if path.is_file() else read_series(path)
     regions = np.random.default_rng(5).random((*image.shape, 2)) > 0.7
     if image.rank == 3:

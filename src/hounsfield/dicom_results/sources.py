@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pydicom
 from pydicom.config import RAISE
 from pydicom.datadict import keyword_for_tag
@@ -97,7 +98,9 @@ def find_sources(predictions: Sequence[BasePrediction]) -> list[Source]:
         for stored in slices:
             if stored.path not in headers:
                 headers[stored.path] = _header(stored.path)
-        found.append(Source(prediction, slices, headers))
+        source = Source(prediction, slices, headers)
+        _complete_thickness(source.datasets)
+        found.append(source)
     return found
 
 
@@ -118,6 +121,17 @@ def _header(path: Path) -> Dataset:
         if keyword not in dataset:
             setattr(dataset, keyword, "")
     return dataset
+
+
+def _complete_thickness(datasets: Sequence[Dataset]) -> None:
+    """Let slices whose header leaves the thickness empty, as it may, be as thick as they lie apart."""
+    places = [each.get("ImagePositionPatient") for each in datasets]
+    if len(places) < 2 or not all(places):
+        return
+    steps = np.linalg.norm(np.diff(np.array(places, float), axis=0), axis=1)
+    for each in datasets:
+        if not each.get("SliceThickness"):
+            each.SliceThickness = f"{np.median(steps):.6g}"
 
 
 def _of_patient_and_study(dataset: Dataset) -> Iterator[DataElement]:

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 
 from hounsfield.bundle import Bundle
@@ -80,9 +81,11 @@ def _made(make: Maker, author: Author, sources: Sequence[Source], kind: str) -> 
     try:
         return make(author, sources)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        # What the library says of a header may quote a patient's name.
+        # What the library says of a header may quote a patient's name; the keyword of what is missing does not.
+        name = getattr(error, "name", None)
+        what = f"lacks {name}" if name and tag_for_keyword(name) else f"breaks the standard ({type(error).__name__})"
         raise ImageError(
             f"No DICOM {kind} could be made for {sources[0].prediction.image} and the images of its study, since a "
-            f"header breaks the standard ({type(error).__name__}). Check the headers with dciodvfy, or leave the "
+            f"header {what}. Check the headers with dciodvfy, or leave the "
             "images out."
         ) from error

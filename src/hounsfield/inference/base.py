@@ -272,7 +272,7 @@ class BasePredictor(ABC, Generic[Said]):
         return chunks(self._inputs(inputs), self._batch_size if self.views is None else 1)
 
     def predict_part(
-        self, part: Sequence[Any], differences: DifferenceLog, *, alone: bool = False
+        self, part: Sequence[Any], differences: DifferenceLog, *, alone: bool = False, turns: Turns | None = None
     ) -> list[Said | BadImage]:
         """Predict one of the ``parts``, as :meth:`stream` does.
 
@@ -280,8 +280,9 @@ class BasePredictor(ABC, Generic[Said]):
             part: its items.
             differences: takes note of the images.
             alone: whether it is the only part; ``stream`` then lets the network have every core for it.
+            turns: of all threads that predict parts at one time.
         """
-        return self._of_sources(part, alone or self._alone, Work(differences, Turns(), None, self._trace))
+        return self._of_sources(part, alone or self._alone, Work(differences, turns or Turns(), None, self._trace))
 
     def predict_image(
         self, image: Image, reference: Reference, differences: DifferenceLog

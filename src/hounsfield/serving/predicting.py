@@ -8,7 +8,8 @@ import logging
 import os
 import queue
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,11 @@ from typing import Any
 from hounsfield.bundle import Bundle
 from hounsfield.bundle.about import read_codes
 from hounsfield.errors import ServingError
+from hounsfield.hardware import num_cores
 from hounsfield.images.settings import MAX_PIXELS_VARIABLE
 from hounsfield.inference import BadImage, BasePrediction, BasePredictor, open_predictor
+from hounsfield.inference.fitting import DifferenceLog
+from hounsfield.inference.parallel import Turns
 from hounsfield.serving.calls import CallServer, Functions
 from hounsfield.serving.frames import Answer, FrameServer, frames_address
 from hounsfield.serving.processes import Ready
@@ -28,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 # Requests that are predicted together.
 BATCH_REQUESTS = 16
+# Paths, and where the answer goes.
+Request = tuple[list[str], Answer]
 
 
 def main(specification: ModelSpecification, ready: Ready, stop: threading.Event) -> None:
@@ -96,7 +102,7 @@ class Later:
 
 
 class Batcher:
-    """Predicts small requests together: what waits while one batch is predicted makes the next.
+    """Predicts small requests together: what waits is shared among one thread for each core.
 
     Args:
         predictor: that is asked.
@@ -106,9 +112,14 @@ class Batcher:
     def __init__(self, predictor: BasePredictor[Any], watchdog: Watchdog) -> None:
         self._predictor = predictor
         self._watchdog = watchdog
-        self._waiting: queue.SimpleQueue[tuple[list[str], Answer] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="batches", daemon=True)
-        self._thread.start()
+        self._waiting: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
+        self._turns = Turns()
+        self._lock = threading.Lock()
+        self._active = 0
+        names = [f"batches {number}" for number in range(num_cores())]
+        self._threads = [threading.Thread(target=self._run, name=name, daemon=True) for name in names]
+        for thread in self._threads:
+            thread.start()
 
     def put(self, inputs: list[str], answer: Answer) -> None:
         """Let paths be predicted.
@@ -135,23 +146,46 @@ class Batcher:
     def stop(self, seconds: float = 30) -> None:
         """End after what waits has been predicted."""
         self._waiting.put(None)
-        self._thread.join(seconds)
+        for thread in self._threads:
+            thread.join(seconds)
 
     def _run(self) -> None:
-        while True:
-            batch = [self._waiting.get()]
-            while len(batch) < BATCH_REQUESTS and not self._waiting.empty():
-                batch.append(self._waiting.get())
-            with self._watchdog:
-                self._answer([request for request in batch if request is not None])
-            if None in batch:
-                return
+        while (first := self._waiting.get()) is not None:
+            batch = [first, *self._others()]
+            with self._watchdog, self._alone() as alone:
+                self._answer(batch, alone=alone)
+        # The next thread ends too.
+        self._waiting.put(None)
 
-    def _answer(self, batch: list[tuple[list[str], Answer]]) -> None:
+    def _others(self) -> Iterator[Request]:
+        """What this thread takes besides: its share, so that no core is without work."""
+        for _ in range(min(self._waiting.qsize() // len(self._threads), BATCH_REQUESTS - 1)):
+            try:
+                found = self._waiting.get_nowait()
+            except queue.Empty:
+                return
+            if found is None:
+                self._waiting.put(None)
+                return
+            yield found
+
+    @contextmanager
+    def _alone(self) -> Iterator[bool]:
+        """Whether nothing else is to be done, so that the work may have every core."""
+        with self._lock:
+            self._active += 1
+            alone = self._active == 1 and self._waiting.empty()
+        try:
+            yield alone
+        finally:
+            with self._lock:
+                self._active -= 1
+
+    def _answer(self, batch: Sequence[Request], *, alone: bool) -> None:
         owners = {path: number for number, (inputs, _) in enumerate(batch) for path in inputs}
         answers: list[list[dict[str, Any]]] = [[] for _ in batch]
         try:
-            for result in self._predictor.stream(list(owners)):
+            for result in self._results(list(owners), alone=alone):
                 answers[_owner(owners, result.reference.path)].append(plain(result))
         except Exception as error:
             logger.exception("a batch failed")
@@ -160,6 +194,15 @@ class Batcher:
             return
         for (_, answer), found in zip(batch, answers, strict=True):
             answer({"answer": {"bundle": self._predictor.bundle.identity, "predictions": found}})
+
+    def _results(self, inputs: list[str], *, alone: bool) -> Iterator[BasePrediction | BadImage]:
+        if alone:
+            yield from self._predictor.stream(inputs)
+            return
+        differences = DifferenceLog(self._predictor.bundle.source_range)
+        for part in self._predictor.parts(inputs):
+            yield from self._predictor.predict_part(part, differences, turns=self._turns)
+        differences.conclude()
 
 
 def _owner(owners: Mapping[str, int], path: str) -> int:

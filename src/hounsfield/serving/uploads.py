@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
+import shutil
 import zipfile
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -54,6 +55,10 @@ class Upload:
         for folder in list(self.path.parents)[:2]:
             flush_folder(folder)
 
+    def remove(self) -> None:
+        """Remove the folder with all that is in it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
     async def add(self, name: str, chunks: AsyncIterator[bytes]) -> None:
         """Write one file.
 
@@ -62,11 +67,12 @@ class Upload:
             HounsfieldError: it is an archive that is damaged or unpacks into too much.
         """
         path = self._place(name)
-        with path.open("xb") as file:
+        with path.open("x+b") as file:
             async for chunk in chunks:
                 self._take(len(chunk))
                 file.write(chunk)
-        if zipfile.is_zipfile(path) and path.suffix.lower() != ".npz":
+            is_archive = path.suffix.lower() != ".npz" and zipfile.is_zipfile(file)
+        if is_archive:
             # Other requests are served meanwhile.
             await asyncio.to_thread(self._unpack, path)
 

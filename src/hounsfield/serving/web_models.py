@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +11,7 @@ from typing import Annotated, Any
 from fastapi import FastAPI, File, HTTPException, Request, UploadFile
 from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel, Field
+from starlette.background import BackgroundTask
 
 from hounsfield.errors import ServingError
 from hounsfield.serving import statements as sql
@@ -71,10 +71,13 @@ def add_model_routes(app: FastAPI, desk: Desk) -> None:
         upload = await _received(gateway, uploads)
         try:
             said = await gateway.predict(name, upload.files)
-        finally:
-            shutil.rmtree(upload.path, ignore_errors=True)
+        except BaseException:
+            upload.remove()
+            raise
         predictions = with_names(said["predictions"], upload.path, upload.names)
-        return JSONResponse({"model": name, "bundle": said["bundle"], "predictions": predictions})
+        answer = {"model": name, "bundle": said["bundle"], "predictions": predictions}
+        # The client need not wait until the files are gone.
+        return JSONResponse(answer, background=BackgroundTask(_remove, upload))
 
     @app.put("/api/models/{name}/run")
     async def swap(request: Request, name: str, run: Run) -> JSONResponse:
@@ -100,7 +103,7 @@ def _add_jobs(app: FastAPI, desk: Desk, gateway: Gateway) -> None:
         try:
             number = await gateway.call(gateway.keeper, "add_upload", name, place, upload.names, identity.name, kept)
         except ServingError as error:
-            shutil.rmtree(upload.path, ignore_errors=True)
+            upload.remove()
             raise HTTPException(429, str(error), {"Retry-After": str(10 * RETRY_AFTER)}) from error
         return JSONResponse({"job": number}, 202, {"Location": f"/api/jobs/{number}"})
 
@@ -133,9 +136,13 @@ async def _received(gateway: Gateway, files: list[UploadFile]) -> Upload:
         for file in files:
             await upload.add(file.filename or "", _parts(file))
     except BaseException:
-        shutil.rmtree(upload.path, ignore_errors=True)
+        upload.remove()
         raise
     return upload
+
+
+async def _remove(upload: Upload) -> None:
+    upload.remove()
 
 
 async def _parts(file: UploadFile) -> AsyncIterator[bytes]:
