@@ -1,12 +1,14 @@
 """Do a segmenter's own promises hold on new patients: predicted Dice, volumes, their change, unusual images?
 
     python bench/segment_certainty.py RUN [--patients 60]
+    python bench/segment_certainty.py RUN --data DATA
 
 RUN was trained on phantom:ct-organs. New patients are simulated with another seed, each at two visits between which the
 lesion grows by a known factor; every volume is predicted from its files, and what was predicted is compared with the
 planted truth: the Dice that masks were predicted to have, the 90 % intervals of volumes, and those of their change.
-Then volumes of another region (phantom:ct-nodule) and volumes lying otherwise (axes exchanged) are predicted, and those
-flagged as out of distribution are counted.
+Then volumes of another region (phantom:ct-nodule) and volumes in each of the 47 other orientations (axes reversed and
+exchanged) are predicted, and those flagged as out of distribution are counted. With DATA, as it was given to the
+training of any RUN on volumes, its test volumes alone are predicted in these orientations.
 """
 
 from __future__ import annotations
@@ -21,8 +23,9 @@ import pandas as pd
 from hounsfield.cohorts import load_request, read_mask
 from hounsfield.cohorts.request import DataRequest
 from hounsfield.evaluation.mask_uncertainty import MaskUncertainty
+from hounsfield.evaluation.misorientation import turns
 from hounsfield.evaluation.segmentation import compare_label_maps
-from hounsfield.images import Image
+from hounsfield.images import Image, reorient
 from hounsfield.inference import BadImage
 from hounsfield.inference.masks import Segmenter
 from hounsfield.masks import label_sizes
@@ -35,8 +38,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("--patients", type=int, default=60)
+    parser.add_argument("--data", help="the data of the run, of which the test volumes are predicted")
+    parser.add_argument("--images", type=Path, help="where its images are")
     options = parser.parse_args()
     segmenter = Segmenter(options.run)
+    if options.data:
+        cohort = load_request(DataRequest(options.data, images=options.images), task="segmentation")
+        table = pd.read_parquet(options.run / "cohort.parquet")
+        tested = set(table.loc[table["split"] == "test", "image"])
+        rows = [row for row, image in enumerate(cohort.table["image"]) if image in tested]
+        orientations(segmenter, [cohort.read(row) for row in rows])
+        return
     with tempfile.TemporaryDirectory() as folder:
         table = make_phantom("ct-organs", Path(folder) / "new", seed=7, num_patients=options.patients)
         found, images = predicted(segmenter, table)
@@ -45,18 +57,7 @@ def main() -> None:
         other = make_phantom("ct-nodule", Path(folder) / "chest", seed=7, num_patients=UNUSUAL)
         chest = load_request(DataRequest(str(other)))
         flagged(segmenter, "volumes of the chest", [chest.read(row) for row in range(min(len(chest), UNUSUAL))])
-    for name, axes in (("head to feet reversed", None), ("slices and rows exchanged", (1, 0, 2, 3))):
-        turned = [each.pixels[::-1] if axes is None else each.pixels.transpose(axes) for each in images[:UNUSUAL]]
-        # As if the file were wrong: the geometry says what it said.
-        flagged(
-            segmenter,
-            name,
-            [
-                Image(np.ascontiguousarray(pixels), each.spacing, each.affine, each.modality)
-                for pixels, each in zip(turned, images, strict=False)
-            ],
-        )
-    flagged(segmenter, "new volumes as they are", images)
+    orientations(segmenter, images)
 
 
 def predicted(segmenter: Segmenter, table: Path) -> tuple[pd.DataFrame, list[Image]]:
@@ -121,11 +122,38 @@ def changes(found: pd.DataFrame, segmenter: Segmenter) -> None:
             )
 
 
-def flagged(segmenter: Segmenter, name: str, images: list[Image]) -> None:
+def orientations(segmenter: Segmenter, images: list[Image]) -> None:
+    """Flags of volumes as they are, and in every other orientation, as if their files were wrong."""
+    images = [reorient(each) for each in images]
+    flagged(segmenter, "volumes as they are", images)
+    kept = segmenter.bundle.novelty
+    if kept is not None and kept.misorientation is not None:
+        print(kept.misorientation.describe())
+    least, total, every = 1.0, 0, 0
+    for turn in turns(3):
+        # The geometry says what it said.
+        changed = [
+            Image(
+                np.ascontiguousarray(turn(each.pixels[None, ..., 0])[0][..., None]),
+                each.spacing,
+                each.affine,
+                each.modality,
+            )
+            for each in images[:UNUSUAL]
+        ]
+        name = f"axes {turn.axes}" * (turn.axes != (0, 1, 2)) + f" reversed along {turn.mirrored}" * bool(turn.mirrored)
+        found = flagged(segmenter, name.strip(), changed)
+        least, total, every = min(least, found / len(changed)), total + found, every + len(changed)
+    print(f"all other orientations: {total} of {every} flagged, in each at least {least:.1%}")
+
+
+def flagged(segmenter: Segmenter, name: str, images: list[Image]) -> int:
     results = list(segmenter.stream(images))
     good = [each for each in results if not isinstance(each, BadImage)]
     unlike = sum(bool(each.out_of_distribution) for each in good)
-    print(f"{name}: {unlike} of {len(good)} flagged, {len(results) - len(good)} refused")
+    lying = sum("orientation" in each.flags for each in good)
+    print(f"{name}: {unlike} of {len(good)} flagged, {lying} by their orientation, {len(results) - len(good)} refused")
+    return unlike
 
 
 if __name__ == "__main__":

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from hounsfield.cohorts import load_request
+from hounsfield.cohorts.request import DataRequest
+from hounsfield.cohorts.scan import scan
 from hounsfield.cohorts.training_grids import TrainingGrids
-from hounsfield.cohorts.training_masks import TrainingMasks
+from hounsfield.cohorts.training_masks import TrainingMasks, training_masks
 from hounsfield.errors import PlanError, ResourceError
 from hounsfield.hardware import Hardware
+from hounsfield.images import Image, reorient, write_image
+from hounsfield.images.orientation import affine_from_directions
 from hounsfield.planning import Facts, Wish, make_plan
 from hounsfield.planning.expectations import PROCESS_MB
 from hounsfield.planning.masks import BATCH_POSITIONS, BUDGETS, FEWEST_STEPS, _speed, memory_mb, network_of
@@ -51,6 +58,7 @@ def planned(
     )
     values = np.random.default_rng(0).normal(60, 20, (4000, 1)).astype(np.float32)
     usual: dict[str, Any] = {"overlapping": False, "channels": 1, "intensities": values}
+    usual["places"] = np.full((count, 2, rank), 0.5)
     truth = TrainingMasks(grids, np.tile(pixels, (count, 1)), **usual | (masks or {}))
     sizes = {"shapes": {shape: count}, "min_shape": shape, "median_shape": shape, "max_shape": shape}
     counts: dict[str, Any] = {"num_readable": count, "num_grey": count, "num_images": count}
@@ -133,6 +141,37 @@ def test_a_label_that_names_a_side_is_not_mirrored() -> None:
     assert sided.changed(["augmentation=strong"]).augmentation.flip_axes == ()
 
 
+def test_organs_of_a_pair_are_not_mirrored_whatever_their_names_are() -> None:
+    usual = np.array(((0.5, 0.5, 0.3), (0.52, 0.5, 0.7)))
+    places = usual + np.random.default_rng(0).normal(0, 0.02, (40, 2, 3))
+    paired: dict[str, Any] = {"masks": {"places": places}, "pixels": (3_000, 4_000)}
+    plan = planned((40, 60, 60), (1.0, 1.0, 1.0), **paired)
+    assert plan.augmentation.flip_axes == ()
+    assert "organ and lesion lie on opposite sides" in plan.reasons["augmentation"]
+    # Not where one is much larger, where they lie so by chance, or above each other.
+    assert planned((40, 60, 60), (1.0, 1.0, 1.0), **paired | {"pixels": (3_000, 9_000)}).augmentation.flip_axes == (2,)
+    random = np.where(np.arange(40)[:, None, None] % 4 > 0, places, places[:, ::-1])
+    for other in (random, places[..., ::-1]):
+        assert planned((40, 60, 60), None, **paired | {"masks": {"places": other}}).augmentation.flip_axes == (2,)
+
+
+def test_places_are_those_in_the_patient_however_files_lie(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    canonical = np.zeros((8, 12, 16), np.uint8)
+    canonical[1:3, 6:10, 2:6] = 1
+    canonical[1:3, 6:10, 11:15] = 2
+    upright = np.array((1.0, 1.0, 2.0)), np.eye(3)
+    for number, orientation in enumerate(("SPL", "IAR", "LSP", "PRI")):
+        for folder, pixels in (("images", canonical * 50.0 + np.arange(16)), ("labels", canonical)):
+            image = Image(pixels[..., None], (2.0, 1.0, 1.0), affine_from_directions(np.zeros(3), *upright))
+            write_image(reorient(image, orientation), tmp_path / folder / f"{number}.nii.gz")
+    cohort = load_request(DataRequest(str(tmp_path)))
+    found = training_masks(cohort, scan(cohort))
+    expected = ((2 / 8, 8 / 12, 4 / 16), (2 / 8, 8 / 12, 13 / 16))
+    np.testing.assert_allclose(found.places, np.tile(expected, (4, 1, 1)), atol=1e-9)
+
+
 @pytest.mark.parametrize("effort", ["quick", "standard", "thorough"])
 @pytest.mark.parametrize("shape", [(36, 50, 35), (70, 120, 120)])
 def test_a_plan_takes_the_time_of_its_effort(effort: Effort, shape: tuple[int, ...]) -> None:
@@ -190,3 +229,10 @@ def test_a_short_training_has_smaller_batches_rather_than_few_steps() -> None:
         images, positions = BUDGETS[effort].images[3], int(np.prod(plan.input_shape))
         assert 2 <= plan.batch_size <= max(2, BATCH_POSITIONS // positions)
         assert images // plan.batch_size >= FEWEST_STEPS
+    # So it is with less time than that of the effort: of the patches that there is time for.
+    plan = planned((60, 90, 90), (1.0, 1.0, 1.0), effort="standard", minutes=3)
+    shown = re.search(r"750 steps of the ([\d,]+) patches that there is time for", plan.reasons["batch_size"])
+    assert shown is not None
+    patches = int(shown[1].replace(",", ""))
+    assert patches < BUDGETS["standard"].images[3]
+    assert plan.batch_size == patches // FEWEST_STEPS

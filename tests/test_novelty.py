@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.spatial.distance import mahalanobis
 from sklearn.covariance import ledoit_wolf
 
-from hounsfield.evaluation.novelty import Gaussian, Novelty, shrunken_covariance
-from hounsfield.inference.appearance import appearances
+from hounsfield.evaluation.mahalanobis import Gaussian, shrunken_covariance
+from hounsfield.evaluation.misorientation import Misorientation, turns
+from hounsfield.evaluation.novelty import Novelty
+from hounsfield.inference.appearance import appearances, layout
 
 
 def correlated(count: int, length: int = 12, seed: int = 0) -> np.ndarray:
@@ -155,3 +159,46 @@ def test_an_appearance_does_not_depend_on_the_batch_and_by_hand(shape: tuple[int
     assert np.log(np.sqrt(squares) + 1e-3) == pytest.approx(found[0, 64 + 8], abs=1e-5)
     even = appearances(np.arange(64.0, dtype=np.float32).reshape(1, 8, 8, 1))
     np.testing.assert_array_equal(even[0, :64], np.arange(64))
+
+
+def body(rng: np.random.Generator, shape: tuple[int, ...], *, symmetric: bool = False) -> np.ndarray:
+    """An organ beside the middle of each axis, of changing size, place, brightness and contrast, in noise."""
+    middle = np.array([0.3, 0.6, 0.35][: len(shape)]) + rng.normal(0, 0.02, len(shape))
+    grid = np.stack(np.meshgrid(*((np.arange(length) + 0.5) / length for length in shape), indexing="ij"), -1)
+    found = np.exp(
+        -np.square((grid - middle) / (rng.uniform(0.15, 0.25) * np.array([1, 1.5, 0.7])[: len(shape)])).sum(-1)
+    )
+    found = found + np.flip(found, -1) if symmetric else found
+    return ((rng.uniform(0.5, 2) * (found + rng.normal(0, 0.1, shape)) + rng.normal())[..., None]).astype(np.float32)
+
+
+@pytest.mark.parametrize("shape", [(48, 64), (12, 20, 16)])
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_images_that_are_mirrored_or_turned_are_told_unless_they_look_the_same(
+    shape: tuple[int, ...], symmetric: bool
+) -> None:
+    rng, every = np.random.default_rng(0), turns(len(shape))
+    assert len(every) == {2: 7, 3: 47}[len(shape)]
+    train, validation, fresh = ([body(rng, shape, symmetric=symmetric) for _ in range(n)] for n in (60, 12, 300))
+    found = Misorientation.fit(*(np.stack([layout(each) for each in part]) for part in (train, validation)))
+    assert found is not None
+    # Mirrored along its last axis alone, a symmetric image is the same.
+    assert len(found.told) == (len(every) - 1 if symmetric else len(every))
+    assert (found.ratios(np.stack([layout(each) for each in fresh])) > 1).mean() <= 0.01
+    for number in found.told[::5]:
+        changed = [np.ascontiguousarray(every[number](each[None, ..., 0])[0][..., None]) for each in fresh[:20]]
+        assert (found.ratios(np.stack([layout(each) for each in changed])) > 1).sum() >= 19
+    both = replace(Novelty.fit({"a": correlated(30)}, {"a": correlated(9)}), misorientation=found)
+    again, rows = (
+        Novelty.from_arrays(both.to_arrays()),
+        {"a": correlated(9), "orientation": np.stack([layout(train[0])] * 9)},
+    )
+    np.testing.assert_array_equal(again.ratios(rows)["orientation"], both.ratios(rows)["orientation"])
+
+
+def test_orientation_is_not_judged_by_few_images_nor_where_any_is_as_likely() -> None:
+    rng = np.random.default_rng(0)
+    layouts = rng.normal(size=(60, 8, 8)).astype(np.float32)
+    assert Misorientation.fit(layouts, layouts[:9]) is None
+    same = np.stack([layout(body(rng, (16, 16))) for _ in range(9)])
+    assert Misorientation.fit(same, same) is None

@@ -436,7 +436,12 @@ def test_images_of_different_proportions_are_padded() -> None:
         (("normal", "opacity"), True),
         (("left lung", "right lung"), False),
         (("hippocampus_l", "hippocampus_r"), False),
+        (("kidney_left", "kidney_right"), False),
+        (("Left-Hippocampus", "RightHippocampus"), False),
+        (("L lung", "lung.R"), False),
+        (("左肾", "右肾"), False),
         (("bright", "leftover"), True),
+        (("vertebra L1", "vertebra L2"), True),
     ],
 )
 def test_sided_labels_are_never_mirrored(labels: tuple[str, ...], mirrored: bool) -> None:

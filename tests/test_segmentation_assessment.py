@@ -195,7 +195,7 @@ def raw_of(pairs: list[tuple[np.ndarray, np.ndarray]], labels: tuple[str, ...] =
     nothing = np.zeros((len(pairs), len(labels)))
     packed = tuple(PackedPair.of(*pair, None) for pair in pairs)
     names = tuple(f"i{number}" for number in range(len(pairs)))
-    return RawMasks(np.arange(len(pairs)), names, labels, packed, nothing, nothing, nothing, nothing)
+    return RawMasks(np.arange(len(pairs)), names, labels, packed, {}, nothing, nothing)
 
 
 def test_the_largest_component_alone_is_kept_where_it_helps_and_the_truth_is_in_one_piece() -> None:

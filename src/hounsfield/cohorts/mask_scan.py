@@ -96,6 +96,7 @@ class _Tally:
         self.counts: Counter[str] = Counter()
         self.shared: Counter[str] = Counter()
         self.drawn: dict[str, npt.NDArray[np.float32]] = {}
+        self.places: dict[str, npt.NDArray[np.int64]] = {}
         self.moved, self.outside, self.blurred = False, 0.0, False
         # The last name of each pixel, from 1; another one there is an overlap.
         self.taken = np.zeros(image.shape, np.uint16)
@@ -123,6 +124,7 @@ class _Tally:
             chosen = self.generator.choice(places, min(DRAWN, len(places)), replace=False)
             pixels = self.image.pixels.reshape(-1, self.image.channels)[chosen].astype(np.float32)
             self.drawn[name] = np.concatenate([self.drawn.get(name, pixels[:0]), pixels])
+            self.places[name] = np.concatenate([self.places.get(name, chosen[:0]), chosen])
 
     def _count_shared(self, where: npt.NDArray[np.bool_], name: str) -> None:
         others = np.bincount(self.taken[where], minlength=len(self.names) + 1)[1:]
@@ -146,7 +148,17 @@ class _Tally:
             channels=self.image.channels,
             drawn=tuple(len(self.drawn[name]) for name in order),
             intensities=tuple(float(value) for name in order for value in self.drawn[name].ravel()),
+            places=tuple(place for name in order for place in self._place(name)),
         )
+
+    def _place(self, name: str) -> list[float]:
+        """The mean place of the drawn pixels, of a layer without new ones the middle of the image."""
+        axes = np.unravel_index(self.places[name], self.image.shape)
+        lengths = self.image.shape
+        return [
+            float((axis + 0.5).mean() / length) if axis.size else 0.5
+            for axis, length in zip(axes, lengths, strict=True)
+        ]
 
 
 def _check_values(values: Sequence[int], layer: Layer, image: Image) -> None:

@@ -79,6 +79,7 @@ class MaskFacts(NamedTuple):
         channels: of the image.
         drawn: how many pixels of each name the intensities are of.
         intensities: of pixels drawn at random from each name in turn, all channels of one pixel after each other.
+        places: of each name in turn, the mean place of the drawn pixels along each axis of the image, 0 to 1.
     """
 
     reason: str | None = None
@@ -93,6 +94,7 @@ class MaskFacts(NamedTuple):
     channels: int = 1
     drawn: tuple[int, ...] = ()
     intensities: tuple[float, ...] = ()
+    places: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

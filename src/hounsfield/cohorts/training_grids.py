@@ -55,6 +55,18 @@ def training_grids(cohort: Cohort, scanned: Scan, rank: int) -> TrainingGrids:
     )
 
 
+def canonical_places(places: npt.NDArray[np.float64], grids: TrainingGrids, scanned: Scan) -> npt.NDArray[np.float64]:
+    """Places (images, …, rank), 0 to 1 along the axes of each image, along the axes of ``grids``."""
+    turned = np.empty_like(places)
+    for number, (row, turn) in enumerate(zip(grids.rows.tolist(), grids.turns, strict=True)):
+        turned[number] = places[number][..., turn]
+        orientation = scanned.facts[row].orientation if grids.oriented else None
+        if orientation:
+            reverse = [orientation[axis] != letter for axis, letter in zip(turn, CANONICAL, strict=True)]
+            turned[number] = np.where(reverse, 1 - turned[number], turned[number])
+    return turned
+
+
 def _turned(orientation: str) -> npt.NDArray[np.int64]:
     """Which axis of a volume becomes each axis of the canonical orientation."""
     found = [SIDES[letter][0] for letter in orientation]

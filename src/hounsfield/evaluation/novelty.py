@@ -16,45 +16,14 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from hounsfield.evaluation.mahalanobis import TINY, Gaussian
+from hounsfield.evaluation.misorientation import Misorientation
 from hounsfield.evaluation.outcomes import Booleans, Floats, Integers
 
 # The share of images like those of training that may be called unlike.
 FALSE_ALARMS = 0.01
-# Stands for a limit of 0, where all images were one image.
-TINY = 1e-12
 # In how many parts the training images judge each other, and of how few they do not.
 FOLDS, FEWEST = 10, 20
-
-
-@dataclass(frozen=True, eq=False)
-class Gaussian:
-    """Where descriptions of training images lie.
-
-    A description may be made of B blocks of one length, such as the features of an ensemble's members side by side;
-    its distance is the mean of the distances of its blocks.
-
-    Attributes:
-        mean: (B, F) float32.
-        whitening: (B, F, F) float32: takes a centred block to one of unit variance without correlations.
-    """
-
-    mean: npt.NDArray[np.float32]
-    whitening: npt.NDArray[np.float32]
-
-    @classmethod
-    def fit(cls, rows: npt.NDArray[Any], num_blocks: int = 1) -> Self:
-        """Fit on (n, B·F) descriptions of training images."""
-        blocks = np.split(np.asarray(rows, dtype=np.float64), num_blocks, axis=1)
-        matrices = np.stack([whitening(block - block.mean(axis=0)) for block in blocks])
-        return cls(np.stack([block.mean(axis=0) for block in blocks]).astype(np.float32), matrices.astype(np.float32))
-
-    def distances(self, rows: npt.NDArray[Any]) -> Floats:
-        """The Mahalanobis distance of each block of (n, B·F) descriptions, over √F: (n, B), about 1 in training."""
-        num_blocks, length = self.mean.shape
-        centred = np.asarray(rows, dtype=np.float32).reshape(len(rows), num_blocks, length) - self.mean
-        # Not a matrix product: BLAS would take the cores from the network, which runs on them meanwhile.
-        white = np.einsum("nbf,bfg->nbg", centred, self.whitening)
-        return np.asarray(np.sqrt(np.einsum("nbg,nbg->nb", white, white, dtype=np.float64) / length))
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,11 +37,13 @@ class Novelty:
             rank of the limit among the n validation images and a new one, 1 − rank/(n + 1). With fewer than 99 of them
             it is larger than wanted, since no image can be rarer than the rarest seen; the limit is then also at least
             that of validation and training images together, each training image judged by the others.
+        misorientation: tells images that are mirrored or turned; ``None`` where it was not fitted.
     """
 
     gaussians: Mapping[str, Gaussian]
     limits: Mapping[str, float]
     false_alarms: float
+    misorientation: Misorientation | None = None
 
     @classmethod
     def fit(
@@ -133,11 +104,14 @@ class Novelty:
 
     def ratios(self, descriptions: Mapping[str, npt.NDArray[Any]]) -> dict[str, Floats]:
         """Distance over limit in each description, (n,): above 1 an image is unlike those of training."""
-        return {
+        found = {
             name: gaussian.distances(descriptions[name]).sum(axis=1) / (len(gaussian.mean) * self.limits[name])
             for name, gaussian in self.gaussians.items()
             if name in descriptions
         }
+        if self.misorientation is not None and "orientation" in descriptions:
+            found["orientation"] = self.misorientation.ratios(descriptions["orientation"])
+        return found
 
     def unlike(self, descriptions: Mapping[str, npt.NDArray[Any]]) -> Booleans:
         """(n,): whether an image is unlike those of training in any description."""
@@ -150,7 +124,7 @@ class Novelty:
             arrays[f"novelty/{name}/mean"] = gaussian.mean
             arrays[f"novelty/{name}/whitening"] = gaussian.whitening
             arrays[f"novelty/{name}/limit"] = np.array(self.limits[name])
-        return arrays
+        return arrays | (self.misorientation.to_arrays() if self.misorientation else {})
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Self:
@@ -168,7 +142,7 @@ class Novelty:
             if gaussian.mean.ndim != 2 or gaussian.whitening.shape != (*gaussian.mean.shape, gaussian.mean.shape[-1]):
                 raise ValueError(f"the mean of {name} has the shape {gaussian.mean.shape}, which its whitening has not")
         limits = {name: float(arrays[f"novelty/{name}/limit"]) for name in names}
-        return cls(gaussians, limits, float(arrays["novelty/false_alarms"]))
+        return cls(gaussians, limits, float(arrays["novelty/false_alarms"]), Misorientation.from_arrays(arrays))
 
 
 def _held_out(rows: npt.NDArray[Any], num_blocks: int) -> Floats:
@@ -184,34 +158,3 @@ def _held_out(rows: npt.NDArray[Any], num_blocks: int) -> Floats:
         inside = folds == fold
         distances[inside] = Gaussian.fit(rows[~inside], num_blocks).distances(rows[inside]).mean(axis=1)
     return distances
-
-
-def shrunken_covariance(centred: Floats) -> tuple[Floats, float]:
-    """The covariance of centred rows (n, F), shrunken towards a multiple of the identity, and by which share.
-
-    Ledoit, Wolf 2004, "A well-conditioned estimator for large-dimensional covariance matrices", section 3.
-    """
-    count, length = centred.shape
-    sample = centred.T @ centred / count
-    scale = np.trace(sample) / length
-    spread = np.square(sample).sum() / length - scale**2
-    noise = (np.square(np.square(centred).sum(axis=1)).sum() / count - np.square(sample).sum()) / (count * length)
-    share = float(min(max(noise, 0.0), spread) / spread) if spread > 0 else 1.0
-    return (1 - share) * sample + share * scale * np.eye(length), share
-
-
-def whitening(centred: Floats) -> Floats:
-    """(F, F): the matrix W with W·Wᵀ the inverse of the shrunken covariance of centred rows (n, F).
-
-    Columns are brought to one scale before they are shrunken together. A column that never varied in training (a
-    feature that never fired) takes the largest scale, so that shrinking gives it a variance.
-    """
-    deviation = centred.std(axis=0)
-    largest = float(deviation.max())
-    scale = np.where(deviation > 1e-6 * largest, deviation, largest) if largest > 0 else np.ones_like(deviation)
-    covariance, _ = shrunken_covariance(centred / scale)
-    if np.trace(covariance) <= 0:
-        return np.eye(len(scale))
-    # With fewer rows than columns and little noise, shrinking may leave an eigenvalue that rounding makes negative.
-    values, vectors = np.linalg.eigh(covariance)
-    return np.asarray(vectors / np.sqrt(np.maximum(values, 1e-6 * values[-1])) / scale[:, None])

@@ -12,7 +12,7 @@ from scipy import stats
 from hounsfield.errors import EvaluationError
 from hounsfield.evaluation.delong import auc_interval
 from hounsfield.evaluation.intervals import Clusters, make_clusters
-from hounsfield.evaluation.novelty import whitening
+from hounsfield.evaluation.mahalanobis import whitening
 from hounsfield.evaluation.outcomes import Booleans, Floats, Integers
 
 NUM_FOLDS = 5

@@ -37,6 +37,12 @@ def appearances(batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return np.array([_appearance(image) for image in grey])
 
 
+def layout(pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Where a prepared image (spatial …, channels) is bright: its means over 8×8 or 4×4×4 cells, whatever its size."""
+    grey = pixels[..., 0] if pixels.shape[-1] == 1 else pixels.mean(axis=-1)
+    return np.ascontiguousarray(area_reduced(grey, (CELLS[grey.ndim],) * grey.ndim))
+
+
 def _appearance(grey: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """The figures of one image; by OpenCV, whose calls take less time than NumPy's where there is little to do."""
     rank, scales = grey.ndim, list(_scales(grey))

@@ -16,7 +16,7 @@ from hounsfield.errors import BundleError, UsageError
 from hounsfield.evaluation.mask_uncertainty import MaskUncertainty, Predicted
 from hounsfield.images import Image, write_image
 from hounsfield.images.image import Metadata
-from hounsfield.inference.appearance import appearances
+from hounsfield.inference.appearance import appearances, layout
 from hounsfield.inference.base import BasePredictor, Prepared
 from hounsfield.inference.engines import Engine
 from hounsfield.inference.mask_prediction import MaskPrediction
@@ -155,10 +155,11 @@ class Segmenter(BasePredictor[MaskPrediction]):
         return Outlined(cleaned, found)
 
     def describe(self, pixels: Floats, features: Floats) -> dict[str, npt.NDArray[Any]]:
-        """What novelty is judged by, (1, …) each: features, and what the image looks like in the network's shape."""
+        """What novelty is judged by, (1, …) each: features, how the image looks in the network's shape, and lies."""
         return {
             "features": features[np.newaxis],
             "appearance": appearances(reduced(pixels, self.sliding.patch)[np.newaxis]),
+            "orientation": layout(pixels)[np.newaxis],
         }
 
     @classmethod
@@ -232,7 +233,8 @@ class Segmenter(BasePredictor[MaskPrediction]):
         if self.bundle.novelty is None:
             return None, ()
         picture = reduced(pixels, self.sliding.patch)
-        scores, flags = out_of_distribution(self.bundle.novelty, picture[np.newaxis], features[np.newaxis])
+        lies = {"orientation": layout(pixels)[np.newaxis]}
+        scores, flags = out_of_distribution(self.bundle.novelty, picture[np.newaxis], features[np.newaxis], lies)
         return None if scores is None else float(scores[0]), flags[0]
 
     @classmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -27,19 +27,22 @@ def described(novelty: Novelty, batch: Floats, features: Floats) -> dict[str, Fl
     return {"features": features, "appearance": appearances(batch)}
 
 
-def out_of_distribution(novelty: Novelty, batch: Floats, features: Floats) -> Distances:
+def out_of_distribution(
+    novelty: Novelty, batch: Floats, features: Floats, others: Mapping[str, Floats] | None = None
+) -> Distances:
     r"""The score of each image, and its flags.
 
     Args:
         novelty: where images like those of training lie.
         batch: prepared images (n, \*spatial, channels).
         features: of these, (n, features).
+        others: further descriptions of them, (n, …) each.
 
     Returns:
         (n,) as multiples of the limit; of each image "blank" or "inverted" where it is so, and the descriptions in
         which it is beyond the limit.
     """
-    ratios = novelty.ratios(described(novelty, batch, features))
+    ratios = novelty.ratios(described(novelty, batch, features) | dict(others or {}))
     scores = np.maximum.reduce(list(ratios.values()))
     values = batch.reshape(len(batch), -1)
     blank = values.min(axis=1) == values.max(axis=1)

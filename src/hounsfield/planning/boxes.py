@@ -19,7 +19,7 @@ from hounsfield.models.devices import accelerators
 from hounsfield.planning.base import Facts, Wish
 from hounsfield.planning.dial import Passes, Rung, Timing, fit_to_time, ladder
 from hounsfield.planning.expectations import PROCESS_MB
-from hounsfield.planning.images import SIDED, SQUEEZE, UNORIENTED, normalisation_steps, num_channels
+from hounsfield.planning.images import SQUEEZE, UNORIENTED, names_side, normalisation_steps, num_channels
 from hounsfield.planning.recipes import Budget, Less, to_the_end
 from hounsfield.planning.speed import measure_speed, multiply_adds
 from hounsfield.plans.architecture import STEM_REDUCTION, Stem
@@ -255,7 +255,7 @@ def _anchors(sides: np.ndarray, stem: Stem) -> Decision[tuple[tuple[tuple[float,
 
 
 def _augmentation(found: Fingerprint, boxes: TrainingBoxes, budget: Budget) -> Decision[SceneAugmentation]:
-    sided = any(SIDED.search(label) for label in found.labels)
+    sided = any(map(names_side, found.labels))
     free = boxes.turnable and (found.modality is None or found.modality in UNORIENTED)
     axes = () if sided else tuple(range(found.rank)) if free else (found.rank - 1,)
     if sided:

@@ -41,10 +41,18 @@ class Rung(Generic[BudgetT]):
 
 @dataclass(frozen=True)
 class Passes:
-    """How long a network is trained: epochs at most, images of an epoch (``None`` for all rows), and why."""
+    """How long a network is trained.
+
+    Attributes:
+        epochs: at most.
+        epoch_images: images of an epoch; ``None`` for all rows.
+        images: of which there is time for about so many, all epochs together.
+        why: in words.
+    """
 
     epochs: int
     epoch_images: int | None
+    images: float
     why: str
 
 
@@ -161,16 +169,16 @@ def _passes(plan: BasePlan, images: float, num_rows: int, minutes: float) -> Pas
     if images >= FEWEST_EPOCHS * num_rows:
         fitting = images / num_rows
         why = f"{wanted}; about {fitting:.0f} passes fit into {limit} here, and the measured pace decides"
-        return Passes(min(plan.epochs, math.ceil(ROOM * fitting)), None, why)
+        return Passes(min(plan.epochs, math.ceil(ROOM * fitting)), None, images, why)
     part = max(math.ceil(images / FEWEST_EPOCHS), plan.batch_size)
     if part >= num_rows:
         why = f"{wanted}; not even one pass may fit into {limit} here: the measured pace decides"
-        return Passes(min(plan.epochs, FEWEST_EPOCHS), None, why)
+        return Passes(min(plan.epochs, FEWEST_EPOCHS), None, images, why)
     why = (
         f"{wanted}; about {images:,.0f} images fit into {limit} here, so an epoch shows {part:,} of them; the measured "
         "pace decides how many epochs there are"
     )
-    return Passes(ROOM * FEWEST_EPOCHS, part, why)
+    return Passes(ROOM * FEWEST_EPOCHS, part, images, why)
 
 
 def _explained(plan: AnyPlan, ideal: AnyPlan, wish: Wish, minutes: float) -> AnyPlan:

@@ -26,7 +26,14 @@ DETAILED_SIDE = 96
 SQUEEZE = 1.15
 # Modalities in which any orientation is as likely as another: slides, micrographs, photographs of the skin.
 UNORIENTED = ("SM", "GM", "XC", "EM")
-SIDED = re.compile(r"(?i)\b(left|right|sinistral|dextral|links|rechts|gauche|droite)\b|_[lr]$")
+# Words for a side, between anything but letters ("kidney_left", "Left-Lung", "L lung", "LeftKidney" once parted); a
+# letter alone stands for no side before a number, as of a vertebra (L1).
+_SIDES = (
+    "left|right|lt|rt|lh|rh|sinister|sinistra|sinistral|dexter|dextra|dextral|links|linke[rs]?|rechts|rechte[rs]?|"
+    "gauche|droite?|izquierd[oa]|derech[oa]|sinistr[oa]|destr[oa]|esquerd[oa]|direit[oa]|[lr](?![0-9])"
+)
+_SIDED = re.compile(rf"(?i)(?<![a-z])({_SIDES})(?![a-z])|左|右")
+_PARTED = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 def num_channels(found: Fingerprint) -> int:
@@ -79,9 +86,14 @@ def is_detailed(found: Fingerprint, input_shape: tuple[int, ...]) -> bool:
     )
 
 
+def names_side(label: str) -> bool:
+    """Whether a label says on which side of the body something is."""
+    return bool(_SIDED.search(_PARTED.sub(" ", label)))
+
+
 def mirror_axes(found: Fingerprint, labels: Sequence[str]) -> tuple[tuple[int, ...], str]:
     """The axes along which images may be mirrored, and why."""
-    if any(SIDED.search(label) for label in labels):
+    if any(map(names_side, labels)):
         return (), "never mirrored, since a label names a side"
     axes = tuple(range(found.rank)) if found.modality in UNORIENTED else (found.rank - 1,)
     return axes, f"mirrored along axis {', '.join(map(str, axes))}"

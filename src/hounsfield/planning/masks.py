@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, NamedTuple
@@ -91,6 +93,9 @@ INTENSITIES = Augmentation(brightness=0.2, contrast=0.25, gamma=0.25, sharpness=
 # Work beside the convolutions, as a factor of theirs; a prediction as a share of a training step on as many pixels,
 # and windows that show each pixel.
 OTHER_WORK, PREDICTION = 1.3, 0.4
+# Two labels are taken for a pair of organs where they differ in size by no more than this factor, and lie beside each
+# other in the same order in this share of at least so many images.
+LIKE_SIZE, SAME_ORDER, FEWEST_PAIRS = 2.0, 0.95, 2
 # Whole images on which an epoch is judged, at most and at least, and the part of the time that this may take.
 JUDGED, FEWEST_JUDGED, VALIDATION_SHARE = 24, 2, 0.15
 # Pixels along an axis on which the speed is measured, at most, by rank.
@@ -151,7 +156,8 @@ def _decisions(
     channels = _channels(found, masks)
     shape, input_shape = grid.shape, (*grid.shape.patch, channels)
     width = budget.width[rank]
-    batch_size = _batch_size(math.prod(shape.patch), budget.images[rank])
+    num_patches = round(min(budget.images[rank], passes.images if passes else math.inf))
+    batch_size = _batch_size(math.prod(shape.patch), num_patches)
     speed = _speed(input_shape, width, batch_size)
     decided: dict[str, Decision[Any]] = {
         "effort": Decision(rung.effort),
@@ -178,7 +184,8 @@ def _decisions(
         "batch_size": Decision(
             batch_size,
             f"patches of {math.prod(shape.patch):,} pixels; a batch has about {BATCH_POSITIONS:,}, or two, and no more "
-            f"than leave {FEWEST_STEPS} steps of the effort's {budget.images[rank]:,} patches",
+            f"than leave {FEWEST_STEPS} steps of the {num_patches:,} patches that "
+            + ("there is time for" if passes else "this effort shows the network"),
         ),
         "patches": Decision(patches, f"so that an epoch has at least {EPOCH_PATCHES} patches"),
         "foreground_share": Decision(FOREGROUND_SHARE, f"each label as often as another: {_told_sizes(found, masks)}"),
@@ -188,7 +195,7 @@ def _decisions(
 
 
 def _batch_size(positions: int, num_patches: int) -> int:
-    """Patches of a batch, by their pixels and by how many an effort shows the network."""
+    """Patches of a batch, by their pixels and by how many the network is shown."""
     fewest, most = BATCH_PATCHES
     return max(fewest, min(most, BATCH_POSITIONS // positions, num_patches // FEWEST_STEPS))
 
@@ -266,8 +273,32 @@ def _augmentation(found: Fingerprint, masks: TrainingMasks, budget: PatchBudget)
     axes, mirrored = mirror_axes(found, found.labels)
     if masks.grids.shapes.shape[1] != found.rank:
         axes, mirrored = (), "not mirrored"
+    for axis, pair in _side_by_side(masks, found.labels).items():
+        if axis in axes:
+            axes = tuple(each for each in axes if each != axis)
+            mirrored += f"; not along axis {axis}, on which {pair[0]} and {pair[1]} lie on opposite sides"
     limits = PATCH_STRENGTHS[budget.augmentation].model_copy(update={"flip_axes": axes})
     return Decision(limits, f"'{budget.augmentation}': direction, size and place vary; {mirrored}")
+
+
+def _side_by_side(masks: TrainingMasks, labels: Sequence[str]) -> dict[int, tuple[str, str]]:
+    """The axes along which two labels of like size lie beside each other, always in one order, and such labels.
+
+    They may be the two organs of a pair, whatever their names are: what tells them apart is the side.
+    """
+    grids, found = masks.grids, dict[int, tuple[str, str]]()
+    places = masks.places * (grids.shapes * (1 if grids.spacing is None else grids.spacing))[:, np.newaxis]
+    for first, second in itertools.combinations(range(len(labels)), 2):
+        both = (masks.counts[:, [first, second]] > 0).all(axis=1)
+        if both.sum() < FEWEST_PAIRS:
+            continue
+        ratio = np.median(masks.counts[both, first] / masks.counts[both, second])
+        apart = places[both, first] - places[both, second]
+        axis = int(np.abs(apart).mean(axis=0).argmax())
+        ordered = (np.abs(apart).argmax(axis=1) == axis) * np.sign(apart[:, axis])
+        if abs(ordered.mean()) >= SAME_ORDER and 1 / LIKE_SIZE <= ratio <= LIKE_SIZE:
+            found.setdefault(axis, (labels[first], labels[second]))
+    return found
 
 
 def network_of(plan: MaskPlan) -> keras.Model:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from hounsfield.evaluation.novelty import shrunken_covariance
+from hounsfield.evaluation.mahalanobis import shrunken_covariance
 from hounsfield.quality.measures import PICTURE, Measures
 from hounsfield.quality.planting import VARIANTS, Pictures, Planted
 

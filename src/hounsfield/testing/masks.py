@@ -53,8 +53,7 @@ class RawMasks:
         names: of the images.
         labels: in class order.
         pairs: the masks of each row, on the grid of the image as read.
-        features: (n, features).
-        appearance: (n, figures) of the prepared images.
+        descriptions: what novelty is judged by, (n, …) each.
         expected: (n, labels) the Dice that the network expects.
         uncertainty: (n, labels) of the pixels of each mask.
     """
@@ -63,8 +62,7 @@ class RawMasks:
     names: tuple[str, ...]
     labels: tuple[str, ...]
     pairs: tuple[PackedPair, ...]
-    features: np.ndarray
-    appearance: np.ndarray
+    descriptions: Mapping[str, np.ndarray]
     expected: np.ndarray
     uncertainty: np.ndarray
 
@@ -72,21 +70,20 @@ class RawMasks:
     def join(cls, parts: Sequence[RawMasks]) -> RawMasks:
         """Several raw outcomes as one, in the order of their rows."""
         order = np.argsort(np.concatenate([part.rows for part in parts]), kind="stable")
-        arrays = ("rows", "features", "appearance", "expected", "uncertainty")
+        arrays = ("rows", "expected", "uncertainty")
         joined = {name: np.concatenate([getattr(part, name) for part in parts])[order] for name in arrays}
+        described = {
+            name: np.concatenate([part.descriptions[name] for part in parts])[order] for name in parts[0].descriptions
+        }
         names = [name for part in parts for name in part.names]
         pairs = [pair for part in parts for pair in part.pairs]
         return cls(
             names=tuple(names[place] for place in order),
             pairs=tuple(pairs[place] for place in order),
             labels=parts[0].labels,
+            descriptions=described,
             **joined,
         )
-
-    @property
-    def descriptions(self) -> dict[str, np.ndarray]:
-        """What novelty is judged by."""
-        return {"features": self.features, "appearance": self.appearance}
 
     @property
     def overlapping(self) -> bool:
@@ -151,21 +148,20 @@ def build_store(cohort: Cohort, pipeline: Pipeline, progress: Progress) -> MaskS
 
 def predict(predictor: Segmenter, store: MaskStore, rows: np.ndarray, progress: Progress, name: str) -> RawMasks:
     """Outline the structures in rows of a store, as predictions of their files would; see ``FamilyTest``."""
-    pairs, features, appearance, expected, uncertainty = [], [], [], [], []
+    pairs, described, expected, uncertainty = [], [], [], []
     for number, row in enumerate(rows.tolist(), start=1):
         pixels, image = store.image(row), store.cohort.read(row)
         mask, found = predictor.outline(pixels, store.change(row), image.shape)
         true = np.asarray(read_mask(store.cohort, row, image).pixels)
         pairs.append(PackedPair.of(true, mask, image.spacing))
-        described = predictor.describe(pixels, found.features)
-        features.append(described["features"][0])
-        appearance.append(described["appearance"][0])
+        described.append(predictor.describe(pixels, found.features))
         expected.append(found.expected)
         uncertainty.append(found.uncertainty)
         progress(f"outlining structures in {name} images", number, len(rows))
     images = store.cohort.table["image"].iloc[rows].astype(str)
-    arrays = (np.stack(each) for each in (features, appearance, expected, uncertainty))
-    return RawMasks(rows, tuple(images), predictor.bundle.labels, tuple(pairs), *arrays)
+    descriptions = {name: np.concatenate([each[name] for each in described]) for name in described[0]}
+    arrays = (np.stack(each) for each in (expected, uncertainty))
+    return RawMasks(rows, tuple(images), predictor.bundle.labels, tuple(pairs), descriptions, *arrays)
 
 
 def assess(cohort: Cohort, raw: RawMasks, bundle: Bundle, **options: Any) -> SegmentationAssessment:

@@ -14,9 +14,11 @@ from hounsfield.bundle import Bundle, save_bundle
 from hounsfield.cohorts import TARGETS, Cohort, MaskStore
 from hounsfield.errors import PlanError, ResourceError
 from hounsfield.evaluation.mask_uncertainty import MaskUncertainty
+from hounsfield.evaluation.misorientation import Misorientation
 from hounsfield.evaluation.novelty import Novelty
 from hounsfield.evaluation.segmentation_assessment import SegmentationAssessment
 from hounsfield.inference import check_bfloat16
+from hounsfield.inference.appearance import layout
 from hounsfield.inference.masks import COVERAGE, Segmenter
 from hounsfield.inference.sliding import OVERLAP
 from hounsfield.inference.windows import window_starts
@@ -48,6 +50,8 @@ __all__ = [
 
 # Images on which bfloat16 is compared with float32.
 CHECKED = 8
+# Training images that tell how images lie.
+LAID_OUT = 256
 # A difference of Dice between training and validation above this is worth a word; so is less than this in training.
 LIMITS = GapLimits(learned=0.75, notable_gap=0.08)
 
@@ -169,7 +173,7 @@ def choose(job: MaskJob, members: list[MaskMember], bundle: Bundle) -> Choice[Ra
     trained = predict(segmenter, store, evenly(np.unique(part.train), revisited(job.plan)), job.progress, "training")
     helped = helped_by_largest_component(held)
     held, trained = held.cleaned(helped), trained.cleaned(helped)
-    novelty = Novelty.fit(trained.descriptions, held.descriptions)
+    novelty = _novelty(store, part.train, trained, held)
     bundle = replace(bundle, settings={**bundle.settings, "largest_component": helped})
     bundle = bundle.with_uncertainty(kept(held, novelty), threshold=bundle.threshold)
     line = (
@@ -177,7 +181,19 @@ def choose(job: MaskJob, members: list[MaskMember], bundle: Bundle) -> Choice[Ra
         if helped
         else "Smaller connected parts are kept: leaving them out is no better on validation images."
     )
-    return Choice(bundle, Segmenter(bundle), trained, held, (line,))
+    lines = (line, *([novelty.misorientation.describe()] if novelty.misorientation else []))
+    return Choice(bundle, Segmenter(bundle), trained, held, lines)
+
+
+def _novelty(store: MaskStore, train: np.ndarray, trained: RawMasks, held: RawMasks) -> Novelty:
+    """What is out of distribution: by what the network makes of images, and by how these lie."""
+    fitted, limiting = (
+        {name: rows for name, rows in each.descriptions.items() if name != "orientation"} for each in (trained, held)
+    )
+    # More training images than the network is run on: this takes no network.
+    layouts = np.stack([layout(store.image(int(row))) for row in evenly(np.unique(train), LAID_OUT)])
+    misorientation = Misorientation.fit(layouts, held.descriptions["orientation"])
+    return replace(Novelty.fit(fitted, limiting), misorientation=misorientation)
 
 
 def diagnose(job: MaskJob, members: list[MaskMember], choice: Choice[RawMasks]) -> Verdict:
