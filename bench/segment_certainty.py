@@ -39,11 +39,13 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--patients", type=int, default=60)
     parser.add_argument("--data", help="the data of the run, of which the test volumes are predicted")
-    parser.add_argument("--images", type=Path, help="where its images are")
+    parser.add_argument("--images", help="where its images are")
     options = parser.parse_args()
     segmenter = Segmenter(options.run)
     if options.data:
-        cohort = load_request(DataRequest(options.data, images=options.images), task="segmentation")
+        cohort = load_request(
+            DataRequest(options.data, images=options.images), labels=segmenter.bundle.labels, task="segmentation"
+        )
         table = pd.read_parquet(options.run / "cohort.parquet")
         tested = set(table.loc[table["split"] == "test", "image"])
         rows = [row for row, image in enumerate(cohort.table["image"]) if image in tested]

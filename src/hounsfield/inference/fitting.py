@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 # Sizes this many times beyond those of training are worth a word; resizing bridges less without harm.
 UNLIKE_FACTOR = 2
 # What a reader understands without a look at the documentation.
-PLAIN_FLAGS = ("blank", "inverted")
+PLAIN_FLAGS = ("blank", "inverted", "orientation")
 # Beside the images of training.
 LOOKS = {
     "rotated": "looks rotated",

@@ -88,8 +88,8 @@ class MaskPage:
             )
         if run.bundle.novelty is not None:
             yield (
-                "Images unlike the training images (of another kind or region, blank or inverted) are flagged as out "
-                "of distribution: do not rely on their masks."
+                "Images unlike the training images (of another kind, region or orientation, blank or inverted) are "
+                "flagged as out of distribution: do not rely on their masks."
             )
 
     def limits(self, run: MaskRun) -> Iterator[str]:
