@@ -86,6 +86,11 @@ class RawMasks:
         )
 
     @property
+    def features(self) -> np.ndarray:
+        """(n, features)."""
+        return self.descriptions["features"]
+
+    @property
     def overlapping(self) -> bool:
         """Whether masks have a channel for each label."""
         return self.pairs[0].shape[-1] == len(self.labels) > 1
