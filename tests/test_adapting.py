@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import pickle
@@ -14,6 +15,7 @@ from threading import Thread
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
@@ -122,6 +124,27 @@ def test_probe_then_finetune_from_the_command_line(
     assert len(pd.read_csv(again / "history.csv")) == 2
     image = next(data.glob("*.png"))
     assert open_predictor(again).predict(image)[0].label in ("disc", "empty")
+
+
+def test_a_plan_for_volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    (folder, _), draw, data = vit_folder(tmp_path / "vit", "vit"), np.random.default_rng(0), tmp_path / "data"
+    for number in range(24):
+        place = data / "ab"[number % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        volume = draw.integers(0, 90, (20, 16, 9 + number % 3)).astype(np.int16)
+        nib.save(nib.Nifti1Image(volume, np.diag([1.0, 1.0, 2.0, 1.0])), place / f"{number}.nii.gz")
+    out = tmp_path / "plan.yaml"
+    assert hounsfield(monkeypatch, "plan", data, "--weights", folder, "--effort", "quick", "-o", out) == 0
+    plan = load_plan(out)
+    assert (plan.input_shape, plan.batch_size) == ((8, SIDE, SIDE, 3), 4)
+    assert "slice by slice" in plan.reasons["input_shape"]
+    assert [step.letterbox for step in plan.pipeline.steps if step.name == "resize"] == [False]  # type: ignore[attr-defined]  # a resize
+    # Weights of a run bring their own pipeline, for images.
+    source = dataclasses.replace(find_source(str(folder)), kind="bundle")
+    with monkeypatch.context() as patch:
+        patch.setattr("hounsfield.planning.adapting.find_source", lambda _: source)
+        assert hounsfield(monkeypatch, "plan", data, "--weights", "run", "-o", tmp_path / "other.yaml") == 2
+    assert "are of a network for images, and the data has volumes" in capsys.readouterr().err
 
 
 def test_what_the_weights_of_the_weights_learned_from_counts_too(

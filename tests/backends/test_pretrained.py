@@ -16,6 +16,7 @@ from hounsfield.inference import open_engine
 from hounsfield.models.blocks import classification_head
 from hounsfield.onnx_export.ends import Ends
 from hounsfield.onnx_export.writing import write_onnx
+from hounsfield.planning.speed import multiply_adds
 from hounsfield.preprocessing import Pipeline
 from hounsfield.pretrained.network import backbone, build_network
 from hounsfield.pretrained.source import find_source
@@ -52,6 +53,29 @@ def test_vision_transformers(kind: str, tmp_path: Path) -> None:
     outputs: Any = open_engine(loaded).run(IMAGES)
     np.testing.assert_allclose(outputs[1], expected, atol=1e-4)
     np.testing.assert_allclose(loaded.network().predict_on_batch(IMAGES), network.predict_on_batch(IMAGES), atol=1e-5)
+
+
+def test_volumes_go_slice_by_slice_and_are_pooled_by_attention(tmp_path: Path) -> None:
+    folder, tensors = vit_folder(tmp_path / "vit", "vit")
+    shape = (3, SIDE, SIDE, 3)
+    plan: Any = hand_made_plan(weights=str(folder), adapt="finetune", network="vit", width=None, input_shape=shape)
+    whole = build_network(plan)
+    network = keras.Model(whole.inputs[0], whole.get_layer("features").output)
+    draw = np.random.default_rng(3)
+    volumes = draw.normal(size=(2, *shape)).astype(np.float32)
+    vectors = vit_features("vit", tensors, volumes.reshape(-1, SIDE, SIDE, 3)).reshape(2, 3, -1)
+    # At first all slices count alike.
+    np.testing.assert_allclose(network.predict_on_batch(volumes), vectors.mean(1), atol=1e-4)
+    score = network.get_layer("slice_score")
+    score.set_weights([draw.normal(size=score.kernel.shape) * 3])
+    content, gate = (network.get_layer(f"slice_{name}").get_weights() for name in ("content", "gate"))
+    gated = np.tanh(vectors @ content[0] + content[1]) / (1 + np.exp(-(vectors @ gate[0] + gate[1])))
+    weights = np.exp(gated @ score.get_weights()[0])
+    expected = (vectors * weights).sum(1) / weights.sum(1)
+    assert np.abs(expected - vectors.mean(1)).max() > 0.01
+    np.testing.assert_allclose(network.predict_on_batch(volumes), expected, atol=1e-4)
+    write_onnx([(network, Ends("image", {"features": network.outputs[0]}), tmp_path / "model.onnx")])
+    assert multiply_adds(network) > 3 * multiply_adds(backbone(find_source(str(folder))))
 
 
 @pytest.mark.parametrize("form", ["resnet", "timm"])

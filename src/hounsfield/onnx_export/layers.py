@@ -292,7 +292,7 @@ def _up_sampling(writer: GraphWriter, layer: Any, source: Tensor) -> Tensor:
     return Tensor(writer.node("Resize", source.name, "", factors, **ways), source.shape)
 
 
-# -- Tokens of vision transformers ------------------------------------------------------------------------------------
+# -- Tokens of vision transformers, slices of volumes -----------------------------------------------------------------
 
 
 def _positions(writer: GraphWriter, layer: Any, source: Tensor) -> Tensor:
@@ -377,6 +377,26 @@ def _rotary_attention(writer: GraphWriter, layer: Any, source: Tensor) -> Tensor
     return writer.channels_first(writer.node("Add", name, writer.constant(biases[3])), source.shape)
 
 
+def _slices_apart(writer: GraphWriter, _layer: Any, source: Tensor) -> Tensor:
+    shape = source.shape[2:]
+    name = writer.node("Reshape", writer.channels_last(source), writer.constant(np.array([-1, *shape], np.int64)))
+    return writer.channels_first(name, (None, *shape))
+
+
+def _slices_together(writer: GraphWriter, layer: Any, source: Tensor) -> Tensor:
+    shape = (layer.num_slices, source.shape[-1])
+    name = writer.node("Reshape", source.name, writer.constant(np.array([-1, *shape], np.int64)))
+    return writer.channels_first(name, (None, *shape))
+
+
+def _attended_mean(writer: GraphWriter, _layer: Any, vectors: Tensor, scores: Tensor) -> Tensor:
+    """The mean over the axis of slices, weighted by the softmax of the scores."""
+    weights = writer.node("Softmax", writer.channels_last(scores), axis=1)
+    weighted = writer.node("Mul", writer.channels_last(vectors), weights)
+    name = writer.node("ReduceSum", weighted, writer.constant(np.array([1], np.int64)), keepdims=0)
+    return Tensor(name, (None, vectors.shape[-1]))
+
+
 def _projected(writer: GraphWriter, kernel: npt.NDArray[Any], bias: npt.NDArray[Any] | None, tokens: str) -> str:
     """Queries, keys or values (batch, tokens, heads, size), by a kernel (width, heads, size)."""
     _, heads, size = kernel.shape
@@ -449,6 +469,9 @@ LAYERS: dict[str, Callable[..., Tensor]] = {
     "Flip": _flip,
     "AddPositions": _positions,
     "FirstToken": _first_token,
+    "SlicesApart": _slices_apart,
+    "SlicesTogether": _slices_together,
+    "AttendedMean": _attended_mean,
     "Probe": _probe,
     "TanhGelu": _tanh_gelu,
     "RotaryAttention": _rotary_attention,

@@ -11,10 +11,10 @@ import numpy as np
 from hounsfield.cohorts.fingerprint import Fingerprint
 from hounsfield.errors import UsageError
 from hounsfield.planning.base import Facts, Wish
-from hounsfield.planning.images import has_separate_channels, normalisation_steps, num_channels
+from hounsfield.planning.images import has_separate_channels, normalisation_steps, num_channels, sizes
 from hounsfield.planning.images import pipeline as usual_pipeline
 from hounsfield.plans.architecture import Adapt
-from hounsfield.plans.base import EFFORT_MINUTES
+from hounsfield.plans.base import EFFORT_MINUTES, Effort
 from hounsfield.plans.decision import Decision
 from hounsfield.plans.masks import MaskPlan
 from hounsfield.plans.whole_images import WholeImagePlan
@@ -28,6 +28,9 @@ EPOCHS, STEP_COST = 20, 3.3
 # Penalties that a probe tries; shown as its epochs.
 NUM_PENALTIES = 13
 MEASURED_IMAGES = 4
+# Slices of a volume that go through a network for images, at most, and of all volumes of a training step.
+MOST_SLICES: dict[Effort, int] = {"quick": 8, "standard": 16, "thorough": 32}
+SHOWN_SLICES = 32
 LOW_RANK_RATE = (1e-3, "of the matrices beside queries and values, which start at zero, and of the last layer")
 FIXED_SECONDS = 25.0
 
@@ -60,13 +63,17 @@ def adapted(decisions: dict[str, Decision[Any]], source: Source, facts: Facts, w
             f"The weights {source.name} are of a network for segmentation, and the data has no masks. Give those of a "
             "network for images as a whole."
         )
-    if len(source.input_shape) - 1 != found.rank:
+    slices = found.rank == 3 and source.takes_slices
+    if len(source.input_shape) - 1 != found.rank and not slices:
         kinds = {2: "images", 3: "volumes"}
         raise UsageError(
             f"The weights {source.name} are of a network for {kinds[len(source.input_shape) - 1]}, and the data has "
             f"{kinds[found.rank]}. Choose other weights."
         )
     what = f"that of the weights {source.name}"
+    shape, batch_size = Decision(source.input_shape, what), Decision(16, "small batches: a finetuning has few images")
+    if slices:
+        shape, batch_size = _slices(decisions, source, found)
     return decisions | {
         "weights": Decision(source.text, f"asked for; SHA-256 {source.sha256[:12]}…"),
         # Settled by the time that the network takes, see ``with_way``.
@@ -75,16 +82,31 @@ def adapted(decisions: dict[str, Decision[Any]], source: Source, facts: Facts, w
         "network": Decision(source.network, what),
         "width": Decision(None),
         "pooling": Decision("mean", what),
-        "input_shape": Decision(source.input_shape, what),
-        "pipeline": _pipeline(source, found),
-        "batch_size": Decision(16, "small batches: a finetuning has few images"),
+        "input_shape": shape,
+        "pipeline": _pipeline(source, found, shape.value),
+        "batch_size": batch_size,
         "epoch_images": Decision(None),
         "folds": Decision(1, "one network is adapted"),
         "test_time_flips": Decision((), "the mirrored image costs a second prediction"),
     }
 
 
-def _pipeline(source: Source, found: Fingerprint) -> Decision[Pipeline]:
+def _slices(
+    decisions: dict[str, Decision[Any]], source: Source, found: Fingerprint
+) -> tuple[Decision[tuple[int, ...]], Decision[int]]:
+    """The input and the batches of volumes that go through a network for images."""
+    present = sizes(found).median_shape[0]
+    count = min(present, MOST_SLICES[decisions["effort"].value])
+    why = (
+        f"volumes go through the network of the weights {source.name} slice by slice, and its features are pooled by "
+        f"attention: {count} slices, of {present} that a volume has in the median"
+    )
+    return Decision((count, *source.input_shape), why), Decision(
+        max(2, SHOWN_SLICES // count), f"{SHOWN_SLICES} slices at once, or those of two volumes"
+    )
+
+
+def _pipeline(source: Source, found: Fingerprint, shape: tuple[int, ...]) -> Decision[Pipeline]:
     """Of one's own weights theirs; else the usual way to a grey or colour image, then the scale of the weights."""
     own = source.pipeline
     if own is not None:
@@ -94,8 +116,10 @@ def _pipeline(source: Source, found: Fingerprint) -> Decision[Pipeline]:
             f"The weights {source.name} take grey or colour images, and the data has {found.channels} pictures of one "
             "place as channels. Train from scratch, or choose one of them."
         )
-    decided = usual_pipeline(found, source.input_shape)
-    steps = decided.value.to_dict()["steps"]
+    steps = usual_pipeline(found, shape).value.to_dict()["steps"]
+    if len(shape) > len(source.input_shape):
+        # Axes are resized one by one: of slices there are far fewer than of rows and columns.
+        steps = [step | {"letterbox": False} if step["name"] == "resize" else step for step in steps]
     grey = num_channels(found) == 1
     before = [
         step for step in steps if step["name"] not in ("percentile", "z_score", "dataset_z_score", "min_max", "window")
@@ -103,7 +127,7 @@ def _pipeline(source: Source, found: Fingerprint) -> Decision[Pipeline]:
     scaling = normalisation_steps(found, 1)[0][:1] if grey else [{"name": "window"}]
     scale = {"name": "dataset_z_score", "mean": list(source.mean), "std": list(source.deviation)}
     why = (
-        f"images of {source.input_shape[0]}×{source.input_shape[1]} in three channels with values from 0 to 1, then "
+        f"images of {'×'.join(map(str, shape[:-1]))} in three channels with values from 0 to 1, then "
         f"the mean and deviation that the weights {source.name} were trained with"
     )
     return Decision(Pipeline.from_dict({"steps": [*before[:1], *scaling, *before[1:], scale]}), why)

@@ -15,6 +15,7 @@ from hounsfield.planning.budget import BUDGETS
 from hounsfield.planning.dial import Timing
 from hounsfield.planning.speed import measure_speed, multiply_adds
 from hounsfield.plans.whole_images import WholeImagePlan
+from hounsfield.pretrained.slices import slices_of
 
 AnyPlan = TypeVar("AnyPlan", bound=WholeImagePlan)
 
@@ -43,7 +44,7 @@ def expected(plan: AnyPlan, network: keras.Model, facts: Facts) -> AnyPlan:
         seconds = timing(plan, network, facts).seconds(counted, num_rows)
     else:
         seconds = expected_seconds(plan, network, facts)
-    values = sum(int(np.prod(layer.output.shape[1:])) for layer in network.layers)
+    values = slices_of(network) * sum(int(np.prod(layer.output.shape[1:])) for layer in network.layers)
     batch_and_weights = plan.batch_size * (plan.views or 1) * values * 4 * 2 + network.count_params() * 16
     memory = PROCESS_MB + batch_and_weights / 2**20
     disk = facts.num_prepared * int(np.prod(plan.input_shape)) * 4 / 2**20

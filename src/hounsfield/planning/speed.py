@@ -15,6 +15,7 @@ from hounsfield.models.blocks import GLOBAL_AVERAGE_POOLINGS, convolution, norma
 from hounsfield.models.resnet import fitting_stem
 from hounsfield.models.training_model import Precision, jit_compilation, training_model
 from hounsfield.plans.architecture import STEM_REDUCTION
+from hounsfield.pretrained.slices import slices_of
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "mixed_bfloat16")
 # A lower precision has to be worth its rounding.
@@ -133,4 +134,4 @@ def multiply_adds(network: keras.Model) -> int:
         maps = layer.input if "Transpose" in type(layer).__name__ else layer.output
         positions = int(np.prod(maps.shape[1:-1])) if len(maps.shape) > 2 else 1
         total += positions * int(np.prod(kernel.shape))
-    return total
+    return total * slices_of(network)

@@ -14,6 +14,7 @@ from hounsfield.pretrained.efficientnet import efficientnet_lite0
 from hounsfield.pretrained.folder import read_network
 from hounsfield.pretrained.preset import preset_network
 from hounsfield.pretrained.residual import ResidualSettings, residual
+from hounsfield.pretrained.slices import by_slices
 from hounsfield.pretrained.source import Source, check_licence, find_source
 from hounsfield.pretrained.tensors import read_tensors
 from hounsfield.pretrained.vit import ViTSettings, vit
@@ -33,7 +34,8 @@ def build_network(plan: WholeImagePlan) -> keras.Model:
         return build(plan.network, plan.input_shape, len(plan.labels), plan.task, **plan.network_options())
     source = find_source(plan.weights)
     check_licence(source, plan.licence)
-    if plan.input_shape != source.input_shape:
+    slices = len(plan.input_shape) > len(source.input_shape) and source.takes_slices
+    if plan.input_shape[slices:] != source.input_shape:
         raise PlanError(
             f"The plan's input_shape is {plan.input_shape}, and the weights {source.name} take {source.input_shape}. "
             "Make a plan with --weights, which sets both."
@@ -49,6 +51,8 @@ def build_network(plan: WholeImagePlan) -> keras.Model:
             f"--adapt lora is for vision transformers, and the weights {source.name} are of a network without "
             "attention. Give --adapt finetune or probe."
         )
+    if slices:
+        known = by_slices(known, plan.input_shape[0])
     features = known.get_layer("features").output
     head = classification_head(features, len(plan.labels), plan.task, dropout=plan.dropout)
     return keras.Model(known.inputs[0], head, name=plan.network)

@@ -81,6 +81,11 @@ class Source:
         return Pipeline.from_json(self.folder / PIPELINE) if self.kind == "own pretraining" else None
 
     @property
+    def takes_slices(self) -> bool:
+        """Whether volumes go through the network slice by slice: not if it has a pipeline of its own."""
+        return len(self.input_shape) == 3 and self.kind not in ("bundle", "own pretraining")
+
+    @property
     def network(self) -> str:
         """The name of the network in a plan."""
         if self.kind == "imagenet":

@@ -1,4 +1,4 @@
-"""What vision transformers need beside Keras's own layers; tokens are (batch, tokens, width)."""
+"""What pretrained networks need beside Keras's own layers: tokens (batch, tokens, width), and slices of volumes."""
 
 from __future__ import annotations
 
@@ -167,3 +167,57 @@ class RotaryAttention(keras.layers.Layer):  # type: ignore[misc]  # Keras has no
 
 def _half_turned(heads: Any, size: int) -> Any:
     return ops.concatenate([-heads[..., size // 2 :], heads[..., : size // 2]], axis=-1)
+
+
+@keras.saving.register_keras_serializable("hounsfield")
+class SlicesApart(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
+    """The slices of volumes as images: (n, S, rows, columns, channels) → (n · S, rows, columns, channels)."""
+
+    def call(self, inputs: Any) -> Any:
+        """The slices of all volumes."""
+        return ops.reshape(inputs, (-1, *inputs.shape[2:]))
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        """Without the axis of slices."""
+        return (None, *input_shape[2:])
+
+
+@keras.saving.register_keras_serializable("hounsfield")
+class SlicesTogether(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
+    """The vectors of slices by volume: (n · S, D) → (n, S, D).
+
+    Args:
+        num_slices: of a volume.
+        options: of any layer.
+    """
+
+    def __init__(self, num_slices: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.num_slices = num_slices
+
+    def call(self, inputs: Any) -> Any:
+        """The vectors of each volume."""
+        return ops.reshape(inputs, (-1, self.num_slices, inputs.shape[-1]))
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        """With the axis of slices."""
+        return (None, self.num_slices, input_shape[-1])
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        base: dict[str, Any] = super().get_config()
+        return base | {"num_slices": self.num_slices}
+
+
+@keras.saving.register_keras_serializable("hounsfield")
+class AttendedMean(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
+    """The mean of vectors (n, S, D), weighted by the softmax of their scores (n, S, 1)."""
+
+    def call(self, inputs: Any) -> Any:
+        """(n, D) of the vectors and their scores."""
+        vectors, scores = inputs
+        return ops.sum(vectors * ops.softmax(scores, axis=1), axis=1)
+
+    def compute_output_shape(self, input_shape: Any) -> Shape:
+        """Without the axis of slices."""
+        return (input_shape[0][0], input_shape[0][2])
