@@ -61,12 +61,12 @@ def measure(pixels: NDArray[Any], rank: int) -> Measures | None:
     planes = sampled(pixels, rank)
     if planes is None:
         return None
-    saturation = saturated(planes)
+    ends = ends_of(planes)
+    saturation = saturated(planes, ends)
     if saturation is None:
         return None
-    mean, deviation = cv2.meanStdDev(_flat(planes))
     picture = small_picture(planes[0]) if rank == 2 else None
-    return Measures(picture, saturation, sharpness(planes), mean.item(), deviation.item())
+    return Measures(picture, saturation, sharpness(planes, ends), *_mean_and_deviation(planes))
 
 
 def sampled(pixels: NDArray[Any], rank: int) -> NDArray[Any] | None:
@@ -77,13 +77,26 @@ def sampled(pixels: NDArray[Any], rank: int) -> NDArray[Any] | None:
         return None
     step = max(1, shorter // SIDE)
     wanted = pixels.dtype if pixels.dtype.name in DIRECT else np.float32
-    return np.ascontiguousarray(planes[:, ::step, ::step], dtype=wanted)
+    chosen = planes[:, ::step, ::step]
+    if not 1 < chosen.shape[-1] <= FEW_CHANNELS:
+        return np.ascontiguousarray(chosen, dtype=wanted)
+    # One channel after the other: a few values at a time take several times as long.
+    found = np.empty(chosen.shape, wanted)
+    for channel in range(chosen.shape[-1]):
+        found[..., channel] = chosen[..., channel]
+    return found
 
 
-def saturated(planes: NDArray[Any]) -> tuple[float, float] | None:
+def ends_of(planes: NDArray[Any]) -> tuple[float, float]:
+    """The minimum and the maximum of the samples."""
+    low, high = cv2.minMaxLoc(_flat(planes))[:2]
+    return low, high
+
+
+def saturated(planes: NDArray[Any], ends: tuple[float, float]) -> tuple[float, float] | None:
     """The share of the samples at the maximum and at the minimum; ``None`` where these are one, or not finite."""
     flat = _flat(planes)
-    low, high = cv2.minMaxLoc(flat)[:2]
+    low, high = ends
     width = (high - low) * END
     if not 0 < width < math.inf or (flat.dtype.kind == "f" and not cv2.checkRange(flat)[0]):
         return None
@@ -91,14 +104,14 @@ def saturated(planes: NDArray[Any]) -> tuple[float, float] | None:
     near_high, near_low = high - width, low + width
     if flat.dtype.kind != "f":
         near_high, near_low = math.ceil(near_high), math.floor(near_low)
-    counts = (cv2.countNonZero(cv2.inRange(flat, *ends)) for ends in ((near_high, high), (low, near_low)))
+    counts = (cv2.countNonZero(cv2.inRange(flat, *limits)) for limits in ((near_high, high), (low, near_low)))
     top, bottom = (count / flat.size for count in counts)
     return top, bottom
 
 
-def sharpness(planes: NDArray[Any]) -> tuple[float, float]:
+def sharpness(planes: NDArray[Any], ends: tuple[float, float]) -> tuple[float, float]:
     """How fine the structure of a picture is; see ``Measures``."""
-    low, high = cv2.minMaxLoc(_flat(planes))[:2]
+    low, high = ends
     one, two, four = (_differences(planes, lag) + (high - low) * SMALLEST for lag in (1, 2, 4))
     return math.log(one / two), math.log(two / four)
 
@@ -122,9 +135,19 @@ def _flat(planes: NDArray[Any]) -> NDArray[Any]:
 def _differences(planes: NDArray[Any], lag: int) -> float:
     """The root mean square difference of samples so far apart, along rows and along columns."""
     total, count = 0.0, 0
-    step = lag * planes.shape[-1]
-    for plane in planes.reshape(*planes.shape[:2], -1):
-        for later, earlier in ((plane[lag:], plane[:-lag]), (plane[:, step:], plane[:, :-step])):
-            total += cv2.norm(later, earlier, cv2.NORM_L2SQR)
-            count += later.size
+    number, rows, columns, channels = planes.shape
+    # Each plane as a matrix's row, and each row of each plane: OpenCV takes all of them at once.
+    for flat, step in (
+        (planes.reshape(number, -1), lag * columns * channels),
+        (planes.reshape(number * rows, -1), lag * channels),
+    ):
+        total += cv2.norm(flat[:, step:], flat[:, :-step], cv2.NORM_L2SQR)
+        count += flat.size - step * len(flat)
     return math.sqrt(total / count)
+
+
+def _mean_and_deviation(planes: NDArray[Any]) -> tuple[float, float]:
+    """Mean and standard deviation, from sums as OpenCV's ``meanStdDev``, which is slow for 16 bits."""
+    flat = _flat(planes)
+    mean = cv2.sumElems(flat)[0] / flat.size
+    return mean, math.sqrt(max(cv2.norm(flat, cv2.NORM_L2SQR) / flat.size - mean**2, 0.0))

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hounsfield.quality.measures import END, PICTURE, saturated, sharpness
+from hounsfield.quality.measures import END, PICTURE, ends_of, saturated, sharpness
 
 # Standard deviation of the blur, as a share of the shorter side and in samples at least.
 BLUR, LEAST_BLUR = 0.012, 1.0
@@ -38,13 +38,14 @@ class Planted(NamedTuple):
 def planted(planes: NDArray[Any]) -> Planted:
     """Blur and clip (planes, rows, columns, channels) samples, and measure them."""
     width = max(LEAST_BLUR, BLUR * min(planes.shape[1:3]))
-    soft = [cv2.GaussianBlur(plane, (0, 0), width).reshape(plane.shape) for plane in planes]
-    low, high = float(planes.min()), float(planes.max())
+    soft = np.stack([cv2.GaussianBlur(plane, (0, 0), width).reshape(plane.shape) for plane in planes])
+    low, high = ends_of(planes)
     inside = planes[(planes > low + (high - low) * END) & (planes < high - (high - low) * END)]
     ends = np.quantile(inside, [CLIPPED, 1 - CLIPPED]) if inside.size else (low, high)
-    top = saturated(np.minimum(planes, np.asarray(ends[1]).astype(planes.dtype)))
-    bottom = saturated(np.maximum(planes, np.asarray(ends[0]).astype(planes.dtype)))
-    return Planted(sharpness(np.stack(soft)), (top[0] if top else 1.0, bottom[1] if bottom else 1.0))
+    darker = np.minimum(planes, np.asarray(ends[1]).astype(planes.dtype))
+    brighter = np.maximum(planes, np.asarray(ends[0]).astype(planes.dtype))
+    top, bottom = (saturated(each, ends_of(each)) for each in (darker, brighter))
+    return Planted(sharpness(soft, ends_of(soft)), (top[0] if top else 1.0, bottom[1] if bottom else 1.0))
 
 
 def _tilted(degrees: float) -> Callable[[Pictures], Pictures]:
