@@ -19,7 +19,7 @@ from scipy.stats import chi2_contingency
 from scipy.stats.contingency import association
 
 from hounsfield.cohorts import load_cohort
-from hounsfield.cohorts.audit import audit
+from hounsfield.cohorts.audit import _clipped, audit
 from hounsfield.cohorts.changes import SHEARED, SHIFTED, ZOOMED
 from hounsfield.cohorts.cohort import Cohort
 from hounsfield.cohorts.duplicates import DuplicateGroup, detail_correlation, duplicate_groups, near_pairs
@@ -312,6 +312,21 @@ def test_audit_names_what_is_wrong() -> None:
     assert found.contradictions == (DuplicateGroup((0, 1), exact=True),)
     plain = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert plain["leaks"] == [{"kind": "duplicate", "rows": [0, 1], "splits": ["train", "test"]}]
+
+
+def test_clipped_images_are_one_finding_whatever_tells_them() -> None:
+    pixels = [anatomy(seed) for seed in range(52)]
+    # More values at the maximum than the others have, but not 5 %; and 5 % where there are too few others.
+    pixels[8] = np.minimum(pixels[8], np.quantile(pixels[8], 0.96).astype(np.uint8))
+    pixels[9] = np.minimum(pixels[9], np.quantile(pixels[9], 0.6).astype(np.uint8))
+    for part, row, told in ((np.delete(np.arange(52), 9), 8, "than the others"), ([0, 9], 1, "more than 5 %")):
+        found = audit(make_cohort([image(pixels[number]) for number in part])).findings
+        (only,) = (one for one in found if one.title == "Clipped images")
+        assert only.rows == (row,)
+        assert told in only.text
+    (both,) = _clipped((1, 2), (2, 3))
+    assert both.rows == (1, 2, 3)
+    assert both.text.startswith("3 images are clipped")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +32,6 @@ FAULT_TITLES = {
     "cut": ("Cut images", "cut off, or partly empty,"),
     "collimated": ("Collimated images", "collimated to a smaller field"),
     "blurred": ("Blurred images", "blurred"),
-    "clipped": ("Saturated images", "saturated at one end of the range, where detail is lost,"),
 }
 
 
@@ -89,8 +89,8 @@ def audit(cohort: Cohort, *, scanned: Scan | None = None, progress: Progress = s
         *_contradicting(contradictions),
         *_duplicated(cohort, groups),
         *_shortcuts(risks),
-        *_suspicious(cohort, figures),
-        *_faulty(scanned, figures),
+        *_constant(cohort, figures),
+        *_faulty(cohort, scanned, figures),
         *small_validation(cohort),
         *(Finding("warning", "Invalid boxes", note) for note in cohort.notes if INVALID in note),
         *TARGETS[cohort.family].findings(cohort, [facts.shape for facts in scanned.facts]),
@@ -211,30 +211,39 @@ def _p_value(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"= {value:.3f}"
 
 
-def _suspicious(cohort: Cohort, figures: Fingerprint) -> list[Finding]:
+def _constant(cohort: Cohort, figures: Fingerprint) -> list[Finding]:
+    if not figures.constant:
+        return []
+    text = f"{len(figures.constant):,} images have a single value everywhere: they show nothing."
+    return [Finding("warning", "Constant images", text, _places_of(cohort, figures.constant))]
+
+
+def _places_of(cohort: Cohort, images: Sequence[str]) -> tuple[int, ...]:
     position = {str(reference): row for row, reference in enumerate(cohort.table["image"])}
-    cases = (
-        ("Constant images", figures.constant, "have a single value everywhere: they show nothing."),
-        ("Clipped images", figures.clipped, "have more than 5 % of their values at the maximum: detail is lost."),
-    )
-    return [
-        Finding(
-            "warning", title, f"{len(images):,} images {what}", tuple(sorted({position[image] for image in images}))
-        )
-        for title, images, what in cases
-        if images
-    ]
+    return tuple(sorted({position[image] for image in images}))
 
 
-def _faulty(scanned: Scan, figures: Fingerprint) -> list[Finding]:
-    """Images with a fault that the others do not have."""
-    found = []
-    for fault, rows in faulty_images(scanned, figures.quality).items():
+def _faulty(cohort: Cohort, scanned: Scan, figures: Fingerprint) -> list[Finding]:
+    """Images with a fault of acquisition or export."""
+    rows_of = faulty_images(scanned, figures.quality)
+    beyond = rows_of.pop("clipped", ())
+    found = _clipped(beyond, _places_of(cohort, figures.clipped))
+    for fault, rows in rows_of.items():
         title, what = FAULT_TITLES[fault]
         images = f"{len(rows):,} of {figures.num_readable:,} images {'looks' if len(rows) == 1 else 'look'}"
         text = f"{images} {what} beside the others. About 2 % of good images are named too: see the pictures."
         found.append(Finding("warning", title, text, rows))
     return found
+
+
+def _clipped(beyond: tuple[int, ...], maximal: tuple[int, ...]) -> list[Finding]:
+    """Rows that have more values at an end of the range than the others, and those with many at the maximum."""
+    rows = tuple(sorted({*beyond, *maximal}))
+    reasons = [f"{len(maximal):,} with more than 5 % of the values at the maximum"] if maximal else []
+    reasons += [f"{len(beyond):,} with more values at one end of the range than the others"] if beyond else []
+    images = f"{len(rows):,} {'image is' if len(rows) == 1 else 'images are'}"
+    text = f"{images} clipped, and detail is lost: {', '.join(reasons)}."
+    return [Finding("warning", "Clipped images", text, rows)] if rows else []
 
 
 def _unknown(figures: Fingerprint) -> list[Finding]:

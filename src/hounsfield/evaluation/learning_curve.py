@@ -147,11 +147,12 @@ def learning_curve(
         )
     clusters = make_clusters(first.truth, groups)
 
-    def statistic(weights: Floats) -> Floats:
-        found = [headline(METRICS[metric].compute(Tally(answers[size], weights))) for size in sizes]
+    def statistic(weights: Floats, *, resampled: bool = True) -> Floats:
+        tallies = [Tally(answers[size], weights, resampled=resampled, clusters=clusters) for size in sizes]
+        found = [headline(METRICS[metric].compute(tally)) for tally in tallies]
         return np.stack([1 - value if METRICS[metric].better == "larger" else value for value in found])
 
-    errors = statistic(np.ones((len(first), 1)))[:, 0]
+    errors = statistic(np.ones((len(first), 1)), resampled=False)[:, 0]
     drawn = bootstrap(statistic, clusters, first.truth, num_replicates=num_replicates, seed=seed)
     forecasts, now = extrapolate(sizes, errors, np.cov(drawn), factors=factors, seed=seed, confidence=confidence)
     ends = [percentile_interval(row, confidence=confidence) for row in drawn]

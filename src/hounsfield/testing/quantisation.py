@@ -22,6 +22,7 @@ from hounsfield.cohorts import Cohort, Store, load_request
 from hounsfield.cohorts.request import DataRequest
 from hounsfield.containers import read_parquet
 from hounsfield.errors import EvaluationError, RunError, UsageError
+from hounsfield.evaluation.intervals import make_clusters
 from hounsfield.evaluation.metrics import Tally, auc, ece, headline
 from hounsfield.evaluation.novelty import Novelty
 from hounsfield.evaluation.outcomes import Outcomes, as_outcomes
@@ -219,8 +220,10 @@ def _attempt(
 ) -> Attempt:
     first, second = bundle.calibrated(before.probabilities), new.calibrated(after.probabilities)
     figures = []
+    groups = _patients(store, after)
     for each, scores in ((bundle, first), (new, second)):
-        tally = Tally(_outcomes(each, store, after, scores), np.ones((len(scores), 1)))
+        answers = _outcomes(each, store, after, scores)
+        tally = Tally(answers, np.ones((len(scores), 1)), clusters=make_clusters(answers.truth, groups))
         figures.append((float(headline(auc(tally))[0]), max(0.0, float(headline(ece(tally))[0]))))
     task = bundle.classifier_task
     changed = decide(first, task, bundle.threshold) != decide(second, task, new.threshold)
