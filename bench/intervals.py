@@ -1,7 +1,7 @@
 """Do the intervals of `evaluate` cover the truth as often as they say, and what do they cost?
 
     python bench/intervals.py coverage [--draws 500] [--replicates 400]
-    python bench/intervals.py small [--draws 1000]
+    python bench/intervals.py small [--draws 1000] [--keep FOLDER]
     python bench/intervals.py speed
 
 Coverage: cohorts are drawn from a population whose every metric is known (from a million cases drawn the same way),
@@ -16,19 +16,25 @@ from __future__ import annotations
 import argparse
 import resource
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from segment_metrics import population as masks
 
 from hounsfield.evaluation import METRICS, Detections, Finding, Truth, as_detections, evaluate, evaluate_detections
+from hounsfield.evaluation.average_precision import average_precisions
 from hounsfield.evaluation.calibration import calibration_line
-from hounsfield.evaluation.classification import LEAST_PATIENTS
+from hounsfield.evaluation.classification import LEAST_PATIENTS, few_patients
 from hounsfield.evaluation.delong import auc_estimate
-from hounsfield.evaluation.intervals import make_clusters
+from hounsfield.evaluation.detection_matching import SIZES, ClassMatches, match_class
+from hounsfield.evaluation.intervals import bca_interval, bootstrap, jackknife, logit_interval, make_clusters, vary
 from hounsfield.evaluation.metrics import calibration_bins
 from hounsfield.evaluation.operating import decision_curve
 from hounsfield.evaluation.segmentation_assessment import assess_masks
+from hounsfield.evaluation.segmentation_figures import FIGURES
 
 SEPARATION = 1.8  # of the two normal distributions: AUC about .90
 POPULATION = 1_000_000
@@ -125,6 +131,8 @@ SMALL = [
     for per_patient in (1, 3)
 ]
 BENEFIT_AT = 0.2
+# Draws that are kept together.
+PART = 100
 # Of what `evaluate` gives.
 ASKED = ("auc", "average_precision", "sensitivity", "specificity", "ppv", "brier", "ece")
 Row = tuple[float, float, float, bool]  # value, both ends, whether it is told to be unreliable
@@ -137,7 +145,7 @@ def further(truth: np.ndarray, score: np.ndarray, groups: np.ndarray | None) -> 
     return {
         "calibration slope": (line.slope, *line.slope_interval, bool(line.note)),
         "calibration intercept": (line.intercept, *line.intercept_interval, bool(line.note)),
-        "net benefit at .2": (curve.model[0], curve.low[0], curve.high[0], False),
+        "net benefit at .2": (curve.model[0], curve.low[0], curve.high[0], bool(curve.note)),
     }
 
 
@@ -178,28 +186,86 @@ def _image(rng: np.random.Generator, number: int, ease: float) -> tuple[Truth, F
     return Truth(boxes[:-1], zeros[:-1]), Finding(moved[kept], zeros[kept], scores)
 
 
-def of_boxes(design: Design, rng: np.random.Generator, replicates: int) -> Row | None:
-    detections, of_case = findings(design, rng)
-    if not len(detections.truth_classes):
-        return None
-    groups = of_case if design.per_patient > 1 else None
-    found = evaluate_detections(detections, groups=groups, num_replicates=replicates)["ap50"]
-    return found.value, found.low, found.high, found.note.startswith("unreliable")
+def ap50_of(matches: ClassMatches) -> Callable[[np.ndarray], np.ndarray]:
+    """AP50 as a function of the images' weights (n, R): (1, R)."""
+    return lambda weights: average_precisions(matches, weights)[0]
 
 
-def of_masks(design: Design, rng: np.random.Generator, replicates: int) -> Row | None:
-    """Dice of the images that have the structure: a share of the patients, of whom no image is without it."""
-    patients = design.cases // design.per_patient
-    cases, of_case = masks(patients, design.per_patient, 0.0, rng)
-    sick = (rng.random(patients) < design.prevalence)[of_case]
+def matched(detections: Detections) -> ClassMatches:
+    return match_class(detections, 0, thresholds=np.array([0.5]), sizes=[SIZES["all"]])
+
+
+def ap50(matches: ClassMatches, groups: np.ndarray | None, replicates: int) -> Row:
+    """What `evaluate_detections` gives, without the other figures: a fifth of the time."""
+    statistic, present = ap50_of(matches), matches.num_truths.T > 0
+    clusters = make_clusters(present, groups)
+    value = float(statistic(np.ones((len(present), 1)))[0, 0])
+    drawn = bootstrap(statistic, clusters, present, num_replicates=replicates)[0]
+    told = bool(few_patients(len(np.unique(clusters.of_case[present.any(axis=1)]))))
+    if not vary(drawn):
+        return value, np.nan, np.nan, told
+    ends = bca_interval(value, drawn, jackknife(statistic, clusters)[0])
+    return value, min(ends.low, value), max(ends.high, value), told
+
+
+class Images:
+    """A population of images with findings that were matched once; test sets are drawn from its patients."""
+
+    def __init__(self, design: Design) -> None:
+        self.design = design
+        many = Design(24_000, design.prevalence, design.per_patient)
+        self.matches = matched(findings(many, np.random.default_rng(97))[0])
+        self.patients = many.cases // design.per_patient
+        self.order = np.argsort(self.matches.images, kind="stable")
+        self.starts = np.searchsorted(self.matches.images[self.order], np.arange(many.cases + 1))
+        self.ap50 = float(ap50_of(self.matches)(np.ones((many.cases, 1)))[0, 0])
+
+    def drawn(self, rng: np.random.Generator, replicates: int) -> Row | None:
+        each = self.design.per_patient
+        patients = rng.integers(0, self.patients, self.design.cases // each)
+        images = (patients[:, None] * each + np.arange(each)).ravel()
+        if not self.matches.num_truths[:, images].any():
+            return None
+        rows = [self.order[self.starts[image] : self.starts[image + 1]] for image in images]
+        number = np.repeat(np.arange(len(images)), [len(part) for part in rows])
+        every = np.concatenate(rows)
+        surest = np.argsort(every, kind="stable")
+        chosen = every[surest]
+        found = self.matches
+        matches = ClassMatches(
+            number[surest],
+            found.scores[chosen],
+            found.hits[..., chosen],
+            found.ignored[..., chosen],
+            found.num_truths[:, images],
+        )
+        return ap50(matches, np.repeat(np.arange(len(patients)), each) if each > 1 else None, replicates)
+
+
+def compared_masks(design: Design, rng: np.random.Generator) -> tuple[pd.DataFrame, np.ndarray]:
+    """Images of which a share of the patients has the structure, and of these patients every image."""
+    cases, of_case = masks(design.cases // design.per_patient, design.per_patient, 0.0, rng)
+    sick = (rng.random(of_case.max() + 1) < design.prevalence)[of_case]
     cases.loc[~sick, "dice"] = np.nan
     cases.loc[~sick, "size_true"] = 0
-    groups = of_case if design.per_patient > 1 else None
-    if cases["dice"].notna().sum() == 0:
+    return cases, of_case
+
+
+def dice(cases: pd.DataFrame, groups: np.ndarray | None) -> Row | None:
+    """What `assess_masks` gives, without the other figures."""
+    columns = {"dice": cases["dice"].to_numpy(np.float64)}
+    known = ~np.isnan(columns["dice"])
+    if not known.any():
         return None
-    found = assess_masks(cases, labels=["lesion"], unit="ml", groups=groups, num_replicates=replicates)
-    each = found.estimates["dice_lesion"]
-    return each.value, each.low, each.high, each.note.startswith("unreliable")
+    clusters = make_clusters((cases["size_true"] > 0).to_numpy()[:, None], groups)
+
+    def statistic(weights: np.ndarray) -> np.ndarray:
+        return FIGURES["dice"].weighted(columns, weights)[None]
+
+    value = float(columns["dice"][known].mean())
+    left_out = jackknife(statistic, clusters)[0]
+    ends = logit_interval(value, left_out) if vary(left_out) else (np.nan, np.nan)
+    return value, *ends, bool(few_patients(len(np.unique(clusters.of_case[known]))))
 
 
 def of_labels(design: Design, rng: np.random.Generator, replicates: int) -> dict[str, Row] | None:
@@ -220,38 +286,77 @@ def of_labels(design: Design, rng: np.random.Generator, replicates: int) -> dict
     return rows | further(truth, score, groups)
 
 
-def in_population(design: Design) -> dict[str, float]:
+def in_population(design: Design, images: Images) -> dict[str, float]:
     """The true figures, from a population that is drawn the same way."""
     truth, score, _ = draw(Design(POPULATION, design.prevalence, 1), np.random.default_rng(99))
     known = truth_of(design) | {name: found[0] for name, found in further(truth, score, None).items()}
     kind, scores, _ = three_classes(Design(POPULATION, design.prevalence), np.random.default_rng(98))
     known["macro AUC"] = float(np.mean([METRICS["auc"](kind == column, scores[:, column]) for column in range(3)]))
-    many = Design(24_000, design.prevalence, design.per_patient)
-    known["AP50"] = evaluate_detections(findings(many, np.random.default_rng(97))[0], num_replicates=1)["ap50"].value
+    known["AP50"] = images.ap50
     known["Dice"] = float(np.nanmean(masks(POPULATION, 1, 0.0, np.random.default_rng(96))[0]["dice"]))
     return known
 
 
-def small(draws: int, replicates: int, designs: list[Design]) -> None:
+def same_as_evaluate(design: Design, replicates: int) -> None:
+    """Stop where the short ways to AP50 and Dice give anything else than `evaluate` does."""
+    rng = np.random.default_rng(0)
+    detections, of_case = findings(design, rng)
+    groups = of_case if design.per_patient > 1 else None
+    whole = evaluate_detections(detections, groups=groups, num_replicates=replicates)["ap50"]
+    assert ap50(matched(detections), groups, replicates)[:3] == (whole.value, whole.low, whole.high) or np.isnan(
+        whole.low
+    )
+    cases, of_case = compared_masks(design, rng)
+    groups = of_case if design.per_patient > 1 else None
+    each = assess_masks(cases, labels=["lesion"], unit="ml", groups=groups, num_replicates=2).estimates["dice_lesion"]
+    assert np.allclose(dice(cases, groups)[:3], (each.value, each.low, each.high), rtol=1e-12, equal_nan=True)
+
+
+def one_draw(design: Design, images: Images, number: int, replicates: int) -> dict[str, Row]:
+    rng = np.random.default_rng((8, number))
+    rows = of_labels(design, rng, replicates) or {}
+    cases, of_case = compared_masks(design, rng)
+    for name, row in (
+        ("AP50", images.drawn(rng, replicates)),
+        ("Dice", dice(cases, of_case if design.per_patient > 1 else None)),
+    ):
+        rows |= {name: row} if row else {}
+    return rows
+
+
+def drawn(design: Design, draws: int, replicates: int, kept: Path | None) -> pd.DataFrame:
+    """A row for each draw and figure; with a folder, draws that lie there are not made again."""
+    images = Images(design)
+    known = in_population(design, images)
+    same_as_evaluate(design, replicates)
+    parts = []
+    for start in range(0, draws, PART):
+        path = None if kept is None else kept / f"{str(design).replace(', ', '_').replace(' ', '_')}-{start}.csv"
+        if path is None or not path.is_file():
+            found = [
+                (name, bool(told) or not np.isfinite([value, low, high]).all(), bool(low <= known[name] <= high))
+                for number in range(start, min(start + PART, draws))
+                for name, (value, low, high, told) in one_draw(design, images, number, replicates).items()
+            ]
+            part = pd.DataFrame(found, columns=["figure", "told", "holds"])
+            if path is not None:
+                part.to_csv(path, index=False)
+        else:
+            part = pd.read_csv(path)
+        parts.append(part)
+    return pd.concat(parts)
+
+
+def small(draws: int, replicates: int, designs: list[Design], kept: Path | None) -> None:
     """Coverage of what is not told to be unreliable, and the share that is."""
     table: dict[str, list[str]] = {}
     for design in designs:
-        known = in_population(design)
-        held: dict[str, list[tuple[bool, bool]]] = {}
-        for number in range(draws):
-            rng = np.random.default_rng((8, number))
-            rows = of_labels(design, rng, replicates) or {}
-            for name, row in (("AP50", of_boxes(design, rng, replicates)), ("Dice", of_masks(design, rng, replicates))):
-                rows |= {name: row} if row else {}
-            for name, (value, low, high, unreliable) in rows.items():
-                told = bool(unreliable) or not np.isfinite([value, low, high]).all()
-                held.setdefault(name, []).append((told, bool(low <= known[name] <= high)))
-        for name, each in held.items():
-            told, holds = np.array(each).T
+        for name, rows in drawn(design, draws, replicates, kept).groupby("figure", sort=False):
+            told, holds = rows["told"].to_numpy(bool), rows["holds"].to_numpy(bool)
             # Of what is told in most draws, the coverage stands behind it.
             cell = f"{100 * holds[~told if told.mean() < 0.5 else told].mean():.1f}"
-            cell = f"unreliable in {told.mean():.0%} ({cell})" if told.mean() >= 0.5 else cell
-            table.setdefault(name, []).append(cell)
+            cell = f"unreliable ({cell})" if told.mean() >= 0.5 else cell
+            table.setdefault(str(name), []).append(cell)
     print("| metric | " + " | ".join(map(str, designs)) + " |")
     print("| --- |" + " ---: |" * len(designs))
     for name, row in table.items():
@@ -277,12 +382,13 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=500)
     parser.add_argument("--replicates", type=int, default=400)
     parser.add_argument("--designs", type=int, nargs="*", default=list(range(len(DESIGNS))))
+    parser.add_argument("--keep", type=Path, help="of small: a folder for what was drawn, from where it is continued")
     options = parser.parse_args()
     if options.question == "speed":
         speed()
     elif options.question == "small":
         chosen = options.designs if len(options.designs) < len(DESIGNS) else range(len(SMALL))
-        small(options.draws, options.replicates, [SMALL[index] for index in chosen])
+        small(options.draws, options.replicates, [SMALL[index] for index in chosen], options.keep)
     else:
         coverage(options.draws, options.replicates, [DESIGNS[index] for index in options.designs])
 

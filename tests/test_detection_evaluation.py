@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,11 @@ from hounsfield.evaluation.detection_matching import class_events, match_class
 from hounsfield.evaluation.detection_titles import detection_title
 from hounsfield.evaluation.detections import Detections, Finding, Truth, as_detections, detections_from_tables
 from hounsfield.evaluation.free_response import LUNA_RATES, free_response, sensitivities
+from hounsfield.reports.sections.box_results import _class_table
+from hounsfield.reports.sections.content import with_interval
+
+if TYPE_CHECKING:
+    from hounsfield.runs import BoxRun
 
 LABELS = ("red", "white", "platelet")
 
@@ -272,11 +278,18 @@ def test_figures_of_classes_are_told_from_those_of_sizes_and_of_each_other() -> 
     labels = ("cell", "red_cell", "small")
     detections = as_detections([*truths, Truth([[0, 0, 9, 9]], [0])], [*found, Finding([], [], [])], labels=labels)
     estimates = evaluate_detections(detections, num_replicates=20)
-    assert (estimates["ap50_cell"].n, estimates["ap50_red_cell"].n, estimates["ap_small"].n) == (7, 6, 19)
+    assert (estimates["ap50_cell"].n, estimates["ap50_red_cell"].n, estimates["ap_small"].n) == (7, 6, 13)
+    assert (estimates["ap_medium"].n, estimates["ap_large"].n, estimates["precision"].n) == (6, 0, 10)
     # Of the small objects those of three classes count: 0 of 1, 0 of 6, 5 of 6; of the class called so, 5 of 6.
     reached = np.floor(5 / 6 * 100 + 1) / 101
     assert estimates["ap_label_small"].value == pytest.approx(reached)
     assert estimates["ap_small"].value == pytest.approx(reached / 3)
+    plain = {name: estimate.to_dict() for name, estimate in estimates.items()}
+    run = SimpleNamespace(
+        bundle=SimpleNamespace(labels=labels), shown=SimpleNamespace(detections=detections), estimates=plain
+    )
+    (table,) = _class_table(cast("BoxRun", run))
+    assert table.rows[2][:3] == ("small", "6", with_interval(plain["ap_label_small"]))
     assert detection_title("ap_label_small", labels) == "AP: small"
     assert detection_title("ap_small", labels) == "AP, sides below 32"
     assert detection_title("ap50_red_cell", labels) == "AP50: red_cell"

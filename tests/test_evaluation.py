@@ -266,6 +266,11 @@ def test_net_benefit_by_hand() -> None:
     half = stats.t.ppf(0.975, 4) * gains.std(ddof=1) / np.sqrt(5)
     assert (curve.low[1], curve.high[1]) == pytest.approx((gains.mean() - half, gains.mean() + half))
     assert curve.everyone == pytest.approx([2 / 5 - 3 / 5, 2 / 5 - 3 / 5 * 0.25])
+    # Of images it has enough of either kind, of patients not.
+    many = np.tile(truth, 8)
+    assert curve.note.startswith("unreliable: rests on 2 patients of a kind")
+    assert not decision_curve(many, np.linspace(0, 1, 40), [0.5]).note
+    assert decision_curve(many, np.linspace(0, 1, 40), [0.5], groups=np.arange(40) // 5).note
 
 
 def table(num_cases: int = 80) -> pd.DataFrame:

@@ -38,6 +38,7 @@ from hounsfield.tasks import LabelTask, Threshold, Traits
 NOWHERE = Interval(math.nan, math.nan)
 # Of each kind that a figure rests on; with fewer, a note says that it is unreliable.
 LEAST_PATIENTS = 10
+UNRELIABLE = "unreliable"
 UNVARIED = "no interval: resampling these patients does not change the value"
 
 
@@ -329,7 +330,7 @@ def few_patients(count: int) -> str:
     """That a figure rests on fewer than ten patients of a kind; empty where it does not."""
     if count >= LEAST_PATIENTS:
         return ""
-    return f"unreliable: rests on {count} patients of a kind; at least {LEAST_PATIENTS} are needed"
+    return f"{UNRELIABLE}: rests on {count} patients of a kind; at least {LEAST_PATIENTS} are needed"
 
 
 def _key(key: tuple[str, str]) -> str:

@@ -185,7 +185,7 @@ def evaluate_detections(
     for (name, count), value, drawn, without in rows:
         low, high, note = math.nan, math.nan, few
         if not math.isfinite(value):
-            note = "nothing that it could be taken of"
+            note = "nothing to measure it on"
         elif not few and not vary(drawn):
             note = UNVARIED
         elif not few:
@@ -269,12 +269,15 @@ class _Figures:
         return len(self.detections.labels)
 
     def rests_on(self) -> dict[str, int]:
-        """The names of the rows of ``of``, and how many objects, or images where counts are compared, each rests on."""
+        """The names of the rows of ``of``, and on how many objects, findings or images each rests."""
         images, objects = self.detections.num_images, self.detections.truth_counts().sum(axis=0).tolist()
+        sized = np.sum([matches.num_truths.sum(axis=1) for matches in self.matches], axis=0).tolist()
         names = ["ap", "ap50", "ap75", *(f"ap_{size}" for size in SIZES if size != "all")]
         names += MASK_FIGURES if self.mask_matches else []
         names += [*(f"sensitivity_fp_{rate:g}" for rate in LUNA_RATES), "luna16", "precision", "recall", "f1"]
         found = dict.fromkeys(names, sum(objects)) | dict.fromkeys(COUNT_FIGURES, images)
+        found |= {f"ap_{size}": count for size, count in zip(SIZES, sized, strict=True) if size != "all"}
+        found["precision"] = int(self.said[1].sum())
         if self._num_labels > 1:
             for label, count in zip(self.detections.labels, objects, strict=True):
                 found |= {class_figure(name, label): count for name in ("ap", "ap50", "luna16")}

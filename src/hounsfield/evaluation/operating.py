@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hounsfield.errors import EvaluationError
+from hounsfield.evaluation.classification import few_patients
 from hounsfield.evaluation.curves import roc_curve
 from hounsfield.evaluation.gaps import mean_interval
 from hounsfield.evaluation.intervals import make_clusters
@@ -130,6 +131,7 @@ class DecisionCurve:
         model: (m,) net benefit of acting on the scores: TP/n − FP/n · t/(1 − t).
         everyone: (m,) of acting on every case; acting on no one has 0.
         low: (m,) lower end of the interval of ``model``, by patient; ``high`` the upper end.
+        note: why the curve is unreliable; empty where it is not.
     """
 
     thresholds: Floats
@@ -137,6 +139,7 @@ class DecisionCurve:
     everyone: Floats
     low: Floats
     high: Floats
+    note: str = ""
 
 
 def decision_curve(
@@ -170,4 +173,5 @@ def decision_curve(
     clusters = make_clusters(truth[:, None], groups)
     ends = np.array([mean_interval(gain, clusters, 0.0, confidence=confidence) for gain in gains]).reshape(-1, 2)
     everyone = truth.mean() - (1 - truth.mean()) * odds
-    return DecisionCurve(at, gains.mean(axis=1), everyone, ends[:, 0], ends[:, 1])
+    fewest = min(len(np.unique(clusters.of_case[kind])) for kind in (truth, ~truth))
+    return DecisionCurve(at, gains.mean(axis=1), everyone, ends[:, 0], ends[:, 1], few_patients(fewest))

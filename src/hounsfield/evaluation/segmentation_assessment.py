@@ -113,10 +113,20 @@ def segmentation_title(name: str, labels: Sequence[str], unit: str, tolerance: f
     if name not in stems:
         return name
     stem, ending = stems[name]
-    length = "mm" if unit in {"ml", "mm²"} else unit
-    at = f" at {tolerance:g} {length}" if stem == "nsd" else ""
-    units = {"": "", "length": f", {length}", "size": f", {unit}"}
+    at = f" at {tolerance_text(tolerance, unit)}" if stem == "nsd" else ""
+    units = {"": "", "length": f", {length_unit(unit)}", "size": f", {unit}"}
     return f"{FIGURES[stem].title}{at}{units[FIGURES[stem].unit]}{ending}"
+
+
+def length_unit(unit: str) -> str:
+    """The unit of lengths where sizes have this one."""
+    return "mm" if unit in {"ml", "mm²"} else unit
+
+
+def tolerance_text(tolerance: float, unit: str) -> str:
+    """The tolerance of surface Dice with its unit: "1 mm", "1 pixel", "2 voxels"."""
+    length = length_unit(unit)
+    return f"{tolerance:g} {length.removesuffix('s') if tolerance == 1 else length}"
 
 
 def of_label(name: str, label: str) -> str:

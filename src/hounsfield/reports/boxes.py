@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from hounsfield.evaluation.detection import DetectionAssessment, image_errors
-from hounsfield.evaluation.detection_titles import TITLES, detection_title
+from hounsfield.evaluation.detection_titles import TITLES, class_figure, detection_title
 from hounsfield.reports.base import Answer, Read
 from hounsfield.reports.box_figures import (
     counting_figure,
@@ -166,7 +166,7 @@ def _counting(run: BoxRun) -> str:
 
 
 def _weakest(run: BoxRun) -> str:
-    known = {label: run.estimates.get(f"ap50_{label}", {}).get("value") for label in run.bundle.labels}
+    known = {label: run.estimates.get(class_figure("ap50", label), {}).get("value") for label in run.bundle.labels}
     found = {label: value for label, value in known.items() if value is not None}
     if len(found) < 2:
         return ""

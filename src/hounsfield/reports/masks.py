@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from hounsfield.evaluation.mask_uncertainty import MaskUncertainty
-from hounsfield.evaluation.segmentation_assessment import SegmentationAssessment, of_label
+from hounsfield.evaluation.segmentation_assessment import SegmentationAssessment, of_label, tolerance_text
 from hounsfield.evaluation.segmentation_figures import FIGURES, TITLES
 from hounsfield.reports.base import Answer, Read
 from hounsfield.reports.mask_figures import mask_figures
@@ -44,9 +44,10 @@ class MaskPage:
         """One sentence."""
         several = "each of which may cover others" if run.plan.overlapping else "which exclude each other"
         exclusive = f" ({several})" if len(run.bundle.labels) > 1 else ""
+        whose = "their sizes" if len(run.bundle.labels) > 1 else "its size"
         return (
             f"Given {given_image(run.bundle)}, the model outlines {listed(run.bundle.labels)}{exclusive} and measures "
-            "their size."
+            f"{whose}."
         )
 
     def how_well(self, run: MaskRun) -> Iterator[str]:
@@ -54,11 +55,8 @@ class MaskPage:
         found = run.estimates
         yield tested_on(run)
         yield f"The mean Dice is {with_interval(found['dice'])}{_by_label(run)}."
-        unit = "mm" if run.shown.unit in {"ml", "mm²"} else run.shown.unit
-        yield (
-            f"Of both surfaces {with_interval(found['nsd'])} lie within {run.shown.tolerance:g} {unit} of the other "
-            "(surface Dice)."
-        )
+        near = tolerance_text(run.shown.tolerance, run.shown.unit)
+        yield f"The share of both surfaces within {near} of the other (surface Dice) is {with_interval(found['nsd'])}."
         if found["missed"]["value"]:
             yield f"Structures were missed entirely in {percent(found['missed']['value'], 1)} of the images with them."
 

@@ -12,7 +12,7 @@ from hounsfield.progress import Progress, silent
 from hounsfield.reports.base import Cases, Page
 from hounsfield.reports.sections.answers import Facts
 from hounsfield.reports.sections.cases import show_cases
-from hounsfield.reports.sections.content import Callout, Checklist, Points, Section, number
+from hounsfield.reports.sections.content import Callout, Checklist, Points, Section, interval, number, unreliable
 from hounsfield.reports.sections.data import data_section, split_section
 from hounsfield.reports.sections.guidelines import GUIDELINES, checklist
 from hounsfield.reports.sections.model_card import model_card
@@ -149,7 +149,7 @@ def _tiles(run: RunRecord) -> list[tuple[str, str, str]]:
         if name not in run.estimates:
             continue
         found = run.estimates[name]
-        ends = "" if found["low"] is None else f"{found['low']:.3f} to {found['high']:.3f}"
+        ends = "" if found["low"] is None else f"{interval(found['low'], found['high'])}{unreliable(found)}"
         tiles.append((title, number(found["value"]), ends))
     patients = "" if run.num_patients is None else f"{run.num_patients:,} patients"
     if run.prevalence is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from hounsfield.evaluation.counting import COVERAGE, count_intervals
 from hounsfield.evaluation.detection import image_errors
 from hounsfield.evaluation.detection_matching import class_events
-from hounsfield.evaluation.detection_titles import TITLES
+from hounsfield.evaluation.detection_titles import TITLES, class_figure
 from hounsfield.evaluation.detection_uncertainty import DetectionUncertainty
 from hounsfield.evaluation.free_response import LUNA_RATES
 from hounsfield.reports.box_figures import (
@@ -67,7 +67,11 @@ def _class_table(run: BoxRun) -> Iterator[Table]:
         return
     objects = run.shown.detections.truth_counts().sum(axis=0)
     rows = [
-        (label, f"{int(count):,}", *(with_interval(run.estimates.get(f"{name}_{label}", {})) for name in BY_LABEL))
+        (
+            label,
+            f"{int(count):,}",
+            *(with_interval(run.estimates.get(class_figure(name, label), {})) for name in BY_LABEL),
+        )
         for label, count in zip(labels, objects, strict=True)
     ]
     yield Table("Each class", ("class", "objects", *(TITLES[name] for name in BY_LABEL)), tuple(rows))
@@ -102,9 +106,9 @@ def _precision_table(run: BoxRun) -> Table:
 def counting_section(run: BoxRun) -> Section:
     """How well objects are counted, and how certain a new count is."""
     labels = run.bundle.labels
-    names = ["all classes", *(labels if len(labels) > 1 else ())]
-    endings = ["", *(f"_{label}" for label in labels)][: len(names)]
-    rows = [(name, *_counted(run, ending)) for name, ending in zip(names, endings, strict=True)]
+    rows = [("all classes", *_counted(run, COUNTS))]
+    if len(labels) > 1:
+        rows += [(label, *_counted(run, [class_figure(name, label) for name in COUNTS])) for label in labels]
     blocks: tuple[Block, ...] = (
         Drawing(
             svg_of(counting_figure(run.shown), "counts", "Difference of found and true counts against their mean"),
@@ -144,8 +148,8 @@ def _promised(run: BoxRun) -> Iterator[Table]:
     )
 
 
-def _counted(run: BoxRun, ending: str) -> tuple[str, str, str]:
-    found = [run.estimates.get(f"{figure}{ending}", {}) for figure in COUNTS]
+def _counted(run: BoxRun, names: Sequence[str]) -> tuple[str, str, str]:
+    found = [run.estimates.get(name, {}) for name in names]
     limits = interval(found[2].get("value"), found[3].get("value"), 2)
     return with_interval(found[0], 2), with_interval(found[1], 2), limits
 

@@ -188,7 +188,7 @@ def _uncertainty_blocks(run: LabelRun) -> Iterator[Block]:
         yield _promise_table(run.promises, run.split)
     if run.bundle.uncertainty is not None and run.bundle.uncertainty.novelty is not None:
         yield Paragraph("Images unlike the training images are always flagged as out of distribution.")
-    # What the test said beside calibration, which has a section of its own.
+    # What the test said beside calibration and subgroups, which have sections of their own.
     lines = (str(line) for line in run.event("uncertainty", "doubt").get("lines", ()))
-    told = ("Calibration", "Probabilities of", "Label sets hold", "Wrong among")
+    told = ("Calibration", "Probabilities of", "Label sets hold", "Wrong among", "Subgroups:")
     yield from (Paragraph(line) for line in dict.fromkeys(lines) if not line.startswith(told))

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from hounsfield.evaluation.classification import UNRELIABLE
 from hounsfield.evaluation.rounding import rounded
 
 UNDEFINED = "–"
@@ -57,6 +58,7 @@ class Table:
         note: below it.
         wordy: whether all columns hold words.
         beside: whether it is narrow enough to stand beside a drawing.
+        folded: whether it opens on a click, and for print.
     """
 
     kind: ClassVar[str] = "table"
@@ -66,6 +68,7 @@ class Table:
     note: str = ""
     wordy: bool = False
     beside: bool = False
+    folded: bool = False
 
 
 @dataclass(frozen=True)
@@ -223,10 +226,15 @@ def interval(low: float | None, high: float | None, digits: int = 3) -> str:
 
 
 def with_interval(estimate: Mapping[str, Any], digits: int = 3) -> str:
-    """An entry of ``metrics.json`` as text."""
+    """An entry of ``metrics.json`` as text, with "unreliable" where it rests on few patients."""
     value = number(estimate.get("value"), digits)
     ends = interval(estimate.get("low"), estimate.get("high"), digits)
-    return value if UNDEFINED in ends else f"{value} ({ends})"
+    return value if UNDEFINED in ends else f"{value} ({ends}{unreliable(estimate)})"
+
+
+def unreliable(estimate: Mapping[str, Any]) -> str:
+    """Said behind an interval: ", unreliable" where a note of the estimate says so, else empty."""
+    return ", unreliable" if str(estimate.get("note", "")).startswith(UNRELIABLE) else ""
 
 
 def listed(words: Iterable[str]) -> str:

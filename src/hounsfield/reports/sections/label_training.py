@@ -55,7 +55,8 @@ def _training_blocks(run: LabelRun) -> Iterator[Block]:
         yield Points(tuple(str(line) for line in curve["lines"]))
     missing = [f"{what}: {command}" for name, (what, command) in FURTHER.items() if name not in run.additions]
     if missing:
-        yield Callout("note", "Not examined yet", f"{'; '.join(missing)}. Then make the report again.")
+        told = "; ".join(missing)
+        yield Callout("note", "Not examined yet", f"{told[0].upper()}{told[1:]}. Then make the report again.")
 
 
 def _remedies(found: Ablation) -> Drawing:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from hounsfield.evaluation.mask_uncertainty import MaskUncertainty
-from hounsfield.evaluation.segmentation_assessment import of_label
+from hounsfield.evaluation.segmentation_assessment import of_label, tolerance_text
 from hounsfield.evaluation.segmentation_figures import FIGURES
 from hounsfield.inference.masks import COVERAGE
 from hounsfield.reports.mask_figures import dice_figure, sizes_figure
@@ -34,17 +34,16 @@ def results_section(run: MaskRun, chosen: str) -> Section:
     """Every figure with its interval, for each label and on the mean."""
     test = run.shown
     titles = {name: test.title(name) for name, figure in FIGURES.items() if figure.mean}
-    unit = "mm" if test.unit in {"ml", "mm²"} else test.unit
+    means = " The figures are means over the labels; each label has its own below."
     blocks: list[Block] = [
-        Paragraph(
-            f"{on_what(run)} With several labels the figures are means over labels; each label has its own below."
-        ),
+        Paragraph(f"{on_what(run)}{means if len(run.bundle.labels) > 1 else ''}"),
         metric_table(run, titles, chosen),
         Paragraph(
             "Masks are compared on the grid of the image as read. Where an image has a structure neither in truth nor "
             "in prediction there is no value. Where one of both is empty, Dice and surface Dice are 0 and distances "
             "infinite, and medians count them so. Surface Dice: the share of both surfaces within "
-            f"{test.tolerance:g} {unit} of the other. Lesions are connected parts; one is found from an IoU of .1 on."
+            f"{tolerance_text(test.tolerance, test.unit)} of the other. Lesions are connected parts; one is found from "
+            "an IoU of .1 on."
         ),
         *_label_table(run),
         Drawing(

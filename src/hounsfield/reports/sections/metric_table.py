@@ -38,5 +38,16 @@ def metric_table(run: RunRecord, titles: Mapping[str, str], chosen: str) -> Tabl
         "Figures with 95 % intervals",
         ("metric", *splits, f"n ({run.split})", ""),
         tuple(rows),
-        f"Validation images chose {chosen}, so their figures are somewhat too good.",
+        f"Validation images chose {chosen}, so their figures are somewhat too good.{_in_turn(run)}",
+    )
+
+
+def _in_turn(run: RunRecord) -> str:
+    """How many images the validation figures are of, where folds leave each out of one training."""
+    most = max((found.get("n", 0) for found in run.metrics.get("validation", {}).values()), default=0)
+    if run.num_networks < 2 or most <= len(run.rows("validation")):
+        return ""
+    return (
+        f" They are of {most:,} images, training images among them: each is predicted by the networks that were not "
+        "trained on it."
     )

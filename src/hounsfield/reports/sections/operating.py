@@ -156,10 +156,11 @@ def _decision_curve(run: LabelRun) -> Drawing:
         place = int(np.abs(curve.thresholds - at).argmin())
         model = f"{number(float(curve.model[place]))} ({interval(float(curve.low[place]), float(curve.high[place]))})"
         rows.append((f"{at:g}", model, number(float(curve.everyone[place])), "0"))
+    note = f" {curve.note[0].upper()}{curve.note[1:]}." if curve.note else ""
     return Drawing(
         svg_of(decision_figure(curve), "decision", "Decision curve"),
         "Net benefit: true positives minus false positives, weighted by the odds of the threshold probability "
         "(Vickers, Elkin 2006), with 95 % intervals. One acts on a probability above the threshold. The model is "
-        "useful where its line is above both others.",
+        f"useful where its line is above both others.{note}",
         Table("", ("threshold probability", "model", "treat all", "treat none"), tuple(rows)),
     )

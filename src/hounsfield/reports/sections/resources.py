@@ -67,7 +67,7 @@ def environment_section(run: RunRecord) -> Section:
         *((name, str(version)) for name, version in facts["packages"].items()),
     ]
     blocks: tuple[Block, ...] = (
-        Table("Software and hardware", ("", ""), tuple(rows), wordy=True),
+        Table("Software and hardware", ("", ""), tuple(rows), wordy=True, folded=True),
         decisions(run),
         Verbatim("The whole plan, with the reason for each decision (plan.yaml)", run.plan.to_yaml()),
     )
@@ -82,4 +82,4 @@ def decisions(run: RunRecord) -> Table:
         for name, value in values.items()
         if len(str(value)) <= LONGEST
     ]
-    return Table("Decisions of the plan", ("decision", "value", "reason"), tuple(rows), wordy=True)
+    return Table("Decisions of the plan", ("decision", "value", "reason"), tuple(rows), wordy=True, folded=True)

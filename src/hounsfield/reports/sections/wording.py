@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hounsfield.bundle import Bundle
-from hounsfield.reports.sections.content import UNDEFINED, listed, of_hundred
+from hounsfield.reports.sections.content import UNDEFINED, listed, of_hundred, unreliable
 from hounsfield.reports.sections.data import shared_patients
 from hounsfield.runs import RunRecord
 
@@ -66,7 +66,8 @@ def missed_of(run: RunRecord, metric: str) -> str:
     text = f"{1000 * (1 - found['value']):.0f}"
     if found["low"] is None:
         return text
-    return f"{text} (95 % interval {1000 * (1 - found['high']):.0f} to {1000 * (1 - found['low']):.0f})"
+    ends = f"{1000 * (1 - found['high']):.0f} to {1000 * (1 - found['low']):.0f}"
+    return f"{text} (95 % interval {ends}{unreliable(found)})"
 
 
 def share_of(run: RunRecord, metric: str) -> str:
@@ -77,7 +78,7 @@ def share_of(run: RunRecord, metric: str) -> str:
         return "an unknown number"
     if found["low"] is None:
         return text
-    return f"{text} (95 % interval {of_hundred(found['low'])} to {of_hundred(found['high'])})"
+    return f"{text} (95 % interval {of_hundred(found['low'])} to {of_hundred(found['high'])}{unreliable(found)})"
 
 
 def test_use(run: RunRecord) -> str:
