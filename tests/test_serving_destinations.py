@@ -16,7 +16,7 @@ import psutil
 import pytest
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, evt
 
-from hounsfield.serving import keeper, sender
+from hounsfield.serving import keeper, node, sender
 from hounsfield.serving.calls import CallServer
 from hounsfield.serving.directory import Directory, Served
 from hounsfield.serving.keeper import Keeper
@@ -241,7 +241,8 @@ def test_the_contexts_of_an_association_are_copied_at_once(tmp_path: Path) -> No
         assert (commitment.scu_role, commitment.scp_role) == (True, True)
 
 
-def test_associations_and_bare_probes_leave_nothing_open(tmp_path: Path) -> None:
+def test_associations_and_bare_probes_leave_nothing_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node, "IDLE_SECONDS", 2)
     with serving(tmp_path, Pacs()) as service:
         entity = AE("PROBE")
         entity.add_requested_context(VERIFICATION)

@@ -15,19 +15,24 @@ from hounsfield.serving.database import Reader
 from hounsfield.serving.faults import POINTS
 from services import free_port
 
+# Lives wait for most of their time: so many of them are led side by side.
+SIDES = 4
+
 
 @pytest.fixture(scope="module")
 def lives(tmp_path_factory) -> dict[tuple[str, str], tuple[Path, list[int]]]:
     """(point, action) → the folder of the two lives, and their exit statuses."""
-    folder = tmp_path_factory.mktemp("lives")
-    script = Path(__file__).with_name("serving_lives.py")
-    command = [sys.executable, str(script), str(folder), str(free_port()), str(free_port()), *POINTS]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
-    assert done.returncode == 0, done.stderr
-    found = map(json.loads, done.stdout.splitlines())
-    return {
-        (each["point"], each["action"]): (folder / f"{each['point']}-{each['action']}", each["ends"]) for each in found
-    }
+    script, found, processes = Path(__file__).with_name("serving_lives.py"), {}, []
+    for side in range(SIDES):
+        folder = tmp_path_factory.mktemp("lives")
+        command = [sys.executable, str(script), str(folder), str(free_port()), str(free_port()), *POINTS[side::SIDES]]
+        processes.append((folder, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)))
+    for folder, process in processes:
+        told, wrong = process.communicate(timeout=900)
+        assert process.returncode == 0, wrong
+        for each in map(json.loads, told.splitlines()):
+            found[each["point"], each["action"]] = (folder / f"{each['point']}-{each['action']}", each["ends"])
+    return found
 
 
 @pytest.mark.parametrize("action", ["error", "kill"])
