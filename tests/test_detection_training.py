@@ -22,7 +22,7 @@ from hounsfield.runs.record import read_run
 from hounsfield.testing import evaluate_run
 from hounsfield.training import prepare, resume, train
 from hounsfield.training.detector import DetectionBatches
-from scenes import TINY, squares
+from scenes import TINY, balls, squares
 from trained import Trained, run_of
 
 
@@ -187,3 +187,23 @@ def test_a_plan_of_other_labels_or_axes_is_refused(data: Path, tmp_path: Path) -
     for change, told in (({"labels": ("a", "b")}, "detector of a, b"), ({"input_shape": (16, 48, 64, 1)}, "2 axes")):
         with pytest.raises(PlanError, match=told):
             train(str(data), tmp_path / "run", plan=plan.model_copy(update=change))
+
+
+def test_volumes_are_trained_by_the_same_code(tmp_path: Path) -> None:
+    data = DataRequest(str(balls(tmp_path / "data")), kind="label maps")
+    metrics = run_of(data, tmp_path / "run", "width=2")
+    assert metrics["test"]["ap"]["n"] > 0
+    columns = list(pd.read_csv(tmp_path / "run" / "predictions.csv").columns)
+    assert columns == ["image", "label", "score", "z0", "y0", "x0", "z1", "y1", "x1", "split"]
+
+
+def test_odd_boxes_in_bfloat16_leave_finite_losses(tmp_path: Path) -> None:
+    table = squares(tmp_path / "data")
+    rows = pd.read_csv(table)
+    # One pixel, the whole image, and images without an object.
+    rows.loc[0, ["y0", "x0", "y1", "x1"]] = [5, 5, 6, 6]
+    rows.loc[1, ["y0", "x0", "y1", "x1"]] = [0, 0, 48, 64]
+    rows.to_csv(table, index=False)
+    run_of(table, tmp_path / "run", "precision=mixed_bfloat16")
+    history = pd.read_csv(tmp_path / "run" / "history.csv")
+    assert np.isfinite(history[["loss", "objectness", "anchor_boxes", "classes", "region_boxes"]].to_numpy()).all()

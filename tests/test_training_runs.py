@@ -6,8 +6,10 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,12 +18,15 @@ from hounsfield.bundle import Bundle
 from hounsfield.cohorts import Store, load_cohort
 from hounsfield.cohorts.request import DataRequest
 from hounsfield.errors import CohortError, PlanError, RunError, UsageError
+from hounsfield.plans.loading import load_plan
 from hounsfield.preprocessing import Pipeline
 from hounsfield.runs.folder import RunFolder
 from hounsfield.training import resume, train
+from hounsfield.training.pace import Pace
+from hounsfield.training.table import TRAININGS
 from hounsfield.training.weights import row_weights
 from hounsfield.training.whole_images import share_of
-from plans import PLAIN, small_plan, write_pair, write_table
+from plans import PLAIN, hand_made_plan, small_plan, write_pair, write_table
 from shared import contents
 from trained import Trained
 
@@ -197,3 +202,124 @@ def test_a_request_becomes_absolute_and_a_command(tmp_path: Path, monkeypatch: p
     assert kept.data == f"{tmp_path / 'images.npy'},{tmp_path / 'labels.npy'}"
     assert kept.command_line() == f"{kept.data} --label-column 'a b' --drop-leaks"
     assert DataRequest("phantom:chest").to_dict()["data"] == "phantom:chest"
+
+
+def test_an_interrupted_run_can_be_used_and_continued_to_the_unbroken_one(
+    data: str, unbroken: Path, tmp_path: Path
+) -> None:
+    def interrupt(task: str, done: int, total: int | None) -> None:
+        if task == "training" and done == 7:
+            raise KeyboardInterrupt
+
+    folder = tmp_path / "run"
+    run = train(data, folder, plan=small_plan(), progress=interrupt)
+    assert run.metrics["test"]["auc"]["n"] == 12
+    assert len(pd.read_csv(folder / "history.csv")) == 1
+    assert Bundle.load(folder).labels == ("0", "1")
+    resume(folder)
+    numbers = ["epoch", "loss", "val_loss", "val_accuracy", "learning_rate"]
+    found, expected = (pd.read_csv(run / "history.csv")[numbers] for run in (folder, unbroken))
+    pd.testing.assert_frame_equal(found, expected, check_exact=True)
+    weights = [Bundle.load(path).network().get_weights() for path in (folder, unbroken)]
+    for one, other in zip(*weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert not (folder / "checkpoints").exists()
+
+
+def test_three_classes_in_folds_with_mirrored_views(tmp_path: Path) -> None:
+    plan = small_plan(
+        task="multi-class", labels=("0", "1", "2"), folds=2, test_time_flips=(1,), epochs=1, train_share=0.7, **PLAIN
+    )
+    run = train(write_pair(tmp_path, labels=3), tmp_path / "run", plan=plan)
+    assert pd.read_csv(run.folder / "history.csv")["member"].tolist() == [1, 2]
+    # Each row of training and validation is predicted by the network that has not seen it.
+    assert run.metrics["validation"]["accuracy"]["n"] == 48
+    bundle = Bundle.load(run.folder)
+    network = bundle.network()
+    assert network.get_layer("features").output.shape == (None, 2 * 128)
+    # What the bundle keeps to tell how far its networks differ makes up the ensemble.
+    images = np.random.default_rng(0).normal(size=(5, *bundle.input_shape)).astype(np.float32)
+    seen = keras.Model(network.inputs[0], [network.get_layer("features").output, network.output])
+    features, together = (keras.ops.convert_to_numpy(value) for value in seen(images))
+    logits = np.log(bundle.uncertainty.heads.probabilities(features, "multi-class")).mean(axis=0)
+    exponents = np.exp(logits)
+    np.testing.assert_allclose(together, exponents / exponents.sum(axis=1, keepdims=True), atol=1e-5)
+
+
+def test_several_labels_few_images_no_patients_and_no_test_split(tmp_path: Path) -> None:
+    """Eight training images in a batch of 64; figures are those of validation."""
+    table = {
+        "image": [f"{number}.npy" for number in range(14)],
+        "a": [0, 1] * 7,
+        "b": [1, 1, 0, 0] * 3 + [1, 0],
+        "split": ["train"] * 8 + ["validation"] * 6,
+    }
+    write_table(tmp_path, table)
+    pipeline = Pipeline.from_dict({"steps": [{"name": "to_channels", "channels": 1}]})
+    plan = hand_made_plan(
+        task="multi-label",
+        labels=("a", "b"),
+        batch_size=64,
+        epochs=1,
+        balance_classes=True,
+        label_thresholds=True,
+        pipeline=pipeline,
+        **PLAIN,
+    )
+    run = train(DataRequest(str(tmp_path / "index.csv"), label_columns=("a", "b")), tmp_path / "run", plan=plan)
+    threshold = Bundle.load(run.folder).threshold
+    assert isinstance(threshold, tuple)
+    assert len(threshold) == 2
+    validation = pd.read_csv(run.folder / "predictions.csv", keep_default_na=False)
+    for label, limit in zip(("a", "b"), threshold, strict=True):
+        decided = validation["prediction"].str.split(";").map(lambda found, label=label: label in found)
+        assert (decided == (validation[f"p_{label}"] > limit)).all()
+    assert set(run.metrics) == {"validation"}
+    assert run.metrics["validation"]["accuracy"]["n"] == 6
+    columns = list(pd.read_csv(run.folder / "predictions.csv").columns)
+    assert columns[-4:] == ["p_a", "p_b", "mean_intensity", "sd_intensity"]
+    assert (run.folder / "figures" / "roc_validation.png").is_file()
+    binary = SimpleNamespace(task="binary", labels=("a", "b"), multi_label=False)
+    with pytest.raises(PlanError, match="label_thresholds"):
+        TRAININGS["labels"].check(plan.model_copy(update={"task": "binary"}), binary)
+
+
+def test_a_run_that_was_limited_can_be_continued_and_repeated(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Six epochs are planned, and the clock lets three be trained."""
+    wanted = iter([4, 3])
+
+    def decide(pace: Pace, done: int, *_: Any) -> bool:
+        if pace.limit is None or done > 2:
+            return False
+        pace.decided.append((done, next(wanted)))
+        return True
+
+    monkeypatch.setattr(Pace, "decide", decide)
+    plan = hand_made_plan(network="simple_cnn", width=None, epochs=6, minutes=1.0)
+    first = train(data, tmp_path / "first", plan=plan)
+    written = load_plan(tmp_path / "first" / "plan.yaml")
+    assert written.pacing == ((1, 1, 4), (1, 2, 3))
+    assert written.settled().epochs == 3
+    assert "pace" in written.reasons["pacing"]
+    history = pd.read_csv(tmp_path / "first" / "history.csv")
+    assert len(history) == 3
+    # The schedule has come to its end.
+    assert history["learning_rate"].iloc[-1] == pytest.approx(0.005 * plan.learning_rate, rel=0.1)
+    again = train(data, tmp_path / "again", plan=written)
+    assert again.metrics == first.metrics
+
+    def killed(task: str, done: int, total: int | None) -> None:
+        if task == "training" and (tmp_path / "killed" / "checkpoints" / "member1.npz").exists() and done % 5 == 2:
+            raise KilledError
+
+    wanted = iter([4, 3])
+    with pytest.raises(KilledError):
+        train(data, tmp_path / "killed", plan=plan, progress=killed)
+    assert load_plan(tmp_path / "killed" / "plan.yaml").pacing == ((1, 1, 4),)
+    # Continued, it follows what was decided.
+    resume(tmp_path / "killed")
+    resumed = pd.read_csv(tmp_path / "killed" / "history.csv")
+    assert len(resumed) == 4
+    np.testing.assert_allclose(resumed["loss"].iloc[0], history["loss"].iloc[0], rtol=1e-6)

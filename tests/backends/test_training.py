@@ -1,4 +1,4 @@
-"""Training: its batches, its averages, its loop, and whole runs that continue and combine."""
+"""Training: its batches, its averages, its loop, and the folder of a whole run."""
 
 from __future__ import annotations
 
@@ -17,15 +17,13 @@ import pytest
 from keras import layers
 
 from hounsfield.augmentation.layers import RandomlyUnchanged
-from hounsfield.bundle import Bundle
 from hounsfield.cohorts.request import DataRequest
-from hounsfield.errors import PlanError, RunError
+from hounsfield.errors import RunError
 from hounsfield.models.training_model import compiled_forward, training_model
 from hounsfield.plans.augmentation import Augmentation
 from hounsfield.plans.labels import Plan
-from hounsfield.preprocessing import Pipeline
 from hounsfield.progress import silent
-from hounsfield.training import averaging, loop, prepare, resume, train
+from hounsfield.training import averaging, loop, prepare
 from hounsfield.training.averaging import WeightAverage, averaged_weights, recalibrate
 from hounsfield.training.base import Specification
 from hounsfield.training.batches import Feed, Mixing, TrainingBatches, predict_rows
@@ -36,7 +34,7 @@ from hounsfield.training.one_network import train_network
 from hounsfield.training.run import fitted_plan
 from hounsfield.training.schedule import Schedule
 from hounsfield.training.table import TRAININGS
-from plans import PLAIN, hand_made_plan, small_plan, write_pair, write_table
+from plans import small_plan
 from shared import contents
 from trained import Trained
 
@@ -422,7 +420,7 @@ def test_the_best_epoch_has_the_smallest_loss() -> None:
     assert Fitted([], [{"val_loss": loss} for loss in (0.5, 0.3, 0.4)]).best_epoch == 2
 
 
-# Whole runs
+# A whole run
 
 
 @pytest.fixture(scope="module")
@@ -451,47 +449,6 @@ def test_a_run_folder_is_complete(unbroken: Path) -> None:
     assert json.loads((unbroken / "environment.json").read_text())["backend"] == keras.backend.backend()
 
 
-def test_an_interrupted_run_can_be_used_and_continued_to_the_unbroken_one(
-    data: str, unbroken: Path, tmp_path: Path
-) -> None:
-    def interrupt(task: str, done: int, total: int | None) -> None:
-        if task == "training" and done == 7:
-            raise KeyboardInterrupt
-
-    folder = tmp_path / "run"
-    run = train(data, folder, plan=small_plan(), progress=interrupt)
-    assert run.metrics["test"]["auc"]["n"] == 12
-    assert len(pd.read_csv(folder / "history.csv")) == 1
-    assert Bundle.load(folder).labels == ("0", "1")
-    resume(folder)
-    numbers = ["epoch", "loss", "val_loss", "val_accuracy", "learning_rate"]
-    same(pd.read_csv(folder / "history.csv")[numbers], pd.read_csv(unbroken / "history.csv")[numbers])
-    weights = [Bundle.load(path).network().get_weights() for path in (folder, unbroken)]
-    for found, expected in zip(*weights, strict=True):
-        same(found, expected)
-    assert not (folder / "checkpoints").exists()
-
-
-def test_three_classes_in_folds_with_mirrored_views(tmp_path: Path) -> None:
-    plan = small_plan(
-        task="multi-class", labels=("0", "1", "2"), folds=2, test_time_flips=(1,), epochs=1, train_share=0.7, **PLAIN
-    )
-    run = train(write_pair(tmp_path, labels=3), tmp_path / "run", plan=plan)
-    assert pd.read_csv(run.folder / "history.csv")["member"].tolist() == [1, 2]
-    # Each row of training and validation is predicted by the network that has not seen it.
-    assert run.metrics["validation"]["accuracy"]["n"] == 48
-    bundle = Bundle.load(run.folder)
-    network = bundle.network()
-    assert network.get_layer("features").output.shape == (None, 2 * 128)
-    # What the bundle keeps to tell how far its networks differ makes up the ensemble.
-    images = np.random.default_rng(0).normal(size=(5, *bundle.input_shape)).astype(np.float32)
-    seen = keras.Model(network.inputs[0], [network.get_layer("features").output, network.output])
-    features, together = (keras.ops.convert_to_numpy(value) for value in seen(images))
-    logits = np.log(bundle.uncertainty.heads.probabilities(features, "multi-class")).mean(axis=0)
-    exponents = np.exp(logits)
-    np.testing.assert_allclose(together, exponents / exponents.sum(axis=1, keepdims=True), atol=1e-5)
-
-
 def test_a_network_is_a_function_of_its_specification_which_can_be_pickled(data: str) -> None:
     """As another process would train it."""
     cohort = prepare(DataRequest(data), seed=0).cohort
@@ -501,41 +458,3 @@ def test_a_network_is_a_function_of_its_specification_which_can_be_pickled(data:
     found = [train_network(one) for one in (specification, pickle.loads(pickle.dumps(specification)))]  # noqa: S301
     for one, other in zip(*(member.fitted.weights for member in found), strict=True):
         same(one, other)
-
-
-def test_several_labels_few_images_no_patients_and_no_test_split(tmp_path: Path) -> None:
-    """Eight training images in a batch of 64; figures are those of validation."""
-    table = {
-        "image": [f"{number}.npy" for number in range(14)],
-        "a": [0, 1] * 7,
-        "b": [1, 1, 0, 0] * 3 + [1, 0],
-        "split": ["train"] * 8 + ["validation"] * 6,
-    }
-    write_table(tmp_path, table)
-    pipeline = Pipeline.from_dict({"steps": [{"name": "to_channels", "channels": 1}]})
-    plan = hand_made_plan(
-        task="multi-label",
-        labels=("a", "b"),
-        batch_size=64,
-        epochs=1,
-        balance_classes=True,
-        label_thresholds=True,
-        pipeline=pipeline,
-        **PLAIN,
-    )
-    run = train(DataRequest(str(tmp_path / "index.csv"), label_columns=("a", "b")), tmp_path / "run", plan=plan)
-    threshold = Bundle.load(run.folder).threshold
-    assert isinstance(threshold, tuple)
-    assert len(threshold) == 2
-    validation = pd.read_csv(run.folder / "predictions.csv", keep_default_na=False)
-    for label, limit in zip(("a", "b"), threshold, strict=True):
-        decided = validation["prediction"].str.split(";").map(lambda found, label=label: label in found)
-        assert (decided == (validation[f"p_{label}"] > limit)).all()
-    assert set(run.metrics) == {"validation"}
-    assert run.metrics["validation"]["accuracy"]["n"] == 6
-    columns = list(pd.read_csv(run.folder / "predictions.csv").columns)
-    assert columns[-4:] == ["p_a", "p_b", "mean_intensity", "sd_intensity"]
-    assert (run.folder / "figures" / "roc_validation.png").is_file()
-    binary = SimpleNamespace(task="binary", labels=("a", "b"), multi_label=False)
-    with pytest.raises(PlanError, match="label_thresholds"):
-        TRAININGS["labels"].check(plan.model_copy(update={"task": "binary"}), binary)
