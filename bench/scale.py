@@ -2,9 +2,11 @@
 
     .venv/bin/python bench/scale.py speed --images 1000      # one process on 1 and 2 cores, two workers, in turn
     .venv/bin/python bench/scale.py cluster --images 5000    # two nodes; an actor, then a node is killed; then resumed
+    .venv/bin/python bench/scale.py cluster --images 52000 --dicom 2000 --small
 
 The bundle is an untrained residual network of width 32 on 96 × 96 pixels. Images are PNG files of 128 × 128, a tenth of
-them DICOM. ``cluster`` compares the shards with the table of one process, row by row.
+them DICOM unless their number is given; with ``--small`` images and network are 28 × 28, of width 8. ``cluster``
+compares the shards with the table of one process, row by row.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -27,7 +30,17 @@ import pandas as pd
 import psutil
 
 
-def make(folder: Path, count: int) -> tuple[Path, Path]:
+class Size(NamedTuple):
+    """How many images, how many of them DICOM, their side, that of the network's input, and the network's width."""
+
+    images: int
+    dicom: int
+    side: int = 128
+    input: int = 96
+    width: int = 32
+
+
+def make(folder: Path, size: Size) -> tuple[Path, Path]:
     """A bundle and images."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from hounsfield.bundle import export_onnx, save_bundle
@@ -35,16 +48,17 @@ def make(folder: Path, count: int) -> tuple[Path, Path]:
     from hounsfield.models import build
     from hounsfield.preprocessing import MinMax, Pipeline, Resize, ToChannels
 
-    pipeline = Pipeline(steps=(ToChannels(channels=1), Resize(size=(96, 96)), MinMax()))
+    pipeline = Pipeline(steps=(ToChannels(channels=1), Resize(size=(size.input, size.input)), MinMax()))
     run, images = folder / "run", folder / "images"
-    network = build("resnet10", (96, 96, 1), 2, "binary", width=32)
+    network = build("resnet10", (size.input, size.input, 1), 2, "binary", width=size.width)
     bundle = save_bundle(run / "bundle", network, pipeline=pipeline, task="binary", labels=("normal", "opacity"))
     export_onnx(bundle)
     images.mkdir()
     generator = np.random.default_rng(0)
-    for number in range(count):
-        pixels = cv2.GaussianBlur(generator.integers(0, 255, (128, 128), np.uint8), (5, 5), 2)
-        if number % 10:
+    every = size.images // size.dicom if size.dicom else size.images + 1
+    for number in range(size.images):
+        pixels = cv2.GaussianBlur(generator.integers(0, 255, (size.side, size.side), np.uint8), (5, 5), 2)
+        if number % every or number // every >= size.dicom:
             cv2.imwrite(str(images / f"{number:06}.png"), pixels)
         else:
             write_image(Image(pixels=pixels[..., None].astype(np.int16)), images / f"{number:06}.dcm")
@@ -80,9 +94,9 @@ def resources(folder: Path, run: Path, images: Path, count: int) -> dict[str, fl
     return {"bytes a row": size / count, **{f"MiB of the {name}": value for name, value in most.items()}}
 
 
-def speed(folder: Path, count: int, rounds: int) -> dict[str, object]:
+def speed(folder: Path, size: Size, rounds: int) -> dict[str, object]:
     """Images a second without what a command needs for a single image."""
-    run, images = make(folder, count)
+    (run, images), count = make(folder, size), size.images
     one = next(iter(sorted(images.iterdir())))
     rivals = {
         "one process, 1 core": (1, ()),
@@ -106,12 +120,12 @@ def speed(folder: Path, count: int, rounds: int) -> dict[str, object]:
     }
 
 
-def cluster(folder: Path, count: int) -> dict[str, object]:
+def cluster(folder: Path, size: Size) -> dict[str, object]:
     """Two nodes of one core; an actor is killed after three shards, a node after six, the command after nine."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     from ray.cluster_utils import Cluster
 
-    run, images = make(folder, count)
+    (run, images), count = make(folder, size), size.images
     started = time.monotonic()
     subprocess.run(command(run, images, folder / "one.csv"), check=True, stderr=subprocess.DEVNULL)
     alone = time.monotonic() - started
@@ -143,6 +157,7 @@ def cluster(folder: Path, count: int) -> dict[str, object]:
     threading.Thread(target=disturb, daemon=True).start()
     first.wait()
     done = len(list(shards.glob("part-*")))
+    left = first.returncode
     started = time.monotonic()
     second = subprocess.run(arguments, capture_output=True, text=True, check=False)
     resumed = time.monotonic() - started
@@ -153,10 +168,11 @@ def cluster(folder: Path, count: int) -> dict[str, object]:
     )
     return {
         "images": count,
+        "of them DICOM": len(list(images.glob("*.dcm"))),
         "events": events,
         "shards before the command was killed": done,
         "shards": json.loads((shards / "_summary.json").read_text())["shards"],
-        "status": second.returncode,
+        "status": [left, second.returncode],
         "rows equal to one process": len(table),
         "doubled": int(table["image"].duplicated().sum()),
         "seconds": {"one process": alone, "resumed": resumed},
@@ -168,11 +184,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("speed", "cluster"))
     parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--dicom", type=int, help="how many of them are DICOM; by default a tenth")
+    parser.add_argument("--small", action="store_true", help="images and network of 28 x 28 pixels, width 8")
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
+    dicom = asked.images // 10 if asked.dicom is None else asked.dicom
+    size = Size(asked.images, dicom, 28, 28, 8) if asked.small else Size(asked.images, dicom)
     with tempfile.TemporaryDirectory() as folder:
-        measure = speed(Path(folder), asked.images, asked.rounds) if asked.what == "speed" else None
-        print(json.dumps(measure or cluster(Path(folder), asked.images), indent=2))
+        measure = speed(Path(folder), size, asked.rounds) if asked.what == "speed" else None
+        print(json.dumps(measure or cluster(Path(folder), size), indent=2))
 
 
 if __name__ == "__main__":

@@ -96,8 +96,10 @@ def test_average_precision_of_crowded_images_is_that_of_cocos_evaluator_with_as_
 def test_a_class_that_no_image_has_and_sizes_that_none_has_are_left_out_as_in_coco() -> None:
     truths = [Truth([[0, 0, 10, 10]], [0]), Truth(np.zeros((0, 4)), [])]
     found = [Finding([[0, 0, 10, 10]], [0], [0.9]), Finding([[0, 0, 50, 50]], [2], [0.8])]
-    detections = as_detections(truths, found, labels=LABELS)
-    values, record = values_of(detections), coco_record(detections)
+    # As two tests of one image each, which are joined.
+    parts = [as_detections(truths[at : at + 1], found[at : at + 1], labels=LABELS) for at in (0, 1)]
+    detections = Detections.join(parts)
+    values, record = values_of(detections), coco_record(as_detections(truths, found, labels=LABELS))
     for name in ("ap", "ap50", "ap_small", "ap_medium", "ap_large"):
         assert values[name] == pytest.approx(record[name], nan_ok=True)
     assert (values["ap"], values["ap_small"]) == (pytest.approx(1), pytest.approx(1))

@@ -432,19 +432,22 @@ def test_files_preprocessed_by_workers_are_those_of_one_process(
     assert files[0] == files[1]
 
 
-def test_a_scan_by_workers_is_that_of_one_process(
+def test_a_scan_and_a_test_by_workers_are_those_of_one_process(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = tmp_path / "data"
     for number, picture in enumerate(sorted((run / "pictures").iterdir())):
-        place = data / ("a", "b")[number % 2]
+        place = data / ("normal", "opacity")[number % 2]
         place.mkdir(parents=True, exist_ok=True)
         (place / picture.name).write_bytes(picture.read_bytes())
     said = []
     for name, options in (("one", ()), ("two", ("--workers", 2))):
         monkeypatch.setenv("HOUNSFIELD_CACHE", str(tmp_path / name))
         assert hounsfield(monkeypatch, "inspect", data, "--json", "--no-cost", *options) == 0
+        assert hounsfield(monkeypatch, "evaluate", run, data, "--replicates", 100, "--json", *options) == 0
         told = capsys.readouterr()
-        said.append(json.loads(told.out))
+        said.append(told.out)
     assert said[0] == said[1]
-    assert "2 processes of this machine" in told.err
+    assert '"auc"' in said[1]
+    # For the scan, for the prepared images, and for what is predicted of them.
+    assert told.err.count("2 processes of this machine") == 3

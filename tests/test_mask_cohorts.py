@@ -14,8 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from delegates import Elsewhere
 from families import hounsfield
 from hounsfield.cohorts import TARGETS, Cohort, MaskStore, assign_splits, load_cohort, read_mask
+from hounsfield.cohorts.delegation import delegating
 from hounsfield.drawing.boxed import class_colour
 from hounsfield.errors import CohortError
 from hounsfield.masks import IGNORE
@@ -326,6 +328,17 @@ def test_the_store_holds_images_and_masks_of_their_own_shapes(tmp_path: Path) ->
         truth = read_mask(cohort, row, cohort.read(row)).pixels
         back = store.change(row).mask_back(mask, store.read_shapes[row])
         assert (back == truth).mean() > 0.99
+    # Other processes write the same.
+    others = Elsewhere()
+    with delegating(others):
+        again = MaskStore.build(cohort, pipeline, folder=tmp_path / "others")
+    assert set(others.called) == {"prepare_portion"}
+    files = sorted(path.name for path in store.folder.iterdir())
+    assert sorted(path.name for path in again.folder.iterdir()) == files
+    for name in files:
+        if name.endswith("npy"):
+            assert (store.folder / name).read_bytes() == (again.folder / name).read_bytes()
+    np.testing.assert_array_equal(again.foreground(4)[0], store.foreground(4)[0])
 
 
 def test_a_stopped_build_goes_on_and_a_changed_mask_is_another_store(

@@ -13,8 +13,10 @@ import cv2
 import numpy as np
 import pytest
 
-from hounsfield.cohorts import Store, load_cohort, store_building
+from delegates import Elsewhere
+from hounsfield.cohorts import SceneStore, Store, load_cohort, store_building
 from hounsfield.cohorts import files as files_module
+from hounsfield.cohorts.delegation import delegating
 from hounsfield.cohorts.files import ordered_map
 from hounsfield.errors import CohortError, ResourceError
 from hounsfield.images import Reference
@@ -44,6 +46,29 @@ def archive(path: Path, num: int = 200, size: int = 10) -> Path:
 
 def entries(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
+
+@pytest.mark.parametrize("kind", [Store, SceneStore])
+def test_rows_that_other_processes_prepare_are_those_of_this_one(kind, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(store_building, "GROUP_IMAGES", 16)
+    (folder / "a" / "05.png").write_bytes(b"torn")
+    cohort, pipeline = (
+        load_cohort(folder),
+        RESIZED if kind is Store else PLAIN.model_copy(update={"steps": RESIZED.steps[1:]}),
+    )
+    others = Elsewhere()
+    with delegating(others, least=40):
+        found = kind.build(cohort, pipeline, folder=tmp_path / "others", max_bad_fraction=0.1)
+    assert others.called == ["prepare_portion"] * 3
+    with delegating(others, least=41):
+        expected = kind.build(cohort, pipeline, folder=tmp_path / "here", max_bad_fraction=0.1)
+    assert len(others.called) == 3
+    assert found.bad == expected.bad
+    assert entries(found.folder) == entries(expected.folder)
+    for name in entries(found.folder):
+        if name.endswith(("npy", "json")):
+            assert (found.folder / name).read_bytes() == (expected.folder / name).read_bytes()
+    assert found.cohort.table.equals(expected.cohort.table)
 
 
 def test_rows_are_the_pipelines_output(folder, tmp_path):

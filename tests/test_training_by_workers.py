@@ -220,6 +220,23 @@ def test_vectors_are_added_up_and_news_passed_on(served: _Served) -> None:
     assert served.error is None
 
 
+def test_long_vectors_pass_through_shared_memory_where_a_process_finds_it(served: _Served) -> None:
+    """Two of one machine, then one that stands for another machine, and one that has fewer figures than the other."""
+    one, two = _lines(served.hub.address)
+    values = np.random.default_rng(0).normal(size=2**15).astype(np.float32)
+    longer = np.tile(values, 3)
+    assert one._shared is not None
+    for own in (values, longer, values):
+        for found in _both(lambda own=own: one.add_up(own, False), lambda own=own: two.add_up(3 * own, False)):
+            np.testing.assert_array_equal(found, own + 3 * own)
+    two._shared = None
+    for found in _both(lambda: one.add_up(values, True), lambda: two.add_up(values, True)):
+        np.testing.assert_array_equal(found, 2 * values)
+    found = _both(lambda: one.add_up(values, True), lambda: two.add_up(longer, True))
+    assert all(np.isnan(each).all() for each in found)
+    assert served.error is None
+
+
 def test_strangers_are_not_heard_and_keep_nobody(served: _Served) -> None:
     host, port, _ = served.hub.address
     with socket.create_connection((host, port)), pytest.raises((AuthenticationError, OSError, EOFError)):

@@ -7,9 +7,15 @@ from typing import Annotated
 
 import typer
 
+from hounsfield.cli.workers import RayAddress, crew_for_calls
+
 
 def command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Train the variants side by side in so many processes.")
+    ] = None,
+    ray: RayAddress = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the machine-readable form.")] = False,
 ) -> None:
     """Train a run's plan without each of its remedies against overfitting, and say what each one brings.
@@ -28,5 +34,5 @@ def command(
     from hounsfield.training.ablation import ablate
 
     with progress_bars() as progress:
-        found = ablate(run, progress=progress)
+        found = ablate(run, progress=progress, crew=crew_for_calls(workers, ray))
     tell(found, run, ("ablation.json", "figures/ablation.png"), as_json=as_json)

@@ -14,6 +14,7 @@ from hounsfield.cli.backend import announce_engine
 from hounsfield.cli.console import check_folder, out, print_json, progress_bars, say
 from hounsfield.cli.data_options import OtherData, require_data, with_request
 from hounsfield.cli.options import chosen, flag, plural
+from hounsfield.cli.workers import RayAddress, crew_for_calls, delegated
 from hounsfield.errors import UsageError
 
 if TYPE_CHECKING:
@@ -108,6 +109,10 @@ def command(
             help="Open the test images of a run that was trained with --seal, once; the run keeps date and figures.",
         ),
     ] = False,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Runs: read and predict the images in so many processes.")
+    ] = None,
+    ray: RayAddress = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Measure a run on its test split or on other data, or evaluate a table of predictions or of findings with boxes.
@@ -128,9 +133,11 @@ def command(
         _refuse_changes(target, changed)
     if target.is_dir():
         _refuse(target, "a run", "tables", of_tables)
-        found = _test_run(target, request, given | of_runs, common, opens=open_seal)
+        with delegated(crew_for_calls(workers, ray)):
+            found = _test_run(target, request, given | of_runs, common, opens=open_seal)
     else:
-        _refuse(target, "a table", "runs", {"DATA": request, "open_seal": open_seal or None, **of_runs})
+        others = {"open_seal": open_seal or None, "workers": workers, "ray": ray}
+        _refuse(target, "a table", "runs", {"DATA": request, **others, **of_runs})
         found = _test_table(target, given | of_tables, common)
     for note in found.assessment.notes:
         say(note)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hounsfield.cli.data_options import with_request
-from hounsfield.cli.workers import RayAddress, crew_for_calls
+from hounsfield.cli.workers import RayAddress, crew_for_calls, delegated
 
 if TYPE_CHECKING:
     from hounsfield.cohorts.audit import Audit
@@ -56,26 +56,19 @@ def command(
     from hounsfield.cli.shift import compare
     from hounsfield.cohorts import load_request
     from hounsfield.cohorts.audit import audit
-    from hounsfield.cohorts.scan import describe, scan
+    from hounsfield.cohorts.scan import scan
 
     check_folder(output)
-    crew = crew_for_calls(workers, ray)
-    if crew is not None:
-        from hounsfield.distributed.scanning import describe_by
-
-        described = describe_by(crew)
-    else:
-        described = describe
-    with progress_bars() as progress:
+    with progress_bars() as progress, delegated(crew_for_calls(workers, ray)):
         cohort = load_request(request, progress=progress)
         for note in cohort.notes:
             say(f"Note: {note}")
-        scanned = scan(cohort, describe=described, progress=progress)
+        scanned = scan(cohort, progress=progress)
         if against is not None:
             # A folder of images belongs to its own table.
             there = dataclasses.replace(request, data=against, images=None)
             other = load_request(there, progress=progress)
-            compare(scanned, scan(other, describe=described, progress=progress), output, as_json=as_json)
+            compare(scanned, scan(other, progress=progress), output, as_json=as_json)
             return
         found = audit(cohort, scanned=scanned)
         costs = _costs(found, scanned) if cost else ()

@@ -41,7 +41,10 @@ def command(
         typer.Option(min=0, help="Random seed of split, trainings and search; by default the plan's, or 0."),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="Train folds and trials in so many processes.")
+        int | None,
+        typer.Option(
+            "--workers", min=1, help="Train folds and trials in so many processes, on a cluster so many trials."
+        ),
     ] = None,
     ray: RayAddress = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
@@ -63,14 +66,16 @@ def command(
     announce_backend()
     from hounsfield.planning import check_network
     from hounsfield.plans.loading import load_plan
-    from hounsfield.tuning import tune
-    from hounsfield.tuning.search import Wishes
+    from hounsfield.tuning import Cluster, Wishes, tune
 
     check_network(model)
     start = load_plan(plan) if plan is not None else None
     wishes = Wishes(trials, minutes, folds, effort or "quick", model, seed, start)
+    cluster = Cluster(ray, workers) if ray is not None else None
+    if cluster is not None:
+        say(f"Trials run by Ray Tune on the Ray cluster at {ray}.")
     with progress_bars() as progress:
-        tuned, outcome = tune(request, wishes, progress=progress, crew=crew_for_calls(workers, ray))
+        tuned, outcome = tune(request, wishes, progress=progress, crew=crew_for_calls(workers, ray), cluster=cluster)
     tuned.save(output)
     written = [output, *_write(outcome, output)]
     if as_json:
@@ -92,6 +97,5 @@ def _write(outcome: Outcome, output: Path) -> list[Path]:
     write_json(table, outcome.to_dict())
     best = outcome.best.score
     flattered = (outcome.shown(best), outcome.shown(best + outcome.optimism))
-    scores = [outcome.shown(trial.score) for trial in outcome.complete]
-    save_figure(tuning_figure(scores, flattered, outcome.importance, outcome.figure), picture)
+    save_figure(tuning_figure(outcome.points(), flattered, outcome.importance, outcome.figure), picture)
     return [table, picture]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -130,6 +131,15 @@ class CallCrew:
         pool = open_pool(work, workers=self.workers, ray=self.ray, limits=Limits(math.inf, None, cores))
         say(f"Workers: {pool.description}")
         return pool
+
+
+def delegated(crew: CallCrew | None) -> AbstractContextManager[None]:
+    """Let workers that were asked for do within a block what can be delegated to them."""
+    if crew is None:
+        return nullcontext()
+    from hounsfield.distributed.delegating import delegating_to
+
+    return delegating_to(crew, least=1)
 
 
 def crew_for_calls(workers: int | None, ray: str | None) -> CallCrew | None:

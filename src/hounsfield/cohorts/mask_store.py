@@ -6,21 +6,23 @@ import errno
 import hashlib
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from hounsfield.atomic import make_private, remove_leftovers, replacing, write_json
 from hounsfield.cohorts.cohort import Cohort
+from hounsfield.cohorts.delegation import delegate_for
 from hounsfield.cohorts.files import ordered_map
 from hounsfield.cohorts.masks import masks_of, read_mask
 from hounsfield.cohorts.options import MAX_BAD_FRACTION
 from hounsfield.cohorts.public import cache_folder
 from hounsfield.cohorts.store import Store
-from hounsfield.cohorts.store_building import check_disk, disk_full, refuse_bad
+from hounsfield.cohorts.store_building import check_disk, delegated_rows, disk_full, refuse_bad
 from hounsfield.errors import CohortError, ImageError, PreprocessingError
 from hounsfield.masks import region_of
 from hounsfield.preprocessing import Pipeline
@@ -168,8 +170,7 @@ def _build(cohort: Cohort, pipeline: Pipeline, folder: Path, max_bad_fraction: f
     make_private(folder)
     remove_leftovers(folder)
     rows: list[_Row] = []
-    prepared = ordered_map(lambda row: _prepared(cohort, pipeline, folder, row), range(len(cohort)))
-    for row, found in enumerate(prepared):
+    for row, found in enumerate(_prepare_all(cohort, pipeline, folder)):
         if found.shape and not any(other.shape for other in rows):
             needed = len(cohort) * int(np.prod(found.shape)) * 5
             check_disk(folder, needed, f"{len(cohort):,} images like the first", "choose a coarser spacing")
@@ -201,9 +202,37 @@ def _build(cohort: Cohort, pipeline: Pipeline, folder: Path, max_bad_fraction: f
     write_json(folder / DONE, facts)
 
 
-def _prepared(cohort: Cohort, pipeline: Pipeline, folder: Path, row: int) -> _Row:
-    """Prepare one row and write it, or find it written."""
-    facts = folder / _name(row, "facts")
+class Portion(NamedTuple):
+    """Rows that another process prepares and writes; the first of them has this number in the store."""
+
+    cohort: Cohort
+    pipeline: Pipeline
+    folder: Path
+    first: int
+
+
+def prepare_portion(portion: Portion) -> list[_Row]:
+    """Prepare every row of a portion."""
+    cohort, pipeline, folder, first = portion
+    return [_prepared(cohort, pipeline, folder, row, first + row) for row in range(len(cohort))]
+
+
+def _prepare_all(cohort: Cohort, pipeline: Pipeline, folder: Path) -> Iterator[_Row]:
+    delegate = delegate_for(len(cohort))
+    if delegate is None:
+        yield from ordered_map(lambda row: _prepared(cohort, pipeline, folder, row, row), range(len(cohort)))
+        return
+    size = 5 * int(np.prod(_prepared(cohort, pipeline, folder, 0, 0).shape))
+    portions = (
+        Portion(cohort.subset(rows), pipeline, folder, rows.start) for rows in delegated_rows(len(cohort), size)
+    )
+    for portion in delegate(f"{__name__}:{prepare_portion.__name__}", portions):
+        yield from portion
+
+
+def _prepared(cohort: Cohort, pipeline: Pipeline, folder: Path, row: int, number: int) -> _Row:
+    """Prepare one row and write it by its number in the store, or find it written."""
+    facts = folder / _name(number, "facts")
     if facts.is_file() and (known := _written(facts)) is not None:
         return known
     try:
@@ -216,9 +245,9 @@ def _prepared(cohort: Cohort, pipeline: Pipeline, folder: Path, row: int) -> _Ro
     pixels = np.ascontiguousarray(prepared.pixels, np.float32)
     if not np.isfinite(pixels).all():
         return _Row("after the pipeline, some of its pixels are NaN or infinite")
-    _save(folder / _name(row, "image"), pixels)
-    _save(folder / _name(row, "mask"), mask.pixels)
-    places, labels = _drawn(mask.pixels, len(cohort.labels), row, overlapping=cohort.overlapping)
+    _save(folder / _name(number, "image"), pixels)
+    _save(folder / _name(number, "mask"), mask.pixels)
+    places, labels = _drawn(mask.pixels, len(cohort.labels), number, overlapping=cohort.overlapping)
     found = _Row(
         shape=pixels.shape,
         read_shape=image.shape,

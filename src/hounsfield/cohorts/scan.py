@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hounsfield.cohorts.cohort import Cohort
+from hounsfield.cohorts.delegation import delegate_for
 from hounsfield.cohorts.digest import pixel_digest
 from hounsfield.cohorts.public import cache_folder
 from hounsfield.cohorts.scan_cache import keep_facts, load_facts, scan_file
@@ -31,6 +32,8 @@ TASK = "looking at every image"
 SAMPLED_VALUES = 2**16
 # Values summed at once, so that a volume needs no copy of its own size.
 CHUNK = 2**20
+# Rows that another process is given at once.
+DELEGATED = 64
 
 
 HEADER_TEXTS = ("sex", "view", "laterality", "site", "manufacturer", "scanner", "body_part")
@@ -104,12 +107,14 @@ class Scan:
         return given if given.notna().any() else self.table["patient"]
 
 
-# Gives the facts of some rows of a cohort, in their order.
-Describe = Callable[[Cohort, Sequence[int]], Iterable[Facts]]
-
-
 def describe(cohort: Cohort, rows: Sequence[int]) -> Iterator[Facts]:
-    """The facts of some rows, by the threads of this process."""
+    """The facts of some rows, in their order, by the threads of this process or by others."""
+    delegate = delegate_for(len(rows))
+    if delegate is not None:
+        parts = (cohort.subset(rows[start : start + DELEGATED]) for start in range(0, len(rows), DELEGATED))
+        for found in delegate(f"{__name__}:{describe_all.__name__}", parts):
+            yield from found
+        return
     for item in cohort.stream(rows):
         yield image_facts(item) if isinstance(item, Image) else Facts(reason=str(item))
 
@@ -119,9 +124,7 @@ def describe_all(cohort: Cohort) -> list[Facts]:
     return list(describe(cohort, range(len(cohort))))
 
 
-def scan(
-    cohort: Cohort, *, folder: Path | None = None, describe: Describe = describe, progress: Progress = silent
-) -> Scan:
+def scan(cohort: Cohort, *, folder: Path | None = None, progress: Progress = silent) -> Scan:
     """The facts of every image of a cohort; pixels are read once and let go at once.
 
     Facts are kept in the cache as long as the images and the version stay the same. Images that could not be read are
@@ -130,7 +133,6 @@ def scan(
     Args:
         cohort: any cohort.
         folder: where scans are kept; in the user's cache by default.
-        describe: gives the facts of rows that are not kept.
         progress: receives a report every few images.
     """
     references = cohort.references()

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ import psutil
 
 from hounsfield.atomic import discard, flush_folder, flush_tree, make_private
 from hounsfield.cohorts.cohort import Cohort
+from hounsfield.cohorts.delegation import delegate_for
 from hounsfield.cohorts.files import ordered_map
 from hounsfield.cohorts.options import MAX_BAD_FRACTION, NUM_NAMED
 from hounsfield.errors import CohortError, ImageError, PreprocessingError, ResourceError
@@ -38,6 +39,8 @@ GRIDS = "grids.npz"
 # Images are prepared in groups of about so many bytes and at most so many images.
 GROUP_BYTES = 2**21
 GROUP_IMAGES = 64
+# What another process answers at once.
+DELEGATED_BYTES = 2**24
 # Kept free beside what is needed, so that the disk is never filled to its last byte.
 SPARE_BYTES = 64 * 2**20
 
@@ -182,7 +185,30 @@ def _write_facts(
     (folder / "store.json").write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
 
 
+class Portion(NamedTuple):
+    """Rows that another process prepares."""
+
+    cohort: Cohort
+    pipeline: Pipeline
+    mixed: bool
+
+
+def prepare_portion(portion: Portion) -> list[_Prepared]:
+    """Prepare every row of a portion."""
+    cohort, pipeline, mixed = portion
+    images = cohort.source.stream(cohort.references())
+    return [_prepare(image, pipeline, trace=mixed) for image in images]
+
+
 def _prepare_all(work: Work) -> Iterator[_Prepared]:
+    delegate = delegate_for(len(work.references))
+    if delegate is not None:
+        first = prepare_portion(Portion(work.cohort.subset([0]), work.pipeline, work.mixed))[0].pixels
+        parts = delegated_rows(len(work.cohort), first.nbytes if first is not None else 0)
+        portions = (Portion(work.cohort.subset(rows), work.pipeline, work.mixed) for rows in parts)
+        for portion in delegate(f"{__name__}:{prepare_portion.__name__}", portions):
+            yield from portion
+        return
     images = work.cohort.source.stream(work.references)
 
     def prepare_group(group: list[Image | ImageError]) -> list[_Prepared]:
@@ -190,6 +216,13 @@ def _prepare_all(work: Work) -> Iterator[_Prepared]:
 
     for prepared in ordered_map(prepare_group, _groups(images)):
         yield from prepared
+
+
+def delegated_rows(num_rows: int, row_bytes: int) -> Iterator[range]:
+    """Rows that another process is given at once: few where they are large, for the memory."""
+    count = max(1, min(GROUP_IMAGES, DELEGATED_BYTES // max(row_bytes, 1)))
+    for start in range(0, num_rows, count):
+        yield range(start, min(start + count, num_rows))
 
 
 def _groups(images: Iterator[Image | ImageError]) -> Iterator[list[Image | ImageError]]:

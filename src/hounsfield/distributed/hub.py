@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hounsfield.distributed.shared_memory import MemoryAddress, SharedVectors, is_worth_sharing
 from hounsfield.errors import HounsfieldError, ResourceError
 
 logger = logging.getLogger(__name__)
@@ -30,6 +31,8 @@ logger = logging.getLogger(__name__)
 # of an epoch. NEWS: what the first process has decided; HEAR: that another one waits for it. JOIN: the rank of one that
 # is there; FAIL: that its training failed, which its call reports.
 SUM, STEP, END, NEWS, HEAR, JOIN, FAIL = b"S", b"G", b"E", b"N", b"H", b"J", b"F"
+# The same where the vector lies in shared memory; then the message has its length.
+SHARED = {b"s": SUM, b"g": STEP, b"e": END}
 KEY_BYTES = 32
 # How long all processes together may take to come: importing a backend takes a minute on a busy machine, and a cluster
 # that scales needs minutes to start one.
@@ -77,13 +80,16 @@ class Line:
                 f"({' '.join(str(error).split()) or type(error).__name__}). Look whether a firewall is between the "
                 "machines."
             ) from error
+        self._rank = rank
         self.start: dict[str, Any] = json.loads(self._ask(JOIN, json.dumps(rank).encode()))
+        memory = self.start.get("memory")
+        self._shared = SharedVectors.find(MemoryAddress(*memory)) if memory is not None else None
 
     def add_up(self, vector: np.ndarray, ends_step: bool) -> np.ndarray:
         """The sum of all processes' float32 vectors; NaN where there is none, since a backend cannot pass on errors."""
         if not self.lost:
             try:
-                return np.frombuffer(self._ask(STEP if ends_step else SUM, vector.tobytes()), np.float32).copy()
+                return self._added(STEP if ends_step else SUM, vector)
             except Lost:
                 self.lost = True
         return np.full(vector.shape, np.nan, np.float32)
@@ -95,7 +101,7 @@ class Line:
             Lost: the round was ended.
         """
         self.check()
-        return np.frombuffer(self._ask(END, vector.tobytes()), np.float32)
+        return self._added(END, vector)
 
     def tell(self, news: bytes) -> None:
         """Tell the others; of the first process."""
@@ -126,6 +132,15 @@ class Line:
             with suppress(OSError):
                 self._connection.send_bytes(FAIL)
         self._connection.close()
+        if self._shared is not None:
+            self._shared.close()
+
+    def _added(self, kind: bytes, vector: np.ndarray) -> np.ndarray:
+        if self._shared is None or not is_worth_sharing(vector):
+            return np.frombuffer(self._ask(kind, vector.tobytes()), np.float32).copy()
+        self._shared.view(self._rank, len(vector))[:] = vector
+        length = int.from_bytes(self._ask(kind.lower(), len(vector).to_bytes(8, "big")), "big")
+        return self._shared.view(self.start["size"], length).copy()
 
     def _ask(self, kind: bytes, content: bytes) -> bytes:
         try:
@@ -168,6 +183,8 @@ class Hub:
     _losses: int = 0
     _running: bool = False
     _over: bool = False
+    _shared: SharedVectors | None = None
+    _sharing: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         """Listen."""
@@ -257,7 +274,7 @@ class Hub:
         elif not event.kind:
             self._lose(rank, "lost")
         else:
-            self._waiting[rank] = event
+            self._waiting[rank] = self._found(rank, event)
             if len(self._waiting) == self.size:
                 self._answer()
 
@@ -268,7 +285,12 @@ class Hub:
         self._members[rank] = connection
         if len(self._members) == self.size:
             self._running = True
-            content = json.dumps(self.start()).encode()
+            # New in each round: a process that was replaced may still write.
+            made = SharedVectors.make(self.size)
+            address = None
+            if made is not None:
+                self._shared, address = made
+            content = json.dumps({**self.start(), "size": self.size, "memory": address}).encode()
             for member in list(self._members.values()):
                 self._send(member, content)
 
@@ -291,8 +313,20 @@ class Hub:
         self._members.clear()
         self._waiting.clear()
         self._running = False
+        if self._shared is not None:
+            self._shared.close()
+            self._shared = None
         for member in members:
             _hang_up(member)
+
+    def _found(self, rank: int, event: _Event) -> _Event:
+        """The same event with its vector, where that lies in shared memory."""
+        self._sharing.discard(rank)
+        if event.kind not in SHARED or self._shared is None:
+            return event
+        self._sharing.add(rank)
+        vector = self._shared.view(rank, int.from_bytes(event.content, "big"))
+        return _Event(event.connection, SHARED[event.kind], vector.data.cast("B"))
 
     def _answer(self) -> None:
         kinds = {event.kind for event in self._waiting.values()}
@@ -304,22 +338,38 @@ class Hub:
             # Some ended the epoch early, which happens only where there are no finite numbers any more.
             for rank in [rank for rank, event in self._waiting.items() if event.kind in (SUM, STEP)]:
                 length = len(self._waiting.pop(rank).content) // 4
-                self._send(self._members[rank], np.full(length, np.nan, np.float32).tobytes())
+                self._reply(rank, np.full(length, np.nan, np.float32))
 
     def _sum(self, ranks: list[int], *, ends_step: bool) -> None:
         # In the order of the ranks, so that the sum is the same to the last digit whoever comes first.
         vectors = [np.frombuffer(self._waiting[rank].content, np.float32) for rank in sorted(ranks)]
+        summed = self._place_of_sum(max(map(len, vectors)))
         # One that has no finite numbers any more may have no more to send.
-        alike = len({len(vector) for vector in vectors}) == 1
-        summed = vectors[0].copy() if alike else np.full(max(map(len, vectors)), np.nan, np.float32)
-        for vector in vectors[1:] if alike else []:
-            summed += vector
+        if len({len(vector) for vector in vectors}) == 1:
+            np.add(vectors[0], vectors[1] if len(vectors) > 1 else 0, out=summed)
+            for vector in vectors[2:]:
+                summed += vector
+        else:
+            summed[:] = np.nan
         self._waiting.clear()
-        content = summed.tobytes()
-        for member in list(self._members.values()):
-            self._send(member, content)
+        for rank in list(self._members):
+            self._reply(rank, summed)
         if ends_step:
             self.on_step()
+
+    def _place_of_sum(self, length: int) -> np.ndarray:
+        shared = self._shared if self._sharing else None
+        return np.empty(length, np.float32) if shared is None else shared.view(self.size, length)
+
+    def _reply(self, rank: int, vector: np.ndarray) -> None:
+        """Give a process a vector where it has put its own."""
+        if rank not in self._sharing or self._shared is None:
+            self._send(self._members[rank], vector.tobytes())
+            return
+        place = self._shared.view(self.size, len(vector))
+        if not np.shares_memory(place, vector):
+            place[:] = vector
+        self._send(self._members[rank], len(vector).to_bytes(8, "big"))
 
     def _pass_on(self) -> None:
         news = bytes(next(event.content for event in self._waiting.values() if event.kind == NEWS))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -11,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from hounsfield.distributed.pool import Pool, Task
+from hounsfield.distributed.ray_cluster import connect, num_cluster_cores
 from hounsfield.distributed.work import Work
 from hounsfield.distributed.worker import Limits, Worker
-from hounsfield.errors import ResourceError, require
+from hounsfield.errors import ResourceError
 from hounsfield.images.settings import current_settings
 
 # How often a task may lose its worker before something in it must be at fault.
@@ -22,10 +22,6 @@ MOST_LOSSES = 5
 PATIENCE_SECONDS = 900.0
 # How long at most to wait before the cluster is looked at again.
 LOOK_SECONDS = 2.0
-# How long the head of a cluster may take to answer.
-CONNECT_SECONDS = 15.0
-# A cluster that is started for this command alone.
-LOCAL = "local"
 
 
 class RemoteWorker:
@@ -53,18 +49,6 @@ class RemoteWorker:
         return task.run(self._worker)
 
 
-def _require_listener(address: str) -> None:
-    """Look whether anyone listens at HOST:PORT, for which Ray would try for minutes.
-
-    Raises:
-        OSError: nobody does.
-        ValueError: it is no such address.
-    """
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if host:
-        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
-
-
 @dataclass(eq=False)
 class _Actor:
     """One actor, and the tasks that it was given."""
@@ -90,9 +74,8 @@ class RayPool(Pool):
     """
 
     def __init__(self, work: Work, address: str, size: int | None, limits: Limits) -> None:
-        self._ray = require("ray", "working on a Ray cluster")
-        self._connect(address)
-        cores = int(self._ray.cluster_resources().get("CPU", 1))
+        self._ray = connect(address)
+        cores = num_cluster_cores(self._ray)
         self.size = size or max(cores, 1)
         self.description = f"{self.size} actors of the Ray cluster at {address}, which has {cores} cores"
         self.host = str(self._ray.util.get_node_ip_address())
@@ -105,22 +88,6 @@ class RayPool(Pool):
         self._losses: dict[int, int] = {}
         self._failed_starts = 0
         self._seen = time.monotonic()
-
-    def _connect(self, address: str) -> None:
-        quiet = {"logging_level": "ERROR", "log_to_driver": False, "ignore_reinit_error": True}
-        # Ray would send figures of its use to its makers.
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        try:
-            _require_listener(address)
-            if address == LOCAL:
-                self._ray.init(include_dashboard=False, **quiet)
-            else:
-                self._ray.init(address=address, **quiet)
-        except (ConnectionError, ValueError, RuntimeError, OSError) as error:
-            raise ResourceError(
-                f"There is no Ray cluster at '{address}' that can be used ({' '.join(str(error).split()):.400}). Start "
-                "one with `ray start --head`, give its address as HOST:PORT or auto, or give --ray local."
-            ) from error
 
     def _new(self) -> _Actor:
         handle = self._class.remote(self._work, self._limits, current_settings(), str(Path.cwd()))

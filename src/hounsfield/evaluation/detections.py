@@ -76,6 +76,38 @@ class Detections:
             return mask_overlaps(findings, [self.truth_masks[number] for number in objects.tolist()])
         return np.asarray(pairwise_iou(self.boxes[found], self.truth_boxes[objects]))
 
+    @classmethod
+    def join(cls, parts: Sequence[Detections]) -> Detections:
+        """Several tests of the same labels as one, their images one after another."""
+        # A part without any box cannot tell its rank.
+        rank = max(part.rank for part in parts)
+        starts = np.cumsum([0, *(part.num_images for part in parts)])
+
+        def boxes(name: str) -> Floats:
+            return np.concatenate([getattr(part, name).reshape(-1, 2 * rank) for part in parts])
+
+        def images(name: str) -> Integers:
+            return np.concatenate([getattr(part, name) + start for part, start in zip(parts, starts, strict=False)])
+
+        def masks(name: str) -> tuple[ObjectMask, ...] | None:
+            known = [getattr(part, name) for part in parts]
+            return None if any(each is None for each in known) else tuple(mask for each in known for mask in each)
+
+        return cls(
+            labels=parts[0].labels,
+            num_images=int(starts[-1]),
+            rank=rank,
+            truth_boxes=boxes("truth_boxes"),
+            truth_classes=np.concatenate([part.truth_classes for part in parts]),
+            truth_images=images("truth_images"),
+            boxes=boxes("boxes"),
+            classes=np.concatenate([part.classes for part in parts]),
+            scores=np.concatenate([part.scores for part in parts]),
+            images=images("images"),
+            truth_masks=masks("truth_masks"),
+            masks=masks("masks"),
+        )
+
     def take(self, images: Integers) -> Detections:
         """The truths and findings of some images, in the order given."""
         places = np.full(self.num_images, -1)

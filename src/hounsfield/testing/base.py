@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, Self
 
 import numpy as np
 import pandas as pd
@@ -43,6 +43,10 @@ class Raw(Protocol):
     @property
     def features(self) -> np.ndarray:
         """(n, features)."""
+
+    @classmethod
+    def join(cls, parts: Sequence[Any]) -> Self:
+        """Several raw outcomes of one store as one, in the order of their rows."""
 
 
 class Shown(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,16 @@ class RawFindings:
     found: list[Found]
     detections: Detections
     features: np.ndarray
+
+    @classmethod
+    def join(cls, parts: Sequence[RawFindings]) -> RawFindings:
+        """Several raw outcomes as one, whose rows ascend from part to part."""
+        return cls(
+            np.concatenate([part.rows for part in parts]),
+            [found for part in parts for found in part.found],
+            Detections.join([part.detections for part in parts]),
+            np.concatenate([part.features for part in parts]),
+        )
 
 
 def check(bundle: Bundle, options: Mapping[str, Any]) -> None:  # noqa: ARG001 - every bundle takes the same

@@ -42,6 +42,14 @@ class EngineRun:
         """What novelty is judged by."""
         return {"features": self.features, "appearance": self.appearance}
 
+    @classmethod
+    def join(cls, parts: Sequence[EngineRun]) -> EngineRun:
+        """Several runs as one, whose rows ascend from part to part."""
+        arrays = ("rows", "probabilities", "features", "appearance")
+        joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in arrays}
+        weights = None if parts[0].weights is None else tuple(each for part in parts for each in part.weights or ())
+        return cls(**joined, weights=weights)
+
     def take(self, chosen: np.ndarray) -> EngineRun:
         """Some of the rows: numbers within the run, or one boolean for each."""
         weights = self.weights

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from hounsfield.bundle import Bundle
-from hounsfield.cohorts import Cohort
+from hounsfield.cohorts import Cohort, Store
+from hounsfield.cohorts.delegation import delegate_for
 from hounsfield.cohorts.request import DataRequest
 from hounsfield.errors import UsageError
 from hounsfield.images import Image
@@ -17,6 +21,7 @@ from hounsfield.progress import Progress, silent
 from hounsfield.tasks import Family, family_of
 from hounsfield.testing.base import COMMON_OPTIONS, Assessed, Raw
 from hounsfield.testing.cohort import tested_cohort
+from hounsfield.testing.engine_runs import BATCH
 from hounsfield.testing.table import TESTS
 
 
@@ -63,6 +68,47 @@ def table_family(path: Path | str, options: Mapping[str, Any]) -> Family:
     return next(family for family, test in reversed(TESTS.items()) if test.reads(Path(path), options))
 
 
+class Portion(NamedTuple):
+    """Rows of a store that another process predicts with a bundle, which it has to see."""
+
+    folder: Path
+    store: Store
+    rows: np.ndarray
+
+
+def predict_portion(portion: Portion) -> tuple[Raw, str]:
+    """What the bundle gives for a portion, and by which engine."""
+    predictor = _opened(portion.folder)
+    test = TESTS[family_of(predictor.bundle.task)]
+    return test.predict(predictor, portion.store, portion.rows, silent, "test"), predictor.engine.description
+
+
+@lru_cache(maxsize=1)
+def _opened(folder: Path) -> Any:
+    return open_predictor(Bundle.load(folder))
+
+
+def _predicted(bundle: Bundle, store: Store, progress: Progress) -> tuple[Raw, str]:
+    """What the bundle gives for every sample of a store, by this process or by others, and the engine in words."""
+    rows = store.cohort.samples()
+    delegate = delegate_for(len(rows))
+    if delegate is None:
+        predictor = open_predictor(bundle)
+        raw = TESTS[family_of(bundle.task)].predict(predictor, store, rows, progress, "test")
+        return raw, predictor.engine.description
+    # Whole batches, so that each network sees what it sees in one process.
+    portions = (
+        Portion(bundle.folder.absolute(), store, rows[start : start + BATCH]) for start in range(0, len(rows), BATCH)
+    )
+    parts, engines, done = list[Raw](), set[str](), 0
+    for raw, engine in delegate(f"{__name__}:{predict_portion.__name__}", portions):
+        parts.append(raw)
+        engines.add(engine)
+        done += len(raw.rows)
+        progress("predicting test images", done, len(rows))
+    return type(parts[0]).join(parts), "; ".join(sorted(engines))
+
+
 def evaluate_run(
     run: Path | str, data: DataRequest | str | None = None, *, progress: Progress = silent, **options: Any
 ) -> Tested:
@@ -92,12 +138,11 @@ def evaluate_run(
     test.check(bundle, options)
     rows = tested_cohort(run, data, bundle, "evaluate")
     store = test.build_store(rows.cohort, bundle.pipeline, progress)
-    predictor = open_predictor(bundle)
-    raw = test.predict(predictor, store, store.cohort.samples(), progress, "test")
+    raw, engine = _predicted(bundle, store, progress)
     notes = (
         *store.cohort.notes,
         rows.note,
-        f"Predicted by {predictor.engine.description}.",
+        f"Predicted by {engine}.",
         *test.notes(bundle, raw, "images"),
         *options.pop("notes", ()),
     )

@@ -15,10 +15,18 @@ from hounsfield.progress import Progress, silent
 from hounsfield.reports.figures import save_figure
 from hounsfield.reports.subgroups import ablation_figure
 from hounsfield.runs.manifest import adding
-from hounsfield.training.variants import answers_of, finished_run, patients_of, trained_variant, validation_table
+from hounsfield.training.together import Crew
+from hounsfield.training.variants import (
+    Variant,
+    answers_of,
+    finished_run,
+    patients_of,
+    train_variants,
+    validation_table,
+)
 
 
-def ablate(run: Path | str, *, progress: Progress = silent) -> Ablation:
+def ablate(run: Path | str, *, progress: Progress = silent, crew: Crew | None = None) -> Ablation:
     """Train the plan of a run again without each of its remedies, and compare on the run's validation images.
 
     The remedies are augmentation, weight decay, dropout, label smoothing and the averaging of weights, as far as the
@@ -28,6 +36,7 @@ def ablate(run: Path | str, *, progress: Progress = silent) -> Ablation:
     Args:
         run: the folder of a finished run.
         progress: told of all that takes long.
+        crew: makes workers that train the variants side by side.
 
     Raises:
         RunError: the run is not finished, or its plan has no remedy.
@@ -43,18 +52,22 @@ def ablate(run: Path | str, *, progress: Progress = silent) -> Ablation:
         )
     # An ensemble is compared by one of its networks.
     single = plan.model_copy(update={"folds": 1})
-    place = folder.path / "ablation"
-    planned = folder if plan.folds == 1 else trained_variant(folder, single, place / "as-planned", progress)
-    variants = {
-        remedy: trained_variant(
-            folder, single.model_copy(update=changes), place / f"without-{'-'.join(changes)}", progress
-        )
-        for remedy, changes in remedies.items()
-    }
+    path = folder.path.absolute()
+    variants = [
+        Variant(path, single.model_copy(update=changes), path / "ablation" / f"without-{'-'.join(changes)}")
+        for changes in remedies.values()
+    ]
+    if plan.folds > 1:
+        variants.append(Variant(path, single, path / "ablation" / "as-planned"))
+    trained = train_variants(variants, progress, crew)
+    planned = folder if plan.folds == 1 else trained[-1]
     kept = validation_table(planned)
     found = Ablation.of(
         answers_of(kept, planned),
-        {remedy: answers_of(validation_table(run).loc[kept.index], run) for remedy, run in variants.items()},
+        {
+            remedy: answers_of(validation_table(run).loc[kept.index], run)
+            for remedy, run in zip(remedies, trained, strict=False)
+        },
         groups=patients_of(kept),
         seed=plan.seed,
     )

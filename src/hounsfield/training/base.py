@@ -18,7 +18,7 @@ from hounsfield.plans.base import BasePlan
 from hounsfield.progress import Progress
 from hounsfield.runs.folder import RunFolder
 from hounsfield.testing.base import Raw
-from hounsfield.training.fitted import Fitted
+from hounsfield.training.fitted import Criterion, Fitted
 from hounsfield.training.loop import Trainee
 from hounsfield.training.pace import Decisions, TimeLimit
 
@@ -170,9 +170,11 @@ class Training(Protocol[PlanT, StoreT]):
 
     Attributes:
         REVISITED: training rows that are predicted again after the training, at most.
+        CRITERION: by which epochs are compared, and trials of a search.
     """
 
     REVISITED: int
+    CRITERION: Criterion
 
     def check(self, plan: PlanT, cohort: Cohort) -> None:
         """Refuse a plan that does not fit the cohort, before any image is prepared.

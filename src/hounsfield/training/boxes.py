@@ -25,6 +25,7 @@ from hounsfield.training.detector import DetectorTrainee
 # Images on which bfloat16 is compared with float32, and training images, at most, that are predicted again: by them
 # overfitting is judged, and what images like those of training are.
 CHECKED, REVISITED = 24, 400
+CRITERION = DetectorTrainee.criterion
 # A difference of AP50 between training and validation above this is worth a word; so is less than this in training.
 LIMITS = GapLimits(learned=0.7, notable_gap=0.1)
 

@@ -47,6 +47,7 @@ from hounsfield.training.whole_images import (
 CHECKED_ROWS = 256
 # Training rows that are predicted again after the training, at most.
 REVISITED = NOVELTY_ROWS
+CRITERION = ImageTrainee.criterion
 MONTAGE_IMAGES = 24
 # The head and so many findings of the bias audit are printed at the end of a training; `evaluate` prints all.
 PRINTED = 4

@@ -33,6 +33,7 @@ from hounsfield.training.base import Choice, GapLimits, Job, Member, Specificati
 from hounsfield.training.segmenter import SegmenterTrainee
 
 __all__ = [
+    "CRITERION",
     "REVISITED",
     "build_network",
     "build_store",
@@ -48,6 +49,7 @@ __all__ = [
     "rows",
 ]
 
+CRITERION = SegmenterTrainee.criterion
 # Images on which bfloat16 is compared with float32.
 CHECKED = 8
 # Training images that tell how images lie.

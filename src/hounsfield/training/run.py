@@ -14,6 +14,7 @@ import pandas as pd
 from hounsfield.atomic import remove_tree
 from hounsfield.cohorts import Cohort
 from hounsfield.cohorts.request import DataRequest
+from hounsfield.distributed.delegating import delegating_to
 from hounsfield.errors import RunError, UsageError
 from hounsfield.hardware import Hardware, peak_memory_mb
 from hounsfield.images import Image
@@ -118,7 +119,8 @@ def train(  # noqa: PLR0913 - what a user may want to say of a training
     with folder.removed_if_empty(), folder.locked():
         folder.require_new()
         try:
-            prepared = prepare(request, seed=seed, progress=progress)
+            with delegating_to(crew):
+                prepared = prepare(request, seed=seed, progress=progress)
             if seal:
                 _require_test(prepared.cohort)
             if plan is None:
@@ -140,7 +142,8 @@ def train(  # noqa: PLR0913 - what a user may want to say of a training
                 tracking={"track": list(track), "register": register},
                 sealed=seal,
             )
-            job = _job(folder, plan, prepared, request, progress, started)
+            with delegating_to(crew):
+                job = _job(folder, plan, prepared, request, progress, started)
             if request.extend is not None and not seal:
                 record_test_use(Path(request.extend), "train --extend")
         except BaseException:
@@ -176,7 +179,8 @@ def resume(path: Path | str, *, progress: Progress = silent, crew: Crew | None =
         track, register = followed.get("track", ()), followed.get("register")
         check_tracking(track, register)
         request = DataRequest.from_dict(environment["data"])
-        prepared = prepare(request, seed=plan.seed, progress=progress)
+        with delegating_to(crew):
+            prepared = prepare(request, seed=plan.seed, progress=progress)
         _require_same(folder.cohort, prepared.cohort.table, "rows or splits", request)
         if prepared.cohort.box_table is not None:
             _require_same(folder.boxes, prepared.cohort.box_table, "boxes", request)
@@ -186,7 +190,9 @@ def resume(path: Path | str, *, progress: Progress = silent, crew: Crew | None =
         # What the epochs took before counts as if it had been now.
         started = time.monotonic() - folder.seconds_in_epochs()
         _check_crew(plan, crew)
-        return _run(_job(folder, plan, prepared, request, progress, started), track, register, crew)
+        with delegating_to(crew):
+            job = _job(folder, plan, prepared, request, progress, started)
+        return _run(job, track, register, crew)
 
 
 def _require_test(cohort: Cohort) -> None:

@@ -34,6 +34,7 @@ from hounsfield.training.diagnosis import diagnose as diagnosed
 from hounsfield.training.image_trainee import Examples, ImageTrainee
 from hounsfield.training.labels import (
     CHECKED_ROWS,
+    CRITERION,
     MONTAGE_IMAGES,
     PRINTED,
     REVISITED,
@@ -46,6 +47,7 @@ from hounsfield.training.views import check_images, image_trainee, sample_settin
 from hounsfield.training.whole_images import fit_novelty, novelty_rows, out_of_fold, rows_of_networks
 
 __all__ = [
+    "CRITERION",
     "REVISITED",
     "build_network",
     "build_store",

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+import keras
 import numpy as np
 import pandas as pd
 
 from hounsfield.bundle import Bundle
 from hounsfield.cohorts.request import DataRequest
+from hounsfield.distributed.calls import Calls, call_each
 from hounsfield.errors import RunError
 from hounsfield.evaluation import Outcomes, predictions_from_table
 from hounsfield.evaluation.predictions import MISSING_CELLS
 from hounsfield.plans.labels import Plan
-from hounsfield.progress import Progress
+from hounsfield.progress import Progress, silent
 from hounsfield.runs.folder import RunFolder
 from hounsfield.safe_text import plain_cells
 from hounsfield.training.run import resume, train
+from hounsfield.training.together import Crew
 
 
 def finished_run(run: Path | str) -> RunFolder:
@@ -32,6 +37,40 @@ def finished_run(run: Path | str) -> RunFolder:
             f"--resume {run}"
         )
     return folder
+
+
+class Variant(NamedTuple):
+    """A training of a plan on the data of a run.
+
+    Attributes:
+        run: whose data.
+        plan: that is trained.
+        path: of its own run.
+    """
+
+    run: Path
+    plan: Plan
+    path: Path
+
+
+def train_variant(variant: Variant) -> None:
+    """Train one in this process, which may be a worker's."""
+    trained_variant(RunFolder.open(variant.run), variant.plan, variant.path, silent)
+
+
+def train_variants(variants: Sequence[Variant], progress: Progress, crew: Crew | None) -> list[RunFolder]:
+    """Train several, one after another, or side by side by workers; those that are there are taken as they are."""
+    if crew is None:
+        for variant in variants:
+            trained_variant(RunFolder.open(variant.run), variant.plan, variant.path, progress)
+    else:
+        task = f"training {len(variants)} variants"
+        progress(task, 0, len(variants))
+        function = f"{__name__}:{train_variant.__name__}"
+        with crew(Calls(function, {"KERAS_BACKEND": keras.backend.backend()})) as pool:
+            for done, _ in enumerate(call_each(pool, variants, ordered=False), start=1):
+                progress(task, done, len(variants))
+    return [RunFolder.open(variant.path) for variant in variants]
 
 
 def trained_variant(folder: RunFolder, plan: Plan, path: Path, progress: Progress) -> RunFolder:

@@ -17,12 +17,16 @@ class Trial:
     Attributes:
         values: of the fields.
         scores: of the folds that were trained, less being better; NaN where a training diverged.
-        complete: whether all folds were trained.
+        complete: whether all folds were trained; otherwise the trial was stopped.
+        share: of its training that was done.
+        last: its score when it ended, of a trial that was stopped the mean over what it had trained.
     """
 
     values: Mapping[str, Any]
     scores: tuple[float, ...]
     complete: bool
+    share: float = 1.0
+    last: float = math.nan
 
     @property
     def score(self) -> float:
@@ -85,16 +89,23 @@ class Outcome:
         """A score with the sign of the figure."""
         return -score if self.more_is_better else score
 
+    def points(self) -> list[tuple[float, bool]]:
+        """Of each trial the figure that it reached, and whether it was complete; NaN where it diverged."""
+        return [
+            (
+                self.shown(trial.score) if math.isfinite(trial.score) and trial.complete else self.shown(trial.last),
+                trial.complete,
+            )
+            for trial in self.trials
+        ]
+
     def lines(self) -> list[str]:
         """In words."""
         best, planned = self.best, self.planned
-        stopped = sum(1 for trial in self.trials if not trial.complete)
         folds = len(best.scores)
+        judged = f"judged by {self.figure} over {folds} folds of the training and validation images"
         said = [
-            f"{len(self.trials)} trials"
-            + (f", {stopped} of them stopped early" if stopped else "")
-            + f", judged by {self.figure} over {folds} folds of the training and validation images; test images took "
-            "no part.",
+            f"{len(self.trials)} trials{self._stopped_in_words()}, {judged}; test images took no part.",
             f"The planner's plan: {self.shown(planned.score):.4g}. The best trial: {self.shown(best.score):.4g}.",
         ]
         if best is planned:
@@ -102,6 +113,7 @@ class Outcome:
         said.append(
             f"As the best of {len(self.complete)} it is flattered by about {self.optimism:.2g}, found by choosing "
             f"without each fold in turn: expect {self.shown(best.score + self.optimism):.4g} of it."
+            + (" Stopped trials take no part in this estimate, which may be too small." if self._stopped else "")
         )
         if self.keeps is planned:
             said.append("Nothing of its lead is left then, so the planner's plan is kept.")
@@ -113,9 +125,24 @@ class Outcome:
             said.append("What mattered: " + ", ".join(f"{name} {share:.0%}" for name, share in ranked[:4]) + ".")
         return said
 
+    @property
+    def _stopped(self) -> list[Trial]:
+        return [trial for trial in self.trials if not trial.complete]
+
+    def _stopped_in_words(self) -> str:
+        shares = [trial.share for trial in self._stopped]
+        if not shares:
+            return ""
+        least, most = f"{min(shares):.0%}", f"{max(shares):.0%}"
+        after = least if least == most else f"{least} to {most}"
+        return f", {len(shares)} of them stopped after {after} of their training"
+
     def changes(self) -> dict[str, Any]:
         """The values of the trial that is taken which differ from the planner's."""
         return {name: value for name, value in self.keeps.values.items() if value != self.planned.values[name]}
+
+    def _plain(self, score: float) -> float | None:
+        return self.shown(score) if math.isfinite(score) else None
 
     def reason(self, name: str, before: str) -> str:
         """Why a field has its value, for the plan; ``before`` is the planner's reason."""
@@ -138,7 +165,9 @@ class Outcome:
             "ranges": dict(self.ranges),
             "importance": dict(self.importance),
             "trials": [
-                asdict(trial) | {"scores": [self.shown(score) for score in trial.scores]} for trial in self.trials
+                asdict(trial)
+                | {"scores": [self._plain(each) for each in trial.scores], "last": self._plain(trial.last)}
+                for trial in self.trials
             ],
         }
 

@@ -107,6 +107,11 @@ def centre(plan: BasePlan, space: Mapping[str, Dimension]) -> dict[str, Any]:
     return {name: PLANNED if isinstance(dimension, Names) else getattr(plan, name) for name, dimension in space.items()}
 
 
+def suggest(plan: BasePlan, space: Mapping[str, Dimension], trial: Any) -> dict[str, Any]:
+    """Values of the fields, from a trial of Optuna."""
+    return {name: each.suggest(trial, name, getattr(plan, name)) for name, each in space.items()}
+
+
 def assignments(plan: BasePlan, values: Mapping[str, Any]) -> list[str]:
     """The values that differ from the plan's, as ``--set`` takes them."""
     return [
