@@ -3,10 +3,12 @@
     .venv/bin/python bench/scale.py speed --images 1000      # one process on 1 and 2 cores, two workers, in turn
     .venv/bin/python bench/scale.py cluster --images 5000    # two nodes; an actor, then a node is killed; then resumed
     .venv/bin/python bench/scale.py cluster --images 52000 --dicom 2000 --small
+    .venv/bin/python bench/scale.py cost                     # seconds, memory and bytes by the size of images
 
 The bundle is an untrained residual network of width 32 on 96 × 96 pixels. Images are PNG files of 128 × 128, a tenth of
 them DICOM unless their number is given; with ``--small`` images and network are 28 × 28, of width 8. ``cluster``
-compares the shards with the table of one process, row by row.
+compares the shards with the table of one process, row by row. ``cost`` fits the processor time and the peak memory of
+one worker as a constant, which has the network in it, and a part for each megapixel, on images of four sizes.
 """
 
 from __future__ import annotations
@@ -15,12 +17,15 @@ import argparse
 import contextlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +33,8 @@ import cv2
 import numpy as np
 import pandas as pd
 import psutil
+
+BATCH = 64
 
 
 class Size(NamedTuple):
@@ -44,7 +51,6 @@ def make(folder: Path, size: Size) -> tuple[Path, Path]:
     """A bundle and images."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from hounsfield.bundle import export_onnx, save_bundle
-    from hounsfield.images import Image, write_image
     from hounsfield.models import build
     from hounsfield.preprocessing import MinMax, Pipeline, Resize, ToChannels
 
@@ -58,11 +64,19 @@ def make(folder: Path, size: Size) -> tuple[Path, Path]:
     every = size.images // size.dicom if size.dicom else size.images + 1
     for number in range(size.images):
         pixels = cv2.GaussianBlur(generator.integers(0, 255, (size.side, size.side), np.uint8), (5, 5), 2)
-        if number % every or number // every >= size.dicom:
-            cv2.imwrite(str(images / f"{number:06}.png"), pixels)
-        else:
-            write_image(Image(pixels=pixels[..., None].astype(np.int16)), images / f"{number:06}.dcm")
+        kind = "png" if number % every or number // every >= size.dicom else "dcm"
+        write(pixels, images / f"{number:06}.{kind}")
     return run, images
+
+
+def write(pixels: np.ndarray, path: Path) -> None:
+    """A picture, or a DICOM image without compression."""
+    from hounsfield.images import Image, write_image
+
+    if path.suffix == ".png":
+        cv2.imwrite(str(path), pixels)
+    else:
+        write_image(Image(pixels=pixels[..., None].astype(np.int16)), path)
 
 
 def command(run: Path, images: Path, output: Path, *options: str) -> list[str]:
@@ -179,10 +193,60 @@ def cluster(folder: Path, size: Size) -> dict[str, object]:
     }
 
 
+def cost_of(run: Path, folder: Path) -> tuple[float, float]:
+    """Seconds of the processor for an image of a folder, and the most memory, MiB; in a process of its own."""
+    from hounsfield.bundle import Bundle
+    from hounsfield.distributed.predicting import BundleCopy, PredictionWork
+    from hounsfield.inference.sources import sources
+
+    opened = PredictionWork(BundleCopy.of(Bundle.load(run))).open()
+    items = list(sources([str(folder)], 2))
+    parts = [items[start : start + BATCH] for start in range(0, len(items), BATCH)]
+    opened.run(parts[0], lambda _: None)
+    started = time.process_time()
+    for part in parts:
+        opened.run(part, lambda _: None)
+    return (time.process_time() - started) / len(items), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def cost(folder: Path) -> dict[str, object]:
+    """The constants of the model, and how far off it is at each size."""
+    run, _ = make(folder, Size(BATCH, 0))
+    generator = np.random.default_rng(0)
+    found: dict[str, list[tuple[float, float, float]]] = {"png": [], "dcm": []}
+    os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "HOUNSFIELD_CORES", "TF_NUM_INTRAOP_THREADS"), "1")
+    for kind, measured in found.items():
+        for side in (128, 512, 1024, 2048):
+            place = folder / f"{kind}{side}"
+            place.mkdir()
+            for number in range(BATCH if side > 512 else 4 * BATCH):
+                noise = generator.integers(0, 255, (side, side), np.uint8)
+                write(cv2.GaussianBlur(noise, (5, 5), 2), place / f"{number:04}.{kind}")
+            with ProcessPoolExecutor(1, get_context("spawn")) as process:
+                seconds, memory = process.submit(cost_of, run, place).result()
+            measured.append((side * side / 1e6, seconds, memory))
+    return {kind: fitted(np.array(measured)) for kind, measured in found.items()}
+
+
+def fitted(measured: np.ndarray) -> dict[str, object]:
+    """Constant and slope of seconds and of memory over megapixels, weighted by the inverse of the value."""
+    told: dict[str, object] = {}
+    for name, values in (("milliseconds", measured[:, 1] * 1000), ("MiB", measured[:, 2])):
+        design = np.stack([np.ones(len(measured)), measured[:, 0]], axis=1)
+        constant, slope = np.linalg.lstsq(design / values[:, None], np.ones(len(values)), rcond=None)[0]
+        told[name] = {
+            "constant": constant,
+            "a megapixel": slope,
+            "measured": values.round(2).tolist(),
+            "model over measured": ((constant + slope * measured[:, 0]) / values).round(3).tolist(),
+        }
+    return told
+
+
 def main() -> None:
     """Measure, and print JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("speed", "cluster"))
+    parser.add_argument("what", choices=("speed", "cluster", "cost"))
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--dicom", type=int, help="how many of them are DICOM; by default a tenth")
     parser.add_argument("--small", action="store_true", help="images and network of 28 x 28 pixels, width 8")
@@ -191,8 +255,13 @@ def main() -> None:
     dicom = asked.images // 10 if asked.dicom is None else asked.dicom
     size = Size(asked.images, dicom, 28, 28, 8) if asked.small else Size(asked.images, dicom)
     with tempfile.TemporaryDirectory() as folder:
-        measure = speed(Path(folder), size, asked.rounds) if asked.what == "speed" else None
-        print(json.dumps(measure or cluster(Path(folder), size), indent=2))
+        place = Path(folder)
+        questions = {
+            "speed": lambda: speed(place, size, asked.rounds),
+            "cluster": lambda: cluster(place, size),
+            "cost": lambda: cost(place),
+        }
+        print(json.dumps(questions[asked.what](), indent=2))
 
 
 if __name__ == "__main__":
