@@ -1,6 +1,6 @@
 """How fast do two workers train one network, beside one process that has one core, and one that has two?
 
-    .venv/bin/python bench/train_workers.py [--network resnet18] [--side 64] [--images 512] [--batch 32] [--epochs 3]
+    .venv/bin/python bench/train_workers.py [--network resnet18] [--width 64] [--images 480] [--batch 32] [--epochs 3]
 
 All three train the same plan on the same made-up images, one after the other, so a busy machine slows all of them: give
 it two idle cores. The first epoch, in which the network is compiled, is left out, and validation has a few images only.
@@ -67,8 +67,9 @@ def main() -> None:
     """Measure, and print JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--network", default="resnet18")
-    parser.add_argument("--side", type=int, default=64)
-    parser.add_argument("--images", type=int, default=512)
+    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--side", type=int, default=128)
+    parser.add_argument("--images", type=int, default=480)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--rivals", nargs="*", default=list(RIVALS))
@@ -77,12 +78,13 @@ def main() -> None:
         folder = Path(name)
         os.environ["HOUNSFIELD_CACHE"] = str(folder / "cache")
         table = make(folder, asked.images, asked.side)
-        settings = (f"batch_size={asked.batch}", f"epochs={asked.epochs}", "minutes=null", "precision=float32")
+        sizes = (f"batch_size={asked.batch}", f"epochs={asked.epochs}", f"width={asked.width}")
+        settings = (*sizes, "minutes=null", "precision=float32")
         options = [
             "--model",
             asked.network,
             "--effort",
-            "quick",
+            "standard",
             *(word for each in settings for word in ("--set", each)),
         ]
         found = {

@@ -34,7 +34,8 @@ def connect(address: str) -> Any:
     try:
         _require_listener(address)
         if address == LOCAL:
-            ray.init(include_dashboard=False, **quiet)
+            # Without an address Ray would join a cluster that it finds on this machine.
+            ray.init(address=LOCAL, include_dashboard=False, **quiet)
         else:
             ray.init(address=address, **quiet)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -88,6 +89,9 @@ class RayPool(Pool):
         self._losses: dict[int, int] = {}
         self._failed_starts = 0
         self._seen = time.monotonic()
+        # A thread that is in Ray while another one leaves the cluster could crash the process, or join it anew.
+        self._in_ray = threading.Lock()
+        self._closed = False
 
     def _new(self) -> _Actor:
         handle = self._class.remote(self._work, self._limits, current_settings(), str(Path.cwd()))
@@ -99,8 +103,13 @@ class RayPool(Pool):
 
     def _collect(self) -> list[tuple[int, Any]]:
         while True:
-            self._assign()
-            found = self._look()
+            with self._in_ray:
+                if self._closed:
+                    raise ResourceError(
+                        "The workers were ended while they had something to do. Start the command again."
+                    )
+                self._assign()
+                found = self._look()
             if found:
                 return found
 
@@ -138,7 +147,7 @@ class RayPool(Pool):
 
     def _replace(self, actor: _Actor, error: Exception) -> None:
         """Let others do what an actor that is gone had to do."""
-        if actor not in self._actors:
+        if self._closed or actor not in self._actors:
             return
         self._failed_starts += not actor.is_ready
         if self._failed_starts > MOST_LOSSES * self.size:
@@ -168,9 +177,16 @@ class RayPool(Pool):
             )
 
     def close(self) -> None:
-        """End the actors; a cluster that was started for this command ends with it. Safe twice."""
+        """End the actors, also while another thread waits for them. Safe twice.
+
+        A cluster that was started for this command ends with it.
+        """
+        if self._closed:
+            return
+        self._closed = True
         if self._ray.is_initialized():
             for actor in self._actors:
                 self._ray.kill(actor.handle)
-            self._ray.shutdown()
+            with self._in_ray:
+                self._ray.shutdown()
         self._actors = []

@@ -6,10 +6,12 @@ fold, two folds, four … Whoever comes to a rung goes on if it is in the better
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
 import pickle
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -98,14 +100,15 @@ def search_on_cluster(question: Question, cluster: Cluster) -> list[Trial]:
     require("ray", "working on a Ray cluster")
     os.environ.update(SETTINGS)
     tune = require("ray.tune", "tuning on a Ray cluster")
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     ray = connect(cluster.address)
     try:
         place = cache_folder().absolute() / "tuning"
         make_private(place)
         with tempfile.TemporaryDirectory(dir=place) as folder:
             tuner = _tuner(tune, question, cluster.trials or num_cluster_cores(ray), folder)
-            with quiet(require("optuna", "tuning a plan")):
+            # Ray tells of trials that failed on standard output, which is for results.
+            with quiet(require("optuna", "tuning a plan")), contextlib.redirect_stdout(sys.stderr):
                 results = list(tuner.fit())
     finally:
         ray.shutdown()
