@@ -1,181 +1,317 @@
-"""What do pretrained weights bring where few images are labelled?
+"""Which way to a network is best where few images are labelled: from scratch, or from pretrained weights, and how?
 
-    python bench/few_labels.py PNEUMONIAMNIST.npz [--labels 20 50 100 200] [--ways probe:20 scratch:3 finetune:3 own:3]
+    python bench/few_labels.py draw FOLDER DATA --way finetune --draws 20:5 50:3 100:2 200:1
+    python bench/few_labels.py draw FOLDER DATA --way scratch --draws all:1 --minutes 4
+    python bench/few_labels.py pretrain FOLDER DATA --minutes 7
+    python bench/few_labels.py table FOLDER
 
-Of a MedMNIST file's training images, 1,000 are the pool of which labels are drawn; a network is pretrained on the
-others without their labels (way "own": a probe of it; "own_finetuned": all of it). So many of the pool are drawn, the
-same for every way, three quarters to train on and a quarter for validation: labels for validation are labels, too. All
-ways are judged on the whole test split: from scratch, as the planner trains without weights at effort quick, and from
-EfficientNet-Lite0 on ImageNet in a probe and in a finetuning. A way has as many draws as its number says. The mean of
-each has a 95 % interval over draws (Student's t), beside the mean width of the DeLong intervals over test images, which
-does not shrink with more draws.
+DATA is split once, as a training with seed 0 splits it. Its test images judge every way; of its training images so many
+labels are drawn, each of another patient, as frequent as they are there: three quarters to train on and a quarter for
+validation, since labels for validation are labels, too. With "all", training and validation images are those of the
+split. The ways are: from scratch, as the planner trains at effort standard; a probe or a finetuning of
+EfficientNet-Lite0 on ImageNet; and "own-probe" and "own-finetune", of a network that `pretrain` pretrained on the
+training images without their labels.
 
-Images are prepared once for all draws, and networks are judged as they are, without a bundle; nothing ends by the
-clock.
+Every draw is the same for all ways. A call makes those of one way in one process, "20:5" being five draws of 20 labels,
+so that a network is compiled once for each number, and leaves out those that FOLDER has already; nothing ends by the
+clock but where --minutes is given. Networks are judged as they are, without a bundle. The table has the mean AUC with
+its 95 % interval over draws (Student's t) and over the patients of the test images (by the influence of each on the
+mean of the draws; DeLong, Obuchowski), and what would have come of choosing in each draw the way of the least
+validation loss.
 """
 
 from __future__ import annotations
 
 import argparse
-import tempfile
+import random
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+import keras
 import numpy as np
+import pandas as pd
 from scipy import stats
 
-from hounsfield.cohorts import Cohort, Store, load_cohort
+from hounsfield.cohorts import Store
 from hounsfield.cohorts.fingerprint import fingerprint
 from hounsfield.cohorts.request import DataRequest
-from hounsfield.evaluation.delong import auc_estimate
+from hounsfield.evaluation.delong import auc_influence, influence_variance
 from hounsfield.evaluation.intervals import make_clusters
 from hounsfield.planning import Facts, Start, Wish, make_plan
-from hounsfield.pretrained import build_network
 from hounsfield.pretraining import pretrain
-from hounsfield.training import probing
+from hounsfield.training import loop, prepare, probing
+from hounsfield.training.adapting import check_unseen
 from hounsfield.training.base import Specification
 from hounsfield.training.classifier import validation_scores
 from hounsfield.training.image_trainee import Examples
-from hounsfield.training.loop import ignore
-from hounsfield.training.networks import train_network
+from hounsfield.training.pace import Pace, TimeLimit
 from hounsfield.training.run import fitted_plan
+from hounsfield.training.schedule import Schedule
+from hounsfield.training.table import TRAININGS
+from hounsfield.training.weights import training_weights
 
-POOL = 1000
-DRAWS = ["probe:20", "own:20", "scratch:3", "finetune:3", "own_finetuned:3"]
+# How all labels are written in tables of numbers, and how many images are predicted at once.
+ALL, PREDICTED = 0, 32
+WAYS = ("scratch", "probe", "finetune", "own-probe", "own-finetune")
+RESULTS = "draws.csv"
 
 
 class Bench:
-    """The pool, the test images, and what was prepared of them."""
+    """The images of DATA, split once, and what was prepared of them."""
 
-    def __init__(self, source: Path, folder: Path, epochs: int) -> None:
-        self._folder, self._epochs = folder, epochs
+    def __init__(self, data: str, folder: Path) -> None:
+        self.data, self.folder = data, folder
+        prepared = prepare(DataRequest(data), seed=0)
+        self.cohort = prepared.cohort
+        patients = self.cohort.table["patient"].astype(object)
+        pictures = self.cohort.table["image"].map(prepared.pictures).map("picture {}".format)
+        self.groups = patients.where(patients.notna(), pictures).to_numpy(dtype=str)
+        self.targets, self.test = self.cohort.targets(), self.cohort.rows("test")
         folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / "pool.npz").is_file():
-            _write(source, folder)
-        self.cohort: Cohort = load_cohort(folder / "pool.npz")
-        self.test = self.cohort.rows("test")
-        self.targets = self.cohort.targets()
-        self._backbones: dict[str, tuple[Any, Any, np.ndarray]] = {}
+        np.savez(folder / "truth.npz", truth=self.targets[self.test] > 0, groups=self.groups[self.test])
+        self._bases: dict[Start, Any] = {}
 
-    def own(self) -> str:
-        """The folder of the pretraining on the rest of the training images."""
-        out, started = self._folder / "own", time.process_time()
-        if (out / "pretrained.json").is_file():
-            return str(out)
-        plan = self.plan(np.arange(150), Start())
-        pretrain(DataRequest(str(self._folder / "rest.npz")), out, plan=plan, changes=(f"epochs={self._epochs}",))
-        print(f"pretraining: {time.process_time() - started:.0f} s of processor", flush=True)
-        return str(out)
+    def pretrain(self, minutes: float) -> None:
+        """Pretrain the planner's network on the training images without their labels."""
+        plan = self.plan(Start(), self.cohort.rows("train"), None)
+        found = pretrain(DataRequest(self.data), self.folder / "own", plan=plan, minutes=minutes)
+        print(f"{found.method} on {found.images} images of {found.patients} patients, {len(found.history)} epochs")
 
     def start(self, way: str) -> Start:
         """What a way starts from."""
-        if way.startswith("own"):
-            return Start(self.own(), "probe" if way == "own" else "finetune")
-        return Start() if way == "scratch" else Start("imagenet", way)  # type: ignore[arg-type]  # probe or finetune
+        if way == "scratch":
+            return Start()
+        if not way.startswith("own"):
+            return Start("imagenet", way)  # type: ignore[arg-type]  # probe or finetune
+        own = str(self.folder / "own")
+        check_unseen(own, self.cohort)
+        return Start(own, way.removeprefix("own-"))  # type: ignore[arg-type]  # likewise
 
-    def plan(self, train: np.ndarray, start: Start) -> Any:
-        """The planner's plan for some rows, without a limit of time."""
-        part = self.cohort.subset(train)
+    def plan(self, start: Start, train: np.ndarray, minutes: float | None, changes: Sequence[str] = ()) -> Any:
+        """The planner's plan for some rows, with the size and the preprocessing that it has for all training images."""
+        if start not in self._bases:
+            rows = self.cohort.rows("train")
+            self._bases[start] = fitted_plan(self._planned(start, rows, minutes), self.cohort.subset(rows))
+        base, plan = self._bases[start], self._planned(start, train, minutes)
+        update = {"input_shape": base.input_shape, "pipeline": base.pipeline, "minutes": minutes}
+        return plan.model_copy(update=update).changed([*changes, f"minutes={minutes or 'null'}"])
+
+    def _planned(self, start: Start, rows: np.ndarray, minutes: float | None) -> Any:
+        part = self.cohort.subset(rows)
         facts = Facts(fingerprint(part.with_splits(["train"] * len(part))), None, len(part))
-        plan = make_plan(facts, Wish("quick", None, None, 0, *start), self.cohort.task)
-        return plan.model_copy(update={"minutes": None})
+        return make_plan(facts, Wish("standard", minutes, None, 0, *start), part.task)
 
     def draw(self, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Training and validation rows, the labels as frequent as in the pool."""
-        rows, generator = self.cohort.rows("train"), np.random.default_rng((seed, count))
-        labels = self.targets[rows, 0]
-        share = labels.mean()
-        numbers = {1: round(count * share), 0: count - round(count * share)}
-        drawn = [generator.permutation(rows[labels == label])[:number] for label, number in numbers.items()]
-        # Each label is in both parts.
-        validation = np.concatenate([part[::4] for part in drawn])
-        return np.setdiff1d(np.concatenate(drawn), validation), np.sort(validation)
-
-    def judge(self, way: str, count: int, seed: int) -> tuple[float, float]:
-        """AUC on the test images, and the width of its interval."""
-        train, validation = self.draw(count, seed)
-        start = self.start(way)
-        if start.adapt == "probe":
-            scores = self.probed(way, start, train, validation)
-        else:
-            plan = self.plan(train, start).model_copy(update={"seed": seed})
-            plan = fitted_plan(plan, self.cohort.subset(train).with_splits(["train"] * len(train)))
-            store = Store.build(self.cohort, plan.pipeline)
-            network = train_network(Specification(plan, store, train, validation)).network
-            starts = range(0, len(self.test), 64)
-            parts = [network.predict_on_batch(store.batch(self.test[begin : begin + 64])) for begin in starts]
-            scores = np.concatenate(parts)
-        value, interval = auc_estimate(self.targets[self.test] > 0, scores, make_clusters(self.targets[self.test] > 0))
-        return value, interval.high - interval.low
-
-    def probed(self, way: str, start: Start, train: np.ndarray, validation: np.ndarray) -> np.ndarray:
-        """(test images, 1) what a probe gives, by the features that are computed once for all draws."""
-        if way not in self._backbones:
-            plan = self.plan(self.cohort.rows("train"), start)
-            store, network = Store.build(self.cohort, plan.pipeline), build_network(plan)
-            every = Specification(plan, store, np.arange(len(store)), self.test)
-            self._backbones[way] = network, every, probing.features_of(network, every, np.arange(len(store)))
-        network, every, features = self._backbones[way]
-        trainee: Any = SimpleNamespace(
-            examples=Examples(every.store, self.targets, np.ones(len(self.targets), np.float32), train, validation),
-            judge=validation_scores,
-        )
-        part = Specification(every.plan, every.store, train, validation)
-        with mock.patch.object(probing, "features_of", return_value=features):
-            probing.probe(network, trainee, part, ignore)
-        kernel, bias = network.get_layer("probabilities").get_weights()
-        return features[self.test] @ kernel + bias
+        """Training and validation rows."""
+        rows = self.cohort.rows("train")
+        if count == ALL:
+            return rows, self.cohort.rows("validation")
+        rows = np.random.default_rng((seed, count)).permutation(rows)
+        rows = rows[np.sort(np.unique(self.groups[rows], return_index=True)[1])]
+        truth = self.targets[rows]
+        labels = truth.argmax(1) if truth.shape[1] > 1 else truth[:, 0].astype(int)
+        shares = count * np.bincount(labels) / len(labels)
+        numbers = np.floor(shares).astype(int)
+        numbers[np.argsort(numbers - shares)[: count - numbers.sum()]] += 1
+        drawn = [rows[labels == label][:number] for label, number in enumerate(numbers)]
+        validation = np.sort(np.concatenate([part[3::4] for part in drawn]))
+        return np.setdiff1d(np.concatenate(drawn), validation), validation
 
 
-def _write(source: Path, folder: Path) -> None:
-    """The pool with the test images, and the other training images, which a pretraining learns from."""
-    with np.load(source) as arrays:
-        images, labels = arrays["train_images"], arrays["train_labels"]
-        test = {kind: arrays[f"test_{kind}"] for kind in ("images", "labels")}
-    order = np.random.default_rng(0).permutation(len(labels))
-    pool, rest = order[:POOL], order[POOL:]
-    few = {f"{split}_{kind}": part[:20] for split in ("val", "test") for kind, part in test.items()}
-    np.savez(folder / "rest.npz", train_images=images[rest], train_labels=labels[rest], **few)  # type: ignore[arg-type]
-    whole = {f"test_{kind}": part for kind, part in test.items()}
-    np.savez(folder / "pool.npz", train_images=images[pool], train_labels=labels[pool], **whole)  # type: ignore[arg-type]
+class Way:
+    """One way with one number of labels: a network that is compiled once and trained anew for each draw."""
+
+    def __init__(self, bench: Bench, way: str, count: int, minutes: float | None, changes: Sequence[str]) -> None:
+        self._bench, self._count = bench, count
+        train, validation = bench.draw(count, 0)
+        self._plan = bench.plan(bench.start(way), train, minutes, changes)
+        self._store = Store.build(bench.cohort, self._plan.pipeline)
+        self._entry = TRAININGS["labels"]
+        keras.utils.set_random_seed(0)
+        self._network = self._entry.build_network(self._plan)
+        self._begun = self._network.get_weights()
+        every = np.arange(len(self._store))
+        self._features = None
+        if self._plan.adapt:
+            self._features = probing.features_of(self._network, self._specification(every, every), every)
+        self._trainee: Any = self._entry.make_trainee(self._network, self._specification(train, validation))
+        self._optimizer = [keras.ops.convert_to_numpy(each) for each in self._trainee.model.optimizer.variables]
+
+    def _specification(self, train: np.ndarray, validation: np.ndarray) -> Any:
+        return Specification(self._plan, self._store, train, validation)
+
+    def judge(self, seed: int) -> tuple[dict[str, Any], np.ndarray]:
+        """The figures of a draw, and the scores of the test images."""
+        bench, plan, started = self._bench, self._plan, time.process_time()
+        train, validation = bench.draw(self._count, seed)
+        weights = training_weights(plan, bench.cohort, train)
+        self._trainee.examples = Examples(self._store, bench.targets, weights, train, validation)
+        _seed(seed)
+        self._network.set_weights(self._begun if plan.adapt else self._entry.build_network(plan).get_weights())
+        fitted = None
+        if plan.adapt:
+            with mock.patch.object(probing, "features_of", return_value=self._features):
+                specification = self._specification(train, validation)
+                fitted = probing.probe(self._network, self._trainee, specification, loop.ignore)
+        if plan.adapt != "probe":
+            fitted = self._fit(seed, len(train))
+        best = fitted.history[fitted.best_epoch - 1]
+        scores = self._scores(np.concatenate([bench.test, validation]))
+        tested, judged = scores[: len(bench.test)], scores[len(bench.test) :]
+        figures = {
+            "seed": seed,
+            "auc": auc(bench.targets[bench.test] > 0, tested, bench.groups[bench.test])[0],
+            "val_loss": validation_scores(bench.targets[validation], judged)["val_loss"],
+            "epochs": len(fitted.history),
+            "best_epoch": best["epoch"],
+            "seconds": round(time.process_time() - started, 1),
+        }
+        return figures, tested
+
+    def _fit(self, seed: int, count: int) -> Any:
+        plan, trainee = self._plan, self._trainee
+        trainee._seed = seed
+        trainee.model.get_layer("network").set_weights(self._network.get_weights())
+        for variable, value in zip(trainee.model.optimizer.variables, self._optimizer, strict=True):
+            variable.assign(value)
+        schedule = Schedule.of(plan)
+        limit = TimeLimit(60 * plan.minutes, schedule.num_images(count), 0) if plan.minutes else None
+        # TensorFlow forgets what it compiled where its own seed is set, which nothing here draws from.
+        with mock.patch.object(keras.utils, "set_random_seed", _seed):
+            fitted = loop.fit(trainee, schedule, seed=seed, pace=Pace(plan.epochs, limit))
+        self._network.set_weights(fitted.weights)
+        return fitted
+
+    def _scores(self, rows: np.ndarray) -> np.ndarray:
+        """The network's answers; those of a probe by the features that are there."""
+        if self._plan.adapt == "probe":
+            head = self._network.get_layer("probabilities")
+            return np.asarray(head(self._features[rows]))
+        parts = [rows[start : start + PREDICTED] for start in range(0, len(rows), PREDICTED)]
+        # Batches of one size, so that it is compiled once.
+        answers = [self._network.predict_on_batch(self._store.batch(np.resize(part, PREDICTED))) for part in parts]
+        return np.concatenate([answer[: len(part)] for answer, part in zip(answers, parts, strict=True)])
 
 
-def line(count: int, way: str, found: np.ndarray) -> str:
-    """A row of the table."""
-    values, width = found[:, 0], found[:, 1].mean()
-    several = len(values) > 1
-    half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)) if several else np.nan
-    mean = values.mean()
+def _seed(seed: int) -> None:
+    """Seed all that Keras draws from."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - Keras draws from it
+
+
+def auc(truth: np.ndarray, scores: np.ndarray, groups: np.ndarray) -> tuple[float, np.ndarray]:
+    """The mean AUC over the labels, and the influence of each case on it."""
+    clusters = make_clusters(truth, groups)
+    found = [auc_influence(truth[:, column], scores[:, column], clusters) for column in range(truth.shape[1])]
+    return float(np.mean([value for value, _ in found])), np.mean([influence for _, influence in found], axis=0)
+
+
+def draw(options: argparse.Namespace) -> None:
+    """Make the draws that are not there yet, until the time is over."""
+    started, name, known = time.monotonic(), options.name or options.way, _known(options.folder)
+    missing: dict[int, list[int]] = {}
+    for text in options.draws:
+        labels, _, draws = text.partition(":")
+        count = ALL if labels == "all" else int(labels)
+        there = set(known.loc[(known["labels"] == count) & (known["way"] == name), "seed"])
+        missing[count] = [seed for seed in range(int(draws)) if seed not in there]
+    if not any(missing.values()):
+        return
+    bench = Bench(options.data, options.folder)
+    for count, seeds in missing.items():
+        if not seeds:
+            continue
+        way = Way(bench, options.way, count, options.minutes, options.set)
+        for seed in seeds:
+            if time.monotonic() - started > options.seconds:
+                return
+            figures, tested = way.judge(seed)
+            _keep(options.folder, {"labels": count, "way": name} | figures, tested)
+            print(count, name, figures, f"{time.monotonic() - started:.0f} s", flush=True)
+
+
+def _keep(folder: Path, figures: dict[str, Any], tested: np.ndarray) -> None:
+    scores = folder / "scores"
+    scores.mkdir(exist_ok=True)
+    np.save(scores / f"{figures['labels']}-{figures['way']}-{figures['seed']}.npy", tested)
+    pd.concat([_known(folder), pd.DataFrame([figures])]).to_csv(folder / RESULTS, index=False)
+
+
+def _known(folder: Path) -> pd.DataFrame:
+    path = folder / RESULTS
+    return pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["labels", "way", "seed"], dtype=object)
+
+
+def table(folder: Path) -> None:
+    """Print what was found."""
+    known = _known(folder).sort_values("seed")
+    with np.load(folder / "truth.npz") as arrays:
+        truth, groups = arrays["truth"], arrays["groups"]
+    print("| labels | way | draws | AUC | over draws | over patients | less than the best way | s of processor |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    for count in sorted(known["labels"].unique(), key=lambda each: each or np.inf):
+        part = known[known["labels"] == count]
+        values = {way: rows.set_index("seed")["auc"] for way, rows in part.groupby("way")}
+        losses = part.pivot_table(index="seed", columns="way", values="val_loss").dropna()
+        for way, found in sorted(values.items(), key=lambda each: -each[1].mean()):
+            files = [folder / "scores" / f"{count}-{way}-{seed}.npy" for seed in found.index]
+            influence = np.mean([auc(truth, np.load(file), groups)[1] for file in files], axis=0)
+            half = 1.96 * influence_variance(influence, make_clusters(truth, groups)) ** 0.5
+            seconds = part.loc[part["way"] == way, "seconds"].median()
+            print(_line(count, way, found, half, _behind(values, way), seconds))
+        if len(losses) and len(values) > 1:
+            chosen = pd.Series({seed: values[way][seed] for seed, way in losses.idxmin(axis=1).items()})
+            print(_line(count, "least validation loss", chosen, np.nan, _behind(values | {"": chosen}, ""), np.nan))
+
+
+def _behind(values: dict[str, pd.Series], way: str) -> str:
+    """The mean difference to the best of the other ways, on the draws that both have, and its interval over draws."""
+    found = [(values[other] - values[way]).dropna() for other in values if other != way]
+    pairs = [difference for difference in found if len(difference)]
+    if not pairs:
+        return ""
+    worst = max(pairs, key=lambda difference: difference.mean())
+    return f"{worst.mean():+.3f} ± {_half(worst):.3f} ({len(worst)})"
+
+
+def _half(values: pd.Series) -> float:
+    """Half the interval of a mean over draws."""
+    count = len(values)
+    return stats.t.ppf(0.975, count - 1) * values.std(ddof=1) / np.sqrt(count) if count > 1 else np.nan
+
+
+def _line(count: int, way: str, found: pd.Series, patients: float, behind: str, seconds: float) -> str:
     return (
-        f"| {count} | {way} | {mean:.3f} ({mean - half:.3f} to {mean + half:.3f}, {len(values)} draws) "
-        f"| {values.min():.3f} to {values.max():.3f} | {width:.3f} |"
+        f"| {count or 'all'} | {way} | {len(found)} | {found.mean():.3f} | ± {_half(found):.3f}, {found.min():.3f} to "
+        f"{found.max():.3f} | ± {patients:.3f} | {behind} | {seconds:.3g} |"
     )
 
 
 def main() -> None:
-    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", type=Path)
-    parser.add_argument("--labels", type=int, nargs="+", default=[20, 50, 100, 200])
-    parser.add_argument("--ways", nargs="+", default=DRAWS, help="each with its number of draws, such as probe:20")
-    parser.add_argument("--folder", type=Path, help="kept, so that another call goes on with what was prepared")
-    parser.add_argument("--epochs", type=int, default=30, help="of the pretraining")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("draw", "pretrain", "table"):
+        command = commands.add_parser(name)
+        command.add_argument("folder", type=Path, help="keeps the draws of one DATA")
+        if name != "table":
+            command.add_argument("data")
+            command.add_argument("--minutes", type=float, help="of a training or pretraining")
+        if name == "draw":
+            command.add_argument("--way", choices=WAYS, required=True)
+            command.add_argument("--draws", nargs="+", required=True, help="labels, or all, and draws of them: 50:20")
+            command.add_argument("--seconds", type=float, default=np.inf, help="after which no draw begins")
+            command.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="of the plan")
+            command.add_argument("--name", help="of a way with other settings")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        bench = Bench(options.source, options.folder or Path(name), options.epochs)
-        print(
-            "| labels | way | AUC, mean of draws (95 % over draws) | least to greatest | mean width over test images |"
-        )
-        print("| --- | --- | --- | --- | --- |")
-        for way, draws in (text.rsplit(":", 1) for text in options.ways):
-            for count in options.labels:
-                started = time.process_time()
-                found = [bench.judge(way, count, seed) for seed in range(int(draws))]
-                spent = time.process_time() - started
-                print(line(count, way, np.array(found)) + f" {spent:.0f} s of processor |", flush=True)
+    if options.command == "table":
+        table(options.folder)
+    elif options.command == "pretrain":
+        Bench(options.data, options.folder).pretrain(options.minutes or 10)
+    else:
+        draw(options)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Training images/s: our training step against a native PyTorch loop, the same ResNet-18, in one run.
 
-    python bench/train.py [--rounds 3] [--seconds 8]
+    python bench/train.py [--rounds 3] [--seconds 4]
 
-Every contestant runs in a process of its own, in turn, so that thread pools do not meet; the median over the
-rounds is printed with its range, and its ratio to PyTorch in bfloat16.
+Every contestant has a process of its own, which is started once and waits while the others are measured in turn, so
+that thread pools do not meet; the median over the rounds is printed with its range, and its ratio to PyTorch's better.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 # What the network is called, its input size, its width, and the batch size.
 CASES = (("28×28, width 64", 28, 64, 128), ("128×128, width 32", 128, 32, 32))
@@ -28,44 +29,78 @@ WARM_UP = 3
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=8)
+    parser.add_argument("--seconds", type=float, default=4)
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        print(measure(arguments.one[0], CASES[int(arguments.one[1])], arguments.seconds))
+        answer(arguments.one[0], CASES[int(arguments.one[1])], arguments.seconds)
         return
     for number, case in enumerate(CASES):
-        speeds: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
-        for _ in range(arguments.rounds):
-            for name in CONTESTANTS:
-                speeds[name].append(in_own_process(name, number, arguments.seconds))
+        speeds = measured(number, arguments.rounds, arguments.seconds)
         print(f"ResNet-18 at {case[0]}, batch {case[3]}, images/s (median, range of {arguments.rounds}), ratio:")
-        peer = statistics.median(speeds["torch bfloat16"])
+        peer = max(statistics.median(values) for name, values in speeds.items() if name.startswith("torch"))
         for name, values in speeds.items():
             median = statistics.median(values)
-            print(f"  {name:27s} {median:7.1f}  ({min(values):.1f}–{max(values):.1f})  {median / peer:.2f}")
+            print(f"  {name:27s} {median:7.1f}  ({min(values):.1f}–{max(values):.1f})  {median / peer:.2f}", flush=True)
 
 
-def in_own_process(name: str, case: int, seconds: float) -> float:
+def measured(case: int, rounds: int, seconds: float) -> dict[str, list[float]]:
+    """Images/s of each contestant in each round."""
+    speeds: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
+    processes = {name: started(name, case, seconds) for name in CONTESTANTS}
+    try:
+        for _ in range(rounds):
+            for name, process in processes.items():
+                speeds[name].append(asked(process))
+    finally:
+        for process in processes.values():
+            process.communicate()
+    return speeds
+
+
+def started(name: str, case: int, seconds: float) -> subprocess.Popen[str]:
+    """A contestant's process, ready to be asked."""
     command = [sys.executable, __file__, "--one", name, str(case), "--seconds", str(seconds)]
-    environment = os.environ | {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    return float(done.stdout.split()[-1])
+    quiet = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command, env=os.environ | quiet, text=True, **pipes)
+    asked(process)
+    return process
 
 
-def measure(name: str, case: tuple[str, int, int, int], seconds: float) -> float:
+def asked(process: subprocess.Popen[str]) -> float:
+    """The next figure of a process: 0 once it is ready, then images/s of another round."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("go\n")
+    process.stdin.flush()
+    for line in process.stdout:
+        if line.startswith("images/s "):
+            return float(line.split()[1])
+    raise SystemExit(f"{' '.join(process.args[2:4])} ended with status {process.wait()}")
+
+
+def answer(name: str, case: tuple[str, int, int, int], seconds: float) -> None:
+    """Train when asked to, and print how fast."""
     library, precision = name.split()
     make = {"hounsfield": hounsfield_step, "keras": keras_step, "torch": torch_step}[library]
     step = make(precision, *case[1:])
     for _ in range(WARM_UP):
         step()
+    for number, _ in enumerate(sys.stdin):
+        print(f"images/s {measure(step, case[3], seconds) if number else 0}", flush=True)
+
+
+def measure(step: Callable[[], float], batch: int, seconds: float) -> float:
+    """Images/s of a training step, over some seconds."""
+    step()
     count, started = 0, time.perf_counter()
     while time.perf_counter() - started < seconds:
         step()
         count += 1
-    return count * case[3] / (time.perf_counter() - started)
+    return count * batch / (time.perf_counter() - started)
 
 
 def batch_of(size: int, batch: int):
