@@ -2,13 +2,13 @@
 
     python bench/few_labels.py draw FOLDER DATA --way finetune --draws 20:5 50:3 100:2 200:1
     python bench/few_labels.py draw FOLDER DATA --way scratch --draws all:1 --minutes 4
-    python bench/few_labels.py pretrain FOLDER DATA --minutes 7
+    python bench/few_labels.py pretrain FOLDER DATA --effort quick --minutes 7
     python bench/few_labels.py table FOLDER
 
 DATA is split once, as a training with seed 0 splits it. Its test images judge every way; of its training images so many
 labels are drawn, each of another patient, as frequent as they are there: three quarters to train on and a quarter for
 validation, since labels for validation are labels, too. With "all", training and validation images are those of the
-split. The ways are: from scratch, as the planner trains at effort standard; a probe or a finetuning of
+split. The ways are: from scratch, as the planner trains at --effort; a probe or a finetuning of
 EfficientNet-Lite0 on ImageNet; and "own-probe" and "own-finetune", of a network that `pretrain` pretrained on the
 training images without their labels.
 
@@ -27,7 +27,7 @@ import random
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from unittest import mock
 
 import keras
@@ -41,6 +41,7 @@ from hounsfield.cohorts.request import DataRequest
 from hounsfield.evaluation.delong import auc_influence, influence_variance
 from hounsfield.evaluation.intervals import make_clusters
 from hounsfield.planning import Facts, Start, Wish, make_plan
+from hounsfield.plans.base import Effort
 from hounsfield.pretraining import pretrain
 from hounsfield.training import loop, prepare, probing
 from hounsfield.training.adapting import check_unseen
@@ -62,8 +63,8 @@ RESULTS = "draws.csv"
 class Bench:
     """The images of DATA, split once, and what was prepared of them."""
 
-    def __init__(self, data: str, folder: Path) -> None:
-        self.data, self.folder = data, folder
+    def __init__(self, data: str, folder: Path, effort: Effort) -> None:
+        self.data, self.folder, self._effort = data, folder, effort
         prepared = prepare(DataRequest(data), seed=0)
         self.cohort = prepared.cohort
         patients = self.cohort.table["patient"].astype(object)
@@ -102,7 +103,7 @@ class Bench:
     def _planned(self, start: Start, rows: np.ndarray, minutes: float | None) -> Any:
         part = self.cohort.subset(rows)
         facts = Facts(fingerprint(part.with_splits(["train"] * len(part))), None, len(part))
-        return make_plan(facts, Wish("standard", minutes, None, 0, *start), part.task)
+        return make_plan(facts, Wish(self._effort, minutes, None, 0, *start), part.task)
 
     def draw(self, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Training and validation rows."""
@@ -220,7 +221,7 @@ def draw(options: argparse.Namespace) -> None:
         missing[count] = [seed for seed in range(int(draws)) if seed not in there]
     if not any(missing.values()):
         return
-    bench = Bench(options.data, options.folder)
+    bench = Bench(options.data, options.folder, options.effort)
     for count, seeds in missing.items():
         if not seeds:
             continue
@@ -299,6 +300,7 @@ def main() -> None:
         if name != "table":
             command.add_argument("data")
             command.add_argument("--minutes", type=float, help="of a training or pretraining")
+            command.add_argument("--effort", choices=get_args(Effort), default="standard", help="whose plan is taken")
         if name == "draw":
             command.add_argument("--way", choices=WAYS, required=True)
             command.add_argument("--draws", nargs="+", required=True, help="labels, or all, and draws of them: 50:20")
@@ -309,7 +311,7 @@ def main() -> None:
     if options.command == "table":
         table(options.folder)
     elif options.command == "pretrain":
-        Bench(options.data, options.folder).pretrain(options.minutes or 10)
+        Bench(options.data, options.folder, options.effort).pretrain(options.minutes or 10)
     else:
         draw(options)
 
