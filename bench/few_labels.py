@@ -63,13 +63,17 @@ RESULTS = "draws.csv"
 class Bench:
     """The images of DATA, split once, and what was prepared of them."""
 
-    def __init__(self, data: str, folder: Path, effort: Effort) -> None:
+    def __init__(self, data: str, folder: Path, effort: Effort, pool: int | None) -> None:
         self.data, self.folder, self._effort = data, folder, effort
         prepared = prepare(DataRequest(data), seed=0)
         self.cohort = prepared.cohort
         patients = self.cohort.table["patient"].astype(object)
         pictures = self.cohort.table["image"].map(prepared.pictures).map("picture {}".format)
         self.groups = patients.where(patients.notna(), pictures).to_numpy(dtype=str)
+        if pool is not None:
+            drawn = np.random.default_rng(0).permutation(self.cohort.rows("train"))[:pool]
+            rows = np.sort(np.concatenate([drawn, self.cohort.rows("test")]))
+            self.cohort, self.groups = self.cohort.subset(rows), self.groups[rows]
         self.targets, self.test = self.cohort.targets(), self.cohort.rows("test")
         folder.mkdir(parents=True, exist_ok=True)
         np.savez(folder / "truth.npz", truth=self.targets[self.test] > 0, groups=self.groups[self.test])
@@ -221,7 +225,7 @@ def draw(options: argparse.Namespace) -> None:
         missing[count] = [seed for seed in range(int(draws)) if seed not in there]
     if not any(missing.values()):
         return
-    bench = Bench(options.data, options.folder, options.effort)
+    bench = Bench(options.data, options.folder, options.effort, options.pool)
     for count, seeds in missing.items():
         if not seeds:
             continue
@@ -300,6 +304,7 @@ def main() -> None:
         if name != "table":
             command.add_argument("data")
             command.add_argument("--minutes", type=float, help="of a training or pretraining")
+            command.add_argument("--pool", type=int, help="training images that labels are drawn of, all by default")
             command.add_argument("--effort", choices=get_args(Effort), default="standard", help="whose plan is taken")
         if name == "draw":
             command.add_argument("--way", choices=WAYS, required=True)
@@ -311,7 +316,7 @@ def main() -> None:
     if options.command == "table":
         table(options.folder)
     elif options.command == "pretrain":
-        Bench(options.data, options.folder, options.effort).pretrain(options.minutes or 10)
+        Bench(options.data, options.folder, options.effort, options.pool).pretrain(options.minutes or 10)
     else:
         draw(options)
 
