@@ -162,8 +162,7 @@ class Way:
                 specification = self._specification(train, validation)
                 fitted = probing.probe(self._network, self._trainee, specification, loop.ignore)
         if plan.adapt != "probe":
-            fitted = self._fit(seed, len(train))
-        best = fitted.history[fitted.best_epoch - 1]
+            fitted = self._fit(seed, len(train), fitted)
         scores = self._scores(np.concatenate([bench.test, validation]))
         tested, judged = scores[: len(bench.test)], scores[len(bench.test) :]
         figures = {
@@ -171,12 +170,12 @@ class Way:
             "auc": auc(bench.targets[bench.test] > 0, tested, bench.groups[bench.test])[0],
             "val_loss": validation_scores(bench.targets[validation], judged)["val_loss"],
             "epochs": len(fitted.history),
-            "best_epoch": best["epoch"],
+            "kept_epoch": fitted.kept_epoch,
             "seconds": round(time.process_time() - started, 1),
         }
         return figures, tested
 
-    def _fit(self, seed: int, count: int) -> Any:
+    def _fit(self, seed: int, count: int, start: Any) -> Any:
         plan, trainee = self._plan, self._trainee
         trainee._seed = seed
         trainee.model.get_layer("network").set_weights(self._network.get_weights())
@@ -186,7 +185,7 @@ class Way:
         limit = TimeLimit(60 * plan.minutes, schedule.num_images(count), 0) if plan.minutes else None
         # TensorFlow forgets what it compiled where its own seed is set, which nothing here draws from.
         with mock.patch.object(keras.utils, "set_random_seed", _seed):
-            fitted = loop.fit(trainee, schedule, seed=seed, pace=Pace(plan.epochs, limit))
+            fitted = loop.fit(trainee, schedule, seed=seed, pace=Pace(plan.epochs, limit), start=start)
         self._network.set_weights(fitted.weights)
         return fitted
 

@@ -417,7 +417,24 @@ def test_validation_scores_against_hand_computed_ones() -> None:
 
 
 def test_the_best_epoch_has_the_smallest_loss() -> None:
-    assert Fitted([], [{"val_loss": loss} for loss in (0.5, 0.3, 0.4)]).best_epoch == 2
+    history = [{"val_loss": loss} for loss in (0.5, 0.3, 0.4)]
+    assert Fitted([], history).best_epoch == 2
+    for start, kept, best in ((None, 2, 0.3), (0.31, 2, 0.3), (0.29, 0, 0.29)):
+        found = Fitted([], history, start=start)
+        assert (found.kept_epoch, found.best_figure) == (kept, best)
+
+
+@pytest.mark.parametrize("start", [0.0, 9.0])
+def test_a_finetuning_keeps_statistics_and_what_it_began_with_unless_an_epoch_is_better(start: float) -> None:
+    network = small_network()
+    network.get_layer("normalisation").set_weights([np.ones(4), np.zeros(4), np.full(4, 0.1), np.full(4, 2.0)])
+    before = network.get_weights()
+    began = Fitted([each.copy() for each in before], [{"val_loss": start}])
+    found = fit(network, examples(), schedule(in_stages=True), Augmentation(), seed=0, start=began)
+    assert (found.kept_epoch > 0) is (start > 0)
+    changed = [not np.allclose(old, new, atol=1e-6) for old, new in zip(before, network.get_weights(), strict=True)]
+    # Kernel and bias of the convolution, the normalisation, kernel and bias of the last layer.
+    assert changed == [start > 0] * 2 + [False] * 4 + [start > 0] * 2
 
 
 # A whole run

@@ -79,7 +79,7 @@ def averaged_weights(trainee: Recalibrated, average: WeightAverage, batches: Bat
 
 
 def recalibrate(model: keras.Model, forward: Callable[[np.ndarray], Any], batches: Batches, num_images: int) -> None:
-    """Set the moving statistics of each batch normalisation to those of the model's present weights.
+    """Set the moving statistics of each batch normalisation that is trained to those of the model's present weights.
 
     ``forward`` passes images through it in training mode, several small batches at once: what a pass costs beside its
     arithmetic would add up. Starting from zero, k passes at momentum m leave (1 − m^k) of their weighted mean: dividing
@@ -87,7 +87,9 @@ def recalibrate(model: keras.Model, forward: Callable[[np.ndarray], Any], batche
     """
     # Keras has no public walk through nested networks.
     layers = model._flatten_layers(include_self=False)
-    normalisations = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
+    normalisations = [
+        layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
+    ]
     if not normalisations:
         return
     for layer in normalisations:

@@ -91,7 +91,7 @@ def diagnose(
         train_loss: log-loss of the final network on training rows, without augmentation.
         val_loss: the same on rows it was not trained on.
         chance_loss: log loss of predicting the label frequencies.
-        best_epoch: epoch of the smallest validation loss.
+        best_epoch: epoch of the smallest validation loss; 0 where the probe before a finetuning had it.
         num_networks: that were trained, as many as the plan's folds where not given; fewer after an interrupt.
     """
     gap = val_loss - train_loss
@@ -125,7 +125,8 @@ def _already(plan: WholeImagePlan, best_epoch: int, num_networks: int) -> tuple[
         (plan.dropout, f"dropout {plan.dropout:g}"),
         (smoothing, f"label smoothing {smoothing:g}"),
         (plan.average_decay, "averaged weights"),
-        (True, f"the weights of the best epoch ({best_epoch} of {plan.epochs})"),
+        (best_epoch, f"the weights of the best epoch ({best_epoch} of {plan.epochs})"),
+        (not best_epoch, f"the weights of the probe, which none of {plan.epochs} epochs improved on in validation"),
         (num_networks > 1, f"an ensemble of {num_networks}"),
     ]
     return tuple(told for wanted, told in measures if wanted)

@@ -72,6 +72,8 @@ class ImageTrainee:
         self.examples, self.judge = examples, judge
         self._schedule, self._seed = schedule, seed
         self.model, self._plain = self._build(network, precision, build_layers(augmentation, seed))
+        if schedule.in_stages:
+            freeze_normalisation(self._plain)
         # Samples of several images are fewer at once.
         self._at_once = 128
         self._mixing = Mixing(augmentation.mixup, augmentation.unchanged_share)
@@ -131,6 +133,17 @@ class ImageTrainee:
         """Those of the plain network."""
         values: list[np.ndarray] = self._plain.get_weights()
         return values
+
+
+def freeze_normalisation(network: keras.Model) -> None:
+    """Let each batch normalisation do in training what it does in use, with the statistics that it has.
+
+    With those of a few images a finetuning would lose what the pretrained layers know before it has learned anything,
+    and its last layer, which starts as a probe, would get other features than it was fitted to.
+    """
+    for layer in network._flatten_layers(include_self=False):
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = False
 
 
 def _unchanged_apart(augmentation: Augmentation) -> Augmentation:

@@ -167,7 +167,7 @@ def diagnose(job: LabelJob, members: list[LabelMember], choice: Choice[EngineRun
         train_loss=validation_scores(train, choice.train.probabilities)["val_loss"],
         val_loss=validation_scores(validation, choice.validation.probabilities)["val_loss"],
         chance_loss=validation_scores(train, frequency)["val_loss"],
-        best_epoch=members[0].fitted.best_epoch,
+        best_epoch=members[0].fitted.kept_epoch,
         num_networks=len(members),
     )
     return Verdict(tuple(found.lines()), found.to_dict())

@@ -94,6 +94,7 @@ def fit(  # noqa: PLR0913 - one of each that listens
     on_epoch: EpochReport = ignore,
     on_pace: PaceReport = ignore,
     company: Company | None = None,
+    start: Fitted | None = None,
 ) -> Fitted:
     """Train a network and keep its best averaged weights.
 
@@ -108,6 +109,7 @@ def fit(  # noqa: PLR0913 - one of each that listens
         on_epoch: told of each epoch.
         on_pace: told of each decision on the number of epochs, before anything is trained by it.
         company: other processes that train the same network with this one, which decides.
+        start: what left the weights that the trainee has; they are kept unless an epoch is better.
 
     Returns:
         The weights and the history. An interrupt (Ctrl-C) ends the training after the last whole epoch;
@@ -117,7 +119,7 @@ def fit(  # noqa: PLR0913 - one of each that listens
         RunError: the loss became NaN or infinite before one epoch could be kept.
     """
     keras.utils.set_random_seed(seed)
-    average, fitted = WeightAverage(schedule.average_decay), Fitted([], criterion=trainee.criterion)
+    average, fitted = WeightAverage(schedule.average_decay), Fitted.begun(trainee.criterion, start)
     pace = pace or Pace(schedule.epochs)
     feed, stopwatch = Feed(), Stopwatch()
     if checkpoint is not None and checkpoint.exists():
@@ -230,7 +232,7 @@ def _run_epoch(epoch: Epoch, average: WeightAverage, fitted: Fitted, *, last: bo
         if not math.isfinite(record.get("val_loss", 0.0)):
             return _diverged(fitted, number)
         fitted.history.append(record)
-        if not fitted.weights or fitted.best_epoch == number + 1:
+        if not fitted.weights or fitted.kept_epoch == number + 1:
             fitted.weights = trainee.weights()
     record["learning_rate"] = float(keras.ops.convert_to_numpy(trainee.model.optimizer.learning_rate))
     record["seconds"] = time.monotonic() - started

@@ -45,14 +45,14 @@ def train_network(
     network = entry.build_network(plan)
     # Before the network is prepared for training, which takes time too.
     pace = Pace(plan.epochs, None if decided else specification.limit, decided)
-    adapt = getattr(plan, "adapt", None)
+    adapt, probed = getattr(plan, "adapt", None), None
     if adapt is not None and plan.views is None and not TASKS[plan.task].ordered:
         # A finetuning begins with the last layer of a probe (Kumar et al., 2022, arXiv:2202.10054).
         with sharing(WHOLE):
             trainee: Any = entry.make_trainee(network, specification)
-            fitted = probe(network, trainee, specification, on_epoch if adapt == "probe" else ignore, progress)
+            probed = probe(network, trainee, specification, on_epoch if adapt == "probe" else ignore, progress)
         if adapt == "probe":
-            return Member(network, specification, fitted)
+            return Member(network, specification, probed)
     fitted = fit(
         entry.make_trainee(network, specification),
         Schedule.of(plan),
@@ -63,6 +63,7 @@ def train_network(
         on_epoch=on_epoch,
         on_pace=on_pace,
         company=company,
+        start=probed,
     )
     entry.put_weights(network, fitted.weights)
     return Member(network, specification, fitted)

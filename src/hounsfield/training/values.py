@@ -166,7 +166,7 @@ def diagnose(job: ValueJob, members: list[ValueMember], choice: Choice[EngineRun
         train_loss=judge(train, choice.train.probabilities)["val_loss"] / chance,
         val_loss=judge(validation, choice.validation.probabilities)["val_loss"] / chance,
         chance_loss=1.0,
-        best_epoch=members[0].fitted.best_epoch,
+        best_epoch=members[0].fitted.kept_epoch,
         num_networks=len(members),
     )
     found = replace(found, measure="loss as a share of that of predicting the mean")

@@ -40,7 +40,8 @@ def train_fold(specification: Specification[Any, Any], on_score: ScoreReport = i
     if fitted.interrupted:
         # Half a training is no score, and who stops it means the search.
         raise KeyboardInterrupt
-    return _best(fitted.history, criterion)
+    # Also of what a finetuning began with, where no epoch was better.
+    return -fitted.best_figure if criterion.more_is_better else fitted.best_figure
 
 
 def _best(history: Sequence[Mapping[str, Any]], criterion: Criterion) -> float:
