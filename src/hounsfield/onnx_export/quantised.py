@@ -23,6 +23,9 @@ FEATURE = "networks in 8-bit integers"
 def quantised(path: Path, images: Floats, kept: Sequence[str] = ()) -> bytes:
     """A network with its heavy layers in 8-bit integers, each channel of a weight on a scale of its own.
 
+    The range of each activation is the one that loses least of its histogram; one that can be negative need not be
+    symmetric.
+
     Args:
         path: of the ONNX file in float32, which has one input.
         images: (n, *input_shape) as the network takes them, by which the ranges of values are found.
@@ -39,7 +42,16 @@ def quantised(path: Path, images: Floats, kept: Sequence[str] = ()) -> bytes:
     scope = nncf.IgnoredScope(names=list(kept)) if kept else None
     # Its bars of progress are no result.
     with redirect_stdout(StringIO()):
-        made = nncf.quantize(model, data, subset_size=len(images), ignored_scope=scope)
+        made = nncf.quantize(
+            model,
+            data,
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=len(images),
+            ignored_scope=scope,
+            advanced_parameters=nncf.AdvancedQuantizationParameters(
+                activations_range_estimator_params=nncf.quantization.range_estimator.RangeEstimatorParametersSet.HISTOGRAM
+            ),
+        )
     return bytes(made.SerializeToString())
 
 
