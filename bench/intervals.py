@@ -326,24 +326,27 @@ def one_draw(design: Design, images: Images, number: int, replicates: int) -> di
 
 def drawn(design: Design, draws: int, replicates: int, kept: Path | None) -> pd.DataFrame:
     """A row for each draw and figure; with a folder, draws that lie there are not made again."""
+    stem = str(design).replace(", ", "_").replace(" ", "_")
+    starts = range(0, draws, PART)
+    paths = [None if kept is None else kept / f"{stem}-{start}.csv" for start in starts]
+    if all(path is not None and path.is_file() for path in paths):
+        return pd.concat([pd.read_csv(path) for path in paths])
     images = Images(design)
     known = in_population(design, images)
     same_as_evaluate(design, replicates)
     parts = []
-    for start in range(0, draws, PART):
-        path = None if kept is None else kept / f"{str(design).replace(', ', '_').replace(' ', '_')}-{start}.csv"
-        if path is None or not path.is_file():
-            found = [
-                (name, bool(told) or not np.isfinite([value, low, high]).all(), bool(low <= known[name] <= high))
-                for number in range(start, min(start + PART, draws))
-                for name, (value, low, high, told) in one_draw(design, images, number, replicates).items()
-            ]
-            part = pd.DataFrame(found, columns=["figure", "told", "holds"])
-            if path is not None:
-                part.to_csv(path, index=False)
-        else:
-            part = pd.read_csv(path)
-        parts.append(part)
+    for start, path in zip(starts, paths, strict=True):
+        if path is not None and path.is_file():
+            parts.append(pd.read_csv(path))
+            continue
+        found = [
+            (name, bool(told) or not np.isfinite([value, low, high]).all(), bool(low <= known[name] <= high))
+            for number in range(start, min(start + PART, draws))
+            for name, (value, low, high, told) in one_draw(design, images, number, replicates).items()
+        ]
+        parts.append(pd.DataFrame(found, columns=["figure", "told", "holds"]))
+        if path is not None:
+            parts[-1].to_csv(path, index=False)
     return pd.concat(parts)
 
 

@@ -131,10 +131,11 @@ def test_uses_are_counted_however_the_images_are_named(run: Path, trained_classi
     with pytest.raises(RunError, match="training or validation"):
         clinical_value(run, tested, ["age"], num_replicates=100, seed=0, confidence=0.95)
     assert evaluate_run(run, **QUICK).trained == 0
-    # Nor is a bundle fitted to a place on test images.
+    # Nor is a bundle fitted to a place on test images, or on those that it was trained on.
     local, note = _local_cohort(run, trained_classifier.data, tested.bundle)
-    assert len(local) == tested.trained
+    assert len(local) == (splits == "validation").sum()
     assert "test rows were left for a test" in note
+    assert f"{(splits == 'train').sum()} rows that the run was trained on were left out" in note
 
 
 def test_an_opening_that_was_interrupted_is_completed(sealed: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from hounsfield.tasks import Threshold
 
 COVERAGE = 0.9
 MAX_RISK = 0.05
+ANSWERED = "Answered when told to abstain"
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def _answers(
     clusters = make_clusters(answers.truth, groups)
     every = np.ones(len(answers), dtype=np.bool_)
     share = clustered_proportion(answered, every, clusters)
-    rows = [Promise("Answered when told to abstain", "", float(answered.mean()), share, len(answers))]
+    rows = [Promise(ANSWERED, "", float(answered.mean()), share, len(answers))]
     if answered.any():
         wrong, ends = float((~right[answered]).mean()), clustered_proportion(~right & answered, answered, clusters)
         promise = f"at most {MAX_RISK:.2f} (with {CERTAINTY:.0%} certainty)"

@@ -67,7 +67,7 @@ class CalibrationVerdict:
         )
         note = f" Note: {self.line.note}." if self.line.note else ""
         if self.sound:
-            return f"No miscalibration beyond chance for '{self.question}' ({figures}).{note}"
+            return f"Neither intercept nor slope of '{self.question}' is off beyond chance ({figures}).{note}"
         mean = f"{self.predicted:.2f} on average where {self.observed:.2f} was observed"
         worst = ""
         if self.worst is not None:

@@ -172,14 +172,19 @@ def _local_cohort(run: Path, data: DataRequest | str, bundle: Bundle) -> tuple[C
         # Other volumes or levels than those of training would be other images.
         request = request.read_as(DataRequest.from_dict(folder.read_environment()["data"]))
     cohort = load_request(request, labels=bundle.labels, task=bundle.task)
-    # Also the test rows of the run's own data: a fit would look at them, sealed or not.
-    test = np.union1d(cohort.rows("test"), np.flatnonzero(splits_in_run(run, request, cohort) == "test"))
-    if not len(test):
+    # Also the test rows of the run's own data: a fit would look at them, sealed or not. On images that it was trained
+    # on a network is surer than on others.
+    splits = splits_in_run(run, request, cohort)
+    test = np.union1d(cohort.rows("test"), np.flatnonzero(splits == "test"))
+    trained = np.setdiff1d(np.flatnonzero(splits == "train"), test)
+    others = np.setdiff1d(np.arange(len(cohort)), np.concatenate([test, trained]))
+    left = [f"{len(test):,} test rows were left for a test"] if len(test) else []
+    left += [f"{len(trained):,} rows that the run was trained on were left out"] if len(trained) else []
+    if not left:
         return cohort, f"Fitted on all {len(cohort):,} rows; test the new bundle on others."
-    others = np.setdiff1d(np.arange(len(cohort)), test)
     if not len(others):
-        raise EvaluationError("All rows of the data are for test, so none is left to fit on. Give others.")
-    return cohort.subset(others), f"Fitted on {len(others):,} rows; its {len(test):,} test rows were left for a test."
+        raise EvaluationError(f"No row of the data is left to fit on: {' and '.join(left)}. Give others.")
+    return cohort.subset(others), f"Fitted on {len(others):,} rows; {' and '.join(left)}."
 
 
 def _threshold(bundle: Bundle, scaling: Platt, own: Outcomes, rule: str) -> Threshold:

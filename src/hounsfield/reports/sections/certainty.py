@@ -8,7 +8,7 @@ import numpy as np
 
 from hounsfield.evaluation.calibration import brier_decomposition, reliability
 from hounsfield.evaluation.metrics import METRICS
-from hounsfield.evaluation.promises import Promise
+from hounsfield.evaluation.promises import ANSWERED, Promise
 from hounsfield.evaluation.selective import decision_confidence, risk_coverage
 from hounsfield.evaluation.verdict import CalibrationVerdict
 from hounsfield.reports.figures import reliability_figure
@@ -186,6 +186,8 @@ def _uncertainty_blocks(run: LabelRun) -> Iterator[Block]:
     )
     if run.promises:
         yield _promise_table(run.promises, run.split)
+        if not any(promise.name == ANSWERED for promise in run.promises):
+            yield Paragraph("--abstain 0.05 is refused: there are too few validation images to promise so few errors.")
     if run.bundle.uncertainty is not None and run.bundle.uncertainty.novelty is not None:
         yield Paragraph("Images unlike the training images are always flagged as out of distribution.")
     # What the test said beside calibration and subgroups, which have sections of their own.
