@@ -109,7 +109,7 @@ function Said({ prediction, found, show, threshold, isOne }: SaidProps) {
       {prediction.reason !== undefined && <p class="warning">{text("imageFailed", { reason: prediction.reason })}</p>}
       <Warnings prediction={prediction} />
       {prediction.probabilities !== undefined && <Probabilities prediction={prediction} threshold={threshold} />}
-      {prediction.value !== undefined && <Measured prediction={prediction} />}
+      <Measured prediction={prediction} />
       {prediction.findings !== undefined && (
         <Boxes prediction={prediction} show={show} drawn={!isElsewhere(found, prediction)} />
       )}
@@ -190,32 +190,42 @@ function Probabilities({ prediction, threshold }: ProbabilitiesProps) {
   );
 }
 
-const short = (value: number | null | undefined): string =>
-  value === null || value === undefined ? "∞" : String(Number(value.toPrecision(4)));
+const short = (value: number): string => String(Number(value.toPrecision(4)));
+
+/** How far a value may be off, in words; an end that is null lies at infinity. */
+function useRange(): (low: number | null, high: number | null) => string {
+  const { text } = usePage();
+  return (low, high) => {
+    if (low === null) return high === null ? text("rangeUnknown") : text("rangeTo", { high: short(high) });
+    return high === null
+      ? text("rangeFrom", { low: short(low) })
+      : text("rangeOf", { low: short(low), high: short(high) });
+  };
+}
 
 function Measured({ prediction }: { prediction: Prediction }) {
   const { text } = usePage();
-  const value = short(prediction.value);
-  const { low, high } = prediction;
-  if (low === undefined || high === undefined) return <p class="verdict">{value}</p>;
-  return <p class="verdict">{text("interval", { value, low: low === null ? "−∞" : short(low), high: short(high) })}</p>;
+  const range = useRange();
+  const { value, low, high } = prediction;
+  if (value === undefined) return null;
+  if (low === undefined || high === undefined) return <p class="verdict">{short(value)}</p>;
+  return <p class="verdict">{text("estimate", { value: short(value), range: range(low, high) })}</p>;
 }
 
 function Boxes({ prediction, show, drawn }: { prediction: Prediction; show: AnswersProps["show"]; drawn: boolean }) {
   const { text } = usePage();
+  const range = useRange();
   const middle = ({ z0, z1 }: Finding): number | undefined =>
     z0 === undefined || z1 === undefined ? undefined : Math.floor((z0 + z1) / 2);
   return (
     <>
       {Object.entries(prediction.counts ?? {}).map(([label, count]) => {
         const ends = prediction.count_ranges?.[label];
-        const told =
-          ends === undefined
-            ? text("countFound", { count })
-            : text("countRange", { count, low: ends[0], high: ends[1] ?? "∞" });
+        const told = text("countFound", { count });
         return (
           <p key={label}>
-            <strong>{label}</strong>: {told}
+            <strong>{label}</strong>:{" "}
+            {ends === undefined ? told : text("estimate", { value: told, range: range(...ends) })}
           </p>
         );
       })}
@@ -235,20 +245,19 @@ function Boxes({ prediction, show, drawn }: { prediction: Prediction; show: Answ
 
 function Structures({ labels }: { labels: Record<string, Structure> }) {
   const { text } = usePage();
+  const range = useRange();
   return (
     <ul class="structures">
       {Object.entries(labels).map(([label, facts], number) => {
-        const size = { size: short(facts.size), unit: facts.unit };
-        const hasRange = facts.size_low !== undefined && facts.size_high !== undefined;
+        const size = text("size", { size: facts.size === null ? "–" : short(facts.size), unit: facts.unit });
+        const { size_low: low, size_high: high } = facts;
         return (
           <li key={label}>
             <svg class="swatch" viewBox="0 0 1 1" aria-hidden="true">
               <rect width={1} height={1} fill={`rgb(${colourOf(number).join(" ")})`} />
             </svg>
             <strong>{label}</strong>{" "}
-            {hasRange
-              ? text("sizeRange", { ...size, low: short(facts.size_low), high: short(facts.size_high) })
-              : text("size", size)}
+            {low === undefined || high === undefined ? size : text("estimate", { value: size, range: range(low, high) })}
             {facts.dice_predicted !== undefined && facts.dice_predicted !== null && (
               <span class="small"> {text("likelyDice", { value: facts.dice_predicted.toFixed(2) })}</span>
             )}

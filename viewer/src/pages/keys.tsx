@@ -6,7 +6,11 @@ import { usePage } from "./context";
 export function Keys({ close }: { close: () => void }) {
   const { text } = usePage();
   const dialog = useRef<HTMLDialogElement>(null);
-  useEffect(() => dialog.current?.showModal(), []);
+  useEffect(() => {
+    dialog.current?.showModal();
+    // The focus goes to what can be pressed first, which stands at the end.
+    dialog.current?.scrollTo(0, 0);
+  }, []);
   return (
     <dialog ref={dialog} aria-label={text("keys")} onClose={close}>
       <h2>{text("keys")}</h2>

@@ -25,7 +25,16 @@ export function Study({ kase }: { kase: string }) {
   const { text } = usePage();
   const { session } = usePage();
   const { found, trouble, turn, reload } = useCase(kase);
-  if (found === null) return <p class="message">{trouble === "" ? text("loading") : trouble}</p>;
+  if (found === null && trouble === "") return <p class="message">{text("loading")}</p>;
+  if (found === null)
+    return (
+      <p class="message" role="alert">
+        {trouble}{" "}
+        <a href="#/" class="button">
+          ← {text("back")}
+        </a>
+      </p>
+    );
   const first = firstReading(found, session.name);
   // Images are shown once all of them are there.
   return <Opened key={`${found.key}/${found.revision}/${found.complete}/${turn}`} {...{ found, trouble, reload, first }} />;
