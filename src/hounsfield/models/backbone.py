@@ -6,8 +6,10 @@ import keras
 
 from hounsfield.errors import UsageError
 from hounsfield.models.applications import application_names, application_stages
+from hounsfield.models.encoder import encoder_stages
 from hounsfield.models.resnet import feature_stages, stem_block
 from hounsfield.plans.architecture import STEM_REDUCTION, Stem, Weights
+from hounsfield.plans.encoder import Encoder
 
 RESNET_DEPTHS = {"resnet10": 10, "resnet18": 18, "resnet34": 34, "resnet50": 50}
 
@@ -18,7 +20,13 @@ def backbone_names() -> tuple[str, ...]:
 
 
 def backbone(
-    name: str, input_shape: tuple[int, ...], *, width: int | None = 64, stem: Stem = "large", weights: Weights = None
+    name: str,
+    input_shape: tuple[int, ...],
+    *,
+    width: int | None = 64,
+    stem: Stem = "large",
+    weights: Weights = None,
+    encoder: Encoder | None = None,
 ) -> tuple[keras.Model, tuple[int, ...]]:
     """A network from an image to one feature map per resolution, finest first.
 
@@ -28,6 +36,7 @@ def backbone(
         width: channels of the first stage of a resnet.
         stem: of a resnet.
         weights: that the network starts from (keras.applications only).
+        encoder: a residual network with weights of its own form, instead of the one that is named.
 
     Returns:
         The network and the strides of its outputs, each twice the one before.
@@ -36,7 +45,10 @@ def backbone(
         UsageError: no such network, or it cannot be built on this input.
     """
     inputs = keras.Input(input_shape, name="image")
-    if name in RESNET_DEPTHS:
+    if encoder is not None:
+        stages = encoder_stages(inputs, encoder)[1:]
+        strides = tuple(STEM_REDUCTION["large"] * 2**number for number in range(len(stages)))
+    elif name in RESNET_DEPTHS:
         if width is None or weights is not None:
             raise UsageError(
                 f"A {name} needs a width and has no pretrained weights. Got width {width} and weights {weights} "

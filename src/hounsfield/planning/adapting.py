@@ -19,7 +19,7 @@ from hounsfield.plans.decision import Decision
 from hounsfield.plans.masks import MaskPlan
 from hounsfield.plans.whole_images import WholeImagePlan
 from hounsfield.preprocessing import Pipeline
-from hounsfield.pretrained import Source, check_licence, find_source
+from hounsfield.pretrained import Source, check_licence, encoder_of, find_source
 
 # With fewer images of the rarest label, all layers would learn these images by heart.
 FEW_IMAGES = 100
@@ -33,6 +33,10 @@ MOST_SLICES: dict[Effort, int] = {"quick": 8, "standard": 16, "thorough": 32}
 SHOWN_SLICES = 32
 LOW_RANK_RATE = (1e-3, "of the matrices beside queries and values, which start at zero, and of the last layer")
 FIXED_SECONDS = 25.0
+# Steps that bring values to one scale, and those of them that bring them to 0 to 1.
+TO_UNITS = ("percentile", "min_max", "window")
+NORMALISATIONS = (*TO_UNITS, "z_score", "dataset_z_score")
+ENCODED_RATE = 1e-3
 
 
 def source_of(wish: Wish) -> Source | None:
@@ -121,29 +125,103 @@ def _pipeline(source: Source, found: Fingerprint, shape: tuple[int, ...]) -> Dec
         # Axes are resized one by one: of slices there are far fewer than of rows and columns.
         steps = [step | {"letterbox": False} if step["name"] == "resize" else step for step in steps]
     grey = num_channels(found) == 1
-    before = [
-        step for step in steps if step["name"] not in ("percentile", "z_score", "dataset_z_score", "min_max", "window")
-    ]
-    scaling = normalisation_steps(found, 1)[0][:1] if grey else [{"name": "window"}]
-    scale = {"name": "dataset_z_score", "mean": list(source.mean), "std": list(source.deviation)}
+    before = [step for step in steps if step["name"] not in NORMALISATIONS]
+    scaling, scale = _scaled(source, normalisation_steps(found, 1)[0] if grey else [])
     why = (
         f"images of {'×'.join(map(str, shape[:-1]))} in three channels with values from 0 to 1, then "
         f"the mean and deviation that the weights {source.name} were trained with"
     )
-    return Decision(Pipeline.from_dict({"steps": [*before[:1], *scaling, *before[1:], scale]}), why)
+    return Decision(Pipeline.from_dict({"steps": [*before[:1], scaling, *before[1:], scale]}), why)
+
+
+def _scaled(source: Source, usual: list[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The steps to values from 0 to 1, and from these to the scale of the weights.
+
+    Args:
+        source: the weights.
+        usual: the steps of normalisation without weights; none for colour images.
+    """
+    first = usual[0] if usual and usual[0]["name"] in TO_UNITS else {"name": "window"}
+    return first, {"name": "dataset_z_score", "mean": list(source.mean), "std": list(source.deviation)}
+
+
+def encoded(source: Source, found: Fingerprint, rank: int, channels: int, wish: Wish) -> dict[str, Decision[Any]]:
+    """The decisions of a detector or a segmenter that starts from a residual network for images.
+
+    Args:
+        source: the weights.
+        found: of the training rows.
+        rank: of the images.
+        channels: that a network without weights would take.
+        wish: of the user.
+
+    Raises:
+        UsageError: the weights are of another network or for other images, or a probe is asked for.
+    """
+    if wish.adapt in ("probe", "lora"):
+        raise UsageError(
+            f"--adapt {wish.adapt} is for networks that judge images as a whole: of detectors and segmenters all "
+            "layers are trained. Leave it out."
+        )
+    encoder = encoder_of(source)
+    if rank != 2 or channels not in (1, 3) or has_separate_channels(found):
+        what = "volumes" if rank != 2 else f"{found.channels} pictures of one place as channels"
+        raise UsageError(
+            f"The weights {source.name} are of a network for grey or colour images, and the data has {what}. Train "
+            "without --weights."
+        )
+    what = f"that of the weights {source.name}: its stages of {', '.join(map(str, encoder.widths))} channels"
+    return {
+        "weights": Decision(source.text, f"asked for; SHA-256 {source.sha256[:12]}…"),
+        "encoder": Decision(encoder, f"{what} are the start; normalisation is folded into the convolutions"),
+        "licence": Decision(source.licence, "of the weights; the bundle keeps it"),
+        "learning_rate": Decision(
+            ENCODED_RATE, "of the new layers; a third and a ninth of it, and later, for those of the encoder"
+        ),
+    }
+
+
+def encoder_pipeline(source: Source, steps: list[dict[str, Any]], *, grey: bool) -> Decision[Pipeline]:
+    """The usual preprocessing of a detector or a segmenter, with three channels on the scale of the weights."""
+    geometry = [step for step in steps if step["name"] not in (*NORMALISATIONS, "to_channels")]
+    usual = [step for step in steps if step["name"] in NORMALISATIONS]
+    scaled = _scaled(source, usual if grey else [])
+    why = f"three channels with values from 0 to 1, then the mean and deviation of the weights {source.name}"
+    return Decision(Pipeline.from_dict({"steps": [{"name": "to_channels", "channels": 3}, *geometry, *scaled]}), why)
+
+
+def with_encoder(plan: MaskPlan, source: Source, facts: Facts, wish: Wish) -> MaskPlan:
+    """The plan of a segmenter whose encoder is a residual network for images; see ``encoded``."""
+    channels = plan.input_shape[-1]
+    decided = encoded(source, facts.fingerprint, plan.rank, channels, wish)
+    stages = 1 + len(decided["encoder"].value.widths)
+    sides = [-(-side // 2**stages) * 2**stages for side in plan.input_shape[:-1]]
+    patch = f"{plan.reasons['input_shape']}; sides are multiples of {2**stages}, by which the encoder divides them"
+    decided |= {
+        "input_shape": Decision((*sides, 3), patch),
+        "network": Decision(plan.network, f"a U-Net whose encoder is the network of the weights {source.name}"),
+        "strides": Decision(((2, 2),) * stages, "those of the encoder: its stem and its stages"),
+        "kernels": Decision(((3, 3),) * (stages + 1), "of the decoder"),
+        "pipeline": encoder_pipeline(source, plan.pipeline.to_dict()["steps"], grey=channels == 1),
+    }
+    values = {name: each.value for name, each in decided.items()}
+    changed = MaskPlan.model_validate(plan.model_dump(exclude={"reasons", "pipeline"}) | values)
+    return changed.model_copy(update={"reasons": plan.reasons | {name: each.why for name, each in decided.items()}})
 
 
 def started(plan: MaskPlan, source: Source, facts: Facts, wish: Wish) -> MaskPlan:
     """The plan of a segmenter with the network and the preprocessing of pretrained weights.
 
     Raises:
-        UsageError: the weights are not of a network for segmentation or for other images, or a probe is asked for.
+        UsageError: the weights are of another network or for other images, or a probe is asked for.
     """
-    if not source.for_masks:
+    if not source.for_masks and source.kind == "own pretraining":
         raise UsageError(
             f"The data has masks, and the weights {source.name} are not of a network for segmentation. Give the folder "
-            "that 'hounsfield pretrain' wrote for one, or leave --weights out."
+            "that 'hounsfield pretrain' wrote for one, or a residual network, or leave --weights out."
         )
+    if not source.for_masks:
+        return with_encoder(plan, source, facts, wish)
     if wish.adapt == "probe":
         raise UsageError("--adapt probe is for images as a whole: of a segmenter all layers are trained. Leave it out.")
     rank = len(source.input_shape) - 1

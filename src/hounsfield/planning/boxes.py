@@ -16,6 +16,7 @@ from hounsfield.detection import FasterRCNN, fit_anchors
 from hounsfield.hardware import Hardware
 from hounsfield.models.backbone import backbone_names
 from hounsfield.models.devices import accelerators
+from hounsfield.planning.adapting import encoded, encoder_pipeline, source_of
 from hounsfield.planning.base import Facts, Wish
 from hounsfield.planning.dial import Passes, Rung, Timing, fit_to_time, ladder
 from hounsfield.planning.expectations import PROCESS_MB
@@ -30,6 +31,7 @@ from hounsfield.plans.decision import Decision
 from hounsfield.plans.detector_settings import DetectorSettings
 from hounsfield.preprocessing import Pipeline
 from hounsfield.preprocessing.resampling import Resample, Zoom
+from hounsfield.pretrained import Source
 
 EPOCHS = (8, 200)
 BUDGETS: dict[Effort, Budget] = {
@@ -106,9 +108,14 @@ def measure(train: Cohort, scanned: Scan) -> TrainingBoxes:
 
 def make(facts: Facts, wish: Wish) -> DetectionPlan:
     """Decide everything about the training of a detector, with reasons; nothing is trained."""
+    source = source_of(wish)
 
     def plan_of(rung: Rung[Budget], passes: Passes | None) -> DetectionPlan:
-        return DetectionPlan.decided(_decisions(facts, wish, rung, passes))
+        decided = _decisions(facts, wish, rung, passes)
+        if source is not None:
+            sides = facts.truth.sides * _scale(facts.truth, rung.budget.size[facts.fingerprint.rank]).factors
+            decided |= _start(decided, source, sides, facts.fingerprint, wish)
+        return DetectionPlan.decided(decided)
 
     rungs = ladder(wish, BUDGETS, SMALLER, lambda length, _: _up(length))
     return expect(fit_to_time(rungs, plan_of, lambda plan: _work(plan, facts).timing, facts, wish), facts)
@@ -149,6 +156,22 @@ def _decisions(facts: Facts, wish: Wish, rung: Rung[Budget], passes: Passes | No
         "precision": Decision(speed.precision, speed.describe()),
     }
     return CONSTANT | decided | _epochs(found, budget, passes) | _paddings(boxes)
+
+
+def _start(
+    decided: dict[str, Decision[Any]], source: Source, sides: np.ndarray, found: Fingerprint, wish: Wish
+) -> dict[str, Decision[Any]]:
+    """What pretrained weights change in the decisions of a training from scratch."""
+    shape, steps = decided["input_shape"], decided["pipeline"].value.to_dict()["steps"]
+    own = encoded(source, found, found.rank, shape.value[-1], wish)
+    return own | {
+        "network": Decision(source.network, f"that of the weights {source.name}, with a feature pyramid"),
+        "width": Decision(None),
+        "stem": Decision("large", "that of the weights: the finest features lie 4 pixels apart"),
+        "anchors": _anchors(sides, "large", len(own["encoder"].value.widths)),
+        "input_shape": Decision((*shape.value[:-1], 3), shape.why),
+        "pipeline": encoder_pipeline(source, steps, grey=shape.value[-1] == 1),
+    }
 
 
 def _epochs(found: Fingerprint, budget: Budget, passes: Passes | None) -> dict[str, Decision[Any]]:
@@ -243,8 +266,8 @@ def _stem(sides: np.ndarray) -> Decision[Stem]:
     return Decision(stem, why)
 
 
-def _anchors(sides: np.ndarray, stem: Stem) -> Decision[tuple[tuple[tuple[float, ...], ...], ...]]:
-    strides = [STEM_REDUCTION[stem] * 2**number for number in range(4)]
+def _anchors(sides: np.ndarray, stem: Stem, levels: int = 4) -> Decision[tuple[tuple[tuple[float, ...], ...], ...]]:
+    strides = [STEM_REDUCTION[stem] * 2**number for number in range(min(levels, 4))]
     fitted = fit_anchors(sides, strides)
     used = max(number for number, shapes in enumerate(fitted.shapes) if shapes) + 1
     why = (

@@ -30,6 +30,7 @@ from hounsfield.planning.speed import Speed, measure_speed, multiply_adds
 from hounsfield.plans.augmentation import PATCH_STRENGTHS, Augmentation, PatchAugmentation
 from hounsfield.plans.base import EFFORT_MINUTES, Effort
 from hounsfield.plans.decision import Decision
+from hounsfield.plans.encoder import Encoder
 from hounsfield.plans.masks import NETWORK, MaskPlan
 from hounsfield.preprocessing import Pipeline
 from hounsfield.segmentation import residual_unet
@@ -304,7 +305,12 @@ def _side_by_side(masks: TrainingMasks, labels: Sequence[str]) -> dict[int, tupl
 def network_of(plan: MaskPlan) -> keras.Model:
     """The network of a plan, with random weights."""
     return residual_unet(
-        plan.input_shape, plan.num_outputs, width=plan.width, strides=plan.strides, kernels=plan.kernels
+        plan.input_shape,
+        plan.num_outputs,
+        width=plan.width,
+        strides=plan.strides,
+        kernels=plan.kernels,
+        encoder=plan.encoder,
     )
 
 
@@ -317,7 +323,7 @@ class _Figures(NamedTuple):
 
 
 def _figures(plan: MaskPlan) -> _Figures:
-    return _figures_of(plan.input_shape, plan.num_outputs, plan.width, plan.strides, plan.kernels)
+    return _figures_of(plan.input_shape, plan.num_outputs, plan.width, plan.strides, plan.kernels, plan.encoder)
 
 
 @cache
@@ -327,9 +333,10 @@ def _figures_of(
     width: int,
     strides: tuple[tuple[int, ...], ...],
     kernels: tuple[tuple[int, ...], ...],
+    encoder: Encoder | None,
 ) -> _Figures:
     # Building a network takes a second, and a plan is weighed many times.
-    network = residual_unet(input_shape, num_outputs, width=width, strides=strides, kernels=kernels)
+    network = residual_unet(input_shape, num_outputs, width=width, strides=strides, kernels=kernels, encoder=encoder)
     values = sum(int(np.prod(layer.output.shape[1:])) for layer in network.layers)
     return _Figures(multiply_adds(network), values, int(network.count_params()))
 

@@ -13,8 +13,6 @@ from hounsfield.plans.base import BasePlan
 from hounsfield.tasks import Family, Task, family_of
 
 PLANNERS: dict[Family, Planner[Any]] = {"labels": labels, "values": values, "boxes": boxes, "masks": masks}
-# Families whose networks can start from weights; segmenters only from a pretraining of one's own.
-ADAPTED: tuple[Family, ...] = ("labels", "values", "masks")
 
 
 def make_plan(facts: Facts, wish: Wish, task: Task) -> BasePlan:
@@ -25,11 +23,6 @@ def make_plan(facts: Facts, wish: Wish, task: Task) -> BasePlan:
     """
     planner = PLANNERS[family_of(task)]
     check_network(wish.network, planner.networks(), task)
-    if wish.weights is not None and family_of(task) not in ADAPTED:
-        raise UsageError(
-            f"--weights is for classifiers, regressors and segmenters, and the task of the data is {task}. Leave it "
-            "out."
-        )
     plan: BasePlan = planner.make(facts, wish)
     return plan
 

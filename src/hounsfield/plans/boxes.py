@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
-from hounsfield.plans.architecture import Stem, Weights
+from hounsfield.plans.architecture import Stem
 from hounsfield.plans.augmentation import SCENE_STRENGTHS, Augmentation, SceneAugmentation
 from hounsfield.plans.base import BasePlan
 from hounsfield.plans.detector_settings import DetectorSettings
+from hounsfield.plans.encoder import Encoder
 
 
 class DetectionPlan(BasePlan):
@@ -21,6 +22,10 @@ class DetectionPlan(BasePlan):
 
     Attributes:
         task: "detection".
+        weights: of the backbone: "imagenet" for those of keras.applications, or what ``--weights`` takes, which is of
+            ``encoder`` then; null for random ones.
+        encoder: the residual network of these weights.
+        licence: of them, as it was found or accepted.
         stem: of a resnet: "large" makes the finest features one in 4 pixels, "medium" one in 2, "small" one a pixel.
         anchors: (levels, anchors, rank) sides in pixels of the canvas, finest level first.
         pyramid_channels: of every level of the pyramid.
@@ -40,7 +45,9 @@ class DetectionPlan(BasePlan):
     named_values: ClassVar[Mapping[str, Mapping[Any, BaseModel]]] = {"augmentation": SCENE_STRENGTHS}
 
     task: Literal["detection"] = "detection"
-    weights: Weights = None
+    weights: str | None = Field(default=None, max_length=4096)
+    encoder: Encoder | None = None
+    licence: str = ""
     stem: Stem
     anchors: tuple[tuple[tuple[float, ...], ...], ...] = Field(min_length=1)
     pyramid_channels: int = Field(ge=1)
@@ -56,6 +63,12 @@ class DetectionPlan(BasePlan):
     window_overlap: float = Field(default=0.25, ge=0, lt=0.9)
     validate_every: int = Field(default=1, ge=1)
 
+    @model_validator(mode="after")
+    def _weights_of_the_encoder(self) -> Self:
+        if (self.encoder is not None) != (self.weights not in (None, "imagenet")):
+            raise ValueError("encoder and weights other than imagenet go together: make a plan with --weights")
+        return self
+
     def detector_settings(self) -> DetectorSettings:
         """What the network is made of.
 
@@ -69,7 +82,8 @@ class DetectionPlan(BasePlan):
             backbone=self.network,
             width=self.width,
             stem=self.stem,
-            weights=self.weights,
+            weights="imagenet" if self.weights == "imagenet" else None,
+            encoder=self.encoder,
             pyramid_channels=self.pyramid_channels,
             roi_bins=self.roi_bins,
             head_units=self.head_units,

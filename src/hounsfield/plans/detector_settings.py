@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from hounsfield.plans.architecture import Stem, Weights, with_weights
+from hounsfield.plans.encoder import Encoder
 from hounsfield.tasks import check_shape
 
 
@@ -23,6 +24,7 @@ class DetectorSettings(BaseModel):
         width: channels of the first stage of a resnet; ``None`` for other backbones.
         stem: of a resnet; "large" makes strides of 4, 8, 16, 32, "medium" of 2, 4, 8, 16.
         weights: that a backbone of ``keras.applications`` starts from; ``None`` for random ones.
+        encoder: a residual network in the place of ``backbone``, which is then a name alone.
         pyramid_channels: of every level of the pyramid.
         roi_bins: along each axis of a region.
         roi_points: at which the features are read in a bin, along each axis.
@@ -52,6 +54,7 @@ class DetectorSettings(BaseModel):
     width: int | None = Field(default=64, ge=1, le=4096)
     stem: Stem = "large"
     weights: Weights = None
+    encoder: Encoder | None = None
     pyramid_channels: int = Field(default=64, ge=1, le=4096)
     roi_bins: int = Field(default=7, ge=1, le=64)
     roi_points: int = Field(default=2, ge=1, le=16)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from hounsfield.plans.augmentation import PATCH_STRENGTHS, Augmentation, PatchAugmentation
 from hounsfield.plans.base import BasePlan
+from hounsfield.plans.encoder import Encoder
 
 # The one network there is.
 NETWORK: Literal["residual_unet"] = "residual_unet"
@@ -27,7 +28,10 @@ class MaskPlan(BasePlan):
 
     Attributes:
         task: "segmentation".
-        weights: the folder of a pretraining that the network starts from; null for random weights.
+        weights: the folder of a pretraining that the network starts from, or what ``--weights`` takes, which then is of
+            ``encoder``; null for random weights.
+        encoder: the residual network of these weights, in the place of the U-Net's own encoder.
+        licence: of them, as it was found or accepted.
         spacing: mm along each axis of the prepared images; ones where it is not known.
         overlapping: whether a pixel may have several labels, so that each label is an output of its own.
         strides: by stage of the network after the first, and by axis: how much it reduces the resolution.
@@ -46,6 +50,8 @@ class MaskPlan(BasePlan):
     network: Literal["residual_unet"] = NETWORK
     width: int = Field(ge=1, le=512)
     weights: str | None = Field(default=None, max_length=4096)
+    encoder: Encoder | None = None
+    licence: str = ""
     spacing: tuple[Annotated[float, Field(gt=0)], ...]
     overlapping: bool = False
     strides: tuple[tuple[Factor, ...], ...] = Field(max_length=8)
@@ -74,6 +80,13 @@ class MaskPlan(BasePlan):
             raise ValueError(f"spacing, strides and kernels must have {self.rank} axes each, as input_shape has")
         if len(self.kernels) != len(self.strides) + 1:
             raise ValueError(f"there must be one of kernels for each of {len(self.strides) + 1} stages")
+        if self.encoder is not None and (
+            self.strides != ((2, 2),) * (len(self.encoder.widths) + 1) or self.input_shape[-1] != 3 or not self.weights
+        ):
+            raise ValueError(
+                "an encoder needs weights, images of three channels, and strides of [2, 2] for its stem and each of "
+                "its stages: make a plan with --weights"
+            )
         for axis, length in enumerate(self.input_shape[:-1]):
             reduction = 1
             for stride in self.strides:

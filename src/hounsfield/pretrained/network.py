@@ -9,11 +9,12 @@ from hounsfield.bundle import Bundle
 from hounsfield.errors import PlanError, UsageError
 from hounsfield.models import build
 from hounsfield.models.blocks import classification_head
+from hounsfield.plans.encoder import Encoder
 from hounsfield.plans.whole_images import WholeImagePlan
 from hounsfield.pretrained.efficientnet import efficientnet_lite0
 from hounsfield.pretrained.folder import read_network
 from hounsfield.pretrained.preset import preset_network
-from hounsfield.pretrained.residual import ResidualSettings, residual
+from hounsfield.pretrained.residual import ResidualSettings, load_residual, residual
 from hounsfield.pretrained.slices import by_slices
 from hounsfield.pretrained.source import Source, check_licence, find_source
 from hounsfield.pretrained.tensors import read_tensors
@@ -83,10 +84,8 @@ def _of_tensors(source: Source) -> keras.Model:
     try:
         if source.kind == "imagenet":
             return efficientnet_lite0(tensors, side)
-        if "architecture" in source.config:
-            return residual(ResidualSettings.of_timm(str(source.config["architecture"])), tensors, side)
-        if source.config.get("model_type") == "resnet":
-            return residual(ResidualSettings.model_validate(source.config), tensors, side)
+        if "architecture" in source.config or source.config.get("model_type") == "resnet":
+            return residual(ResidualSettings.of_config(source.config), tensors, side)
         return vit(ViTSettings.model_validate(source.config), tensors)
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()[:3])
@@ -95,10 +94,58 @@ def _of_tensors(source: Source) -> keras.Model:
             "dinov2 or resnet, or a residual network of timm."
         ) from error
     except (KeyError, ValueError) as error:
-        raise UsageError(
-            f"The weights {source.name} do not fit the network that their config.json describes ({error}). Fetch the "
-            "whole folder again."
-        ) from error
+        raise _misfit(source, error) from error
+
+
+def _misfit(source: Source, error: Exception) -> UsageError:
+    return UsageError(
+        f"The weights {source.name} do not fit the network that their config.json describes ({error}). Fetch the whole "
+        "folder again."
+    )
+
+
+def encoder_of(source: Source) -> Encoder:
+    """The residual network that a detector or a segmenter starts from.
+
+    Raises:
+        UsageError: the weights are of another network, or one of other strides.
+    """
+    try:
+        settings = ResidualSettings.of_config(source.config) if source.kind == "folder" else None
+        if settings is not None and not settings.downsample_in_first_stage:
+            return settings.encoder
+    except (ValidationError, UsageError):
+        pass
+    raise UsageError(
+        f"A detector or a segmenter starts from a residual network, and the weights {source.name} are not of one whose "
+        "maps can be taken. Give a folder in the form of Hugging Face with the type resnet, whose first stage does not "
+        "reduce the resolution, or timm's resnet18, resnet34, resnet50 or resnet101."
+    )
+
+
+def load_encoder(network: keras.Model, encoder: Encoder, weights: str, licence: str) -> None:
+    """Give the weights of a residual network to those layers of a larger network that are its own.
+
+    Args:
+        network: a trunk of a detector, or a U-Net; changed in place.
+        encoder: as the plan has it.
+        weights: as ``--weights`` takes them.
+        licence: of them, that is accepted.
+
+    Raises:
+        UsageError: they cannot be had or used.
+        PlanError: they are of another network than that of the plan.
+    """
+    source = find_source(weights)
+    check_licence(source, licence)
+    if encoder_of(source) != encoder:
+        raise PlanError(
+            f"The plan's encoder is not that of the weights {source.name}. Make a plan with --weights, which sets both."
+        )
+    try:
+        load_residual(network, read_tensors(source.weights))
+    except (KeyError, ValueError) as error:
+        raise _misfit(source, error) from error
 
 
 def start_from(network: keras.Model, weights: str) -> None:

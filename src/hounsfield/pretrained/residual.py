@@ -1,12 +1,10 @@
-"""Residual networks in the forms of Hugging Face (``resnet``) and timm, of Keras's layers.
-
-He et al., "Deep residual learning for image recognition", 2016 (arXiv:1512.03385), with the stride in the convolution
-of 3×3 as PyTorch has it, and its paddings: as much before as behind.
-"""
+"""Residual networks in the forms of Hugging Face (``resnet``) and timm: what they are made of, and their weights."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import re
+from collections.abc import Mapping
+from typing import Literal
 
 import keras
 import numpy as np
@@ -14,10 +12,12 @@ from keras import layers
 from pydantic import BaseModel, Field
 
 from hounsfield.errors import UsageError
+from hounsfield.models.encoder import EPSILON, encoder_stages
+from hounsfield.plans.encoder import Encoder, Lengths
 from hounsfield.pretrained.tensors import Tensors
 
-EPSILON = 1e-5
-Lengths = Annotated[tuple[Annotated[int, Field(gt=0, le=8192)], ...], Field(min_length=1, max_length=8)]
+# Names of the convolutions of ``encoder_stages``.
+PART = re.compile(r"stem|stage\d+_block\d+_(conv\d|shortcut)")
 # Architecture of timm -> blocks of each stage, and whether these are bottlenecks.
 TIMM: dict[str, tuple[tuple[int, ...], bool]] = {
     "resnet18": ((2, 2, 2, 2), False),
@@ -40,6 +40,24 @@ class ResidualSettings(BaseModel):
     downsample_in_first_stage: bool = False
     downsample_in_bottleneck: Literal[False] = False
 
+    @property
+    def encoder(self) -> Encoder:
+        """What the network is made of."""
+        bottleneck = self.layer_type == "bottleneck"
+        return Encoder(stem=self.embedding_size, widths=self.hidden_sizes, depths=self.depths, bottleneck=bottleneck)
+
+    @classmethod
+    def of_config(cls, config: Mapping[str, object]) -> ResidualSettings:
+        """Of ``config.json`` in either form.
+
+        Raises:
+            UsageError: it is another network of timm.
+            ValidationError: it is another network of Hugging Face.
+        """
+        if "architecture" in config:
+            return cls.of_timm(str(config["architecture"]))
+        return cls.model_validate(config)
+
     @classmethod
     def of_timm(cls, architecture: str) -> ResidualSettings:
         """Of a residual network of timm.
@@ -60,51 +78,33 @@ class ResidualSettings(BaseModel):
 def residual(settings: ResidualSettings, tensors: Tensors, side: int) -> keras.Model:
     """A network from an image (side, side, 3) to the mean over its last maps, the layer "features"."""
     image = keras.Input((side, side, settings.num_channels), name="image")
-    hidden = _convolution(image, settings.embedding_size, 7, 2, "stem")
-    hidden = layers.ZeroPadding2D(1, name="pooling_padding")(hidden)
-    hidden = layers.MaxPooling2D(3, 2, name="pooling")(hidden)
-    for stage, (width, depth) in enumerate(zip(settings.hidden_sizes, settings.depths, strict=True)):
-        for block in range(depth):
-            first = block == 0 and (stage > 0 or settings.downsample_in_first_stage)
-            hidden = _block(settings, hidden, width, 2 if first else 1, f"stage{stage}_block{block}")
-    network = keras.Model(image, layers.GlobalAveragePooling2D(name="features")(hidden), name="resnet")
-    _load(network, tensors)
+    first = 2 if settings.downsample_in_first_stage else 1
+    maps = encoder_stages(image, settings.encoder, normalised=True, first_stride=first)
+    network = keras.Model(image, layers.GlobalAveragePooling2D(name="features")(maps[-1]), name="resnet")
+    load_residual(network, tensors)
     return network
 
 
-def _block(settings: ResidualSettings, hidden: Any, width: int, stride: int, name: str) -> Any:
-    beside = hidden
-    if hidden.shape[-1] != width or stride > 1:
-        beside = _convolution(hidden, width, 1, stride, f"{name}_shortcut", relu=False)
-    if settings.layer_type == "bottleneck":
-        inner = _convolution(hidden, width // 4, 1, 1, f"{name}_conv0")
-        inner = _convolution(inner, width // 4, 3, stride, f"{name}_conv1")
-        inner = _convolution(inner, width, 1, 1, f"{name}_conv2", relu=False)
-    else:
-        inner = _convolution(hidden, width, 3, stride, f"{name}_conv0")
-        inner = _convolution(inner, width, 3, 1, f"{name}_conv1", relu=False)
-    return layers.ReLU(name=f"{name}_relu")(layers.Add(name=f"{name}_added")([inner, beside]))
+def load_residual(network: keras.Model, tensors: Tensors) -> None:
+    """Give the weights to the layers of ``encoder_stages`` in a network, whatever else it has.
 
-
-def _convolution(hidden: Any, filters: int, kernel: int, stride: int, name: str, *, relu: bool = True) -> Any:
-    if kernel > 1:
-        hidden = layers.ZeroPadding2D(kernel // 2, name=f"{name}_padding")(hidden)
-    hidden = layers.Conv2D(filters, kernel, strides=stride, use_bias=False, name=name)(hidden)
-    hidden = layers.BatchNormalization(momentum=0.9, epsilon=EPSILON, name=f"{name}_normalisation")(hidden)
-    return layers.ReLU(name=f"{name}_relu")(hidden) if relu else hidden
-
-
-def _load(network: keras.Model, tensors: Tensors) -> None:
+    Raises:
+        KeyError, ValueError: they do not fit.
+    """
     timm = "conv1.weight" in tensors
     root = "resnet." if any(key.startswith("resnet.") for key in tensors) else ""
     for layer in network.layers:
-        if isinstance(layer, layers.Conv2D):
+        if isinstance(layer, layers.Conv2D) and PART.fullmatch(layer.name):
             kernel, normalisation = (_timm if timm else _hugging_face)(layer.name)
             weights = np.transpose(tensors[f"{root}{kernel}.weight"], (2, 3, 1, 0))
-            layer.set_weights([weights])
             names = ("weight", "bias", "running_mean", "running_var")
-            found = [tensors[f"{root}{normalisation}.{name}"] for name in names]
-            network.get_layer(f"{layer.name}_normalisation").set_weights(found)
+            scale, shift, mean, variance = (tensors[f"{root}{normalisation}.{name}"] for name in names)
+            if layer.use_bias:
+                factor = scale / np.sqrt(variance + EPSILON)
+                layer.set_weights([weights * factor, shift - mean * factor])
+            else:
+                layer.set_weights([weights])
+                network.get_layer(f"{layer.name}_normalisation").set_weights([scale, shift, mean, variance])
 
 
 def _hugging_face(name: str) -> tuple[str, str]:

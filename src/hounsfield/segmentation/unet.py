@@ -14,6 +14,7 @@ import keras
 from keras import layers
 
 from hounsfield.models.blocks import CONVOLUTIONS, GLOBAL_AVERAGE_POOLINGS
+from hounsfield.models.encoder import Encoder, encoder_stages
 from hounsfield.segmentation.normalisation import InstanceNormalization
 
 AVERAGE_POOLINGS = {2: layers.AveragePooling2D, 3: layers.AveragePooling3D}
@@ -56,6 +57,7 @@ def residual_unet(
     width: int,
     strides: Sequence[Sequence[int]],
     kernels: Sequence[Sequence[int]],
+    encoder: Encoder | None = None,
 ) -> keras.Model:
     r"""A U-Net.
 
@@ -66,6 +68,8 @@ def residual_unet(
         width: channels of the first stage; each later one doubles them, up to 320 in 3D and 512 in 2D.
         strides: by stage after the first and by axis: how much it reduces the resolution.
         kernels: by stage and by axis: the size of its convolutions.
+        encoder: a residual network for images in the place of the encoder; ``strides`` are then those of its stem and
+            its stages, and the first stage is one convolution.
 
     Returns:
         A ``keras.Model`` from (batch, \*input_shape) to a list: the layer "logits" (batch, \*spatial, num_outputs); the
@@ -74,12 +78,11 @@ def residual_unet(
     rank = len(input_shape) - 1
     channels = stage_channels(width, len(strides) + 1, rank)
     inputs = keras.Input(input_shape, name="image")
-    hidden = _normalised(inputs, _convolution(width, kernels[0], rank, name="stem"))
-    hidden = _residual_block(hidden, width, kernels[0], (1,) * rank, name="encoder0")
-    skips = []
-    for stage, stride in enumerate(strides, 1):
-        skips.append(hidden)
-        hidden = _residual_block(hidden, channels[stage], kernels[stage], stride, name=f"encoder{stage}")
+    if encoder is None:
+        *skips, hidden = _encoded(inputs, channels, strides, kernels)
+    else:
+        fine = _normalised(inputs, _convolution(width, kernels[0], rank, name="fine"))
+        *skips, hidden = fine, *encoder_stages(inputs, encoder)
     features = GLOBAL_AVERAGE_POOLINGS[rank](name="features", dtype="float32")(hidden)
     heads = {}
     for stage in reversed(range(len(strides))):
@@ -95,6 +98,18 @@ def residual_unet(
         for name, stage in names.items()
     ]
     return keras.Model(inputs, [logits[0], features, *logits[1:]], name="residual_unet")
+
+
+def _encoded(
+    inputs: Any, channels: Sequence[int], strides: Sequence[Sequence[int]], kernels: Sequence[Sequence[int]]
+) -> list[Any]:
+    """The maps of each stage of the encoder."""
+    rank = len(kernels[0])
+    hidden = _normalised(inputs, _convolution(channels[0], kernels[0], rank, name="stem"))
+    maps = [_residual_block(hidden, channels[0], kernels[0], (1,) * rank, name="encoder0")]
+    for stage, stride in enumerate(strides, 1):
+        maps.append(_residual_block(maps[-1], channels[stage], kernels[stage], stride, name=f"encoder{stage}"))
+    return maps
 
 
 def _residual_block(inputs: Any, filters: int, kernel: Sequence[int], stride: Sequence[int], *, name: str) -> Any:

@@ -16,9 +16,11 @@ from hounsfield.evaluation.detection_uncertainty import DetectionUncertainty
 from hounsfield.inference import Detector, check_bfloat16
 from hounsfield.inference.onnx_networks import checked_precision
 from hounsfield.plans.boxes import DetectionPlan
+from hounsfield.pretrained import load_encoder
 from hounsfield.progress import Progress
 from hounsfield.testing.boxes import RawFindings, predict
 from hounsfield.testing.engine_runs import evenly
+from hounsfield.training.adapting import origin
 from hounsfield.training.base import Choice, GapLimits, Job, Member, Specification, Verdict, gap_verdict
 from hounsfield.training.detector import DetectorTrainee
 
@@ -98,7 +100,10 @@ def inputs_per_image(job: BoxJob) -> float:  # noqa: ARG001 - of most images
 
 def build_network(plan: DetectionPlan) -> FasterRCNN:
     """A plain detector; see ``Training``."""
-    return FasterRCNN(plan.detector_settings())
+    network = FasterRCNN(plan.detector_settings())
+    if plan.encoder is not None and plan.weights is not None:
+        load_encoder(network.trunk, plan.encoder, plan.weights, plan.licence)
+    return network
 
 
 def make_trainee(network: FasterRCNN, specification: Specification[DetectionPlan, SceneStore]) -> DetectorTrainee:
@@ -125,7 +130,7 @@ def deploy(job: BoxJob, members: list[BoxMember]) -> Bundle:
         pipeline=plan.pipeline,
         labels=plan.labels,
         task=plan.task,
-        settings={"window_overlap": plan.window_overlap},
+        settings={"window_overlap": plan.window_overlap} | origin(plan.weights, "finetune" if plan.encoder else None),
         **job.origin(),
     )
 

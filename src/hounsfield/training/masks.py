@@ -24,7 +24,7 @@ from hounsfield.inference.sliding import OVERLAP
 from hounsfield.inference.windows import window_starts
 from hounsfield.planning.masks import REVISITED, memory_mb, network_of, revisited
 from hounsfield.plans.masks import MaskPlan
-from hounsfield.pretrained import start_from
+from hounsfield.pretrained import load_encoder, start_from
 from hounsfield.progress import Progress
 from hounsfield.testing.engine_runs import evenly
 from hounsfield.testing.masks import RawMasks, helped_by_largest_component, kept, predict
@@ -122,7 +122,9 @@ def inputs_per_image(job: MaskJob) -> float:
 def build_network(plan: MaskPlan) -> keras.Model:
     """A plain U-Net; see ``Training``."""
     network = network_of(plan)
-    if plan.weights is not None:
+    if plan.weights is not None and plan.encoder is not None:
+        load_encoder(network, plan.encoder, plan.weights, plan.licence)
+    elif plan.weights is not None:
         start_from(network, plan.weights)
     return network
 

@@ -32,7 +32,8 @@ class Schedule:
     def of(cls, plan: BasePlan) -> Schedule:
         """The plan's decisions."""
         taken = {name: getattr(plan, name) for name in cls.__dataclass_fields__ if name != "in_stages"}
-        return cls(**taken, in_stages=getattr(plan, "adapt", None) == "finetune")
+        known = getattr(plan, "adapt", None) == "finetune" or getattr(plan, "encoder", None) is not None
+        return cls(**taken, in_stages=known)
 
     def num_images(self, num_rows: int) -> int:
         """Images in an epoch over so many training rows."""

@@ -23,6 +23,11 @@ def words(run: MaskRun) -> dict[str, str]:
         "architecture": (
             f"A residual-encoder U-Net (Isensee et al. 2021, 2024) of width {run.plan.width} with "
             f"{len(run.plan.strides) + 1} stages and {run.plan.num_outputs} outputs per pixel"
+            + (
+                "; its encoder is a residual network (He et al. 2016) that was trained before"
+                if run.plan.encoder
+                else ""
+            )
         ),
         "loss": "Soft Dice and cross-entropy together, at several resolutions (deep supervision)",
         "selected": "The averaged weights of the epoch with the highest Dice on validation images",
