@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 PAGE := src/hounsfield/serving/static/index.html
 TORCH_STAMP := $(VENV)/.installed-torch
 
-.PHONY: install demo test test-torch check clean
+.PHONY: install install-torch demo test test-torch check clean
 
 install: $(STAMP) $(PAGE)
 
@@ -23,6 +23,8 @@ $(STAMP): pyproject.toml
 
 $(PAGE): $(STAMP) $(shell find viewer -name node_modules -prune -o -type f -print)
 	scripts/viewer build
+
+install-torch: $(TORCH_STAMP)
 
 $(TORCH_STAMP): $(STAMP)
 	$(BIN)/python -m pip install --quiet 'torch==$(TORCH)'
