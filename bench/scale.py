@@ -17,7 +17,6 @@ import argparse
 import contextlib
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -34,7 +33,11 @@ import numpy as np
 import pandas as pd
 import psutil
 
-BATCH = 64
+from hounsfield.distributed.worker import THREADS
+
+BATCH, TURNS = 64, 2
+# Of the images of the cost model, ascending, since memory is not given back.
+SIDES = (128, 512, 1024, 2048)
 
 
 class Size(NamedTuple):
@@ -193,39 +196,44 @@ def cluster(folder: Path, size: Size) -> dict[str, object]:
     }
 
 
-def cost_of(run: Path, folder: Path) -> tuple[float, float]:
-    """Seconds of the processor for an image of a folder, and the most memory, MiB; in a process of its own."""
+def cost_of(run: Path, folders: list[Path]) -> list[tuple[float, float]]:
+    """Of each folder seconds of the processor for an image, and the most memory so far, MiB; in its own process."""
     from hounsfield.bundle import Bundle
     from hounsfield.distributed.predicting import BundleCopy, PredictionWork
     from hounsfield.inference.sources import sources
 
     opened = PredictionWork(BundleCopy.of(Bundle.load(run))).open()
-    items = list(sources([str(folder)], 2))
-    parts = [items[start : start + BATCH] for start in range(0, len(items), BATCH)]
-    opened.run(parts[0], lambda _: None)
-    started = time.process_time()
-    for part in parts:
-        opened.run(part, lambda _: None)
-    return (time.process_time() - started) / len(items), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    found = []
+    for folder in folders:
+        items = list(sources([str(folder)], 2))
+        opened.run(items, lambda _: None)
+        started = time.process_time()
+        for _ in range(TURNS):
+            opened.run(items, lambda _: None)
+        seconds = (time.process_time() - started) / (TURNS * len(items))
+        # Not the system's own figure, which begins with that of the parent.
+        status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        found.append((seconds, int(status["VmHWM"].split()[0]) / 1024))
+    return found
 
 
 def cost(folder: Path) -> dict[str, object]:
     """The constants of the model, and how far off it is at each size."""
     run, _ = make(folder, Size(BATCH, 0))
     generator = np.random.default_rng(0)
-    found: dict[str, list[tuple[float, float, float]]] = {"png": [], "dcm": []}
-    os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "HOUNSFIELD_CORES", "TF_NUM_INTRAOP_THREADS"), "1")
-    for kind, measured in found.items():
-        for side in (128, 512, 1024, 2048):
-            place = folder / f"{kind}{side}"
+    found: dict[str, object] = {}
+    os.environ |= dict.fromkeys(THREADS, "1")
+    for kind in ("png", "dcm"):
+        places = [folder / f"{kind}{side}" for side in SIDES]
+        for side, place in zip(SIDES, places, strict=True):
             place.mkdir()
-            for number in range(BATCH if side > 512 else 4 * BATCH):
+            for number in range(BATCH):
                 noise = generator.integers(0, 255, (side, side), np.uint8)
                 write(cv2.GaussianBlur(noise, (5, 5), 2), place / f"{number:04}.{kind}")
-            with ProcessPoolExecutor(1, get_context("spawn")) as process:
-                seconds, memory = process.submit(cost_of, run, place).result()
-            measured.append((side * side / 1e6, seconds, memory))
-    return {kind: fitted(np.array(measured)) for kind, measured in found.items()}
+        with ProcessPoolExecutor(1, get_context("spawn")) as process:
+            measured = process.submit(cost_of, run, places).result()
+        found[kind] = fitted(np.array([(side**2 / 1e6, *each) for side, each in zip(SIDES, measured, strict=True)]))
+    return found
 
 
 def fitted(measured: np.ndarray) -> dict[str, object]:

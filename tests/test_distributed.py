@@ -314,6 +314,7 @@ def test_a_node_of_a_cluster_is_killed_in_the_middle(
     assert done.returncode == 1, done.stderr
     assert "2 actors of the Ray cluster" in done.stderr
     assert "1 of 100 images could not be used" in done.stderr
+    assert not done.stdout
     same_table(pd.read_parquet(shards), alone)
     assert json.loads((shards / "_summary.json").read_text())["rows"] == 99
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
+import logging
 import os
 import socket
 from typing import Any
 
 from hounsfield.errors import ResourceError, require
+
+logger = logging.getLogger(__name__)
 
 # How long the head of a cluster may take to answer.
 CONNECT_SECONDS = 15.0
@@ -31,6 +35,7 @@ def connect(address: str) -> Any:
     quiet = {"logging_level": "ERROR", "log_to_driver": False, "ignore_reinit_error": True}
     # Ray would send figures of its use to its makers.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    _keep_standard_output()
     try:
         _require_listener(address)
         if address == LOCAL:
@@ -44,6 +49,14 @@ def connect(address: str) -> Any:
             "one with `ray start --head`, give its address as HOST:PORT or auto, or give --ray local."
         ) from error
     return ray
+
+
+def _keep_standard_output() -> None:
+    """Ray prints on standard output what becomes of lost machines; that is for results."""
+    internals: Any = importlib.import_module("ray._private.worker")
+    # There is no public setting for it.
+    if hasattr(internals, "print_to_stdstream"):
+        internals.print_to_stdstream = lambda message, **_: logger.debug("Ray: %s", message)
 
 
 def num_cluster_cores(ray: Any) -> int:
