@@ -8,7 +8,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -19,11 +19,13 @@ import pytest
 
 from hounsfield.cli import main as cli
 from hounsfield.cohorts.public import cache_folder
+from hounsfield.distributed.calls import Call, Calls
 from hounsfield.plans.loading import load_plan
 from hounsfield.progress import silent
 from hounsfield.training.base import Member
 from hounsfield.training.fitted import Fitted
 from hounsfield.training.tracking.tensorboard import TensorBoardTracker
+from hounsfield.tuning import Wishes, tune
 from hounsfield.tuning.cluster import DIVERGED, TrialMaker, halving_of, train_trial
 from hounsfield.tuning.folds import train_fold
 from hounsfield.tuning.outcome import Outcome, Trial, optimism
@@ -197,16 +199,32 @@ def test_a_search_ends_in_a_plan_with_reasons_and_a_picture(searched: Searched) 
         assert all(tuned.reasons[name].startswith("tuned: the best of 2 trials") for name in changed)
 
 
-def test_workers_find_what_one_process_finds(
-    searched: Searched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("PYTHONPATH", SOURCE)
-    out = tmp_path / "tuned.yaml"
-    asked = ("tune", searched.data, "--plan", searched.plan, "--trials", 2, "--folds", 2, "-o", out, "--workers", 1)
-    assert hounsfield(monkeypatch, *asked) == 0
-    assert "1 process of this machine" in capsys.readouterr().err
-    one, two = (json.loads(path.with_suffix(".json").read_text())["trials"] for path in (searched.out, out))
-    np.testing.assert_allclose(one[0]["scores"], two[0]["scores"], rtol=1e-4)
+class Here:
+    """A pool of one worker that is this process."""
+
+    def __init__(self, work: Calls) -> None:
+        self._opened = work.open()
+
+    def __enter__(self) -> Here:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def map(self, tasks: Iterable[Call], **_: Any) -> Iterator[Any]:
+        for task in tasks:
+            yield task.run(self)  # type: ignore[arg-type]
+
+    def run(self, items: list[bytes]) -> list[bytes]:
+        return [self._opened.run(items, lambda _: None)]
+
+
+def test_workers_find_what_one_process_finds(searched: Searched) -> None:
+    wishes = Wishes(trials=2, folds=2, plan=load_plan(searched.plan))
+    _, outcome = tune(searched.data, wishes, crew=Here)  # type: ignore[arg-type]
+    found = json.loads(searched.out.with_suffix(".json").read_text())["trials"]
+    for one, two in zip(found, outcome.trials, strict=True):
+        np.testing.assert_allclose(one["scores"], two.scores, rtol=1e-4)
 
 
 def test_a_cluster_runs_trials_by_ray_tune(
