@@ -21,10 +21,8 @@ from hounsfield.plans.whole_images import WholeImagePlan
 from hounsfield.preprocessing import Pipeline
 from hounsfield.pretrained import Source, check_licence, encoder_of, find_source
 
-# With fewer images of the rarest label, all layers would learn these images by heart.
-FEW_IMAGES = 100
-# Passes of a finetuning, and what a step costs beside passing an image forward.
-EPOCHS, STEP_COST = 20, 3.3
+# Passes of a finetuning, the fewest that are worth their time, and what a step costs beside passing an image forward.
+EPOCHS, FEWEST_EPOCHS, STEP_COST = 20, 5, 3.3
 # Penalties that a probe tries; shown as its epochs.
 NUM_PENALTIES = 13
 MEASURED_IMAGES = 4
@@ -241,9 +239,8 @@ def with_way(plan: Any, network: keras.Model, facts: Facts, wish: Wish) -> dict[
     seconds = forward_seconds(network)
     rows = plan.train_share * facts.fingerprint.num_readable
     minutes = wish.minutes or EFFORT_MINUTES[plan.effort]
-    wanted = finetuning_seconds(seconds, rows, facts, EPOCHS)
-    rarest = min(next(iter(facts.fingerprint.balance.values()), {"": int(rows)}).values(), default=0)
-    way, why = _way(plan, wish, rarest, wanted, minutes)
+    least = finetuning_seconds(seconds, rows, facts, FEWEST_EPOCHS)
+    way, why = _way(plan, wish, least, minutes)
     pace = f"passing an image forward takes {1000 * seconds:.3g} ms here"
     if way == "probe":
         return {
@@ -263,22 +260,26 @@ def with_way(plan: Any, network: keras.Model, facts: Facts, wish: Wish) -> dict[
     }
 
 
-def _way(plan: Any, wish: Wish, rarest: int, wanted: float, minutes: float) -> tuple[Adapt, str]:
+def _way(plan: Any, wish: Wish, least: float, minutes: float) -> tuple[Adapt, str]:
+    """How weights are adapted: validation images decide between a probe and all layers, where there is time for both.
+
+    Args:
+        plan: of the training.
+        wish: of the user.
+        least: seconds that the fewest passes of a finetuning take.
+        minutes: that the training may take.
+    """
     if wish.adapt is not None:
         return wish.adapt, "asked for"
     if plan.views is not None or plan.task == "ordinal":
         return "finetune", "a probe is neither for samples of several images nor for grades in order"
-    if rarest < FEW_IMAGES:
+    if least > 60 * minutes:
         return (
             "probe",
-            f"the rarest label has {rarest:,} images: too few to train all layers, which {FEW_IMAGES} would allow",
+            f"{FEWEST_EPOCHS} passes of all layers would take about {least / 60:.0f} min, and {minutes:g} are allowed",
         )
-    if wanted > 60 * minutes:
-        return (
-            "probe",
-            f"{EPOCHS} passes of all layers would take about {wanted / 60:.0f} min, and {minutes:g} are allowed",
-        )
-    return "finetune", f"every label has {FEW_IMAGES} images or more, and {EPOCHS} passes fit into {minutes:g} min"
+    time = f"{FEWEST_EPOCHS} passes of all layers or more fit into {minutes:g} min"
+    return "finetune", f"{time}; it begins with a probe, which is kept where no epoch validates better"
 
 
 def expected_seconds(plan: WholeImagePlan, network: keras.Model, facts: Facts) -> float:
