@@ -331,7 +331,7 @@ def test_weights_without_any_network(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_presets_of_keras_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = np.random.default_rng(1).normal(size=(2, SIDE, SIDE, 3)).astype(np.float32)
-    for kind in ("dinov2", "resnet", "efficientnet"):
+    for kind in ("vit", "dinov2", "resnet", "efficientnet"):
         folder, features = preset_folder(tmp_path / kind, kind)
         np.testing.assert_allclose(backbone(find_source(str(folder)))(images), features(images), atol=1e-4)
     # Where hub:PRESET is looked for without a network.

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -15,10 +16,13 @@ from hounsfield.bundle import Bundle
 from hounsfield.cohorts import load_request
 from hounsfield.cohorts.request import DataRequest
 from hounsfield.errors import CohortError, UsageError
+from hounsfield.evaluation.mask_uncertainty import MaskUncertainty
+from hounsfield.inference import open_predictor
 from hounsfield.plans import load_plan
 from hounsfield.pretrained.folder import MANIFEST
 from hounsfield.pretrained.source import find_source
 from hounsfield.pretraining.run import PretrainingFolder
+from hounsfield.testing import mask_quantisation
 
 SMALL = ("--set", "width=4", "--set", "epochs=2")
 
@@ -87,8 +91,13 @@ def test_images_are_known_again_by_their_pixels(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_segmenter_starts_from_what_filled_in_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Continued after its death, a pretraining ends as if it had run through."""
+# Of NNCF and what it imports.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_segmenter_starts_from_what_filled_in_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """Continued after its death, a pretraining ends as if it had run through; its segmenter is brought to 8 bits."""
     (tmp_path / "data").mkdir()
     data, whole, killed = write_masks(tmp_path / "data"), tmp_path / "whole", tmp_path / "killed"
     assert hounsfield(monkeypatch, "pretrain", data, *SMALL, "--out", whole) == 0
@@ -104,7 +113,26 @@ def test_a_segmenter_starts_from_what_filled_in_images(tmp_path: Path, monkeypat
     assert (killed / "model.keras").read_bytes() == (whole / "model.keras").read_bytes()
     options = ("--effort", "quick", "--set", "epochs=1", "--out", tmp_path / "run")
     assert hounsfield(monkeypatch, "train", data, "--weights", whole, *options) == 0
-    assert Bundle.load(tmp_path / "run").settings["origin"]["weights"] == "whole"
+    bundle, integers = Bundle.load(tmp_path / "run"), tmp_path / "integers"
+    assert bundle.settings["origin"]["weights"] == "whole"
+    pytest.importorskip("nncf", reason="NNCF is not installed")
+    for loss, outcome in ((-1.0, 1), (1.0, 0)):
+        monkeypatch.setattr(mask_quantisation, "KEPT", (0, 1))
+        monkeypatch.setattr(mask_quantisation, "DICE_LOSS", loss)
+        monkeypatch.setattr(mask_quantisation, "CHANGED", 1.0)
+        monkeypatch.setattr(mask_quantisation, "ERROR_RISE", 1.0)
+        assert hounsfield(monkeypatch, "export", tmp_path / "run", "--to", "int8", "-o", integers) == outcome
+        assert integers.exists() is (outcome == 0)
+        assert ("1 layer in float32" in " ".join(capsys.readouterr().err.split())) is (outcome == 1)
+    made, image = Bundle.load(integers), next((data / "images").iterdir())
+    assert made.settings["precision"] == "int8"
+    assert made.settings["quantised"]["float32"] == bundle.identity
+    assert hounsfield(monkeypatch, "verify", integers) == 0
+    pairs = [open_predictor(each).predict(image)[0].features for each in (bundle, made)]
+    assert 0 < np.abs(pairs[0] - pairs[1]).mean() < 0.25 * np.abs(pairs[0]).mean()
+    kept = made.kept(MaskUncertainty)
+    assert kept is not None
+    assert kept.novelty is not None
     assert load_plan(tmp_path / "run" / "plan.yaml").width == 4
     # Another width is found before anything is trained.
     wider = ("--set", "width=8", "--out", tmp_path / "wider")

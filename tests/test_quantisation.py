@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from hounsfield.evaluation.uncertainty import Uncertainty
 from hounsfield.inference import open_predictor
 from hounsfield.onnx_export.quantised import HEAVY, named, sensitive_layers
 from hounsfield.testing import quantisation
+from hounsfield.testing.mask_quantisation import MaskAttempt
 from hounsfield.testing.quantisation import KEPT, Attempt, clear, quantise
 
 pytest.importorskip("nncf", reason="NNCF is not installed")
@@ -72,6 +74,7 @@ def test_it_lies_beside_a_run_that_is_named_by_a_dot(
     (tmp_path / "run").mkdir()
     monkeypatch.chdir(tmp_path / "run")
     asked: list[Path] = []
+    monkeypatch.setattr(Bundle, "load", lambda _: SimpleNamespace(family="labels"))
     monkeypatch.setattr(quantisation, "quantise", lambda _, folder, **__: asked.append(folder) or (None, []))
     assert hounsfield(monkeypatch, "export", ".", "--to", "int8") == 0
     assert asked == [tmp_path / "run-int8"]
@@ -82,12 +85,12 @@ def test_rows_that_are_gone_do_not_judge_less_in_silence(
 ) -> None:
     run = trained_classifier.run.folder
     load = quantisation.load_request
-    found = quantisation._cohort_of(run, Bundle.load(run))
+    found = quantisation.cohort_of(run, Bundle.load(run))
     # Test images are not even prepared.
     assert set(found.table["split"]) == {"train", "validation"}
     monkeypatch.setattr(quantisation, "load_request", lambda *given, **facts: load(*given, **facts).subset(range(20)))
     with pytest.raises(RunError, match="no longer in its data"):
-        quantisation._cohort_of(run, Bundle.load(run))
+        quantisation.cohort_of(run, Bundle.load(run))
 
 
 @pytest.mark.parametrize(
@@ -103,6 +106,7 @@ def test_rows_that_are_gone_do_not_judge_less_in_silence(
 )
 def test_every_limit_counts(auc_loss: float, ece_rise: float, flips: float, accepted: bool) -> None:
     assert Attempt((), auc_loss, ece_rise, flips, 0.1).accepted is accepted
+    assert MaskAttempt((), auc_loss, ece_rise, flips).accepted is accepted
     assert KEPT[0] == 0
 
 

@@ -135,6 +135,7 @@ def test_mlflow_goes_on_in_the_run_of_before(followed: Any, store: str, tmp_path
 def test_the_folder_of_weights_is_not_told() -> None:
     for weights, told in (
         ("hf:org/name", "hf:org/name"),
+        ("hub:dinov2_base", "hub:dinov2_base"),
         ("/home/mary/anna-smith", "a folder"),
         ("imagenet", "imagenet"),
     ):

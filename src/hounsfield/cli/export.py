@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -48,13 +48,16 @@ def _quantise(run: Path, output: Path | None, *, as_json: bool) -> None:
     """Write a bundle in 8-bit integers, if it decides the same."""
     import dataclasses
 
+    from hounsfield.bundle import Bundle
     from hounsfield.cli.console import progress_bars
+    from hounsfield.testing.mask_quantisation import quantise_masks
     from hounsfield.testing.quantisation import quantise
 
     place = run.resolve()
     folder = output or place.with_name(f"{place.name}-int8")
     with progress_bars() as progress:
-        bundle, attempts = quantise(run, folder, progress=progress)
+        made: Any = quantise_masks if Bundle.load(run).family == "masks" else quantise
+        bundle, attempts = made(run, folder, progress=progress)
     for attempt in attempts:
         say(attempt.line())
     if as_json:

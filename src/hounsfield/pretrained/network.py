@@ -49,8 +49,8 @@ def build_network(plan: WholeImagePlan) -> keras.Model:
     known = backbone(source)
     if plan.adapt == "lora" and not any(isinstance(layer, keras.layers.MultiHeadAttention) for layer in known.layers):
         raise UsageError(
-            f"--adapt lora is for vision transformers, and the weights {source.name} are of a network without "
-            "attention. Give --adapt finetune or probe."
+            f"--adapt lora is for vision transformers such as ViT, DINOv2 and SigLIP, and the weights {source.name} "
+            "are of another network. Give --adapt finetune or probe."
         )
     if slices:
         known = by_slices(known, plan.input_shape[0])

@@ -7,6 +7,7 @@ float32, more of them with each attempt; where no attempt passes, the bundle sta
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from hounsfield.bundle import Bundle, read_known_answer
+from hounsfield.bundle.base import Kept
 from hounsfield.bundle.bundle import rewriting, write_manifest
 from hounsfield.bundle.known_answer import write_known_answer
 from hounsfield.bundle.manifest import KNOWN_ANSWER, NETWORK
@@ -101,8 +103,8 @@ def quantise(run: Path, folder: Path, *, progress: Progress = silent) -> tuple[B
         MissingDependency: NNCF or OpenVINO is not installed.
     """
     bundle = Bundle.load(run)
-    _check(bundle, run, folder)
-    cohort = _cohort_of(run, bundle)
+    check(bundle, run, folder)
+    cohort = cohort_of(run, bundle)
     store = Store.build(cohort, bundle.pipeline, progress=progress)
     train, validation = store.cohort.rows("train"), store.cohort.rows("validation")
     exact = OpenVINOEngine(bundle, "f32")
@@ -123,7 +125,8 @@ def quantise(run: Path, folder: Path, *, progress: Progress = silent) -> tuple[B
             if attempts[-1].accepted:
                 fitted = run_engine(engine, bundle, store, evenly(train, NOVELTY_ROWS), progress, "refitting distances")
                 novelty = Novelty.fit(fitted.descriptions, after.descriptions)
-                return _write(folder, path, engine, new, _uncertainty(new, store, after, novelty), attempts), attempts
+                kept = _uncertainty(new, store, after, novelty)
+                return write_integers(folder, path, engine, new, kept=kept, attempts=attempts), attempts
     raise EvaluationError(
         "The network stays in float32: in 8 bits it does not decide the same on validation images. "
         f"{'; '.join(each.line() for each in attempts)}. Allowed are a loss of AUC below {AUC_LOSS}, a rise of the "
@@ -152,13 +155,22 @@ class IntegerEngine:
         return self._network.run(batch, self._outputs, alone=alone)
 
 
-def _check(bundle: Bundle, run: Path, folder: Path) -> None:
-    if bundle.family != "labels" or "view_pooling" in bundle.settings or bundle.settings.get("precision") == "int8":
+def check(bundle: Bundle, run: Path, folder: Path) -> None:
+    """Refuse what cannot be brought to 8 bits.
+
+    Raises:
+        UsageError: the run is of another kind, or the folder is in use.
+    """
+    if (
+        bundle.family not in ("labels", "masks")
+        or "view_pooling" in bundle.settings
+        or bundle.settings.get("precision") == "int8"
+    ):
         raise UsageError(
-            f"{run} cannot be brought to 8 bits: expected the run of a classifier that judges images one by one, in "
-            "float32."
+            f"{run} cannot be brought to 8 bits: expected the run of a classifier that judges images one by one, or of "
+            "a segmenter, in float32."
         )
-    kept = bundle.kept(Uncertainty)
+    kept = bundle.kept(Uncertainty) if bundle.family == "labels" else None
     # Bundles of earlier versions have no known answer, which is made with the ONNX file.
     if not bundle.has_onnx or not read_known_answer(bundle) or (kept is not None and kept.heads is not None):
         raise UsageError(
@@ -171,7 +183,7 @@ def _check(bundle: Bundle, run: Path, folder: Path) -> None:
         raise UsageError(f"{folder} exists already and is not empty; nothing was changed. Name a new folder with -o.")
 
 
-def _cohort_of(run: Path, bundle: Bundle) -> Cohort:
+def cohort_of(run: Path, bundle: Bundle) -> Cohort:
     """The run's training and validation rows, as its table of samples has them; its test rows are not looked at.
 
     Raises:
@@ -251,8 +263,8 @@ def _uncertainty(new: Bundle, store: Store, after: EngineRun, novelty: Novelty) 
     return Uncertainty.of(own, np.asarray(codes, np.int64), novelty)
 
 
-def _write(
-    folder: Path, path: Path, engine: IntegerEngine, new: Bundle, kept: Uncertainty, attempts: list[Attempt]
+def write_integers(
+    folder: Path, path: Path, engine: IntegerEngine, new: Bundle, *, kept: Kept, attempts: Sequence[Any]
 ) -> Bundle:
     """The new bundle: without the Keras network, which computes in float32, and with a known answer of its own."""
     names = new.form.outputs(new.settings)[0]
@@ -272,6 +284,6 @@ def _write(
             kept,
             threshold=new.threshold,
             scaling=new.scaling,
-            calibration={**new.calibration, "recalibrated_for": "int8"},
+            calibration={**new.calibration, "recalibrated_for": "int8"} if new.calibration else {},
         )
     return dataclasses.replace(copy, folder=folder)

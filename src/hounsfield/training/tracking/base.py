@@ -70,7 +70,7 @@ def described(plan: BasePlan) -> dict[str, Setting]:
     """
     settings: dict[str, Setting] = {"hounsfield": __version__, "backend": keras.backend.backend()}
     values = plan.model_dump(mode="json", exclude={"reasons", "pipeline"})
-    if plan.weights is not None and not plan.weights.startswith("hf:"):
+    if plan.weights is not None and not plan.weights.startswith(("hf:", "hub:")):
         # Where a folder lies, and its name, may tell of a person.
         values["weights"] = "imagenet" if plan.weights == "imagenet" else "a folder"
     for name, value in values.items():
