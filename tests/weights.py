@@ -168,7 +168,7 @@ def preset_folder(folder: Path, kind: str, licence: str = "apache-2.0") -> tuple
 
     def features(images: np.ndarray) -> Any:
         name = encoder.inputs[0].name
-        found = encoder.predict_on_batch(images if kind in ("resnet", "efficientnet") else {name: images})
+        found = encoder.predict_on_batch(images if kind in ("vit", "resnet", "efficientnet") else {name: images})
         # The class token of a transformer; SigLIP pools its tokens itself; maps are averaged.
         return found[:, 0] if found.ndim == 3 else found.mean((1, 2)) if found.ndim == 4 else found
 
