@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +58,29 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _one_speed() -> Iterator[None]:
+    speed = importlib.import_module("hounsfield.planning.speed").Speed
+    known = speed("float32", {"float32": 1e10, "mixed_bfloat16": 1e10})
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("boxes", "expectations", "masks", "whole_images"):
+            patch.setattr(f"hounsfield.planning.{module}.measure_speed", lambda *_: known)
+        yield
+
+
+@pytest.fixture(scope="module")
+def known_speed() -> Iterator[None]:
+    """Plans are made for the same machine everywhere: to measure this one takes seconds for each new network."""
+    with _one_speed():
+        yield
+
+
 def _trained(factory: pytest.TempPathFactory, name: str) -> Iterator[Any]:
     base = factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     # Imported here, since training imports Keras, and few tests need it.
-    trained = once(shared / name, getattr(importlib.import_module("trained"), f"train_{name}"))
+    with _one_speed():
+        trained = once(shared / name, getattr(importlib.import_module("trained"), f"train_{name}"))
     before = contents(trained.run.folder)
     yield trained
     assert contents(trained.run.folder) == before, f"A test has changed the shared {name}: it must copy the run."

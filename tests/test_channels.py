@@ -19,6 +19,8 @@ from hounsfield.images.reading import read_reference
 from hounsfield.planning import Facts, Wish, make_plan
 from hounsfield.preprocessing import Pipeline
 
+pytestmark = pytest.mark.usefixtures("known_speed")
+
 NAMES = ("t1", "t1ce", "flair")
 SHAPE = (10, 12, 8)
 

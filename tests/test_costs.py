@@ -21,6 +21,8 @@ from hounsfield.planning.costs import training_costs
 from hounsfield.planning.speed import Speed
 from hounsfield.plans.costs import Cost
 
+pytestmark = pytest.mark.usefixtures("known_speed")
+
 
 @pytest.fixture
 def folders(tmp_path: Path) -> Path:

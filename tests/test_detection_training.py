@@ -25,6 +25,8 @@ from hounsfield.training.detector import DetectionBatches
 from scenes import TINY, balls, squares
 from trained import Trained, run_of
 
+pytestmark = pytest.mark.usefixtures("known_speed")
+
 
 @pytest.fixture(scope="module")
 def data(trained_detector: Trained) -> Path:

@@ -23,6 +23,8 @@ from hounsfield.tasks import TASKS, Family
 from hounsfield.testing import TESTS
 from hounsfield.training.table import TRAININGS
 
+pytestmark = pytest.mark.usefixtures("known_speed")
+
 TABLES: dict[str, dict[Any, Any]] = {
     "targets": TARGETS,
     "plans": PLANS,

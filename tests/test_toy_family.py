@@ -27,6 +27,8 @@ from hounsfield.tasks import MODEL_NAMES, TASKS, Family
 from hounsfield.testing.table import TESTS
 from hounsfield.training.table import TRAININGS
 
+pytestmark = pytest.mark.usefixtures("known_speed")
+
 TOY = cast("Family", "toy")
 
 
@@ -73,7 +75,8 @@ def test_a_toy_family_goes_from_data_to_report(
     (tmp_path / "data").mkdir()
     data, run = write_labels(tmp_path / "data"), tmp_path / "run"
     assert hounsfield(monkeypatch, "inspect", data, "-o", "inspection") == 0
-    assert hounsfield(monkeypatch, "train", data, "--effort", "quick", "--set", "epochs=1", "--out", run) == 0
+    changes = ("--set", "epochs=1", "--set", "width=4")
+    assert hounsfield(monkeypatch, "train", data, "--effort", "quick", *changes, "--out", run) == 0
     assert ToyPlan.load(run / "plan.yaml").task == json.loads((run / "bundle" / "bundle.json").read_text())["task"]
     assert hounsfield(monkeypatch, "predict", run, data / "scan00.png", "-o", "predictions.csv") == 0
     assert {"prediction", "p_disc"} <= set(pd.read_csv("predictions.csv").columns)

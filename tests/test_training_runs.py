@@ -30,6 +30,8 @@ from plans import PLAIN, hand_made_plan, small_plan, write_pair, write_table
 from shared import contents
 from trained import Trained
 
+pytestmark = pytest.mark.usefixtures("known_speed")
+
 
 class KilledError(Exception):
     """Stands for the death of the process: nothing catches it."""

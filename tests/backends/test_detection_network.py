@@ -16,6 +16,8 @@ from hounsfield.errors import UsageError, require
 from hounsfield.models.backbone import backbone
 from hounsfield.plans.detector_settings import DetectorSettings
 
+pytestmark = pytest.mark.usefixtures("drawn_by_numpy")
+
 TINY: dict[str, Any] = {
     "num_labels": 2,
     "backbone": "resnet10",

@@ -12,6 +12,8 @@ import pytest
 from hounsfield.training import resume, train
 from trained import DETECTOR_CHANGES, Trained
 
+pytestmark = pytest.mark.usefixtures("known_speed")
+
 EXACT = keras.backend.backend() == "tensorflow"
 
 

@@ -21,6 +21,8 @@ from hounsfield.segmentation.losses import coarser, truth_of
 from hounsfield.segmentation.unet import supervised_outputs
 from hounsfield.training.segmenter import SupervisedNetwork
 
+pytestmark = pytest.mark.usefixtures("drawn_by_numpy")
+
 # Input, strides, kernels: a plane, a volume, one of thick slices, and one of single slices.
 SHAPES: dict[str, tuple[tuple[int, ...], tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]] = {
     "plane": ((16, 24, 3), ((2, 2),) * 2, ((3, 3),) * 3),

@@ -38,6 +38,8 @@ from plans import small_plan
 from shared import contents
 from trained import Trained
 
+pytestmark = pytest.mark.usefixtures("drawn_by_numpy")
+
 SHAPE = (8, 8, 1)
 EXACT = keras.backend.backend() == "tensorflow"
 
