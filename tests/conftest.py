@@ -96,3 +96,9 @@ def trained_classifier(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any
 def trained_detector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """``trained.Trained``: a run of a detector that all tests share; a test that changes it copies it."""
     yield from _trained(tmp_path_factory, "detector")
+
+
+@pytest.fixture(scope="session")
+def trained_segmenter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """``trained.Trained``: a run of a segmenter that all tests share; a test that changes it copies it."""
+    yield from _trained(tmp_path_factory, "segmenter")

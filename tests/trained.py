@@ -1,10 +1,11 @@
-"""One classifier and one detector, trained once a session on tiny images; ``conftest.py`` shares them."""
+"""A classifier, a detector and a segmenter, each trained once a session on tiny images; ``conftest.py`` shares them."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from families import write_masks
 from hounsfield.cohorts.request import DataRequest
 from hounsfield.training import Run, train
 from plans import small_plan, write_pair
@@ -31,6 +32,13 @@ def train_detector(folder: Path) -> Trained:
     """Two labels, 12 images of 48×64, three epochs."""
     data = str(squares(folder / "data"))
     return Trained(data, train(data, folder / "run", effort="quick", changes=DETECTOR_CHANGES))
+
+
+def train_segmenter(folder: Path) -> Trained:
+    """One label, 30 images of 32×32, one epoch."""
+    (folder / "data").mkdir()
+    data = str(write_masks(folder / "data"))
+    return Trained(data, train(data, folder / "run", effort="quick", changes=("epochs=1", "width=4")))
 
 
 def run_of(data: DataRequest | Path, out: Path, *changes: str) -> dict[str, Any]:

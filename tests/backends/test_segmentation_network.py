@@ -1,7 +1,8 @@
-"""The U-Net, its normalisation and its loss, against references."""
+"""The U-Net, its normalisation and its loss, against references, and a whole run."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from hounsfield.bundle import Bundle
 from hounsfield.bundle import masks as form
 from hounsfield.masks import IGNORE
 from hounsfield.models.training_model import training_copy
@@ -19,7 +21,9 @@ from hounsfield.openvino_runtime import openvino_runtime
 from hounsfield.segmentation import InstanceNormalization, deep_supervision_loss, residual_unet, segmentation_loss
 from hounsfield.segmentation.losses import coarser, truth_of
 from hounsfield.segmentation.unet import supervised_outputs
+from hounsfield.testing import evaluate_run
 from hounsfield.training.segmenter import SupervisedNetwork
+from trained import Trained
 
 pytestmark = pytest.mark.usefixtures("drawn_by_numpy")
 
@@ -162,3 +166,14 @@ def test_a_bright_square_is_learned(precision: Any) -> None:
     assert losses[-1] < 0.3 * losses[0]
     predicted = np.asarray(model.predict_on_batch(images)[0]).argmax(-1)
     assert (predicted == masks[..., 0]).mean() > 0.97
+
+
+def test_the_bundle_of_a_run_gives_the_figures_of_its_training(trained_segmenter: Trained) -> None:
+    run, metrics = trained_segmenter.run.folder, trained_segmenter.run.metrics["test"]
+    assert json.loads((run / "environment.json").read_text())["backend"] == keras.backend.backend()
+    assert Bundle.load(run).network().output_names[0] == "logits"
+    again = evaluate_run(run, num_replicates=20).assessment.estimates
+    measured = {name: estimate["value"] for name, estimate in metrics.items() if estimate["value"] is not None}
+    assert "dice" in " ".join(measured)
+    for name, value in measured.items():
+        assert again[name].value == pytest.approx(value, abs=1e-6), name
