@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import shutil
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from hounsfield.cohorts.delegation import delegate_for
 from hounsfield.cohorts.files import ordered_map
 from hounsfield.cohorts.masks import masks_of, read_mask
 from hounsfield.cohorts.options import MAX_BAD_FRACTION
+from hounsfield.cohorts.plain_arrays import mapped_array, member_array
 from hounsfield.cohorts.public import cache_folder
 from hounsfield.cohorts.store import Store
 from hounsfield.cohorts.store_building import check_disk, delegated_rows, disk_full, refuse_bad
@@ -112,8 +114,8 @@ class MaskStore(Store):
 
     def foreground(self, row: int) -> list[npt.NDArray[np.int32]]:
         """For each label up to 2,000 pixels drawn at random from where it is: (n, rank) indices, sorted."""
-        with np.load(self.folder / _name(int(self._files[row]), "facts"), allow_pickle=False) as facts:
-            places, labels = facts["places"], facts["labels"]
+        with zipfile.ZipFile(self.folder / _name(int(self._files[row]), "facts")) as facts:
+            places, labels = member_array(facts, "places"), member_array(facts, "labels")
         return [places[labels == label] for label in range(len(self.cohort.labels))]
 
     def change(self, row: int) -> GridChange:
@@ -126,9 +128,8 @@ class MaskStore(Store):
 
     def _mapped(self, row: int, kind: str) -> npt.NDArray[Any]:
         try:
-            file = self.folder / _name(int(self._files[row]), kind)
-            return np.asanyarray(np.load(file, mmap_mode="r", allow_pickle=False))
-        except (OSError, ValueError, EOFError) as error:
+            return mapped_array(self.folder / _name(int(self._files[row]), kind))
+        except (OSError, ValueError) as error:
             raise CohortError(
                 f"The store {self.folder} is damaged: the {kind} of row {row} cannot be read ({error}). Delete that "
                 "folder to have it built again."
