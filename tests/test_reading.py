@@ -120,6 +120,7 @@ def database(tmp_path: Path) -> Database:
     found = Database(tmp_path / "service.sqlite")
     with found.transaction() as writing:
         writing.change(sql.INSERT_STUDY, {"uid": "1.2", "due": 0, "source": "", "attributes": "{}", "now": 0})
+        writing.change("UPDATE study SET state = 'complete'")
     return found
 
 

@@ -150,7 +150,7 @@ def test_http_answers_as_the_predictor_does_on_the_same_files(pacs_and_service, 
     assert [each["image"] for each in answer["predictions"]] == ["20.dcm", "21.dcm", "../../22.dcm", "../../23.dcm"]
     for found, wanted in zip(answer["predictions"], expected, strict=True):
         assert found["probabilities"] == pytest.approx(wanted, abs=1e-6)
-    assert not list((running.folder / "uploads").iterdir())
+    until(lambda: not list((running.folder / "uploads").iterdir()), "the files are removed")
 
 
 def test_what_cannot_be_read_is_told_without_places_of_the_server(pacs_and_service):
