@@ -54,10 +54,9 @@ def _segmentation(author: Author, sources: Sequence[Source]) -> Dataset:
             planes |= placed(cast("MaskPrediction", source.prediction).region(label), source, order=0)
         images, stack = stacked(planes, sources[0])
         layers.append(stack > 0)
-    pixels: npt.NDArray[np.uint8] = np.stack(layers, axis=-1).astype(np.uint8)
     return Segmentation(
         source_images=images,
-        pixel_array=pixels,
+        pixel_array=_numbered(layers),
         segmentation_type="BINARY",
         segment_descriptions=[_description(author, index, label, key) for index, label in enumerate(labels)],
         series_instance_uid=author.uid("series", "segmentation", *key),
@@ -72,6 +71,19 @@ def _segmentation(author: Author, sources: Sequence[Source]) -> Dataset:
         series_description=author.description[:64],
         contributing_equipment=[author.equipment()],
     )
+
+
+def _numbered(layers: Sequence[npt.NDArray[np.bool_]]) -> npt.NDArray[np.unsignedinteger]:
+    """Layers (frames, rows, columns) as one with their numbers from 1; where they overlap, as a last axis of 0 and 1.
+
+    The library checks the first form several times as fast.
+    """
+    numbered = np.zeros(layers[0].shape, np.uint8 if len(layers) < 256 else np.uint16)
+    for number, layer in enumerate(layers, start=1):
+        if numbered[layer].any():
+            return np.stack(layers, axis=-1).astype(np.uint8)
+        numbered[layer] = number
+    return numbered
 
 
 def _description(author: Author, index: int, label: str, key: Sequence[str]) -> SegmentDescription:
