@@ -202,3 +202,27 @@ def test_orientation_is_not_judged_by_few_images_nor_where_any_is_as_likely() ->
     assert Misorientation.fit(layouts, layouts[:9]) is None
     same = np.stack([layout(body(rng, (16, 16))) for _ in range(9)])
     assert Misorientation.fit(same, same) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("rank", 9),
+        ("rank", 2),
+        ("told", [999]),
+        ("told", [1.5]),
+        ("told", np.zeros(0, np.int64)),
+        ("mean", np.zeros((1, 5), np.float32)),
+        ("whitening", np.zeros((1, 3, 3), np.float32)),
+        ("limit", np.nan),
+        ("limit", np.inf),
+    ],
+)
+def test_orientations_of_a_forged_file_are_refused(name, value):
+    generator = np.random.default_rng(0)
+    layouts = generator.normal(size=(40, 4, 4, 4)) + np.linspace(0, 9, 64).reshape(4, 4, 4)
+    found = Misorientation.fit(layouts, layouts[:9])
+    arrays = found.to_arrays()
+    assert np.allclose(Misorientation.from_arrays(arrays).ratios(layouts), found.ratios(layouts))
+    with pytest.raises(ValueError, match=r"orientations|layouts"):
+        Misorientation.from_arrays(arrays | {f"misorientation/{name}": np.array(value)})

@@ -125,13 +125,27 @@ class Misorientation:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Self | None:
-        """What ``to_arrays`` gave, ``None`` where it is not among the arrays; raises ``KeyError`` for a part of it."""
+        """What ``to_arrays`` gave, ``None`` where it is not among the arrays.
+
+        Raises:
+            KeyError: an array is missing.
+            ValueError: arrays do not fit each other, or cannot be of an image.
+        """
         if not any(key.startswith("misorientation/") for key in arrays):
             return None
         mean, whitening, rank, told, limit = (
             arrays[f"misorientation/{name}"] for name in ("mean", "whitening", "rank", "told", "limit")
         )
-        return cls(Gaussian(mean, whitening), int(rank), np.asarray(told, np.int64), float(limit))
+        axes, cells = int(rank), mean.shape[-1] if mean.ndim == 2 else 0
+        if axes not in (2, 3) or round(cells ** (1 / axes)) ** axes != cells or len(mean) != 1:
+            raise ValueError(f"layouts of the shape {mean.shape} are of no image with {axes} axes")
+        if whitening.shape != (1, cells, cells):
+            raise ValueError(f"the whitening of layouts has the shape {whitening.shape}")
+        if told.ndim != 1 or told.dtype.kind != "i" or not np.isin(told, np.arange(len(turns(axes)))).all():
+            raise ValueError("orientations are told that there are not")
+        if not len(told) or not 1 <= float(limit) < np.inf:
+            raise ValueError(f"the limit of orientations is {limit}, or it tells none")
+        return cls(Gaussian(mean, whitening), axes, np.asarray(told, np.int64), float(limit))
 
 
 def _levelled(layouts: npt.NDArray[Any]) -> Floats:
