@@ -356,6 +356,13 @@ def test_presets_of_keras_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         backbone(find_source(str(folder)))
 
 
+def test_a_preset_of_absurd_size_is_not_built(tmp_path: Path) -> None:
+    own = {"layers": {"hidden_dim": [16, 10**6]}}
+    config = {"class_name": "ViTBackbone", "module": "keras_hub.src.models.vit.vit_backbone", "config": own}
+    with pytest.raises(UsageError, match="at most 16,384"):
+        preset_network(tmp_path, config, SIDE)
+
+
 @pytest.mark.parametrize(
     ("name", "module"),
     [

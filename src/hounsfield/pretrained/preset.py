@@ -8,7 +8,7 @@ compared with what KerasHub computes, and a network that differs is refused.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +26,8 @@ PACKAGE = "keras_hub"
 MODELS = "keras_hub.src.models."
 # The largest difference from KerasHub's own output, relative to its size.
 TOLERANCE = 1e-4
+# The largest width, depth or side of a network of images.
+LARGEST = 16384
 LEVELS = 255
 MERGING: dict[str, type[layers.Layer]] = {"Add": layers.Add, "Multiply": layers.Multiply}
 
@@ -99,6 +101,22 @@ def _check(config: Mapping[str, Any], folder: Path) -> None:
         raise UsageError(
             f"The preset {folder.name} is not loaded: {error}, and only networks of Keras and KerasHub are."
         ) from error
+    if (largest := max(_numbers(_encoder(config["config"])), default=0)) > LARGEST:
+        raise UsageError(
+            f"The preset {folder.name} is not loaded: its {CONFIG} describes a network with a width, depth or side of "
+            f"{largest:.6g}, and at most {LARGEST:,} is taken. Get the file again."
+        )
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    """All numbers in a configuration."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list):
+        for each in value:
+            yield from _numbers(each)
+    elif isinstance(value, int | float):
+        yield abs(value)
 
 
 def _checked(encoder: keras.Model, side: int) -> keras.Model:
