@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -68,6 +69,10 @@ def table_family(path: Path | str, options: Mapping[str, Any]) -> Family:
     return next(family for family, test in reversed(TESTS.items()) if test.reads(Path(path), options))
 
 
+# Of one evaluation, at most.
+MOST_PORTIONS = 64
+
+
 class Portion(NamedTuple):
     """Rows of a store that another process predicts with a bundle, which it has to see."""
 
@@ -96,9 +101,10 @@ def _predicted(bundle: Bundle, store: Store, progress: Progress) -> tuple[Raw, s
         predictor = open_predictor(bundle)
         raw = TESTS[family_of(bundle.task)].predict(predictor, store, rows, progress, "test")
         return raw, predictor.engine.description
-    # Whole batches, so that each network sees what it sees in one process.
+    # Whole batches, so that each network sees what it sees in one process. Each portion has the table of the store.
+    count = BATCH * math.ceil(len(rows) / (BATCH * MOST_PORTIONS))
     portions = (
-        Portion(bundle.folder.absolute(), store, rows[start : start + BATCH]) for start in range(0, len(rows), BATCH)
+        Portion(bundle.folder.absolute(), store, rows[start : start + count]) for start in range(0, len(rows), count)
     )
     parts, engines, done = list[Raw](), set[str](), 0
     for raw, engine in delegate(f"{__name__}:{predict_portion.__name__}", portions):
