@@ -16,13 +16,14 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import pydicom
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from page import write_series
 
-from hounsfield.inference import open_predictor
+from hounsfield.inference import BasePredictor, open_predictor
 from services import Orthanc, free_port, get_json, orthanc, send, service, until
 
 QUIET_SECONDS = 1.0
@@ -48,7 +49,7 @@ def main() -> None:
                     measure(files, port, pacs, predictor)
 
 
-def measure(files: list[Path], port: int, pacs: Orthanc, predictor: object) -> None:
+def measure(files: list[Path], port: int, pacs: Orthanc, predictor: BasePredictor[Any]) -> None:
     started = time.perf_counter()
     assert send(port, *files).returncode == 0
     sent = time.perf_counter()

@@ -21,7 +21,7 @@ from hounsfield.onnx_export.quantised import quantised, sensitive_layers
 from hounsfield.progress import Progress, silent
 from hounsfield.testing.engine_runs import evenly
 from hounsfield.testing.masks import RawMasks, kept, predict
-from hounsfield.testing.quantisation import KEPT, IntegerEngine, check, cohort_of, write_integers
+from hounsfield.testing.quantisation import KEPT, IntegerEngine, check, cohort_of, layers_in_words, write_integers
 
 # Windows by which the ranges of values are found, and by which layers are compared.
 CALIBRATING, COMPARED = 60, 8
@@ -56,11 +56,9 @@ class MaskAttempt:
 
     def line(self) -> str:
         """The outcome in words."""
-        count = len(self.kept)
-        layers = f"{count} layer{'s' if count > 1 else ''} in float32" if count else "all layers in 8 bits"
         return (
-            f"{layers}: Dice {-self.dice_loss:+.4f}, error of the expected Dice {self.error_rise:+.4f}, "
-            f"{self.changed:.3%} of pixels change"
+            f"{layers_in_words(self.kept)}: Dice {-self.dice_loss:+.4f}, "
+            f"error of the expected Dice {self.error_rise:+.4f}, {self.changed:.3%} of pixels change"
         )
 
 

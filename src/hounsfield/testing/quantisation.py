@@ -77,12 +77,15 @@ class Attempt:
 
     def line(self) -> str:
         """The outcome in words."""
-        count = len(self.kept)
-        kept = f"{count} layer{'s' if count > 1 else ''} in float32" if count else "all layers in 8 bits"
         return (
-            f"{kept}: AUC {-self.auc_loss:+.4f}, calibration error {self.ece_rise:+.4f}, {self.changed:.2%} of "
-            f"decisions change, {self.flips:.2%} were clear"
+            f"{layers_in_words(self.kept)}: AUC {-self.auc_loss:+.4f}, calibration error {self.ece_rise:+.4f}, "
+            f"{self.changed:.2%} of decisions change, {self.flips:.2%} were clear"
         )
+
+
+def layers_in_words(kept: Sequence[str]) -> str:
+    """Which layers are in 8 bits, by those that were left in float32."""
+    return f"{len(kept)} layer{'s' if len(kept) > 1 else ''} in float32" if kept else "all layers in 8 bits"
 
 
 def quantise(run: Path, folder: Path, *, progress: Progress = silent) -> tuple[Bundle, list[Attempt]]:
