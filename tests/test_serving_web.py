@@ -24,6 +24,7 @@ import uvicorn
 from pydicom.uid import CTImageStorage
 
 from dicom_samples import make_dicom
+from hounsfield.errors import ServingError
 from hounsfield.images.settings import MAX_PIXELS_VARIABLE
 from hounsfield.inference import open_predictor
 from hounsfield.serving import predicting
@@ -565,6 +566,12 @@ def test_a_job_of_a_service_in_a_folder_named_from_here(
     monkeypatch.chdir(tmp_path)
     settings = load_settings(None, {"models": [{"name": "tiny", "run": model.run}]})
     assert settings.folder == tmp_path / "service"
+
+
+def test_names_that_no_file_can_have_are_refused(guarded: Web) -> None:
+    with pytest.raises(ServingError, match="folder: no name of a file or folder has a NUL"):
+        load_settings(None, {"folder": "a\0b", "models": [{"name": "tiny", "run": "run"}]})
+    assert guarded.ask("PUT", "/api/models/tiny/run", "admin", json={"folder": "a\0b"}).status_code == 422
 
 
 def test_a_viewer_that_needs_it_gets_an_object_of_its_own(tmp_path: Path, model: Served) -> None:

@@ -28,7 +28,8 @@ def command(
         float | None, typer.Option(help="Share of patients with the label; needed unless for accuracy.", min=0, max=1)
     ] = None,
     gap: Annotated[
-        float | None, typer.Option(help="A lower value in a group that is to be found.", min=0.001, max=1)
+        float | None,
+        typer.Option(help="How much lower the value of a group is that is to be found.", min=0.001, max=1),
     ] = None,
     group: Annotated[float, typer.Option(help="Share of the patients in that group.", min=0.001, max=0.999)] = 0.5,
     comparisons: Annotated[int, typer.Option(help="How many groups are compared.", min=1)] = 1,

@@ -35,9 +35,16 @@ def _pattern(value: str) -> str:
     return value
 
 
+def _place(value: Path) -> Path:
+    if "\0" in str(value):
+        raise ValueError("no name of a file or folder has a NUL")
+    return value
+
+
 Title = Annotated[str, AfterValidator(_title)]
 Name = Annotated[str, Field(pattern=_NAME)]
 Pattern = Annotated[str, AfterValidator(_pattern)]
+Place = Annotated[Path, AfterValidator(_place)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -73,7 +80,7 @@ class Model(_Settings):
     """
 
     name: Name
-    run: Path
+    run: Place
     rules: Rules = Rules()
     destinations: tuple[str, ...] | None = None
     results: tuple[Literal["report", "segmentation", "map", "capture"], ...] = ("report", "segmentation")
@@ -82,9 +89,9 @@ class Model(_Settings):
 class Tls(_Settings):
     """Files of a server's certificate and key, and of the authority that its clients are signed by."""
 
-    certificate: Path
-    key: Path
-    authority: Path | None = None
+    certificate: Place
+    key: Place
+    authority: Place | None = None
 
 
 class Destination(_Settings):
@@ -211,7 +218,7 @@ class ServeSettings(_Settings):
         blind_share: of the cases, drawn by their identifier, that are read without the models' answers.
     """
 
-    folder: Path = Path("service")
+    folder: Place = Path("service")
     models: tuple[Model, ...] = Field(min_length=1)
     destinations: tuple[Destination, ...] = ()
     http: Http = Http()

@@ -33,7 +33,8 @@ class Run(BaseModel):
     With ``force`` it is served although it is worse on the same test images, or cannot be compared.
     """
 
-    folder: str | None = Field(default=None, min_length=1)
+    # No name of a file has a NUL.
+    folder: str | None = Field(default=None, min_length=1, pattern="^[^\\x00]*$")
     force: bool = False
 
 
