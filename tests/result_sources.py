@@ -17,6 +17,9 @@ from pydicom.uid import (
 )
 
 from dicom_samples import make_dicom
+from hounsfield.evaluation.mask_uncertainty import Predicted
+from hounsfield.images import Image, Reference
+from hounsfield.inference.mask_prediction import MaskPrediction
 from peers import peer
 
 # Row and column directions: straight, flipped both ways, oblique.
@@ -154,3 +157,15 @@ def groups(report: Dataset) -> list[dict[str, Any]]:
             }
         )
     return made
+
+
+def mask_prediction(image: Image, path: Path, regions: np.ndarray, *, overlapping: bool) -> MaskPrediction:
+    """What a segmenter says of an image in which these regions (..., 2) are an organ and a lesion."""
+    facts, labels = image.metadata, ("organ", "lesion")
+    mask = regions if overlapping else (regions * [1, 2]).sum(axis=-1, keepdims=True)
+    return MaskPrediction(
+        reference=Reference(str(path), study=facts.study, series=facts.series, instance=facts.instance),
+        features=np.zeros(0, np.float32), mask=image.replace(pixels=mask.astype(np.uint8)), labels=labels,
+        pixels=dict.fromkeys(labels, 5), unit="ml", sizes=dict.fromkeys(labels, Predicted(5.5, 4.0, float("inf"))),
+        dice={"organ": Predicted(0.9, 0.8, 0.95), "lesion": None}, uncertainty=dict.fromkeys(labels, 0.1),
+    )  # fmt: skip

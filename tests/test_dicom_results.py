@@ -23,12 +23,10 @@ from hounsfield.dicom_results.base import Author, write
 from hounsfield.dicom_results.codes import CONCEPTS, concept
 from hounsfield.dicom_results.sources import find_sources
 from hounsfield.errors import ImageError, RunError
-from hounsfield.evaluation.mask_uncertainty import Predicted
-from hounsfield.images import Image, Reference, read_series
+from hounsfield.images import Reference, read_series
 from hounsfield.images.reading import read_reference
 from hounsfield.images.stored import Finder, Stored, put_back
 from hounsfield.inference import BasePrediction, open_predictor
-from hounsfield.inference.mask_prediction import MaskPrediction
 from hounsfield.inference.values import ValuePrediction
 from networks import tiny_bundle
 
@@ -423,7 +421,7 @@ def test_masks_come_back_voxel_by_voxel(classifier, tmp_path, kind, overlapping)
         regions[2] = False
     regions[..., 1] &= overlapping | ~regions[..., 0]
     bundle = dataclasses.replace(classifier, labels=("organ", "lesion"))
-    said = mask_prediction(image, path, regions, overlapping=overlapping)
+    said = make.mask_prediction(image, path, regions, overlapping=overlapping)
     author, sources = Author(bundle), find_sources([said])
     for name in ("segmentation", "report"):
         if kind == "film" and name == "segmentation":
@@ -435,17 +433,6 @@ def test_masks_come_back_voxel_by_voxel(classifier, tmp_path, kind, overlapping)
             assert number == 0
             if name == "segmentation":
                 check_masks(highdicom.seg.segread(written.path), sources[0], regions.reshape(-1, 8, 7, 2))
-
-
-def mask_prediction(image: Image, path: Path, regions: np.ndarray, *, overlapping: bool) -> MaskPrediction:
-    facts, labels = image.metadata, ("organ", "lesion")
-    mask = regions if overlapping else (regions * [1, 2]).sum(axis=-1, keepdims=True)
-    return MaskPrediction(
-        reference=Reference(str(path), study=facts.study, series=facts.series, instance=facts.instance),
-        features=np.zeros(0, np.float32), mask=image.replace(pixels=mask.astype(np.uint8)), labels=labels,
-        pixels=dict.fromkeys(labels, 5), unit="ml", sizes=dict.fromkeys(labels, Predicted(5.5, 4.0, float("inf"))),
-        dice={"organ": Predicted(0.9, 0.8, 0.95), "lesion": None}, uncertainty=dict.fromkeys(labels, 0.1),
-    )  # fmt: skip
 
 
 def check_masks(found: Any, source: Any, regions: np.ndarray) -> None:
