@@ -46,7 +46,15 @@ def alone(specification: Specification[Any, Any]) -> Any:
 
 def _workers() -> list[psutil.Process]:
     children = psutil.Process().children(recursive=True)
-    return [child for child in children if "hounsfield.distributed.process" in child.cmdline()]
+    return [child for child in children if _is_worker(child)]
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    try:
+        return "hounsfield.distributed.process" in process.cmdline()
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        # It has ended.
+        return False
 
 
 def test_a_lost_worker_and_another_number_of_them_change_nothing(
