@@ -92,32 +92,49 @@ def test_a_ray_cluster_that_loses_a_machine_trains_what_one_process_trains(
     specification: Specification[Any, Any], alone: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the command: two nodes of one core each, one is lost after an epoch, and another one comes."""
+    # The worker that writes checkpoints stops before its second one, so the machine is lost between two of them.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, signal, sys\n"
+        f"STATE, STOPPED = {str(tmp_path / 'run/checkpoints/member1.npz')!r}, {str(tmp_path / 'stopped')!r}\n"
+        "def stop_once(event, values):\n"
+        "    if event == 'os.rename' and str(values[1]) == STATE and os.path.exists(STATE):\n"
+        "        if not os.path.exists(STOPPED):\n"
+        "            with open(STOPPED, 'w') as file: file.write(str(os.getpid()))\n"
+        "            os.kill(os.getpid(), signal.SIGSTOP)\n"
+        "sys.addaudithook(stop_once)\n"
+    )
     code = (
-        "import psutil, subprocess, sys, time, pathlib\n"
+        "import pathlib, psutil, subprocess, sys, time\n"
         "from ray.cluster_utils import Cluster\n"
         "few = {'object_store_memory': 10**8}\n"
         "cluster = Cluster(initialize_head=True, head_node_args={'num_cpus': 0} | few)\n"
         "nodes = [cluster.add_node(num_cpus=1, **few) for _ in range(2)]\n"
-        "state = pathlib.Path(sys.argv[-1]) / 'checkpoints' / 'member1.npz'\n"
-        "asked = [*sys.argv[1:], '--ray', cluster.address, '--workers', '2']\n"
+        "asked = [*sys.argv[2:], '--ray', cluster.address, '--workers', '2']\n"
+        "def stopped():\n"
+        "    known = pathlib.Path(sys.argv[1])\n"
+        "    number = known.read_text() if known.exists() else ''\n"
+        "    return number and psutil.Process(int(number)).status() == psutil.STATUS_STOPPED\n"
         "with subprocess.Popen([sys.executable, '-m', 'hounsfield', 'train', *asked]) as training:\n"
-        "    while not state.exists() and training.poll() is None: time.sleep(.02)\n"
-        # Nobody trains on while the command, through which all gradients go, stands still.
-        "    working = psutil.Process(training.pid).children()\n"
-        "    for each in working: each.suspend()\n"
+        "    while not stopped() and training.poll() is None: time.sleep(.1)\n"
+        "    waiting = psutil.Process(int(pathlib.Path(sys.argv[1]).read_text()))\n"
         "    cluster.remove_node(nodes[1], allow_graceful=False)\n"
-        "    for each in working: each.resume()\n"
+        "    if waiting.is_running(): waiting.resume()\n"
         "    cluster.add_node(num_cpus=1, **few)\n"
         "cluster.shutdown()\n"
         "sys.exit(training.returncode)\n"
     )
     # The cluster is ours to start, and reports to nobody.
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]))
     plan_to_share().save(tmp_path / "plan.yaml")
     run = tmp_path / "run"
     asked = [write_pair(tmp_path), "--plan", str(tmp_path / "plan.yaml"), "--out", str(run)]
     done = subprocess.run(
-        [sys.executable, "-c", code, *asked], capture_output=True, text=True, timeout=400, check=False
+        [sys.executable, "-c", code, str(tmp_path / "stopped"), *asked],
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
     )
     if done.returncode:
         # Ray at times dies as it leaves a cluster that has lost a machine; then the run is whole, and is finished so.
