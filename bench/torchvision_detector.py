@@ -3,10 +3,19 @@
     python torchvision_detector.py speed ARRAYS.npz --precision bfloat16 --steps 12
     python torchvision_detector.py train ARRAYS.npz FINDINGS.npz --precision bfloat16 --seconds 952
 
-Its defaults on a ResNet-18 with feature pyramid, from scratch: stochastic gradient descent with a rate of .005 and
-a momentum of .9, the warm-up of torchvision's reference training, and its two falls of the rate at the same shares
-of the whole; horizontal flips; whatever the training, objects are found in
-float32. ARRAYS.npz and FINDINGS.npz are described in bench/detection.py.
+A ResNet-18 with feature pyramid, from scratch. Its batch normalisation learns, as torchvision's own
+``fasterrcnn_resnet50_fpn`` has it without weights (the statistics of ``resnet_fpn_backbone`` are frozen by default,
+which is meant for pretrained ones). What else it is made of is one of two:
+
+- ``--settings equal``: images at the scale of our plan, and its widths: channels of the pyramid, which is normalised
+  as ours is, units of the head, proposals and candidates. So that the sizes fit the scale, anchors begin at 32 pixels
+  halved until nine tenths of the training boxes are not smaller; torchvision's 32 to 512 are for images of 800.
+- ``--settings default``: torchvision's own, images enlarged to 800 pixels included.
+
+The training is torchvision's reference: gradient descent with a rate of .005 for batches of four and a momentum of .9,
+a warm-up of at most 1,000 steps, two falls of the rate at the same shares of the whole; horizontal flips. Whatever the
+precision of the training, objects are found in float32. ARRAYS.npz and FINDINGS.npz are described in
+bench/detection.py.
 """
 
 from __future__ import annotations
@@ -18,8 +27,12 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from torchvision.models import resnet18
 from torchvision.models.detection import FasterRCNN
-from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.backbone_utils import BackboneWithFPN, resnet_fpn_backbone
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.ops import MultiScaleRoIAlign
 
 RATE, MOMENTUM, WARM_UP = 0.005, 0.9, 1000
 # torchvision's reference training lets the rate fall to a tenth after 16 and after 22 of its 26 epochs.
@@ -27,6 +40,8 @@ FALLS = (16 / 26, 22 / 26)
 # COCO's default of findings an image; more where images hold more objects.
 FINDINGS = 100
 WARM_STEPS = 2
+ANCHOR, LEVELS, RATIOS, BINS = 32, 5, (0.5, 1.0, 2.0), 7
+STAGES = {"layer1": "0", "layer2": "1", "layer3": "2", "layer4": "3"}
 
 
 def main() -> None:
@@ -35,6 +50,7 @@ def main() -> None:
     parser.add_argument("arrays")
     parser.add_argument("findings", nargs="?")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--settings", choices=("equal", "default"), default="equal")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--seconds", type=float, default=60)
@@ -43,7 +59,7 @@ def main() -> None:
     torch.manual_seed(arguments.seed)
     with np.load(arguments.arrays) as file:
         arrays = {name: file[name] for name in file.files}
-    network = make_network(arrays)
+    network = {"equal": equal_network, "default": default_network}[arguments.settings](arrays)
     training = Training(network, arrays, arguments.batch, arguments.precision, arguments.seed)
     if arguments.question == "speed":
         print(training.speed(arguments.steps))
@@ -56,16 +72,50 @@ def main() -> None:
     np.savez(arguments.findings, seconds=training.seconds, images=training.images, **found)
 
 
-def make_network(arrays: dict[str, np.ndarray]) -> torch.nn.Module:
-    backbone = resnet_fpn_backbone(backbone_name="resnet18", weights=None, trainable_layers=5)
+def default_network(arrays: dict[str, np.ndarray]) -> torch.nn.Module:
+    backbone = resnet_fpn_backbone(
+        backbone_name="resnet18", weights=None, norm_layer=torch.nn.BatchNorm2d, trainable_layers=5
+    )
+    return FasterRCNN(backbone, num_classes=int(arrays["num_labels"]) + 1, box_detections_per_img=most_found(arrays))
+
+
+def equal_network(arrays: dict[str, np.ndarray]) -> torch.nn.Module:
+    body = resnet18(weights=None, norm_layer=torch.nn.BatchNorm2d)
+    channels, units = int(arrays["pyramid_channels"]), int(arrays["head_units"])
+    widths = [64, 128, 256, 512]
+    pyramid = BackboneWithFPN(body, STAGES, widths, channels, norm_layer=torch.nn.BatchNorm2d)
+    smallest = fitting_anchor(arrays)
+    sizes = tuple((smallest * 2**level,) for level in range(LEVELS))
     sides = arrays["train_images"].shape[1:3]
+    proposals, candidates = int(arrays["num_proposals"]), int(arrays["num_candidates"])
     return FasterRCNN(
-        backbone,
-        num_classes=int(arrays["num_labels"]) + 1,
+        pyramid,
         min_size=min(sides),
         max_size=max(sides),
-        box_detections_per_img=max(FINDINGS, int(arrays["max_found"])),
+        rpn_anchor_generator=AnchorGenerator(sizes, (RATIOS,) * LEVELS),
+        rpn_pre_nms_top_n_train=candidates,
+        rpn_pre_nms_top_n_test=candidates,
+        rpn_post_nms_top_n_train=proposals,
+        rpn_post_nms_top_n_test=proposals,
+        box_roi_pool=MultiScaleRoIAlign(list(STAGES.values()), BINS, sampling_ratio=2),
+        box_head=TwoMLPHead(channels * BINS**2, units),
+        box_predictor=FastRCNNPredictor(units, int(arrays["num_labels"]) + 1),
+        box_detections_per_img=most_found(arrays),
     )
+
+
+def fitting_anchor(arrays: dict[str, np.ndarray]) -> int:
+    """The smallest anchors: 32 pixels, halved until nine tenths of the boxes are not smaller; at least 4."""
+    boxes = arrays["train_boxes"][arrays["train_classes"] >= 0]
+    small = float(np.percentile(np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)), 10))
+    size = ANCHOR
+    while size > 4 and size > small:
+        size //= 2
+    return size
+
+
+def most_found(arrays: dict[str, np.ndarray]) -> int:
+    return max(FINDINGS, int(arrays["max_found"]))
 
 
 class Training:
