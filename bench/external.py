@@ -11,7 +11,7 @@ images and CT slices are left out. This was fixed before any prediction was seen
 
 `compare` tests the run on its own test images and on the external ones, with the threshold of the run. The drop is the
 internal minus the external figure; its interval joins those of both, by patient (MOVER; Zou, Donner 2008), since the
-images are independent. Where one of the two has no interval the drop has none.
+images are independent. Where one of the two is too small a sample for its interval to hold, the drop has none.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def described(tested: Tested) -> str:
 def dropped(inside: Estimate, outside: Estimate) -> str:
     """The difference of two independent figures."""
     drop = inside.value - outside.value
-    if not (math.isfinite(inside.low) and math.isfinite(outside.low)):
+    if inside.note or outside.note or not (math.isfinite(inside.low) and math.isfinite(outside.low)):
         return f"{drop:+.3f}, no interval"
     low = drop - math.hypot(inside.value - inside.low, outside.high - outside.value)
     high = drop + math.hypot(inside.high - inside.value, outside.value - outside.low)

@@ -225,7 +225,8 @@ def _line_note(outcome: Booleans, probability: Floats, clusters: Clusters) -> st
     found = []
     patients = min(len(np.unique(clusters.of_case[rows])) for rows in (outcome, ~outcome))
     if patients < LEAST_PATIENTS:
-        found.append(f"unreliable: {patients} patients of the rarer kind, at least {LEAST_PATIENTS} are needed")
+        who = "1 patient" if patients == 1 else f"{patients} patients"
+        found.append(f"unreliable: {who} of the rarer kind, at least {LEAST_PATIENTS} are needed")
     if _separates(outcome, probability):
         found.append("the probabilities separate the two kinds of case, so no slope is the best")
     ends = int(((probability <= SMALLEST) | (probability >= 1 - SMALLEST)).sum())

@@ -330,7 +330,7 @@ def few_patients(count: int) -> str:
     """That a figure rests on fewer than ten patients of a kind; empty where it does not."""
     if count >= LEAST_PATIENTS:
         return ""
-    return f"{UNRELIABLE}: rests on {count} patients of a kind; at least {LEAST_PATIENTS} are needed"
+    return f"{UNRELIABLE}: rests on {count} patient{'s' * (count != 1)} of a kind; at least {LEAST_PATIENTS} are needed"
 
 
 def _key(key: tuple[str, str]) -> str:
