@@ -289,17 +289,22 @@ def test_a_node_of_a_cluster_is_killed_in_the_middle(
 ) -> None:
     """Two nodes of one core each, and one goes while shards are in work on it: nothing is lost or doubled."""
     code = (
-        "import sys, time, threading, pathlib\n"
+        "import sys\n"
         "from ray.cluster_utils import Cluster\n"
         "from hounsfield.cli.main import main\n"
+        "from hounsfield.distributed.ray_pool import RayPool\n"
         "few = {'object_store_memory': 10**8}\n"
         "cluster = Cluster(initialize_head=True, head_node_args={'num_cpus': 0} | few)\n"
         "nodes = [cluster.add_node(num_cpus=1, **few) for _ in range(2)]\n"
-        "shards = pathlib.Path(sys.argv[4])\n"
-        "def kill():\n"
-        "    while len(list(shards.glob('part-*'))) < 2: time.sleep(.02)\n"
-        "    cluster.remove_node(nodes[1], allow_graceful=False)\n"
-        "threading.Thread(target=kill, daemon=True).start()\n"
+        "assign = RayPool._assign\n"
+        "def assign_and_kill(pool):\n"
+        # A shard cannot be ready yet: a worker has to open the bundle first.
+        "    if len(nodes) == 2 and not all(actor.is_ready for actor in pool._actors): return\n"
+        "    assign(pool)\n"
+        "    if len(nodes) == 2:\n"
+        "        cluster.remove_node(nodes.pop(), allow_graceful=False)\n"
+        "        print('shards in work:', *(len(actor.tasks) for actor in pool._actors), file=sys.stderr)\n"
+        "RayPool._assign = assign_and_kill\n"
         "sys.argv = ['hounsfield', 'predict', *sys.argv[1:], '--ray', cluster.address, '--workers', '2']\n"
         "try: main()\n"
         "finally: cluster.shutdown()\n"
@@ -313,6 +318,7 @@ def test_a_node_of_a_cluster_is_killed_in_the_middle(
     )
     assert done.returncode == 1, done.stderr
     assert "2 actors of the Ray cluster" in done.stderr
+    assert "shards in work: 2 2" in done.stderr
     assert "1 of 100 images could not be used" in done.stderr
     assert not done.stdout
     same_table(pd.read_parquet(shards), alone)

@@ -229,12 +229,12 @@ def _lines(address: Address) -> list[Line]:
 def test_vectors_are_added_up_and_news_passed_on(served: _Served) -> None:
     one, two = _lines(served.hub.address)
     values = np.arange(3, dtype=np.float32)
-    for found in _both(lambda: one.add_up(values, False), lambda: two.add_up(10 * values, False)):
+    for found in _both(lambda: one.add_up(values), lambda: two.add_up(10 * values)):
         np.testing.assert_array_equal(found, 11 * values)
     assert served.steps == 0
-    _both(lambda: one.add_up(values, True), lambda: two.add_up(values, True))
+    _both(lambda: one.average([values]), lambda: two.average([values]))
     # One whose numbers are no longer finite ends the epoch early, and has fewer figures.
-    found = _both(lambda: one.add_up_at_end(values[:1]), lambda: [two.add_up(values, True), two.add_up_at_end(values)])
+    found = _both(lambda: one.add_up_at_end(values[:1]), lambda: [two.average([values])[0], two.add_up_at_end(values)])
     assert all(np.isnan(each).all() for each in (found[0], *found[1]))
     # Told after its answer was sent, and before the next one.
     assert served.steps == 1
@@ -252,12 +252,18 @@ def test_long_vectors_pass_through_shared_memory_where_a_process_finds_it(served
     longer = np.tile(values, 3)
     assert one._shared is not None
     for own in (values, longer, values):
-        for found in _both(lambda own=own: one.add_up(own, False), lambda own=own: two.add_up(3 * own, False)):
+        for found in _both(lambda own=own: one.add_up(own), lambda own=own: two.add_up(3 * own)):
             np.testing.assert_array_equal(found, own + 3 * own)
-    two._shared = None
-    for found in _both(lambda: one.add_up(values, True), lambda: two.add_up(values, True)):
+    parts = [values[:-6].reshape(2, -1), values[-6:]]
+    for _ in range(3):
+        for found in _both(lambda: one.average(parts), lambda: two.average([3 * part for part in parts])):
+            for mean, part in zip(found, parts, strict=True):
+                np.testing.assert_array_equal(mean, 2 * part)
+        # From here on the second one stands for another machine.
+        two._shared = None
+    for found in _both(lambda: one.add_up(values), lambda: two.add_up(values)):
         np.testing.assert_array_equal(found, 2 * values)
-    found = _both(lambda: one.add_up(values, True), lambda: two.add_up(longer, True))
+    found = _both(lambda: one.add_up(values), lambda: two.add_up(longer))
     assert all(np.isnan(each).all() for each in found)
     assert served.error is None
 
@@ -274,7 +280,7 @@ def test_a_process_that_is_lost_ends_the_round_of_all_and_too_many_losses_end_it
     for _ in range(hubs.MOST_LOSSES + 1):
         one, two = _lines(served.hub.address)
         two.__exit__(None, None, None)
-        assert np.isnan(one.add_up(np.zeros(2, np.float32), True)).all()
+        assert np.isnan(one.add_up(np.zeros(2, np.float32))).all()
         with pytest.raises(Lost):
             one.check()
     served.thread.join(30)

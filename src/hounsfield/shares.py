@@ -7,7 +7,6 @@ threads of the backend too.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,8 +18,10 @@ from keras import ops
 
 from hounsfield.errors import require
 
-# Adds a float32 vector up over all processes, which call it in the same order; is told whether this ends a step.
-Sum = Callable[[np.ndarray, bool], np.ndarray]
+# Adds a float32 vector up over all processes, which call it in the same order; and gives the means of float32 arrays,
+# those of the gradients, which ends a step.
+Sum = Callable[[np.ndarray], np.ndarray]
+Means = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,13 @@ class Share:
         rank: of this process, from 0.
         size: number of processes.
         add_up: over all of them.
+        average: over all of them; without it, gradients stay those of this process.
     """
 
     rank: int = 0
     size: int = 1
     add_up: Sum | None = None
+    average: Means | None = None
 
     @property
     def is_whole(self) -> bool:
@@ -78,15 +81,12 @@ def total(values: Any) -> Any:
 
 def mean_of_gradients(gradients: Sequence[Any]) -> list[Any]:
     """The means over all processes of tensors, in one message; those that are ``None`` stay so."""
-    share = current_share()
+    average = current_share().average
     present = [_dense(gradient) for gradient in gradients if gradient is not None]
-    if share.is_whole or not present:
+    if average is None or not present:
         return list(gradients)
-    flat = ops.concatenate([ops.reshape(ops.cast(each, "float32"), (-1,)) for each in present])
-    mean = _called(share, flat, ends_step=True) / share.size
-    ends = np.cumsum([math.prod(each.shape) for each in present])
-    parts = iter(ops.split(mean, ends[:-1].tolist()) if len(present) > 1 else [mean])
-    means = iter([ops.cast(ops.reshape(next(parts), each.shape), each.dtype) for each in present])
+    found = _called(average, [ops.cast(each, "float32") for each in present])
+    means = iter([ops.cast(mean, each.dtype) for mean, each in zip(found, present, strict=True)])
     return [None if gradient is None else next(means) for gradient in gradients]
 
 
@@ -139,36 +139,43 @@ def _dense(gradient: Any) -> Any:
     return gradient if gradient is None or hasattr(gradient, "reshape") else ops.convert_to_tensor(gradient)
 
 
-def _called(share: Share, vector: Any, *, ends_step: bool = False) -> Any:
-    """The vector that the processes' vectors add up to, without gradients."""
+def _called(function: Means, tensors: Sequence[Any]) -> list[Any]:
+    """What a function of float32 arrays gives of tensors: others of the same shapes, without gradients."""
 
-    def add_up(values: Any) -> np.ndarray:
-        own = np.ascontiguousarray(values, np.float32)
-        return own if share.add_up is None else share.add_up(own, ends_step)
+    def call(*values: Any) -> list[np.ndarray]:
+        return function([np.asarray(value, np.float32, order="C") for value in values])
 
     backend = keras.backend.backend()
     if backend == "tensorflow":
         tensorflow = require("tensorflow", "training on the TensorFlow backend")
-        found = tensorflow.numpy_function(add_up, [vector], tensorflow.float32)
-        found.set_shape(vector.shape)
+        given = tensorflow.numpy_function(call, list(tensors), [tensorflow.float32] * len(tensors))
+        # Outside of a graph, one tensor comes by itself.
+        found: list[Any] = given if isinstance(given, list) else [given]
+        for tensor, like in zip(found, tensors, strict=True):
+            tensor.set_shape(like.shape)
         return found
     if backend == "jax":
         callback = require("jax.experimental", "training on the JAX backend").io_callback
         jax = require("jax", "training on the JAX backend")
+        shapes = [jax.ShapeDtypeStruct(tensor.shape, np.float32) for tensor in tensors]
         # Ordered: each process has to send its vectors in the same order.
-        return callback(add_up, jax.ShapeDtypeStruct(vector.shape, np.float32), vector, ordered=True)
+        return list(callback(call, shapes, *tensors, ordered=True))
     torch = require("torch", "training on the PyTorch backend")
-    return torch.from_numpy(add_up(vector.detach().cpu().numpy())).to(vector.device)
+    arrays = call(*(tensor.detach().cpu().numpy() for tensor in tensors))
+    return [torch.from_numpy(array).to(tensor.device) for array, tensor in zip(arrays, tensors, strict=True)]
 
 
 def _differentiable(share: Share) -> Callable[[Any], Any]:
     """The sum of a vector over the processes, whose gradient is the sum of their gradients."""
 
+    def add_up(vectors: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return [vector if share.add_up is None else share.add_up(vector) for vector in vectors]
+
     def summed(vector: Any) -> tuple[Any, Callable[..., Any]]:
         def backward(*arguments: Any, upstream: Any = None) -> Any:
-            return _called(share, arguments[0] if upstream is None else upstream)
+            return _called(add_up, [arguments[0] if upstream is None else upstream])[0]
 
-        return _called(share, vector), backward
+        return _called(add_up, [vector])[0], backward
 
     made: Callable[[Any], Any] = ops.custom_gradient(summed)
     return made

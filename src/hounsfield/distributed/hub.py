@@ -12,9 +12,10 @@ import os
 import queue
 import secrets
 import socket
+import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Client, Connection, answer_challenge, deliver_challenge
@@ -31,8 +32,10 @@ logger = logging.getLogger(__name__)
 # of an epoch. NEWS: what the first process has decided; HEAR: that another one waits for it. JOIN: the rank of one that
 # is there; FAIL: that its training failed, which its call reports.
 SUM, STEP, END, NEWS, HEAR, JOIN, FAIL = b"S", b"G", b"E", b"N", b"H", b"J", b"F"
-# The same where the vector lies in shared memory; then the message has its length.
+# The same where the vector lies in shared memory; then the message has its place and length. The answer is empty where
+# all vectors lie there, which each process adds up by itself; otherwise it is the length of the sum, in the last place.
 SHARED = {b"s": SUM, b"g": STEP, b"e": END}
+PLACE, LENGTH = struct.Struct(">QQ"), struct.Struct(">Q")
 KEY_BYTES = 32
 # How long all processes together may take to come: importing a backend takes a minute on a busy machine, and a cluster
 # that scales needs minutes to start one.
@@ -82,26 +85,29 @@ class Line:
             ) from error
         self._rank = rank
         self.start: dict[str, Any] = json.loads(self._ask(JOIN, json.dumps(rank).encode()))
+        self._size: int = self.start["size"]
+        self._turn = 0
         memory = self.start.get("memory")
         self._shared = SharedVectors.find(MemoryAddress(*memory)) if memory is not None else None
 
-    def add_up(self, vector: np.ndarray, ends_step: bool) -> np.ndarray:
+    def add_up(self, vector: np.ndarray) -> np.ndarray:
         """The sum of all processes' float32 vectors; NaN where there is none, since a backend cannot pass on errors."""
-        if not self.lost:
-            try:
-                return self._added(STEP if ends_step else SUM, vector)
-            except Lost:
-                self.lost = True
-        return np.full(vector.shape, np.nan, np.float32)
+        return self._added_or_nan(SUM, [vector])
+
+    def average(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The means of all processes' float32 arrays, which end a step; NaN in the same way."""
+        flat = self._added_or_nan(STEP, arrays, 1 / self._size)
+        starts = np.cumsum([0, *(array.size for array in arrays)])
+        return [flat[start:][: each.size].reshape(each.shape) for start, each in zip(starts, arrays, strict=False)]
 
     def add_up_at_end(self, vector: np.ndarray) -> np.ndarray:
-        """The same at the end of an epoch.
+        """The sum of all processes' float32 vectors at the end of an epoch.
 
         Raises:
             Lost: the round was ended.
         """
         self.check()
-        return self._added(END, vector)
+        return self._added(END, [vector])
 
     def tell(self, news: bytes) -> None:
         """Tell the others; of the first process."""
@@ -135,12 +141,34 @@ class Line:
         if self._shared is not None:
             self._shared.close()
 
-    def _added(self, kind: bytes, vector: np.ndarray) -> np.ndarray:
-        if self._shared is None or not is_worth_sharing(vector):
-            return np.frombuffer(self._ask(kind, vector.tobytes()), np.float32).copy()
-        self._shared.view(self._rank, len(vector))[:] = vector
-        length = int.from_bytes(self._ask(kind.lower(), len(vector).to_bytes(8, "big")), "big")
-        return self._shared.view(self.start["size"], length).copy()
+    def _added_or_nan(self, kind: bytes, arrays: Sequence[np.ndarray], factor: float = 1.0) -> np.ndarray:
+        length = sum(array.size for array in arrays)
+        if not self.lost:
+            try:
+                found = self._added(kind, arrays, factor)
+            except Lost:
+                self.lost = True
+            else:
+                # Another length is that of a process that has no finite numbers any more.
+                return found if len(found) == length else np.full(length, np.nan, np.float32)
+        return np.full(length, np.nan, np.float32)
+
+    def _added(self, kind: bytes, arrays: Sequence[np.ndarray], factor: float = 1.0) -> np.ndarray:
+        """What all processes' arrays, each times a factor, add up to, as one vector."""
+        length = sum(array.size for array in arrays)
+        if self._shared is None or not is_worth_sharing(length):
+            content = _joined(arrays, factor, np.empty(length, np.float32)).tobytes()
+            return np.frombuffer(self._ask(kind, content), np.float32).copy()
+        # Two places in turn: the others may still read the one before.
+        self._turn = 1 - self._turn
+        place = self._rank + self._turn * self._size
+        _joined(arrays, factor, self._shared.view(place, length))
+        answer = self._ask(kind.lower(), PLACE.pack(place, length))
+        if answer:
+            return self._shared.view(2 * self._size, *LENGTH.unpack(answer)).copy()
+        # In the order of the ranks, so that all have the same to the last digit.
+        first = self._turn * self._size
+        return added([self._shared.view(first + rank, length) for rank in range(self._size)])
 
     def _ask(self, kind: bytes, content: bytes) -> bytes:
         try:
@@ -184,7 +212,8 @@ class Hub:
     _running: bool = False
     _over: bool = False
     _shared: SharedVectors | None = None
-    _sharing: set[int] = field(default_factory=set)
+    # Of each process whose vector lies in shared memory, where.
+    _places: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Listen."""
@@ -321,11 +350,11 @@ class Hub:
 
     def _found(self, rank: int, event: _Event) -> _Event:
         """The same event with its vector, where that lies in shared memory."""
-        self._sharing.discard(rank)
+        self._places.pop(rank, None)
         if event.kind not in SHARED or self._shared is None:
             return event
-        self._sharing.add(rank)
-        vector = self._shared.view(rank, int.from_bytes(event.content, "big"))
+        self._places[rank], length = PLACE.unpack(event.content)
+        vector = self._shared.view(self._places[rank], length)
         return _Event(event.connection, SHARED[event.kind], vector.data.cast("B"))
 
     def _answer(self) -> None:
@@ -343,33 +372,30 @@ class Hub:
     def _sum(self, ranks: list[int], *, ends_step: bool) -> None:
         # In the order of the ranks, so that the sum is the same to the last digit whoever comes first.
         vectors = [np.frombuffer(self._waiting[rank].content, np.float32) for rank in sorted(ranks)]
-        summed = self._place_of_sum(max(map(len, vectors)))
         # One that has no finite numbers any more may have no more to send.
-        if len({len(vector) for vector in vectors}) == 1:
-            np.add(vectors[0], vectors[1] if len(vectors) > 1 else 0, out=summed)
-            for vector in vectors[2:]:
-                summed += vector
-        else:
-            summed[:] = np.nan
+        alike = len({len(vector) for vector in vectors}) == 1
         self._waiting.clear()
-        for rank in list(self._members):
-            self._reply(rank, summed)
+        if (
+            alike
+            and len(self._places) == self.size
+            and len({place // self.size for place in self._places.values()}) == 1
+        ):
+            for member in list(self._members.values()):
+                self._send(member, b"")
+        else:
+            summed = added(vectors) if alike else np.full(max(map(len, vectors)), np.nan, np.float32)
+            for rank in list(self._members):
+                self._reply(rank, summed)
         if ends_step:
             self.on_step()
 
-    def _place_of_sum(self, length: int) -> np.ndarray:
-        shared = self._shared if self._sharing else None
-        return np.empty(length, np.float32) if shared is None else shared.view(self.size, length)
-
     def _reply(self, rank: int, vector: np.ndarray) -> None:
         """Give a process a vector where it has put its own."""
-        if rank not in self._sharing or self._shared is None:
+        if rank not in self._places or self._shared is None:
             self._send(self._members[rank], vector.tobytes())
             return
-        place = self._shared.view(self.size, len(vector))
-        if not np.shares_memory(place, vector):
-            place[:] = vector
-        self._send(self._members[rank], len(vector).to_bytes(8, "big"))
+        self._shared.view(2 * self.size, len(vector))[:] = vector
+        self._send(self._members[rank], LENGTH.pack(len(vector)))
 
     def _pass_on(self) -> None:
         news = bytes(next(event.content for event in self._waiting.values() if event.kind == NEWS))
@@ -384,6 +410,23 @@ class Hub:
         # The thread that listens to it notices too, and says so.
         with suppress(OSError):
             connection.send_bytes(content)
+
+
+def added(vectors: Sequence[np.ndarray]) -> np.ndarray:
+    """The sum of vectors, in their order."""
+    summed: np.ndarray = np.add(vectors[0], vectors[1]) if len(vectors) > 1 else vectors[0].copy()
+    for vector in vectors[2:]:
+        summed += vector
+    return summed
+
+
+def _joined(arrays: Sequence[np.ndarray], factor: float, out: np.ndarray) -> np.ndarray:
+    """Arrays one after the other, each times a factor."""
+    start = 0
+    for array in arrays:
+        np.multiply(array.reshape(-1), np.float32(factor), out=out[start : start + array.size])
+        start += array.size
+    return out
 
 
 def _hang_up(connection: Connection) -> None:

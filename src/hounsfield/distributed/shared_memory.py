@@ -29,7 +29,7 @@ class MemoryAddress(NamedTuple):
 
 
 class SharedVectors:
-    """A place for a float32 vector of each process, and one for what they add up to.
+    """Two places for float32 vectors of each process, and one for what they add up to.
 
     Args:
         descriptor: of the open memory, which is closed with this.
@@ -46,7 +46,7 @@ class SharedVectors:
             return None
         try:
             descriptor = os.memfd_create("hounsfield")
-            os.ftruncate(descriptor, (size + 2) * SLOT_BYTES)
+            os.ftruncate(descriptor, (2 * size + 2) * SLOT_BYTES)
             token = secrets.token_hex(TOKEN_BYTES)
             os.pwrite(descriptor, token.encode(), 0)
         except OSError:
@@ -66,7 +66,7 @@ class SharedVectors:
         return cls(descriptor)
 
     def view(self, place: int, length: int) -> np.ndarray:
-        """The first values of a place: of the process of this rank, or of the sum, whose place is the last.
+        """The first values of a place; that of the sum is the last.
 
         Args:
             place: from 0.
@@ -86,6 +86,6 @@ class SharedVectors:
         self._descriptor = -1
 
 
-def is_worth_sharing(vector: np.ndarray) -> bool:
+def is_worth_sharing(length: int) -> bool:
     """Whether a vector is long enough, and not too long."""
-    return LEAST_BYTES <= vector.nbytes <= SLOT_BYTES
+    return LEAST_BYTES <= 4 * length <= SLOT_BYTES

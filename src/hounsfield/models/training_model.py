@@ -16,6 +16,7 @@ from keras import layers
 
 from hounsfield.errors import require
 from hounsfield.models.devices import accelerators
+from hounsfield.models.fused_normalisation import FusedBatchNormalization
 from hounsfield.shares import SharedBatchNormalization, SharedDropout, current_share
 
 Precision = Literal["float32", "mixed_bfloat16"]
@@ -74,10 +75,11 @@ def training_copy(
 
 def _kind_in_training(layer: keras.Layer) -> type[keras.Layer]:
     kind: type[keras.Layer] = layer.__class__
+    if kind is layers.BatchNormalization and keras.backend.backend() == "tensorflow":
+        return FusedBatchNormalization
     if not current_share().is_whole:
         return {layers.BatchNormalization: SharedBatchNormalization, layers.Dropout: SharedDropout}.get(kind, kind)
-    fused = keras.backend.backend() == "tensorflow" and kind is layers.BatchNormalization
-    return FusedBatchNormalization if fused else kind
+    return kind
 
 
 def _outgrows_its_input(layer: keras.Layer) -> bool:
@@ -138,42 +140,3 @@ def _jitted(model: keras.Model, forward: Callable[[Any], Any]) -> Callable[[np.n
             variable.assign(value)
 
     return run
-
-
-@keras.saving.register_keras_serializable("hounsfield")
-class FusedBatchNormalization(layers.BatchNormalization):  # type: ignore[misc]  # Keras has no types
-    """Batch normalisation by TensorFlow's fused kernel, which Keras does not use.
-
-    On CPUs Keras composes the layer from elementary operations, each of which reads the whole tensor; the
-    fused kernel reads it twice forward. Results agree to the precision of the tensor's type.
-    """
-
-    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Normalise by the batch's statistics in training, by the moving ones otherwise."""
-        if not training or mask is not None or not self.trainable or not (self.center and self.scale):
-            return super().call(inputs, training=training, mask=mask)
-        if len(inputs.shape) not in (4, 5) or self.axis not in (-1, len(inputs.shape) - 1):
-            return super().call(inputs, training=training, mask=mask)
-        tensorflow = require("tensorflow", "training on the TensorFlow backend")
-        shape = tensorflow.shape(inputs)
-        # The kernel takes images only: the first two axes of a volume are merged.
-        images = (
-            inputs
-            if len(inputs.shape) == 4
-            else tensorflow.reshape(inputs, [shape[0], shape[1] * shape[2], shape[3], inputs.shape[-1]])
-        )
-        outputs, mean, variance, *_ = tensorflow.raw_ops.FusedBatchNormV3(
-            x=images,
-            scale=tensorflow.cast(self.gamma, "float32"),
-            offset=tensorflow.cast(self.beta, "float32"),
-            mean=[],
-            variance=[],
-            epsilon=self.epsilon,
-            is_training=True,
-        )
-        # The kernel returns the unbiased variance, Keras keeps the biased one.
-        count = tensorflow.cast(tensorflow.size(images) // images.shape[-1], "float32")
-        variance = variance * ((count - 1) / count)
-        self.moving_mean.assign(self.moving_mean * self.momentum + mean * (1 - self.momentum))
-        self.moving_variance.assign(self.moving_variance * self.momentum + variance * (1 - self.momentum))
-        return outputs if len(inputs.shape) == 4 else tensorflow.reshape(outputs, shape)

@@ -16,6 +16,8 @@ from typing import Any, Protocol
 import keras
 import numpy as np
 
+from hounsfield.shares import WHOLE, Share
+
 # Images, and values of theirs, that are passed at once where batch-norm statistics are taken anew.
 PASSED_IMAGES, PASSED_VALUES = 64, 2**20
 
@@ -66,24 +68,43 @@ class Recalibrated(Protocol):
 
 
 @contextmanager
-def averaged_weights(trainee: Recalibrated, average: WeightAverage, batches: Batches) -> Iterator[None]:
-    """Let the model carry the averaged weights, with recalibrated statistics, for the length of a block."""
+def averaged_weights(
+    trainee: Recalibrated, average: WeightAverage, batches: Batches, share: Share = WHOLE
+) -> Iterator[None]:
+    """Let the model carry the averaged weights, with recalibrated statistics, for the length of a block.
+
+    Args:
+        trainee: whose model it is.
+        average: of the weights.
+        batches: from which the statistics are taken.
+        share: of this process in that, where others do it at the same time.
+    """
     model = trainee.model
     current = model.get_weights()
     try:
         model.set_weights(average.weights)
-        recalibrate(model, trainee.forward, batches, trainee.num_recalibrating)
+        recalibrate(model, trainee.forward, batches, trainee.num_recalibrating, share)
         yield
     finally:
         model.set_weights(current)
 
 
-def recalibrate(model: keras.Model, forward: Callable[[np.ndarray], Any], batches: Batches, num_images: int) -> None:
+def recalibrate(
+    model: keras.Model,
+    forward: Callable[[np.ndarray], Any],
+    batches: Batches,
+    num_images: int,
+    share: Share = WHOLE,
+) -> None:
     """Set the moving statistics of each batch normalisation that is trained to those of the model's present weights.
 
     ``forward`` passes images through it in training mode, several small batches at once: what a pass costs beside its
     arithmetic would add up. Starting from zero, k passes at momentum m leave (1 − m^k) of their weighted mean: dividing
     by that gives the mean itself, as in the bias correction of Adam (Kingma & Ba, 2014, section 3).
+
+    A pass does not depend on those before it, since its random values are drawn by its number, and what it adds to the
+    statistics only fades. So several processes make the passes in turn, each lets its own fade through those of the
+    others, and the sum is that of all passes.
     """
     # Keras has no public walk through nested networks.
     layers = model._flatten_layers(include_self=False)
@@ -92,23 +113,33 @@ def recalibrate(model: keras.Model, forward: Callable[[np.ndarray], Any], batche
     ]
     if not normalisations:
         return
-    for layer in normalisations:
-        layer.moving_mean.assign(np.zeros(layer.moving_mean.shape))
-        layer.moving_variance.assign(np.zeros(layer.moving_variance.shape))
+    statistics = [each for layer in normalisations for each in (layer.moving_mean, layer.moving_variance)]
+    momenta = [layer.momentum for layer in normalisations for _ in range(2)]
+    for each in statistics:
+        each.assign(np.zeros(each.shape))
+    seeds = [generator.state for layer in layers for generator in layer._seed_generators]
+    before = [keras.ops.convert_to_numpy(seed) for seed in seeds]
     num_batches = min(math.ceil(num_images / batches.batch_size), len(batches))
-    waiting: list[np.ndarray] = []
-    num_passes = 0
-    for index in range(num_batches):
-        waiting.append(batches[index][0])
-        # As many in each pass, a rest is left out: a compiled pass is compiled for one size.
-        if len(waiting) == min(_batches_at_once(waiting[0]), num_batches):
-            forward(np.concatenate(waiting))
-            waiting.clear()
-            num_passes += 1
-    for layer in normalisations:
-        share = 1 - layer.momentum**num_passes
-        layer.moving_mean.assign(layer.moving_mean / share)
-        layer.moving_variance.assign(layer.moving_variance / share)
+    # As many in each pass, a rest is left out: a compiled pass is compiled for one size.
+    at_once = min(_batches_at_once(batches[0][0]), num_batches)
+    num_passes = num_batches // at_once
+    for number in range(num_passes):
+        if number % share.size == share.rank:
+            # The second value is Keras's counter of draws.
+            for seed, value in zip(seeds, before, strict=True):
+                seed.assign(value + np.array([0, number], value.dtype))
+            forward(np.concatenate([batches[number * at_once + index][0] for index in range(at_once)]))
+        else:
+            for each, momentum in zip(statistics, momenta, strict=True):
+                each.assign(each * momentum)
+    for seed, value in zip(seeds, before, strict=True):
+        seed.assign(value)
+    values = [keras.ops.convert_to_numpy(each) for each in statistics]
+    if share.add_up is not None:
+        flat = share.add_up(np.concatenate([value.astype(np.float32) for value in values]))
+        values = np.split(flat, np.cumsum([len(value) for value in values])[:-1])
+    for each, value, momentum in zip(statistics, values, momenta, strict=True):
+        each.assign(value / (1 - momentum**num_passes))
 
 
 def _batches_at_once(images: np.ndarray) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +15,7 @@ import keras
 import numpy as np
 
 from hounsfield.errors import RunError
-from hounsfield.shares import WHOLE, sharing
+from hounsfield.shares import WHOLE, Share, sharing
 from hounsfield.training.averaging import Batches, WeightAverage, averaged_weights
 from hounsfield.training.batches import Feed
 from hounsfield.training.checkpoint import load_checkpoint, save_checkpoint
@@ -55,9 +56,17 @@ class Trainee(Protocol):
 
 
 class Company(Protocol):
-    """Other processes that train the same network with this one."""
+    """Other processes that train the same network with this one.
 
-    def tell(self, model: keras.Model, fitted: Fitted, pace: Pace, *, over: bool = False) -> None:
+    Attributes:
+        share: of this process in what all compute after the steps of an epoch.
+    """
+
+    share: Share
+
+    def tell(
+        self, model: keras.Model, average: WeightAverage, fitted: Fitted, pace: Pace, *, over: bool = False
+    ) -> None:
         """Let the others have the state of the network, and train the next epoch if it is not over."""
 
     def mean(self, figures: dict[str, float]) -> dict[str, float]:
@@ -127,7 +136,7 @@ def fit(  # noqa: PLR0913 - one of each that listens
     try:
         while len(fitted.history) < pace.total and not _exhausted(fitted, schedule.patience):
             if company is not None:
-                company.tell(trainee.model, fitted, pace)
+                company.tell(trainee.model, average, fitted, pace)
             follow_pace(trainee.model.optimizer, pace, len(fitted.history), schedule.epochs)
             last = len(fitted.history) + 1 == pace.total
             stopwatch.start(on_batch)
@@ -148,7 +157,7 @@ def fit(  # noqa: PLR0913 - one of each that listens
         logger.warning("Interrupted: the run is finished with the best of %d whole epochs.", len(fitted.history))
     fitted.epochs = pace.total
     if company is not None:
-        company.tell(trainee.model, fitted, pace, over=True)
+        company.tell(trainee.model, average, fitted, pace, over=True)
     return fitted
 
 
@@ -214,6 +223,17 @@ class Epoch:
             figures = {"loss": math.nan}
         return figures if company is None else company.mean(figures)
 
+    @contextmanager
+    def averaged(self, average: WeightAverage) -> Iterator[None]:
+        """Take the weights into the average, and let the model carry that for the length of a block.
+
+        Several processes share the work; what is done within the block is that of each alone.
+        """
+        average.update(self.trainee.model)
+        share = WHOLE if self.company is None else self.company.share
+        with sharing(WHOLE), averaged_weights(self.trainee, average, self.trainee.plain_batches(self.number), share):
+            yield
+
 
 def _run_epoch(epoch: Epoch, average: WeightAverage, fitted: Fitted, *, last: bool, on_batch: BatchReport) -> bool:
     """Train one epoch, take its weights into the average, and judge the average on validation.
@@ -225,9 +245,7 @@ def _run_epoch(epoch: Epoch, average: WeightAverage, fitted: Fitted, *, last: bo
     record: dict[str, Any] = {"epoch": number + 1} | epoch.train(on_batch)
     if not math.isfinite(record["loss"]):
         return _diverged(fitted, number)
-    average.update(trainee.model)
-    # All of this is work of one process.
-    with sharing(WHOLE), averaged_weights(trainee, average, trainee.plain_batches(number)):
+    with epoch.averaged(average):
         record |= trainee.validate(number, last=last)
         if not math.isfinite(record.get("val_loss", 0.0)):
             return _diverged(fitted, number)

@@ -17,13 +17,17 @@ from hounsfield.plans.base import BasePlan
 from hounsfield.shares import Share, sharing
 from hounsfield.training.base import Member, Specification
 from hounsfield.training.checkpoint import kept_in
-from hounsfield.training.company import Followers, follow, read_news
+from hounsfield.training.company import Others, follow, read_news
 from hounsfield.training.fitted import LEAST_LOSS, Criterion, Fitted
 from hounsfield.training.loop import BatchReport, EpochReport, PaceReport, ignore, logger
 from hounsfield.training.one_network import train_network
 from hounsfield.training.pace import Decisions
 from hounsfield.training.schedule import Schedule
 from hounsfield.training.table import TRAININGS
+
+# JAX runs a step in its only thread, where the function that adds gradients up would wait for ever for a copy that
+# the same thread has to make (jax-ml/jax, issue 25861).
+SETTINGS = {"JAX_CPU_ENABLE_ASYNC_DISPATCH": "false"}
 
 
 class Crew(Protocol):
@@ -66,7 +70,7 @@ def _trained(part: Part) -> bool:
     try:
         with (
             Line(part.hub, part.rank) as line,
-            sharing(Share(part.rank, part.size, line.add_up)),
+            sharing(Share(part.rank, part.size, line.add_up, line.average)),
         ):
             _train(part, line)
     except Lost:
@@ -78,12 +82,13 @@ def _train(part: Part, line: Line) -> None:
     decided = [(after, epochs) for after, epochs in line.start["decided"]]
     specification = replace(part.specification, decided=decided)
     if part.rank == 0:
-        train_network(specification, company=Followers(line, part.size))
+        train_network(specification, company=Others(line, part.rank, part.size))
         return
     plan = specification.plan
     entry = TRAININGS[plan.family]
     keras.utils.set_random_seed(specification.seed)
-    follow(entry.make_trainee(entry.build_network(plan), specification), Schedule.of(plan), line, part.size)
+    trainee = entry.make_trainee(entry.build_network(plan), specification)
+    follow(trainee, Schedule.of(plan), line, part.rank, part.size)
 
 
 def check_shares(plan: BasePlan, size: int, num_rows: int | None = None) -> None:
@@ -137,7 +142,9 @@ def train_together(
         RunError: see ``loop.fit``.
     """
     driver = _Driver(specification, on_batch, on_epoch, on_pace)
-    with crew(Calls(f"{__name__}:{train_part.__name__}", {"KERAS_BACKEND": keras.backend.backend()})) as pool:
+    with crew(
+        Calls(f"{__name__}:{train_part.__name__}", {"KERAS_BACKEND": keras.backend.backend()} | SETTINGS)
+    ) as pool:
         check_shares(specification.plan, pool.size, len(specification.train))
         interrupted = driver.run(pool)
     return driver.member(interrupted=interrupted)
