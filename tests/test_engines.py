@@ -22,6 +22,8 @@ from hounsfield.inference import (
     open_engine,
 )
 from hounsfield.inference import engines as module
+from hounsfield.inference.exact_sums import sum_in_blocks
+from hounsfield.openvino_runtime import openvino_runtime
 from hounsfield.tasks import decide
 from networks import tiny_bundle
 
@@ -164,6 +166,29 @@ def test_prediction_needs_no_backend(bundle: Bundle, engine: str) -> None:
     command = [sys.executable, "-c", script, str(bundle.folder)]
     finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert finished.stdout.split() == [engine, "3"], finished.stderr
+
+
+@pytest.mark.parametrize("shape", [(40, 56, 40), (192, 320)])
+def test_openvino_normalises_large_maps_as_exactly_as_float32_allows(shape: tuple[int, ...]) -> None:
+    """Its own sums differ by 1e-5 here, which a U-Net makes 1e-4."""
+    openvino = openvino_runtime("this test")
+    operations = openvino.opset13
+    maps = np.random.default_rng(0).normal(1, 1, (1, 16, *shape)).astype(np.float32)
+    source, rank = operations.parameter(maps.shape, openvino.Type.f32), len(shape)
+    # Behind a convolution maps lie as OpenVINO sums them worst; this one leaves them as they are.
+    same = operations.constant(np.eye(16, dtype=np.float32).reshape(16, 16, *(1,) * rank))
+    convolved = operations.convolution(source, same, [1] * rank, [0] * rank, [0] * rank, [1] * rank)
+    nodes = [
+        operations.mvn(convolved, operations.constant(axes), True, 1e-5, "inside_sqrt")
+        for axes in (np.arange(2, maps.ndim), np.array([-1]))
+    ]
+    network = openvino.Model(nodes, [source])
+    sum_in_blocks(network, operations)
+    assert [each.get_type_name() for each in network.get_ops()].count("MVN") == 1
+    found = openvino.Core().compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(maps)[0]
+    axes, exact = tuple(range(2, maps.ndim)), maps.astype(np.float64)
+    expected = (exact - exact.mean(axes, keepdims=True)) / np.sqrt(exact.var(axes, keepdims=True) + 1e-5)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=5e-6)
 
 
 def test_openvino_is_imported_without_its_telemetry() -> None:

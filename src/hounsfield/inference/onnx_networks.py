@@ -16,6 +16,7 @@ import numpy.typing as npt
 from hounsfield.bundle import Bundle
 from hounsfield.errors import BundleError, require
 from hounsfield.hardware import CORES_VARIABLE, num_cores
+from hounsfield.inference.exact_sums import sum_in_blocks
 from hounsfield.inference.onnx_bounds import MAX_TENSOR, require_bounded_file
 from hounsfield.openvino_runtime import openvino_runtime
 
@@ -50,6 +51,8 @@ class OpenVINONetwork:
         except RuntimeError as error:
             raise _damaged(path, error) from error
         _require_bounded(self._network, path)
+        if precision == "f32":
+            sum_in_blocks(self._network, openvino.opset13)
         self._only_count_varies = all(length.is_static for length in list(self._network.input(0).partial_shape)[1:])
         self._compiled: dict[Form, Any] = {}
         self._lock = threading.Lock()
