@@ -115,13 +115,7 @@ class Segmenter(BasePredictor[MaskPrediction]):
         """Whether intervals are known; see :meth:`BasePredictor.summary`."""
         if self._kept is None:
             return "Sizes come without intervals: the bundle keeps no validation images."
-        ends = [self._kept.volume(label, 1.0, self._coverage).high for label in range(len(self.bundle.labels))]
-        if not np.isfinite(ends).any():
-            return f"Sizes come without intervals: the bundle keeps too few validation images for {self._coverage:.0%}."
-        return (
-            f"Intervals of sizes and of predicted Dice hold the true value in {self._coverage:.0%} of images like "
-            "those of validation."
-        )
+        return self._kept.describe(self.bundle.labels, self._coverage)
 
     def outline(
         self,

@@ -56,6 +56,7 @@ class RawMasks:
         descriptions: what novelty is judged by, (n, …) each.
         expected: (n, labels) the Dice that the network expects.
         uncertainty: (n, labels) of the pixels of each mask.
+        patients: (n,) whose images these are; of an unknown patient "row" and its number.
     """
 
     rows: np.ndarray
@@ -65,12 +66,13 @@ class RawMasks:
     descriptions: Mapping[str, np.ndarray]
     expected: np.ndarray
     uncertainty: np.ndarray
+    patients: np.ndarray
 
     @classmethod
     def join(cls, parts: Sequence[RawMasks]) -> RawMasks:
         """Several raw outcomes as one, in the order of their rows."""
         order = np.argsort(np.concatenate([part.rows for part in parts]), kind="stable")
-        arrays = ("rows", "expected", "uncertainty")
+        arrays = ("rows", "expected", "uncertainty", "patients")
         joined = {name: np.concatenate([getattr(part, name) for part in parts])[order] for name in arrays}
         described = {
             name: np.concatenate([part.descriptions[name] for part in parts])[order] for name in parts[0].descriptions
@@ -164,8 +166,10 @@ def predict(predictor: Segmenter, store: MaskStore, rows: np.ndarray, progress: 
         uncertainty.append(found.uncertainty)
         progress(f"outlining structures in {name} images", number, len(rows))
     images = store.cohort.table["image"].iloc[rows].astype(str)
+    patients = store.cohort.table["patient"].iloc[rows]
     descriptions = {name: np.concatenate([each[name] for each in described]) for name in described[0]}
-    arrays = (np.stack(each) for each in (expected, uncertainty))
+    known = np.where(patients.isna(), [f"row {row}" for row in rows], patients.astype(str))
+    arrays = (np.stack(expected), np.stack(uncertainty), known)
     return RawMasks(rows, tuple(images), predictor.bundle.labels, tuple(pairs), descriptions, *arrays)
 
 
@@ -285,4 +289,4 @@ def helped_by_largest_component(raw: RawMasks) -> list[str]:
 
 def kept(raw: RawMasks, novelty: Novelty | None = None) -> MaskUncertainty:
     """What a bundle keeps of images that its networks were not trained on."""
-    return MaskUncertainty.of(raw.cases, len(raw.labels), raw.unit, novelty)
+    return MaskUncertainty.of(raw.cases, raw.patients, raw.unit, novelty)

@@ -108,8 +108,9 @@ def _promised(run: MaskRun) -> Iterator[Block]:
         "Prediction intervals of a new size",
         ("label", f"median ({test.unit})", f"{percent(COVERAGE)} interval of it", f"held on {run.split} images"),
         tuple(rows),
-        f"From {len(kept.dice) // max(len(run.bundle.labels), 1):,} images that the network was not trained on (split "
-        "conformal). Of images unlike those, which are flagged as out of distribution, nothing is promised.",
+        f"From {len(kept.dice) // max(len(run.bundle.labels), 1):,} images that the network was not trained on. "
+        f"{kept.describe(run.bundle.labels, COVERAGE)} Of images unlike those, which are flagged as out of "
+        "distribution, nothing is promised.",
     )
 
 
