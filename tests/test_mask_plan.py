@@ -178,7 +178,8 @@ def test_a_plan_takes_the_time_of_its_effort(effort: Effort, shape: tuple[int, .
     plan = planned(shape, (1.0, 1.0, 1.0), pixels=(30_000, 4_000), effort=effort)
     assert plan.expected_seconds is not None
     assert plan.expected_seconds <= 60 * EFFORT_MINUTES[effort] + 1
-    assert plan.epochs * 40 * plan.patches >= 100
+    # Enough for small structures.
+    assert plan.epochs * (40 * plan.patches // plan.batch_size) >= FEWEST_STEPS
 
 
 def test_memory_grows_with_the_batch() -> None:
@@ -231,8 +232,18 @@ def test_a_short_training_has_smaller_batches_rather_than_few_steps() -> None:
         assert images // plan.batch_size >= FEWEST_STEPS
     # So it is with less time than that of the effort: of the patches that there is time for.
     plan = planned((60, 90, 90), (1.0, 1.0, 1.0), effort="standard", minutes=3)
-    shown = re.search(r"750 steps of the ([\d,]+) patches that there is time for", plan.reasons["batch_size"])
+    shown = re.search(r"1,000 steps of the ([\d,]+) patches that there is time for", plan.reasons["batch_size"])
     assert shown is not None
     patches = int(shown[1].replace(",", ""))
     assert patches < BUDGETS["standard"].images[3]
     assert plan.batch_size == patches // FEWEST_STEPS
+
+
+def test_a_busy_machine_gets_a_smaller_network_rather_than_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    for rate in (6e9, 1e9):
+        busy = Speed("float32", {"float32": rate})
+        monkeypatch.setattr("hounsfield.planning.masks.measure_speed", lambda *_, busy=busy: busy)
+        plan = planned((44, 64, 64), (5.0, 5.0, 5.0), effort="standard")
+        shown = re.search(r"of the ([\d,]+) patches that there is time for", plan.reasons["batch_size"])
+        assert shown is not None
+        assert int(shown[1].replace(",", "")) // plan.batch_size >= FEWEST_STEPS

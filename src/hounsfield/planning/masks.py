@@ -51,7 +51,7 @@ class PatchBudget(Budget):
 EPOCHS = (8, 200)
 BUDGETS: dict[Effort, PatchBudget] = {
     "quick": PatchBudget(
-        NETWORK, {2: 128**2, 3: 48_000}, {2: 16, 3: 8}, {2: 3_000, 3: 1_500}, EPOCHS, "light", seen=1 / 2, shortest=6
+        NETWORK, {2: 128**2, 3: 48_000}, {2: 16, 3: 8}, {2: 4_000, 3: 4_000}, EPOCHS, "light", seen=1 / 2, shortest=6
     ),
     "standard": PatchBudget(
         NETWORK,
@@ -86,7 +86,7 @@ VALIDATIONS = 10
 # Pixels of a batch, and patches of it.
 BATCH_POSITIONS, BATCH_PATCHES = 2**18, (2, 16)
 # Steps, at least, that the patches of an effort are to make: with fewer, small labels are not found at all.
-FEWEST_STEPS = 750
+FEWEST_STEPS = 1_000
 FOREGROUND_SHARE = 1 / 3
 # Percentiles of the foreground of CT volumes to which values are cut.
 CUT = (0.5, 99.5)
@@ -185,7 +185,7 @@ def _decisions(
         "batch_size": Decision(
             batch_size,
             f"patches of {math.prod(shape.patch):,} pixels; a batch has about {BATCH_POSITIONS:,}, or two, and no more "
-            f"than leave {FEWEST_STEPS} steps of the {num_patches:,} patches that "
+            f"than leave {FEWEST_STEPS:,} steps of the {num_patches:,} patches that "
             + ("there is time for" if passes else "this effort shows the network"),
         ),
         "patches": Decision(patches, f"so that an epoch has at least {EPOCH_PATCHES} patches"),

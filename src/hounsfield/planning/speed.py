@@ -33,7 +33,7 @@ class Speed:
 
     Attributes:
         precision: that pays.
-        rates: multiply-adds per second in training that each precision reached.
+        rates: multiply-adds per second in training that each precision usually reached, beside whatever else runs.
         seconds: that the measurement took, most of it for building and compiling.
     """
 
@@ -81,14 +81,16 @@ def measure_speed(input_shape: tuple[int, ...], width: int, batch_size: int) -> 
     steps = {precision: _probe(spatial, width, rank, batch_size, precision) for precision in precisions}
     durations: dict[str, list[float]] = {precision: [] for precision in precisions}
     for _ in range(PROBE_STEPS):
-        # In turn, so that other work on the machine disturbs both alike; the fastest step is the least disturbed.
+        # In turn, so that other work on the machine disturbs both alike.
         for precision, step in steps.items():
             started = time.perf_counter()
             step()
             durations[precision].append(time.perf_counter() - started)
     work = batch_size * PROBE_BLOCKS * int(np.prod(spatial)) * 3**rank * width**2
-    rates = {precision: work / min(taken) for precision, taken in durations.items()}
-    pays = rates.get("mixed_bfloat16", 0) > WORTHWHILE * rates["float32"]
+    # The fastest step is the least disturbed, and tells which precision pays; the training gets what is left to it.
+    best = {precision: work / min(taken) for precision, taken in durations.items()}
+    rates = {precision: work / float(np.median(taken)) for precision, taken in durations.items()}
+    pays = best.get("mixed_bfloat16", 0) > WORTHWHILE * best["float32"]
     faster: Precision = "mixed_bfloat16" if pays else "float32"
     return Speed(faster, rates, time.perf_counter() - began)
 

@@ -169,11 +169,9 @@ class Training(Protocol[PlanT, StoreT]):
     """One entry of ``TRAININGS``: a module with these functions.
 
     Attributes:
-        REVISITED: training rows that are predicted again after the training, at most.
         CRITERION: by which epochs are compared, and trials of a search.
     """
 
-    REVISITED: int
     CRITERION: Criterion
 
     def check(self, plan: PlanT, cohort: Cohort) -> None:
@@ -195,8 +193,13 @@ class Training(Protocol[PlanT, StoreT]):
     def rows(self, job: Job[PlanT, StoreT]) -> list[tuple[np.ndarray, np.ndarray]]:
         """Training and validation rows of each network of the ensemble."""
 
-    def inputs_per_image(self, job: Job[PlanT, StoreT]) -> float:
-        """How many inputs of the network an image makes in prediction, in the mean: the windows of large images."""
+    def num_predicted(self, job: Job[PlanT, StoreT], train: np.ndarray) -> int:
+        """How many inputs of the network are predicted after its last epoch.
+
+        Args:
+            job: the training.
+            train: the rows that it is trained on.
+        """
 
     def build_network(self, plan: PlanT) -> keras.Model:
         """A plain network with the weights that its training starts from."""

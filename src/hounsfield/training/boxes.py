@@ -93,9 +93,10 @@ def rows(job: BoxJob) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(np.asarray(cohort.rows("train")), np.asarray(cohort.rows("validation")))]
 
 
-def inputs_per_image(job: BoxJob) -> float:  # noqa: ARG001 - of most images
-    """One; see ``Training``."""
-    return 1.0
+def num_predicted(job: BoxJob, train: np.ndarray) -> int:
+    """Images: some of training, of validation before and after the check of bfloat16, of test; see ``Training``."""
+    cohort = job.store.cohort
+    return min(len(train), REVISITED) + 2 * len(cohort.rows("validation")) + len(cohort.rows("test"))
 
 
 def build_network(plan: DetectionPlan) -> FasterRCNN:

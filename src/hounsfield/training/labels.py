@@ -45,8 +45,6 @@ from hounsfield.training.whole_images import (
 )
 
 CHECKED_ROWS = 256
-# Training rows that are predicted again after the training, at most.
-REVISITED = NOVELTY_ROWS
 CRITERION = ImageTrainee.criterion
 MONTAGE_IMAGES = 24
 # The head and so many findings of the bias audit are printed at the end of a training; `evaluate` prints all.
@@ -84,9 +82,10 @@ def build_store(plan: Plan, cohort: Cohort, progress: Progress) -> Store:
     return store
 
 
-def inputs_per_image(job: Job[Any, Any]) -> float:  # noqa: ARG001 - of every image
-    """One; see ``Training``."""
-    return 1.0
+def num_predicted(job: Job[Any, Any], train: np.ndarray) -> int:
+    """Images: some of training, of validation before and after the check of bfloat16, of test; see ``Training``."""
+    cohort = job.store.cohort
+    return min(len(train), NOVELTY_ROWS) + 2 * len(cohort.rows("validation")) + len(cohort.rows("test"))
 
 
 def build_network(plan: Plan) -> keras.Model:

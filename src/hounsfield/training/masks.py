@@ -22,7 +22,7 @@ from hounsfield.inference.appearance import layout
 from hounsfield.inference.masks import COVERAGE, Segmenter
 from hounsfield.inference.sliding import OVERLAP
 from hounsfield.inference.windows import window_starts
-from hounsfield.planning.masks import REVISITED, memory_mb, network_of, revisited
+from hounsfield.planning.masks import FEWEST_STEPS, memory_mb, network_of, revisited
 from hounsfield.plans.masks import MaskPlan
 from hounsfield.pretrained import load_encoder, start_from
 from hounsfield.progress import Progress
@@ -30,11 +30,11 @@ from hounsfield.testing.engine_runs import evenly
 from hounsfield.testing.masks import RawMasks, helped_by_largest_component, kept, predict
 from hounsfield.training.adapting import check_unseen, origin
 from hounsfield.training.base import Choice, GapLimits, Job, Member, Specification, Verdict, gap_verdict
+from hounsfield.training.schedule import Schedule
 from hounsfield.training.segmenter import SegmenterTrainee
 
 __all__ = [
     "CRITERION",
-    "REVISITED",
     "build_network",
     "build_store",
     "check",
@@ -42,8 +42,8 @@ __all__ = [
     "deploy",
     "diagnose",
     "figures",
-    "inputs_per_image",
     "make_trainee",
+    "num_predicted",
     "put_weights",
     "remarks",
     "rows",
@@ -109,14 +109,16 @@ def rows(job: MaskJob) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(np.repeat(cohort.rows("train"), job.plan.patches), np.asarray(cohort.rows("validation")))]
 
 
-def inputs_per_image(job: MaskJob) -> float:
-    """The windows of an image; see ``Training``."""
-    sides = job.plan.input_shape[:-1]
+def num_predicted(job: MaskJob, train: np.ndarray) -> int:
+    """Windows: of some training images, of all others, and of those that bfloat16 is checked on; see ``Training``."""
+    cohort, sides = job.store.cohort, job.plan.input_shape[:-1]
     counts = [
         math.prod(len(window_starts(int(length), side, OVERLAP)) for length, side in zip(shape, sides, strict=True))
         for shape in job.store.shapes[:, :-1]
     ]
-    return float(np.mean(counts))
+    again, others = min(len(np.unique(train)), revisited(job.plan)), len(cohort.rows("validation"))
+    images = again + others + 2 * min(others, CHECKED) + len(cohort.rows("test"))
+    return round(images * float(np.mean(counts)))
 
 
 def build_network(plan: MaskPlan) -> keras.Model:
@@ -185,8 +187,20 @@ def choose(job: MaskJob, members: list[MaskMember], bundle: Bundle) -> Choice[Ra
         if helped
         else "Smaller connected parts are kept: leaving them out is no better on validation images."
     )
-    lines = (line, *([novelty.misorientation.describe()] if novelty.misorientation else []))
+    told = [novelty.misorientation.describe()] if novelty.misorientation else []
+    lines = (line, *told, *_few_steps(job, members[0]))
     return Choice(bundle, Segmenter(bundle), trained, held, lines)
+
+
+def _few_steps(job: MaskJob, member: MaskMember) -> list[str]:
+    """A word on a training for which the time was too short."""
+    steps = member.fitted.epochs * Schedule.of(job.plan).num_batches(len(member.specification.train))
+    if steps >= FEWEST_STEPS or job.plan.minutes is None:
+        return []
+    told = (
+        f"The time was enough for {steps:,} steps. With fewer than {FEWEST_STEPS:,} small structures may not be found: "
+    )
+    return [f"{told}give it more than {job.plan.minutes:g} --minutes, or train while the machine is less busy."]
 
 
 def _novelty(store: MaskStore, train: np.ndarray, trained: RawMasks, held: RawMasks) -> Novelty:

@@ -69,7 +69,7 @@ def _specification(
         number,
         checkpoint=job.folder.checkpoints / f"member{number + 1}.npz",
         decided=job.plan.decided_epochs(number + 1),
-        limit=_limit(job, len(rows[0]), in_turn),
+        limit=_limit(job, rows[0], in_turn),
     )
 
 
@@ -115,17 +115,14 @@ def _train_apart(
     return members
 
 
-def _limit(job: Job[Any, Any], num_rows: int, num_networks: int) -> TimeLimit | None:
+def _limit(job: Job[Any, Any], train: np.ndarray, num_networks: int) -> TimeLimit | None:
     """The time that the next of so many networks may take: its share of what is left."""
     if job.deadline is None or job.plan.minutes is None:
         return None
     # Reading and preparing may have taken long: a part of the time is for training in any case.
     left = max(job.deadline - time.monotonic(), LEAST_PART * 60 * job.plan.minutes) / num_networks
-    cohort, entry = job.store.cohort, TRAININGS[job.plan.family]
-    # Findings in validation images are looked for twice, before and after the check of bfloat16.
-    images = min(num_rows, entry.REVISITED) + 2 * len(cohort.rows("validation")) + len(cohort.rows("test"))
-    predicted = round(images * entry.inputs_per_image(job))
-    return TimeLimit(left, Schedule.of(job.plan).num_images(num_rows), predicted)
+    entry = TRAININGS[job.plan.family]
+    return TimeLimit(left, Schedule.of(job.plan).num_images(len(train)), entry.num_predicted(job, train))
 
 
 class Follower:

@@ -37,9 +37,8 @@ from hounsfield.training.labels import (
     CRITERION,
     MONTAGE_IMAGES,
     PRINTED,
-    REVISITED,
     build_store,
-    inputs_per_image,
+    num_predicted,
     put_weights,
 )
 from hounsfield.training.regressor import judge_of, regression_loss, standard, trained_targets, value_weights
@@ -48,7 +47,6 @@ from hounsfield.training.whole_images import fit_novelty, novelty_rows, out_of_f
 
 __all__ = [
     "CRITERION",
-    "REVISITED",
     "build_network",
     "build_store",
     "check",
@@ -56,8 +54,8 @@ __all__ = [
     "deploy",
     "diagnose",
     "figures",
-    "inputs_per_image",
     "make_trainee",
+    "num_predicted",
     "put_weights",
     "remarks",
     "rows",
