@@ -1,13 +1,15 @@
 """What does prediction with windows cost, and does it change masks?
 
     python bench/segment_predict.py volume [--shape 200 512 512] [--patch 40 128 128] [--width 8]
+    python bench/segment_predict.py volume --run RUN [--shape 200 512 512]
     python bench/segment_predict.py windows RUN
 
 volume: a CT phantom of noise with blocks, on the grid of the network, and a U-Net with random weights (width 0: a
-single layer): wall time, CPU time and peak memory of `hounsfield predict` in a process of its own. windows: the same
-weights in a network whose input holds a whole test volume. Of volumes in one window the largest difference of a
-probability; of those in several windows the Dice between both masks, and how often labels change at borders of windows
-and elsewhere.
+single layer): wall time, CPU time and peak memory of `hounsfield predict` in a process of its own. With RUN, which was
+trained on phantom:ct-organs, its network and a new patient of that phantom, enlarged to this shape: also the Dice of
+each label. windows: the same weights in a network whose input holds a whole test volume. Of volumes in one window the
+largest difference of a probability, by each engine in float32; of those in several windows the Dice between both masks,
+and how often labels change at borders of windows and elsewhere.
 """
 
 from __future__ import annotations
@@ -40,16 +42,58 @@ def volume(options: argparse.Namespace) -> None:
         done = subprocess.run([sys.executable, "-c", measure, *command], check=True, cwd=folder, stdout=subprocess.PIPE)
         wall = time.perf_counter() - started
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    windows = count_windows(options.shape, options.patch)
+        if options.run:
+            judged(options, Path(folder))
     sizes = ["×".join(map(str, each)) for each in (options.shape, options.patch)]
     cpu = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
     peak, load = int(done.stdout.split()[-1]) / 1024, os.getloadavg()[0]
-    print(f"{sizes[0]} voxels, {windows} windows of {sizes[1]}, width {options.width}, load {load:.1f}:")
+    told = f"{count_windows(options.shape, options.patch)} windows of {sizes[1]}, width {options.width}"
+    print(f"{sizes[0]} voxels, {'the network of ' + str(options.run) if options.run else told}, load {load:.1f}:")
     print(f"{wall:.0f} s, {cpu:.0f} CPU s, peak {peak:.0f} MB")
 
 
 def count_windows(shape: tuple[int, ...], patch: tuple[int, ...]) -> int:
     return math.prod(math.ceil((length - side) / (side // 2)) + 1 for length, side in zip(shape, patch, strict=True))
+
+
+def enlarged(options: argparse.Namespace) -> None:
+    """Write a new patient on a finer grid, with the true masks, and copy the bundle of the run."""
+    import shutil
+
+    from scipy import ndimage
+
+    from hounsfield.bundle import Bundle
+    from hounsfield.cohorts import load_request, read_mask
+    from hounsfield.cohorts.request import DataRequest
+    from hounsfield.images import Image, write_image
+    from hounsfield.phantoms import make_phantom
+
+    bundle = Bundle.load(options.run)
+    shutil.copytree(bundle.folder, options.make / "bundle")
+    table = make_phantom("ct-organs", options.make / "organs", seed=7, num_patients=1)
+    cohort = load_request(DataRequest(str(table)), labels=bundle.labels, task="segmentation")
+    image = cohort.read(1)
+    pairs = ((image.pixels, "ct", 1), (read_mask(cohort, 1, image).pixels, "true", 0))
+    for pixels, name, order in pairs:
+        factors = np.divide(options.shape, pixels.shape[:-1])
+        large = ndimage.zoom(pixels[..., 0], factors, order=order, mode="nearest", grid_mode=True)
+        affine = image.affine @ np.diag([*(1 / factors), 1.0])
+        # The middle of the first voxel is nearer to the corner that both grids share.
+        affine[:3, 3] += image.affine[:3, :3] @ (0.5 / factors - 0.5)
+        spacing = tuple(np.divide(image.spacing, factors).tolist())
+        kind = np.uint8 if name == "true" else np.int16
+        write_image(Image(large[..., None].astype(kind), spacing, affine), options.make / f"{name}.nii.gz")
+
+
+def judged(options: argparse.Namespace, folder: Path) -> None:
+    from hounsfield.bundle import Bundle
+    from hounsfield.images import read_image
+
+    labels = Bundle.load(options.run).labels
+    true, found = (read_image(folder / name).pixels[..., 0] for name in ("true.nii.gz", "masks/ct.nii.gz"))
+    for number, label in enumerate(labels, start=1):
+        both = 2 * np.sum((true == number) & (found == number)) / (np.sum(true == number) + np.sum(found == number))
+        print(f"{label}: Dice {both:.3f}")
 
 
 def make(options: argparse.Namespace) -> None:
@@ -108,6 +152,7 @@ def windows(run: Path) -> None:
     from hounsfield.bundle import Bundle
     from hounsfield.cohorts import MaskStore
     from hounsfield.evaluation.segmentation import compare_masks
+    from hounsfield.inference.engines import OpenVINOEngine
     from hounsfield.inference.masks import Segmenter
     from hounsfield.inference.sliding import FULL
     from hounsfield.plans import load_plan
@@ -120,6 +165,7 @@ def windows(run: Path) -> None:
     segmenter = Segmenter(bundle, "keras")
     factor, patch = np.prod(plan.strides, axis=0), plan.input_shape[:-1]
     networks: dict[tuple[int, ...], Any] = {}
+    compiled = Segmenter(bundle, OpenVINOEngine(bundle, "f32"))
     dice, truth, single = [], [], []
     change = {"border": [0, 0], "else": [0, 0], "border, whole": [0, 0], "else, whole": [0, 0]}
     for row in range(len(store)):
@@ -138,7 +184,8 @@ def windows(run: Path) -> None:
         if shape == patch:
             raised = np.exp(logits - logits.max(axis=-1, keepdims=True))
             expected = raised / raised.sum(axis=-1, keepdims=True)
-            single.append(float(np.abs(found.probabilities / FULL - expected).max()))
+            other = compiled.sliding.segment(lambda batch: tuple(compiled.engine.run(batch)), pixels)
+            single.append([float(np.abs(each.probabilities / FULL - expected).max()) for each in (found, other)])
             continue
         dice += [compare_masks(direct == label, masks == label, (1.0,) * 3)["dice"] for label in labels]
         true = store.mask(row)[..., 0]
@@ -148,8 +195,9 @@ def windows(run: Path) -> None:
         ]
         for name, mask in (("", masks), (", whole", direct)):
             count_changes(mask, patch, change, name)
-    print(f"{len(single)} volumes in one window of {patch}, {segmenter.engine.description}: largest difference of a ")
-    print(f"probability {max(single, default=math.nan):.2g}, median {np.median(single or [math.nan]):.2g}")
+    print(f"{len(single)} volumes in one window of {patch}: largest difference of a probability, and its median")
+    for each, differences in zip((segmenter, compiled), zip(*single, strict=True), strict=False):
+        print(f"{each.engine.description}: {max(differences):.2g}, {np.median(differences):.2g}")
     if not dice:
         return
     rates = {name: changed / max(total, 1) for name, (changed, total) in change.items()}
@@ -181,6 +229,7 @@ if __name__ == "__main__":
     large.add_argument("--shape", type=int, nargs=3, default=(200, 512, 512))
     large.add_argument("--patch", type=int, nargs=3, default=(40, 128, 128))
     large.add_argument("--width", type=int, default=8)
+    large.add_argument("--run", type=Path)
     large.add_argument("--make", type=Path, help=argparse.SUPPRESS)
     compared = commands.add_parser("windows")
     compared.add_argument("run", type=Path)
@@ -188,6 +237,6 @@ if __name__ == "__main__":
     if options.command == "windows":
         windows(options.run)
     elif options.make:
-        make(options)
+        (enlarged if options.run else make)(options)
     else:
         volume(options)
