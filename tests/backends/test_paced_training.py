@@ -37,3 +37,22 @@ def test_the_rate_is_that_of_the_schedule_until_its_pace_changes() -> None:
     # Twice as fast from the eighth step on.
     made.follow(8, 8, 2)
     np.testing.assert_allclose(rates(made, 13), expected[8::2], rtol=1e-6)
+
+
+def test_a_step_is_that_of_adamw() -> None:
+    """Beside Keras's AdamW, with a decayed matrix and a bias that is not."""
+    draw = np.random.default_rng(0)
+    values = [draw.normal(size=shape).astype(np.float32) for shape in ((3, 5), (5,))]
+    ours, theirs = ([keras.Variable(value) for value in values] for _ in range(2))
+    rate = keras.optimizers.schedules.CosineDecay(0.01 / 25, 24, warmup_target=0.01, warmup_steps=8, alpha=0.005)
+    plain = keras.optimizers.AdamW(rate, weight_decay=0.05, beta_2=0.99, global_clipnorm=5.0)
+    plain.exclude_from_weight_decay(theirs[1:])
+    made = optimizer(SCHEDULE, 4, ours)
+    for _ in range(20):
+        gradients = [keras.ops.convert_to_tensor(4 * draw.normal(size=value.shape), "float32") for value in values]
+        made.apply(gradients)
+        plain.apply(gradients, theirs)
+    for one, other, before in zip(ours, theirs, values, strict=True):
+        found, expected = (keras.ops.convert_to_numpy(each) for each in (one, other))
+        assert np.abs(expected - before).max() > 0.03
+        np.testing.assert_allclose(found, expected, atol=1e-6)

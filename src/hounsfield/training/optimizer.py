@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from hounsfield.errors import require
 from hounsfield.shares import mean_of_gradients
 from hounsfield.training.schedule import Schedule
 
@@ -38,6 +39,30 @@ class PacedAdamW(keras.optimizers.AdamW):  # type: ignore[misc]  # Keras has no 
     def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
         """One step, by the gradients of the whole batch where several processes share it."""
         super().apply(mean_of_gradients(grads), trainable_variables)
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """One step of Adam for a variable.
+
+        Keras composes it of some ten operations, each of which reads and writes as many values as the network has
+        weights. TensorFlow's own kernel, which Keras does not use, passes over them once, and computes the same.
+        """
+        if keras.backend.backend() != "tensorflow":
+            super().update_step(gradient, variable, learning_rate)
+            return
+        tensorflow = require("tensorflow", "training on the TensorFlow backend")
+        number, step = self._get_variable_index(variable), keras.ops.cast(self._iterations + 1, variable.dtype)
+        tensorflow.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[number].value.handle,
+            v=self._velocities[number].value.handle,
+            beta1_power=keras.ops.power(self.beta_1, step),
+            beta2_power=keras.ops.power(self.beta_2, step),
+            lr=keras.ops.cast(learning_rate, variable.dtype),
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            epsilon=self.epsilon,
+            grad=keras.ops.cast(gradient, variable.dtype),
+        )
 
     def _get_current_learning_rate(self) -> Any:
         if not self.built or not callable(self._learning_rate):
