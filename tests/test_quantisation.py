@@ -13,10 +13,13 @@ import pytest
 from families import hounsfield
 from hounsfield.bundle import Bundle
 from hounsfield.errors import EvaluationError, RunError, UsageError
+from hounsfield.evaluation.detection_uncertainty import DetectionUncertainty
 from hounsfield.evaluation.uncertainty import Uncertainty
-from hounsfield.inference import open_predictor
+from hounsfield.inference import Detector, open_predictor
+from hounsfield.inference.windows import Found
 from hounsfield.onnx_export.quantised import HEAVY, named, sensitive_layers
-from hounsfield.testing import quantisation
+from hounsfield.testing import box_quantisation, quantisation
+from hounsfield.testing.box_quantisation import BoxAttempt
 from hounsfield.testing.mask_quantisation import MaskAttempt
 from hounsfield.testing.quantisation import KEPT, Attempt, clear, quantise
 
@@ -93,6 +96,48 @@ def test_rows_that_are_gone_do_not_judge_less_in_silence(
         quantisation.cohort_of(run, Bundle.load(run))
 
 
+def test_a_detector_whose_trunk_is_in_integers_finds_the_same(
+    trained_detector: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    run, out = trained_detector.run.folder, tmp_path / "integers"
+    # Trained for an epoch, it reports nothing; what it finds at all is compared.
+    attempt = box_quantisation._attempt
+    monkeypatch.setattr(box_quantisation, "AP_LOSS", 0.1)
+    monkeypatch.setattr(box_quantisation, "FLIPS", 0.2)
+    monkeypatch.setattr(box_quantisation, "_attempt", lambda one, other, _, kept: attempt(one, other, 0.0, kept))
+    assert hounsfield(monkeypatch, "export", run, "--to", "int8", "-o", out) == 0
+    assert capsys.readouterr().out.strip() == str(out)
+    assert hounsfield(monkeypatch, "verify", out) == 0
+    before, after = Bundle.load(run), Bundle.load(out)
+    assert after.settings["precision"] == "int8"
+    assert not (out / "model.keras").exists()
+    kinds = [{node.op_type for node in onnx.load(path).graph.node} for path in after.onnx_files]
+    assert ["QuantizeLinear" in each for each in kinds] == [True, False]
+    images = sorted(Path(trained_detector.data).parent.glob("*.png"))
+    exact, found = (Detector(each, threshold=0.0).predict(images) for each in (before, after))
+    scores = np.array([[each.scores.max() for each in pair] for pair in zip(exact, found, strict=True)])
+    np.testing.assert_allclose(scores[:, 1], scores[:, 0], atol=0.05)
+    kept = after.kept(DetectionUncertainty)
+    assert kept is not None
+    assert kept.novelty is not None
+
+
+def test_findings_that_were_clear_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two images: one finding moves by a pixel, one falls just below the threshold, a clear one goes, one comes."""
+    place = np.array([[0, 0, 10, 10], [20, 20, 30, 30], [40, 40, 50, 50], [60, 60, 70, 70]], np.float32)
+
+    def raw(boxes: np.ndarray, scores: list[float]) -> Any:
+        found = Found(boxes, np.zeros(len(boxes), np.int64), np.array(scores, np.float32))
+        return SimpleNamespace(found=[found], detections=SimpleNamespace(counts=lambda at: (found.scores >= at).sum()))
+
+    monkeypatch.setattr(box_quantisation, "quick_precision", lambda _: (0.0, 0.9))
+    before = raw(place[:3], [0.9, 0.52, 0.8])
+    after = raw(np.array([place[0] + 1, place[1], place[3]]), [0.9, 0.48, 0.7])
+    attempt = box_quantisation._attempt(before, after, 0.5, ())
+    # Five are reported in all; the second is not clear.
+    assert (attempt.changed, attempt.flips, attempt.ap50_loss, attempt.counts) == (3 / 5, 2 / 5, 0.0, 1.0)
+
+
 @pytest.mark.parametrize(
     ("auc_loss", "ece_rise", "flips", "accepted"),
     [
@@ -107,6 +152,7 @@ def test_rows_that_are_gone_do_not_judge_less_in_silence(
 def test_every_limit_counts(auc_loss: float, ece_rise: float, flips: float, accepted: bool) -> None:
     assert Attempt((), auc_loss, ece_rise, flips, 0.1).accepted is accepted
     assert MaskAttempt((), auc_loss, ece_rise, flips).accepted is accepted
+    assert BoxAttempt((), auc_loss, flips, 0.1, 0.1).accepted is (accepted or ece_rise > quantisation.ECE_RISE)
     assert KEPT[0] == 0
 
 

@@ -50,14 +50,15 @@ def _quantise(run: Path, output: Path | None, *, as_json: bool) -> None:
 
     from hounsfield.bundle import Bundle
     from hounsfield.cli.console import progress_bars
+    from hounsfield.testing.box_quantisation import quantise_boxes
     from hounsfield.testing.mask_quantisation import quantise_masks
     from hounsfield.testing.quantisation import quantise
 
     place = run.resolve()
     folder = output or place.with_name(f"{place.name}-int8")
     with progress_bars() as progress:
-        made: Any = quantise_masks if Bundle.load(run).family == "masks" else quantise
-        bundle, attempts = made(run, folder, progress=progress)
+        kinds: dict[str, Any] = {"masks": quantise_masks, "boxes": quantise_boxes}
+        bundle, attempts = kinds.get(Bundle.load(run).family, quantise)(run, folder, progress=progress)
     for attempt in attempts:
         say(attempt.line())
     if as_json:

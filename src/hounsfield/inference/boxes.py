@@ -251,7 +251,7 @@ class Detector(BasePredictor[DetectionPrediction]):
         for pixels in images:
             exact, other = (_reported(bundle, finder.look(pixels).found) for finder in finders)
             total += len(exact.scores) + len(other.scores)
-            alone += _without_partner(exact, other) + _without_partner(other, exact)
+            alone += without_partner(exact, other, LIKE_OVERLAP) + without_partner(other, exact, LIKE_OVERLAP)
         return total > 0 and alone <= MAX_UNLIKE * total
 
 
@@ -259,7 +259,8 @@ def _reported(bundle: Bundle, found: Found) -> Found:
     return found.at(found.scores >= bundle.threshold)
 
 
-def _without_partner(these: Found, others: Found) -> int:
-    partners = geometry.pairwise_iou(these.boxes, others.boxes) > LIKE_OVERLAP
+def without_partner(these: Found, others: Found, overlap: float) -> int:
+    """How many of some findings overlap none of the others that has their label by more than this IoU."""
+    partners = geometry.pairwise_iou(these.boxes, others.boxes) > overlap
     partners &= these.classes[:, np.newaxis] == others.classes
     return int((~partners.any(axis=1)).sum())

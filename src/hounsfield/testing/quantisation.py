@@ -139,22 +139,25 @@ def quantise(run: Path, folder: Path, *, progress: Progress = silent) -> tuple[B
 
 
 class IntegerEngine:
-    """A quantised network in OpenVINO; see ``Engine``.
+    """A bundle's first network in 8-bit integers and the others in float32, in OpenVINO; see ``Engine``.
 
     Args:
         bundle: whose outputs it has.
-        path: of the ONNX file.
+        path: of the ONNX file of the first network.
+        exact: runs the others, where there are any.
     """
 
     name = "openvino"
 
-    def __init__(self, bundle: Bundle, path: Path) -> None:
-        self._network = OpenVINONetwork(path)
+    def __init__(self, bundle: Bundle, path: Path, exact: OpenVINOEngine | None = None) -> None:
+        self._network, self._exact = OpenVINONetwork(path), exact
         self._outputs = bundle.form.outputs(bundle.settings)[0]
         self.description, self.tolerance = self._network.description, 0.0
 
-    def run(self, batch: Floats, *, part: int = 0, alone: bool = True) -> list[Floats]:  # noqa: ARG002 - there is one
+    def run(self, batch: Floats, *, part: int = 0, alone: bool = True) -> list[Floats]:
         """See ``Engine``."""
+        if part and self._exact is not None:
+            return self._exact.run(batch, part=part, alone=alone)
         return self._network.run(batch, self._outputs, alone=alone)
 
 
@@ -165,13 +168,13 @@ def check(bundle: Bundle, run: Path, folder: Path) -> None:
         UsageError: the run is of another kind, or the folder is in use.
     """
     if (
-        bundle.family not in ("labels", "masks")
+        bundle.family not in ("labels", "masks", "boxes")
         or "view_pooling" in bundle.settings
         or bundle.settings.get("precision") == "int8"
     ):
         raise UsageError(
-            f"{run} cannot be brought to 8 bits: expected the run of a classifier that judges images one by one, or of "
-            "a segmenter, in float32."
+            f"{run} cannot be brought to 8 bits: expected the run of a classifier that judges images one by one, of a "
+            "segmenter or of a detector, in float32."
         )
     kept = bundle.kept(Uncertainty) if bundle.family == "labels" else None
     # Bundles of earlier versions have no known answer, which is made with the ONNX file.
@@ -271,7 +274,8 @@ def write_integers(
 ) -> Bundle:
     """The new bundle: without the Keras network, which computes in float32, and with a known answer of its own."""
     names = new.form.outputs(new.settings)[0]
-    inputs = read_known_answer(new)[0].inputs
+    first, *others = read_known_answer(new)
+    inputs = first.inputs
     # The next call would overwrite them.
     outputs = [np.array(each) for each in engine.run(inputs)]
     record = {"float32": new.identity, "attempts": [dataclasses.asdict(each) for each in attempts]}
@@ -279,7 +283,7 @@ def write_integers(
     folder.parent.mkdir(parents=True, exist_ok=True)
     with rewriting(new.folder, network, KNOWN_ANSWER, NETWORK, target=folder) as place:
         (place / network).write_bytes(path.read_bytes())
-        write_known_answer(place, [KnownAnswer(inputs, dict(zip(names, outputs, strict=True)))])
+        write_known_answer(place, [KnownAnswer(inputs, dict(zip(names, outputs, strict=True))), *others])
         settings = {**new.settings, "precision": "int8", "quantised": record}
         copy = dataclasses.replace(new, folder=place, settings=settings, engine_checks={})
         write_manifest(copy, network, KNOWN_ANSWER)
