@@ -16,8 +16,9 @@ Every draw is the same for all ways. A call makes those of one way in one proces
 so that a network is compiled once for each number, and leaves out those that FOLDER has already; nothing ends by the
 clock but where --minutes is given. Networks are judged as they are, without a bundle. The table has the mean AUC with
 its 95 % interval over draws (Student's t) and over the patients of the test images (by the influence of each on the
-mean of the draws; DeLong, Obuchowski), and what would have come of choosing in each draw the way of the least
-validation loss.
+mean of the draws; DeLong, Obuchowski), and what would have come of choosing in each draw the way of the smallest
+validation loss, or with --parts that of the smallest loss over parts of all labels, each held out in turn as a training
+with --weights does it.
 """
 
 from __future__ import annotations
@@ -109,8 +110,8 @@ class Bench:
         facts = Facts(fingerprint(part.with_splits(["train"] * len(part))), None, len(part))
         return make_plan(facts, Wish(self._effort, minutes, None, 0, *start), part.task)
 
-    def draw(self, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Training and validation rows."""
+    def draw(self, count: int, seed: int, part: int = 3, parts: int = 4) -> tuple[np.ndarray, np.ndarray]:
+        """Training and validation rows; of few labels one of so many parts is for validation."""
         rows = self.cohort.rows("train")
         if count == ALL:
             return rows, self.cohort.rows("validation")
@@ -122,7 +123,7 @@ class Bench:
         numbers = np.floor(shares).astype(int)
         numbers[np.argsort(numbers - shares)[: count - numbers.sum()]] += 1
         drawn = [rows[labels == label][:number] for label, number in enumerate(numbers)]
-        validation = np.sort(np.concatenate([part[3::4] for part in drawn]))
+        validation = np.sort(np.concatenate([rows[part::parts] for rows in drawn]))
         return np.setdiff1d(np.concatenate(drawn), validation), validation
 
 
@@ -148,21 +149,16 @@ class Way:
     def _specification(self, train: np.ndarray, validation: np.ndarray) -> Any:
         return Specification(self._plan, self._store, train, validation)
 
-    def judge(self, seed: int) -> tuple[dict[str, Any], np.ndarray]:
-        """The figures of a draw, and the scores of the test images."""
-        bench, plan, started = self._bench, self._plan, time.process_time()
+    def judge(self, seed: int, parts: int) -> tuple[dict[str, Any], np.ndarray]:
+        """The figures of a draw, and the scores of the test images.
+
+        Args:
+            seed: of the draw.
+            parts: of the labels that are each held out in turn, for a loss over all of them; 0 for none.
+        """
+        bench, started = self._bench, time.process_time()
         train, validation = bench.draw(self._count, seed)
-        weights = training_weights(plan, bench.cohort, train)
-        self._trainee.examples = Examples(self._store, bench.targets, weights, train, validation)
-        _seed(seed)
-        self._network.set_weights(self._begun if plan.adapt else self._entry.build_network(plan).get_weights())
-        fitted = None
-        if plan.adapt:
-            with mock.patch.object(probing, "features_of", return_value=self._features):
-                specification = self._specification(train, validation)
-                fitted = probing.probe(self._network, self._trainee, specification, loop.ignore)
-        if plan.adapt != "probe":
-            fitted = self._fit(seed, len(train), fitted)
+        fitted = self._trained(train, validation, seed)
         scores = self._scores(np.concatenate([bench.test, validation]))
         tested, judged = scores[: len(bench.test)], scores[len(bench.test) :]
         figures = {
@@ -173,7 +169,24 @@ class Way:
             "kept_epoch": fitted.kept_epoch,
             "seconds": round(time.process_time() - started, 1),
         }
-        return figures, tested
+        held = [bench.draw(self._count, seed, part, parts) for part in range(parts)]
+        losses = [self._trained(*rows, seed).best_figure for rows in held]
+        sizes = [len(rows) for _, rows in held]
+        return figures | {"held_loss": np.average(losses, weights=sizes) if parts else np.nan}, tested
+
+    def _trained(self, train: np.ndarray, validation: np.ndarray, seed: int) -> Any:
+        """Train on some rows from the beginning."""
+        plan = self._plan
+        weights = training_weights(plan, self._bench.cohort, train)
+        self._trainee.examples = Examples(self._store, self._bench.targets, weights, train, validation)
+        _seed(seed)
+        self._network.set_weights(self._begun if plan.adapt else self._entry.build_network(plan).get_weights())
+        fitted = None
+        if plan.adapt:
+            with mock.patch.object(probing, "features_of", return_value=self._features):
+                specification = self._specification(train, validation)
+                fitted = probing.probe(self._network, self._trainee, specification, loop.ignore)
+        return fitted if plan.adapt == "probe" else self._fit(seed, len(train), fitted)
 
     def _fit(self, seed: int, count: int, start: Any) -> Any:
         plan, trainee = self._plan, self._trainee
@@ -232,7 +245,7 @@ def draw(options: argparse.Namespace) -> None:
         for seed in seeds:
             if time.monotonic() - started > options.seconds:
                 return
-            figures, tested = way.judge(seed)
+            figures, tested = way.judge(seed, options.parts)
             _keep(options.folder, {"labels": count, "way": name} | figures, tested)
             print(count, name, figures, f"{time.monotonic() - started:.0f} s", flush=True)
 
@@ -259,16 +272,17 @@ def table(folder: Path) -> None:
     for count in sorted(known["labels"].unique(), key=lambda each: each or np.inf):
         part = known[known["labels"] == count]
         values = {way: rows.set_index("seed")["auc"] for way, rows in part.groupby("way")}
-        losses = part.pivot_table(index="seed", columns="way", values="val_loss").dropna()
         for way, found in sorted(values.items(), key=lambda each: -each[1].mean()):
             files = [folder / "scores" / f"{count}-{way}-{seed}.npy" for seed in found.index]
             influence = np.mean([auc(truth, np.load(file), groups)[1] for file in files], axis=0)
             half = 1.96 * influence_variance(influence, make_clusters(truth, groups)) ** 0.5
             seconds = part.loc[part["way"] == way, "seconds"].median()
             print(_line(count, way, found, half, _behind(values, way), seconds))
-        if len(losses) and len(values) > 1:
-            chosen = pd.Series({seed: values[way][seed] for seed, way in losses.idxmin(axis=1).items()})
-            print(_line(count, "least validation loss", chosen, np.nan, _behind(values | {"": chosen}, ""), np.nan))
+        for name, column in (("smallest validation loss", "val_loss"), ("smallest loss of parts", "held_loss")):
+            losses = part.pivot_table(index="seed", columns="way", values=column).dropna()
+            if len(losses) and len(losses.columns) > 1:
+                chosen = pd.Series({seed: values[way][seed] for seed, way in losses.idxmin(axis=1).items()})
+                print(_line(count, name, chosen, np.nan, _behind(values | {"": chosen}, ""), np.nan))
 
 
 def _behind(values: dict[str, pd.Series], way: str) -> str:
@@ -308,6 +322,7 @@ def main() -> None:
         if name == "draw":
             command.add_argument("--way", choices=WAYS, required=True)
             command.add_argument("--draws", nargs="+", required=True, help="labels, or all, and draws of them: 50:20")
+            command.add_argument("--parts", type=int, default=0, help="of the labels, each held out in turn")
             command.add_argument("--seconds", type=float, default=np.inf, help="after which no draw begins")
             command.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="of the plan")
             command.add_argument("--name", help="of a way with other settings")

@@ -25,15 +25,17 @@ from families import hounsfield, write_boxes, write_labels, write_masks, write_v
 from hounsfield.bundle import Bundle
 from hounsfield.errors import CohortError, MissingDependency, RunError, UsageError
 from hounsfield.inference import open_predictor
-from hounsfield.planning import adapting
+from hounsfield.planning import Wish, adapting
 from hounsfield.plans import load_plan
 from hounsfield.pretrained.fetching import hub_folder
 from hounsfield.pretrained.network import backbone
 from hounsfield.pretrained.preset import preset_network
 from hounsfield.pretrained.source import check_licence, find_source
 from hounsfield.pretrained.tensors import read_tensors
-from hounsfield.training import probing
+from hounsfield.runs.folder import RunFolder
+from hounsfield.training import probing, starts
 from hounsfield.training.adapting import check_adapting
+from hounsfield.training.base import Job
 from hounsfield.training.probing import Regression
 from hounsfield.training.schedule import Schedule
 from hounsfield.training.table import TRAININGS
@@ -99,7 +101,7 @@ def test_probe_then_finetune_from_the_command_line(
     assert hounsfield(monkeypatch, "train", data, "--weights", folder, "--out", out) == 2
     assert "--accept-licence cc-by-nc-4.0" in capsys.readouterr().err
     assert not out.exists()
-    accepted = ("--weights", folder, "--accept-licence", "cc-by-nc-4.0")
+    accepted = ("--weights", folder, "--accept-licence", "cc-by-nc-4.0", "--effort", "quick")
     # There is not the time for all layers.
     with monkeypatch.context() as patch:
         patch.setattr(adapting, "FEWEST_EPOCHS", 10**6)
@@ -108,6 +110,7 @@ def test_probe_then_finetune_from_the_command_line(
     assert plan.adapt == "probe"  # type: ignore[attr-defined]  # plans of labels have it
     assert plan.minutes is None
     assert "1000000 passes of all layers would take" in plan.reasons["adapt"]
+    assert "more than the 2 min that are allowed" in plan.reasons["compare_scratch"]
     assert [step.name for step in plan.pipeline.steps][-1] == "dataset_z_score"
     assert plan.pipeline.steps[-1].mean == (0.5, 0.4, 0.3)  # type: ignore[attr-defined]  # a z-score
     bundle = Bundle.load(out)
@@ -121,16 +124,67 @@ def test_probe_then_finetune_from_the_command_line(
     assert hounsfield(monkeypatch, "report", out) == 0
     assert "licence cc-by-nc-4.0" in (out / "MODEL_CARD.md").read_text()
     # Another split of the same data would judge the run's network by images that it was trained on.
-    options = ("--set", "epochs=2", "--accept-licence", "cc-by-nc-4.0")
+    options = ("--set", "epochs=2", "--set", "compare_scratch=1", "--accept-licence", "cc-by-nc-4.0")
     again = tmp_path / "finetuned"
     assert hounsfield(monkeypatch, "train", data, "--weights", out, "--seed", "1", *options, "--out", again) == 1
     assert "too good" in capsys.readouterr().err
-    assert hounsfield(monkeypatch, "train", data, "--weights", out, *options, "--out", again) == 0
+    # The finetuning is also compared with a training from scratch.
+    tried = starts._tried
+    with monkeypatch.context() as patch:
+        losses = {"adapted": 0.25, "scratch": 0.5}
+        patch.setattr(starts, "_tried", lambda name, *rest: dataclasses.replace(tried(name, *rest), loss=losses[name]))
+        capsys.readouterr()
+        assert hounsfield(monkeypatch, "train", data, "--weights", out, *options, "--out", again) == 0
+    assert "has a loss of 0.250, and a training from scratch one of 0.500" in " ".join(capsys.readouterr().out.split())
     assert Bundle.load(again).settings["origin"]["licence"] == "cc-by-nc-4.0"
-    assert "it begins with a probe" in load_plan(again / "plan.yaml").reasons["adapt"]
+    assert load_plan(again / "plan.yaml").compare_scratch == 0  # type: ignore[attr-defined]  # as above
     assert len(pd.read_csv(again / "history.csv")) == 2
     image = next(data.glob("*.png"))
     assert open_predictor(again).predict(image)[0].label in ("disc", "empty")
+
+
+def test_the_start_of_the_smaller_loss_becomes_the_plan_of_the_run(tmp_path: Path) -> None:
+    run, checkpoint = RunFolder(tmp_path), tmp_path / "checkpoints" / "scratch" / "checkpoints" / "member1.npz"
+    trials: list[Any] = []
+    for name, weights, adapt, loss in (("adapted", "imagenet", "probe", 0.5), ("scratch", None, None, 0.4)):
+        plan: Any = hand_made_plan(weights=weights, adapt=adapt, compare_scratch=int(weights is not None))
+        tried = RunFolder(run.checkpoints / name)
+        plan.with_epochs(1, [(1, 7)]).save(tried.plan)
+        fitted = Job(run, plan.model_copy(update={"batch_size": 3}), *[None] * 6)  # type: ignore[arg-type]  # not used
+        trials.append(starts.Trial(name, fitted, plan, tried, loss, ({"epoch": 1},)))
+    checkpoint.parent.mkdir()
+    checkpoint.write_bytes(b"state")
+    job = starts._chosen(trials[1], *trials, parts=1)
+    plan = load_plan(run.plan)
+    assert (plan.weights, plan.adapt, plan.compare_scratch, plan.pacing) == (None, None, 0, ((1, 1, 7),))
+    assert (job.plan.pacing, job.plan.batch_size, job.done) == (plan.pacing, 3, ({"epoch": 1},))
+    assert (run.checkpoints / "member1.npz").read_bytes() == b"state"
+    told = "on the validation images a probe of the weights EfficientNet-Lite0 on ImageNet has a loss of 0.500, and a"
+    assert told in plan.reasons["weights"]
+    assert starts.start_decided(plan) == [plan.reasons["compare_scratch"]]
+    assert starts.start_decided(trials[0].plan) == []
+
+
+@pytest.mark.parametrize(
+    ("images", "wish", "parts", "minutes"),
+    [
+        (50, Wish(), 3, 20),
+        (4, Wish(), 1, 20),
+        (300, Wish(), 1, 20),
+        (50, Wish(minutes=9), 0, 9),
+        (50, Wish(adapt="probe"), 0, None),
+    ],
+)
+def test_weights_are_compared_with_scratch_where_there_is_time(
+    images: int, wish: Wish, parts: int, minutes: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapting, "forward_seconds", lambda _: 0.01)
+    facts: Any = SimpleNamespace(
+        fingerprint=SimpleNamespace(num_readable=images, num_patients=None), seconds=0.1, num_prepared=2 * images
+    )
+    plan = hand_made_plan(weights="imagenet", adapt="probe", effort="standard")
+    found = adapting.with_way(plan, None, facts, wish)  # type: ignore[arg-type]  # its speed is made up
+    assert (found["compare_scratch"][0], found["minutes"][0]) == (parts, minutes)
 
 
 def test_a_plan_for_volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

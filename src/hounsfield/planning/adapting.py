@@ -35,6 +35,9 @@ FIXED_SECONDS = 25.0
 TO_UNITS = ("percentile", "min_max", "window")
 NORMALISATIONS = (*TO_UNITS, "z_score", "dataset_z_score")
 ENCODED_RATE = 1e-3
+# A comparison with a training from scratch: the least time for it in minutes; and with fewer training images than this,
+# validation images alone would choose by chance, so images are held out in so many parts, each in turn.
+LEAST_COMPARING, FEW_IMAGES, PARTS = 10.0, 300, 3
 
 
 def source_of(wish: Wish) -> Source | None:
@@ -78,7 +81,7 @@ def adapted(decisions: dict[str, Decision[Any]], source: Source, facts: Facts, w
         shape, batch_size = _slices(decisions, source, found)
     return decisions | {
         "weights": Decision(source.text, f"asked for; SHA-256 {source.sha256[:12]}…"),
-        # Settled by the time that the network takes, see ``with_way``.
+        # Settled by the time that the network takes, as the comparison with scratch is, see ``with_way``.
         "adapt": Decision(wish.adapt or "probe"),
         "licence": Decision(source.licence, "of the weights; the bundle keeps it"),
         "network": Decision(source.network, what),
@@ -239,25 +242,60 @@ def with_way(plan: Any, network: keras.Model, facts: Facts, wish: Wish) -> dict[
     seconds = forward_seconds(network)
     rows = plan.train_share * facts.fingerprint.num_readable
     minutes = wish.minutes or EFFORT_MINUTES[plan.effort]
+    parts, compared = _comparison(plan, facts.fingerprint, wish, minutes)
     least = finetuning_seconds(seconds, rows, facts, FEWEST_EPOCHS)
-    way, why = _way(plan, wish, least, minutes)
+    way, why = _way(plan, wish, least, minutes / comparing_stages(parts))
     pace = f"passing an image forward takes {1000 * seconds:.3g} ms here"
+    given = (minutes, f"{'asked for' if wish.minutes else f'what effort {plan.effort} may take'}; {pace}")
+    common = {"adapt": (way, why), "compare_scratch": (parts, compared)}
     if way == "probe":
-        return {
-            "adapt": (way, why),
+        unlimited = (None, f"no limit: features are computed once, and {pace}")
+        return common | {
             "epochs": (NUM_PENALTIES, "penalties that are tried, from strong to weak; the features are computed once"),
             "patience": (NUM_PENALTIES, "not used: every penalty is tried"),
-            "minutes": (None, f"no limit: features are computed once, and {pace}"),
+            "minutes": given if parts else unlimited,
         }
-    return {
-        "adapt": (way, why),
+    return common | {
         "epochs": (EPOCHS, "the last layer starts as a probe; deeper layers follow later and at lower rates"),
         "patience": (max(5, EPOCHS // 3), "epochs without a better validation loss end the training"),
         "learning_rate": LOW_RANK_RATE
         if way == "lora"
         else (3e-4, "of the last layers; a third of it for those in the middle, a ninth for the first ones"),
-        "minutes": (minutes, "asked for" if wish.minutes else f"what effort {plan.effort} may take; {pace}"),
+        "minutes": given,
     }
+
+
+def comparing_stages(parts: int) -> int:
+    """Over how many trainings the time is spread, where a start is compared with that from scratch.
+
+    Of one network from each start the better one is taken. Of several that were held out other parts, none is: the
+    chosen start is trained once more.
+    """
+    return 1 if parts == 0 else 2 if parts == 1 else 3
+
+
+def _comparison(plan: Any, found: Fingerprint, wish: Wish, minutes: float) -> tuple[int, str]:
+    """In how many parts images are held out to compare the weights with a training from scratch; 0 for no comparison.
+
+    Args:
+        plan: of the training.
+        found: of the training rows.
+        wish: of the user.
+        minutes: that the training may take.
+    """
+    if wish.adapt is not None:
+        return 0, "none: it was asked for how the weights are adapted"
+    if minutes < LEAST_COMPARING:
+        return 0, f"none: a training from scratch beside it would need more than the {minutes:g} min that are allowed"
+    told = "a network is also trained from scratch, and that of the smaller loss is taken: "
+    units = found.num_patients or found.num_readable
+    if plan.views is not None or found.num_readable >= FEW_IMAGES or units < 2 * PARTS:
+        return 1, told + "on the validation images"
+    why = (
+        f"{found.num_readable:,} training images leave few for validation, which would choose by chance, so both kinds "
+        f"are divided into {PARTS} parts, each of which is held out in turn"
+    )
+    return PARTS, told + why
 
 
 def _way(plan: Any, wish: Wish, least: float, minutes: float) -> tuple[Adapt, str]:
@@ -267,18 +305,16 @@ def _way(plan: Any, wish: Wish, least: float, minutes: float) -> tuple[Adapt, st
         plan: of the training.
         wish: of the user.
         least: seconds that the fewest passes of a finetuning take.
-        minutes: that the training may take.
+        minutes: that they may take.
     """
     if wish.adapt is not None:
         return wish.adapt, "asked for"
     if plan.views is not None or plan.task == "ordinal":
         return "finetune", "a probe is neither for samples of several images nor for grades in order"
     if least > 60 * minutes:
-        return (
-            "probe",
-            f"{FEWEST_EPOCHS} passes of all layers would take about {least / 60:.0f} min, and {minutes:g} are allowed",
-        )
-    time = f"{FEWEST_EPOCHS} passes of all layers or more fit into {minutes:g} min"
+        taken = f"{FEWEST_EPOCHS} passes of all layers would take about {least / 60:.0f} min"
+        return "probe", f"{taken}, and {minutes:.3g} are allowed for them"
+    time = f"{FEWEST_EPOCHS} passes of all layers or more fit into {minutes:.3g} min"
     return "finetune", f"{time}; it begins with a probe, which is kept where no epoch validates better"
 
 
@@ -286,9 +322,11 @@ def expected_seconds(plan: WholeImagePlan, network: keras.Model, facts: Facts) -
     """What adapting takes on this machine, within a factor of two."""
     seconds = forward_seconds(network)
     rows = plan.train_share * facts.fingerprint.num_readable
-    if plan.adapt == "probe":
-        return FIXED_SECONDS + 1.5 * facts.seconds + seconds * facts.num_prepared
-    whole = finetuning_seconds(seconds, rows, facts, plan.epochs)
+    probing = FIXED_SECONDS + 1.5 * facts.seconds + seconds * facts.num_prepared
+    whole = probing if plan.adapt == "probe" else finetuning_seconds(seconds, rows, facts, plan.epochs)
+    if plan.compare_scratch:
+        # A training from scratch is taken to be as long.
+        whole *= 2 * plan.compare_scratch + (plan.compare_scratch > 1)
     return whole if plan.minutes is None else min(whole, 60 * plan.minutes)
 
 

@@ -141,6 +141,7 @@ CONSTANT: dict[str, Decision[Any]] = {
         None, "random; --weights starts from those of another training, which pays where labels are few"
     ),
     "adapt": Decision(None, "not used: there are no weights of another training"),
+    "compare_scratch": Decision(0, "not used: the network is trained from scratch"),
     "licence": Decision("", "not used: there are no weights of another training"),
     "dropout": Decision(0.2, "of the pooled features: light regularisation beside the augmentation"),
     "learning_rate": Decision(2e-3, "peak for AdamW on normalised residual networks; gradients are clipped at norm 5"),

@@ -23,6 +23,9 @@ class WholeImagePlan(BasePlan):
         adapt: how these weights are adapted: by a "probe", which fits the last layer to the features; by "lora", which
             goes on to train low-rank matrices beside the attention of a vision transformer; or by "finetune", which
             goes on to train all layers in stages; null where the network is trained as a whole from the start.
+        compare_scratch: whether a network is also trained from scratch, and the start of the smaller validation loss
+            taken: 0 for no; 1 by the validation images; k by k parts of training and validation images, each of which
+            is held out in turn.
         licence: of these weights, as it was found or accepted.
         channels: their names, where images are put together of several files or volumes.
         pooling: of a resnet: "mean" over the last maps, or mean and maximum of the maps of all "stages".
@@ -44,6 +47,7 @@ class WholeImagePlan(BasePlan):
 
     weights: str | None = Field(default=None, max_length=4096)
     adapt: Adapt | None = None
+    compare_scratch: int = Field(default=0, ge=0, le=20)
     licence: str = ""
     channels: tuple[str, ...] = ()
     pooling: Pooling = "mean"
@@ -60,6 +64,8 @@ class WholeImagePlan(BasePlan):
     def _weights_to_adapt(self) -> Self:
         if self.adapt is not None and self.weights is None:
             raise ValueError(f"adapt: {self.adapt} needs weights, and there are none")
+        if self.adapt is None and self.compare_scratch:
+            raise ValueError(f"compare_scratch: {self.compare_scratch} needs weights that are adapted: set adapt, or 0")
         if self.adapt is None and self.weights not in (None, "imagenet"):
             raise ValueError("weights other than imagenet need adapt: probe, lora or finetune")
         return self

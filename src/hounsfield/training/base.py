@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
@@ -41,6 +41,7 @@ class Job(Generic[PlanT, StoreT]):
         data: DATA and its options, as they stand in a command.
         progress: told of all that takes long.
         deadline: by ``time.monotonic``, where the time is limited.
+        done: epochs of its network that were trained before the job was begun, of which no tracker was told.
     """
 
     folder: RunFolder
@@ -52,6 +53,7 @@ class Job(Generic[PlanT, StoreT]):
     data: str
     progress: Progress
     deadline: float | None = None
+    done: Sequence[Mapping[str, Any]] = ()
 
     def origin(self) -> dict[str, Any]:
         """What a bundle keeps of the images that it was trained on, as keyword arguments of its saving."""

@@ -20,6 +20,7 @@ from hounsfield.runs.test_use import TEST_USED, sealed_run
 from hounsfield.safe_text import cell
 from hounsfield.testing import TESTS
 from hounsfield.training.base import Choice, Job, Member
+from hounsfield.training.starts import start_decided
 from hounsfield.training.table import TRAININGS
 
 logger = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ def finish(job: Job[Any, Any], members: list[Member[Any, Any]]) -> Finished:
     folder.record("engine", name=engine.name, description=engine.description)
     raw = _predict(job, choice)
     assessed = {split: test.assess(cohort, each, choice.bundle) for split, each in raw.items()}
-    lines = list(choice.lines)
+    lines = [*start_decided(job.plan), *choice.lines]
     if "test" in raw:
         lines += test.notes(choice.bundle, raw["test"], "test images")
     lines += entry.remarks(job, choice, raw, assessed)

@@ -41,6 +41,8 @@ def train_networks(
     make_private(job.folder.checkpoints)
     parts = TRAININGS[job.plan.family].rows(job)
     tracker.begin(described(job.plan))
+    for record in job.done:
+        tracker.log("member1", record)
     if crew is not None and len(parts) > 1:
         return _train_apart(job, tracker, parts, crew), False
     follower = Follower(job, tracker, len(parts), train_network if crew is None else partial(train_together, crew=crew))

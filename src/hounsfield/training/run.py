@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,6 +31,7 @@ from hounsfield.training.base import Job
 from hounsfield.training.finish import finish
 from hounsfield.training.networks import train_networks
 from hounsfield.training.preparation import Prepared, prepare
+from hounsfield.training.starts import better_start
 from hounsfield.training.table import TRAININGS
 from hounsfield.training.together import Crew, check_shares
 from hounsfield.training.tracking import Ending, Tracker, check_tracking, tracking
@@ -131,7 +133,6 @@ def train(  # noqa: PLR0913 - what a user may want to say of a training
             plan = plan.model_copy(update={"seed": seed})
             if changes:
                 plan = prepared.changed(plan, changes)
-            _check_crew(plan, crew)
             plan.save(folder.plan)
             folder.write_cohort(prepared.cohort.table, prepared.cohort.box_table)
             # Last of what the run needs to be continued: a folder that has it has all else.
@@ -142,15 +143,16 @@ def train(  # noqa: PLR0913 - what a user may want to say of a training
                 tracking={"track": list(track), "register": register},
                 sealed=seal,
             )
+            make = partial(_job, folder, prepared, request, progress, started, crew)
             with delegating_to(crew):
-                job = _job(folder, plan, prepared, request, progress, started)
+                job = make(plan)
             if request.extend is not None and not seal:
                 record_test_use(Path(request.extend), "train --extend")
         except BaseException:
             # Nothing was trained: the user may want to run the same command again.
             folder.discard()
             raise
-        return _run(job, track, register, crew)
+        return _run(folder, partial(better_start, job, make, prepared), track, register, crew)
 
 
 def _check_crew(plan: BasePlan, crew: Crew | None) -> None:
@@ -189,10 +191,10 @@ def resume(path: Path | str, *, progress: Progress = silent, crew: Crew | None =
             folder.write_cohort(prepared.cohort.table, prepared.cohort.box_table)
         # What the epochs took before counts as if it had been now.
         started = time.monotonic() - folder.seconds_in_epochs()
-        _check_crew(plan, crew)
+        make = partial(_job, folder, prepared, request, progress, started, crew)
         with delegating_to(crew):
-            job = _job(folder, plan, prepared, request, progress, started)
-        return _run(job, track, register, crew)
+            job = make(plan)
+        return _run(folder, partial(better_start, job, make, prepared), track, register, crew)
 
 
 def _require_test(cohort: Cohort) -> None:
@@ -222,9 +224,16 @@ def _require_same(kept: Path, table: pd.DataFrame, what: str, request: DataReque
 
 
 def _job(
-    folder: RunFolder, plan: BasePlan, prepared: Prepared, request: DataRequest, progress: Progress, started: float
+    folder: RunFolder,
+    prepared: Prepared,
+    request: DataRequest,
+    progress: Progress,
+    started: float,
+    crew: Crew | None,
+    plan: BasePlan,
 ) -> Job[Any, Any]:
     """Everything that can fail before the first step of a training that was started at that time."""
+    _check_crew(plan, crew)
     entry = TRAININGS[plan.family]
     entry.check(plan, prepared.cohort)
     plan = fitted_plan(plan, prepared.cohort)
@@ -259,10 +268,15 @@ def fitted_plan(plan: AnyPlan, cohort: Cohort) -> AnyPlan:
     return plan.model_copy(update={"pipeline": fitted})
 
 
-def _run(job: Job[Any, Any], track: Sequence[str], register: str | None, crew: Crew | None) -> Run:
-    folder = job.folder
+def _run(
+    folder: RunFolder,
+    begin: Callable[[], Job[Any, Any]],
+    track: Sequence[str],
+    register: str | None,
+    crew: Crew | None,
+) -> Run:
     with tracking(folder, track, register) as tracker:
-        run = _trained(job, tracker, crew)
+        run = _trained(begin(), tracker, crew)
         # Last: the run is whole, whatever becomes of a server.
         tracker.end(Ending.of(run.metrics, folder.bundle))
     return run

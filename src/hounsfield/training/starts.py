@@ -1,0 +1,179 @@
+"""Weights of another training, or none: a network is trained from each start, and validation images decide.
+
+Where training images are few, validation images are few, too, and would choose by chance. Then training and validation
+images are divided into parts, and each part in turn is held out for validation.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from hounsfield.atomic import make_private, replacing
+from hounsfield.planning.adapting import comparing_stages
+from hounsfield.plans.base import EFFORT_MINUTES, BasePlan
+from hounsfield.plans.loading import load_plan
+from hounsfield.pretrained import find_source
+from hounsfield.runs.folder import RunFolder
+from hounsfield.training.base import Job
+from hounsfield.training.networks import train_networks
+from hounsfield.training.preparation import Prepared
+from hounsfield.training.tracking import Ending
+
+AnyJob = Job[Any, Any]
+Name = Literal["adapted", "scratch"]
+# What a network from scratch has of its own; all other fields are those of the plan that it is compared with.
+OWN = {
+    *("weights", "adapt", "licence", "compare_scratch", "network", "width", "pooling", "input_shape", "pipeline"),
+    *("batch_size", "epochs", "epoch_images", "patience", "learning_rate", "precision", "minutes", "pacing", "reasons"),
+    *("augmentation", "folds", "test_time_flips", "expected_seconds", "expected_memory_mb", "expected_disk_mb"),
+}
+# Fields that hold for both starts where a person has set them.
+SET_BY_HAND = ("epochs", "patience", "augmentation")
+# How the reason of a decision begins that a comparison has made.
+DECIDED = "Validation images decided: "
+
+
+def start_decided(plan: BasePlan) -> list[str]:
+    """The line that tells which start a comparison has chosen, and why; none where there was none."""
+    why = plan.reasons.get("compare_scratch", "")
+    return [why] if why.startswith(DECIDED) else []
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """One start as it was tried.
+
+    Attributes:
+        name: of the start.
+        job: the training in the run folder.
+        plan: as it is written there if this start is chosen, without the lines on the comparison.
+        folder: where it was tried.
+        loss: the smallest validation loss; the mean over all images that were held out.
+        history: the epochs of its network, where it was trained just as the plan wants it.
+    """
+
+    name: Name
+    job: AnyJob
+    plan: Any
+    folder: RunFolder
+    loss: float
+    history: tuple[Mapping[str, Any], ...] | None
+
+
+def better_start(job: AnyJob, make: Callable[[Any], AnyJob], prepared: Prepared) -> AnyJob:
+    """The training from the start that validates better, where the plan wants both to be compared.
+
+    Each is tried in a folder of its own within the checkpoints, so that a comparison that was killed goes on where it
+    was. At the end the plan of the run is that of the chosen start.
+
+    Args:
+        job: of the plan that is in the run folder.
+        make: the training of another plan in the same folder.
+        prepared: the cohort, of which the planner makes the plan of a training from scratch.
+
+    Raises:
+        KeyboardInterrupt: the user stopped the comparison.
+    """
+    parts = getattr(job.plan, "compare_scratch", 0)
+    if not parts:
+        return job
+    plan: Any = load_plan(job.folder.plan)
+    make_private(job.folder.checkpoints)
+    adapted = _tried("adapted", job, plan, parts)
+    written = job.folder.checkpoints / "scratch.yaml"
+    if not written.is_file():
+        scratch_plan(plan, prepared).save(written)
+    other = load_plan(written)
+    scratch = _tried("scratch", make(other), other, parts)
+    return _chosen(min(adapted, scratch, key=lambda trial: trial.loss), adapted, scratch, parts)
+
+
+def scratch_plan(plan: Any, prepared: Prepared) -> Any:
+    """The planner's plan of a training from scratch, with all of another plan that holds for both."""
+    minutes = (plan.minutes or EFFORT_MINUTES[plan.effort]) / comparing_stages(plan.compare_scratch)
+    found: Any = prepared.plan(effort=plan.effort, minutes=minutes, seed=plan.seed)
+    by_hand = {name for name in SET_BY_HAND if plan.reasons.get(name) == "set by hand"}
+    names = (set(type(plan).model_fields) - OWN) | by_hand
+    values = {name: getattr(plan, name) for name in names} | {"minutes": plan.minutes}
+    reasons = {name: plan.reasons[name] for name in names & plan.reasons.keys()}
+    return found.model_copy(update=values | {"reasons": found.reasons | reasons})
+
+
+def _tried(name: Name, job: AnyJob, plan: Any, parts: int) -> Trial:
+    """Train from one start: a network on the training images, or one beside each part that is held out."""
+    folder = RunFolder(job.folder.checkpoints / name)
+    # The one that is tried first leaves time for the other, and for the training itself where that is a third one.
+    stages = comparing_stages(parts) - (name == "scratch")
+    minutes = None if plan.minutes is None else plan.minutes / stages
+    if not folder.plan.is_file():
+        make_private(folder.path)
+        plan.model_copy(update={"folds": parts, "minutes": minutes}).save(folder.plan)
+    # What the pace decided before the training was killed holds.
+    own = {"folds": parts, "minutes": minutes, "pacing": load_plan(folder.plan).pacing}
+    now = time.monotonic()
+    deadline = None if job.deadline is None else now + (job.deadline - now) / stages
+    trial = replace(job, folder=folder, plan=job.plan.model_copy(update=own), deadline=deadline)
+    members, interrupted = train_networks(trial, Untracked())
+    if interrupted:
+        # Half a comparison chooses nothing.
+        raise KeyboardInterrupt
+    sizes = [len(member.specification.validation) for member in members]
+    loss = float(np.average([member.fitted.best_figure for member in members], weights=sizes))
+    whole = parts == plan.folds == 1
+    return Trial(name, job, plan, folder, loss, tuple(members[0].fitted.history) if whole else None)
+
+
+def _chosen(best: Trial, adapted: Trial, scratch: Trial, parts: int) -> AnyJob:
+    """The training from the chosen start; its plan is written."""
+    run = best.job.folder
+    run.record("start", chosen=best.name, adapted=adapted.loss, scratch=scratch.loss, parts=parts)
+    why = _reason(best, adapted, scratch, parts)
+    field = "adapt" if best is adapted else "weights"
+    update: dict[str, Any] = {
+        "compare_scratch": 0,
+        "reasons": best.plan.reasons | {"compare_scratch": why, field: why},
+    }
+    if best.history is not None:
+        update["pacing"] = load_plan(best.folder.plan).pacing
+        _take_checkpoint(best.folder, run)
+    best.plan.model_copy(update=update).save(run.plan)
+    return replace(best.job, plan=best.job.plan.model_copy(update=update), done=best.history or ())
+
+
+def _reason(best: Trial, adapted: Trial, scratch: Trial, parts: int) -> str:
+    held = "the validation images" if parts == 1 else f"{parts} parts of the images, each held out in turn,"
+    way = f"a {adapted.plan.adapt} of the weights {find_source(adapted.plan.weights).name}"
+    taken = way if best is adapted else "a training from scratch"
+    return (
+        f"{DECIDED}on {held} {way} has a loss of {adapted.loss:.3f}, and a training from scratch one of "
+        f"{scratch.loss:.3f}. Taken: {taken}."
+    )
+
+
+def _take_checkpoint(trial: RunFolder, run: RunFolder) -> None:
+    """Let the training go on from the last epoch of its trial; a probe has none, and is fitted anew in moments."""
+    for path in trial.checkpoints.glob("*.npz"):
+        with replacing(run.checkpoints / path.name) as temporary:
+            shutil.copyfile(path, temporary)
+
+
+class Untracked:
+    """Nobody follows a trial; see ``Tracker``."""
+
+    def begin(self, settings: Mapping[str, Any]) -> None:
+        """See ``Tracker``."""
+
+    def log(self, network: str, record: Mapping[str, Any]) -> None:
+        """See ``Tracker``."""
+
+    def end(self, ending: Ending) -> None:
+        """See ``Tracker``."""
+
+    def close(self, *, failed: bool) -> None:
+        """See ``Tracker``."""
