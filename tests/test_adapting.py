@@ -135,7 +135,10 @@ def test_probe_then_finetune_from_the_command_line(
         patch.setattr(starts, "_tried", lambda name, *rest: dataclasses.replace(tried(name, *rest), loss=losses[name]))
         capsys.readouterr()
         assert hounsfield(monkeypatch, "train", data, "--weights", out, *options, "--out", again) == 0
-    assert "has a loss of 0.250, and a training from scratch one of 0.500" in " ".join(capsys.readouterr().out.split())
+    told = (
+        "Weights or scratch: on the validation images the loss is 0.250 for a finetuning of the weights probe and 0.500"
+    )
+    assert told in " ".join(capsys.readouterr().out.split())
     assert Bundle.load(again).settings["origin"]["licence"] == "cc-by-nc-4.0"
     assert load_plan(again / "plan.yaml").compare_scratch == 0  # type: ignore[attr-defined]  # as above
     assert len(pd.read_csv(again / "history.csv")) == 2
@@ -159,7 +162,7 @@ def test_the_start_of_the_smaller_loss_becomes_the_plan_of_the_run(tmp_path: Pat
     assert (plan.weights, plan.adapt, plan.compare_scratch, plan.pacing) == (None, None, 0, ((1, 1, 7),))
     assert (job.plan.pacing, job.plan.batch_size, job.done) == (plan.pacing, 3, ({"epoch": 1},))
     assert (run.checkpoints / "member1.npz").read_bytes() == b"state"
-    told = "on the validation images a probe of the weights EfficientNet-Lite0 on ImageNet has a loss of 0.500, and a"
+    told = "is 0.500 for a probe of the weights EfficientNet-Lite0 on ImageNet and 0.400 for training from"
     assert told in plan.reasons["weights"]
     assert starts.start_decided(plan) == [plan.reasons["compare_scratch"]]
     assert starts.start_decided(trials[0].plan) == []

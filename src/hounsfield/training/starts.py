@@ -16,6 +16,7 @@ import numpy as np
 
 from hounsfield.atomic import make_private, replacing
 from hounsfield.planning.adapting import comparing_stages
+from hounsfield.plans.architecture import Adapt
 from hounsfield.plans.base import EFFORT_MINUTES, BasePlan
 from hounsfield.plans.loading import load_plan
 from hounsfield.pretrained import find_source
@@ -36,7 +37,12 @@ OWN = {
 # Fields that hold for both starts where a person has set them.
 SET_BY_HAND = ("epochs", "patience", "augmentation")
 # How the reason of a decision begins that a comparison has made.
-DECIDED = "Validation images decided: "
+DECIDED = "Weights or scratch: "
+WAYS: dict[Adapt, str] = {
+    "probe": "a probe of",
+    "lora": "a low-rank adaptation of",
+    "finetune": "a finetuning of",
+}
 
 
 def start_decided(plan: BasePlan) -> list[str]:
@@ -147,12 +153,11 @@ def _chosen(best: Trial, adapted: Trial, scratch: Trial, parts: int) -> AnyJob:
 
 
 def _reason(best: Trial, adapted: Trial, scratch: Trial, parts: int) -> str:
-    held = "the validation images" if parts == 1 else f"{parts} parts of the images, each held out in turn,"
-    way = f"a {adapted.plan.adapt} of the weights {find_source(adapted.plan.weights).name}"
-    taken = way if best is adapted else "a training from scratch"
+    held = "on the validation images" if parts == 1 else f"over {parts} parts of the images, each held out in turn,"
+    way, weights = WAYS[adapted.plan.adapt], find_source(adapted.plan.weights).name
     return (
-        f"{DECIDED}on {held} {way} has a loss of {adapted.loss:.3f}, and a training from scratch one of "
-        f"{scratch.loss:.3f}. Taken: {taken}."
+        f"{DECIDED}{held} the loss is {adapted.loss:.3f} for {way} the weights {weights} and {scratch.loss:.3f} for "
+        f"training from scratch; the {'former' if best is adapted else 'latter'} was taken."
     )
 
 
