@@ -100,7 +100,7 @@ LAYERS["training"] = set(LAYERS) - {"explanation", "dicom_results"}
 LAYERS["tuning"] = set(LAYERS) - {"explanation", "dicom_results", "reports"}
 LAYERS["pretraining"] = {
     *("images", "preprocessing", "cohorts", "plans", "augmentation", "models", "segmentation", "pretrained"),
-    *("planning", "runs", "training"),
+    *("planning", "runs", "shares", "training"),
 }
 # Never training: what is served was trained elsewhere.
 LAYERS["serving"] = {"images", "bundle", "inference", "explanation", "dicom_results", "reading", "runs", "testing"}

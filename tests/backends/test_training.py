@@ -190,6 +190,12 @@ def test_rows_are_predicted_in_their_order_to_the_last() -> None:
     rows = np.array([7, 3, 9, 1, 0])
     pixels = Pixels(np.arange(10, dtype=np.float32).reshape(-1, 1, 1, 1))
     assert predict_rows(model, pixels, rows, batch_size=2).ravel().tolist() == rows.tolist()
+    # By three processes, each of a part; not all parts are equally long.
+    found = np.zeros(5, np.float32)
+    for rank in range(3):
+        share = Share(rank, 3, lambda vector: np.add(found, vector, out=found))
+        predict_rows(model, pixels, rows, batch_size=2, share=share)
+    assert found.tolist() == rows.tolist()
 
 
 @pytest.mark.skipif(not EXACT, reason="the other backends have no such pipeline")

@@ -25,6 +25,7 @@ from hounsfield.plans.masks import MaskPlan
 from hounsfield.pretraining.base import LAST_EPOCH, lengths, refuse_collapse
 from hounsfield.progress import Progress
 from hounsfield.segmentation import residual_unet
+from hounsfield.shares import WHOLE, Share
 from hounsfield.training.optimizer import optimizer
 from hounsfield.training.schedule import Schedule
 
@@ -181,7 +182,7 @@ class ReconstructionTrainee:
 
     plain_batches = batches
 
-    def validate(self, epoch: int, *, last: bool) -> dict[str, float]:  # noqa: ARG002 - due after every epoch
+    def validate(self, epoch: int, *, last: bool, share: Share = WHOLE) -> dict[str, float]:  # noqa: ARG002 - always all
         """The error on hidden pixels of images that were not seen, and how far features differ between images.
 
         Raises:

@@ -25,6 +25,7 @@ from hounsfield.plans.whole_images import WholeImagePlan
 from hounsfield.pretrained import build_network as plain_network
 from hounsfield.pretraining.base import LAST_EPOCH, lengths, refuse_collapse
 from hounsfield.progress import Progress
+from hounsfield.shares import WHOLE, Share
 from hounsfield.training.batches import TrainingBatches, predict_rows
 from hounsfield.training.optimizer import optimizer
 from hounsfield.training.schedule import Schedule
@@ -220,7 +221,7 @@ class VicregTrainee:
 
     plain_batches = batches
 
-    def validate(self, epoch: int, *, last: bool) -> dict[str, float]:  # noqa: ARG002 - due after every epoch
+    def validate(self, epoch: int, *, last: bool, share: Share = WHOLE) -> dict[str, float]:  # noqa: ARG002 - always all
         """The deviation of the embeddings' components, in the mean.
 
         Raises:

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from hounsfield.errors import require
-from hounsfield.shares import current_share
+from hounsfield.shares import WHOLE, Share, current_share
 
 
 class PixelSource(Protocol):
@@ -166,7 +166,25 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has
         return mixed, both, total
 
 
-def predict_rows(model: keras.Model, pixels: PixelSource, rows: np.ndarray, *, batch_size: int) -> np.ndarray:
-    """A model's answers to images in the order of ``rows``: (rows, outputs)."""
-    starts = range(0, len(rows), batch_size)
-    return np.concatenate([model.predict_on_batch(pixels.batch(rows[start : start + batch_size])) for start in starts])
+def predict_rows(
+    model: keras.Model, pixels: PixelSource, rows: np.ndarray, *, batch_size: int, share: Share = WHOLE
+) -> np.ndarray:
+    """A model's answers to images in the order of ``rows``: (rows, outputs).
+
+    Args:
+        model: of one output.
+        pixels: where the images come from.
+        rows: which.
+        batch_size: images at once.
+        share: of this process, where others predict the rest at the same time.
+    """
+    first, last = (round(number * len(rows) / share.size) for number in (share.rank, share.rank + 1))
+    own = rows[first:last]
+    starts = range(0, len(own), batch_size)
+    parts = [model.predict_on_batch(pixels.batch(own[start : start + batch_size])) for start in starts]
+    if share.add_up is None:
+        return np.concatenate(parts)
+    found = np.zeros((len(rows), model.output_shape[-1]), np.float32)
+    if parts:
+        found[first:last] = np.concatenate(parts)
+    return share.add_up(found.reshape(-1)).reshape(found.shape)

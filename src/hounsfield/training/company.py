@@ -128,4 +128,4 @@ def follow(trainee: Trainee, schedule: Schedule, line: Line, rank: int, size: in
         epoch = Epoch(trainee, feed, done, company)
         if math.isfinite(epoch.train(ignore)["loss"]):
             with epoch.averaged(average):
-                pass
+                trainee.validate(done, last=False, share=epoch.share)

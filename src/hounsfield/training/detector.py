@@ -17,7 +17,7 @@ from hounsfield.inference.windows import Found, find
 from hounsfield.models.training_model import compiled_forward, jit_compilation
 from hounsfield.object_masks import SIDE
 from hounsfield.plans.boxes import DetectionPlan
-from hounsfield.shares import current_share
+from hounsfield.shares import WHOLE, Share, current_share
 from hounsfield.testing.engine_runs import evenly
 from hounsfield.training.fitted import Criterion
 from hounsfield.training.optimizer import optimizer
@@ -135,9 +135,9 @@ class DetectorTrainee:
     # Their objects are moved and scaled, but the values are still those of the images.
     plain_batches = batches
 
-    def validate(self, epoch: int, *, last: bool) -> dict[str, float]:
-        """Average precision on the validation images, every few epochs and after the last."""
-        if (epoch + 1) % self._plan.validate_every and not last:
+    def validate(self, epoch: int, *, last: bool, share: Share = WHOLE) -> dict[str, float]:
+        """Average precision on the validation images, every few epochs and after the last; by the first process."""
+        if share.rank or ((epoch + 1) % self._plan.validate_every and not last):
             return {}
         found = found_by(self.model, self._store, self._validation, self._plan)
         findings = [Finding(each.boxes, each.classes, each.scores) for each in found]

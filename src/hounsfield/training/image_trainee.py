@@ -13,6 +13,7 @@ import numpy as np
 from hounsfield.augmentation.build import build_layers
 from hounsfield.models.training_model import Precision, compiled_forward, jit_compilation, training_model
 from hounsfield.plans.augmentation import Augmentation
+from hounsfield.shares import WHOLE, Share
 from hounsfield.training.averaging import Batches
 from hounsfield.training.batches import NO_MIXING, Mixing, PixelSource, TrainingBatches, predict_rows
 from hounsfield.training.fitted import LEAST_LOSS
@@ -122,11 +123,11 @@ class ImageTrainee:
             epoch=epoch,
         )
 
-    def validate(self, epoch: int, *, last: bool) -> dict[str, float]:  # noqa: ARG002 - due after every epoch
-        """The figures of the validation rows."""
+    def validate(self, epoch: int, *, last: bool, share: Share = WHOLE) -> dict[str, float]:  # noqa: ARG002 - always due
+        """The figures of the validation rows, of which each process predicts a part."""
         examples = self.examples
         rows = examples.validation
-        predicted = predict_rows(self.model, examples.pixels, rows, batch_size=self._at_once)
+        predicted = predict_rows(self.model, examples.pixels, rows, batch_size=self._at_once, share=share)
         return self.judge(examples.targets[rows], predicted)
 
     def weights(self) -> list[np.ndarray]:

@@ -48,8 +48,11 @@ class Trainee(Protocol):
     def forward(self, images: np.ndarray) -> Any:
         """Pass images as they are in training mode, for what they leave in moving statistics."""
 
-    def validate(self, epoch: int, *, last: bool) -> dict[str, float]:
-        """Judge the model as it is after an epoch, counted from 0: figures to be recorded; none where not due."""
+    def validate(self, epoch: int, *, last: bool, share: Share = WHOLE) -> dict[str, float]:
+        """Judge the model as it is after an epoch, counted from 0: figures to be recorded; none where not due.
+
+        Where other processes do so at the same time, this one may do its share alone; the first one's figures count.
+        """
 
     def weights(self) -> list[np.ndarray]:
         """What is to be kept of the model as it is."""
@@ -223,15 +226,18 @@ class Epoch:
             figures = {"loss": math.nan}
         return figures if company is None else company.mean(figures)
 
+    @property
+    def share(self) -> Share:
+        """Of this process in what is done after the steps."""
+        return WHOLE if self.company is None else self.company.share
+
     @contextmanager
     def averaged(self, average: WeightAverage) -> Iterator[None]:
-        """Take the weights into the average, and let the model carry that for the length of a block.
-
-        Several processes share the work; what is done within the block is that of each alone.
-        """
-        average.update(self.trainee.model)
-        share = WHOLE if self.company is None else self.company.share
-        with sharing(WHOLE), averaged_weights(self.trainee, average, self.trainee.plain_batches(self.number), share):
+        """Take the weights into the average, and let the model carry that for the length of a block."""
+        trainee = self.trainee
+        average.update(trainee.model)
+        # No step: what the model computes here is not of a shared batch.
+        with sharing(WHOLE), averaged_weights(trainee, average, trainee.plain_batches(self.number), self.share):
             yield
 
 
@@ -246,7 +252,7 @@ def _run_epoch(epoch: Epoch, average: WeightAverage, fitted: Fitted, *, last: bo
     if not math.isfinite(record["loss"]):
         return _diverged(fitted, number)
     with epoch.averaged(average):
-        record |= trainee.validate(number, last=last)
+        record |= trainee.validate(number, last=last, share=epoch.share)
         if not math.isfinite(record.get("val_loss", 0.0)):
             return _diverged(fitted, number)
         fitted.history.append(record)

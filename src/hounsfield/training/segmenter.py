@@ -18,7 +18,7 @@ from hounsfield.models.training_model import jit_compilation, training_copy
 from hounsfield.plans.masks import MaskPlan
 from hounsfield.segmentation import deep_supervision_loss
 from hounsfield.segmentation.unet import supervised_outputs
-from hounsfield.shares import current_share
+from hounsfield.shares import WHOLE, Share, current_share
 from hounsfield.training.fitted import Criterion
 from hounsfield.training.optimizer import optimizer
 from hounsfield.training.schedule import Schedule
@@ -176,9 +176,12 @@ class SegmenterTrainee:
 
     plain_batches = batches
 
-    def validate(self, epoch: int, *, last: bool) -> dict[str, float]:
-        """The Dice of whole prepared images, every few epochs and after the last: the mean over labels, and of each."""
-        if (epoch + 1) % self._plan.validate_every and not last:
+    def validate(self, epoch: int, *, last: bool, share: Share = WHOLE) -> dict[str, float]:
+        """The Dice of whole prepared images, every few epochs and after the last: the mean over labels, and of each.
+
+        It is work of the first process.
+        """
+        if share.rank or ((epoch + 1) % self._plan.validate_every and not last):
             return {}
         sliding = Sliding(self._plan.input_shape[:-1], self._plan.overlapping)
         scores = []
