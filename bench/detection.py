@@ -15,9 +15,9 @@ A peer may live in an environment of its own: ``--peer-python`` names its interp
 packages. It imports nothing of ours. It reads an .npz with ``train_images``, ``validation_images``, ``test_images``
 (n, rows, columns, 3) uint8, smaller images with black to the right and below; ``train_boxes`` (n, most, 4) as
 (y0, x0, y1, x1) and ``train_classes`` (n, most), −1 for padding; ``num_labels``; ``max_found``, the most findings that
-an image may need; and ``pyramid_channels``, ``head_units``, ``num_proposals`` and ``num_candidates`` of our plan, for a
-peer of equal width. It writes one with ``seconds`` and ``images`` of its training, and of the splits validation and
-test ``SPLIT_images``, ``SPLIT_boxes``, ``SPLIT_classes``, ``SPLIT_scores``, one row a finding.
+an image may need; and, for a peer of equal width, ``network``, ``pyramid_channels``, ``head_units``, ``num_proposals``
+and ``num_candidates`` of our plan. It writes one with ``seconds`` and ``images`` of its training, and of the splits
+validation and test ``SPLIT_images``, ``SPLIT_boxes``, ``SPLIT_classes``, ``SPLIT_scores``, one row a finding.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ PRECISIONS = ("float32", "bfloat16")
 WARM_STEPS, PROBING_STEPS = 3, 5
 # Steps of our pipeline by which values come to one scale from 0 to 1; a peer has them too, and its own ones after.
 SCALES = ("window", "min_max", "percentile")
-WIDTHS = ("pyramid_channels", "head_units", "num_proposals", "num_candidates")
+MADE_OF = ("network", "pyramid_channels", "head_units", "num_proposals", "num_candidates")
 FIGURES = ("ap50", "ap", "ap75", "precision", "recall", "count_mae", "count_bias")
 
 
@@ -152,7 +152,7 @@ def write_arrays(data: str, folder: Path, work: Path) -> Path:
     plan, _ = cohort_of(data, folder)
     store = peer_store(data, folder)
     shape = store.shapes[:, :2].max(axis=0)
-    arrays: dict[str, np.ndarray] = {name: np.array(getattr(plan, name)) for name in WIDTHS}
+    arrays: dict[str, np.ndarray] = {name: np.array(getattr(plan, name)) for name in MADE_OF}
     arrays["num_labels"] = np.array(len(store.cohort.labels))
     train = store.cohort.rows("train")
     boxes = [store.boxes(int(row)) for row in train]

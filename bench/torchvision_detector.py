@@ -3,35 +3,37 @@
     python torchvision_detector.py speed ARRAYS.npz --precision bfloat16 --steps 12
     python torchvision_detector.py train ARRAYS.npz FINDINGS.npz --precision bfloat16 --seconds 952
 
-A ResNet-18 with feature pyramid, from scratch. Its batch normalisation learns, as torchvision's own
+A residual network with feature pyramid, from scratch. Its batch normalisation learns, as torchvision's own
 ``fasterrcnn_resnet50_fpn`` has it without weights (the statistics of ``resnet_fpn_backbone`` are frozen by default,
 which is meant for pretrained ones). What else it is made of is one of two:
 
-- ``--settings equal``: images at the scale of our plan, and its widths: channels of the pyramid, which is normalised
-  as ours is, units of the head, proposals and candidates. So that the sizes fit the scale, anchors begin at 32 pixels
-  halved until nine tenths of the training boxes are not smaller; torchvision's 32 to 512 are for images of 800.
-- ``--settings default``: torchvision's own, images enlarged to 800 pixels included.
+- ``--settings equal``: images at the scale of our plan, the blocks of its ResNet-10 or ResNet-18 (of width 64), and its
+  widths: channels of the pyramid, which is normalised as ours is, units of the head, proposals and candidates. So that
+  the sizes fit the scale, anchors begin at 32 pixels halved until nine tenths of the training boxes are not smaller;
+  torchvision's 32 to 512 are for images of 800.
+- ``--settings default``: torchvision's own with a ResNet-18, images enlarged to 800 pixels included.
 
 The training is torchvision's reference: gradient descent with a rate of .005 for batches of four and a momentum of .9,
-a warm-up of at most 1,000 steps, two falls of the rate at the same shares of the whole; horizontal flips. Whatever the
-precision of the training, objects are found in float32. ARRAYS.npz and FINDINGS.npz are described in
-bench/detection.py.
+a warm-up of at most 1,000 steps, two falls of the rate at the same shares of the whole; horizontal flips. Its seconds
+are of the processor, for each core. Whatever the precision of the training, objects are found in float32. ARRAYS.npz
+and FINDINGS.npz are described in bench/detection.py.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Iterator
 
 import numpy as np
 import torch
-from torchvision.models import resnet18
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import BackboneWithFPN, resnet_fpn_backbone
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.resnet import BasicBlock, ResNet
 from torchvision.ops import MultiScaleRoIAlign
 
 RATE, MOMENTUM, WARM_UP = 0.005, 0.9, 1000
@@ -41,6 +43,7 @@ FALLS = (16 / 26, 22 / 26)
 FINDINGS = 100
 WARM_STEPS = 2
 ANCHOR, LEVELS, RATIOS, BINS = 32, 5, (0.5, 1.0, 2.0), 7
+BLOCKS = {"resnet10": [1, 1, 1, 1], "resnet18": [2, 2, 2, 2]}
 STAGES = {"layer1": "0", "layer2": "1", "layer3": "2", "layer4": "3"}
 
 
@@ -57,6 +60,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     torch.manual_seed(arguments.seed)
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
     with np.load(arguments.arrays) as file:
         arrays = {name: file[name] for name in file.files}
     network = {"equal": equal_network, "default": default_network}[arguments.settings](arrays)
@@ -80,7 +84,7 @@ def default_network(arrays: dict[str, np.ndarray]) -> torch.nn.Module:
 
 
 def equal_network(arrays: dict[str, np.ndarray]) -> torch.nn.Module:
-    body = resnet18(weights=None, norm_layer=torch.nn.BatchNorm2d)
+    body = ResNet(BasicBlock, BLOCKS[str(arrays["network"])])
     channels, units = int(arrays["pyramid_channels"]), int(arrays["head_units"])
     widths = [64, 128, 256, 512]
     pyramid = BackboneWithFPN(body, STAGES, widths, channels, norm_layer=torch.nn.BatchNorm2d)
@@ -169,10 +173,10 @@ class Training:
         return steps * self.batch / (time.perf_counter() - started)
 
     def run(self, seconds: float) -> None:
-        started, told = time.perf_counter(), 0.0
+        started, told = processor_time(), 0.0
         warm_up = min(WARM_UP, len(self.arrays["train_images"]) // self.batch - 1)
         for number, (images, targets) in enumerate(self.batches()):
-            self.seconds = time.perf_counter() - started
+            self.seconds = processor_time() - started
             if self.seconds >= seconds:
                 break
             fallen = sum(self.seconds / seconds >= share for share in FALLS)
@@ -186,6 +190,11 @@ class Training:
     def rate(self, value: float) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = value
+
+
+def processor_time() -> float:
+    """Seconds of the processor for each of PyTorch's threads: those of the clock where nothing else runs."""
+    return time.process_time() / torch.get_num_threads()
 
 
 def as_tensor(image: np.ndarray) -> torch.Tensor:
