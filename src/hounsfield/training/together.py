@@ -12,7 +12,7 @@ from hounsfield.distributed import Pool
 from hounsfield.distributed.calls import Calls, call_each
 from hounsfield.distributed.hub import Address, Hub, Line, Lost
 from hounsfield.distributed.work import Work
-from hounsfield.errors import UsageError
+from hounsfield.errors import UsageError, require
 from hounsfield.plans.base import BasePlan
 from hounsfield.shares import Share, sharing
 from hounsfield.training.base import Member, Specification
@@ -24,10 +24,6 @@ from hounsfield.training.one_network import train_network
 from hounsfield.training.pace import Decisions
 from hounsfield.training.schedule import Schedule
 from hounsfield.training.table import TRAININGS
-
-# JAX runs a step in its only thread, where the function that adds gradients up would wait for ever for a copy that
-# the same thread has to make (jax-ml/jax, issue 25861).
-SETTINGS = {"JAX_CPU_ENABLE_ASYNC_DISPATCH": "false"}
 
 
 class Crew(Protocol):
@@ -60,6 +56,12 @@ class Part:
 
 def train_part(part: Part) -> None:
     """Train one network with other processes; what was learned is in the checkpoint."""
+    if keras.backend.backend() == "jax":
+        # Otherwise JAX runs a step in a thread of its own, the only one, in which the function that adds gradients up
+        # can wait for ever for a copy that the same thread has to make (jax-ml/jax, issue 25861). It has to be set
+        # before anything is computed.
+        jax = require("jax", "training on the JAX backend")
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
     # Where another process is lost, all go on from the checkpoint, with one in its place.
     while not _trained(part):
         pass
@@ -142,9 +144,7 @@ def train_together(
         RunError: see ``loop.fit``.
     """
     driver = _Driver(specification, on_batch, on_epoch, on_pace)
-    with crew(
-        Calls(f"{__name__}:{train_part.__name__}", {"KERAS_BACKEND": keras.backend.backend()} | SETTINGS)
-    ) as pool:
+    with crew(Calls(f"{__name__}:{train_part.__name__}", {"KERAS_BACKEND": keras.backend.backend()})) as pool:
         check_shares(specification.plan, pool.size, len(specification.train))
         interrupted = driver.run(pool)
     return driver.member(interrupted=interrupted)
