@@ -14,7 +14,8 @@ class InstanceNormalization(keras.layers.Layer):  # type: ignore[misc]  # Keras 
 
     Ulyanov, Vedaldi, Lempitsky, "Instance normalization", 2016 (arXiv:1607.08022). It is the same in training and in
     use, whatever the size of the batch. Mean and mean square are taken in float32 in one pass, and one multiplication
-    and one addition follow; ``keras.layers.GroupNormalization`` composes it of more passes.
+    and one addition follow; ``keras.layers.GroupNormalization`` composes it of more passes. Means are taken over the
+    first axis last: TensorFlow adds up a whole map one pixel after another, which loses two digits over 90,000 voxels.
 
     Args:
         epsilon: added to the variance.
@@ -38,10 +39,9 @@ class InstanceNormalization(keras.layers.Layer):  # type: ignore[misc]  # Keras 
 
     def call(self, inputs: Any) -> Any:
         r"""Maps (batch, \*spatial, channels), normalised."""
-        axes = tuple(range(1, len(inputs.shape) - 1))
         exact = ops.cast(inputs, "float32")
-        mean = ops.mean(exact, axes, keepdims=True)
-        variance = ops.maximum(ops.mean(ops.square(exact), axes, keepdims=True) - ops.square(mean), 0.0)
+        mean = _mean(exact)
+        variance = ops.maximum(_mean(ops.square(exact)) - ops.square(mean), 0.0)
         scale = ops.cast(self.gamma, "float32") * ops.rsqrt(variance + self.epsilon)
         shift = ops.cast(self.beta, "float32") - mean * scale
         return inputs * ops.cast(scale, inputs.dtype) + ops.cast(shift, inputs.dtype)
@@ -49,3 +49,9 @@ class InstanceNormalization(keras.layers.Layer):  # type: ignore[misc]  # Keras 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """The shape of the input."""
         return input_shape
+
+
+def _mean(maps: Any) -> Any:
+    """Of each channel of each image."""
+    inner = tuple(range(2, len(maps.shape) - 1))
+    return ops.mean(ops.mean(maps, inner, keepdims=True), 1, keepdims=True)
