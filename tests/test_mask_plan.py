@@ -78,11 +78,15 @@ def test_every_decision_has_its_reason_and_survives_its_file() -> None:
     assert set(MaskPlan.model_fields) - unasked <= set(plan.reasons)
     assert MaskPlan.from_yaml(plan.to_yaml()) == plan
     assert (plan.input_shape, plan.batch_size) == ((40, 56, 40, 1), 2)
-    assert steps(plan) == ["to_channels", "reorient", "percentile", "z_score"]
+    assert steps(plan) == ["to_channels", "reorient", "resample", "percentile", "z_score"]
 
 
 def test_spacings_that_differ_are_brought_to_the_median() -> None:
-    assert "resample" not in steps(planned((60, 90, 90), (1.0, 0.5, 0.5)))
+    # What is alike stays as it is, and new images with other voxels are brought to it.
+    alike = planned((60, 90, 90), (1.0, 0.5, 0.5))
+    step = {"name": "resample", "spacing": [1.0, 0.5, 0.5], "interpolation": "linear", "tolerance": 0.05}
+    assert alike.pipeline.to_dict()["steps"][2] == step
+    assert "resample" not in steps(planned((22, 256, 256), (6.5, 0.9, 0.9)))
     mixed = np.tile((1.0, 0.5, 0.5), (40, 1))
     mixed[:10] *= 1.5
     plan = planned((60, 90, 90), mixed)
@@ -123,7 +127,7 @@ def test_large_images_are_made_coarser_but_not_small_structures() -> None:
 def test_channels_of_several_kinds_are_kept() -> None:
     plan = planned((40, 60, 60), (1.0, 1.0, 1.0), masks={"channels": 4}, found={"num_grey": 0})
     assert plan.input_shape[-1] == 4
-    assert steps(plan) == ["reorient", "dataset_z_score"]
+    assert steps(plan) == ["reorient", "resample", "dataset_z_score"]
     grey = planned((400, 300), None, masks={"channels": 3})
     assert grey.input_shape[-1] == 1
 

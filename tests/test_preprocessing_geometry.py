@@ -170,6 +170,13 @@ def test_resample_has_the_spacing_asked_for_and_the_same_centre(
         assert abs(wanted * after - length * before) <= after / 2 + 1e-6 or wanted == 1
 
 
+def test_resample_leaves_what_is_within_its_tolerance() -> None:
+    step = Resample(spacing=(2.0, 1.0, 1.0), tolerance=0.05)
+    for old, kept in (((2.0, 1.0, 1.0), True), ((2.09, 0.96, 1.0), True), ((2.0, 1.0, 0.95), False)):
+        image = Image(np.zeros((8, 9, 10, 1), np.float32), spacing=old, affine=oblique_affine(old))
+        assert (step.apply(image).spacing == old) is kept
+
+
 # ------------------------------------------------------------------------------------------ against SimpleITK
 
 

@@ -34,7 +34,12 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "reorient": [{}, {"orientation": "RAI"}],
     "resize": [{"size": 16}, {"size": 40, "interpolation": "cubic"}, {"size": 16, "letterbox": True}],
     "zoom": [{"factor": 0.7}, {"longest": 30}],
-    "resample": [{"spacing": 1.0}, {"spacing": 3.0}, {"spacing": 1.1, "interpolation": "nearest"}],
+    "resample": [
+        {"spacing": 1.0},
+        {"spacing": 3.0},
+        {"spacing": 1.1, "interpolation": "nearest"},
+        {"spacing": 3.0, "tolerance": 0.1},
+    ],
     "to_channels": [{"channels": 1}, {"channels": 3}],
 }
 CASES = [(name, variant) for name, variants in VARIANTS.items() for variant in variants]

@@ -24,7 +24,7 @@ from hounsfield.planning.base import Facts, Wish
 from hounsfield.planning.dial import Passes, Rung, Timing, efforts_from, fit_to_time, ladder
 from hounsfield.planning.expectations import PROCESS_MB
 from hounsfield.planning.images import GREY_SHARE, mirror_axes, normalisation_steps
-from hounsfield.planning.mask_grids import PreparedGrid, prepared_grid, prepared_lengths, windows_of
+from hounsfield.planning.mask_grids import SAME_SPACING, PreparedGrid, prepared_grid, prepared_lengths, windows_of
 from hounsfield.planning.recipes import Budget, Less, to_the_end
 from hounsfield.planning.speed import Speed, measure_speed, multiply_adds
 from hounsfield.plans.augmentation import PATCH_STRENGTHS, Augmentation, PatchAugmentation
@@ -241,6 +241,9 @@ def _pipeline(found: Fingerprint, masks: TrainingMasks, channels: int, grid: Pre
         steps.append({"name": "reorient"})
     if grid.resampled:
         steps.append({"name": "resample", "spacing": list(grid.spacing)})
+    elif masks.grids.oriented and min(grid.shape.patch) > 1:
+        # Training images stay as they are; one with other voxels is brought to theirs when it is predicted.
+        steps.append({"name": "resample", "spacing": list(grid.spacing), "tolerance": round(SAME_SPACING - 1, 3)})
     elif grid.zoom < 1:
         steps.append({"name": "zoom", "factor": grid.zoom})
     normalisation, why = _normalisation(found, masks, channels)

@@ -90,11 +90,14 @@ class Resample(Step):
     an axis that gets coarser by a factor k, a Gaussian before the interpolation widens the point spread function as
     the coarser pixel would: sigma = sqrt(k² - 1) / (2 sqrt(2 ln 2)) old pixels (Cardoso et al., "Scale factor
     point spread function matching", MICCAI 2015). ``"nearest"``, for label maps, has none.
+
+    An image whose spacing is as wanted but for the share ``tolerance``, on every axis, stays as it is.
     """
 
     name: Literal["resample"] = "resample"
     spacing: Spacing
     interpolation: Interpolation = "linear"
+    tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     def _apply(self, image: Image) -> Image:
         if image.spacing is None:
@@ -104,6 +107,8 @@ class Resample(Step):
             )
         wanted = per_axis(self.spacing, image.rank, step=self.name, field="spacing")
         scale = [new / old for new, old in zip(wanted, image.spacing, strict=True)]
+        if self.tolerance and max(max(factor, 1 / factor) for factor in scale) <= 1 + self.tolerance:
+            return image
         size = [max(1, round(length / factor)) for length, factor in zip(image.shape, scale, strict=True)]
         require_room(size, image, step=self.name)
         start = _centred_start(image.shape, size, scale)
