@@ -56,7 +56,8 @@ def measure(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
     seconds = time.monotonic() - started
     for each in (plan, tuned):
         command("train", data, "--plan", each, "--out", folder / each.stem)
-    compared = json.loads(command("compare", folder / "tuned", folder / "plan", "--json"))
+    # The difference is that of the second less the first.
+    compared = json.loads(command("compare", folder / "plan", folder / "tuned", "--json"))
     planned, best = search["planned"], search["best"]
     shares = [trial["share"] for trial in search["trials"]]
     return {
