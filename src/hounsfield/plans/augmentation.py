@@ -52,7 +52,7 @@ class Augmentation(BaseModel):
 
 
 # Images left as they are teach what images are like in use, and varied ones are still answered as well
-# (docs/results.md).
+# (docs/tried.md).
 UNCHANGED_SHARE = 0.3
 # Limits a strength, before the planner adds the axes along which this cohort may be mirrored.
 STRENGTHS: dict[Strength, Augmentation] = {
