@@ -55,6 +55,14 @@ def test_a_single_field_has_garwoods_interval_and_nothing_found_leaves_a_bound()
     assert (none.value, none.low, round(none.high, 4)) == (0.0, 0.0, 0.7489)  # the rule of three: 2.996 / 4
 
 
+def test_a_finding_in_a_highly_diluted_field_does_not_blow_up_the_interval_of_a_blank() -> None:
+    exposure = pd.Series(np.repeat([0.3, 0.08, 0.02], 8))
+    counts = pd.Series(np.zeros(24)).where(~exposure.index.isin([0, 9, 17]), 1.0)
+    found = rate_of(counts, exposure, 0.95)
+    exact = stats.gamma.isf(0.025, 4) / exposure.sum()
+    assert found.low < 3 / exposure.sum() < exact < found.high < 3 * exact
+
+
 def test_the_slope_is_that_of_a_poisson_regression() -> None:
     table = simulated(0)
     table["total"], table["exposure"] = table["count_empty"] + table["count_full"], 1 / table["dilution"]

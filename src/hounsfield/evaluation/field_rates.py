@@ -74,8 +74,9 @@ def share_of(rows: pd.DataFrame, kind: str | None, units: pd.Series | None, conf
 def rate_of(counts: pd.Series, exposure: pd.Series, confidence: float) -> Figure:
     """Particles per exposure: quasi-Poisson (McCullagh and Nelder 1989, 6.2), Student's t, on the logarithm.
 
-    The dispersion is never taken for less than that of Poisson counts, whose exact interval (Garwood 1936) is given
-    where there is one unit alone; where nothing was found, the exact bound of one side.
+    The dispersion is Fletcher's (Biometrika 2012), which a single particle in a highly diluted field does not blow up.
+    It is never taken for less than that of Poisson counts, whose exact interval (Garwood 1936) is given where there is
+    one unit alone; where nothing was found, the exact bound of one side.
     """
     total, whole = float(counts.sum()), float(exposure.sum())
     if total == 0:
@@ -86,7 +87,8 @@ def rate_of(counts: pd.Series, exposure: pd.Series, confidence: float) -> Figure
             value, float(stats.gamma.ppf(tail, total) / whole), float(stats.gamma.isf(tail, total + 1) / whole)
         )
     expected = value * exposure
-    dispersion = max(1.0, float(((counts - expected) ** 2 / expected).sum() / (len(counts) - 1)))
+    pearson = float(((counts - expected) ** 2 / expected).sum() / (len(counts) - 1))
+    dispersion = max(1.0, pearson / float((counts / expected).mean()))
     half = float(stats.t.isf(tail, len(counts) - 1)) * np.sqrt(dispersion / total)
     return Figure(value, float(value * np.exp(-half)), float(value * np.exp(half)))
 
