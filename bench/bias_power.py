@@ -4,7 +4,7 @@
         [--nulls 500] [--cases 400 1000 3000] [--workers 2]
 
 Cases of as many patients, half of them sick, with a sensitivity and a specificity of .9. Planted are: "gap", a
-sensitivity of .7 at a site of 15 %; "twenty", the same beside 18 attributes more that say nothing; "intersection", .7
+sensitivity of .7 at a site of 15 %; "twenty", the same among 20 attributes; "intersection", .7
 for the women of a ward, 15 % of the patients, and for nobody else; "slope", a sensitivity that falls evenly with age,
 from .95 at 20 years to .65 at 90. "none" and "nothing-of-twenty" are without a gap: any finding is false.
 
