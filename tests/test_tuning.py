@@ -9,6 +9,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -67,7 +68,7 @@ def outcome_of(*scores: tuple[float, ...]) -> Outcome:
         Trial({"dropout": number / 10}, each, len(each) == 3, len(each) / 3, float(np.mean(each)))
         for number, each in enumerate(scores)
     ]
-    return Outcome(tuple(trials), "val_loss", False, {"dropout": "0 to 0.5"}, {"dropout": 1.0}, 0)
+    return Outcome(tuple(trials), "val_loss", False, {"dropout": "0 to 0.5"}, {"dropout": 1.0}, 0, patients_known=True)
 
 
 def test_the_best_is_taken_only_where_something_of_its_lead_is_left() -> None:
@@ -83,6 +84,9 @@ def test_the_best_is_taken_only_where_something_of_its_lead_is_left() -> None:
     assert flattered.best is flattered.trials[1]
     assert flattered.keeps is flattered.planned
     assert "the planner's plan is kept" in " ".join(flattered.lines())
+    unknown = replace(clear, patients_known=False)
+    assert "images of one patient may lie in several folds" in " ".join(unknown.lines())
+    assert "images of one patient" not in " ".join(clear.lines())
 
 
 def test_every_field_is_varied_around_the_plan() -> None:

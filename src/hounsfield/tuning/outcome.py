@@ -45,6 +45,7 @@ class Outcome:
         ranges: field → its range in words.
         importance: field → share of the differences between trials that it explains; empty where too few were complete.
         seed: of the search.
+        patients_known: whether the images of a patient are in one fold.
     """
 
     trials: tuple[Trial, ...]
@@ -53,6 +54,7 @@ class Outcome:
     ranges: Mapping[str, str]
     importance: Mapping[str, float]
     seed: int
+    patients_known: bool
 
     @property
     def complete(self) -> tuple[Trial, ...]:
@@ -115,6 +117,11 @@ class Outcome:
             f"without each fold in turn: expect {self.shown(best.score + self.optimism):.4g} of it."
             + (" Stopped trials take no part in this estimate, which may be too small." if self._stopped else "")
         )
+        if not self.patients_known:
+            said.append(
+                "The patients are unknown, so images of one patient may lie in several folds, which no estimate of "
+                "optimism sees: compare both plans on the images of other patients before you use the tuned one."
+            )
         if self.keeps is planned:
             said.append("Nothing of its lead is left then, so the planner's plan is kept.")
         else:
@@ -158,6 +165,7 @@ class Outcome:
             "figure": self.figure,
             "more_is_better": self.more_is_better,
             "seed": self.seed,
+            "patients_known": self.patients_known,
             "planned": self.shown(self.planned.score),
             "best": self.shown(self.best.score),
             "optimism": self.optimism,

@@ -110,7 +110,7 @@ def tune(
         progress=progress,
     )
     trials = search_on_cluster(question, cluster) if cluster is not None else Search.of(question).run(crew)
-    outcome = _outcome(optuna, question, trials)
+    outcome = _outcome(optuna, question, trials, patients_known=cohort.knows_patients)
     return Tuned(_taken(prepared, plan, outcome), outcome)
 
 
@@ -139,7 +139,7 @@ def _taken(prepared: Prepared, plan: BasePlan, outcome: Outcome) -> BasePlan:
     return changed.model_copy(update={"reasons": changed.reasons | reasons})
 
 
-def _outcome(optuna: Any, question: Question, trials: list[Trial]) -> Outcome:
+def _outcome(optuna: Any, question: Question, trials: list[Trial], *, patients_known: bool) -> Outcome:
     """What was found.
 
     Raises:
@@ -154,7 +154,15 @@ def _outcome(optuna: Any, question: Question, trials: list[Trial]) -> Outcome:
     ranges = {name: each.describe(getattr(plan, name)) for name, each in space.items()}
     criterion = TRAININGS[plan.family].CRITERION
     importance = _importance(optuna, question, trials)
-    return Outcome(tuple(trials), criterion.figure, criterion.more_is_better, ranges, importance, plan.seed)
+    return Outcome(
+        trials=tuple(trials),
+        figure=criterion.figure,
+        more_is_better=criterion.more_is_better,
+        ranges=ranges,
+        importance=importance,
+        seed=plan.seed,
+        patients_known=patients_known,
+    )
 
 
 def _importance(optuna: Any, question: Question, trials: list[Trial]) -> dict[str, float]:
