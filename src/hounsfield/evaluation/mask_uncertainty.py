@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from hounsfield.evaluation.novelty import Novelty
 from hounsfield.evaluation.outcomes import Booleans, Floats, Integers
@@ -262,8 +262,10 @@ def _limit(errors: _Errors, coverage: float) -> float:
         return math.inf
     total = float(weights.sum())
     if num_patients < enough_patients(coverage):
+        # A prediction has no need of it, and starts without.
+        special: Any = importlib.import_module("scipy.special")
         spread = math.sqrt(float((weights * values**2).sum()) / total * (1 + 1 / num_patients))
-        return float(stats.t.ppf((1 + coverage) / 2, num_patients - 1)) * spread
+        return float(special.stdtrit(num_patients - 1, (1 + coverage) / 2)) * spread
     # A new patient counts as much as each known one, with an error without bound.
     order = np.argsort(values)
     reached = np.cumsum(weights[order]) / total * num_patients / (num_patients + 1)

@@ -50,7 +50,7 @@ class PacedAdamW(keras.optimizers.AdamW):  # type: ignore[misc]  # Keras has no 
             super().update_step(gradient, variable, learning_rate)
             return
         tensorflow = require("tensorflow", "training on the TensorFlow backend")
-        number, step = self._get_variable_index(variable), keras.ops.cast(self._iterations + 1, variable.dtype)
+        number, step = self._get_variable_index(variable), keras.ops.cast(self.iterations + 1, variable.dtype)
         tensorflow.raw_ops.ResourceApplyAdam(
             var=variable.handle,
             m=self._momentums[number].value.handle,
