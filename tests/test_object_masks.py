@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ import pytest
 from families import hounsfield
 from hounsfield.augmentation.scenes import Scene, augmented
 from hounsfield.cohorts import SceneStore, load_cohort
-from hounsfield.errors import CohortError, EvaluationError
+from hounsfield.cohorts.request import DataRequest
+from hounsfield.errors import CohortError, EvaluationError, RunError
 from hounsfield.evaluation.detection import evaluate_detections
 from hounsfield.evaluation.detections import Finding, Truth, as_detections
 from hounsfield.images import read_image
@@ -26,6 +28,7 @@ from hounsfield.object_masks import ObjectMask, box_masks, mask_overlaps, pasted
 from hounsfield.plans.augmentation import SceneAugmentation
 from hounsfield.preprocessing import Pipeline, ToChannels, Zoom
 from hounsfield.preprocessing.grid_change import GridChange
+from hounsfield.training.run import _require_same
 from scenes import TINY
 
 Region = npt.NDArray[np.bool_]
@@ -366,3 +369,14 @@ def test_masks_are_refused_where_there_are_none(
     changes = [f"--set={change}" for change in (*TINY, "epochs=1", "mask_bins=4")]
     assert hounsfield(monkeypatch, "train", path, "--kind", "coco", "--out", tmp_path / "run", *changes) == 1
     assert "not every box of the data has a mask" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_resumed_run_compares_outlines(tmp_path: Path) -> None:
+    """The bytes of a mask are no text; one that has changed is other data."""
+    table = pd.DataFrame({"image": ["a", "b"], "y0": [0.0, math.nan], "mask": [b"\x00\x9a", b"\xff"]})
+    table.to_parquet(tmp_path / "boxes.parquet")
+    _require_same(tmp_path / "boxes.parquet", table, "boxes", DataRequest("images"))
+    with pytest.raises(RunError, match="holds other boxes"):
+        _require_same(
+            tmp_path / "boxes.parquet", table.assign(mask=[b"\x00\x9b", b"\xff"]), "boxes", DataRequest("images")
+        )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import keras
+import numpy as np
 import pandas as pd
 
 from hounsfield.atomic import remove_tree
@@ -216,11 +217,20 @@ def _check_extended(run: Path, *, seal: bool) -> None:
 
 
 def _require_same(kept: Path, table: pd.DataFrame, what: str, request: DataRequest) -> None:
-    if kept.is_file() and not pd.read_parquet(kept).astype(str).equals(table.astype(str)):
+    if kept.is_file() and not _as_text(pd.read_parquet(kept)).equals(_as_text(table)):
         raise RunError(
             f"The data of the run {kept.parent} has changed since it was begun: {kept.name} holds other {what} than "
             f"{request.data} has now. Restore the data, or start a new run."
         )
+
+
+def _as_text(table: pd.DataFrame) -> pd.DataFrame:
+    """All values as text, whatever their types; the bytes of outlines, which are none, as hexadecimal digits."""
+    plain = table.copy()
+    for name, kind in table.dtypes.items():
+        if kind == np.dtype(object):
+            plain[name] = table[name].map(lambda value: value.hex() if isinstance(value, bytes) else value)
+    return plain.astype(str)
 
 
 def _job(
