@@ -17,11 +17,11 @@ from hounsfield.evaluation.detection_uncertainty import DetectionUncertainty
 from hounsfield.evaluation.uncertainty import Uncertainty
 from hounsfield.inference import Detector, open_predictor
 from hounsfield.inference.windows import Found
-from hounsfield.onnx_export.quantised import HEAVY, named, sensitive_layers
+from hounsfield.onnx_export.quantised import HEAVY, KEPT, named, sensitive_layers
 from hounsfield.testing import box_quantisation, quantisation
 from hounsfield.testing.box_quantisation import BoxAttempt
 from hounsfield.testing.mask_quantisation import MaskAttempt
-from hounsfield.testing.quantisation import KEPT, Attempt, clear, quantise
+from hounsfield.testing.quantisation import Attempt, clear, quantise
 
 pytest.importorskip("nncf", reason="NNCF is not installed")
 # Of NNCF and what it imports.
@@ -65,7 +65,7 @@ def test_float_stays_where_nothing_passes(
     trained_classifier: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(quantisation, "AUC_LOSS", -1.0)
-    monkeypatch.setattr(quantisation, "KEPT", (0, 2))
+    monkeypatch.setattr("hounsfield.onnx_export.quantised.KEPT", (0, 2))
     with pytest.raises(EvaluationError, match=r"stays in float32.*2 layers in float32"):
         quantise(trained_classifier.run.folder, tmp_path / "integers")
     assert not (tmp_path / "integers").exists()

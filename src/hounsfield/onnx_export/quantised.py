@@ -18,6 +18,8 @@ Floats = npt.NDArray[np.float32]
 # Operators whose inputs and weights become integers.
 HEAVY = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})
 FEATURE = "networks in 8-bit integers"
+# Layers that are left in float32, attempt by attempt.
+KEPT = (0, 1, 2, 4, 8)
 
 
 def quantised(path: Path, images: Floats, kept: Sequence[str] = ()) -> bytes:
@@ -53,6 +55,29 @@ def quantised(path: Path, images: Floats, kept: Sequence[str] = ()) -> bytes:
             ),
         )
     return bytes(made.SerializeToString())
+
+
+def integer_networks(
+    exact: Path, folder: Path, images: Floats, compared: int
+) -> Iterator[tuple[Path, tuple[str, ...]]]:
+    """Networks in 8-bit integers, one after the other, of which ever more layers stay in float32.
+
+    Args:
+        exact: the network in float32.
+        folder: where they are written.
+        images: by which the ranges of values are found.
+        compared: so many of them tell the layers that err most, which stay first.
+
+    Yields:
+        The file of each, and the layers that stay.
+    """
+    order: list[str] = []
+    for count in KEPT:
+        if count == KEPT[1]:
+            order = sensitive_layers(exact, folder / "kept-0.onnx", images[:compared])
+        path, layers = folder / f"kept-{count}.onnx", tuple(order[:count])
+        path.write_bytes(quantised(exact, images, layers))
+        yield path, layers
 
 
 def named(path: Path) -> Any:

@@ -25,13 +25,12 @@ from hounsfield.inference.boxes import Detector, without_partner
 from hounsfield.inference.engines import OpenVINOEngine
 from hounsfield.inference.onnx_networks import Floats
 from hounsfield.inference.windows import Found
-from hounsfield.onnx_export.quantised import quantised, sensitive_layers
+from hounsfield.onnx_export.quantised import integer_networks
 from hounsfield.progress import Progress, silent
 from hounsfield.testing.boxes import RawFindings, predict
 from hounsfield.testing.engine_runs import evenly
 from hounsfield.testing.quantisation import (
     CLEAR,
-    KEPT,
     IntegerEngine,
     check,
     cohort_of,
@@ -96,17 +95,12 @@ def quantise_boxes(run: Path, folder: Path, *, progress: Progress = silent) -> t
     threshold: Any = bundle.threshold
     windows = _windows(bundle, exact, store, evenly(train, CALIBRATING))
     attempts: list[BoxAttempt] = []
-    order: list[str] = []
     with TemporaryDirectory() as name:
-        for count in KEPT:
-            if count == KEPT[1]:
-                order = sensitive_layers(bundle.onnx_files[0], Path(name) / "kept-0.onnx", windows[:COMPARED])
-            path = Path(name) / f"kept-{count}.onnx"
-            path.write_bytes(quantised(bundle.onnx_files[0], windows, order[:count]))
+        for path, layers in integer_networks(bundle.onnx_files[0], Path(name), windows, COMPARED):
             engine = IntegerEngine(bundle, path, exact)
             detector = Detector(bundle, engine)
             after = predict(detector, store, validation, progress, "validation")
-            attempts.append(_attempt(before, after, threshold, tuple(order[:count])))
+            attempts.append(_attempt(before, after, threshold, layers))
             if attempts[-1].accepted:
                 fitted = predict(detector, store, evenly(train, NOVELTY_ROWS), progress, "training")
                 known = _kept(fitted, after, threshold)

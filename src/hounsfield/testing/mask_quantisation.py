@@ -17,11 +17,11 @@ from hounsfield.errors import EvaluationError
 from hounsfield.evaluation.novelty import Novelty
 from hounsfield.inference.engines import OpenVINOEngine
 from hounsfield.inference.masks import Segmenter
-from hounsfield.onnx_export.quantised import quantised, sensitive_layers
+from hounsfield.onnx_export.quantised import integer_networks
 from hounsfield.progress import Progress, silent
 from hounsfield.testing.engine_runs import evenly
 from hounsfield.testing.masks import RawMasks, kept, predict
-from hounsfield.testing.quantisation import KEPT, IntegerEngine, check, cohort_of, layers_in_words, write_integers
+from hounsfield.testing.quantisation import IntegerEngine, check, cohort_of, layers_in_words, write_integers
 
 # Windows by which the ranges of values are found, and by which layers are compared.
 CALIBRATING, COMPARED = 60, 8
@@ -75,17 +75,12 @@ def quantise_masks(run: Path, folder: Path, *, progress: Progress = silent) -> t
     before = predict(Segmenter(bundle, OpenVINOEngine(bundle, "f32")), store, validation, progress, "validation")
     windows = _windows(store, evenly(train, CALIBRATING), bundle.input_shape)
     attempts: list[MaskAttempt] = []
-    order: list[str] = []
     with TemporaryDirectory() as name:
-        for count in KEPT:
-            if count == KEPT[1]:
-                order = sensitive_layers(bundle.onnx_files[0], Path(name) / "kept-0.onnx", windows[:COMPARED])
-            path = Path(name) / f"kept-{count}.onnx"
-            path.write_bytes(quantised(bundle.onnx_files[0], windows, order[:count]))
+        for path, layers in integer_networks(bundle.onnx_files[0], Path(name), windows, COMPARED):
             engine = IntegerEngine(bundle, path)
             segmenter: Any = Segmenter(bundle, engine)
             after = predict(segmenter, store, validation, progress, "validation")
-            attempts.append(_attempt(before, after, tuple(order[:count])))
+            attempts.append(_attempt(before, after, layers))
             if attempts[-1].accepted:
                 fitted = predict(segmenter, store, evenly(train, NOVELTY_ROWS), progress, "training")
                 known = kept(after, _novelty(bundle, fitted, after))

@@ -33,7 +33,7 @@ from hounsfield.evaluation.uncertainty import Uncertainty
 from hounsfield.inference.engines import OpenVINOEngine
 from hounsfield.inference.onnx_networks import Floats, OpenVINONetwork
 from hounsfield.onnx_export.answers import KnownAnswer
-from hounsfield.onnx_export.quantised import quantised, sensitive_layers
+from hounsfield.onnx_export.quantised import integer_networks
 from hounsfield.progress import Progress, silent
 from hounsfield.runs.folder import RunFolder
 from hounsfield.runs.manifest import check_run
@@ -44,8 +44,6 @@ from hounsfield.testing.engine_runs import EngineRun, evenly, run_engine
 CALIBRATING, COMPARED = 300, 32
 # Training images on which novelty is fitted, as in a training.
 NOVELTY_ROWS = 2000
-# Layers that are left in float32, attempt by attempt.
-KEPT = (0, 1, 2, 4, 8)
 # What may change at most: AUC, calibration error, and the share of decisions that were clear before.
 AUC_LOSS, ECE_RISE, FLIPS = 0.002, 0.01, 0.002
 # A probability so far from the threshold is a clear decision.
@@ -114,17 +112,12 @@ def quantise(run: Path, folder: Path, *, progress: Progress = silent) -> tuple[B
     before = run_engine(exact, bundle, store, validation, progress, "predicting in float32")
     images = store.batch(evenly(train, CALIBRATING))
     attempts: list[Attempt] = []
-    order: list[str] = []
     with TemporaryDirectory() as name:
-        for count in KEPT:
-            if count == KEPT[1]:
-                order = sensitive_layers(bundle.onnx_files[0], Path(name) / "kept-0.onnx", images[:COMPARED])
-            path = Path(name) / f"kept-{count}.onnx"
-            path.write_bytes(quantised(bundle.onnx_files[0], images, order[:count]))
+        for path, layers in integer_networks(bundle.onnx_files[0], Path(name), images, COMPARED):
             engine = IntegerEngine(bundle, path)
             after = run_engine(engine, bundle, store, validation, progress, "predicting in 8 bits")
             new = _rescaled(bundle, store, after)
-            attempts.append(_attempt(bundle, store, before, after, new, tuple(order[:count])))
+            attempts.append(_attempt(bundle, store, before, after, new, layers))
             if attempts[-1].accepted:
                 fitted = run_engine(engine, bundle, store, evenly(train, NOVELTY_ROWS), progress, "refitting distances")
                 novelty = Novelty.fit(fitted.descriptions, after.descriptions)
