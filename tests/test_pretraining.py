@@ -18,6 +18,7 @@ from hounsfield.cohorts.request import DataRequest
 from hounsfield.errors import CohortError, UsageError
 from hounsfield.evaluation.mask_uncertainty import MaskUncertainty
 from hounsfield.inference import open_predictor
+from hounsfield.onnx_export import quantised
 from hounsfield.plans import load_plan
 from hounsfield.pretrained.folder import MANIFEST
 from hounsfield.pretrained.source import find_source
@@ -117,7 +118,7 @@ def test_a_segmenter_starts_from_what_filled_in_images(
     assert bundle.settings["origin"]["weights"] == "whole"
     pytest.importorskip("nncf", reason="NNCF is not installed")
     for loss, outcome in ((-1.0, 1), (1.0, 0)):
-        monkeypatch.setattr(mask_quantisation, "KEPT", (0, 1))
+        monkeypatch.setattr(quantised, "KEPT", (0, 1))
         monkeypatch.setattr(mask_quantisation, "DICE_LOSS", loss)
         monkeypatch.setattr(mask_quantisation, "CHANGED", 1.0)
         monkeypatch.setattr(mask_quantisation, "ERROR_RISE", 1.0)
