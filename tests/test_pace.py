@@ -109,9 +109,11 @@ def test_the_first_epoch_is_judged_by_its_steps_without_compiling(monkeypatch: p
 
 
 def test_epochs_set_by_hand_lift_the_limit() -> None:
-    plan = hand_made_plan(minutes=2.0, pacing=((1, 1, 4),))
+    plan = hand_made_plan(minutes=2.0, pacing=((1, 1, 4),), epoch_images=12)
     longer = plan.changed(["epochs=9"])
-    assert (longer.minutes, longer.pacing, longer.epochs) == (None, (), 9)
+    assert (longer.minutes, longer.pacing, longer.epochs, longer.epoch_images) == (None, (), 9, None)
     assert "by hand" in longer.reasons["minutes"]
-    assert plan.changed(["epochs=9", "minutes=1"]).minutes == 1
+    assert plan.changed(["epochs=9", "epoch_images=30"]).epoch_images == 30
+    limited = plan.changed(["epochs=9", "minutes=1"])
+    assert (limited.minutes, limited.epoch_images) == (1, 12)
     assert plan.changed(["width=4"]).pacing == ((1, 1, 4),)

@@ -149,6 +149,8 @@ class BasePlan(BaseModel):
             values["pacing"] = ()
         if "epochs" in values and self.minutes is not None and "minutes" not in values:
             values["minutes"], reasons["minutes"] = None, "no limit, since the epochs are set by hand"
+            if self.epoch_images is not None and "epoch_images" not in values:
+                values["epoch_images"], reasons["epoch_images"] = None, "all: there is no limit of time"
         return self.from_yaml(self.to_yaml(), overrides=values, origin="The changed plan").model_copy(
             update={"reasons": reasons}
         )
