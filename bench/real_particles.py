@@ -1,8 +1,8 @@
 """How well are real particles counted? A detector's assay of the test images of its run beside that of their boxes.
 
-    python bench/real_particles.py RUN DATA
+    python bench/real_particles.py RUN
 
-RUN is a finished detector, DATA the images with boxes that it was made of, such as EMPS. No specimen, magnification or
+RUN is a finished detector, made of images with boxes such as those of EMPS. No specimen, magnification or
 dilution of these micrographs is known, so each test image is a specimen of one field, the boxes are one instrument and
 the detector is the other. Printed are: the fields that were refused; of the others the ratio of the two counts with its
 interval and the limits of agreement; the slope of log found on log true, for which the true number stands in place of a
@@ -18,10 +18,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from detection import cohort_of
 
+from hounsfield.cohorts import load_request
+from hounsfield.cohorts.request import DataRequest
 from hounsfield.evaluation.assay import analyse_fields
 from hounsfield.evaluation.field_rates import Figure
+from hounsfield.runs import read_run
 from hounsfield.testing.assay import assay_fields, whole
 
 BOXES, DETECTOR = "boxes", "detector"
@@ -30,10 +32,11 @@ BOXES, DETECTOR = "boxes", "detector"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
-    parser.add_argument("data")
     wanted = parser.parse_args()
-    _, cohort = cohort_of(wanted.data, wanted.run)
-    rows = cohort.rows("test").tolist()
+    run = read_run(wanted.run)
+    cohort = load_request(DataRequest.from_dict(run.environment["data"]))
+    tested = run.cohort.loc[run.cohort["split"] == "test", "image"]
+    rows = np.flatnonzero(cohort.table["image"].isin(tested)).tolist()
     truth = pd.DataFrame([boxed(cohort, row) for row in rows])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "fields.csv"
@@ -65,7 +68,7 @@ def boxed(cohort, row: int) -> dict[str, object]:
     shape = cohort.read(row).pixels.shape[:2]
     boxes, classes = cohort.boxes(row)
     weights = whole(boxes, shape)
-    image = str(Path(cohort.table["image"].iloc[row]).resolve())
+    image = str((cohort.source.root / cohort.table["image"].iloc[row]).resolve())
     field: dict[str, object] = {"image": image, "specimen": Path(image).name}
     for number, label in enumerate(cohort.labels):
         mine = weights[np.asarray(classes) == number]
