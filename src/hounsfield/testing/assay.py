@@ -114,7 +114,8 @@ def assay_fields(
     counted = _counted(fields, detector, table.parent, progress)
     used = counted[counted["refused"] == ""]
     if used.empty:
-        raise UsageError(f"All {len(counted):,} fields were refused. The first: {counted['refused'].iloc[0].rstrip('.')}.")
+        first = counted["refused"].iloc[0].rstrip(".")
+        raise UsageError(f"All {len(counted):,} fields were refused. The first: {first}.")
     if len(used) < len(counted):
         notes = [*notes, f"{len(counted) - len(used):,} of {len(counted):,} fields were refused; fields.csv says why."]
     if detector.bundle.novelty is None:
