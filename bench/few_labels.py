@@ -16,9 +16,9 @@ Every draw is the same for all ways. A call makes those of one way in one proces
 so that a network is compiled once for each number, and leaves out those that FOLDER has already; nothing ends by the
 clock but where --minutes is given. Networks are judged as they are, without a bundle. The table has the mean AUC with
 its 95 % interval over draws (Student's t) and over the patients of the test images (by the influence of each on the
-mean of the draws; DeLong, Obuchowski), and what would have come of choosing in each draw the way of the smallest
-validation loss, or with --parts that of the smallest loss over parts of all labels, each held out in turn as a training
-with --weights does it.
+mean of the draws; DeLong, Obuchowski), what would have come of choosing in each draw the way of the smallest validation
+loss, or with --parts that of the smallest loss over parts of all labels, each held out in turn as a training with
+--weights does it, as it is and after one temperature for all parts; and the mean of two networks' logits.
 """
 
 from __future__ import annotations
@@ -34,16 +34,19 @@ from unittest import mock
 import keras
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import optimize, stats
 
 from hounsfield.cohorts import Store
 from hounsfield.cohorts.fingerprint import fingerprint
 from hounsfield.cohorts.request import DataRequest
 from hounsfield.evaluation.delong import auc_influence, influence_variance
 from hounsfield.evaluation.intervals import make_clusters
+from hounsfield.evaluation.scaling import Temperature, logits_of, probabilities_of
 from hounsfield.planning import Facts, Start, Wish, make_plan
+from hounsfield.planning.adapting import with_companion
 from hounsfield.plans.base import Effort
 from hounsfield.pretraining import pretrain
+from hounsfield.tasks import LabelTask
 from hounsfield.training import loop, prepare, probing
 from hounsfield.training.adapting import check_unseen
 from hounsfield.training.base import Specification
@@ -57,8 +60,15 @@ from hounsfield.training.weights import training_weights
 
 # How all labels are written in tables of numbers, and how many images are predicted at once.
 ALL, PREDICTED = 0, 32
-WAYS = ("scratch", "probe", "finetune", "own-probe", "own-finetune")
+WAYS = ("scratch", "probe", "finetune", "companion", "own-probe", "own-finetune")
 RESULTS = "draws.csv"
+# Rules by which a way is chosen in each draw, and the column of its figure.
+CHOICES = {
+    "smallest validation loss": "val_loss",
+    "smallest loss of parts": "held_loss",
+    "smallest loss of parts at a temperature": "scaled_loss",
+}
+AVERAGED = (("scratch", "finetune"), ("companion", "finetune"))
 
 
 class Bench:
@@ -82,26 +92,32 @@ class Bench:
 
     def pretrain(self, minutes: float) -> None:
         """Pretrain the planner's network on the training images without their labels."""
-        plan = self.plan(Start(), self.cohort.rows("train"), None)
+        plan = self.plan("scratch", self.cohort.rows("train"), None)
         found = pretrain(DataRequest(self.data), self.folder / "own", plan=plan, minutes=minutes)
         print(f"{found.method} on {found.images} images of {found.patients} patients, {len(found.history)} epochs")
 
-    def start(self, way: str) -> Start:
-        """What a way starts from."""
+    def _start(self, way: str) -> Start:
+        """What a way starts from; a companion has the images of the finetuning that it belongs to."""
         if way == "scratch":
             return Start()
+        if way == "companion":
+            return Start("imagenet", "finetune")
         if not way.startswith("own"):
             return Start("imagenet", way)  # type: ignore[arg-type]  # probe or finetune
         own = str(self.folder / "own")
         check_unseen(own, self.cohort)
         return Start(own, way.removeprefix("own-"))  # type: ignore[arg-type]  # likewise
 
-    def plan(self, start: Start, train: np.ndarray, minutes: float | None, changes: Sequence[str] = ()) -> Any:
+    def plan(self, way: str, train: np.ndarray, minutes: float | None, changes: Sequence[str] = ()) -> Any:
         """The planner's plan for some rows, with the size and the preprocessing that it has for all training images."""
+        start = self._start(way)
         if start not in self._bases:
             rows = self.cohort.rows("train")
             self._bases[start] = fitted_plan(self._planned(start, rows, minutes), self.cohort.subset(rows))
         base, plan = self._bases[start], self._planned(start, train, minutes)
+        if way == "companion":
+            both: Any = with_companion(plan, self._planned(Start(), train, minutes))
+            plan = both.companion_plan()
         update = {"input_shape": base.input_shape, "pipeline": base.pipeline, "minutes": minutes}
         return plan.model_copy(update=update).changed([*changes, f"minutes={minutes or 'null'}"])
 
@@ -133,7 +149,7 @@ class Way:
     def __init__(self, bench: Bench, way: str, count: int, minutes: float | None, changes: Sequence[str]) -> None:
         self._bench, self._count = bench, count
         train, validation = bench.draw(count, 0)
-        self._plan = bench.plan(bench.start(way), train, minutes, changes)
+        self._plan = bench.plan(way, train, minutes, changes)
         self._store = Store.build(bench.cohort, self._plan.pipeline)
         self._entry = TRAININGS["labels"]
         keras.utils.set_random_seed(0)
@@ -149,8 +165,8 @@ class Way:
     def _specification(self, train: np.ndarray, validation: np.ndarray) -> Any:
         return Specification(self._plan, self._store, train, validation)
 
-    def judge(self, seed: int, parts: int) -> tuple[dict[str, Any], np.ndarray]:
-        """The figures of a draw, and the scores of the test images.
+    def judge(self, seed: int, parts: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """The figures of a draw, and the scores of the test images and of the parts that were held out.
 
         Args:
             seed: of the draw.
@@ -169,10 +185,21 @@ class Way:
             "kept_epoch": fitted.kept_epoch,
             "seconds": round(time.process_time() - started, 1),
         }
-        held = [bench.draw(self._count, seed, part, parts) for part in range(parts)]
-        losses = [self._trained(*rows, seed).best_figure for rows in held]
-        sizes = [len(rows) for _, rows in held]
-        return figures | {"held_loss": np.average(losses, weights=sizes) if parts else np.nan}, tested
+        if not parts:
+            return figures | {"held_loss": np.nan, "scaled_loss": np.nan}, {"tested": tested}
+        divided = [bench.draw(self._count, seed, part, parts) for part in range(parts)]
+        targets = bench.targets[np.concatenate([rows for _, rows in divided])]
+        held = np.concatenate([self._held(rows, seed) for rows in divided])
+        losses = {
+            "held_loss": validation_scores(targets, held)["val_loss"],
+            "scaled_loss": scaled_loss(targets, held, bench.cohort.task),
+        }
+        return figures | losses, {"tested": tested, "held": held, "held_targets": targets}
+
+    def _held(self, rows: tuple[np.ndarray, np.ndarray], seed: int) -> np.ndarray:
+        """Scores of validation rows by a network that was trained on the training rows."""
+        self._trained(*rows, seed)
+        return self._scores(rows[1])
 
     def _trained(self, train: np.ndarray, validation: np.ndarray, seed: int) -> Any:
         """Train on some rows from the beginning."""
@@ -226,6 +253,15 @@ def auc(truth: np.ndarray, scores: np.ndarray, groups: np.ndarray) -> tuple[floa
     return float(np.mean([value for value, _ in found])), np.mean([influence for _, influence in found], axis=0)
 
 
+def scaled_loss(targets: np.ndarray, scores: np.ndarray, task: Any) -> float:
+    """The log loss at the temperature at which it is smallest."""
+
+    def loss(logarithm: float) -> float:
+        return validation_scores(targets, Temperature(np.exp(logarithm)).apply(scores, task))["val_loss"]
+
+    return float(optimize.minimize_scalar(loss, bounds=(-3, 3), method="bounded").fun)
+
+
 def draw(options: argparse.Namespace) -> None:
     """Make the draws that are not there yet, until the time is over."""
     started, name, known = time.monotonic(), options.name or options.way, _known(options.folder)
@@ -245,16 +281,25 @@ def draw(options: argparse.Namespace) -> None:
         for seed in seeds:
             if time.monotonic() - started > options.seconds:
                 return
-            figures, tested = way.judge(seed, options.parts)
-            _keep(options.folder, {"labels": count, "way": name} | figures, tested)
+            figures, arrays = way.judge(seed, options.parts)
+            _keep(options.folder, {"labels": count, "way": name} | figures, arrays)
             print(count, name, figures, f"{time.monotonic() - started:.0f} s", flush=True)
 
 
-def _keep(folder: Path, figures: dict[str, Any], tested: np.ndarray) -> None:
-    scores = folder / "scores"
-    scores.mkdir(exist_ok=True)
-    np.save(scores / f"{figures['labels']}-{figures['way']}-{figures['seed']}.npy", tested)
+def _keep(folder: Path, figures: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    path = _scores_file(folder, figures["labels"], figures["way"], figures["seed"])
+    path.parent.mkdir(exist_ok=True)
+    np.savez(path, **arrays)
     pd.concat([_known(folder), pd.DataFrame([figures])]).to_csv(folder / RESULTS, index=False)
+
+
+def _scores_file(folder: Path, count: int, way: str, seed: int) -> Path:
+    return folder / "scores" / f"{count}-{way}-{seed}.npz"
+
+
+def _tested(folder: Path, count: int, way: str, seed: int) -> np.ndarray:
+    with np.load(_scores_file(folder, count, way, seed)) as arrays:
+        return np.asarray(arrays["tested"])
 
 
 def _known(folder: Path) -> pd.DataFrame:
@@ -273,16 +318,34 @@ def table(folder: Path) -> None:
         part = known[known["labels"] == count]
         values = {way: rows.set_index("seed")["auc"] for way, rows in part.groupby("way")}
         for way, found in sorted(values.items(), key=lambda each: -each[1].mean()):
-            files = [folder / "scores" / f"{count}-{way}-{seed}.npy" for seed in found.index]
-            influence = np.mean([auc(truth, np.load(file), groups)[1] for file in files], axis=0)
-            half = 1.96 * influence_variance(influence, make_clusters(truth, groups)) ** 0.5
+            scores = [_tested(folder, count, way, seed) for seed in found.index]
             seconds = part.loc[part["way"] == way, "seconds"].median()
+            half = _over_patients(truth, scores, groups)
             print(_line(count, way, found, half, _behind(values, way), seconds))
-        for name, column in (("smallest validation loss", "val_loss"), ("smallest loss of parts", "held_loss")):
+        for name, column in CHOICES.items():
             losses = part.pivot_table(index="seed", columns="way", values=column).dropna()
             if len(losses) and len(losses.columns) > 1:
                 chosen = pd.Series({seed: values[way][seed] for seed, way in losses.idxmin(axis=1).items()})
                 print(_line(count, name, chosen, np.nan, _behind(values | {"": chosen}, ""), np.nan))
+        for ways in AVERAGED:
+            both = sorted(set.intersection(*(set(values.get(way, pd.Series()).index) for way in ways)))
+            if both:
+                scores = [_averaged([_tested(folder, count, way, seed) for way in ways]) for seed in both]
+                mean = pd.Series([auc(truth, each, groups)[0] for each in scores], both)
+                half, behind = _over_patients(truth, scores, groups), _behind(values | {"": mean}, "")
+                print(_line(count, f"mean of {' and '.join(ways)}", mean, half, behind, np.nan))
+
+
+def _averaged(scores: Sequence[np.ndarray]) -> np.ndarray:
+    """The probabilities of the mean logits of several networks."""
+    task: LabelTask = "multi-class" if scores[0].shape[1] > 1 else "binary"
+    return np.asarray(probabilities_of(np.mean([logits_of(each, task) for each in scores], axis=0), task))
+
+
+def _over_patients(truth: np.ndarray, scores: Sequence[np.ndarray], groups: np.ndarray) -> float:
+    """Half the interval over patients of the mean AUC of several draws."""
+    influence = np.mean([auc(truth, each, groups)[1] for each in scores], axis=0)
+    return float(1.96 * influence_variance(influence, make_clusters(truth, groups)) ** 0.5)
 
 
 def _behind(values: dict[str, pd.Series], way: str) -> str:

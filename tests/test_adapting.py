@@ -24,10 +24,13 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from families import hounsfield, write_boxes, write_labels, write_masks, write_values
 from hounsfield.bundle import Bundle
 from hounsfield.cohorts.request import DataRequest
-from hounsfield.errors import CohortError, MissingDependency, RunError, UsageError
+from hounsfield.errors import CohortError, MissingDependency, PlanError, RunError, UsageError
 from hounsfield.inference import open_predictor
 from hounsfield.planning import Start, Wish, adapting
 from hounsfield.plans import load_plan
+from hounsfield.plans.labels import Plan
+from hounsfield.plans.whole_images import Front
+from hounsfield.preprocessing import Pipeline
 from hounsfield.pretrained.fetching import hub_folder
 from hounsfield.pretrained.network import backbone
 from hounsfield.pretrained.preset import preset_network
@@ -161,7 +164,7 @@ def test_the_start_of_the_smaller_loss_becomes_the_plan_of_the_run(tmp_path: Pat
         trials.append(starts.Trial(name, fitted, plan, tried, loss, ({"epoch": 1},)))
     checkpoint.parent.mkdir()
     checkpoint.write_bytes(b"state")
-    job = starts._chosen(trials[1], *trials, parts=1)
+    job = starts._chosen(trials, parts=1)
     plan = load_plan(run.plan)
     assert (plan.weights, plan.adapt, plan.compare_scratch, plan.pacing) == (None, None, 0, ((1, 1, 7),))
     assert (job.plan.pacing, job.plan.batch_size, job.done) == (plan.pacing, 3, ({"epoch": 1},))
@@ -170,6 +173,72 @@ def test_the_start_of_the_smaller_loss_becomes_the_plan_of_the_run(tmp_path: Pat
     assert told in plan.reasons["weights"]
     assert starts.start_decided(plan) == [plan.reasons["compare_scratch"]]
     assert starts.start_decided(trials[0].plan) == []
+
+
+@pytest.mark.parametrize(
+    ("adapted", "scratch", "front"),
+    [
+        ({"input_shape": (224, 224, 3)}, {}, Front(shrink=14, stem="small")),
+        (
+            {"input_shape": (224, 224, 3)},
+            {"input_shape": (128, 96, 1), "pipeline": Pipeline.from_dict({"steps": [{"name": "z_score"}]})},
+            Front(shrink=2, standardise=True, stem="large"),
+        ),
+        ({"input_shape": (32, 32, 3)}, {"input_shape": (128, 128, 1)}, Front(shrink=1, stem="large")),
+        ({"input_shape": (8, 224, 224, 3)}, {"input_shape": (32, 64, 64, 1)}, None),
+        ({"input_shape": (224, 224, 3), "views": 2}, {"views": 2}, None),
+        ({"input_shape": (224, 224, 3)}, {"network": "simple_cnn", "width": None}, None),
+    ],
+)
+def test_what_a_companion_does_with_images_that_were_prepared_for_the_weights(
+    adapted: dict[str, Any], scratch: dict[str, Any], front: Front | None
+) -> None:
+    plan = hand_made_plan(weights="imagenet", adapt="finetune", network="efficientnet_lite0", width=None, **adapted)
+    found = adapting.with_companion(plan, hand_made_plan(**scratch))
+    if front is None:
+        assert found is None
+        return
+    assert found is not None
+    assert found.companion is not None
+    assert found.companion.front == front
+    alone = found.with_epochs(1, [(1, 5)]).with_epochs(2, [(1, 7)]).settled().companion_plan()
+    assert alone is not None
+    assert (alone.network, alone.width, alone.epochs, alone.front) == ("resnet10", 8, 7, front)
+    assert (alone.weights, alone.adapt, alone.companion, alone.input_shape) == (None, None, None, plan.input_shape)
+    assert Plan.from_yaml(found.to_yaml()).companion == found.companion
+    with pytest.raises(PlanError, match="a companion needs weights that are adapted"):
+        found.changed(["adapt=null", "weights=null"])
+
+
+def test_the_mean_of_both_starts_is_tried_where_labels_are_few(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    (tmp_path / "data").mkdir()
+    data, (folder, *_) = write_labels(tmp_path / "data"), resnet_folder(tmp_path / "weights", "resnet")
+    out, tried, jobs = tmp_path / "run", starts._tried, dict[str, Any]()
+
+    def with_a_made_up_loss(name: Any, job: Any, *rest: Any) -> Any:
+        jobs[name] = job
+        return dataclasses.replace(tried(name, job, *rest), loss={"adapted": 0.5, "scratch": 0.25, "both": 0.125}[name])
+
+    monkeypatch.setattr(starts, "_tried", with_a_made_up_loss)
+    options = ("--minutes", "10", "--set", "epochs=1", "--set", "compare_scratch=2")
+    assert hounsfield(monkeypatch, "train", data, "--weights", folder, *options, "--out", out) == 0
+    told = "Weights or scratch: over 2 parts of the images, each held out in turn, the loss is 0.500 for a finetuning"
+    output = " ".join(capsys.readouterr().out.split())
+    assert told in output
+    assert "0.250 for training from scratch and 0.125 for the mean of both networks; the third was taken." in output
+    plan: Any = load_plan(out / "plan.yaml")
+    assert (plan.adapt, plan.compare_scratch, plan.folds, plan.minutes) == ("finetune", 0, 1, 10)
+    # Images of 32×32 both: nothing is averaged, and no further network is trained than the two and their companions.
+    assert (plan.companion.network, plan.companion.front.shrink, plan.companion.epochs) == ("resnet18", 1, 1)
+    assert jobs["both"].plan.companion == plan.companion
+    assert pd.read_csv(out / "history.csv")["member"].tolist() == [1, 2]
+    assert hounsfield(monkeypatch, "report", out) == 0
+    assert "averaged with resnet18 of width" in (out / "MODEL_CARD.md").read_text()
+    maps = tmp_path / "maps"
+    assert hounsfield(monkeypatch, "explain", out, next(data.glob("*.png")), "-o", maps) == 0
+    assert list(maps.glob("*.png"))
 
 
 @pytest.mark.parametrize(

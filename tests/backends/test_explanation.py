@@ -72,10 +72,22 @@ def opened(name: str, network: Any, layer: Any = "fine") -> Method:
     return open_method(name, lambda: network, NO_ENGINE, layer)
 
 
+def of_means(network: Any) -> Any:
+    """The network on images of which 2×2 pixels are averaged first, or 2×2×2: its maps have a grid of their own."""
+    inputs = keras.Input(network.input_shape[1:], name="image")
+    hidden = {3: layers.AveragePooling2D, 4: layers.AveragePooling3D}[len(inputs.shape) - 1](2)(inputs)
+    for layer in network.layers[1:]:
+        hidden = type(layer).from_config(layer.get_config())(hidden)
+    averaged = keras.Model(inputs, hidden)
+    averaged.set_weights(network.get_weights())
+    return averaged
+
+
 STRUCTURES: dict[str, Callable[[Any, Any], Any]] = {
     "plain": lambda first, _: first,
     "flips": lambda first, _: flip_averaged(first, (0, 1)),
     "ensemble": lambda first, second: ensemble([first, second]),
+    "companion": lambda first, second: ensemble([first, of_means(second)]),
     "ensemble with flips": lambda first, second: flip_averaged(ensemble([first, second]), (1,)),
 }
 
@@ -108,8 +120,9 @@ def test_class_activation_maps_add_up_to_the_logits(name: str, rank: int, tmp_pa
 
 @pytest.mark.parametrize("rank", [2, 3])
 @pytest.mark.parametrize("method", ["grad_cam", "integrated_gradients"])
-def test_integrated_maps_add_up_to_what_the_detail_is_worth(method: str, rank: int, tmp_path: Path) -> None:
-    network = structured("ensemble with flips", rank, tmp_path)
+@pytest.mark.parametrize("name", ["ensemble with flips", "companion"])
+def test_integrated_maps_add_up_to_what_the_detail_is_worth(name: str, method: str, rank: int, tmp_path: Path) -> None:
+    network = structured(name, rank, tmp_path)
     (image,) = random_images(SHAPES[rank])
     target = np.array([0, 1, 0], np.float32)
     both = run(logits(network), np.stack([image, without_detail(image)]))

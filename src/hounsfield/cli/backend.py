@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import tempfile
@@ -45,6 +46,8 @@ def announce_backend() -> None:
             f"Keras is not installed. Install it with: pip install 'hounsfield[{os.environ['KERAS_BACKEND']}]'"
         )
     require_address_space(f"Keras on {os.environ['KERAS_BACKEND']}", backend=True)
+    # That each of several networks is compiled anew is no fault, and nothing that the user could change.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     say(f"Backend: Keras on {os.environ['KERAS_BACKEND']}")
     _import_quietly()
 

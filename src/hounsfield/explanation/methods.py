@@ -16,6 +16,7 @@ import numpy.typing as npt
 from hounsfield.errors import BundleError, MissingDependency, UsageError
 from hounsfield.explanation.gradients import Gradient, input_gradient, run
 from hounsfield.explanation.occlusion import lost_by_hiding, without_detail
+from hounsfield.explanation.projection import summed
 from hounsfield.explanation.receptive_field import cell_shift
 from hounsfield.explanation.structure import Layer, Part, logits, parts, require_sum
 from hounsfield.inference import Engine
@@ -77,7 +78,9 @@ class ActivationMap:
     def evidence(self, pixels: Floats, target: Floats) -> Floats:
         """See :meth:`Method.evidence`."""
         kind = self._class_activation if self._layer == "last" else self._loss
-        return _sum([kind(part, maps, head, pixels, target) for part, maps, head in self._parts])
+        found = [kind(part, maps, head, pixels, target) for part, maps, head in self._parts]
+        # What the mean of a class activation map is to the logit, the sum of other maps is.
+        return summed(found, keep="mean" if self._layer == "last" else "sum")
 
     @staticmethod
     def _class_activation(part: Part, maps: Any, _head: Any, pixels: Floats, target: Floats) -> Floats:
@@ -116,7 +119,7 @@ class GradCAM:
         """See :meth:`Method.evidence`."""
         kind = self._published if self._layer == "last" else self._integrated
         both = zip(self._parts, self._gradients, strict=True)
-        total = _sum([kind(part, maps, gradient, pixels, target) for (part, maps, _), gradient in both])
+        total = summed([kind(part, maps, gradient, pixels, target) for (part, maps, _), gradient in both])
         return np.maximum(total, 0) if self._layer == "last" else total
 
     @staticmethod
@@ -148,10 +151,6 @@ class IntegratedGradients:
     def evidence(self, pixels: Floats, target: Floats) -> Floats:
         """See :meth:`Method.evidence`."""
         return _along_the_way(self._gradient, pixels, without_detail(pixels), target)
-
-
-def _sum(found: list[Floats]) -> Floats:
-    return np.asarray(np.sum(found, axis=0))
 
 
 def _along_the_way(gradient: Gradient, whole: Floats, hidden: Floats, target: Floats) -> Floats:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from typing import Literal
+
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
@@ -9,6 +13,29 @@ from scipy import ndimage
 Floats = npt.NDArray[np.float32]
 # Evidence is read at the scale of a finding, not of a pixel: standard deviation as a share of the longest side.
 SMOOTHING = 0.04
+
+
+def summed(maps: Sequence[Floats], *, keep: Literal["sum", "mean"] = "sum") -> Floats:
+    r"""The sum of maps that span the same, on the finest of their grids; a cell's value is shared out by area.
+
+    Args:
+        maps: each (\*grid), of one rank; networks of one ensemble may have grids of their own.
+        keep: whether the sum or the mean over the grid is that of all maps.
+    """
+    finest = tuple(map(max, zip(*(each.shape for each in maps), strict=True)))
+    factors = [np.float32(math.prod(finest) / each.size if keep == "mean" else 1) for each in maps]
+    spread = [factor * _spread(each, finest) for factor, each in zip(factors, maps, strict=True)]
+    return np.asarray(np.sum(spread, axis=0))
+
+
+def _spread(grid: Floats, shape: tuple[int, ...]) -> Floats:
+    for axis, (have, wanted) in enumerate(zip(grid.shape, shape, strict=True)):
+        if have != wanted:
+            coarse, fine = (np.linspace(0, 1, count + 1) for count in (have, wanted))
+            upper, lower = np.minimum.outer(fine[1:], coarse[1:]), np.maximum.outer(fine[:-1], coarse[:-1])
+            shares = (np.maximum(upper - lower, 0) * have).astype(np.float32)
+            grid = np.moveaxis(np.tensordot(shares, grid, (1, axis)), 0, axis)
+    return grid
 
 
 def place(

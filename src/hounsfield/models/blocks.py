@@ -11,6 +11,7 @@ from hounsfield.tasks import TASKS, Task, num_outputs
 
 CONVOLUTIONS = {2: layers.Conv2D, 3: layers.Conv3D}
 MAX_POOLINGS = {2: layers.MaxPooling2D, 3: layers.MaxPooling3D}
+AVERAGE_POOLINGS = {2: layers.AveragePooling2D, 3: layers.AveragePooling3D}
 GLOBAL_AVERAGE_POOLINGS = {2: layers.GlobalAveragePooling2D, 3: layers.GlobalAveragePooling3D}
 GLOBAL_MAX_POOLINGS = {2: layers.GlobalMaxPooling2D, 3: layers.GlobalMaxPooling3D}
 

@@ -37,7 +37,8 @@ def build(name: str, input_shape: tuple[int, ...], num_labels: int, task: Task, 
         input_shape: (rows, columns, channels) or (slices, rows, columns, channels).
         num_labels: number of labels.
         task: "binary", "multi-class", "multi-label", "regression" or "ordinal".
-        options: ``dropout`` for all; ``width``, ``stem`` and ``pooling`` for resnets; ``weights`` for applications.
+        options: ``dropout`` for all; ``width``, ``stem``, ``pooling``, ``shrink`` and ``standardise`` for resnets;
+            ``weights`` for applications.
 
     Returns:
         A plain functional ``keras.Model`` with the layers "features" and "probabilities".

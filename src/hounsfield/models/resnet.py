@@ -14,6 +14,7 @@ from keras import layers
 
 from hounsfield.errors import UsageError
 from hounsfield.models.blocks import (
+    AVERAGE_POOLINGS,
     GLOBAL_AVERAGE_POOLINGS,
     GLOBAL_MAX_POOLINGS,
     MAX_POOLINGS,
@@ -47,7 +48,7 @@ def fitting_stem(spatial_shape: tuple[int, ...]) -> Stem:
     return "small" if longest <= small else "medium" if longest <= medium else "large"
 
 
-def resnet(
+def resnet(  # noqa: PLR0913 - an option each
     input_shape: tuple[int, ...],
     num_labels: int,
     task: Task,
@@ -57,6 +58,8 @@ def resnet(
     stem: Stem | None = None,
     pooling: Pooling = "mean",
     dropout: float = 0.0,
+    shrink: int = 1,
+    standardise: bool = False,
 ) -> keras.Model:
     r"""A residual network for classification.
 
@@ -71,6 +74,8 @@ def resnet(
         pooling: "mean" averages the last stage's maps; "stages" concatenates the mean and the maximum of every
             stage's maps, normalised, so that a small finding in a large image can decide.
         dropout: share of the pooled features that is dropped in training.
+        shrink: of how many pixels along each axis the mean is taken before all else.
+        standardise: whether each channel of an image then gets the mean 0 and the deviation 1.
 
     Returns:
         A ``keras.Model`` from (batch, \*input_shape) to (batch, 1) or (batch, num_labels), whose layer
@@ -85,7 +90,11 @@ def resnet(
         raise UsageError(f"The pooling of a resnet must be 'mean' or 'stages'. Got '{pooling}' instead.")
     rank = len(input_shape) - 1
     inputs = keras.Input(input_shape, name="image")
-    hidden = stem_block(inputs, width, rank, stem or fitting_stem(input_shape[:-1]))
+    hidden = AVERAGE_POOLINGS[rank](shrink, name="shrunk")(inputs) if shrink > 1 else inputs
+    stem = stem or fitting_stem(tuple(hidden.shape[1:-1]))
+    if standardise:
+        hidden = layers.GroupNormalization(-1, epsilon=1e-5, center=False, scale=False, name="standardised")(hidden)
+    hidden = stem_block(hidden, width, rank, stem)
     stages = feature_stages(hidden, rank, depth=depth, width=width)
     features = (
         GLOBAL_AVERAGE_POOLINGS[rank](name="features")(stages[-1]) if pooling == "mean" else _joined(stages, rank)

@@ -166,6 +166,13 @@ def _instance_normalisation(writer: GraphWriter, layer: Any, source: Tensor) -> 
     return Tensor(name, source.shape)
 
 
+def _group_normalisation(writer: GraphWriter, layer: Any, source: Tensor) -> Tensor:
+    if layer.groups not in (-1, source.shape[-1]):
+        raise NotConvertible(f"{layer.name} normalises channels in {layer.groups} groups")
+    scale, shift = _scale_and_shift(writer, layer, source)
+    return Tensor(writer.node("InstanceNormalization", source.name, scale, shift, epsilon=layer.epsilon), source.shape)
+
+
 def _normalisation(writer: GraphWriter, layer: Any, source: Tensor) -> Tensor:
     _last_axis_only(layer, source)
     if layer.invert:
@@ -449,6 +456,7 @@ LAYERS: dict[str, Callable[..., Tensor]] = {
     "Dense": _dense,
     "BatchNormalization": _batch_normalisation,
     "LayerNormalization": _layer_normalisation,
+    "GroupNormalization": _group_normalisation,
     "InstanceNormalization": _instance_normalisation,
     "Normalization": _normalisation,
     "Rescaling": _rescaling,

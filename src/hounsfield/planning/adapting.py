@@ -10,14 +10,15 @@ import numpy as np
 
 from hounsfield.cohorts.fingerprint import Fingerprint
 from hounsfield.errors import UsageError
+from hounsfield.models.resnet import fitting_stem
 from hounsfield.planning.base import Facts, Wish
-from hounsfield.planning.images import has_separate_channels, normalisation_steps, num_channels, sizes
+from hounsfield.planning.images import has_separate_channels, is_detailed, normalisation_steps, num_channels, sizes
 from hounsfield.planning.images import pipeline as usual_pipeline
 from hounsfield.plans.architecture import Adapt
 from hounsfield.plans.base import EFFORT_MINUTES, Effort
 from hounsfield.plans.decision import Decision
 from hounsfield.plans.masks import MaskPlan
-from hounsfield.plans.whole_images import WholeImagePlan
+from hounsfield.plans.whole_images import Companion, Front, WholeImagePlan
 from hounsfield.preprocessing import Pipeline
 from hounsfield.pretrained import Source, check_licence, encoder_of, find_source
 
@@ -88,7 +89,7 @@ def adapted(decisions: dict[str, Decision[Any]], source: Source, facts: Facts, w
         "width": Decision(None),
         "pooling": Decision("mean", what),
         "input_shape": shape,
-        "pipeline": _pipeline(source, found, shape.value),
+        "pipeline": _pipeline(source, found, shape.value, detailed=is_detailed(found, decisions["input_shape"].value)),
         "batch_size": batch_size,
         "epoch_images": Decision(None),
         "folds": Decision(1, "one network is adapted"),
@@ -111,8 +112,15 @@ def _slices(
     )
 
 
-def _pipeline(source: Source, found: Fingerprint, shape: tuple[int, ...]) -> Decision[Pipeline]:
-    """Of one's own weights theirs; else the usual way to a grey or colour image, then the scale of the weights."""
+def _pipeline(source: Source, found: Fingerprint, shape: tuple[int, ...], *, detailed: bool) -> Decision[Pipeline]:
+    """Of one's own weights theirs; else the usual way to a grey or colour image, then the scale of the weights.
+
+    Args:
+        source: the weights.
+        found: of the training rows.
+        shape: of the input of the weights.
+        detailed: whether the contrast of these images is equalised where a network is trained from scratch.
+    """
     own = source.pipeline
     if own is not None:
         return Decision(own, f"that of the weights {source.name}, as it was fitted there")
@@ -121,7 +129,8 @@ def _pipeline(source: Source, found: Fingerprint, shape: tuple[int, ...]) -> Dec
             f"The weights {source.name} take grey or colour images, and the data has {found.channels} pictures of one "
             "place as channels. Train from scratch, or choose one of them."
         )
-    steps = usual_pipeline(found, shape).value.to_dict()["steps"]
+    usual = usual_pipeline(found, (*shape[:-1], 1) if detailed else shape)
+    steps = usual.value.to_dict()["steps"]
     if len(shape) > len(source.input_shape):
         # Axes are resized one by one: of slices there are far fewer than of rows and columns.
         steps = [step | {"letterbox": False} if step["name"] == "resize" else step for step in steps]
@@ -132,6 +141,11 @@ def _pipeline(source: Source, found: Fingerprint, shape: tuple[int, ...]) -> Dec
         f"images of {'×'.join(map(str, shape[:-1]))} in three channels with values from 0 to 1, then "
         f"the mean and deviation that the weights {source.name} were trained with"
     )
+    if detailed:
+        # Clipped, equalised and resized as one channel.
+        to_colours = {"name": "to_channels", "channels": source.input_shape[-1]}
+        equalised = f"{usual.why}; then {why}"
+        return Decision(Pipeline.from_dict({"steps": [before[0], scaling, *before[1:], to_colours, scale]}), equalised)
     return Decision(Pipeline.from_dict({"steps": [*before[:1], scaling, *before[1:], scale]}), why)
 
 
@@ -268,10 +282,37 @@ def with_way(plan: Any, network: keras.Model, facts: Facts, wish: Wish) -> dict[
 def comparing_stages(parts: int) -> int:
     """Over how many trainings the time is spread, where a start is compared with that from scratch.
 
-    Of one network from each start the better one is taken. Of several that were held out other parts, none is: the
-    chosen start is trained once more.
+    Of one network from each start the better one is taken. Of several that were held out other parts, none is: both
+    together are tried, too, and what is chosen is trained once more.
     """
-    return 1 if parts == 0 else 2 if parts == 1 else 3
+    return {0: 1, 1: 2}.get(parts, 4)
+
+
+def with_companion(plan: WholeImagePlan, scratch: WholeImagePlan) -> WholeImagePlan | None:
+    """The plan of adapting weights, with the network of a training from scratch as a companion.
+
+    The companion gets the images that are prepared for the weights, averaged to about the size that the other plan has.
+
+    Args:
+        plan: of adapting weights.
+        scratch: of the same data without weights.
+
+    Returns:
+        ``None`` where the companion could not have these images: of samples of several images, of volumes that are
+        shown slice by slice, and of networks other than residual ones.
+    """
+    sides, wanted = plan.input_shape[:-1], scratch.input_shape[:-1]
+    if plan.views is not None or len(sides) != 2 or len(wanted) != 2 or not scratch.network.startswith("resnet"):
+        return None
+    own = {name: getattr(scratch, name) for name in Companion.model_fields if name != "front"}
+    front = Front(
+        shrink=max(1, round(max(sides) / max(wanted))),
+        standardise=any(step.name == "z_score" for step in scratch.pipeline.steps),
+        stem=fitting_stem(wanted),
+    )
+    companion = Companion(**own, front=front)
+    why = "the logits of the adapted network and of this one, which is trained from scratch, are averaged"
+    return plan.model_copy(update={"companion": companion, "reasons": plan.reasons | {"companion": why}})
 
 
 def _comparison(plan: Any, found: Fingerprint, wish: Wish, minutes: float) -> tuple[int, str]:
@@ -325,8 +366,8 @@ def expected_seconds(plan: WholeImagePlan, network: keras.Model, facts: Facts) -
     probing = FIXED_SECONDS + 1.5 * facts.seconds + seconds * facts.num_prepared
     whole = probing if plan.adapt == "probe" else finetuning_seconds(seconds, rows, facts, plan.epochs)
     if plan.compare_scratch:
-        # A training from scratch is taken to be as long.
-        whole *= 2 * plan.compare_scratch + (plan.compare_scratch > 1)
+        # A training from scratch is taken to be as long; where both together are tried, too, another one is.
+        whole *= 2 * plan.compare_scratch if plan.compare_scratch == 1 else 3 * plan.compare_scratch + 2
     return whole if plan.minutes is None else min(whole, 60 * plan.minutes)
 
 

@@ -142,6 +142,8 @@ CONSTANT: dict[str, Decision[Any]] = {
     ),
     "adapt": Decision(None, "not used: there are no weights of another training"),
     "compare_scratch": Decision(0, "not used: the network is trained from scratch"),
+    "companion": Decision(None, "none: one network is trained"),
+    "front": Decision(None, "none: images are prepared as the network takes them"),
     "licence": Decision("", "not used: there are no weights of another training"),
     "dropout": Decision(0.2, "of the pooled features: light regularisation beside the augmentation"),
     "learning_rate": Decision(2e-3, "peak for AdamW on normalised residual networks; gradients are clipped at norm 5"),

@@ -105,7 +105,23 @@ class RunRecord:
 
     @property
     def num_networks(self) -> int:
-        """Networks of the model: as many as the plan's folds, or those that had a whole epoch when interrupted."""
+        """Networks of the model: as many as the plan's folds, or those that had a whole epoch when interrupted.
+
+        A network and its companion count as one.
+        """
+        return min(self._num_trained, self._folds)
+
+    @property
+    def has_companions(self) -> bool:
+        """Whether each network is averaged with one that was trained from scratch beside it."""
+        return getattr(self.plan, "companion", None) is not None and self._num_trained == 2 * self._folds
+
+    @property
+    def _folds(self) -> int:
+        return int(getattr(self.plan, "folds", 1))
+
+    @property
+    def _num_trained(self) -> int:
         return int(self.history["member"].nunique()) if "member" in self.history else 1
 
     @property

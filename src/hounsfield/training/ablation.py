@@ -29,8 +29,8 @@ from hounsfield.training.variants import (
 def ablate(run: Path | str, *, progress: Progress = silent, crew: Crew | None = None) -> Ablation:
     """Train the plan of a run again without each of its remedies, and compare on the run's validation images.
 
-    The remedies are augmentation, weight decay, dropout, label smoothing and the averaging of weights, as far as the
-    plan has them. Data, split and seed are the run's; the test images take no part. Networks are kept below
+    The remedies are augmentation, weight decay, dropout, label smoothing, the averaging of weights and a companion, as
+    far as the plan has them. Data, split and seed are the run's; the test images take no part. Networks are kept below
     ``ablation`` in the run, so that an ablation that was stopped goes on; the outcome is ``ablation.json``.
 
     Args:
@@ -85,11 +85,15 @@ def _remedies(plan: Plan) -> dict[str, dict[str, Any]]:
     varies = plan.augmentation.changes()
     # A network that was trained on no mirrored image is not asked about one.
     variation = "augmentation and mirrored views" if plan.test_time_flips else "augmentation"
+    unvaried: dict[str, Any] = {"augmentation": Augmentation(), "test_time_flips": ()}
+    if plan.companion is not None:
+        unvaried["companion"] = plan.companion.model_copy(update={"augmentation": Augmentation()})
     found: tuple[tuple[Any, str, dict[str, Any]], ...] = (
-        (varies, variation, {"augmentation": Augmentation(), "test_time_flips": ()}),
+        (varies, variation, unvaried),
         (plan.weight_decay, f"weight decay {plan.weight_decay:g}", {"weight_decay": 0.0}),
         (plan.dropout, f"dropout {plan.dropout:g}", {"dropout": 0.0}),
         (plan.label_smoothing, f"label smoothing {plan.label_smoothing:g}", {"label_smoothing": 0.0}),
         (plan.average_decay, "averaged weights", {"average_decay": 0.0}),
+        (plan.companion, "the companion", {"companion": None}),
     )
     return {remedy: changes for used, remedy, changes in found if used}

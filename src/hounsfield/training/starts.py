@@ -1,7 +1,8 @@
 """Weights of another training, or none: a network is trained from each start, and validation images decide.
 
 Where training images are few, validation images are few, too, and would choose by chance. Then training and validation
-images are divided into parts, and each part in turn is held out for validation.
+images are divided into parts, and each part in turn is held out for validation; and the mean of both networks is tried,
+too, which often errs less than either.
 """
 
 from __future__ import annotations
@@ -15,25 +16,30 @@ from typing import Any, Literal
 import numpy as np
 
 from hounsfield.atomic import make_private, replacing
-from hounsfield.planning.adapting import comparing_stages
+from hounsfield.planning.adapting import comparing_stages, with_companion
 from hounsfield.plans.architecture import Adapt
 from hounsfield.plans.base import EFFORT_MINUTES, BasePlan
 from hounsfield.plans.loading import load_plan
 from hounsfield.pretrained import find_source
 from hounsfield.runs.folder import RunFolder
 from hounsfield.training.base import Job
+from hounsfield.training.companions import loss_of
 from hounsfield.training.networks import train_networks
 from hounsfield.training.preparation import Prepared
 from hounsfield.training.tracking import Ending
 
 AnyJob = Job[Any, Any]
-Name = Literal["adapted", "scratch"]
+Name = Literal["adapted", "scratch", "both"]
 # What a network from scratch has of its own; all other fields are those of the plan that it is compared with.
 OWN = {
-    *("weights", "adapt", "licence", "compare_scratch", "network", "width", "pooling", "input_shape", "pipeline"),
+    *("weights", "adapt", "licence", "compare_scratch", "companion", "network", "width", "pooling", "front"),
+    *("input_shape", "pipeline"),
     *("batch_size", "epochs", "epoch_images", "patience", "learning_rate", "precision", "minutes", "pacing", "reasons"),
     *("augmentation", "folds", "test_time_flips", "expected_seconds", "expected_memory_mb", "expected_disk_mb"),
 }
+# In which they are tried; the field of the plan that tells which was chosen.
+ORDER: tuple[Name, ...] = ("adapted", "scratch", "both")
+CHOSEN_FIELD: dict[Name, str] = {"adapted": "adapt", "scratch": "weights", "both": "companion"}
 # Fields that hold for both starts where a person has set them.
 SET_BY_HAND = ("epochs", "patience", "augmentation")
 # How the reason of a decision begins that a comparison has made.
@@ -73,7 +79,7 @@ class Trial:
 
 
 def better_start(job: AnyJob, make: Callable[[Any], AnyJob], prepared: Prepared) -> AnyJob:
-    """The training from the start that validates better, where the plan wants both to be compared.
+    """The training from the start that validates best, where the plan wants them to be compared.
 
     Each is tried in a folder of its own within the checkpoints, so that a comparison that was killed goes on where it
     was. At the end the plan of the run is that of the chosen start.
@@ -91,13 +97,16 @@ def better_start(job: AnyJob, make: Callable[[Any], AnyJob], prepared: Prepared)
         return job
     plan: Any = load_plan(job.folder.plan)
     make_private(job.folder.checkpoints)
-    adapted = _tried("adapted", job, plan, parts)
+    trials = [_tried("adapted", job, plan, parts)]
     written = job.folder.checkpoints / "scratch.yaml"
     if not written.is_file():
         scratch_plan(plan, prepared).save(written)
-    other = load_plan(written)
-    scratch = _tried("scratch", make(other), other, parts)
-    return _chosen(min(adapted, scratch, key=lambda trial: trial.loss), adapted, scratch, parts)
+    other: Any = load_plan(written)
+    trials.append(_tried("scratch", make(other), other, parts))
+    both = with_companion(plan, other) if parts > 1 else None
+    if both is not None:
+        trials.append(_both_tried(job, both, trials[0], parts))
+    return _chosen(trials, parts)
 
 
 def scratch_plan(plan: Any, prepared: Prepared) -> Any:
@@ -111,11 +120,27 @@ def scratch_plan(plan: Any, prepared: Prepared) -> Any:
     return found.model_copy(update=values | {"reasons": found.reasons | reasons})
 
 
+def _both_tried(job: AnyJob, plan: Any, adapted: Trial, parts: int) -> Trial:
+    """Train a companion for each adapted network of another trial, whose checkpoints are taken over."""
+    folder = _trial_folder(job, "both")
+    make_private(folder.checkpoints)
+    _take_checkpoints(adapted.folder, folder)
+    pacing = load_plan(adapted.folder.plan).pacing
+    companion = {"companion": plan.companion}
+    beside = replace(job, plan=job.plan.model_copy(update=companion))
+    trial = _tried("both", beside, plan.model_copy(update={"pacing": pacing}), parts)
+    return replace(trial, job=beside, plan=plan)
+
+
+def _trial_folder(job: AnyJob, name: Name) -> RunFolder:
+    return RunFolder(job.folder.checkpoints / name)
+
+
 def _tried(name: Name, job: AnyJob, plan: Any, parts: int) -> Trial:
     """Train from one start: a network on the training images, or one beside each part that is held out."""
-    folder = RunFolder(job.folder.checkpoints / name)
-    # The one that is tried first leaves time for the other, and for the training itself where that is a third one.
-    stages = comparing_stages(parts) - (name == "scratch")
+    folder = _trial_folder(job, name)
+    # Those that are tried first leave time for the others, and for the training itself where that is another one.
+    stages = comparing_stages(parts) - ORDER.index(name)
     minutes = None if plan.minutes is None else plan.minutes / stages
     if not folder.plan.is_file():
         make_private(folder.path)
@@ -130,39 +155,45 @@ def _tried(name: Name, job: AnyJob, plan: Any, parts: int) -> Trial:
         # Half a comparison chooses nothing.
         raise KeyboardInterrupt
     sizes = [len(member.specification.validation) for member in members]
-    loss = float(np.average([member.fitted.best_figure for member in members], weights=sizes))
+    loss = float(np.average([loss_of(member) for member in members], weights=sizes))
     whole = parts == plan.folds == 1
     return Trial(name, job, plan, folder, loss, tuple(members[0].fitted.history) if whole else None)
 
 
-def _chosen(best: Trial, adapted: Trial, scratch: Trial, parts: int) -> AnyJob:
-    """The training from the chosen start; its plan is written."""
+def _chosen(trials: list[Trial], parts: int) -> AnyJob:
+    """The training from the start of the smallest loss; its plan is written."""
+    best = min(trials, key=lambda trial: trial.loss)
     run = best.job.folder
-    run.record("start", chosen=best.name, adapted=adapted.loss, scratch=scratch.loss, parts=parts)
-    why = _reason(best, adapted, scratch, parts)
-    field = "adapt" if best is adapted else "weights"
+    run.record("start", chosen=best.name, parts=parts, **{trial.name: trial.loss for trial in trials})
+    why, field = _reason(best, trials, parts), CHOSEN_FIELD[best.name]
     update: dict[str, Any] = {
         "compare_scratch": 0,
         "reasons": best.plan.reasons | {"compare_scratch": why, field: why},
     }
     if best.history is not None:
         update["pacing"] = load_plan(best.folder.plan).pacing
-        _take_checkpoint(best.folder, run)
+        _take_checkpoints(best.folder, run)
     best.plan.model_copy(update=update).save(run.plan)
     return replace(best.job, plan=best.job.plan.model_copy(update=update), done=best.history or ())
 
 
-def _reason(best: Trial, adapted: Trial, scratch: Trial, parts: int) -> str:
+def _reason(best: Trial, trials: list[Trial], parts: int) -> str:
     held = "on the validation images" if parts == 1 else f"over {parts} parts of the images, each held out in turn,"
-    way, weights = WAYS[adapted.plan.adapt], find_source(adapted.plan.weights).name
+    adapted = trials[0].plan
+    names = {
+        "adapted": f"{WAYS[adapted.adapt]} the weights {find_source(adapted.weights).name}",
+        "scratch": "training from scratch",
+        "both": "the mean of both networks",
+    }
+    losses = [f"{trial.loss:.3f} for {names[trial.name]}" for trial in trials]
     return (
-        f"{DECIDED}{held} the loss is {adapted.loss:.3f} for {way} the weights {weights} and {scratch.loss:.3f} for "
-        f"training from scratch; the {'former' if best is adapted else 'latter'} was taken."
+        f"{DECIDED}{held} the loss is {', '.join(losses[:-1])} and {losses[-1]}; "
+        f"the {('first', 'second', 'third')[trials.index(best)]} was taken."
     )
 
 
-def _take_checkpoint(trial: RunFolder, run: RunFolder) -> None:
-    """Let the training go on from the last epoch of its trial; a probe has none, and is fitted anew in moments."""
+def _take_checkpoints(trial: RunFolder, run: RunFolder) -> None:
+    """Let a training go on from the last epochs of a trial; a probe has none, and is fitted anew in moments."""
     for path in trial.checkpoints.glob("*.npz"):
         with replacing(run.checkpoints / path.name) as temporary:
             shutil.copyfile(path, temporary)

@@ -15,7 +15,7 @@ from hounsfield.reports.robustness import shown_figures
 from hounsfield.reports.sections.content import listed, lowered, number
 from hounsfield.reports.sections.data import attributes, pipeline_steps, shape_text, shared_patients
 from hounsfield.reports.sections.summary import limitations
-from hounsfield.reports.sections.wording import test_use, tested_where
+from hounsfield.reports.sections.wording import network_text, test_use, tested_where
 from hounsfield.runs import RunRecord
 from hounsfield.runs.base import SPLITS
 
@@ -96,7 +96,7 @@ def _words(run: RunRecord, page: Page[Any]) -> dict[str, str]:
         "how_split": " ".join(note for note in run.notes if "plit" in note) or "The splits came with the data.",
         "disjoint": _disjoint(run),
         "input": shape_text(run.bundle.input_shape),
-        "network": plan.network + (f", width {plan.width}" if plan.width else ""),
+        "network": network_text(run),
         "weights": (
             f"Pretrained weights: {plan.weights}."
             if plan.weights

@@ -8,6 +8,7 @@ from hounsfield.reports.base import Answer, Cases, Reply
 from hounsfield.reports.sections.answers import across_splits, author, filled, half_width
 from hounsfield.reports.sections.content import listed, lowered, of_hundred
 from hounsfield.reports.sections.data import attributes
+from hounsfield.reports.sections.wording import network_text
 from hounsfield.runs import LabelRun
 from hounsfield.tasks import threshold_text, thresholds
 
@@ -18,7 +19,6 @@ def words(run: LabelRun) -> dict[str, str]:
     """What the templates of the answers need of this family."""
     bundle, plan = run.bundle, run.plan
     kind = "convolutional neural network" if plan.network == "simple_cnn" else f"deep neural network ({plan.network})"
-    width = f" of width {plan.width}" if plan.width else ""
     threshold = (
         f"; decision threshold {threshold_text(bundle.threshold, bundle.labels)}, see Operating point"
         if thresholds(bundle.threshold, bundle.labels, bundle.task)
@@ -31,7 +31,7 @@ def words(run: LabelRun) -> dict[str, str]:
         "unusable": "rows without a label",
         "tested": f"{run.estimates['accuracy']['n']:,} {run.split} images",
         "precision": half_width(run, "auc", "AUC"),
-        "architecture": f"{plan.network}{width} with {bundle.num_outputs} output{'s' * (bundle.num_outputs > 1)}",
+        "architecture": f"{network_text(run)} with {bundle.num_outputs} output{'s' * (bundle.num_outputs > 1)}",
         "loss": "Cross-entropy",
         "selected": (
             "The averaged weights of the epoch with the lowest validation loss; calibration and threshold on "
@@ -73,6 +73,8 @@ def words(run: LabelRun) -> dict[str, str]:
 def _ensemble(run: LabelRun) -> str:
     networks, planned, flips = run.num_networks, run.plan.folds, run.plan.test_time_flips
     cut = f" The plan has {planned} networks, but the training was interrupted." if networks < planned else ""
+    if run.has_companions and networks == 1:
+        return "The mean of the logits of two networks, one that started from the weights and one from scratch."
     if networks == 1:
         told = "One network: the mean of the logits of the image and of its mirror images."
         return (told if flips else "None: one network, one view.") + cut

@@ -9,6 +9,7 @@ from hounsfield.reports.base import Page
 from hounsfield.reports.sections.content import with_interval
 from hounsfield.reports.sections.data import NAMES, shape_text
 from hounsfield.reports.sections.summary import intended_use, limitations, where_not
+from hounsfield.reports.sections.wording import network_text
 from hounsfield.runs import RunRecord
 from hounsfield.safe_text import markdown
 from hounsfield.version import __version__
@@ -67,7 +68,7 @@ def _said(run: RunRecord, entries: Mapping[str, str]) -> Iterator[str]:
 
 def _facts(run: RunRecord, page: Page[Any]) -> Iterator[str]:
     facts = run.environment
-    yield f"Network: {run.plan.network}, input {shape_text(run.bundle.input_shape)}"
+    yield f"Network: {network_text(run)}, input {shape_text(run.bundle.input_shape)}"
     if origin := run.bundle.settings.get("origin"):
         yield (
             f"Weights: {origin['weights']}, adapted by {origin['adapt']}; licence {origin['licence']}, SHA-256 "

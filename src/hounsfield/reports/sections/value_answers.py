@@ -6,6 +6,7 @@ from hounsfield.evaluation.values import TITLES
 from hounsfield.reports.base import Answer, Cases, Reply
 from hounsfield.reports.sections.answers import across_splits, author, filled, half_width
 from hounsfield.reports.sections.content import listed, lowered, with_interval
+from hounsfield.reports.sections.wording import network_text
 from hounsfield.runs.values import ValueRun
 
 HEADLINES = ("r2", "mae", "loa_low", "loa_high", "kappa_quadratic", "accuracy", "within_one")
@@ -16,18 +17,19 @@ def words(run: ValueRun) -> dict[str, str]:
     bundle, plan = run.bundle, run.plan
     main = "kappa_quadratic" if run.ordered else "r2"
     what = f"the grades {listed(bundle.labels)}" if run.ordered else bundle.labels[0]
-    width = f" of width {plan.width}" if plan.width else ""
     return {
         "model": f"a deep neural network ({plan.network}) that predicts {what} from images ({plan.task})",
         "used": "All rows with a value and a readable image were used",
         "unusable": "rows without a value",
         "tested": f"{run.num_cases:,} {run.split} images",
         "precision": half_width(run, main, TITLES[main]),
-        "architecture": f"{plan.network}{width} with {_head(run)}",
+        "architecture": f"{network_text(run)} with {_head(run)}",
         "loss": "Binary cross-entropy of each threshold between grades" if run.ordered else "Huber loss",
         "selected": "The averaged weights of the epoch with the lowest validation loss",
         "ensemble": (
-            "None: one network."
+            "The mean of the last layers of two networks, one that started from the weights and one from scratch."
+            if run.has_companions and run.num_networks == 1
+            else "None: one network."
             if run.num_networks == 1
             else f"The mean of the last layers of {run.num_networks} networks, each trained without another part of "
             "the data."

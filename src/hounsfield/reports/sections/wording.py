@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hounsfield.bundle import Bundle
 from hounsfield.reports.sections.content import UNDEFINED, listed, of_hundred, unreliable
 from hounsfield.reports.sections.data import shared_patients
@@ -26,6 +28,15 @@ def given_image(bundle: Bundle) -> str:
 def image_kind(bundle: Bundle) -> str:
     """The modality of the training images, or modalities; empty where unknown."""
     return bundle.modality or listed(bundle.source_range.modalities)
+
+
+def network_text(run: RunRecord) -> str:
+    """The network with its width, and its companion if it has one: "resnet18 of width 32"."""
+    plan: Any = run.plan
+    told: str = plan.network + (f" of width {plan.width}" if plan.width else "")
+    if not run.has_companions:
+        return told
+    return f"{told}, averaged with {plan.companion.network} of width {plan.companion.width} trained from scratch"
 
 
 def tested_on(run: RunRecord) -> str:
