@@ -18,7 +18,8 @@ clock but where --minutes is given. Networks are judged as they are, without a b
 its 95 % interval over draws (Student's t) and over the patients of the test images (by the influence of each on the
 mean of the draws; DeLong, Obuchowski), what would have come of choosing in each draw the way of the smallest validation
 loss, or with --parts that of the smallest loss over parts of all labels, each held out in turn as a training with
---weights does it, as it is and after one temperature for all parts; and the mean of two networks' logits.
+--weights does it, as it is and after one temperature for all parts; the mean of two networks' logits; and what such a
+training takes, where scratch, finetune and companion have parts.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ from hounsfield.training.image_trainee import Examples
 from hounsfield.training.pace import Pace, TimeLimit
 from hounsfield.training.run import fitted_plan
 from hounsfield.training.schedule import Schedule
+from hounsfield.training.starts import ORDER, Trial, best_trial
 from hounsfield.training.table import TRAININGS
 from hounsfield.training.weights import training_weights
 
@@ -194,7 +196,8 @@ class Way:
             "held_loss": validation_scores(targets, held)["val_loss"],
             "scaled_loss": scaled_loss(targets, held, bench.cohort.task),
         }
-        return figures | losses, {"tested": tested, "held": held, "held_targets": targets}
+        of_part = np.repeat(np.arange(parts), [len(rows) for _, rows in divided])
+        return figures | losses, {"tested": tested, "held": held, "held_targets": targets, "held_part": of_part}
 
     def _held(self, rows: tuple[np.ndarray, np.ndarray], seed: int) -> np.ndarray:
         """Scores of validation rows by a network that was trained on the training rows."""
@@ -327,6 +330,9 @@ def table(folder: Path) -> None:
             if len(losses) and len(losses.columns) > 1:
                 chosen = pd.Series({seed: values[way][seed] for seed, way in losses.idxmin(axis=1).items()})
                 print(_line(count, name, chosen, np.nan, _behind(values | {"": chosen}, ""), np.nan))
+        if chosen_by_parts := _planners(folder, count, truth, groups, values):
+            planner = pd.Series(chosen_by_parts)
+            print(_line(count, "the planner's rule", planner, np.nan, _behind(values | {"": planner}, ""), np.nan))
         for ways in AVERAGED:
             both = sorted(set.intersection(*(set(values.get(way, pd.Series()).index) for way in ways)))
             if both:
@@ -334,6 +340,32 @@ def table(folder: Path) -> None:
                 mean = pd.Series([auc(truth, each, groups)[0] for each in scores], both)
                 half, behind = _over_patients(truth, scores, groups), _behind(values | {"": mean}, "")
                 print(_line(count, f"mean of {' and '.join(ways)}", mean, half, behind, np.nan))
+
+
+def _planners(
+    folder: Path, count: int, truth: np.ndarray, groups: np.ndarray, values: dict[str, pd.Series]
+) -> dict[int, float]:
+    """Seed → AUC of what a training with --weights takes: an adapted network, one from scratch, or both as one."""
+    ways = ("finetune", "scratch", "companion")
+    found = {}
+    for seed in sorted(set.intersection(*(set(values.get(way, pd.Series()).index) for way in ways))):
+        kept = [dict(np.load(_scores_file(folder, count, way, seed))) for way in ways]
+        if not all("held" in arrays for arrays in kept):
+            continue
+        adapted, scratch, companion = kept
+        both = {key: _averaged([adapted[key], companion[key]]) for key in ("tested", "held")}
+        targets, of_part = adapted["held_targets"], adapted["held_part"]
+        trials = []
+        for name, arrays in zip(ORDER, (adapted, scratch, both), strict=True):
+            losses = [
+                validation_scores(targets[of_part == part], arrays["held"][of_part == part])["val_loss"]
+                for part in np.unique(of_part)
+            ]
+            loss = float(np.average(losses, weights=np.bincount(of_part)))
+            nothing: Any = None
+            trials.append(Trial(name, nothing, arrays["tested"], nothing, loss, tuple(losses), None))
+        found[seed] = auc(truth, best_trial(trials).plan, groups)[0]
+    return found
 
 
 def _averaged(scores: Sequence[np.ndarray]) -> np.ndarray:

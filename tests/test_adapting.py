@@ -161,7 +161,7 @@ def test_the_start_of_the_smaller_loss_becomes_the_plan_of_the_run(tmp_path: Pat
         tried = RunFolder(run.checkpoints / name)
         plan.with_epochs(1, [(1, 7)]).save(tried.plan)
         fitted = Job(run, plan.model_copy(update={"batch_size": 3}), *[None] * 6)  # type: ignore[arg-type]  # not used
-        trials.append(starts.Trial(name, fitted, plan, tried, loss, ({"epoch": 1},)))
+        trials.append(starts.Trial(name, fitted, plan, tried, loss, (loss,), ({"epoch": 1},)))
     checkpoint.parent.mkdir()
     checkpoint.write_bytes(b"state")
     job = starts._chosen(trials, parts=1)
@@ -173,6 +173,28 @@ def test_the_start_of_the_smaller_loss_becomes_the_plan_of_the_run(tmp_path: Pat
     assert told in plan.reasons["weights"]
     assert starts.start_decided(plan) == [plan.reasons["compare_scratch"]]
     assert starts.start_decided(trials[0].plan) == []
+
+
+@pytest.mark.parametrize(
+    ("losses", "taken"),
+    [
+        (((0.5, 0.5), (0.4, 0.4), (0.3, 0.3)), "both"),
+        (((0.2, 0.2), (0.4, 0.4), (0.3, 0.3)), "adapted"),
+        (((0.5, 0.5), (0.1, 0.4), (0.3, 0.3)), "both"),
+        (((0.5, 0.5), (0.1, 0.3)), "scratch"),
+    ],
+)
+def test_one_start_alone_is_taken_only_if_every_part_is_for_it(losses: tuple[Any, ...], taken: str) -> None:
+    plan, folder = hand_made_plan(weights="imagenet", adapt="probe"), RunFolder(Path("trial"))
+    job: Any = None
+    trials = [
+        starts.Trial(name, job, plan, folder, float(np.mean(by_part)), by_part, None)
+        for name, by_part in zip(starts.ORDER, losses, strict=False)
+    ]
+    best = starts.best_trial(trials)
+    assert best.name == taken
+    unclear = best.loss > min(trial.loss for trial in trials)
+    assert ("neither start alone" in starts._reason(best, trials, 2)) == unclear
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,7 @@ class Trial:
         plan: as it is written there if this start is chosen, without the lines on the comparison.
         folder: where it was tried.
         loss: the smallest validation loss; the mean over all images that were held out.
+        by_part: the same of each part that was held out.
         history: the epochs of its network, where it was trained just as the plan wants it.
     """
 
@@ -75,6 +76,7 @@ class Trial:
     plan: Any
     folder: RunFolder
     loss: float
+    by_part: tuple[float, ...]
     history: tuple[Mapping[str, Any], ...] | None
 
 
@@ -155,14 +157,14 @@ def _tried(name: Name, job: AnyJob, plan: Any, parts: int) -> Trial:
         # Half a comparison chooses nothing.
         raise KeyboardInterrupt
     sizes = [len(member.specification.validation) for member in members]
-    loss = float(np.average([loss_of(member) for member in members], weights=sizes))
-    whole = parts == plan.folds == 1
-    return Trial(name, job, plan, folder, loss, tuple(members[0].fitted.history) if whole else None)
+    by_part = tuple(loss_of(member) for member in members)
+    loss, whole = float(np.average(by_part, weights=sizes)), parts == plan.folds == 1
+    return Trial(name, job, plan, folder, loss, by_part, tuple(members[0].fitted.history) if whole else None)
 
 
 def _chosen(trials: list[Trial], parts: int) -> AnyJob:
-    """The training from the start of the smallest loss; its plan is written."""
-    best = min(trials, key=lambda trial: trial.loss)
+    """The training from the start that is taken; its plan is written."""
+    best = best_trial(trials)
     run = best.job.folder
     run.record("start", chosen=best.name, parts=parts, **{trial.name: trial.loss for trial in trials})
     why, field = _reason(best, trials, parts), CHOSEN_FIELD[best.name]
@@ -177,6 +179,17 @@ def _chosen(trials: list[Trial], parts: int) -> AnyJob:
     return replace(best.job, plan=best.job.plan.model_copy(update=update), done=best.history or ())
 
 
+def best_trial(trials: list[Trial]) -> Trial:
+    """That of the smallest loss; but one alone instead of both only if it has the smaller one in every part.
+
+    The mean of two networks seldom errs by much, and few images do not tell which of the two would err less.
+    """
+    least = min(trials, key=lambda trial: trial.loss)
+    both = next((trial for trial in trials if trial.name == "both"), least)
+    clear = all(alone < joint for alone, joint in zip(least.by_part, both.by_part, strict=True))
+    return least if clear else both
+
+
 def _reason(best: Trial, trials: list[Trial], parts: int) -> str:
     held = "on the validation images" if parts == 1 else f"over {parts} parts of the images, each held out in turn,"
     adapted = trials[0].plan
@@ -185,10 +198,12 @@ def _reason(best: Trial, trials: list[Trial], parts: int) -> str:
         "scratch": "training from scratch",
         "both": "the mean of both networks",
     }
+    smallest = best.loss == min(trial.loss for trial in trials)
+    unclear = "" if smallest else ", since neither start alone has a smaller loss in every part"
     losses = [f"{trial.loss:.3f} for {names[trial.name]}" for trial in trials]
     return (
         f"{DECIDED}{held} the loss is {', '.join(losses[:-1])} and {losses[-1]}; "
-        f"the {('first', 'second', 'third')[trials.index(best)]} was taken."
+        f"the {('first', 'second', 'third')[trials.index(best)]} was taken{unclear}."
     )
 
 
