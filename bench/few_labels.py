@@ -320,25 +320,27 @@ def table(folder: Path) -> None:
     for count in sorted(known["labels"].unique(), key=lambda each: each or np.inf):
         part = known[known["labels"] == count]
         values = {way: rows.set_index("seed")["auc"] for way, rows in part.groupby("way")}
+        # A companion alone is no start that is chosen.
+        starts = {way: found for way, found in values.items() if way != "companion"}
         for way, found in sorted(values.items(), key=lambda each: -each[1].mean()):
             scores = [_tested(folder, count, way, seed) for seed in found.index]
             seconds = part.loc[part["way"] == way, "seconds"].median()
             half = _over_patients(truth, scores, groups)
             print(_line(count, way, found, half, _behind(values, way), seconds))
         for name, column in CHOICES.items():
-            losses = part.pivot_table(index="seed", columns="way", values=column).dropna()
+            losses = part[part["way"].isin(starts)].pivot_table(index="seed", columns="way", values=column).dropna()
             if len(losses) and len(losses.columns) > 1:
                 chosen = pd.Series({seed: values[way][seed] for seed, way in losses.idxmin(axis=1).items()})
-                print(_line(count, name, chosen, np.nan, _behind(values | {"": chosen}, ""), np.nan))
+                print(_line(count, name, chosen, np.nan, _behind(starts | {"": chosen}, ""), np.nan))
         if chosen_by_parts := _planners(folder, count, truth, groups, values):
             planner = pd.Series(chosen_by_parts)
-            print(_line(count, "the planner's rule", planner, np.nan, _behind(values | {"": planner}, ""), np.nan))
+            print(_line(count, "the planner's rule", planner, np.nan, _behind(starts | {"": planner}, ""), np.nan))
         for ways in AVERAGED:
             both = sorted(set.intersection(*(set(values.get(way, pd.Series()).index) for way in ways)))
             if both:
                 scores = [_averaged([_tested(folder, count, way, seed) for way in ways]) for seed in both]
                 mean = pd.Series([auc(truth, each, groups)[0] for each in scores], both)
-                half, behind = _over_patients(truth, scores, groups), _behind(values | {"": mean}, "")
+                half, behind = _over_patients(truth, scores, groups), _behind(starts | {"": mean}, "")
                 print(_line(count, f"mean of {' and '.join(ways)}", mean, half, behind, np.nan))
 
 
