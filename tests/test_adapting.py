@@ -207,6 +207,7 @@ def test_one_start_alone_is_taken_only_if_every_part_is_for_it(losses: tuple[Any
             Front(shrink=2, standardise=True, stem="large"),
         ),
         ({"input_shape": (32, 32, 3)}, {"input_shape": (128, 128, 1)}, Front(shrink=1, stem="large")),
+        ({"input_shape": (2048, 2048, 3)}, {}, Front(shrink=64, stem="small")),
         ({"input_shape": (8, 224, 224, 3)}, {"input_shape": (32, 64, 64, 1)}, None),
         ({"input_shape": (224, 224, 3), "views": 2}, {"views": 2}, None),
         ({"input_shape": (224, 224, 3)}, {"network": "simple_cnn", "width": None}, None),

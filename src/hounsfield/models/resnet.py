@@ -74,7 +74,8 @@ def resnet(  # noqa: PLR0913 - an option each
         pooling: "mean" averages the last stage's maps; "stages" concatenates the mean and the maximum of every
             stage's maps, normalised, so that a small finding in a large image can decide.
         dropout: share of the pooled features that is dropped in training.
-        shrink: of how many pixels along each axis the mean is taken before all else.
+        shrink: of how many pixels along each axis the mean is taken before all else; what is left over at the end of an
+            axis is not seen.
         standardise: whether each channel of an image then gets the mean 0 and the deviation 1.
 
     Returns:

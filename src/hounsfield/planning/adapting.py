@@ -18,7 +18,7 @@ from hounsfield.plans.architecture import Adapt
 from hounsfield.plans.base import EFFORT_MINUTES, Effort
 from hounsfield.plans.decision import Decision
 from hounsfield.plans.masks import MaskPlan
-from hounsfield.plans.whole_images import Companion, Front, WholeImagePlan
+from hounsfield.plans.whole_images import MAX_SHRINK, Companion, Front, WholeImagePlan
 from hounsfield.preprocessing import Pipeline
 from hounsfield.pretrained import Source, check_licence, encoder_of, find_source
 
@@ -306,7 +306,7 @@ def with_companion(plan: WholeImagePlan, scratch: WholeImagePlan) -> WholeImageP
         return None
     own = {name: getattr(scratch, name) for name in Companion.model_fields if name != "front"}
     front = Front(
-        shrink=max(1, round(max(sides) / max(wanted))),
+        shrink=min(max(1, round(max(sides) / max(wanted))), MAX_SHRINK),
         standardise=any(step.name == "z_score" for step in scratch.pipeline.steps),
         stem=fitting_stem(wanted),
     )

@@ -21,7 +21,7 @@ class Front(BaseModel):
     """What a resnet does to the prepared images before its stages, where these were not prepared for it.
 
     Attributes:
-        shrink: of how many pixels along each axis the mean is taken.
+        shrink: of how many pixels along each axis the mean is taken; what is left over at the end is not seen.
         standardise: whether each channel of an image then gets the mean 0 and the deviation 1.
         stem: the first layers: "small" keeps the resolution, "medium" halves it, "large" quarters it.
     """
