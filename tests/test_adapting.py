@@ -231,6 +231,30 @@ def test_what_a_companion_does_with_images_that_were_prepared_for_the_weights(
     assert Plan.from_yaml(found.to_yaml()).companion == found.companion
     with pytest.raises(PlanError, match="a companion needs weights that are adapted"):
         found.changed(["adapt=null", "weights=null"])
+    with pytest.raises(PlanError, match="front is for a network from scratch"):
+        found.changed(["front={stem: small}"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"front": {"shrink": 64, "stem": "small"}}, "cannot average 64 pixels of images of the shape"),
+        ({"network": "resnet99"}, "No network is called 'resnet99'"),
+        ({"augmentation": {"flip_axes": [2]}}, "The plan mirrors along axis 2"),
+    ],
+)
+def test_a_companion_that_cannot_be_trained_is_refused_before_anything_is(
+    changes: dict[str, Any], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    (tmp_path / "data").mkdir()
+    data, (folder, *_) = write_labels(tmp_path / "data"), resnet_folder(tmp_path / "weights", "resnet")
+    fields = {"network": "resnet10", "width": 4, "front": {"stem": "small"}, "batch_size": 8, "epochs": 1}
+    fields |= {"patience": 1, "learning_rate": 0.01, "augmentation": {}} | changes
+    options = ("--weights", folder, "--adapt", "probe", "--effort", "quick", "--set", f"companion={json.dumps(fields)}")
+    out = tmp_path / "run"
+    assert hounsfield(monkeypatch, "train", data, *options, "--out", out) != 0
+    assert told in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_the_mean_of_both_starts_is_tried_where_labels_are_few(

@@ -18,6 +18,7 @@ from hounsfield.models import build
 from hounsfield.planning import Start
 from hounsfield.plans import load_plan
 from hounsfield.progress import silent
+from hounsfield.reports.sections.wording import network_text
 from hounsfield.runs import read_run
 from hounsfield.training import networks, prepare
 from hounsfield.training.base import Specification
@@ -87,6 +88,7 @@ def test_two_networks_answer_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         broken = begun("broken")
     record = read_run(broken)
     assert (record.num_networks, record.has_companions) == (1, False)
+    assert "without the companion of the plan" in network_text(record)
     lone = Bundle.load(broken).network().predict_on_batch(images)
     np.testing.assert_allclose(lone, alone[0].network.predict_on_batch(images), atol=1e-3)
     # Both as one are judged by the figures of the training.

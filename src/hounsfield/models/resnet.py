@@ -83,12 +83,16 @@ def resnet(  # noqa: PLR0913 - an option each
         "features" gives the pooled vector: width × 8 values, or width × 30 with all stages (both × 4 for depth 50).
 
     Raises:
-        UsageError: the depth is not 10, 18, 34 or 50, or there is no such pooling.
+        UsageError: the depth is not 10, 18, 34 or 50, there is no such pooling, or images are smaller than ``shrink``.
     """
     if depth not in DEPTHS:
         raise UsageError(f"The depth of a resnet must be one of {sorted(DEPTHS)}. Got {depth} instead.")
     if pooling not in get_args(Pooling):
         raise UsageError(f"The pooling of a resnet must be 'mean' or 'stages'. Got '{pooling}' instead.")
+    if shrink > min(input_shape[:-1]):
+        raise UsageError(
+            f"A resnet cannot average {shrink} pixels of images of the shape {input_shape}: set shrink lower."
+        )
     rank = len(input_shape) - 1
     inputs = keras.Input(input_shape, name="image")
     hidden = AVERAGE_POOLINGS[rank](shrink, name="shrunk")(inputs) if shrink > 1 else inputs

@@ -111,6 +111,8 @@ class WholeImagePlan(BasePlan):
             raise ValueError(f"compare_scratch: {self.compare_scratch} needs weights that are adapted: set adapt, or 0")
         if self.companion is not None and (self.adapt is None or self.views is not None):
             raise ValueError("a companion needs weights that are adapted, and images that are judged one by one")
+        if self.adapt is not None and self.front is not None:
+            raise ValueError("front is for a network from scratch, and this one is adapted: set front of the companion")
         if self.adapt is None and self.weights not in (None, "imagenet"):
             raise ValueError("weights other than imagenet need adapt: probe, lora or finetune")
         return self

@@ -11,9 +11,9 @@ from hounsfield.models.ordinal import folded
 from hounsfield.training.base import Member
 from hounsfield.training.batches import predict_rows
 from hounsfield.training.table import TRAININGS
+from hounsfield.training.whole_images import BATCH
 
 AnyMember = Member[Any, Any]
-BATCH = 64
 
 
 def joined(adapted: Sequence[AnyMember], companions: Sequence[AnyMember]) -> list[AnyMember]:

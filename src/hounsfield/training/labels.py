@@ -68,10 +68,12 @@ def check(plan: Plan, cohort: Cohort) -> None:
             f"The plan has label_thresholds: true, but a {plan.task} task has one decision for each image. Set "
             "label_thresholds to false."
         )
-    check_images(plan, cohort)
     check_adapting(plan, cohort)
-    # An option that the network does not take is better found now than after the images are prepared.
-    build_network(plan)
+    for each in (plan, plan.companion_plan()):
+        if each is not None:
+            check_images(each, cohort)
+            # An option that the network does not take is better found now than after the images are prepared.
+            build_network(each)
 
 
 def build_store(plan: Plan, cohort: Cohort, progress: Progress) -> Store:

@@ -73,10 +73,12 @@ def check(plan: ValuePlan, cohort: Cohort) -> None:
             f"{cohort.task} on {', '.join(cohort.labels)}. Make a plan for this data with 'hounsfield plan DATA', or "
             "choose the task with --task."
         )
-    check_images(plan, cohort)
     check_adapting(plan, cohort)
-    # An option that the network does not take is better found now than after the images are prepared.
-    build_network(plan)
+    for each in (plan, plan.companion_plan()):
+        if each is not None:
+            check_images(each, cohort)
+            # An option that the network does not take is better found now than after the images are prepared.
+            build_network(each)
 
 
 def rows(job: ValueJob) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -34,8 +34,10 @@ def network_text(run: RunRecord) -> str:
     """The network with its width, and its companion if it has one: "resnet18 of width 32"."""
     plan: Any = run.plan
     told: str = plan.network + (f" of width {plan.width}" if plan.width else "")
-    if not run.has_companions:
+    if getattr(plan, "companion", None) is None:
         return told
+    if not run.has_companions:
+        return f"{told}, without the companion of the plan, since the training was interrupted"
     return f"{told}, averaged with {plan.companion.network} of width {plan.companion.width} trained from scratch"
 
 
